@@ -1,1 +1,7 @@
-//! weir
+//! weir: a Nostr relay. The map of the crate, floor by floor; a module uses only modules of lower floors.
+//!
+//! - Floor 0, pure: [`nostr`] (what the bytes mean).
+
+#![warn(missing_docs, clippy::too_many_lines, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)]
+
+pub mod nostr;

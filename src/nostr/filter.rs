@@ -1,0 +1,332 @@
+//! A filter compiled for matching: sorted sets, a time window and a limit (NIP-01).
+//!
+//! What it accepts is NIP-01 strictly read. An unknown key is refused, never ignored: ignoring one would give
+//! the client more than it asked for.
+
+use super::event::EventView;
+use super::json::Value;
+use super::kind::Kind;
+use super::message::ParseOptions;
+use super::tag::TagValue;
+use super::types::{EventId, Pubkey, Timestamp};
+use super::{hex, json};
+
+/// Why a filter is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// A value does not have the form NIP-01 gives it; answered with `invalid:`.
+    #[error("{0}")]
+    Invalid(String),
+    /// A key that weir does not know or does not serve; answered with `unsupported:`.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// One filter: an event matches when every given condition holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Filter {
+    /// `ids`, ascending, without repeats; `None` when the key is absent.
+    pub ids: Option<Box<[EventId]>>,
+    /// `authors`, ascending, without repeats.
+    pub authors: Option<Box<[Pubkey]>>,
+    /// `kinds`, ascending, without repeats.
+    pub kinds: Option<Box<[Kind]>>,
+    /// `#x` conditions, by letter.
+    pub tags: Box<[TagFilter]>,
+    /// `created_at` is at least this.
+    pub since: Option<Timestamp>,
+    /// `created_at` is at most this.
+    pub until: Option<Timestamp>,
+    /// The most stored events to return; no part of matching.
+    pub limit: Option<u32>,
+}
+
+/// One tag condition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TagFilter {
+    /// The tag's letter, a to z or A to Z.
+    pub letter: u8,
+    /// Whether the event must carry every value (`&x`, NIP-91) rather than at least one (`#x`).
+    pub all: bool,
+    /// The values, ascending, without repeats.
+    pub values: Box<[OwnedTagValue]>,
+}
+
+/// A [`TagValue`] that a filter keeps.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum OwnedTagValue {
+    /// 64 lower-case hexadecimal digits.
+    Hex([u8; 32]),
+    /// Any other string.
+    Text(Box<[u8]>),
+}
+
+impl OwnedTagValue {
+    /// The value of a string.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        match hex::decode(text.as_bytes()) {
+            Some(bytes) => Self::Hex(bytes),
+            None => Self::Text(text.as_bytes().into()),
+        }
+    }
+
+    /// The same value, borrowed.
+    #[must_use]
+    pub fn view(&self) -> TagValue<'_> {
+        match self {
+            Self::Hex(bytes) => TagValue::Hex(bytes),
+            Self::Text(text) => TagValue::Text(text),
+        }
+    }
+}
+
+impl TagFilter {
+    /// Whether the event's tags satisfy this condition.
+    #[must_use]
+    pub fn matches(&self, event: EventView<'_>) -> bool {
+        let values = || event.tags().indexed().filter(|(letter, _)| *letter == self.letter);
+        if self.all {
+            return self.values.iter().all(|wanted| values().any(|(_, value)| value == wanted.view()));
+        }
+        values().any(|(_, value)| self.contains(value))
+    }
+
+    /// Whether `value` is one of the values.
+    #[must_use]
+    pub fn contains(&self, value: TagValue<'_>) -> bool {
+        self.values.binary_search_by(|own| own.view().cmp(&value)).is_ok()
+    }
+}
+
+impl Filter {
+    /// Reads a filter from JSON text.
+    ///
+    /// # Errors
+    /// When the text is not JSON or not a filter.
+    pub fn parse(parser: &mut json::Parser, text: &[u8], options: ParseOptions) -> Result<Self, FilterError> {
+        parser
+            .parse(text, |value| Self::from_value(value, options))
+            .map_err(|error| FilterError::Invalid(format!("the filter is not valid JSON: {error}")))?
+    }
+
+    /// Reads a filter that is part of a larger message.
+    ///
+    /// # Errors
+    /// When the value is not an object, a key stands twice or is unknown, or a value is out of form.
+    pub fn from_value(value: Value<'_, '_>, options: ParseOptions) -> Result<Self, FilterError> {
+        let entries = value.as_object().ok_or_else(|| invalid("a filter is a JSON object"))?;
+        let mut filter = Self::default();
+        let mut tags = Vec::new();
+        for (key, value) in entries {
+            match key {
+                "ids" => once(&mut filter.ids, key, hex_list(key, value)?)?,
+                "authors" => once(&mut filter.authors, key, hex_list(key, value)?)?,
+                "kinds" => once(&mut filter.kinds, key, kind_list(value)?)?,
+                "since" => once(&mut filter.since, key, Timestamp(whole_number(key, value)?))?,
+                "until" => once(&mut filter.until, key, Timestamp(whole_number(key, value)?))?,
+                "limit" => {
+                    let limit = whole_number(key, value)?;
+                    once(&mut filter.limit, key, u32::try_from(limit).unwrap_or(u32::MAX))?;
+                }
+                _ => tags.push(tag_filter(key, value, options)?),
+            }
+        }
+        tags.sort_by_key(|tag| (tag.letter, tag.all));
+        if let Some(pair) = tags.windows(2).find(|pair| (pair[0].letter, pair[0].all) == (pair[1].letter, pair[1].all))
+        {
+            let mark = if pair[0].all { '&' } else { '#' };
+            return Err(invalid(format!("{mark}{} stands twice", pair[0].letter as char)));
+        }
+        filter.tags = without_values_asked_for_together(tags);
+        Ok(filter)
+    }
+
+    /// Whether the event satisfies every condition. `limit` is not one.
+    #[must_use]
+    pub fn matches(&self, event: EventView<'_>) -> bool {
+        self.matches_time(event.created_at())
+            && self.kinds.as_ref().is_none_or(|kinds| kinds.binary_search(&event.kind()).is_ok())
+            && self.authors.as_ref().is_none_or(|authors| contains(authors, event.pubkey_bytes()))
+            && self.ids.as_ref().is_none_or(|ids| contains(ids, event.id_bytes()))
+            && self.tags.iter().all(|tag| tag.matches(event))
+    }
+
+    /// Whether `created_at` lies in the window, both ends included.
+    #[must_use]
+    pub fn matches_time(&self, created_at: Timestamp) -> bool {
+        self.since.is_none_or(|since| since <= created_at) && self.until.is_none_or(|until| created_at <= until)
+    }
+
+    /// Whether no event can match: an empty list, or a window that ends before it begins.
+    #[must_use]
+    pub fn is_never(&self) -> bool {
+        self.ids.as_ref().is_some_and(|list| list.is_empty())
+            || self.authors.as_ref().is_some_and(|list| list.is_empty())
+            || self.kinds.as_ref().is_some_and(|list| list.is_empty())
+            || self.tags.iter().any(|tag| tag.values.is_empty())
+            || matches!((self.since, self.until), (Some(since), Some(until)) if since > until)
+    }
+
+    /// The values in all lists together, what a filter costs to hold.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.ids.as_ref().map_or(0, |list| list.len())
+            + self.authors.as_ref().map_or(0, |list| list.len())
+            + self.kinds.as_ref().map_or(0, |list| list.len())
+            + self.tags.iter().map(|tag| tag.values.len()).sum::<usize>()
+    }
+}
+
+fn contains<T: AsRef<[u8]>>(sorted: &[T], wanted: &[u8; 32]) -> bool {
+    sorted.binary_search_by(|own| own.as_ref().cmp(wanted)).is_ok()
+}
+
+fn invalid(text: impl Into<String>) -> FilterError {
+    FilterError::Invalid(text.into())
+}
+
+fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), FilterError> {
+    if slot.replace(value).is_some() {
+        return Err(invalid(format!("{key} stands twice")));
+    }
+    Ok(())
+}
+
+fn whole_number(key: &str, value: Value<'_, '_>) -> Result<u64, FilterError> {
+    value.as_u64().ok_or_else(|| invalid(format!("{key} is not a whole number of 0 or more")))
+}
+
+fn hex_list<T: From32 + Ord>(key: &str, value: Value<'_, '_>) -> Result<Box<[T]>, FilterError> {
+    let wrong = || invalid(format!("{key} is not a list of 64 lower-case hex digits each"));
+    let items = value.as_array().ok_or_else(wrong)?;
+    let item = |value: Value<'_, '_>| value.as_str().and_then(|text| hex::decode(text.as_bytes())).map(T::from32);
+    sorted_set(items.map(item), wrong)
+}
+
+/// Types that are 32 bytes.
+trait From32 {
+    fn from32(bytes: [u8; 32]) -> Self;
+}
+
+impl From32 for EventId {
+    fn from32(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From32 for Pubkey {
+    fn from32(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+fn kind_list(value: Value<'_, '_>) -> Result<Box<[Kind]>, FilterError> {
+    let wrong = || invalid("kinds is not a list of whole numbers from 0 to 65535");
+    let items = value.as_array().ok_or_else(wrong)?;
+    sorted_set(items.map(|value| value.as_u64()?.try_into().ok().map(Kind)), wrong)
+}
+
+fn sorted_set<T: Ord>(
+    items: impl Iterator<Item = Option<T>>,
+    wrong: impl Fn() -> FilterError,
+) -> Result<Box<[T]>, FilterError> {
+    let mut list = items.collect::<Option<Vec<T>>>().ok_or_else(wrong)?;
+    list.sort_unstable();
+    list.dedup();
+    Ok(list.into_boxed_slice())
+}
+
+fn tag_filter(key: &str, value: Value<'_, '_>, options: ParseOptions) -> Result<TagFilter, FilterError> {
+    let (letter, all) = match key.as_bytes() {
+        [b'#', letter] if letter.is_ascii_alphabetic() => (*letter, false),
+        [b'&', letter] if letter.is_ascii_alphabetic() && options.and_filters => (*letter, true),
+        _ => return Err(FilterError::Unsupported(format!("filter key {key:?} is unknown"))),
+    };
+    let wrong = || {
+        invalid(if matches!(letter, b'e' | b'p') {
+            format!("{key} is not a list of 64 lower-case hex digits each")
+        } else {
+            format!("{key} is not a list of strings")
+        })
+    };
+    let item = |value: Value<'_, '_>| match (letter, OwnedTagValue::new(value.as_str()?)) {
+        (b'e' | b'p', OwnedTagValue::Text(_)) => None,
+        (_, value) => Some(value),
+    };
+    let items = value.as_array().ok_or_else(wrong)?;
+    let values = sorted_set(items.map(item), wrong)?;
+    Ok(TagFilter { letter, all, values })
+}
+
+/// Values of `&x` do not count in `#x` (NIP-91); a `#x` left empty that way asks for nothing more.
+fn without_values_asked_for_together(mut tags: Vec<TagFilter>) -> Box<[TagFilter]> {
+    for index in 1..tags.len() {
+        let (before, after) = tags.split_at_mut(index);
+        let (any, every) = (&mut before[index - 1], &after[0]);
+        if any.letter == every.letter && every.all && !any.values.is_empty() {
+            let left: Vec<_> = any.values.iter().filter(|value| !every.contains(value.view())).cloned().collect();
+            if left.is_empty() {
+                // Satisfied by any event that `&x` lets through: keep one value that it is known to carry.
+                any.values = any.values[..1].into();
+            } else {
+                any.values = left.into();
+            }
+        }
+    }
+    tags.into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Filter, FilterError> {
+        Filter::parse(&mut json::Parser::default(), text.as_bytes(), ParseOptions { and_filters: true })
+    }
+
+    #[test]
+    fn an_empty_list_matches_nothing() {
+        for text in [r#"{"ids":[]}"#, r#"{"authors":[]}"#, r#"{"kinds":[]}"#, r##"{"#t":[]}"##] {
+            assert!(parse(text).expect("a filter").is_never(), "{text}");
+        }
+        assert!(parse(r#"{"since":2,"until":1}"#).expect("a filter").is_never());
+        assert!(!parse(r#"{"since":1,"until":1}"#).expect("a filter").is_never());
+    }
+
+    #[test]
+    fn what_is_out_of_form_is_invalid_and_what_is_unknown_is_unsupported() {
+        let upper = format!(r#"{{"ids":["{}"]}}"#, "AB".repeat(32));
+        let short = r##"{"#p":["abcd"]}"##;
+        let texts = [
+            upper.as_str(),
+            short,
+            r#"{"kinds":[65536]}"#,
+            r#"{"kinds":[-1]}"#,
+            r#"{"kinds":["1"]}"#,
+            r#"{"since":1.5}"#,
+            r#"{"limit":-1}"#,
+            r#"{"limit":1,"limit":2}"#,
+            r##"{"#t":["a"],"#t":["b"]}"##,
+            r##"{"#t":[1]}"##,
+            r#"[]"#,
+            r#"{"#,
+        ];
+        for text in texts {
+            assert!(matches!(parse(text), Err(FilterError::Invalid(_))), "{text}");
+        }
+        for text in [r#"{"x":1}"#, r##"{"#tt":["a"]}"##, r##"{"#1":["a"]}"##, r#"{"search":"x"}"#, r##"{"#":[]}"##] {
+            assert!(matches!(parse(text), Err(FilterError::Unsupported(_))), "{text}");
+        }
+        let and = Filter::parse(&mut json::Parser::default(), br#"{"&t":["a"]}"#, ParseOptions::default());
+        assert!(matches!(and, Err(FilterError::Unsupported(_))));
+    }
+
+    #[test]
+    fn lists_are_sets() {
+        let filter = parse(r##"{"kinds":[7,1,7],"#t":["b","a","b"],"limit":99999999999}"##).expect("a filter");
+        assert_eq!(filter.kinds.as_deref(), Some(&[Kind(1), Kind(7)][..]));
+        assert_eq!(filter.tags[0].values.len(), 2);
+        assert_eq!((filter.limit, filter.items()), (Some(u32::MAX), 4));
+    }
+}

@@ -1,0 +1,184 @@
+//! JSON in: a simd-json tape with reused buffers, and a cursor that walks it.
+//!
+//! The tape is the only parse a message gets. Never the DOM, never serde: duplicate keys must be seen.
+
+use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
+
+/// How deep a message may nest: `["EVENT",{"tags":[[…]]}]` needs four, the rest is room for unknown keys.
+const MAX_DEPTH: usize = 32;
+
+/// Buffers of one thread, reused for each message.
+pub struct Parser {
+    input: Vec<u8>,
+    buffers: Buffers,
+    tape: Option<Tape<'static>>,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self { input: Vec::new(), buffers: Buffers::with_max_depth(4096, MAX_DEPTH), tape: Some(Tape::null()) }
+    }
+}
+
+/// The text was not JSON (RFC 8259), not UTF-8, or nested too deeply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonError(String);
+
+impl Parser {
+    /// Parses `text` and hands its root to `read`; the text itself is left as it was.
+    ///
+    /// # Errors
+    /// When `text` is not one complete JSON value in UTF-8, or nests deeper than 32.
+    pub fn parse<R>(&mut self, text: &[u8], read: impl FnOnce(Value<'_, '_>) -> R) -> Result<R, JsonError> {
+        self.input.clear();
+        self.input.extend_from_slice(text);
+        self.input.resize(text.len() + INPUT_PADDING, 0);
+        let mut tape = self.tape.take().unwrap_or_else(Tape::null).reset();
+        let parsed = simd_json::fill_tape_padded(&mut self.input, text.len(), &mut self.buffers, &mut tape);
+        let result = match parsed {
+            Ok(()) => Ok(read(Value { nodes: &tape.0 })),
+            Err(error) => Err(JsonError(error.to_string())),
+        };
+        self.tape = Some(tape.reset());
+        if self.input.capacity() > KEEP_BYTES {
+            self.release();
+        }
+        result
+    }
+
+    /// Gives the memory of an unusually large message back.
+    fn release(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// A thread keeps buffers for messages up to this size; larger ones are rare and not worth holding memory for.
+const KEEP_BYTES: usize = 1 << 20;
+
+/// One JSON value on the tape.
+#[derive(Clone, Copy)]
+pub struct Value<'t, 'i> {
+    /// Starts with the node of this value; may run on past it.
+    nodes: &'t [Node<'i>],
+}
+
+impl<'t, 'i> Value<'t, 'i> {
+    /// The text of a string.
+    #[must_use]
+    pub fn as_str(self) -> Option<&'i str> {
+        match self.nodes.first() {
+            Some(Node::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A non-negative integer; `1.0` and `1e3` are not integers.
+    #[must_use]
+    pub fn as_u64(self) -> Option<u64> {
+        match self.nodes.first() {
+            Some(Node::Static(StaticNode::U64(number))) => Some(*number),
+            Some(Node::Static(StaticNode::I64(number))) => u64::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+
+    /// The elements of an array.
+    #[must_use]
+    pub fn as_array(self) -> Option<Elements<'t, 'i>> {
+        match self.nodes.first() {
+            Some(Node::Array { len, .. }) => Some(Elements { left: *len, nodes: &self.nodes[1..] }),
+            _ => None,
+        }
+    }
+
+    /// The keys and values of an object, in their order, duplicates included.
+    #[must_use]
+    pub fn as_object(self) -> Option<Entries<'t, 'i>> {
+        match self.nodes.first() {
+            Some(Node::Object { len, .. }) => Some(Entries(Elements { left: 2 * *len, nodes: &self.nodes[1..] })),
+            _ => None,
+        }
+    }
+
+    /// How many nodes this value takes on the tape.
+    fn width(self) -> usize {
+        match self.nodes.first() {
+            Some(Node::Array { count, .. } | Node::Object { count, .. }) => count + 1,
+            _ => 1,
+        }
+    }
+}
+
+/// The elements of an array, in order.
+#[derive(Clone)]
+pub struct Elements<'t, 'i> {
+    left: usize,
+    nodes: &'t [Node<'i>],
+}
+
+impl<'t, 'i> Iterator for Elements<'t, 'i> {
+    type Item = Value<'t, 'i>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let value = Value { nodes: self.nodes };
+        self.nodes = self.nodes.get(value.width()..).unwrap_or_default();
+        Some(value)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Elements<'_, '_> {}
+
+/// The entries of an object, in order.
+#[derive(Clone)]
+pub struct Entries<'t, 'i>(Elements<'t, 'i>);
+
+impl<'t, 'i> Iterator for Entries<'t, 'i> {
+    type Item = (&'i str, Value<'t, 'i>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let key = self.0.next()?.as_str()?;
+        Some((key, self.0.next()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_walks_nested_values_and_the_parser_is_reused() {
+        let mut parser = Parser::default();
+        for _ in 0..3 {
+            let text = br#"[{"a":[1,[2],{}],"a":"x"},-1,1.0,18446744073709551615]"#;
+            parser
+                .parse(text, |root| {
+                    let values: Vec<_> = root.as_array().expect("an array").collect();
+                    assert_eq!(values.len(), 4);
+                    let keys: Vec<_> = values[0].as_object().expect("an object").collect();
+                    assert_eq!(keys.len(), 2);
+                    assert_eq!(keys[0].1.as_array().expect("an array").len(), 3);
+                    assert_eq!(keys[1].1.as_str(), Some("x"));
+                    let numbers: Vec<_> = values[1..].iter().map(|v| v.as_u64()).collect();
+                    assert_eq!(numbers, [None, None, Some(u64::MAX)]);
+                })
+                .expect("valid JSON");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_an_error() {
+        let mut parser = Parser::default();
+        let deep = "[".repeat(40) + &"]".repeat(40);
+        for text in ["", "[", "[1,]", "\u{feff}[]", "[1]x", "[\"\\ud800\"]", "[\"\n\"]", "[01]", &deep] {
+            assert!(parser.parse(text.as_bytes(), |_| ()).is_err(), "{text}");
+        }
+        assert!(parser.parse(b"[\"\xff\"]", |_| ()).is_err());
+        assert!(parser.parse(b"[\"ok\"]", |_| ()).is_ok());
+    }
+}

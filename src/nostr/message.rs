@@ -1,0 +1,239 @@
+//! What a client says to the relay, parsed once into types.
+//!
+//! A message that cannot be taken comes back as the answer it gets: one that names the event, subscription or
+//! session wherever an id can be read (INV-14).
+
+use super::event::{Event, EventError};
+use super::filter::{Filter, FilterError};
+use super::hex;
+use super::json::{Elements, Parser, Value};
+use super::reply::{Prefix, Reason, RelayMessage};
+use super::types::{EventId, SubscriptionId};
+
+/// What the operator chose about the grammar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ParseOptions {
+    /// Whether filters may have `&x` keys (NIP-91, not merged).
+    pub and_filters: bool,
+}
+
+/// One message from a client.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ClientMessage {
+    /// Publish an event.
+    Event(Event),
+    /// Open a subscription.
+    Req(SubscriptionId, Vec<Filter>),
+    /// Close a subscription.
+    Close(SubscriptionId),
+    /// Count events (NIP-45).
+    Count(SubscriptionId, Vec<Filter>),
+    /// Prove who one is (NIP-42).
+    Auth(Event),
+    /// Open a negentropy session (NIP-77).
+    NegOpen(SubscriptionId, Filter, Vec<u8>),
+    /// Go on with a negentropy session.
+    NegMsg(SubscriptionId, Vec<u8>),
+    /// Close a negentropy session.
+    NegClose(SubscriptionId),
+}
+
+/// The longest subscription id that is echoed in a refusal. Longer ones get a NOTICE.
+const MAX_ECHOED_BYTES: usize = 512;
+
+impl ClientMessage {
+    /// Parses one text message.
+    ///
+    /// # Errors
+    /// The answer to give when the message is not one of NIP-01, 42, 45 or 77, strictly read.
+    pub fn parse(parser: &mut Parser, text: &[u8], options: ParseOptions) -> Result<Self, Box<RelayMessage>> {
+        let parsed = parser.parse(text, |root| Self::from_value(root, options));
+        parsed.unwrap_or_else(|error| Err(notice(format!("the message is not valid JSON: {error}"))))
+    }
+
+    fn from_value(root: Value<'_, '_>, options: ParseOptions) -> Result<Self, Box<RelayMessage>> {
+        let mut elements = root.as_array().ok_or_else(|| notice("a message is a JSON array"))?;
+        let verb = elements.next().and_then(Value::as_str);
+        match verb.ok_or_else(|| notice("a message begins with its name"))? {
+            "EVENT" => event(elements).map(Self::Event),
+            "AUTH" => event(elements).map(Self::Auth),
+            "REQ" => query(elements, options).map(|(sub, filters)| Self::Req(sub, filters)),
+            "COUNT" => query(elements, options).map(|(sub, filters)| Self::Count(sub, filters)),
+            "CLOSE" => only_id(elements, "CLOSE").map(Self::Close),
+            "NEG-OPEN" => neg_open(elements, options),
+            "NEG-MSG" => neg_msg(elements),
+            "NEG-CLOSE" => only_id(elements, "NEG-CLOSE").map(Self::NegClose),
+            other => {
+                let name: String = other.chars().take(32).collect();
+                Err(boxed(RelayMessage::Notice(Reason::new(
+                    Prefix::Unsupported,
+                    format!("message {name:?} is unknown"),
+                ))))
+            }
+        }
+    }
+}
+
+fn boxed(message: RelayMessage) -> Box<RelayMessage> {
+    Box::new(message)
+}
+
+fn notice(text: impl Into<std::borrow::Cow<'static, str>>) -> Box<RelayMessage> {
+    boxed(RelayMessage::Notice(Reason::new(Prefix::Invalid, text)))
+}
+
+fn event(mut elements: Elements<'_, '_>) -> Result<Event, Box<RelayMessage>> {
+    let value = elements.next().ok_or_else(|| notice("the event is missing"))?;
+    let event = Event::from_value(value).map_err(|error| refused_event(value, &error))?;
+    if elements.next().is_some() {
+        let id = event.view().id();
+        return Err(boxed(RelayMessage::refused(id, Prefix::Invalid, "something follows the event")));
+    }
+    Ok(event)
+}
+
+/// The refusal of something that is not an event, by its id if it has one.
+fn refused_event(value: Value<'_, '_>, error: &EventError) -> Box<RelayMessage> {
+    let id = value
+        .as_object()
+        .and_then(|mut entries| entries.find(|(key, _)| *key == "id"))
+        .and_then(|(_, id)| EventId::from_hex(id.as_str()?.as_bytes()));
+    let text = error.to_string();
+    match id {
+        Some(id) => boxed(RelayMessage::refused(id, Prefix::Invalid, text)),
+        None => notice(text),
+    }
+}
+
+/// Takes the subscription id off the front.
+fn subscription(
+    elements: &mut Elements<'_, '_>,
+    refuse: impl Fn(Box<str>, Reason) -> RelayMessage,
+) -> Result<SubscriptionId, Box<RelayMessage>> {
+    let text = elements.next().and_then(Value::as_str);
+    let text = text.ok_or_else(|| notice("the subscription id is missing or not a string"))?;
+    SubscriptionId::new(text).ok_or_else(|| {
+        let reason = Reason::new(Prefix::Invalid, "a subscription id has 1 to 64 characters");
+        boxed(if text.len() <= MAX_ECHOED_BYTES { refuse(text.into(), reason) } else { RelayMessage::Notice(reason) })
+    })
+}
+
+fn closed(sub: Box<str>, reason: Reason) -> RelayMessage {
+    RelayMessage::Closed { sub, reason }
+}
+
+fn neg_err(sub: Box<str>, reason: Reason) -> RelayMessage {
+    RelayMessage::NegErr { sub, reason, max_records: None }
+}
+
+fn filter_reason(error: FilterError) -> Reason {
+    match error {
+        FilterError::Invalid(text) => Reason::new(Prefix::Invalid, text),
+        FilterError::Unsupported(text) => Reason::new(Prefix::Unsupported, text),
+    }
+}
+
+fn query(
+    mut elements: Elements<'_, '_>,
+    options: ParseOptions,
+) -> Result<(SubscriptionId, Vec<Filter>), Box<RelayMessage>> {
+    let sub = subscription(&mut elements, closed)?;
+    let refuse = |reason| boxed(closed(sub.as_str().into(), reason));
+    if elements.len() == 0 {
+        return Err(refuse(Reason::new(Prefix::Invalid, "there is no filter")));
+    }
+    let filters = elements.map(|value| Filter::from_value(value, options)).collect::<Result<_, _>>();
+    match filters {
+        Ok(filters) => Ok((sub, filters)),
+        Err(error) => Err(refuse(filter_reason(error))),
+    }
+}
+
+/// CLOSE and NEG-CLOSE: an id that cannot be one names nothing that is open, so there is nothing to answer but a
+/// notice.
+fn only_id(mut elements: Elements<'_, '_>, verb: &str) -> Result<SubscriptionId, Box<RelayMessage>> {
+    let id = elements.next().and_then(Value::as_str).and_then(SubscriptionId::new);
+    id.ok_or_else(|| notice(format!("{verb} does not name a subscription id of 1 to 64 characters")))
+}
+
+fn neg_open(mut elements: Elements<'_, '_>, options: ParseOptions) -> Result<ClientMessage, Box<RelayMessage>> {
+    let sub = subscription(&mut elements, neg_err)?;
+    let refuse = |reason| boxed(neg_err(sub.as_str().into(), reason));
+    let missing = || refuse(Reason::new(Prefix::Invalid, "NEG-OPEN has an id, a filter and a message"));
+    let filter = Filter::from_value(elements.next().ok_or_else(missing)?, options);
+    let filter = filter.map_err(|error| refuse(filter_reason(error)))?;
+    let message = hex_message(elements.next()).ok_or_else(|| refuse(not_hex()))?;
+    Ok(ClientMessage::NegOpen(sub, filter, message))
+}
+
+fn neg_msg(mut elements: Elements<'_, '_>) -> Result<ClientMessage, Box<RelayMessage>> {
+    let sub = subscription(&mut elements, neg_err)?;
+    match hex_message(elements.next()) {
+        Some(message) => Ok(ClientMessage::NegMsg(sub, message)),
+        None => Err(boxed(neg_err(sub.as_str().into(), not_hex()))),
+    }
+}
+
+fn hex_message(value: Option<Value<'_, '_>>) -> Option<Vec<u8>> {
+    hex::decode_vec(value?.as_str()?.as_bytes())
+}
+
+fn not_hex() -> Reason {
+    Reason::new(Prefix::Invalid, "the message is not lower-case hex")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ClientMessage, String> {
+        ClientMessage::parse(&mut Parser::default(), text.as_bytes(), ParseOptions::default())
+            .map_err(|answer| answer.to_text())
+    }
+
+    fn refusal(text: &str) -> String {
+        parse(text).expect_err("a refusal")
+    }
+
+    #[test]
+    fn refusals_name_the_id_wherever_one_can_be_read() {
+        assert_eq!(refusal(r#"["REQ","s"]"#), r#"["CLOSED","s","invalid: there is no filter"]"#);
+        assert_eq!(refusal(r#"["REQ","s",{"x":1}]"#), r#"["CLOSED","s","unsupported: filter key \"x\" is unknown"]"#);
+        assert_eq!(
+            refusal(r#"["COUNT","s",{"kinds":1}]"#),
+            r#"["CLOSED","s","invalid: kinds is not a list of whole numbers from 0 to 65535"]"#
+        );
+        assert_eq!(refusal(r#"["REQ","",{}]"#), r#"["CLOSED","","invalid: a subscription id has 1 to 64 characters"]"#);
+        assert_eq!(
+            refusal(r#"["REQ",1,{}]"#),
+            r#"["NOTICE","invalid: the subscription id is missing or not a string"]"#
+        );
+        assert_eq!(refusal(r#"["X"]"#), r#"["NOTICE","unsupported: message \"X\" is unknown"]"#);
+        assert_eq!(refusal("[]"), r#"["NOTICE","invalid: a message begins with its name"]"#);
+        assert_eq!(refusal("{}"), r#"["NOTICE","invalid: a message is a JSON array"]"#);
+        let id = "ab".repeat(32);
+        assert_eq!(
+            refusal(&format!(r#"["EVENT",{{"id":"{id}"}}]"#)),
+            format!(r#"["OK","{id}",false,"invalid: content is missing"]"#)
+        );
+        assert_eq!(refusal(r#"["EVENT",{"id":"x"}]"#), r#"["NOTICE","invalid: id is not 64 lower-case hex digits"]"#);
+        assert_eq!(
+            refusal(r#"["NEG-OPEN","s",{},"6G"]"#),
+            r#"["NEG-ERR","s","invalid: the message is not lower-case hex"]"#
+        );
+    }
+
+    #[test]
+    fn queries_and_closes_are_read() {
+        let sub = SubscriptionId::new("s").expect("a subscription id");
+        assert_eq!(parse(r#"["CLOSE","s"]"#), Ok(ClientMessage::Close(sub.clone())));
+        let Ok(ClientMessage::Req(id, filters)) = parse(r#"["REQ","s",{},{"kinds":[1]}]"#) else {
+            panic!("a REQ");
+        };
+        assert_eq!((id, filters.len()), (sub.clone(), 2));
+        assert_eq!(
+            parse(r#"["NEG-OPEN","s",{},"61"]"#),
+            Ok(ClientMessage::NegOpen(sub, Filter::default(), vec![0x61]))
+        );
+    }
+}

@@ -1,0 +1,26 @@
+//! What the bytes mean: Nostr's events, filters and messages as types that prove what was checked.
+//!
+//! Pure: no I/O, clock, threads or configuration here. Bytes from the network or from disk are input and
+//! can never panic; a value of [`Event`] has an `id` that is the SHA-256 of its NIP-01 serialization.
+
+pub mod event;
+pub mod filter;
+pub mod hex;
+pub mod json;
+pub mod kind;
+pub mod message;
+mod record;
+mod render;
+pub mod reply;
+pub mod tag;
+pub mod types;
+pub mod verify;
+
+pub use event::{Event, EventError, EventView};
+pub use filter::{Filter, FilterError};
+pub use kind::{Kind, KindClass};
+pub use message::{ClientMessage, ParseOptions};
+pub use reply::{Hint, Prefix, Reason, RelayMessage};
+pub use tag::{Tag, TagValue, Tags};
+pub use types::{EventId, Pubkey, Signature, SubscriptionId, Timestamp};
+pub use verify::VerifiedEvent;
