@@ -13,6 +13,8 @@ mod record;
 mod render;
 pub mod reply;
 pub mod tag;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod types;
 pub mod verify;
 
