@@ -1,0 +1,406 @@
+//! The bounded queue of one connection (Q5): any thread pushes, the connection's task drains.
+//!
+//! It never waits: a push is taken, or tells its caller what to do instead. It never holds a
+//! byte that is not counted, here and in the [`Budget`] of all outboxes (INV-12).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Waker;
+
+use super::doorbell::Doorbell;
+use super::frame::CloseCode;
+use super::outgoing::{Budget, Frame};
+use super::writer::Writer;
+
+/// The bounds of one [`Outbox`]; sent means written to the socket in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxOptions {
+    /// A live event that finds more unsent bytes than this closes the connection.
+    pub max_bytes: usize,
+    /// A live event that finds this many unsent frames closes the connection.
+    pub max_frames: usize,
+    /// Rows of scans park their job from this many unsent bytes on.
+    pub high_water_bytes: usize,
+    /// Parked jobs go on when no more than this is unsent; below `high_water_bytes`.
+    pub low_water_bytes: usize,
+}
+
+impl Default for OutboxOptions {
+    fn default() -> Self {
+        Self { max_bytes: 8 << 20, max_frames: 4096, high_water_bytes: 1 << 20, low_water_bytes: 256 << 10 }
+    }
+}
+
+/// The answer to a push of scan rows. The rows were taken unless it is `Closed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Rows {
+    /// Go on.
+    More,
+    /// Enough for now: [`Outbox::park`] the job before its next slice.
+    Park,
+    /// The connection ends: cancel the job.
+    Closed,
+}
+
+/// The answer to a push of a live event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Live {
+    /// Queued.
+    Taken,
+    /// This push found the client too slow and closed it: count it, drop its subscriptions.
+    Overflowed(Overflow),
+    /// The connection was ending already.
+    Closed,
+}
+
+/// Which bound a slow consumer went over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// [`OutboxOptions::max_bytes`].
+    Bytes,
+    /// [`OutboxOptions::max_frames`].
+    Frames,
+    /// The [`Budget`] of all outboxes, while this one was above its low water.
+    Budget,
+}
+
+impl Overflow {
+    /// The word for logs and for the metric's label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Frames => "frames",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// Puts a parked job back to work. Called at most once, on the connection's task; dropped
+/// uncalled if the connection ends first.
+pub type Resume = Box<dyn FnOnce() + Send>;
+
+/// The queue. Make it with [`Outbox::new`], which also gives its only consumer.
+pub struct Outbox {
+    options: OutboxOptions,
+    budget: Arc<Budget>,
+    doorbell: Option<Arc<Doorbell>>,
+    inner: Mutex<Inner>,
+}
+
+/// All counts are of frames that were pushed and not yet sent, in `queue` or in the writer.
+struct Inner {
+    queue: VecDeque<Frame>,
+    wire_bytes: usize,
+    frames: usize,
+    owned_bytes: usize,
+    parked: Vec<Resume>,
+    waker: Option<Waker>,
+    /// The task sleeps and everything was sent: the next push wakes it.
+    armed: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The close frame is queued; it follows what was queued before.
+    Closing,
+    /// The same, but what was queued before is dropped, in the writer too.
+    Cutting,
+    /// The writer is gone.
+    Gone,
+}
+
+/// Frames that left the writer since it last told.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) frames: usize,
+    pub(super) wire_bytes: usize,
+    pub(super) owned_bytes: usize,
+}
+
+impl Sent {
+    pub(super) fn count(&mut self, frame: &Frame) {
+        self.frames += 1;
+        self.wire_bytes += frame.wire_bytes();
+        self.owned_bytes += frame.owned_bytes();
+    }
+}
+
+/// What the writer finds when it comes for more.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Frames were moved, or nothing is there and the waker is armed.
+    Open,
+    /// Nothing follows what the writer holds now.
+    Last,
+    /// Nothing follows, and what the writer holds but has not begun to send is to be dropped.
+    Cut(VecDeque<Frame>),
+}
+
+impl Outbox {
+    /// An empty queue and the half that drains it. Pushers reach the draining task through
+    /// `doorbell` if there is one, else by waking it directly.
+    #[must_use]
+    pub fn new(options: OutboxOptions, budget: Arc<Budget>, doorbell: Option<Arc<Doorbell>>) -> (Arc<Self>, Writer) {
+        let inner = Inner {
+            queue: VecDeque::new(),
+            wire_bytes: 0,
+            frames: 0,
+            owned_bytes: 0,
+            parked: Vec::new(),
+            waker: None,
+            armed: false,
+            state: State::Open,
+        };
+        let outbox = Arc::new(Self { options, budget, doorbell, inner: Mutex::new(inner) });
+        let writer = Writer::new(Arc::clone(&outbox));
+        (outbox, writer)
+    }
+
+    /// Queues a reply (OK, EOSE, CLOSED, NOTICE, AUTH, COUNT, a pong). It is taken at any
+    /// level, because permits bound how many replies can be owed; `false` if the connection
+    /// is ending.
+    pub fn push_reply(&self, frame: Frame) -> bool {
+        let mut inner = self.inner();
+        if inner.state != State::Open {
+            return false;
+        }
+        self.enqueue(&mut inner, frame);
+        self.wake(inner);
+        true
+    }
+
+    /// Queues rows of a scan and tells whether the job may go on. What it is given is always
+    /// taken, so the high water is exceeded by at most one push of each running job.
+    pub fn push_rows(&self, frame: Frame) -> Rows {
+        let mut inner = self.inner();
+        if inner.state != State::Open {
+            return Rows::Closed;
+        }
+        self.enqueue(&mut inner, frame);
+        let rows = if self.is_full_for_rows(&inner) { Rows::Park } else { Rows::More };
+        self.wake(inner);
+        rows
+    }
+
+    /// Keeps `resume` until the queue has drained to its low water. Gives it back if that has
+    /// happened already: the job then goes on at once. Drops it if the connection is ending.
+    pub fn park(&self, resume: Resume) -> Option<Resume> {
+        let mut inner = self.inner();
+        if inner.state != State::Open {
+            drop(inner);
+            return None;
+        }
+        if inner.wire_bytes <= self.options.low_water_bytes {
+            return Some(resume);
+        }
+        inner.parked.push(resume);
+        None
+    }
+
+    /// Queues a live event, or closes the connection if the client does not keep up.
+    pub fn push_live(&self, frame: Frame) -> Live {
+        let mut inner = self.inner();
+        if inner.state != State::Open {
+            return Live::Closed;
+        }
+        if let Some(overflow) = self.overflow(&inner) {
+            self.end(inner, CloseCode::Policy, "slow consumer", true);
+            return Live::Overflowed(overflow);
+        }
+        self.enqueue(&mut inner, frame);
+        self.wake(inner);
+        Live::Taken
+    }
+
+    /// Queues a close frame; nothing is taken after it. Does nothing if one is queued already.
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        self.end(self.inner(), code, reason, false);
+    }
+
+    /// Whether pushes are refused: a close frame is queued, or the connection is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner().state != State::Open
+    }
+
+    /// Whether the queue is so full that a scan should not begin.
+    #[must_use]
+    pub fn is_above_high_water(&self) -> bool {
+        self.is_full_for_rows(&self.inner())
+    }
+
+    /// Bytes and frames pushed and not yet sent.
+    #[must_use]
+    pub fn unsent(&self) -> (usize, usize) {
+        let inner = self.inner();
+        (inner.wire_bytes, inner.frames)
+    }
+
+    fn is_full_for_rows(&self, inner: &Inner) -> bool {
+        inner.wire_bytes >= self.options.high_water_bytes
+            || (inner.wire_bytes > self.options.low_water_bytes && self.budget.is_over())
+    }
+
+    /// A client below its low water keeps up and never pays for the others' backlog.
+    fn overflow(&self, inner: &Inner) -> Option<Overflow> {
+        if inner.wire_bytes > self.options.max_bytes {
+            Some(Overflow::Bytes)
+        } else if inner.frames >= self.options.max_frames {
+            Some(Overflow::Frames)
+        } else if inner.wire_bytes > self.options.low_water_bytes && self.budget.is_over() {
+            Some(Overflow::Budget)
+        } else {
+            None
+        }
+    }
+
+    #[inline]
+    fn enqueue(&self, inner: &mut Inner, frame: Frame) {
+        let owned_bytes = frame.owned_bytes();
+        inner.frames += 1;
+        inner.wire_bytes += frame.wire_bytes();
+        inner.owned_bytes += owned_bytes;
+        self.budget.add(owned_bytes);
+        inner.queue.push_back(frame);
+    }
+
+    /// Wakes the task if it sleeps for want of frames; at most once until it drains.
+    #[inline]
+    fn wake(&self, mut inner: MutexGuard<'_, Inner>) {
+        if !std::mem::take(&mut inner.armed) {
+            return;
+        }
+        self.wake_always(inner);
+    }
+
+    fn wake_always(&self, inner: MutexGuard<'_, Inner>) {
+        let waker = inner.waker.clone();
+        drop(inner);
+        match (waker, &self.doorbell) {
+            (Some(waker), Some(doorbell)) => doorbell.ring(waker),
+            (Some(waker), None) => waker.wake(),
+            (None, _) => {}
+        }
+    }
+
+    fn end(&self, mut inner: MutexGuard<'_, Inner>, code: CloseCode, reason: &str, cut: bool) {
+        if inner.state != State::Open {
+            return;
+        }
+        let mut dropped = VecDeque::new();
+        if cut {
+            dropped = std::mem::take(&mut inner.queue);
+            let mut sent = Sent::default();
+            dropped.iter().for_each(|frame| sent.count(frame));
+            self.give_back(&mut inner, sent);
+            inner.state = State::Cutting;
+        } else {
+            inner.state = State::Closing;
+        }
+        let parked = std::mem::take(&mut inner.parked);
+        self.enqueue(&mut inner, Frame::close(code, reason));
+        inner.armed = false;
+        self.wake_always(inner);
+        // Outside the lock: dropping a job may run code that looks at this outbox.
+        drop((dropped, parked));
+    }
+
+    fn give_back(&self, inner: &mut Inner, sent: Sent) {
+        inner.frames -= sent.frames;
+        inner.wire_bytes -= sent.wire_bytes;
+        inner.owned_bytes -= sent.owned_bytes;
+        self.budget.sub(sent.owned_bytes);
+    }
+
+    /// For the writer: counts what it sent, moves everything queued into the empty `pending`,
+    /// and arms `waker` if there was nothing. Resumes parked jobs at the low water.
+    pub(super) fn take(&self, sent: Sent, pending: &mut VecDeque<Frame>, waker: &Waker) -> Taken {
+        debug_assert!(pending.is_empty());
+        let mut inner = self.inner();
+        self.give_back(&mut inner, sent);
+        // Swapping would leave the writer's spare capacity here for as long as the connection
+        // idles.
+        *pending = std::mem::take(&mut inner.queue);
+        let taken = match inner.state {
+            State::Open => {
+                if pending.is_empty() {
+                    set_waker(&mut inner, waker);
+                    inner.armed = true;
+                }
+                Taken::Open
+            }
+            State::Closing | State::Gone => Taken::Last,
+            State::Cutting => {
+                inner.state = State::Closing;
+                Taken::Last
+            }
+        };
+        self.unpark(inner);
+        taken
+    }
+
+    /// For the writer that waits for its socket: counts what it sent; only a close wakes it.
+    pub(super) fn wait(&self, sent: Sent, waker: &Waker) -> Taken {
+        let mut inner = self.inner();
+        self.give_back(&mut inner, sent);
+        inner.armed = false;
+        set_waker(&mut inner, waker);
+        if inner.state == State::Cutting {
+            inner.state = State::Closing;
+            return Taken::Cut(std::mem::take(&mut inner.queue));
+        }
+        self.unpark(inner);
+        Taken::Open
+    }
+
+    /// For the writer: the task runs and will come back, so nobody needs to wake it.
+    pub(super) fn disarm(&self) {
+        self.inner().armed = false;
+    }
+
+    /// For the writer: the connection is over; nothing stays counted.
+    pub(super) fn abandon(&self) {
+        let mut inner = self.inner();
+        inner.state = State::Gone;
+        inner.armed = false;
+        let sent = Sent { frames: inner.frames, wire_bytes: inner.wire_bytes, owned_bytes: inner.owned_bytes };
+        self.give_back(&mut inner, sent);
+        let queue = std::mem::take(&mut inner.queue);
+        let parked = std::mem::take(&mut inner.parked);
+        let waker = inner.waker.take();
+        drop(inner);
+        drop((queue, parked, waker));
+    }
+
+    fn unpark(&self, mut inner: MutexGuard<'_, Inner>) {
+        if inner.parked.is_empty() || inner.wire_bytes > self.options.low_water_bytes {
+            return;
+        }
+        let parked = std::mem::take(&mut inner.parked);
+        drop(inner);
+        parked.into_iter().for_each(|resume| resume());
+    }
+
+    #[inline]
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nothing panics while it holds an outbox")
+    }
+}
+
+fn set_waker(inner: &mut Inner, waker: &Waker) {
+    if !inner.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+        inner.waker = Some(waker.clone());
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (bytes, frames) = self.unsent();
+        f.debug_struct("Outbox").field("unsent_bytes", &bytes).field("unsent_frames", &frames).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,250 @@
+//! What waits to be sent: encoded frames, and event bodies shared by all who subscribed.
+//!
+//! It never knows who receives what; it never encodes the same body twice.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::deflate;
+use super::frame::{self, CloseCode, HeaderBytes, OpCode};
+
+/// Bytes a [`Frame`] holds without a heap allocation.
+///
+/// A WebSocket header (10), a stored block's header (5), `["EVENT","` (10), a subscription id
+/// of 64 one-byte characters and `",` (2) are 91 bytes; a typical OK is 85.
+pub const INLINE_BYTES: usize = 94;
+
+/// One or more whole encoded frames, or one frame in two parts: a head of its own and a body
+/// shared with other connections.
+///
+/// | bytes | part |
+/// |---|---|
+/// | 0..94 | head, inline |
+/// | 94 | bytes of the head in use |
+/// | 95 | whether the body is shared, so that somebody else pays for it |
+/// | 96..128 | body |
+#[derive(Clone)]
+pub struct Frame {
+    head: [u8; INLINE_BYTES],
+    head_len: u8,
+    shared: bool,
+    body: Bytes,
+}
+
+const _: () = assert!(size_of::<Frame>() == 128);
+const _: () = assert!(INLINE_BYTES <= u8::MAX as usize);
+
+impl Frame {
+    /// Takes one or more whole frames that are already encoded, such as rows of a scan.
+    #[must_use]
+    pub fn encoded(frames: Bytes) -> Self {
+        Self { head: [0; INLINE_BYTES], head_len: 0, shared: false, body: frames }
+    }
+
+    /// A text message; one that fits in [`INLINE_BYTES`] with its header costs no allocation.
+    #[must_use]
+    pub fn text(payload: &str) -> Self {
+        Self::whole(OpCode::Text, payload.as_bytes())
+    }
+
+    /// A ping or pong; a payload beyond 125 bytes is cut.
+    #[must_use]
+    pub fn control(opcode: OpCode, payload: &[u8]) -> Self {
+        debug_assert!(matches!(opcode, OpCode::Ping | OpCode::Pong));
+        Self::whole(opcode, &payload[..payload.len().min(frame::MAX_CONTROL_BYTES)])
+    }
+
+    /// A close frame; see [`frame::encode_close`].
+    #[must_use]
+    pub fn close(code: CloseCode, reason: &str) -> Self {
+        let mut encoded = Vec::with_capacity(2 + frame::MAX_CONTROL_BYTES);
+        frame::encode_close(&mut encoded, code, reason);
+        Self::encoded(encoded.into())
+    }
+
+    fn whole(opcode: OpCode, payload: &[u8]) -> Self {
+        let header = HeaderBytes::new(opcode, false, payload.len());
+        Self::joined(&[header.as_slice(), payload], Bytes::new())
+    }
+
+    /// One frame of `parts`, inline if they fit, and `body`; everything is copied into one
+    /// buffer if they do not.
+    fn joined(parts: &[&[u8]], body: Bytes) -> Self {
+        let head_len: usize = parts.iter().map(|part| part.len()).sum();
+        if head_len > INLINE_BYTES {
+            let mut whole = Vec::with_capacity(head_len + body.len());
+            parts.iter().for_each(|part| whole.extend_from_slice(part));
+            whole.extend_from_slice(&body);
+            return Self::encoded(whole.into());
+        }
+        let mut head = [0; INLINE_BYTES];
+        let mut at = 0;
+        for part in parts {
+            head[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        Self { head, head_len: head_len as u8, shared: !body.is_empty(), body }
+    }
+
+    /// The part only this frame has; may be empty.
+    #[must_use]
+    #[inline]
+    pub fn head(&self) -> &[u8] {
+        &self.head[..usize::from(self.head_len)]
+    }
+
+    /// The part that follows the head; may be empty.
+    #[must_use]
+    #[inline]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Bytes this puts on the wire.
+    #[must_use]
+    #[inline]
+    pub fn wire_bytes(&self) -> usize {
+        usize::from(self.head_len) + self.body.len()
+    }
+
+    /// Bytes of memory that are freed when this frame is sent: its place in the queue and a
+    /// body that is not shared. A shared body is paid for once, by its [`SharedBody`].
+    #[must_use]
+    #[inline]
+    pub fn owned_bytes(&self) -> usize {
+        size_of::<Self>() + if self.shared { 0 } else { self.body.len() }
+    }
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the content: events must not reach a log.
+        f.debug_struct("Frame")
+            .field("head_bytes", &self.head_len)
+            .field("body_bytes", &self.body.len())
+            .field("shared", &self.shared)
+            .finish()
+    }
+}
+
+/// The ceiling on bytes that wait in all outboxes together, and how many do (INV-12).
+#[derive(Debug)]
+pub struct Budget {
+    ceiling_bytes: u64,
+    used_bytes: AtomicU64,
+}
+
+impl Budget {
+    /// A budget of `ceiling_bytes`, none used.
+    #[must_use]
+    pub fn new(ceiling_bytes: u64) -> Self {
+        Self { ceiling_bytes, used_bytes: AtomicU64::new(0) }
+    }
+
+    /// Bytes counted now.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is counted than the ceiling allows.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.used_bytes() > self.ceiling_bytes
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.used_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn sub(&self, bytes: usize) {
+        let before = self.used_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        debug_assert!(before >= bytes as u64, "INV-12: more given back than taken");
+    }
+}
+
+/// Bytes that are counted in a [`Budget`] for as long as any frame refers to them.
+struct Counted {
+    bytes: Vec<u8>,
+    budget: Arc<Budget>,
+}
+
+impl Counted {
+    fn share(bytes: Vec<u8>, budget: &Arc<Budget>) -> Bytes {
+        budget.add(bytes.capacity());
+        let budget = Arc::clone(budget);
+        Bytes::from_owner(Self { bytes, budget })
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.budget.sub(self.bytes.capacity());
+    }
+}
+
+/// The end of an EVENT message, `{…}]`, rendered once for all its receivers and compressed at
+/// most once.
+///
+/// A receiver's frame is its own head, `["EVENT","<sub>",`, and this body. With
+/// permessage-deflate the head travels as a stored block and the body as a compressed block
+/// that refers to nothing before itself, so the same bytes inflate in every connection whatever
+/// its window holds (RFC 7692 §7.2.3.6; RFC 1951 §3.2.4).
+#[derive(Debug)]
+pub struct SharedBody {
+    plain: Bytes,
+    deflated: OnceLock<Option<Bytes>>,
+    budget: Arc<Budget>,
+}
+
+impl SharedBody {
+    /// Shares `plain`, the rest of the message after the head, and counts it in `budget` until
+    /// the last frame with it is sent.
+    #[must_use]
+    pub fn new(plain: Vec<u8>, budget: &Arc<Budget>) -> Self {
+        Self { plain: Counted::share(plain, budget), deflated: OnceLock::new(), budget: Arc::clone(budget) }
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
+    /// The frame for one receiver: `head` is its `["EVENT","<sub>",`; `deflate` tells that its
+    /// connection negotiated permessage-deflate. A body that compression does not shrink goes
+    /// out plain, which is legal on any connection.
+    #[must_use]
+    #[inline]
+    pub fn frame(&self, head: &[u8], deflate: bool) -> Frame {
+        if deflate && let Some(block) = self.deflated() {
+            return deflated_frame(head, block);
+        }
+        let header = HeaderBytes::new(OpCode::Text, false, head.len() + self.plain.len());
+        Frame::joined(&[header.as_slice(), head], self.plain.clone())
+    }
+
+    fn deflated(&self) -> Option<&Bytes> {
+        self.deflated
+            .get_or_init(|| {
+                let block = deflate::compress_block(&self.plain)?;
+                Some(Counted::share(block, &self.budget))
+            })
+            .as_ref()
+    }
+}
+
+fn deflated_frame(head: &[u8], block: &Bytes) -> Frame {
+    let stored = deflate::stored_block_header(head.len());
+    let payload_bytes = stored.len() + head.len() + block.len();
+    let header = HeaderBytes::new(OpCode::Text, true, payload_bytes);
+    Frame::joined(&[header.as_slice(), &stored, head], block.clone())
+}

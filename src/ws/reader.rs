@@ -1,0 +1,300 @@
+//! The reading half of one connection: bytes from the socket in, whole messages out.
+//!
+//! It never reads a socket, never holds a buffer while no frame is incomplete, and never gives
+//! a message longer than its limit to anyone.
+
+use super::deflate;
+use super::frame::{Header, OpCode, Role, Violation, parse_close, unmask};
+
+/// What a [`Reader`] accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReaderOptions {
+    /// The longest message, over all its fragments and after inflating; at least 1.
+    pub max_message_bytes: usize,
+    /// permessage-deflate was negotiated: compressed messages are inflated.
+    pub deflate: bool,
+    /// Which end we are.
+    pub role: Role,
+}
+
+/// One thing the peer sent, borrowed for the duration of the sink's call.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Incoming<'a> {
+    /// A whole text message, checked to be UTF-8.
+    Text(&'a str),
+    /// A ping: answer with a pong of the same payload (0..=125 bytes).
+    Ping(&'a [u8]),
+    /// A pong, asked for or not.
+    Pong(&'a [u8]),
+    /// The peer closes: answer with a close frame and end. Nothing follows it.
+    Close(Option<u16>, &'a str),
+}
+
+/// The sink's answer to one [`Incoming`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on with the next message.
+    Continue,
+    /// Take no more until [`Reader::resume`]; bytes already read are kept.
+    Pause,
+    /// Take no more at all; bytes already read are dropped.
+    Stop,
+}
+
+/// Where the reader stands after it took what it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fed {
+    /// Everything was taken: read the socket again.
+    More,
+    /// The sink paused: do not read the socket; call [`Reader::resume`] when it may go on.
+    Paused,
+    /// The peer closed, the sink stopped, or a violation ended it: read no more.
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Paused,
+    Ended,
+}
+
+/// Follows one byte stream; see the module's words for what it promises.
+///
+/// An idle reader owns no heap memory. A whole frame in the input is unmasked in place and
+/// handed out from there; only a frame cut by the end of the input is copied and kept, as are
+/// the fragments of an unfinished message and what follows a pause.
+#[derive(Debug)]
+pub struct Reader {
+    options: ReaderOptions,
+    state: State,
+    /// Raw bytes not yet consumed: part of one frame, or everything after a pause.
+    held: Vec<u8>,
+    /// Consumed bytes at the start of `held`; not 0 only while paused.
+    held_start: usize,
+    /// Unmasked payload of the unfinished message's fragments.
+    message: Vec<u8>,
+    /// An unfinished message is open; the flag says whether it is compressed.
+    fragmented: Option<bool>,
+}
+
+impl Reader {
+    /// A reader at the start of a byte stream.
+    #[must_use]
+    pub fn new(options: ReaderOptions) -> Self {
+        Self { options, state: State::Open, held: Vec::new(), held_start: 0, message: Vec::new(), fragmented: None }
+    }
+
+    /// Takes all of `input` and gives `sink` every message that is complete, in order.
+    ///
+    /// `input` is scratch memory: it is changed (unmasked) and not needed afterwards. While
+    /// paused it is kept whole, so a caller that reads on in spite of [`Fed::Paused`] loses
+    /// nothing but the bound on memory.
+    ///
+    /// # Errors
+    /// The first [`Violation`]; messages before it were given to the sink. The reader is then
+    /// ended and has freed its buffers.
+    pub fn feed(&mut self, input: &mut [u8], mut sink: impl FnMut(Incoming<'_>) -> Flow) -> Result<Fed, Violation> {
+        let taken = self.take_in(input, &mut sink);
+        self.settle(taken)
+    }
+
+    /// Goes on after a pause with the bytes that were kept.
+    ///
+    /// # Errors
+    /// As [`Reader::feed`].
+    pub fn resume(&mut self, mut sink: impl FnMut(Incoming<'_>) -> Flow) -> Result<Fed, Violation> {
+        if self.state == State::Paused {
+            self.state = State::Open;
+            let taken = self.take_held(&mut sink);
+            return self.settle(taken);
+        }
+        self.settle(Ok(()))
+    }
+
+    /// Bytes of heap memory in use for unfinished frames and messages.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held.capacity() + self.message.capacity()
+    }
+
+    /// Whether a sink asked to pause and nobody resumed yet.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.state == State::Paused
+    }
+
+    fn settle(&mut self, taken: Result<(), Violation>) -> Result<Fed, Violation> {
+        if taken.is_err() {
+            self.state = State::Ended;
+        }
+        if self.state == State::Ended {
+            self.held = Vec::new();
+            self.held_start = 0;
+            self.message = Vec::new();
+        }
+        taken.map(|()| match self.state {
+            State::Open => Fed::More,
+            State::Paused => Fed::Paused,
+            State::Ended => Fed::Ended,
+        })
+    }
+
+    fn take_in<S>(&mut self, input: &mut [u8], sink: &mut S) -> Result<(), Violation>
+    where
+        S: FnMut(Incoming<'_>) -> Flow,
+    {
+        let mut rest = input;
+        while self.state == State::Open && !self.held.is_empty() {
+            let missing = self.missing_bytes()?;
+            let (part, later) = rest.split_at_mut(missing.min(rest.len()));
+            self.held.extend_from_slice(part);
+            rest = later;
+            if part.len() < missing {
+                return Ok(());
+            }
+            self.take_held(sink)?;
+        }
+        match self.state {
+            State::Open => {
+                let used = self.run(rest, sink)?;
+                if self.state != State::Ended {
+                    self.held.extend_from_slice(&rest[used..]);
+                }
+            }
+            State::Paused => self.held.extend_from_slice(rest),
+            State::Ended => {}
+        }
+        Ok(())
+    }
+
+    /// Runs over the held bytes; what is left stays held.
+    fn take_held<S>(&mut self, sink: &mut S) -> Result<(), Violation>
+    where
+        S: FnMut(Incoming<'_>) -> Flow,
+    {
+        let mut held = std::mem::take(&mut self.held);
+        let start = std::mem::take(&mut self.held_start);
+        let used = start + self.run(&mut held[start..], sink)?;
+        if used == held.len() {
+            return Ok(());
+        }
+        match self.state {
+            // Moving the rest at every pause would cost the square of what is held.
+            State::Paused => self.held_start = used,
+            State::Open => {
+                held.drain(..used);
+            }
+            State::Ended => return Ok(()),
+        }
+        self.held = held;
+        Ok(())
+    }
+
+    /// How many bytes the held part needs to complete its header, or else its frame; at least 1.
+    fn missing_bytes(&self) -> Result<usize, Violation> {
+        let wanted = match self.header(&self.held)? {
+            Some(header) => {
+                // Fits: `header` refused what is longer than the limit, a usize.
+                header.header_bytes + header.payload_bytes as usize
+            }
+            None => Header::expected_bytes(&self.held),
+        };
+        Ok(wanted - self.held.len())
+    }
+
+    /// Parses the next header and holds it against the message it belongs to.
+    fn header(&self, input: &[u8]) -> Result<Option<Header>, Violation> {
+        let parsed = Header::parse(input, self.options.role, self.options.deflate)?;
+        let Some(header) = parsed else {
+            return Ok(None);
+        };
+        match header.opcode {
+            OpCode::Binary => return Err(Violation::Binary),
+            OpCode::Text if self.fragmented.is_some() => return Err(Violation::Interleaved),
+            OpCode::Continuation if self.fragmented.is_none() => {
+                return Err(Violation::StrayContinuation);
+            }
+            OpCode::Text | OpCode::Continuation => {
+                let room = self.options.max_message_bytes - self.message.len();
+                if header.payload_bytes > room as u64 {
+                    return Err(Violation::TooBig);
+                }
+            }
+            OpCode::Ping | OpCode::Pong | OpCode::Close => {}
+        }
+        Ok(Some(header))
+    }
+
+    /// Consumes whole frames from the start of `input` and returns how many bytes they were.
+    fn run<S>(&mut self, input: &mut [u8], sink: &mut S) -> Result<usize, Violation>
+    where
+        S: FnMut(Incoming<'_>) -> Flow,
+    {
+        let mut used = 0;
+        while self.state == State::Open {
+            let Some(header) = self.header(&input[used..])? else {
+                break;
+            };
+            let payload_start = used + header.header_bytes;
+            let left = input.len() - payload_start;
+            if header.payload_bytes > left as u64 {
+                break;
+            }
+            let payload_end = payload_start + header.payload_bytes as usize;
+            let payload = &mut input[payload_start..payload_end];
+            if let Some(mask) = header.mask {
+                unmask(payload, mask);
+            }
+            let flow = self.take_frame(&header, payload, sink)?;
+            used = payload_end;
+            match flow {
+                Flow::Continue => {}
+                Flow::Pause => self.state = State::Paused,
+                Flow::Stop => self.state = State::Ended,
+            }
+        }
+        Ok(used)
+    }
+
+    fn take_frame<S>(&mut self, header: &Header, payload: &[u8], sink: &mut S) -> Result<Flow, Violation>
+    where
+        S: FnMut(Incoming<'_>) -> Flow,
+    {
+        match header.opcode {
+            OpCode::Text if header.fin => self.deliver(payload, header.compressed, sink),
+            OpCode::Text | OpCode::Continuation => {
+                self.message.extend_from_slice(payload);
+                let compressed = self.fragmented.take().unwrap_or(header.compressed);
+                if !header.fin {
+                    self.fragmented = Some(compressed);
+                    return Ok(Flow::Continue);
+                }
+                let message = std::mem::take(&mut self.message);
+                self.deliver(&message, compressed, sink)
+            }
+            OpCode::Ping => Ok(sink(Incoming::Ping(payload))),
+            OpCode::Pong => Ok(sink(Incoming::Pong(payload))),
+            OpCode::Close => {
+                let (code, reason) = parse_close(payload)?;
+                sink(Incoming::Close(code, reason));
+                Ok(Flow::Stop)
+            }
+            OpCode::Binary => Err(Violation::Binary),
+        }
+    }
+
+    fn deliver<S>(&self, payload: &[u8], compressed: bool, sink: &mut S) -> Result<Flow, Violation>
+    where
+        S: FnMut(Incoming<'_>) -> Flow,
+    {
+        let mut text = |bytes: &[u8]| match simdutf8::basic::from_utf8(bytes) {
+            Ok(text) => Ok(sink(Incoming::Text(text))),
+            Err(_) => Err(Violation::NotUtf8),
+        };
+        if compressed { deflate::inflate(payload, self.options.max_message_bytes, text)? } else { text(payload) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
