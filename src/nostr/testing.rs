@@ -30,7 +30,7 @@ pub fn trusted(author: Pubkey, kind: u16, created_at: u64, tags: &[&[&str]], con
 /// An event with a good signature by the key pair of `seed`.
 pub fn signed(seed: u64, kind: u16, created_at: u64, tags: &[&[&str]], content: &str) -> Event {
     let keys = key_pair(seed);
-    let author = Pubkey(keys.x_only_public_key().0.serialize());
+    let author = Pubkey(keys.x_only_public_key().0.to_byte_array());
     let (preimage, tags, content) = preimage(author, kind, created_at, tags, content);
     let id: [u8; 32] = Sha256::digest(preimage).into();
     let signature = secp256k1::schnorr::sign_no_aux_rand(&id, &keys);

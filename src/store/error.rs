@@ -1,0 +1,53 @@
+//! What can go wrong with the store, for the operator's eyes. Never the client's business beyond `error:`.
+
+use std::path::PathBuf;
+
+use super::schema::FORMAT;
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The map or the disk has no room: the transaction was undone and nothing of it is stored.
+    #[error("the store is full")]
+    Full,
+    /// The directory holds somebody else's database, or a file that is none.
+    #[error("{0} is not a weir database; nothing was changed")]
+    Foreign(PathBuf),
+    /// The database was written by another version of weir, with another layout.
+    #[error("{path} has store format {found}, this version of weir reads {FORMAT}; nothing was changed")]
+    Format {
+        /// The directory.
+        path: PathBuf,
+        /// The format that the database names.
+        found: u32,
+    },
+    /// This process has the directory open already.
+    #[error("{0} is already open in this process")]
+    AlreadyOpen(PathBuf),
+    /// A record or key is not what the layout allows. `weir check` tells more.
+    #[error("the store is damaged: {0}")]
+    Damaged(&'static str),
+    /// The directory or a file in it.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Anything else that LMDB reports.
+    #[error("LMDB: {0}")]
+    Lmdb(#[source] heed::Error),
+}
+
+impl From<heed::Error> for StoreError {
+    fn from(error: heed::Error) -> Self {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        match error {
+            heed::Error::Mdb(heed::MdbError::MapFull) => Self::Full,
+            // LMDB passes on what write(2) said when the disk ran out of room.
+            heed::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded | FileTooLarge) => Self::Full,
+            other => Self::Lmdb(other),
+        }
+    }
+}

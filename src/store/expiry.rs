@@ -1,0 +1,84 @@
+//! Removing what is past its expiration (NIP-40), and what the operator or the evictor picks.
+//!
+//! In steps that the caller bounds. Nothing hangs on how soon: readers check the expiration of each row.
+
+use std::ops::Bound;
+
+use super::keys::{self, Index, SIX};
+use super::lookup::{self, OPERATOR};
+use super::write::Transaction;
+use super::{Seq, StoreError, Writer};
+use crate::nostr::Timestamp;
+
+/// Whether a removed event may come back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Return {
+    /// It is stored again when somebody publishes it again.
+    Allowed,
+    /// It is refused as deleted.
+    Barred,
+}
+
+/// What a removal removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Removed {
+    /// Events.
+    pub events: u64,
+    /// Their records, in bytes; index entries come on top.
+    pub bytes: u64,
+}
+
+impl Writer {
+    /// Removes up to `max_rows` events that are past their expiration at `now`, earliest first. Fewer removed
+    /// than `max_rows` means that none are left.
+    ///
+    /// # Errors
+    /// When the commit fails; then nothing was removed.
+    pub fn reap_expired(&mut self, now: Timestamp, max_rows: usize) -> Result<Removed, StoreError> {
+        self.update(|txn| {
+            let expired = txn.expired(now, max_rows)?;
+            txn.remove_all(&expired, Return::Allowed)
+        })
+    }
+
+    /// Removes these events in one commit; numbers that hold none are skipped. The caller bounds how many.
+    /// The events' own deletions of others stay in force.
+    ///
+    /// # Errors
+    /// When the commit fails; then nothing was removed.
+    pub fn remove(&mut self, seqs: &[Seq], back: Return) -> Result<Removed, StoreError> {
+        self.update(|txn| txn.remove_all(seqs, back))
+    }
+}
+
+impl Transaction<'_, '_> {
+    fn expired(&self, now: Timestamp, max_rows: usize) -> Result<Vec<Seq>, StoreError> {
+        // Whatever expires at the very end of time never does: the index holds later times as that.
+        let last = now.0.min(Timestamp::MAX.0 - 1);
+        let end = keys::six(last + 1);
+        let table = self.store.inner.tables.index(Index::Expiration);
+        let mut expired = Vec::new();
+        for row in table.range(&self.txn, &(Bound::Unbounded, Bound::Excluded(&end[..])))?.take(max_rows) {
+            let (key, _) = row?;
+            let seq = key.get(SIX..).and_then(keys::read_six);
+            expired.push(Seq(seq.ok_or(StoreError::Damaged("a key of the expiration index is too short"))?));
+        }
+        Ok(expired)
+    }
+
+    fn remove_all(&mut self, seqs: &[Seq], back: Return) -> Result<Removed, StoreError> {
+        let mut removed = Removed::default();
+        for &seq in seqs {
+            let Some(event) = self.lookup().get(seq)? else { continue };
+            removed.events += 1;
+            removed.bytes += event.record().len() as u64;
+            if back == Return::Barred {
+                let by = if lookup::is_immune(event.kind()) { OPERATOR } else { event.pubkey() };
+                let (id, at) = (event.id(), event.created_at());
+                self.bury(&id, &by, at)?;
+            }
+            self.remove(seq)?;
+        }
+        Ok(removed)
+    }
+}

@@ -1,0 +1,144 @@
+//! Which events do we hold? The store: records and indexes in LMDB, and the rules of what stays.
+//!
+//! The only user of heed. One thread writes, in batches that commit together; a read transaction lives on
+//! the thread that opened it and never longer than a slice of work. Never reads the clock: `now` is passed in.
+
+mod error;
+mod expiry;
+pub mod keys;
+mod lookup;
+mod schema;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod tombstone;
+mod usage;
+mod vanish;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use error::StoreError;
+pub use expiry::{Removed, Return};
+pub use schema::FORMAT;
+pub use snapshot::{Known, Snapshot};
+pub use usage::{TableUsage, Usage};
+pub use write::{Outcome, Writer};
+
+/// The arrival number of an event: strictly increasing from 1, never reused (INV-4). Below 2^48.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// No event has a later number.
+    pub const MAX: Self = Self((1 << 48) - 1);
+}
+
+impl std::fmt::Display for Seq {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a commit promises.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// A committed batch survives a power cut.
+    #[default]
+    Full,
+    /// A power cut may undo the last commits; it never damages the store (LMDB: `MDB_NOMETASYNC`).
+    NoMetaSync,
+    /// A power cut may damage the store until [`Store::force_sync`] has returned. Only for imports.
+    None,
+}
+
+/// How to open a store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// The most bytes that the file may ever have. Address space only: nothing is allocated ahead.
+    pub map_bytes: usize,
+    /// From this many bytes in use on, only deletions and vanish requests are stored.
+    pub full_bytes: Option<u64>,
+    /// Read transactions at a time, over all processes; one per reading thread.
+    pub max_readers: u32,
+    /// What a commit promises.
+    pub durability: Durability,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { map_bytes: 1 << 40, full_bytes: None, max_readers: 512, durability: Durability::Full }
+    }
+}
+
+/// An open store. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    env: heed::Env<heed::WithTls>,
+    tables: schema::Tables,
+    secret: keys::Secret,
+    options: Options,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the store in the directory `path`, creating both if need be.
+    ///
+    /// # Errors
+    /// When the directory holds another database or another format ([`StoreError::Foreign`],
+    /// [`StoreError::Format`]: nothing was changed), when this process has it open already, or when the system
+    /// refuses.
+    pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
+        let (env, tables, secret) = schema::open(path, &options)?;
+        Ok(Self { inner: Arc::new(Inner { env, tables, secret, options, path: path.into() }) })
+    }
+
+    /// A read transaction on this thread: what is committed now, until it is dropped. One at a time per thread.
+    ///
+    /// # Errors
+    /// When all reader slots are taken, or this thread reads already.
+    pub fn read(&self) -> Result<Snapshot<'_>, StoreError> {
+        Snapshot::new(self)
+    }
+
+    /// A writer. Any number may exist, here and in other processes; their commits take turns.
+    #[must_use]
+    pub fn writer(&self) -> Writer {
+        Writer::new(self.clone())
+    }
+
+    /// The number of the last commit by any process. Cheap: one read of shared memory.
+    #[must_use]
+    pub fn txn_id(&self) -> u64 {
+        self.inner.env.info().last_txn_id as u64
+    }
+
+    /// Waits until everything committed is on disk, whatever the durability.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn force_sync(&self) -> Result<(), StoreError> {
+        Ok(self.inner.env.force_sync()?)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// What keys the hashes in the tag index.
+    #[must_use]
+    pub fn secret(&self) -> &keys::Secret {
+        &self.inner.secret
+    }
+
+    fn lookup<'t>(&'t self, txn: &'t heed::RoTxn<'_>) -> lookup::Lookup<'t> {
+        lookup::Lookup { tables: &self.inner.tables, secret: &self.inner.secret, txn }
+    }
+}

@@ -1,0 +1,143 @@
+//! A read transaction: the store as it was at one commit.
+//!
+//! It belongs to its thread and pins pages of the file, so it must never outlive a slice of work (INV-9).
+
+use std::ops::Bound;
+
+use heed::{RoTxn, WithTls};
+
+use super::lookup::{self, Bar, Lookup};
+use super::{Seq, Store, StoreError, keys};
+use crate::nostr::{EventId, EventView, Timestamp};
+
+/// What the store knows of an event that it is offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Known {
+    /// Nothing stands against it.
+    New,
+    /// It is held.
+    Stored,
+    /// Its author deleted it (NIP-09).
+    Deleted,
+    /// Its author asked to vanish (NIP-62).
+    Vanished,
+    /// A newer version is held (NIP-01).
+    Superseded,
+    /// It is past its expiration (NIP-40).
+    Expired,
+}
+
+/// The store as of one commit.
+pub struct Snapshot<'s> {
+    pub(super) store: &'s Store,
+    pub(super) txn: RoTxn<'s, WithTls>,
+    is_purging: bool,
+}
+
+impl<'s> Snapshot<'s> {
+    pub(super) fn new(store: &'s Store) -> Result<Self, StoreError> {
+        let txn = store.inner.env.read_txn()?;
+        let is_purging = store.lookup(&txn).is_purging()?;
+        Ok(Self { store, txn, is_purging })
+    }
+
+    fn lookup(&self) -> Lookup<'_> {
+        self.store.lookup(&self.txn)
+    }
+
+    /// The commit that is seen, comparable with [`Store::txn_id`].
+    #[must_use]
+    pub fn txn_id(&self) -> u64 {
+        self.txn.id() as u64
+    }
+
+    /// The number of the latest event, even if it is gone by now; zero before the first.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn last_seq(&self) -> Result<Seq, StoreError> {
+        Ok(Seq(self.store.inner.tables.next_seq(&self.txn)? - 1))
+    }
+
+    /// Whether an event with this id is held, visible or not.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn contains(&self, id: &EventId) -> Result<bool, StoreError> {
+        Ok(self.lookup().by_id(id)?.is_some())
+    }
+
+    /// What would become of `event` if it were committed now: the cheap check before signature work. Sound
+    /// without the signature, since `id` is known to be the hash of the content.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn status(&self, event: EventView<'_>, now: Timestamp) -> Result<Known, StoreError> {
+        if event.kind().is_ephemeral() {
+            return Ok(Known::New);
+        }
+        if event.is_expired(now) {
+            return Ok(Known::Expired);
+        }
+        let lookup = self.lookup();
+        if let Some((seq, held)) = lookup.by_id(&event.id())? {
+            return Ok(if self.is_hidden(seq, held)? { Known::Vanished } else { Known::Stored });
+        }
+        match lookup.bar(event)? {
+            Some(Bar::Deleted) => return Ok(Known::Deleted),
+            Some(Bar::Vanished) => return Ok(Known::Vanished),
+            None => {}
+        }
+        let Some(address) = self.store.inner.secret.address_of(event) else { return Ok(Known::New) };
+        let Some(seq) = lookup.holder(&address)? else { return Ok(Known::New) };
+        let held = lookup.get(seq)?.ok_or(StoreError::Damaged("a holder has no record"))?;
+        Ok(if event.replaces(held) { Known::New } else { Known::Superseded })
+    }
+
+    /// The event with this number.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn get(&self, seq: Seq) -> Result<Option<EventView<'_>>, StoreError> {
+        self.lookup().get(seq)
+    }
+
+    /// The event with this id, visible or not.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn by_id(&self, id: &EventId) -> Result<Option<(Seq, EventView<'_>)>, StoreError> {
+        self.lookup().by_id(id)
+    }
+
+    /// Whether the event must not be served although it is still there: a vanish request covers it (NIP-62).
+    /// Expiration is the reader's to check, see [`EventView::is_expired`].
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn is_hidden(&self, seq: Seq, event: EventView<'_>) -> Result<bool, StoreError> {
+        // Hardly ever is a purge under way; then this is all that a row costs.
+        if !self.is_purging {
+            return Ok(false);
+        }
+        self.lookup().is_vanished(seq, event)
+    }
+
+    /// The events that arrived after `seq`, in the order of arrival, hidden ones included.
+    ///
+    /// # Errors
+    /// When LMDB cannot open a cursor; the iterator yields an error at a damaged row.
+    pub fn after(
+        &self,
+        seq: Seq,
+    ) -> Result<impl Iterator<Item = Result<(Seq, EventView<'_>), StoreError>>, StoreError> {
+        let start = keys::six(seq.0);
+        let range = (Bound::Excluded(&start[..]), Bound::Unbounded);
+        let rows = self.store.inner.tables.event.range(&self.txn, &range)?;
+        Ok(rows.map(|row| {
+            let (key, record) = row?;
+            let seq = keys::read_six(key).ok_or(StoreError::Damaged("a key of the event table is too short"))?;
+            Ok((Seq(seq), lookup::view(record)?))
+        }))
+    }
+}

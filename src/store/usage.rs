@@ -1,0 +1,81 @@
+//! How much room the store takes, and how much is left.
+//!
+//! Counts pages that tables have in use; pages that LMDB keeps for reuse count as free.
+
+use super::{Store, StoreError};
+
+/// Bytes and entries of one table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableUsage {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// Rows.
+    pub entries: u64,
+    /// Pages in use, in bytes.
+    pub bytes: u64,
+}
+
+/// What the store takes of its file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Usage {
+    /// The most bytes that the file may have.
+    pub map_bytes: u64,
+    /// The bytes that the file has.
+    pub file_bytes: u64,
+    /// Pages in use by the tables, in bytes.
+    pub used_bytes: u64,
+    /// Pages of the file that can be used again (some only when older readers are gone), in bytes.
+    pub free_bytes: u64,
+    /// Every table.
+    pub tables: Vec<TableUsage>,
+}
+
+/// Of the map, the part that is kept for deletions: a sixteenth, from 4 MiB to 1 GiB, but never more than half.
+/// A deletion changes a path of about four pages in each of a dozen tables, and LMDB needs them twice over.
+fn reserve(map_bytes: u64) -> u64 {
+    (map_bytes / 16).clamp(4 << 20, 1 << 30).min(map_bytes / 2)
+}
+
+impl Store {
+    /// What the store takes, as of now.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        let txn = self.inner.env.read_txn()?;
+        let mut tables = Vec::new();
+        for (name, table) in self.inner.tables.all() {
+            let stat = table.stat(&txn)?;
+            tables.push(TableUsage { name, entries: stat.entries as u64, bytes: page_bytes(&stat) });
+        }
+        drop(txn);
+        let info = self.inner.env.info();
+        let root = self.inner.env.unnamed_database_stat();
+        // Two pages hold the state of the last two commits.
+        let fixed = page_bytes(&root) + 2 * u64::from(root.page_size);
+        let used_bytes = fixed + tables.iter().map(|table| table.bytes).sum::<u64>();
+        let file_bytes = (info.last_page_number as u64 + 1) * u64::from(root.page_size);
+        Ok(Usage {
+            map_bytes: info.map_size as u64,
+            file_bytes,
+            used_bytes,
+            free_bytes: file_bytes.saturating_sub(used_bytes),
+            tables,
+        })
+    }
+
+    /// Whether only deletions are stored from here on.
+    pub(super) fn is_full(&self, txn: &heed::RoTxn<'_>) -> Result<bool, StoreError> {
+        let mut used = 0;
+        for (_, table) in self.inner.tables.all() {
+            used += page_bytes(&table.stat(txn)?);
+        }
+        let map = self.inner.options.map_bytes as u64;
+        let full = self.inner.options.full_bytes.unwrap_or(u64::MAX).min(map - reserve(map));
+        Ok(used >= full)
+    }
+}
+
+fn page_bytes(stat: &heed::DatabaseStat) -> u64 {
+    (stat.branch_pages + stat.leaf_pages + stat.overflow_pages) as u64 * u64::from(stat.page_size)
+}

@@ -1,0 +1,256 @@
+//! The writer: one transaction per batch, in which each event meets the rules in turn.
+//!
+//! The outcome of a batch is that of its events one by one. Nothing of a batch is stored when its commit
+//! fails. A write transaction never leaves the thread that began it, since LMDB's lock belongs to the thread.
+
+use hashbrown::HashMap;
+use heed::{PutFlags, RwTxn};
+
+use super::keys::{self, Index, LONGEST};
+use super::lookup::{self, Bar, Lookup};
+use super::{Seq, Store, StoreError};
+use crate::nostr::{EventId, EventView, Kind, Timestamp, VerifiedEvent};
+
+/// What became of one event of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is stored under this number (and may have been replaced or deleted since, by the same batch).
+    Stored(Seq),
+    /// It was held already.
+    Duplicate,
+    /// A newer version is held, or one as old with a lower id (NIP-01).
+    Replaced,
+    /// Its author deleted it (NIP-09).
+    Deleted,
+    /// Its author asked to vanish (NIP-62).
+    Vanished,
+    /// It is past its expiration (NIP-40).
+    Expired,
+    /// Its kind is never stored (NIP-01).
+    Ephemeral,
+    /// A deletion request that names nothing its author could delete (NIP-09).
+    InvalidDeletion,
+    /// There is no room left but for deletions.
+    Full,
+}
+
+/// Writes to a store. Each call is one transaction on the calling thread.
+pub struct Writer {
+    store: Store,
+    rows: Rows,
+}
+
+/// Index keys of a batch, by index; a key is padded with zeros to the longest.
+type Rows = [Vec<[u8; LONGEST]>; Index::ALL.len()];
+
+/// An event of the batch that was given a number.
+struct Slot<'b> {
+    event: EventView<'b>,
+    /// Not replaced or deleted later in the batch.
+    is_held: bool,
+}
+
+/// A write transaction with the events that it is to add.
+pub(super) struct Transaction<'s, 'b> {
+    pub store: &'s Store,
+    pub txn: RwTxn<'s>,
+    /// Only deletions are stored, since there is no room for more.
+    only_deletions: bool,
+    /// The number of the first slot.
+    first: u64,
+    slots: Vec<Slot<'b>>,
+    /// The slots that are held, by id.
+    ids: HashMap<EventId, Seq>,
+    /// A record or key being removed.
+    scratch: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, rows: Rows::default() }
+    }
+
+    /// Stores a batch in one durable commit and tells what became of each event, in order.
+    ///
+    /// Every kind 62 in the batch is taken as a request to this relay: the caller refuses those that do not
+    /// name it (NIP-62). When there is no room, deletions and vanish requests are stored all the same and the
+    /// rest is [`Outcome::Full`].
+    ///
+    /// # Errors
+    /// When the commit fails; then nothing of the batch is stored. [`StoreError::Full`] when there is no room
+    /// even for the deletions.
+    pub fn commit(&mut self, batch: &[VerifiedEvent], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+        match self.try_commit(batch, now, false) {
+            // LMDB's transaction is dead after this; what may be stored is tried in another.
+            Err(StoreError::Full) => self.try_commit(batch, now, true),
+            result => result,
+        }
+    }
+
+    fn try_commit(
+        &mut self,
+        batch: &[VerifiedEvent],
+        now: Timestamp,
+        only_deletions: bool,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let mut txn = Transaction::begin(&self.store)?;
+        txn.only_deletions = only_deletions || self.store.is_full(&txn.txn)?;
+        let outcomes = batch.iter().map(|event| txn.admit(event.view(), now)).collect::<Result<_, _>>()?;
+        txn.commit(&mut self.rows)?;
+        Ok(outcomes)
+    }
+
+    /// Does something else than storing events, in one commit.
+    pub(super) fn update<T>(
+        &mut self,
+        work: impl FnOnce(&mut Transaction<'_, '_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut txn = Transaction::begin(&self.store)?;
+        let result = work(&mut txn)?;
+        txn.commit(&mut self.rows)?;
+        Ok(result)
+    }
+}
+
+impl<'s, 'b> Transaction<'s, 'b> {
+    pub fn begin(store: &'s Store) -> Result<Self, StoreError> {
+        let txn = store.inner.env.write_txn()?;
+        let first = store.inner.tables.next_seq(&txn)?;
+        let (slots, ids, scratch) = (Vec::new(), HashMap::new(), Vec::new());
+        Ok(Self { store, txn, only_deletions: false, first, slots, ids, scratch })
+    }
+
+    pub fn lookup(&self) -> Lookup<'_> {
+        self.store.lookup(&self.txn)
+    }
+
+    /// Takes one event through the rules.
+    fn admit(&mut self, event: EventView<'b>, now: Timestamp) -> Result<Outcome, StoreError> {
+        if event.kind().is_ephemeral() {
+            return Ok(Outcome::Ephemeral);
+        }
+        if event.is_expired(now) {
+            return Ok(Outcome::Expired);
+        }
+        if let Some((seq, held)) = self.by_id(&event.id())? {
+            let is_hidden = self.lookup().is_vanished(seq, held)?;
+            return Ok(if is_hidden { Outcome::Vanished } else { Outcome::Duplicate });
+        }
+        match self.lookup().bar(event)? {
+            Some(Bar::Deleted) => return Ok(Outcome::Deleted),
+            Some(Bar::Vanished) => return Ok(Outcome::Vanished),
+            None => {}
+        }
+        let address = self.store.inner.secret.address_of(event);
+        let older = match address {
+            Some(address) => self.lookup().holder(&address)?,
+            None => None,
+        };
+        if let Some(seq) = older
+            && !event.replaces(self.held(seq)?)
+        {
+            return Ok(Outcome::Replaced);
+        }
+        if self.only_deletions && !lookup::is_immune(event.kind()) {
+            return Ok(Outcome::Full);
+        }
+        if event.kind() == Kind::DELETION && !self.delete_targets(event)? {
+            return Ok(Outcome::InvalidDeletion);
+        }
+        if let Some(seq) = older {
+            self.remove(seq)?;
+        }
+        let seq = self.add(event, address)?;
+        if event.kind() == Kind::VANISH {
+            self.vanish(event, seq)?;
+        }
+        Ok(Outcome::Stored(seq))
+    }
+
+    /// The event with this id, in the store or in the batch so far.
+    pub fn by_id(&self, id: &EventId) -> Result<Option<(Seq, EventView<'_>)>, StoreError> {
+        match self.ids.get(id) {
+            Some(&seq) => Ok(Some((seq, self.held(seq)?))),
+            None => self.lookup().by_id(id),
+        }
+    }
+
+    /// An event that is held, in the store or in the batch so far.
+    pub fn held(&self, seq: Seq) -> Result<EventView<'_>, StoreError> {
+        match seq.0.checked_sub(self.first) {
+            Some(slot) => Ok(self.slots[slot as usize].event),
+            None => self.lookup().get(seq)?.ok_or(StoreError::Damaged("a number has no record")),
+        }
+    }
+
+    /// Gives the event a number. Its record and index entries are put when the batch is complete.
+    fn add(&mut self, event: EventView<'b>, address: Option<[u8; 16]>) -> Result<Seq, StoreError> {
+        let seq = Seq(self.first + self.slots.len() as u64);
+        if seq > Seq::MAX {
+            return Err(StoreError::Damaged("the arrival numbers are used up"));
+        }
+        if let Some(address) = address {
+            self.store.inner.tables.holder.put(&mut self.txn, &address, &keys::six(seq.0))?;
+        }
+        self.ids.insert(event.id(), seq);
+        self.slots.push(Slot { event, is_held: true });
+        Ok(seq)
+    }
+
+    /// Removes an event, its index entries and its hold on a coordinate.
+    pub fn remove(&mut self, seq: Seq) -> Result<(), StoreError> {
+        let (tables, secret) = (&self.store.inner.tables, &self.store.inner.secret);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.extend_from_slice(self.held(seq)?.record());
+        let event = lookup::view(&scratch)?;
+        if let Some(address) = secret.address_of(event)
+            && self.lookup().holder(&address)? == Some(seq)
+        {
+            tables.holder.delete(&mut self.txn, &address)?;
+        }
+        if let Some(slot) = seq.0.checked_sub(self.first) {
+            self.slots[slot as usize].is_held = false;
+            self.ids.remove(&event.id());
+        } else {
+            let mut result = Ok(());
+            keys::index_entries(event, seq, secret, |index, key| {
+                if result.is_ok() {
+                    result = tables.index(index).delete(&mut self.txn, key).map(|_| ());
+                }
+            });
+            result?;
+            tables.event.delete(&mut self.txn, &keys::six(seq.0))?;
+        }
+        self.scratch = scratch;
+        Ok(())
+    }
+
+    /// Puts what the batch adds and commits.
+    pub fn commit(mut self, rows: &mut Rows) -> Result<(), StoreError> {
+        let (tables, secret) = (&self.store.inner.tables, &self.store.inner.secret);
+        rows.iter_mut().for_each(Vec::clear);
+        for (number, slot) in (self.first..).zip(&self.slots).filter(|(_, slot)| slot.is_held) {
+            let event = slot.event;
+            let key = keys::six(number);
+            tables.event.put_with_flags(&mut self.txn, PutFlags::APPEND, &key, event.record())?;
+            keys::index_entries(event, Seq(number), secret, |index, key| {
+                let mut padded = [0; LONGEST];
+                padded[..key.len()].copy_from_slice(key);
+                rows[index as usize].push(padded);
+            });
+        }
+        // In the order of the keys, neighbours share the pages that they change.
+        for index in Index::ALL {
+            let rows = &mut rows[index as usize];
+            rows.sort_unstable();
+            for row in rows {
+                tables.index(index).put(&mut self.txn, &row[..index.key_len()], &[])?;
+            }
+        }
+        if !self.slots.is_empty() {
+            tables.put_next_seq(&mut self.txn, self.first + self.slots.len() as u64)?;
+        }
+        Ok(self.txn.commit()?)
+    }
+}
