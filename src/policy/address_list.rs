@@ -1,0 +1,235 @@
+//! Network addresses: sets of prefixes, and which address a client behind a proxy has.
+//!
+//! A header is believed only from a socket whose other end is a trusted proxy, so an empty list of proxies
+//! trusts nobody.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use hashbrown::HashSet;
+use ipnet::IpNet;
+use serde::de::{self, Deserializer};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+
+/// A text that is not an address or prefix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an address such as 192.0.2.7 nor a prefix such as 192.0.2.0/24 or 2001:db8::/32")]
+pub struct AddressError(String);
+
+/// One address or prefix. IPv4 addresses mapped into IPv6 are IPv4 addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Network(IpNet);
+
+impl FromStr for Network {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let wrong = || AddressError(text.into());
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self(address.to_canonical().into()));
+        }
+        let net: IpNet = text.parse().map_err(|_| wrong())?;
+        Ok(Self(net.trunc()))
+    }
+}
+
+/// A set of addresses and prefixes, written as a list of texts.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AddressSet {
+    prefixes: HashSet<IpNet>,
+    /// The prefix lengths in use, without repeats: a look-up tries each.
+    v4_lengths: Vec<u8>,
+    v6_lengths: Vec<u8>,
+}
+
+impl AddressSet {
+    /// Whether the address is in one of the prefixes.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let lengths = if address.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
+        lengths.iter().any(|&length| {
+            let net = IpNet::new(address, length).map(|net| net.trunc());
+            net.is_ok_and(|net| self.prefixes.contains(&net))
+        })
+    }
+
+    /// Whether no address is in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.prefixes.is_empty()
+    }
+}
+
+impl FromIterator<Network> for AddressSet {
+    fn from_iter<I: IntoIterator<Item = Network>>(prefixes: I) -> Self {
+        let mut set = Self { prefixes: prefixes.into_iter().map(|prefix| prefix.0).collect(), ..Self::default() };
+        for net in &set.prefixes {
+            let lengths = if net.addr().is_ipv4() { &mut set.v4_lengths } else { &mut set.v6_lengths };
+            lengths.push(net.prefix_len());
+        }
+        for lengths in [&mut set.v4_lengths, &mut set.v6_lengths] {
+            lengths.sort_unstable();
+            lengths.dedup();
+        }
+        set
+    }
+}
+
+impl Serialize for AddressSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut prefixes: Vec<_> = self.prefixes.iter().collect();
+        prefixes.sort_unstable();
+        serializer.collect_seq(prefixes.into_iter().map(ToString::to_string))
+    }
+}
+
+impl<'de> Deserialize<'de> for AddressSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let prefixes: Vec<Written> = Vec::deserialize(deserializer)?;
+        Ok(prefixes.into_iter().map(|written| written.0).collect())
+    }
+}
+
+struct Written(Network);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// The network that `address` belongs to for counting: an IPv6 customer has at least a /64 to himself.
+///
+/// # Panics
+/// When a prefix is longer than its family's addresses; settings are validated not to have one.
+#[must_use]
+pub fn group(address: IpAddr, v4_bits: u8, v6_bits: u8) -> IpAddr {
+    let address = address.to_canonical();
+    let bits = if address.is_ipv4() { v4_bits } else { v6_bits };
+    IpNet::new(address, bits).expect("settings hold prefix lengths of 0 to 32 and 0 to 128").trunc().addr()
+}
+
+/// What became of `X-Forwarded-For`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ForwardedFor {
+    /// The socket's other end is no trusted proxy: the header was not looked at.
+    Untrusted,
+    /// A trusted proxy sent no such header.
+    Absent,
+    /// The address is from the header.
+    Taken,
+    /// A trusted proxy sent something that is no list of addresses: ignored.
+    Malformed,
+}
+
+/// The address of the client behind `socket`.
+///
+/// `forwarded` are the values of all `X-Forwarded-For` headers in their order. They are read from right to left,
+/// past every trusted proxy: what stands left of the first stranger was written by that stranger.
+pub fn client_address<'a>(
+    socket: IpAddr,
+    forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
+    trusted: &AddressSet,
+) -> (IpAddr, ForwardedFor) {
+    let socket = socket.to_canonical();
+    if !trusted.contains(socket) {
+        return (socket, ForwardedFor::Untrusted);
+    }
+    let (mut address, mut outcome) = (socket, ForwardedFor::Absent);
+    for hop in forwarded.rev().flat_map(|value| value.rsplit(|&byte| byte == b',')) {
+        let Some(parsed) = parse_hop(hop) else {
+            return (socket, ForwardedFor::Malformed);
+        };
+        (address, outcome) = (parsed, ForwardedFor::Taken);
+        if !trusted.contains(address) {
+            break;
+        }
+    }
+    (address, outcome)
+}
+
+/// Reads an address, with or without a port, IPv6 with or without brackets.
+fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim();
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().ok().or_else(|| text.parse().ok().map(|with_port: SocketAddr| with_port.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(texts: &[&str]) -> AddressSet {
+        texts.iter().map(|text| text.parse::<Network>().expect("a prefix")).collect()
+    }
+
+    fn at(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_prefix_holds_its_addresses_and_no_others() {
+        let set = set(&["10.1.2.3/8", "192.0.2.7", "2001:db8::/32", "::1"]);
+        for (address, inside) in [
+            ("10.255.0.1", true),
+            ("11.0.0.1", false),
+            ("192.0.2.7", true),
+            ("192.0.2.8", false),
+            ("::ffff:192.0.2.7", true),
+            ("2001:db8:1::1", true),
+            ("2001:db9::1", false),
+            ("::1", true),
+            ("::2", false),
+        ] {
+            assert_eq!(set.contains(at(address)), inside, "{address}");
+        }
+        assert!(!AddressSet::default().contains(at("10.0.0.1")));
+        for wrong in ["10.0.0.0/33", "10.0.0", "x", "", "::/129", "10.0.0.1/"] {
+            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn forwarded_for_is_read_from_the_right_past_trusted_proxies() {
+        use ForwardedFor::{Absent, Malformed, Taken};
+        let trusted = set(&["127.0.0.1", "10.0.0.0/8"]);
+        let cases: [(&[&str], &str, ForwardedFor); 12] = [
+            (&[], "127.0.0.1", Absent),
+            (&["198.51.100.1"], "198.51.100.1", Taken),
+            (&["1.1.1.1, 198.51.100.1"], "198.51.100.1", Taken),
+            (&["1.1.1.1", "198.51.100.1, 10.0.0.9"], "198.51.100.1", Taken),
+            (&["garbage, 198.51.100.1"], "198.51.100.1", Taken),
+            (&["198.51.100.1:5678"], "198.51.100.1", Taken),
+            (&["[2001:db8::1]:5678"], "2001:db8::1", Taken),
+            (&["2001:db8::1"], "2001:db8::1", Taken),
+            (&["[2001:db8::1]"], "2001:db8::1", Taken),
+            (&["10.0.0.1,10.0.0.2"], "10.0.0.1", Taken),
+            (&["198.51.100.1, unknown"], "127.0.0.1", Malformed),
+            (&["198.51.100.1,"], "127.0.0.1", Malformed),
+        ];
+        for (values, address, outcome) in cases {
+            let values = values.iter().map(|value| value.as_bytes());
+            assert_eq!(client_address(at("::ffff:127.0.0.1"), values, &trusted), (at(address), outcome));
+        }
+    }
+
+    #[test]
+    fn a_stranger_or_an_empty_list_of_proxies_is_never_believed() {
+        let header = || [b"1.1.1.1".as_slice()].into_iter();
+        let believed = client_address(at("198.51.100.1"), header(), &set(&["127.0.0.1"]));
+        assert_eq!(believed, (at("198.51.100.1"), ForwardedFor::Untrusted));
+        let believed = client_address(at("127.0.0.1"), header(), &AddressSet::default());
+        assert_eq!(believed, (at("127.0.0.1"), ForwardedFor::Untrusted));
+    }
+
+    #[test]
+    fn one_ipv6_customer_is_one_address() {
+        assert_eq!(group(at("2001:db8:1:2:3:4:5:6"), 32, 64), at("2001:db8:1:2::"));
+        assert_eq!(group(at("::ffff:192.0.2.7"), 32, 64), at("192.0.2.7"));
+        assert_eq!(group(at("192.0.2.7"), 24, 64), at("192.0.2.0"));
+    }
+}

@@ -1,0 +1,267 @@
+//! How much a client may ask for and send, under NIP-11's names where NIP-11 has one.
+//!
+//! The numbers that are enforced and the numbers that NIP-11 advertises come from the same struct, so they
+//! cannot disagree. Nothing here decides about a particular event or filter.
+
+use serde::{Deserialize, Serialize};
+
+use super::rate::Rate;
+use super::settings::{Settings, Who};
+use crate::nostr::SubscriptionId;
+
+/// Limits that hold for everybody.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of one message from a client, from `[` to `]`, over all its WebSocket fragments (NIP-11).
+    ///
+    /// 1 MiB: a follow list of 10,000 `p` tags is about 720 KB of JSON, the largest notes in public use 200 KB.
+    pub max_message_length: usize,
+    /// Filters in one REQ or COUNT.
+    pub max_filters: usize,
+    /// Values in all lists of all filters of one REQ, COUNT or NEG-OPEN: ids, authors, kinds and tag values.
+    pub max_filter_items: usize,
+    /// Stored events returned for a filter without `limit` (NIP-11).
+    pub default_limit: u32,
+    /// How far a page may grow beyond `limit` to hold every event of its last second (NIP-67), in events.
+    pub max_tie_extension: usize,
+    /// Tags of one event (NIP-11). 15,000 is about what fits in `max_message_length`.
+    pub max_event_tags: usize,
+    /// Unicode characters of `content` (NIP-11).
+    pub max_content_length: usize,
+    /// Leading zero bits that an event id must have, 0 to 256 (NIP-13); 0 asks for no work.
+    pub min_pow_difficulty: u16,
+    /// Whether the `nonce` tag must commit to a target of at least `min_pow_difficulty` (NIP-13): without it, a
+    /// flood of cheap events has a lucky one now and then.
+    pub require_committed_target: bool,
+    /// How many seconds before now `created_at` may lie (NIP-11); 0 is no limit.
+    pub created_at_lower_limit: u64,
+    /// How many seconds after now `created_at` may lie (NIP-11).
+    pub created_at_upper_limit: u64,
+    /// How many seconds old an ephemeral event may be; 0 is no limit. Ephemeral gift wraps are exempt, because
+    /// NIP-59 dates them back on purpose.
+    pub ephemeral_max_age: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_length: 1 << 20,
+            max_filters: 100,
+            max_filter_items: 10_000,
+            default_limit: 500,
+            max_tie_extension: 256,
+            max_event_tags: 15_000,
+            max_content_length: 512 * 1024,
+            min_pow_difficulty: 0,
+            require_committed_target: true,
+            created_at_lower_limit: 0,
+            created_at_upper_limit: 900,
+            ephemeral_max_age: 300,
+        }
+    }
+}
+
+/// Who a client is to the limits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Tier {
+    /// Nobody: no key was proven.
+    Anonymous,
+    /// At least one key was proven (NIP-42).
+    Authenticated,
+    /// One of the proven keys is on the operator's list.
+    Listed,
+}
+
+impl Tier {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Authenticated => "authenticated",
+            Self::Listed => "listed",
+        }
+    }
+}
+
+/// Limits by who asks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tiers {
+    /// Clients that have not proven a key. NIP-11 advertises these.
+    pub anonymous: TierLimits,
+    /// Clients that have proven a key (NIP-42).
+    pub authenticated: TierLimits,
+    /// Clients that have proven a key of `access.listed_pubkeys`.
+    pub listed: TierLimits,
+}
+
+/// Limits of one tier. A rate holds for each connection and again for each proven key over all its connections.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TierLimits {
+    /// Open subscriptions of one connection (NIP-11).
+    pub max_subscriptions: usize,
+    /// Stored events returned for one filter; larger limits are cut to it (NIP-11).
+    pub max_limit: u32,
+    /// Bytes of one event as it is stored: a bit over half of its JSON.
+    pub max_event_bytes: usize,
+    /// Events published, per second.
+    pub events: Rate,
+    /// Bytes of messages received, per second.
+    pub bytes: Rate,
+    /// REQ, COUNT and NEG-OPEN messages, per second.
+    pub queries: Rate,
+    /// Microseconds of a reader thread spent on the client's queries, per second.
+    pub query_us: Rate,
+}
+
+impl TierLimits {
+    const fn anonymous() -> Self {
+        Self {
+            max_subscriptions: 100,
+            max_limit: 1_000,
+            max_event_bytes: 512 * 1024,
+            events: Rate::new(50, 1_000),
+            bytes: Rate::new(1 << 20, 32 << 20),
+            queries: Rate::new(50, 500),
+            query_us: Rate::new(200_000, 4_000_000),
+        }
+    }
+
+    const fn authenticated() -> Self {
+        Self {
+            max_subscriptions: 200,
+            max_limit: 2_000,
+            max_event_bytes: 1 << 20,
+            events: Rate::new(100, 5_000),
+            bytes: Rate::new(4 << 20, 64 << 20),
+            queries: Rate::new(100, 1_000),
+            query_us: Rate::new(400_000, 8_000_000),
+        }
+    }
+
+    const fn listed() -> Self {
+        Self {
+            max_subscriptions: 1_000,
+            max_limit: 5_000,
+            max_event_bytes: 1 << 20,
+            events: Rate::UNLIMITED,
+            bytes: Rate::UNLIMITED,
+            queries: Rate::UNLIMITED,
+            query_us: Rate::UNLIMITED,
+        }
+    }
+}
+
+impl Default for Tiers {
+    fn default() -> Self {
+        Self {
+            anonymous: TierLimits::anonymous(),
+            authenticated: TierLimits::authenticated(),
+            listed: TierLimits::listed(),
+        }
+    }
+}
+
+impl Tiers {
+    /// The limits of `tier`.
+    #[must_use]
+    pub const fn get(&self, tier: Tier) -> &TierLimits {
+        match tier {
+            Tier::Anonymous => &self.anonymous,
+            Tier::Authenticated => &self.authenticated,
+            Tier::Listed => &self.listed,
+        }
+    }
+}
+
+/// NIP-11's `limitation` object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limitation {
+    /// Each field of the object with its value, in NIP-11's order.
+    pub fields: Vec<(&'static str, LimitValue)>,
+}
+
+/// A value in NIP-11's `limitation` object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LimitValue {
+    /// A number; its unit is that of the limit.
+    Number(u64),
+    /// A condition.
+    Bool(bool),
+}
+
+impl Limitation {
+    /// What is enforced for `tier` under `settings`.
+    #[must_use]
+    pub fn new(settings: &Settings, tier: Tier) -> Self {
+        use LimitValue::{Bool, Number};
+        let (limits, own) = (&settings.limits, settings.tiers.get(tier));
+        let (auth, access) = (&settings.auth, &settings.access);
+        let restricted = auth.write != Who::Anyone || !access.allow_pubkeys.is_empty();
+        let mut fields = vec![
+            ("max_message_length", Number(limits.max_message_length as u64)),
+            ("max_subscriptions", Number(own.max_subscriptions as u64)),
+            ("max_limit", Number(own.max_limit.into())),
+            ("max_subid_length", Number(SubscriptionId::MAX_CHARS as u64)),
+            ("max_event_tags", Number(limits.max_event_tags as u64)),
+            ("max_content_length", Number(limits.max_content_length as u64)),
+            ("min_pow_difficulty", Number(limits.min_pow_difficulty.into())),
+            ("auth_required", Bool(auth.read != Who::Anyone && auth.write != Who::Anyone)),
+            ("payment_required", Bool(settings.info.payment_required)),
+            ("restricted_writes", Bool(restricted)),
+        ];
+        if limits.created_at_lower_limit > 0 {
+            fields.push(("created_at_lower_limit", Number(limits.created_at_lower_limit)));
+        }
+        fields.push(("created_at_upper_limit", Number(limits.created_at_upper_limit)));
+        fields.push(("default_limit", Number(limits.default_limit.min(own.max_limit).into())));
+        Self { fields }
+    }
+
+    /// Appends the object as JSON.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        for (index, (name, value)) in self.fields.iter().enumerate() {
+            let mark = if index == 0 { '{' } else { ',' };
+            let value = match value {
+                LimitValue::Number(number) => number.to_string(),
+                LimitValue::Bool(condition) => condition.to_string(),
+            };
+            out.extend_from_slice(format!("{mark}\"{name}\":{value}").as_bytes());
+        }
+        out.push(b'}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nip_11_advertises_what_is_enforced() {
+        let mut settings = Settings::default();
+        settings.limits.created_at_lower_limit = 7;
+        settings.auth.write = Who::Listed;
+        let mut out = Vec::new();
+        Limitation::new(&settings, Tier::Anonymous).write_json(&mut out);
+        let expected = concat!(
+            r#"{"max_message_length":1048576,"max_subscriptions":100,"max_limit":1000,"max_subid_length":64,"#,
+            r#""max_event_tags":15000,"max_content_length":524288,"min_pow_difficulty":0,"auth_required":false,"#,
+            r#""payment_required":false,"restricted_writes":true,"created_at_lower_limit":7,"#,
+            r#""created_at_upper_limit":900,"default_limit":500}"#
+        );
+        assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
+    }
+
+    #[test]
+    fn a_follow_list_of_ten_thousand_fits_the_default_limits() {
+        let limits = Limits::default();
+        let one = r#"["p","0000000000000000000000000000000000000000000000000000000000000000"],"#.len();
+        assert!(10_000 * one + 1_000 < limits.max_message_length);
+        assert!(limits.max_event_tags > 10_000);
+        // In the record a `p` tag is its count, the name's code, the value's header and 32 bytes.
+        assert!(10_000 * 35 + 1_000 < TierLimits::anonymous().max_event_bytes);
+    }
+}

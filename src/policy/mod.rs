@@ -1,0 +1,31 @@
+//! May they? Every decision about who may connect, write and read, and how much.
+//!
+//! Pure: data and `now` in, a value out. Nothing here does I/O, reads a clock or waits. What a client is told
+//! is a [`Reason`](crate::nostr::Reason), ready to send.
+
+pub mod address_list;
+pub mod auth;
+pub mod info;
+pub mod limits;
+pub mod peer;
+pub mod rate;
+pub mod read;
+pub mod sets;
+pub mod settings;
+pub mod urls;
+pub mod write;
+
+#[cfg(test)]
+mod testing;
+
+pub use address_list::{AddressError, AddressSet, ForwardedFor, client_address};
+pub use auth::check_auth;
+pub use info::Info;
+pub use limits::{Limitation, Limits, Tier, TierLimits, Tiers};
+pub use peer::Peer;
+pub use rate::{Buckets, Rate, RateLimiter, RateOptions, RateTable};
+pub use read::{Query, ReadGuard, check_filters, check_open_count};
+pub use sets::{KeySet, KindSet};
+pub use settings::{Access, Auth, ChallengeWhen, Settings, Who};
+pub use urls::{RelayUrl, RelayUrls};
+pub use write::{check_event, difficulty};

@@ -1,0 +1,139 @@
+//! Who is on the other end of a connection: an address and the keys that were proven over it (NIP-42).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::limits::Tier;
+use super::settings::{Settings, Who};
+use crate::nostr::{Prefix, Pubkey, Reason};
+
+/// A client as policy sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Where the client is, behind any trusted proxies.
+    pub address: IpAddr,
+    /// Ascending, without repeats.
+    keys: Arc<[Pubkey]>,
+}
+
+impl Peer {
+    /// The most keys one connection may prove: enough for every account of a person, and a bound on memory.
+    pub const MAX_KEYS: usize = 64;
+
+    /// A client that has proven nothing.
+    #[must_use]
+    pub fn new(address: IpAddr) -> Self {
+        Self { address, keys: Arc::default() }
+    }
+
+    /// Adds a proven key. Proving one again changes nothing; earlier ones stay proven (NIP-42).
+    ///
+    /// # Errors
+    /// `restricted:` when [`Peer::MAX_KEYS`] are proven already.
+    pub fn authenticate(&mut self, key: Pubkey) -> Result<(), Reason> {
+        let Err(place) = self.keys.binary_search(&key) else {
+            return Ok(());
+        };
+        if self.keys.len() == Self::MAX_KEYS {
+            let text = format!("a connection authenticates at most {} keys", Self::MAX_KEYS);
+            return Err(Reason::new(Prefix::Restricted, text));
+        }
+        let mut keys = self.keys.to_vec();
+        keys.insert(place, key);
+        self.keys = keys.into();
+        Ok(())
+    }
+
+    /// The proven keys, ascending, shared.
+    #[must_use]
+    pub const fn keys(&self) -> &Arc<[Pubkey]> {
+        &self.keys
+    }
+
+    /// Whether any key was proven.
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Whether `key` was proven.
+    #[must_use]
+    pub fn is(&self, key: &Pubkey) -> bool {
+        self.keys.binary_search(key).is_ok()
+    }
+
+    /// Which limits hold for the client.
+    #[must_use]
+    pub fn tier(&self, settings: &Settings) -> Tier {
+        let listed = &settings.access.listed_pubkeys;
+        if self.keys.is_empty() {
+            Tier::Anonymous
+        } else if !listed.is_empty() && self.keys.iter().any(|key| listed.contains(key)) {
+            Tier::Listed
+        } else {
+            Tier::Authenticated
+        }
+    }
+
+    /// Whether the client is one of `who`.
+    ///
+    /// # Errors
+    /// `auth-required:` when no key was proven, `restricted:` when none of them is listed.
+    pub fn check(&self, settings: &Settings, who: Who, what: &'static str) -> Result<(), Reason> {
+        match (who, self.tier(settings)) {
+            (Who::Anyone, _)
+            | (Who::Authenticated, Tier::Authenticated | Tier::Listed)
+            | (Who::Listed, Tier::Listed) => Ok(()),
+            (_, Tier::Anonymous) => {
+                Err(Reason::new(Prefix::AuthRequired, format!("only authenticated clients may {what}")))
+            }
+            _ => Err(Reason::new(Prefix::Restricted, format!("your key may not {what} here"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Peer {
+        Peer::new(IpAddr::from([127, 0, 0, 1]))
+    }
+
+    #[test]
+    fn every_key_that_was_proven_stays_proven() {
+        let mut peer = peer();
+        for key in [9, 3, 9, 5] {
+            assert_eq!(peer.authenticate(Pubkey([key; 32])), Ok(()));
+        }
+        assert_eq!(peer.keys()[..], [3, 5, 9].map(|key| Pubkey([key; 32])));
+    }
+
+    #[test]
+    fn the_sixty_fifth_key_is_refused_and_a_known_one_still_taken() {
+        let mut peer = peer();
+        for key in 0..64 {
+            assert_eq!(peer.authenticate(Pubkey([key; 32])), Ok(()));
+        }
+        let refused = peer.authenticate(Pubkey([64; 32])).expect_err("a refusal");
+        assert_eq!(refused.to_string(), "restricted: a connection authenticates at most 64 keys");
+        assert_eq!(peer.authenticate(Pubkey([7; 32])), Ok(()));
+    }
+
+    #[test]
+    fn auth_required_asks_for_a_key_and_restricted_refuses_one() {
+        let mut settings = Settings::default();
+        settings.access.listed_pubkeys = [Pubkey([2; 32])].into_iter().collect();
+        let mut peer = peer();
+        let said = |peer: &Peer, who| peer.check(&settings, who, "write").map_err(|reason| reason.to_string());
+        assert_eq!(said(&peer, Who::Anyone), Ok(()));
+        let asked = "auth-required: only authenticated clients may write".to_string();
+        assert_eq!(said(&peer, Who::Listed), Err(asked.clone()));
+        assert_eq!(said(&peer, Who::Authenticated), Err(asked));
+        assert_eq!(peer.authenticate(Pubkey([1; 32])), Ok(()));
+        assert_eq!(said(&peer, Who::Authenticated), Ok(()));
+        assert_eq!(said(&peer, Who::Listed), Err("restricted: your key may not write here".into()));
+        assert_eq!(peer.authenticate(Pubkey([2; 32])), Ok(()));
+        assert_eq!((said(&peer, Who::Listed), peer.tier(&settings)), (Ok(()), Tier::Listed));
+    }
+}

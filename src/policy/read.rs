@@ -1,0 +1,355 @@
+//! May they see it? One rule for REQ, COUNT, live delivery and negentropy alike (INV-15).
+//!
+//! Filters are refused where they can give nothing; where they can give something, events that the client may
+//! not see are left out without a word, row by row.
+
+use std::sync::Arc;
+
+use super::peer::Peer;
+use super::settings::{Auth, Settings};
+use crate::nostr::filter::{OwnedTagValue, TagFilter};
+use crate::nostr::{EventView, Filter, Kind, Prefix, Pubkey, Reason, TagValue};
+
+/// Who may see events of a kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    Anyone,
+    Authenticated,
+    Involved,
+    Author,
+}
+
+impl Auth {
+    /// The strictest rule that names `kind`.
+    fn rule(&self, kind: Kind) -> Rule {
+        if self.author_only_kinds.contains(kind) {
+            Rule::Author
+        } else if self.involved_kinds.contains(kind) {
+            Rule::Involved
+        } else if self.read_kinds.contains(kind) {
+            Rule::Authenticated
+        } else {
+            Rule::Anyone
+        }
+    }
+}
+
+/// What a client may see: the rules of one snapshot and the keys that were proven when it was taken.
+#[derive(Clone, Debug)]
+pub struct ReadGuard {
+    settings: Arc<Settings>,
+    keys: Arc<[Pubkey]>,
+}
+
+impl ReadGuard {
+    /// What `peer` may see now.
+    #[must_use]
+    pub fn new(settings: &Arc<Settings>, peer: &Peer) -> Self {
+        Self { settings: settings.clone(), keys: peer.keys().clone() }
+    }
+
+    /// Whether the client may see `event`.
+    #[must_use]
+    pub fn allows(&self, event: EventView<'_>) -> bool {
+        match self.settings.auth.rule(event.kind()) {
+            Rule::Anyone => true,
+            Rule::Authenticated => !self.keys.is_empty(),
+            Rule::Author => self.has(event.pubkey_bytes()),
+            Rule::Involved => self.is_involved(event),
+        }
+    }
+
+    /// Whether every event that matches one of `filters` may be seen, so that rows need no check and may even be
+    /// counted without being read.
+    #[must_use]
+    pub fn is_open(&self, filters: &[Filter]) -> bool {
+        filters.iter().all(|filter| {
+            let own = filter.authors.as_ref().is_some_and(|authors| authors.iter().all(|author| self.has(&author.0)));
+            let for_us = recipients(filter).any(|tag| tag.values.iter().all(|value| self.is_ours(value)));
+            own || filter.kinds.as_ref().is_some_and(|kinds| {
+                kinds.iter().all(|&kind| match self.settings.auth.rule(kind) {
+                    Rule::Anyone => true,
+                    Rule::Authenticated => !self.keys.is_empty(),
+                    Rule::Author => false,
+                    Rule::Involved => for_us,
+                })
+            })
+        })
+    }
+
+    fn is_involved(&self, event: EventView<'_>) -> bool {
+        !self.keys.is_empty()
+            && (self.has(event.pubkey_bytes())
+                || event.tags().indexed().any(|(letter, value)| match value {
+                    TagValue::Hex(key) => letter == b'p' && self.has(key),
+                    TagValue::Text(_) => false,
+                }))
+    }
+
+    fn has(&self, key: &[u8; 32]) -> bool {
+        self.keys.binary_search_by(|own| own.0.cmp(key)).is_ok()
+    }
+
+    fn is_ours(&self, value: &OwnedTagValue) -> bool {
+        matches!(value, OwnedTagValue::Hex(key) if self.has(key))
+    }
+}
+
+/// The conditions on `p` tags.
+fn recipients(filter: &Filter) -> impl Iterator<Item = &TagFilter> {
+    filter.tags.iter().filter(|tag| tag.letter == b'p')
+}
+
+/// What is done with the matches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Query {
+    /// They are sent (REQ).
+    Req,
+    /// They are counted (COUNT, NIP-45).
+    Count,
+    /// Their ids are compared (NEG-OPEN, NIP-77).
+    Negentropy,
+}
+
+/// Whether `peer` may ask for `filters`.
+///
+/// # Errors
+/// `auth-required:` when a key must be proven first, `restricted:` when the proven ones do not help, `invalid:`
+/// when a limit is exceeded.
+pub fn check_filters(settings: &Settings, peer: &Peer, filters: &[Filter], query: Query) -> Result<(), Reason> {
+    let limits = &settings.limits;
+    if filters.len() > limits.max_filters {
+        let text = format!("too many filters: {} are more than {}", filters.len(), limits.max_filters);
+        return Err(Reason::new(Prefix::Invalid, text));
+    }
+    let items = filters.iter().map(Filter::items).sum::<usize>();
+    if items > limits.max_filter_items {
+        let text = format!("too many values in the filters: {items} are more than {}", limits.max_filter_items);
+        return Err(Reason::new(Prefix::Invalid, text));
+    }
+    peer.check(settings, settings.auth.read, "read")?;
+    filters.iter().filter(|filter| !filter.is_never()).try_for_each(|filter| check_kinds(settings, peer, filter, query))
+}
+
+/// Refuses a filter that can only match what the client may not see. One whose kinds are partly open, or that
+/// names none, is answered with what may be seen.
+fn check_kinds(settings: &Settings, peer: &Peer, filter: &Filter, query: Query) -> Result<(), Reason> {
+    let Some(kinds) = &filter.kinds else { return Ok(()) };
+    if kinds.iter().any(|&kind| may_give(settings, peer, filter, kind)) {
+        return Ok(());
+    }
+    let prefix = if peer.is_authenticated() { Prefix::Restricted } else { Prefix::AuthRequired };
+    let private = kinds.iter().any(|&kind| settings.auth.rule(kind) == Rule::Involved);
+    let text = match query {
+        Query::Count if private => "cannot count other people's direct messages",
+        _ if private => "direct messages are only for those who wrote them or to whom they are written",
+        _ if peer.is_authenticated() => "these events are only for their author",
+        _ => "these events are only for authenticated clients",
+    };
+    Err(Reason::new(prefix, text))
+}
+
+/// Whether some event of `kind` that matches `filter` could be seen by `peer`.
+fn may_give(settings: &Settings, peer: &Peer, filter: &Filter, kind: Kind) -> bool {
+    let by_us = || filter.authors.as_ref().is_none_or(|authors| authors.iter().any(|author| peer.is(author)));
+    let for_us = || {
+        let ours = |value: &OwnedTagValue| matches!(value, OwnedTagValue::Hex(key) if peer.is(&Pubkey(*key)));
+        recipients(filter).all(|tag| tag.values.iter().any(ours))
+    };
+    // The author of a gift wrap is a key made up for it (NIP-59), so unless it is named it is not the client's.
+    let is_wrap = matches!(kind, Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP) && filter.authors.is_none();
+    match settings.auth.rule(kind) {
+        Rule::Anyone => true,
+        Rule::Authenticated => peer.is_authenticated(),
+        Rule::Author => peer.is_authenticated() && by_us(),
+        Rule::Involved => peer.is_authenticated() && (for_us() || (by_us() && !is_wrap)),
+    }
+}
+
+/// Whether `peer` may open a subscription while `open` others are. One that takes the place of an open one is not
+/// another, so it must not be counted in.
+///
+/// # Errors
+/// `rate-limited:` at the most that the client's tier may have.
+pub fn check_open_count(settings: &Settings, peer: &Peer, open: usize) -> Result<(), Reason> {
+    let max = settings.tiers.get(peer.tier(settings)).max_subscriptions;
+    if open < max {
+        return Ok(());
+    }
+    let text = format!("too many subscriptions: a connection has at most {max}; close one first");
+    Err(Reason::new(Prefix::RateLimited, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sets::KindSet;
+    use super::super::testing::{AUTHOR, event, filter, prefix, said};
+    use super::*;
+    use crate::nostr::hex;
+
+    const FRIEND: [u8; 32] = [0xcd; 32];
+
+    /// Nobody, the author, the friend whom the events are for, and a stranger.
+    fn peers() -> [Peer; 4] {
+        let peer = || Peer::new([192, 0, 2, 7].into());
+        let with = |key: [u8; 32]| {
+            let mut peer = peer();
+            peer.authenticate(Pubkey(key)).expect("room for a key");
+            peer
+        };
+        [peer(), with(AUTHOR), with(FRIEND), with([0xef; 32])]
+    }
+
+    fn to_friend(kind: u16) -> crate::nostr::Event {
+        event(kind, &format!(r#"[["e","{0}"],["p","{0}"]]"#, hex::encode(&FRIEND)), r#""x""#)
+    }
+
+    #[test]
+    fn direct_messages_are_seen_by_author_and_recipient_only() {
+        let settings = Arc::new(Settings::default());
+        let seen =
+            |event: &crate::nostr::Event| peers().map(|peer| ReadGuard::new(&settings, &peer).allows(event.view()));
+        for kind in [4, 1059, 21059] {
+            assert_eq!(seen(&to_friend(kind)), [false, true, true, false], "kind {kind}");
+        }
+        assert_eq!(seen(&to_friend(1)), [true; 4]);
+        let mentioned = event(4, &format!(r#"[["e","{}"],["p"]]"#, hex::encode(&FRIEND)), r#""x""#);
+        assert_eq!(seen(&mentioned), [false, true, false, false]);
+    }
+
+    #[test]
+    fn kinds_can_be_for_their_author_or_for_authenticated_clients_only() {
+        let mut settings = Settings::default();
+        settings.auth.author_only_kinds = KindSet::of(&[31234]);
+        settings.auth.read_kinds = KindSet::of(&[7]);
+        let settings = Arc::new(settings);
+        let seen = |kind| {
+            let event = to_friend(kind);
+            peers().map(|peer| ReadGuard::new(&settings, &peer).allows(event.view()))
+        };
+        assert_eq!(seen(31234), [false, true, false, false]);
+        assert_eq!(seen(7), [false, true, true, true]);
+        let asked = |text: &str| peers().map(|peer| prefix(ask(&settings, &peer, text, Query::Req)));
+        let (auth, restricted) = (Some(Prefix::AuthRequired), Some(Prefix::Restricted));
+        assert_eq!(asked(r#"{"kinds":[7]}"#), [auth, None, None, None]);
+        assert_eq!(asked(r#"{"kinds":[31234]}"#), [auth, None, None, None]);
+        let of_author = format!(r#"{{"kinds":[31234],"authors":["{}"]}}"#, hex::encode(&AUTHOR));
+        assert_eq!(asked(&of_author), [auth, None, restricted, restricted]);
+    }
+
+    fn ask(settings: &Settings, peer: &Peer, text: &str, query: Query) -> Result<(), Reason> {
+        check_filters(settings, peer, &[filter(r#"{"kinds":[1]}"#), filter(text)], query)
+    }
+
+    #[test]
+    fn a_filter_that_can_give_nothing_is_refused_and_a_mixed_one_is_answered() {
+        let settings = Settings::default();
+        let (friend, author) = (hex::encode(&FRIEND), hex::encode(&AUTHOR));
+        let (auth, no) = (Some(Prefix::AuthRequired), Some(Prefix::Restricted));
+        let cases = [
+            (r#"{"kinds":[4,1059]}"#.into(), [auth, None, None, None]),
+            (r#"{"kinds":[1,1059]}"#.into(), [None; 4]),
+            ("{}".into(), [None; 4]),
+            (r#"{"kinds":[]}"#.into(), [None; 4]),
+            (format!(r##"{{"#p":["{friend}"]}}"##), [None; 4]),
+            (format!(r##"{{"kinds":[1059],"#p":["{friend}"]}}"##), [auth, no, None, no]),
+            (format!(r##"{{"kinds":[21059],"#p":["{friend}"]}}"##), [auth, no, None, no]),
+            (format!(r##"{{"kinds":[4],"#p":["{friend}"]}}"##), [auth, None, None, None]),
+            (format!(r#"{{"kinds":[4],"authors":["{author}"]}}"#), [auth, None, None, None]),
+            (format!(r##"{{"kinds":[4],"authors":["{author}"],"#p":["{friend}"]}}"##), [auth, None, None, no]),
+            (format!(r##"{{"kinds":[1059],"authors":["{author}"],"#p":["{friend}"]}}"##), [auth, None, None, no]),
+        ];
+        for (text, expected) in cases {
+            for query in [Query::Req, Query::Count, Query::Negentropy] {
+                let got = peers().map(|peer| prefix(ask(&settings, &peer, &text, query)));
+                assert_eq!(got, expected, "{query:?} {text}");
+            }
+        }
+    }
+
+    /// Another relay counts other people's messages when the filter names no kind.
+    #[test]
+    fn a_count_without_kinds_counts_no_messages_of_others() {
+        let settings = Arc::new(Settings::default());
+        let all = [filter(&format!(r##"{{"#p":["{}"]}}"##, hex::encode(&FRIEND)))];
+        let open = peers().map(|peer| ReadGuard::new(&settings, &peer).is_open(&all));
+        assert_eq!(open, [false; 4], "rows are checked, because the filter names no kinds");
+        let [nobody, ..] = peers();
+        let text = r#"{"kinds":[4]}"#;
+        let refused = "auth-required: cannot count other people's direct messages";
+        assert_eq!(said(ask(&settings, &nobody, text, Query::Count)), refused);
+    }
+
+    /// Another relay tells strangers the ids of direct messages over negentropy, and does not let
+    /// their owners sync them.
+    #[test]
+    fn negentropy_follows_the_rules_of_req() {
+        let settings = Arc::new(Settings::default());
+        let [nobody, _, friend, stranger] = peers();
+        for peer in [&nobody, &stranger] {
+            assert!(!ReadGuard::new(&settings, peer).is_open(&[filter("{}")]));
+        }
+        let own = filter(&format!(r##"{{"kinds":[4,1059],"#p":["{}"]}}"##, hex::encode(&FRIEND)));
+        assert_eq!(check_filters(&settings, &friend, std::slice::from_ref(&own), Query::Negentropy), Ok(()));
+        assert!(ReadGuard::new(&settings, &friend).is_open(&[own]));
+    }
+
+    #[test]
+    fn open_filters_are_exactly_those_whose_rows_need_no_check() {
+        let mut settings = Settings::default();
+        settings.auth.author_only_kinds = KindSet::of(&[31234]);
+        let settings = Arc::new(settings);
+        let (friend, author) = (hex::encode(&FRIEND), hex::encode(&AUTHOR));
+        let cases = [
+            (r#"{"kinds":[0,1,3]}"#.into(), [true; 4]),
+            (r#"{"kinds":[1,4]}"#.into(), [false; 4]),
+            (r#"{"ids":[]}"#.into(), [false; 4]),
+            (format!(r#"{{"authors":["{author}"]}}"#), [false, true, false, false]),
+            (format!(r##"{{"kinds":[4],"#p":["{friend}"]}}"##), [false, false, true, false]),
+            (format!(r##"{{"kinds":[4],"#p":["{friend}","{author}"]}}"##), [false; 4]),
+            (format!(r##"{{"kinds":[31234],"#p":["{friend}"]}}"##), [false; 4]),
+        ];
+        for (text, expected) in cases {
+            let filters = [filter(r#"{"kinds":[1]}"#), filter(&text)];
+            let open = peers().map(|peer| ReadGuard::new(&settings, &peer).is_open(&filters));
+            assert_eq!(open, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_on_filters_are_told_with_both_numbers() {
+        let mut settings = Settings::default();
+        settings.limits.max_filters = 2;
+        settings.limits.max_filter_items = 3;
+        let [peer, ..] = peers();
+        let check = |filters: &[Filter]| said(check_filters(&settings, &peer, filters, Query::Req));
+        assert_eq!(check(&[filter(r#"{"kinds":[1,2]}"#), filter(r##"{"#t":["a"]}"##)]), "");
+        let text = "invalid: too many values in the filters: 4 are more than 3";
+        assert_eq!(check(&[filter(r#"{"kinds":[1,2]}"#), filter(r##"{"#t":["a","b"]}"##)]), text);
+        let text = "invalid: too many filters: 3 are more than 2";
+        assert_eq!(check(&[filter("{}"), filter("{}"), filter("{}")]), text);
+    }
+
+    /// Others answer with NOTICE at the cap, or refuse a replacement.
+    #[test]
+    fn at_the_cap_another_subscription_is_refused_with_a_reason_for_closed() {
+        let mut settings = Settings::default();
+        settings.tiers.anonymous.max_subscriptions = 2;
+        let [nobody, author, ..] = peers();
+        assert_eq!(said(check_open_count(&settings, &nobody, 1)), "");
+        let text = "rate-limited: too many subscriptions: a connection has at most 2; close one first";
+        assert_eq!(said(check_open_count(&settings, &nobody, 2)), text);
+        assert_eq!(said(check_open_count(&settings, &author, 2)), "");
+    }
+
+    /// Another relay puts a word before `auth-required:`, so clients do not see it.
+    #[test]
+    fn auth_to_read_is_asked_for_at_the_very_start_of_the_text() {
+        let mut settings = Settings::default();
+        settings.auth.read = super::super::settings::Who::Authenticated;
+        let [nobody, author, ..] = peers();
+        let refused = said(ask(&settings, &nobody, "{}", Query::Req));
+        assert_eq!(refused, "auth-required: only authenticated clients may read");
+        assert_eq!(said(ask(&settings, &author, "{}", Query::Req)), "");
+    }
+}

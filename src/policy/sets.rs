@@ -1,0 +1,221 @@
+//! Sets of kinds and keys as an operator writes them in a file.
+//!
+//! They only hold values; what membership means is decided elsewhere in `policy`.
+
+use std::fmt;
+
+use hashbrown::HashSet;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::ser::{SerializeSeq, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::nostr::{Kind, Pubkey};
+
+/// A set of kinds, written as a list of numbers and ranges: `[1, 7, "30000-39999"]`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KindSet {
+    /// First and last kind of each range, as they were written.
+    ranges: Vec<(u16, u16)>,
+}
+
+impl KindSet {
+    /// The set of some kinds.
+    #[must_use]
+    pub fn of(kinds: &[u16]) -> Self {
+        Self { ranges: kinds.iter().map(|&kind| (kind, kind)).collect() }
+    }
+
+    /// Whether `kind` is in the set.
+    #[must_use]
+    pub fn contains(&self, kind: Kind) -> bool {
+        self.ranges.iter().any(|&(first, last)| first <= kind.0 && kind.0 <= last)
+    }
+
+    /// Whether no kind is in the set.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+impl Serialize for KindSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.ranges.len()))?;
+        for &(first, last) in &self.ranges {
+            if first == last {
+                list.serialize_element(&first)?;
+            } else {
+                list.serialize_element(&format!("{first}-{last}"))?;
+            }
+        }
+        list.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for KindSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ranges: Vec<KindRange> = Vec::deserialize(deserializer)?;
+        Ok(Self { ranges: ranges.into_iter().map(|range| (range.0, range.1)).collect() })
+    }
+}
+
+struct KindRange(u16, u16);
+
+impl<'de> Deserialize<'de> for KindRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KindRangeVisitor)
+    }
+}
+
+struct KindRangeVisitor;
+
+impl Visitor<'_> for KindRangeVisitor {
+    type Value = KindRange;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a kind from 0 to 65535 or a range of them such as \"30000-39999\"")
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<KindRange, E> {
+        let kind = u16::try_from(number).map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))?;
+        Ok(KindRange(kind, kind))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<KindRange, E> {
+        let kind = u16::try_from(number).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))?;
+        Ok(KindRange(kind, kind))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<KindRange, E> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) if first <= last => Ok(KindRange(first, last)),
+            _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+        }
+    }
+}
+
+/// A set of keys, written as a list of 64 lower-case hex digits each.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KeySet {
+    keys: HashSet<Pubkey>,
+}
+
+impl KeySet {
+    /// Whether `key` is in the set.
+    #[must_use]
+    pub fn contains(&self, key: &Pubkey) -> bool {
+        !self.keys.is_empty() && self.keys.contains(key)
+    }
+
+    /// Whether no key is in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// How many keys are in the set.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+impl FromIterator<Pubkey> for KeySet {
+    fn from_iter<I: IntoIterator<Item = Pubkey>>(keys: I) -> Self {
+        Self { keys: keys.into_iter().collect() }
+    }
+}
+
+impl Serialize for KeySet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut keys: Vec<_> = self.keys.iter().collect();
+        keys.sort_unstable();
+        serializer.collect_seq(keys.into_iter().map(ToString::to_string))
+    }
+}
+
+impl<'de> Deserialize<'de> for KeySet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = KeySet;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of keys")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<KeySet, A::Error> {
+                let mut keys = HashSet::new();
+                while let Some(key) = list.next_element::<Key>()? {
+                    keys.insert(key.0);
+                }
+                Ok(KeySet { keys })
+            }
+        }
+        deserializer.deserialize_seq(Keys)
+    }
+}
+
+const KEY_FORM: &str = "a key is 64 lower-case hex digits";
+
+struct Key(Pubkey);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Pubkey::from_hex(text.as_bytes()).map(Self).ok_or_else(|| de::Error::custom(KEY_FORM))
+    }
+}
+
+/// A key, or none, written as an empty text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OptionalKey(pub Option<Pubkey>);
+
+impl Serialize for OptionalKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(key) => serializer.collect_str(&key),
+            None => serializer.serialize_str(""),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OptionalKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        Pubkey::from_hex(text.as_bytes()).map(|key| Self(Some(key))).ok_or_else(|| de::Error::custom(KEY_FORM))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_numbers_and_ranges_and_go_back_as_they_came() {
+        let text = r#"[1,7,"30000-39999"]"#;
+        let set: KindSet = serde_json::from_str(text).expect("a set of kinds");
+        assert_eq!(serde_json::to_string(&set).expect("JSON"), text);
+        let inside: Vec<u16> =
+            [0, 1, 2, 7, 29_999, 30_000, 39_999, 40_000].into_iter().filter(|&kind| set.contains(Kind(kind))).collect();
+        assert_eq!(inside, [1, 7, 30_000, 39_999]);
+        for wrong in ["[65536]", "[-1]", r#"["7-1"]"#, r#"["x"]"#, "1", "[1.5]", r#"[""]"#] {
+            assert!(serde_json::from_str::<KindSet>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn keys_are_lower_case_hex_only() {
+        let text = format!(r#"["{}","{}"]"#, "0a".repeat(32), "0b".repeat(32));
+        let set: KeySet = serde_json::from_str(&text).expect("a set of keys");
+        assert_eq!(serde_json::to_string(&set).expect("JSON"), text);
+        assert!(set.contains(&Pubkey([10; 32])) && !set.contains(&Pubkey([12; 32])));
+        assert!(serde_json::from_str::<KeySet>(&text.to_uppercase()).is_err());
+        assert_eq!(serde_json::from_str::<OptionalKey>(r#""""#).expect("none"), OptionalKey(None));
+        assert!(serde_json::from_str::<OptionalKey>(r#""npub1""#).is_err());
+    }
+}

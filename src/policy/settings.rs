@@ -1,0 +1,185 @@
+//! The reloadable snapshot of everything that decides: one value, shared by one `Arc`, never changed in place.
+//!
+//! A message is handled under one snapshot from start to end (INV-13).
+
+use serde::{Deserialize, Serialize};
+
+use super::address_list::AddressSet;
+use super::info::Info;
+use super::limits::{Limits, Tiers};
+use super::peer::Peer;
+use super::rate::RateOptions;
+use super::sets::{KeySet, KindSet};
+use super::urls::RelayUrls;
+use crate::nostr::ParseOptions;
+
+/// Everything that policy decides by.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    /// Limits for everybody.
+    pub limits: Limits,
+    /// Limits by who asks.
+    pub tiers: Tiers,
+    /// Limits by network address.
+    pub rates: RateOptions,
+    /// What needs a proven key (NIP-42).
+    pub auth: Auth,
+    /// Who and what is let in.
+    pub access: Access,
+    /// What NIP-11 says about the relay.
+    pub info: Info,
+}
+
+impl Settings {
+    /// How messages are parsed.
+    #[must_use]
+    pub const fn parse_options(&self) -> ParseOptions {
+        ParseOptions { and_filters: self.access.and_filters }
+    }
+
+    /// How many stored events `peer` gets for a filter that asks for `limit`: clamped, never refused (NIP-01).
+    #[must_use]
+    pub fn clamp_limit(&self, peer: &Peer, limit: Option<u32>) -> u32 {
+        limit.unwrap_or(self.limits.default_limit).min(self.tiers.get(peer.tier(self)).max_limit)
+    }
+}
+
+/// Which clients may do something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Who {
+    /// Every client.
+    #[default]
+    Anyone,
+    /// Clients that have proven a key.
+    Authenticated,
+    /// Clients that have proven a key of `access.listed_pubkeys`.
+    Listed,
+}
+
+/// When the challenge is sent (NIP-42).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChallengeWhen {
+    /// As soon as a client connects: some clients look for it only then.
+    #[default]
+    Connect,
+    /// Just before the first answer that says `auth-required:`.
+    Demand,
+}
+
+/// What needs a proven key (NIP-42).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// When the challenge is sent.
+    pub challenge: ChallengeWhen,
+    /// The relay's own URLs: what AUTH events and requests to vanish must name. With an empty list only names of
+    /// the local machine are taken (`localhost`, `127.0.0.1`, `[::1]`).
+    pub urls: RelayUrls,
+    /// How many seconds an AUTH event's `created_at` may be away from now.
+    pub window: u64,
+    /// Who may send REQ, COUNT and NEG-OPEN.
+    pub read: Who,
+    /// Who may publish.
+    pub write: Who,
+    /// Kinds that only clients with a proven key may publish.
+    pub write_kinds: KindSet,
+    /// Kinds that only clients with a proven key may read.
+    pub read_kinds: KindSet,
+    /// Kinds that only the author and those in its `p` tags may read (NIP-04, NIP-17, NIP-59).
+    pub involved_kinds: KindSet,
+    /// Kinds that only the author may read (such as drafts, NIP-37).
+    pub author_only_kinds: KindSet,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            challenge: ChallengeWhen::Connect,
+            urls: RelayUrls::default(),
+            window: 600,
+            read: Who::Anyone,
+            write: Who::Anyone,
+            write_kinds: KindSet::default(),
+            read_kinds: KindSet::default(),
+            involved_kinds: KindSet::of(&[4, 1059, 21059]),
+            author_only_kinds: KindSet::default(),
+        }
+    }
+}
+
+/// Who and what is let in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Access {
+    /// Authors whose events are taken; empty for all. Gift wraps are taken by the keys they are for, because
+    /// their authors are made up (NIP-59).
+    pub allow_pubkeys: KeySet,
+    /// Authors whose events are refused.
+    pub deny_pubkeys: KeySet,
+    /// Keys whose clients have the limits of `[tiers.listed]`.
+    pub listed_pubkeys: KeySet,
+    /// Kinds that are taken; empty for all.
+    pub allow_kinds: KindSet,
+    /// Kinds that are refused.
+    pub deny_kinds: KindSet,
+    /// Addresses and prefixes that may connect; empty for all.
+    pub allow_addresses: AddressSet,
+    /// Addresses and prefixes that may not connect; stronger than `allow_addresses`.
+    pub deny_addresses: AddressSet,
+    /// Whether authors may publish their own protected events (NIP-70). Nobody may publish another's.
+    pub protected_events: bool,
+    /// Whether filters may ask for several values at once with `&x` (NIP-91, a draft).
+    pub and_filters: bool,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            allow_pubkeys: KeySet::default(),
+            deny_pubkeys: KeySet::default(),
+            listed_pubkeys: KeySet::default(),
+            allow_kinds: KindSet::default(),
+            deny_kinds: KindSet::default(),
+            allow_addresses: AddressSet::default(),
+            deny_addresses: AddressSet::default(),
+            protected_events: true,
+            and_filters: false,
+        }
+    }
+}
+
+impl Access {
+    /// Whether a client at `address` may connect at all.
+    #[must_use]
+    pub fn admits(&self, address: std::net::IpAddr) -> bool {
+        !self.deny_addresses.contains(address)
+            && (self.allow_addresses.is_empty() || self.allow_addresses.contains(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deny_is_stronger_than_allow_and_no_list_admits_all() {
+        let set = |texts: &[&str]| -> AddressSet { texts.iter().map(|text| text.parse().expect("a prefix")).collect() };
+        let at = |text: &str| text.parse().expect("an address");
+        let mut access = Access::default();
+        assert!(access.admits(at("10.0.0.1")));
+        access.allow_addresses = set(&["10.0.0.0/8"]);
+        access.deny_addresses = set(&["10.0.0.1"]);
+        assert_eq!([at("10.0.0.1"), at("10.0.0.2"), at("11.0.0.1")].map(|a| access.admits(a)), [false, true, false]);
+    }
+
+    #[test]
+    fn a_limit_is_clamped_by_tier_and_zero_stays_zero() {
+        let mut settings = Settings::default();
+        settings.limits.default_limit = 2_000;
+        let peer = Peer::new(std::net::IpAddr::from([127, 0, 0, 1]));
+        let clamped = [None, Some(0), Some(7), Some(u32::MAX)].map(|limit| settings.clamp_limit(&peer, limit));
+        assert_eq!(clamped, [1_000, 0, 7, 1_000]);
+    }
+}

@@ -1,0 +1,202 @@
+//! The relay's own URLs, and whether a URL in an event names this relay (NIP-42, NIP-62).
+//!
+//! URLs are compared by host, port and path after normalising. `ws` and `wss` are the same relay: the proxy in
+//! front decides which of them a client sees. International names are compared as they are written.
+
+use serde::de::{self, Deserializer};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+
+/// A relay URL in its parts, normalised.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RelayUrl {
+    /// As the operator wrote it.
+    text: Box<str>,
+    /// Lower case, without a dot at the end; IPv6 addresses in brackets.
+    host: Box<str>,
+    /// `None` for the scheme's own port: 80 for `ws`, 443 for `wss`.
+    port: Option<u16>,
+    /// Path and query, without a slash at the end and without a fragment.
+    path: Box<str>,
+}
+
+impl RelayUrl {
+    /// Reads a `ws://` or `wss://` URL; `None` for anything else, and for a URL with a user name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.trim().split_once("://")?;
+        let own_port = if scheme.eq_ignore_ascii_case("wss") {
+            443
+        } else if scheme.eq_ignore_ascii_case("ws") {
+            80
+        } else {
+            return None;
+        };
+        let rest = rest.split('#').next().unwrap_or_default();
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (host, port) = split_port(authority)?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if host.is_empty() || host.contains(['@', ' ', ',']) {
+            return None;
+        }
+        Some(Self {
+            text: text.into(),
+            host: host.to_ascii_lowercase().into(),
+            port: port.filter(|&port| port != own_port),
+            path: path.trim_end_matches('/').into(),
+        })
+    }
+
+    /// The URL as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.host == other.host && self.port == other.port && self.path == other.path
+    }
+
+    /// Whether the host is this machine.
+    fn is_loopback(&self) -> bool {
+        matches!(&*self.host, "localhost" | "127.0.0.1" | "[::1]")
+    }
+}
+
+/// Splits `host:port`, minding the colons of a bracketed IPv6 address.
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let end = authority.rfind(']').map_or(0, |at| at + 1);
+    match authority[end..].split_once(':') {
+        None if end == 0 || end == authority.len() => Some((authority, None)),
+        Some((name, port)) if end == 0 || name.is_empty() => {
+            let port = if port.is_empty() { None } else { Some(port.parse().ok()?) };
+            Some((&authority[..end + name.len()], port))
+        }
+        _ => None,
+    }
+}
+
+/// The relay's own URLs, as a list of texts. With an empty list the relay goes by the names of the local machine.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RelayUrls(Vec<RelayUrl>);
+
+impl RelayUrls {
+    /// Whether the operator named any.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The URLs in the operator's order.
+    pub fn iter(&self) -> impl Iterator<Item = &RelayUrl> {
+        self.0.iter()
+    }
+
+    /// Whether `text` is one of the URLs. Strict, because a request to vanish cannot be undone (NIP-62).
+    #[must_use]
+    pub fn name(&self, text: &[u8]) -> bool {
+        let Some(url) = parse_bytes(text) else { return false };
+        if self.0.is_empty() { url.is_loopback() } else { self.0.iter().any(|own| own.is(&url)) }
+    }
+
+    /// Whether `text` has the host of one of the URLs: all that NIP-42 needs of AUTH, where a proxy may show
+    /// clients another port or path than the operator thought of.
+    #[must_use]
+    pub fn name_host(&self, text: &[u8]) -> bool {
+        let Some(url) = parse_bytes(text) else { return false };
+        if self.0.is_empty() { url.is_loopback() } else { self.0.iter().any(|own| own.host == url.host) }
+    }
+}
+
+fn parse_bytes(text: &[u8]) -> Option<RelayUrl> {
+    RelayUrl::parse(std::str::from_utf8(text).ok()?)
+}
+
+impl FromIterator<RelayUrl> for RelayUrls {
+    fn from_iter<I: IntoIterator<Item = RelayUrl>>(urls: I) -> Self {
+        Self(urls.into_iter().collect())
+    }
+}
+
+impl Serialize for RelayUrls {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(RelayUrl::as_str))
+    }
+}
+
+impl<'de> Deserialize<'de> for RelayUrls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let urls: Vec<Written> = Vec::deserialize(deserializer)?;
+        Ok(urls.into_iter().map(|url| url.0).collect())
+    }
+}
+
+struct Written(RelayUrl);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let url = RelayUrl::parse(&text);
+        url.map(Self).ok_or_else(|| de::Error::custom(format!("{text:?} is not a ws:// or wss:// URL")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(texts: &[&str]) -> RelayUrls {
+        texts.iter().map(|text| RelayUrl::parse(text).expect("a URL")).collect()
+    }
+
+    #[test]
+    fn a_url_is_compared_after_normalising() {
+        let own = urls(&["wss://Relay.Example.com/", "ws://[2001:DB8::1]:7777/nostr"]);
+        let same = [
+            "wss://relay.example.com",
+            "ws://relay.example.com",
+            "WSS://RELAY.example.com:443/",
+            "ws://relay.example.com:80//",
+            "wss://relay.example.com./#x",
+            " wss://relay.example.com ",
+            "ws://[2001:db8::1]:7777/nostr/",
+        ];
+        for text in same {
+            assert!(own.name(text.as_bytes()), "{text}");
+        }
+        let other = [
+            "wss://relay.example.com:7777",
+            "wss://relay.example.com:80",
+            "wss://relay.example.com/other",
+            "wss://relay.example.com?x",
+            "wss://example.com",
+            "wss://relay.example.com.evil.org",
+            "ws://[2001:db8::1]/nostr",
+            "ws://[2001:db8::1]x:7777/nostr",
+            "relay.example.com",
+            "https://relay.example.com",
+            "wss://",
+            "",
+        ];
+        for text in other {
+            assert!(!own.name(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_host_alone_is_enough_for_auth() {
+        let own = urls(&["wss://relay.example.com/nostr"]);
+        assert!(own.name_host(b"ws://Relay.example.com:7777"));
+        assert!(!own.name_host(b"wss://relay.example.org/nostr"));
+        assert!(!own.name_host(b"wss://relay.example.com@evil.org"));
+    }
+
+    #[test]
+    fn a_relay_without_urls_goes_by_the_names_of_the_local_machine() {
+        let own = RelayUrls::default();
+        for text in ["ws://localhost:1234", "ws://127.0.0.1:7777/", "ws://[::1]:1"] {
+            assert!(own.name(text.as_bytes()) && own.name_host(text.as_bytes()), "{text}");
+        }
+        assert!(!own.name(b"wss://relay.example.com") && !own.name_host(b"wss://relay.example.com"));
+    }
+}

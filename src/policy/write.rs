@@ -1,0 +1,197 @@
+//! May they publish it? Everything about one event that can be decided without the store and the signature.
+//!
+//! The checks go from the cheapest to the dearest; an ordinary note passes them all in well under 100 ns.
+
+use super::limits::{Limits, TierLimits};
+use super::peer::Peer;
+use super::settings::{Access, Settings};
+use crate::nostr::json::{Parser, Value};
+use crate::nostr::{EventId, EventView, Kind, Prefix, Pubkey, Reason, TagValue, Timestamp};
+
+/// Whether `peer` may publish `event` at `now`.
+///
+/// # Errors
+/// The reason to give with `OK false`: `invalid:` out of form or limits, `blocked:` by the operator's lists,
+/// `pow:` too little work, `auth-required:` and `restricted:` for what needs a proven key.
+pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: Timestamp) -> Result<(), Reason> {
+    let kind = event.kind();
+    if matches!(kind, Kind::CLIENT_AUTH | Kind::HTTP_AUTH) {
+        return Err(invalid(format!("kind {kind} proves who someone is and is never published")));
+    }
+    check_size(&settings.limits, settings.tiers.get(peer.tier(settings)), event)?;
+    check_time(&settings.limits, event, now)?;
+    check_protected(&settings.access, peer, event)?;
+    if kind == Kind::VANISH {
+        // To be obeyed whoever may write here (NIP-62), so what follows does not hold for it.
+        return check_vanish(settings, event);
+    }
+    check_lists(&settings.access, event)?;
+    check_work(&settings.limits, event)?;
+    peer.check(settings, settings.auth.write, "publish")?;
+    if settings.auth.write_kinds.contains(kind) && !peer.is_authenticated() {
+        let text = format!("only authenticated clients may publish kind {kind}");
+        return Err(Reason::new(Prefix::AuthRequired, text));
+    }
+    check_repost(event)
+}
+
+fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Reason {
+    Reason::new(Prefix::Invalid, text)
+}
+
+fn check_size(limits: &Limits, tier: &TierLimits, event: EventView<'_>) -> Result<(), Reason> {
+    let (record, content) = (event.record().len(), event.content());
+    if record > tier.max_event_bytes {
+        return Err(invalid(format!("the event is too large: {record} bytes are more than {}", tier.max_event_bytes)));
+    }
+    // A tag takes two bytes at the least, so few bytes need no counting.
+    if (record - content.len()) / 2 > limits.max_event_tags {
+        let tags = event.tags().count();
+        if tags > limits.max_event_tags {
+            return Err(invalid(format!("too many tags: {tags} are more than {}", limits.max_event_tags)));
+        }
+    }
+    if content.len() > limits.max_content_length {
+        // Every character has one byte that is not a continuation (RFC 3629).
+        let characters = content.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
+        if characters > limits.max_content_length {
+            let text =
+                format!("content is too long: {characters} characters are more than {}", limits.max_content_length);
+            return Err(invalid(text));
+        }
+    }
+    Ok(())
+}
+
+fn check_time(limits: &Limits, event: EventView<'_>, now: Timestamp) -> Result<(), Reason> {
+    let (kind, created_at) = (event.kind(), event.created_at().0);
+    if created_at > now.0.saturating_add(limits.created_at_upper_limit) {
+        return Err(invalid(format!("created_at is more than {} s in the future", limits.created_at_upper_limit)));
+    }
+    let age = now.0.saturating_sub(created_at);
+    let too_old = |limit: u64| limit > 0 && age > limit;
+    if kind.is_ephemeral() {
+        if kind != Kind::EPHEMERAL_GIFT_WRAP && too_old(limits.ephemeral_max_age) {
+            let text = format!("created_at of an ephemeral event is more than {} s ago", limits.ephemeral_max_age);
+            return Err(invalid(text));
+        }
+        // Expiration says nothing about events that are not kept (NIP-40).
+        return Ok(());
+    }
+    if kind != Kind::VANISH && too_old(limits.created_at_lower_limit) {
+        return Err(invalid(format!("created_at is more than {} s ago", limits.created_at_lower_limit)));
+    }
+    if event.is_expired(now) {
+        return Err(invalid("the event is expired"));
+    }
+    Ok(())
+}
+
+/// A protected event comes from its author or not at all (NIP-70), whatever else its sender may do.
+fn check_protected(access: &Access, peer: &Peer, event: EventView<'_>) -> Result<(), Reason> {
+    const ONLY_AUTHOR: &str = "this event may only be published by its author";
+    if !event.is_protected() || (access.protected_events && peer.is(&event.pubkey())) {
+        Ok(())
+    } else if !access.protected_events {
+        Err(Reason::new(Prefix::Blocked, "protected events are not accepted here"))
+    } else if peer.is_authenticated() {
+        Err(Reason::new(Prefix::Restricted, ONLY_AUTHOR))
+    } else {
+        Err(Reason::new(Prefix::AuthRequired, ONLY_AUTHOR))
+    }
+}
+
+/// Whether a request to vanish is for this relay (NIP-62).
+fn check_vanish(settings: &Settings, event: EventView<'_>) -> Result<(), Reason> {
+    let mut relays = event.tags().values("relay").filter_map(TagValue::as_text);
+    if relays.any(|relay| relay == b"ALL_RELAYS" || settings.auth.urls.name(relay)) {
+        return Ok(());
+    }
+    Err(invalid("request does not name this relay"))
+}
+
+fn check_lists(access: &Access, event: EventView<'_>) -> Result<(), Reason> {
+    let blocked = |text| Err(Reason::new(Prefix::Blocked, text));
+    let kind = event.kind();
+    if access.deny_kinds.contains(kind) || !(access.allow_kinds.is_empty() || access.allow_kinds.contains(kind)) {
+        return blocked(format!("kind {kind} is not accepted here"));
+    }
+    if access.deny_pubkeys.is_empty() && access.allow_pubkeys.is_empty() {
+        return Ok(());
+    }
+    let author = event.pubkey();
+    if access.deny_pubkeys.contains(&author) {
+        return blocked("the author is not welcome here".into());
+    }
+    let is_wrap = matches!(kind, Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP);
+    let listed = |key: &Pubkey| access.allow_pubkeys.contains(key);
+    let is_for_listed = || event.tags().values("p").any(|key| key.as_hex().is_some_and(|key| listed(&Pubkey(*key))));
+    if access.allow_pubkeys.is_empty() || listed(&author) || (is_wrap && is_for_listed()) {
+        return Ok(());
+    }
+    blocked("the author is not on this relay's list".into())
+}
+
+/// The work in an id: how many of its first bits are zero (NIP-13), 0 to 256.
+#[must_use]
+pub fn difficulty(id: &EventId) -> u16 {
+    let zeros = id.0.iter().position(|&byte| byte != 0).unwrap_or(32);
+    let bits = id.0.get(zeros).map_or(0, |byte| byte.leading_zeros() as u16);
+    8 * zeros as u16 + bits
+}
+
+fn check_work(limits: &Limits, event: EventView<'_>) -> Result<(), Reason> {
+    let required = limits.min_pow_difficulty;
+    if required == 0 {
+        return Ok(());
+    }
+    let pow = |text: String| Err(Reason::new(Prefix::Pow, text));
+    let found = difficulty(&event.id());
+    if found < required {
+        return pow(format!("difficulty {found} is less than {required}"));
+    }
+    if !limits.require_committed_target {
+        return Ok(());
+    }
+    match committed_target(event) {
+        Some(target) if target >= u32::from(required) => Ok(()),
+        Some(target) => pow(format!("the committed target {target} is less than {required}")),
+        None => pow(format!("the nonce tag commits to no target; {required} is required")),
+    }
+}
+
+/// The target that the first `nonce` tag commits to (NIP-13).
+fn committed_target(event: EventView<'_>) -> Option<u32> {
+    let nonce = event.tags().find(|tag| tag.name().is("nonce"))?;
+    std::str::from_utf8(nonce.rest().nth(1)?.as_text()?).ok()?.parse().ok()
+}
+
+/// Refuses a repost that embeds a protected event (NIP-70).
+fn check_repost(event: EventView<'_>) -> Result<(), Reason> {
+    if !matches!(event.kind(), Kind::REPOST | Kind::GENERIC_REPOST) {
+        return Ok(());
+    }
+    // The three ways JSON has to write that string; without one there is no such tag and nothing to parse.
+    let ways: [&[u8]; 3] = [b"\"-\"", b"\"\\u002d\"", b"\"\\u002D\""];
+    let content = event.content();
+    if !ways.iter().any(|way| content.windows(way.len()).any(|window| window == *way)) {
+        return Ok(());
+    }
+    // What is not JSON embeds no event.
+    if Parser::default().parse(content, has_protected_tag).unwrap_or(false) {
+        return Err(invalid("a protected event may not be embedded in a repost"));
+    }
+    Ok(())
+}
+
+fn has_protected_tag(embedded: Value<'_, '_>) -> bool {
+    let Some(mut entries) = embedded.as_object() else { return false };
+    entries.any(|(key, value)| {
+        let is_protecting = |tag: Value<'_, '_>| tag.as_array().and_then(|mut tag| tag.next()?.as_str()) == Some("-");
+        key == "tags" && value.as_array().is_some_and(|mut tags| tags.any(is_protecting))
+    })
+}
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;

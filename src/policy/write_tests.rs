@@ -1,0 +1,208 @@
+//! Tests of what may be published.
+
+use super::super::sets::KindSet;
+use super::super::settings::Who;
+use super::super::testing::{AUTHOR, NOW, event, event_at, said};
+use super::super::urls::RelayUrl;
+use super::*;
+use crate::nostr::{Event, hex};
+
+fn nobody() -> Peer {
+    Peer::new([192, 0, 2, 7].into())
+}
+
+fn with_key(key: [u8; 32]) -> Peer {
+    let mut peer = nobody();
+    peer.authenticate(Pubkey(key)).expect("room for a key");
+    peer
+}
+
+fn check(settings: &Settings, peer: &Peer, event: &Event) -> String {
+    said(check_event(settings, peer, event.view(), Timestamp(NOW)))
+}
+
+fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = Settings::default();
+    change(&mut settings);
+    settings
+}
+
+/// Another relay stores and broadcasts kind 22242.
+#[test]
+fn events_that_prove_who_someone_is_are_never_published() {
+    for kind in [22242, 27235] {
+        let text = format!("invalid: kind {kind} proves who someone is and is never published");
+        assert_eq!(check(&Settings::default(), &with_key(AUTHOR), &event(kind, "[]", r#""""#)), text);
+    }
+}
+
+#[test]
+fn size_is_told_with_both_numbers_and_content_counts_characters() {
+    let note = event(1, r#"[["t","a"],["t","b"]]"#, r#""ééé""#);
+    let with = |change: fn(&mut Settings)| check(&settings(change), &nobody(), &note);
+    assert_eq!(with(|s| s.limits.max_event_tags = 2), "");
+    assert_eq!(with(|s| s.limits.max_event_tags = 1), "invalid: too many tags: 2 are more than 1");
+    assert_eq!(with(|s| s.limits.max_content_length = 3), "");
+    let text = "invalid: content is too long: 3 characters are more than 2";
+    assert_eq!(with(|s| s.limits.max_content_length = 2), text);
+    let len = note.view().record().len();
+    let text = format!("invalid: the event is too large: {len} bytes are more than 99");
+    assert_eq!(with(|s| s.tiers.anonymous.max_event_bytes = 99), text);
+}
+
+#[test]
+fn a_follow_list_of_ten_thousand_and_a_note_of_200_kb_are_taken() {
+    let tags: Vec<String> = (0..10_000).map(|n| format!(r#"["p","{n:064x}"]"#)).collect();
+    let list = event(3, &format!("[{}]", tags.join(",")), r#""""#);
+    assert_eq!(check(&Settings::default(), &nobody(), &list), "");
+    let note = event(30023, "[]", &format!("\"{}\"", "x".repeat(203_000)));
+    assert_eq!(check(&Settings::default(), &nobody(), &note), "");
+}
+
+#[test]
+fn created_at_lies_in_its_window() {
+    let settings = settings(|s| s.limits.created_at_lower_limit = 1_000);
+    let at = |created_at, kind| check(&settings, &nobody(), &event_at(created_at, kind, "[]", r#""""#));
+    assert_eq!([at(NOW + 900, 1), at(NOW - 1_000, 1)], [String::new(), String::new()]);
+    assert_eq!(at(NOW + 901, 1), "invalid: created_at is more than 900 s in the future");
+    assert_eq!(at(NOW - 1_001, 1), "invalid: created_at is more than 1000 s ago");
+    assert_eq!(at(NOW - 300, 20_001), "");
+    assert_eq!(at(NOW - 301, 20_001), "invalid: created_at of an ephemeral event is more than 300 s ago");
+    assert_eq!(at(NOW - 172_800, 21059), "", "NIP-59 dates gift wraps up to two days back");
+    let default = check(&Settings::default(), &nobody(), &event_at(1, 1, "[]", r#""""#));
+    assert_eq!(default, "", "without a lower limit any age is taken");
+}
+
+#[test]
+fn an_expired_event_is_refused_unless_it_is_ephemeral() {
+    let at = |kind, expiration: u64| {
+        check(&Settings::default(), &nobody(), &event(kind, &format!(r#"[["expiration","{expiration}"]]"#), r#""""#))
+    };
+    assert_eq!(at(1, NOW), "invalid: the event is expired");
+    assert_eq!([at(1, NOW + 1), at(20_001, NOW)], [String::new(), String::new()]);
+}
+
+#[test]
+fn kinds_and_authors_are_refused_by_the_operators_lists() {
+    let note = event(1, "[]", r#""""#);
+    let with = |change: fn(&mut Settings)| check(&settings(change), &nobody(), &note);
+    let kind = "blocked: kind 1 is not accepted here";
+    assert_eq!(with(|s| s.access.deny_kinds = KindSet::of(&[1])), kind);
+    assert_eq!(with(|s| s.access.allow_kinds = KindSet::of(&[7])), kind);
+    assert_eq!(with(|s| s.access.allow_kinds = KindSet::of(&[1])), "");
+    let deny = |s: &mut Settings| s.access.deny_pubkeys = [Pubkey(AUTHOR)].into_iter().collect();
+    assert_eq!(check(&settings(deny), &nobody(), &note), "blocked: the author is not welcome here");
+    let other = |s: &mut Settings| s.access.allow_pubkeys = [Pubkey([1; 32])].into_iter().collect();
+    assert_eq!(check(&settings(other), &nobody(), &note), "blocked: the author is not on this relay's list");
+    let wrap = event(1059, &format!(r#"[["p","{}"]]"#, "01".repeat(32)), r#""""#);
+    assert_eq!(check(&settings(other), &nobody(), &wrap), "", "a wrap counts as its recipient's");
+}
+
+#[test]
+fn work_is_the_number_of_leading_zero_bits() {
+    let with = |bytes: &[u8]| {
+        let mut id = [0xff; 32];
+        id[..bytes.len()].copy_from_slice(bytes);
+        difficulty(&EventId(id))
+    };
+    let ids: [&[u8]; 5] = [&[0x80], &[0x01], &[0, 0x10], &[0, 0, 0], &[0; 32]];
+    assert_eq!(ids.map(with), [0, 7, 11, 24, 256]);
+}
+
+#[test]
+fn work_must_reach_the_minimum_and_be_committed_to() {
+    let mined = |tags: fn(u32) -> String, bits: u16| {
+        let mut tries = (0..).map(|nonce| event(1, &tags(nonce), r#""""#));
+        tries.find(|event| difficulty(&event.view().id()) == bits).expect("work is found")
+    };
+    let committed = |nonce: u32| format!(r#"[["nonce","{nonce}","6"]]"#);
+    let bare = |nonce: u32| format!(r#"[["nonce","{nonce}"]]"#);
+    let low = |nonce: u32| format!(r#"[["nonce","{nonce}","5"]]"#);
+    let required = settings(|s| s.limits.min_pow_difficulty = 6);
+    let peer = nobody();
+    assert_eq!(check(&required, &peer, &mined(committed, 6)), "");
+    assert_eq!(check(&required, &peer, &mined(committed, 5)), "pow: difficulty 5 is less than 6");
+    assert_eq!(check(&required, &peer, &mined(low, 6)), "pow: the committed target 5 is less than 6");
+    assert_eq!(check(&required, &peer, &mined(bare, 6)), "pow: the nonce tag commits to no target; 6 is required");
+    let lucky = settings(|s| {
+        s.limits.min_pow_difficulty = 6;
+        s.limits.require_committed_target = false;
+    });
+    assert_eq!(check(&lucky, &peer, &mined(bare, 6)), "");
+}
+
+#[test]
+fn who_may_publish_is_asked_before_it_is_refused() {
+    let note = event(1, "[]", r#""""#);
+    let closed = settings(|s| {
+        s.auth.write = Who::Listed;
+        s.access.listed_pubkeys = [Pubkey([1; 32])].into_iter().collect();
+    });
+    assert_eq!(check(&closed, &nobody(), &note), "auth-required: only authenticated clients may publish");
+    assert_eq!(check(&closed, &with_key([2; 32]), &note), "restricted: your key may not publish here");
+    assert_eq!(check(&closed, &with_key([1; 32]), &note), "");
+    let wraps = settings(|s| s.auth.write_kinds = KindSet::of(&[1059]));
+    let wrap = event(1059, "[]", r#""""#);
+    assert_eq!(check(&wraps, &nobody(), &wrap), "auth-required: only authenticated clients may publish kind 1059");
+    assert_eq!([check(&wraps, &with_key([2; 32]), &wrap), check(&wraps, &nobody(), &note)], ["", ""]);
+}
+
+/// Another relay lets authorised users publish other people's protected events.
+#[test]
+fn a_protected_event_is_taken_from_its_author_only() {
+    let own = event(1, r#"[["-"]]"#, r#""""#);
+    let settings_with_list = settings(|s| s.access.listed_pubkeys = [Pubkey([2; 32])].into_iter().collect());
+    let text = "this event may only be published by its author";
+    assert_eq!(check(&settings_with_list, &nobody(), &own), format!("auth-required: {text}"));
+    assert_eq!(check(&settings_with_list, &with_key([2; 32]), &own), format!("restricted: {text}"));
+    assert_eq!(check(&settings_with_list, &with_key(AUTHOR), &own), "");
+    let none = settings(|s| s.access.protected_events = false);
+    assert_eq!(check(&none, &with_key(AUTHOR), &own), "blocked: protected events are not accepted here");
+}
+
+#[test]
+fn a_repost_may_not_embed_a_protected_event_however_it_is_written() {
+    let refused = "invalid: a protected event may not be embedded in a repost";
+    let embeds = [
+        (r#"{"tags":[["-"]]}"#, refused),
+        (r#"{"tags": [ ["e","x"], [ "-" ] ]}"#, refused),
+        (r#"{"tags":[["\u002D","x"]]}"#, refused),
+        (r#"{"tags":[],"tags":[["-"]]}"#, refused),
+        (r#"{"tags":[["t","-"]],"content":"[\"-\"]"}"#, ""),
+        (r#"{"content":"\"-\""}"#, ""),
+        (r#"see ["-"]"#, ""),
+        ("", ""),
+    ];
+    for (embedded, expected) in embeds {
+        let content = serde_json::to_string(embedded).expect("JSON");
+        for kind in [6, 16] {
+            assert_eq!(check(&Settings::default(), &nobody(), &event(kind, "[]", &content)), expected, "{embedded}");
+        }
+        assert_eq!(check(&Settings::default(), &nobody(), &event(1, "[]", &content)), "");
+    }
+}
+
+/// Another relay refuses a request that names other relays too.
+#[test]
+fn a_request_to_vanish_names_this_relay_among_any_others() {
+    let settings = settings(|s| {
+        s.auth.urls = RelayUrl::parse("wss://relay.example.com").into_iter().collect();
+        s.auth.write = Who::Listed;
+        s.access.deny_pubkeys = [Pubkey(AUTHOR)].into_iter().collect();
+        s.access.allow_kinds = KindSet::of(&[1]);
+        s.limits.min_pow_difficulty = 200;
+        s.limits.created_at_lower_limit = 10;
+    });
+    let vanish = |tags| check(&settings, &nobody(), &event_at(NOW - 100, 62, tags, r#""""#));
+    for tags in [
+        r#"[["relay","ALL_RELAYS"]]"#,
+        r#"[["relay","wss://other.example.com"],["relay","wss://Relay.Example.com:443/"]]"#,
+    ] {
+        assert_eq!(vanish(tags), "", "NIP-62 binds a relay that is closed to the author: {tags}");
+    }
+    for tags in ["[]", r#"[["relay","wss://other.example.com"]]"#, r#"[["relay","all_relays"]]"#, r#"[["relay"]]"#] {
+        assert_eq!(vanish(tags), "invalid: request does not name this relay", "{tags}");
+    }
+    let hexed = format!(r#"[["relay","{}"]]"#, hex::encode(&[1; 32]));
+    assert_eq!(vanish(&hexed), "invalid: request does not name this relay");
+}
