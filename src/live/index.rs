@@ -1,0 +1,288 @@
+//! The index itself: subscriptions in, the recipients of an event out.
+//!
+//! It never decides who may read an event; it only says who asked.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::candidates::{Condition, Dimension, Keys, KindSet, Used};
+use super::postings::Postings;
+use crate::nostr::filter::{OwnedTagValue, TagFilter};
+use crate::nostr::{EventView, Filter};
+
+/// Names one subscription of one index until it is removed, and never another one after.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Handle {
+    slot: u32,
+    serial: u64,
+}
+
+/// What looking up one event took and found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lookup {
+    /// Entries of lists that were looked at.
+    pub candidates: usize,
+    /// Subscriptions visited.
+    pub matches: usize,
+}
+
+/// A filter as it is listed: what can be said about it without going to its memory.
+struct Listed {
+    /// The lookup that tried it last, so that an event which carries many of its values tries it once.
+    tried: u64,
+    subscription: u32,
+    /// Its place in the subscription's filters.
+    filter: u32,
+    kinds: KindSet,
+    /// Whether being a candidate is a match.
+    whole: bool,
+}
+
+struct Subscription<R> {
+    recipient: R,
+    filters: Arc<[Filter]>,
+    /// Where its filters are listed; none for those that can't match.
+    listed: SmallVec<[u32; 4]>,
+    until_seq: u64,
+    /// The lookup that visited it last.
+    visited: u64,
+    serial: u64,
+}
+
+/// Subscriptions by what they ask for.
+///
+/// An insertion or removal costs one hash and one table access per listed value; a lookup one of each for the
+/// id, the author, the kind and each tag of the event, and then a few nanoseconds per candidate. Feeds of a
+/// whole kind are candidates for each event of it: linear, as the deliveries are.
+pub struct LiveIndex<R> {
+    keys: Keys,
+    postings: Postings,
+    used: Used,
+    listed: Vec<Listed>,
+    listed_free: Vec<u32>,
+    subscriptions: Vec<Option<Subscription<R>>>,
+    subscriptions_free: Vec<u32>,
+    filter_count: usize,
+    items: usize,
+    filter_bytes: usize,
+    serial: u64,
+    lookups: u64,
+}
+
+impl<R> LiveIndex<R> {
+    /// An empty index. `secret` keys its hashes and must be random wherever clients choose the filters.
+    #[must_use]
+    pub fn new(secret: [u64; 2]) -> Self {
+        Self {
+            keys: Keys::new(secret),
+            postings: Postings::new(),
+            used: Used::new(),
+            listed: Vec::new(),
+            listed_free: Vec::new(),
+            subscriptions: Vec::new(),
+            subscriptions_free: Vec::new(),
+            filter_count: 0,
+            items: 0,
+            filter_bytes: 0,
+            serial: 0,
+            lookups: 0,
+        }
+    }
+
+    /// Adds a subscription that asks for events whose `seq` is above `until_seq` and that match any filter.
+    ///
+    /// Filters that can't match are held but not listed.
+    pub fn insert(&mut self, recipient: R, filters: Arc<[Filter]>, until_seq: u64) -> Handle {
+        let slot = take_slot(&mut self.subscriptions_free, &mut self.subscriptions, || None);
+        let mut listed = SmallVec::new();
+        for (place, filter) in filters.iter().enumerate().filter(|(_, filter)| !filter.is_never()) {
+            let condition = Condition::choose(filter);
+            let entry = Listed {
+                tried: 0,
+                subscription: slot,
+                filter: u32::try_from(place).expect("a message holds fewer than 2^32 filters"),
+                kinds: KindSet::of_filter(filter),
+                whole: condition.is_whole(filter),
+            };
+            let at = match self.listed_free.pop() {
+                Some(at) => {
+                    self.listed[at as usize] = entry;
+                    at
+                }
+                None => push(&mut self.listed, entry),
+            };
+            self.keys.of_condition(condition, |key| self.postings.insert(key, at));
+            self.used.add(condition);
+            listed.push(at);
+        }
+        self.serial += 1;
+        self.filter_count += filters.len();
+        self.items += filters.iter().map(Filter::items).sum::<usize>();
+        self.filter_bytes += heap_bytes(&filters, &listed);
+        let serial = self.serial;
+        let subscription = Subscription { recipient, filters, listed, until_seq, visited: 0, serial };
+        self.subscriptions[slot as usize] = Some(subscription);
+        Handle { slot, serial }
+    }
+
+    /// Takes a subscription out and gives its recipient back; `None` if it is out already.
+    pub fn remove(&mut self, handle: Handle) -> Option<R> {
+        let place = self.subscriptions.get_mut(handle.slot as usize)?;
+        let subscription = place.take_if(|subscription| subscription.serial == handle.serial)?;
+        for at in &subscription.listed {
+            let filter = &subscription.filters[self.listed[*at as usize].filter as usize];
+            let condition = Condition::choose(filter);
+            self.keys.of_condition(condition, |key| self.postings.remove(key, *at));
+            self.used.take_out(condition);
+            self.listed_free.push(*at);
+        }
+        self.subscriptions_free.push(handle.slot);
+        self.filter_count -= subscription.filters.len();
+        self.items -= subscription.filters.iter().map(Filter::items).sum::<usize>();
+        self.filter_bytes -= heap_bytes(&subscription.filters, &subscription.listed);
+        if self.is_empty() {
+            self.subscriptions = Vec::new();
+            self.subscriptions_free = Vec::new();
+        }
+        if self.listed_free.len() == self.listed.len() {
+            self.listed = Vec::new();
+            self.listed_free = Vec::new();
+        }
+        Some(subscription.recipient)
+    }
+
+    /// Calls `visit` once for each subscription that asks for `event` (INV-3).
+    ///
+    /// `seq` is the event's arrival number; `None` for an ephemeral event, which has none and goes to every
+    /// subscription that matches.
+    pub fn matches(&mut self, event: EventView<'_>, seq: Option<u64>, visit: impl FnMut(&R)) -> Lookup {
+        self.lookups += 1;
+        let mut walk = Walk {
+            event,
+            kind: KindSet::of(event.kind()),
+            seq,
+            number: self.lookups,
+            listed: &mut self.listed,
+            subscriptions: &mut self.subscriptions,
+            visit,
+            lookup: Lookup::default(),
+        };
+        self.keys.of_event(event, &self.used, |key| walk.list(self.postings.get(key)));
+        walk.lookup
+    }
+
+    /// How many subscriptions there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.subscriptions.len() - self.subscriptions_free.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many filters they have, those that can't match included.
+    #[must_use]
+    pub const fn filters(&self) -> usize {
+        self.filter_count
+    }
+
+    /// How many values those have, as [`Filter::items`] counts.
+    #[must_use]
+    pub const fn items(&self) -> usize {
+        self.items
+    }
+
+    /// How many filters are listed under `dimension`.
+    #[must_use]
+    pub const fn filters_by(&self, dimension: Dimension) -> usize {
+        self.used.filters(dimension)
+    }
+
+    /// How many keys have a list.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.postings.keys()
+    }
+
+    /// Bytes of heap that the index and its filters take, without what the recipients point to.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.postings.memory_bytes()
+            + self.filter_bytes
+            + self.listed.capacity() * size_of::<Listed>()
+            + self.subscriptions.capacity() * size_of::<Option<Subscription<R>>>()
+            + (self.listed_free.capacity() + self.subscriptions_free.capacity()) * size_of::<u32>()
+    }
+}
+
+/// One lookup under way.
+struct Walk<'a, R, V> {
+    event: EventView<'a>,
+    kind: KindSet,
+    seq: Option<u64>,
+    number: u64,
+    listed: &'a mut [Listed],
+    subscriptions: &'a mut [Option<Subscription<R>>],
+    visit: V,
+    lookup: Lookup,
+}
+
+impl<R, V: FnMut(&R)> Walk<'_, R, V> {
+    fn list(&mut self, slots: &[u32]) {
+        self.lookup.candidates += slots.len();
+        for slot in slots {
+            let listed = &mut self.listed[*slot as usize];
+            if !listed.kinds.meets(self.kind) || listed.tried == self.number {
+                continue;
+            }
+            listed.tried = self.number;
+            let Some(subscription) = &mut self.subscriptions[listed.subscription as usize] else {
+                unreachable!("a filter is listed only while its subscription stands");
+            };
+            let wants = subscription.visited != self.number && self.seq.is_none_or(|seq| seq > subscription.until_seq);
+            if wants && (listed.whole || subscription.filters[listed.filter as usize].matches(self.event)) {
+                subscription.visited = self.number;
+                self.lookup.matches += 1;
+                (self.visit)(&subscription.recipient);
+            }
+        }
+    }
+}
+
+fn take_slot<T>(free: &mut Vec<u32>, all: &mut Vec<T>, empty: impl FnOnce() -> T) -> u32 {
+    free.pop().unwrap_or_else(|| push(all, empty()))
+}
+
+fn push<T>(all: &mut Vec<T>, value: T) -> u32 {
+    let at = u32::try_from(all.len()).expect("memory ends before 2^32 subscriptions or filters");
+    all.push(value);
+    at
+}
+
+/// Bytes of heap behind the filters of one subscription.
+fn heap_bytes(filters: &Arc<[Filter]>, listed: &SmallVec<[u32; 4]>) -> usize {
+    let text = |value: &OwnedTagValue| match value {
+        OwnedTagValue::Text(text) => text.len(),
+        OwnedTagValue::Hex(_) => 0,
+    };
+    let tag = |tag: &TagFilter| {
+        size_of::<TagFilter>()
+            + tag.values.len() * size_of::<OwnedTagValue>()
+            + tag.values.iter().map(text).sum::<usize>()
+    };
+    let lists = |filter: &Filter| {
+        32 * (filter.ids.as_ref().map_or(0, |ids| ids.len()) + filter.authors.as_ref().map_or(0, |list| list.len()))
+            + 2 * filter.kinds.as_ref().map_or(0, |kinds| kinds.len())
+            + filter.tags.iter().map(tag).sum::<usize>()
+    };
+    // An Arc has two counters in front of what it holds.
+    let spilled = if listed.spilled() { listed.capacity() * size_of::<u32>() } else { 0 };
+    2 * size_of::<usize>() + size_of_val::<[Filter]>(filters) + filters.iter().map(lists).sum::<usize>() + spilled
+}
+
+#[cfg(test)]
+mod tests;
