@@ -3,12 +3,15 @@
 //! Pure: no I/O, clock, threads or configuration here. Bytes from the network or from disk are input and
 //! can never panic; a value of [`Event`] has an `id` that is the SHA-256 of its NIP-01 serialization.
 
+pub mod bech32;
 pub mod event;
 pub mod filter;
 pub mod hex;
+pub mod hll;
 pub mod json;
 pub mod kind;
 pub mod message;
+pub mod pow;
 mod record;
 mod render;
 pub mod reply;

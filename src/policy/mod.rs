@@ -28,4 +28,4 @@ pub use read::{Query, ReadGuard, check_filters, check_open_count};
 pub use sets::{KeySet, KindSet};
 pub use settings::{Access, Auth, ChallengeWhen, Settings, Who};
 pub use urls::{RelayUrl, RelayUrls};
-pub use write::{check_event, difficulty};
+pub use write::check_event;

@@ -6,7 +6,8 @@ use super::limits::{Limits, TierLimits};
 use super::peer::Peer;
 use super::settings::{Access, Settings};
 use crate::nostr::json::{Parser, Value};
-use crate::nostr::{EventId, EventView, Kind, Prefix, Pubkey, Reason, TagValue, Timestamp};
+use crate::nostr::pow::{committed_target, difficulty};
+use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, TagValue, Timestamp};
 
 /// Whether `peer` may publish `event` at `now`.
 ///
@@ -132,14 +133,6 @@ fn check_lists(access: &Access, event: EventView<'_>) -> Result<(), Reason> {
     blocked("the author is not on this relay's list".into())
 }
 
-/// The work in an id: how many of its first bits are zero (NIP-13), 0 to 256.
-#[must_use]
-pub fn difficulty(id: &EventId) -> u16 {
-    let zeros = id.0.iter().position(|&byte| byte != 0).unwrap_or(32);
-    let bits = id.0.get(zeros).map_or(0, |byte| byte.leading_zeros() as u16);
-    8 * zeros as u16 + bits
-}
-
 fn check_work(limits: &Limits, event: EventView<'_>) -> Result<(), Reason> {
     let required = limits.min_pow_difficulty;
     if required == 0 {
@@ -158,12 +151,6 @@ fn check_work(limits: &Limits, event: EventView<'_>) -> Result<(), Reason> {
         Some(target) => pow(format!("the committed target {target} is less than {required}")),
         None => pow(format!("the nonce tag commits to no target; {required} is required")),
     }
-}
-
-/// The target that the first `nonce` tag commits to (NIP-13).
-fn committed_target(event: EventView<'_>) -> Option<u32> {
-    let nonce = event.tags().find(|tag| tag.name().is("nonce"))?;
-    std::str::from_utf8(nonce.rest().nth(1)?.as_text()?).ok()?.parse().ok()
 }
 
 /// Refuses a repost that embeds a protected event (NIP-70).

@@ -99,17 +99,6 @@ fn kinds_and_authors_are_refused_by_the_operators_lists() {
 }
 
 #[test]
-fn work_is_the_number_of_leading_zero_bits() {
-    let with = |bytes: &[u8]| {
-        let mut id = [0xff; 32];
-        id[..bytes.len()].copy_from_slice(bytes);
-        difficulty(&EventId(id))
-    };
-    let ids: [&[u8]; 5] = [&[0x80], &[0x01], &[0, 0x10], &[0, 0, 0], &[0; 32]];
-    assert_eq!(ids.map(with), [0, 7, 11, 24, 256]);
-}
-
-#[test]
 fn work_must_reach_the_minimum_and_be_committed_to() {
     let mined = |tags: fn(u32) -> String, bits: u16| {
         let mut tries = (0..).map(|nonce| event(1, &tags(nonce), r#""""#));
