@@ -44,6 +44,13 @@ pub struct AddressSet {
 }
 
 impl AddressSet {
+    /// The addresses of this machine.
+    #[must_use]
+    pub fn local() -> Self {
+        let local = ["127.0.0.0/8", "::1/128"].map(|text| text.parse::<Network>().expect("a well-formed prefix"));
+        local.into_iter().collect()
+    }
+
     /// Whether the address is in one of the prefixes.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

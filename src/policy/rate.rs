@@ -112,7 +112,6 @@ pub struct RateOptions {
 
 impl Default for RateOptions {
     fn default() -> Self {
-        let local = ["127.0.0.0/8", "::1/128"].map(|text| text.parse().expect("a well-formed prefix"));
         Self {
             events: Rate::new(200, 10_000),
             bytes: Rate::new(8 << 20, 128 << 20),
@@ -120,7 +119,7 @@ impl Default for RateOptions {
             query_us: Rate::new(800_000, 16_000_000),
             ipv4_prefix_bits: 32,
             ipv6_prefix_bits: 64,
-            exempt_addresses: local.into_iter().collect(),
+            exempt_addresses: AddressSet::local(),
         }
     }
 }

@@ -3,8 +3,6 @@
 //! Filters are refused where they can give nothing; where they can give something, events that the client may
 //! not see are left out without a word, row by row.
 
-use std::sync::Arc;
-
 use super::peer::Peer;
 use super::settings::{Auth, Settings};
 use crate::nostr::filter::{OwnedTagValue, TagFilter};
@@ -34,24 +32,24 @@ impl Auth {
     }
 }
 
-/// What a client may see: the rules of one snapshot and the keys that were proven when it was taken.
-#[derive(Clone, Debug)]
-pub struct ReadGuard {
-    settings: Arc<Settings>,
-    keys: Arc<[Pubkey]>,
+/// What a client may see: the rules of one snapshot and the keys proven so far, ascending.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadGuard<'a> {
+    auth: &'a Auth,
+    keys: &'a [Pubkey],
 }
 
-impl ReadGuard {
-    /// What `peer` may see now.
+impl<'a> ReadGuard<'a> {
+    /// What a client that has proven `keys` ([`Peer::keys`]) may see under `settings`.
     #[must_use]
-    pub fn new(settings: &Arc<Settings>, peer: &Peer) -> Self {
-        Self { settings: settings.clone(), keys: peer.keys().clone() }
+    pub const fn new(settings: &'a Settings, keys: &'a [Pubkey]) -> Self {
+        Self { auth: &settings.auth, keys }
     }
 
     /// Whether the client may see `event`.
     #[must_use]
-    pub fn allows(&self, event: EventView<'_>) -> bool {
-        match self.settings.auth.rule(event.kind()) {
+    pub fn allows(self, event: EventView<'_>) -> bool {
+        match self.auth.rule(event.kind()) {
             Rule::Anyone => true,
             Rule::Authenticated => !self.keys.is_empty(),
             Rule::Author => self.has(event.pubkey_bytes()),
@@ -62,12 +60,12 @@ impl ReadGuard {
     /// Whether every event that matches one of `filters` may be seen, so that rows need no check and may even be
     /// counted without being read.
     #[must_use]
-    pub fn is_open(&self, filters: &[Filter]) -> bool {
+    pub fn is_open(self, filters: &[Filter]) -> bool {
         filters.iter().all(|filter| {
             let own = filter.authors.as_ref().is_some_and(|authors| authors.iter().all(|author| self.has(&author.0)));
             let for_us = recipients(filter).any(|tag| tag.values.iter().all(|value| self.is_ours(value)));
             own || filter.kinds.as_ref().is_some_and(|kinds| {
-                kinds.iter().all(|&kind| match self.settings.auth.rule(kind) {
+                kinds.iter().all(|&kind| match self.auth.rule(kind) {
                     Rule::Anyone => true,
                     Rule::Authenticated => !self.keys.is_empty(),
                     Rule::Author => false,
@@ -77,7 +75,7 @@ impl ReadGuard {
         })
     }
 
-    fn is_involved(&self, event: EventView<'_>) -> bool {
+    fn is_involved(self, event: EventView<'_>) -> bool {
         !self.keys.is_empty()
             && (self.has(event.pubkey_bytes())
                 || event.tags().indexed().any(|(letter, value)| match value {
@@ -86,11 +84,11 @@ impl ReadGuard {
                 }))
     }
 
-    fn has(&self, key: &[u8; 32]) -> bool {
+    fn has(self, key: &[u8; 32]) -> bool {
         self.keys.binary_search_by(|own| own.0.cmp(key)).is_ok()
     }
 
-    fn is_ours(&self, value: &OwnedTagValue) -> bool {
+    fn is_ours(self, value: &OwnedTagValue) -> bool {
         matches!(value, OwnedTagValue::Hex(key) if self.has(key))
     }
 }
@@ -100,23 +98,25 @@ fn recipients(filter: &Filter) -> impl Iterator<Item = &TagFilter> {
     filter.tags.iter().filter(|tag| tag.letter == b'p')
 }
 
-/// What is done with the matches.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Query {
-    /// They are sent (REQ).
-    Req,
-    /// They are counted (COUNT, NIP-45).
-    Count,
-    /// Their ids are compared (NEG-OPEN, NIP-77).
-    Negentropy,
-}
-
-/// Whether `peer` may ask for `filters`.
+/// Whether `peer` may ask for `filters` with REQ or NEG-OPEN.
 ///
 /// # Errors
 /// `auth-required:` when a key must be proven first, `restricted:` when the proven ones do not help, `invalid:`
 /// when a limit is exceeded.
-pub fn check_filters(settings: &Settings, peer: &Peer, filters: &[Filter], query: Query) -> Result<(), Reason> {
+pub fn check_filters(settings: &Settings, peer: &Peer, filters: &[Filter]) -> Result<(), Reason> {
+    const PRIVATE: &str = "direct messages are only for those who wrote them or to whom they are written";
+    check(settings, peer, filters, PRIVATE)
+}
+
+/// Whether `peer` may ask for `filters` with COUNT (NIP-45).
+///
+/// # Errors
+/// As [`check_filters`].
+pub fn check_count(settings: &Settings, peer: &Peer, filters: &[Filter]) -> Result<(), Reason> {
+    check(settings, peer, filters, "cannot count other people's direct messages")
+}
+
+fn check(settings: &Settings, peer: &Peer, filters: &[Filter], private: &'static str) -> Result<(), Reason> {
     let limits = &settings.limits;
     if filters.len() > limits.max_filters {
         let text = format!("too many filters: {} are more than {}", filters.len(), limits.max_filters);
@@ -128,23 +128,26 @@ pub fn check_filters(settings: &Settings, peer: &Peer, filters: &[Filter], query
         return Err(Reason::new(Prefix::Invalid, text));
     }
     peer.check(settings, settings.auth.read, "read")?;
-    filters.iter().filter(|filter| !filter.is_never()).try_for_each(|filter| check_kinds(settings, peer, filter, query))
+    filters
+        .iter()
+        .filter(|filter| !filter.is_never())
+        .try_for_each(|filter| check_kinds(settings, peer, filter, private))
 }
 
 /// Refuses a filter that can only match what the client may not see. One whose kinds are partly open, or that
 /// names none, is answered with what may be seen.
-fn check_kinds(settings: &Settings, peer: &Peer, filter: &Filter, query: Query) -> Result<(), Reason> {
+fn check_kinds(settings: &Settings, peer: &Peer, filter: &Filter, private: &'static str) -> Result<(), Reason> {
     let Some(kinds) = &filter.kinds else { return Ok(()) };
     if kinds.iter().any(|&kind| may_give(settings, peer, filter, kind)) {
         return Ok(());
     }
     let prefix = if peer.is_authenticated() { Prefix::Restricted } else { Prefix::AuthRequired };
-    let private = kinds.iter().any(|&kind| settings.auth.rule(kind) == Rule::Involved);
-    let text = match query {
-        Query::Count if private => "cannot count other people's direct messages",
-        _ if private => "direct messages are only for those who wrote them or to whom they are written",
-        _ if peer.is_authenticated() => "these events are only for their author",
-        _ => "these events are only for authenticated clients",
+    let text = if kinds.iter().any(|&kind| settings.auth.rule(kind) == Rule::Involved) {
+        private
+    } else if peer.is_authenticated() {
+        "these events are only for their author"
+    } else {
+        "these events are only for authenticated clients"
     };
     Err(Reason::new(prefix, text))
 }
@@ -206,9 +209,10 @@ mod tests {
 
     #[test]
     fn direct_messages_are_seen_by_author_and_recipient_only() {
-        let settings = Arc::new(Settings::default());
-        let seen =
-            |event: &crate::nostr::Event| peers().map(|peer| ReadGuard::new(&settings, &peer).allows(event.view()));
+        let settings = Settings::default();
+        let seen = |event: &crate::nostr::Event| {
+            peers().map(|peer| ReadGuard::new(&settings, peer.keys()).allows(event.view()))
+        };
         for kind in [4, 1059, 21059] {
             assert_eq!(seen(&to_friend(kind)), [false, true, true, false], "kind {kind}");
         }
@@ -222,14 +226,13 @@ mod tests {
         let mut settings = Settings::default();
         settings.auth.author_only_kinds = KindSet::of(&[31234]);
         settings.auth.read_kinds = KindSet::of(&[7]);
-        let settings = Arc::new(settings);
         let seen = |kind| {
             let event = to_friend(kind);
-            peers().map(|peer| ReadGuard::new(&settings, &peer).allows(event.view()))
+            peers().map(|peer| ReadGuard::new(&settings, peer.keys()).allows(event.view()))
         };
         assert_eq!(seen(31234), [false, true, false, false]);
         assert_eq!(seen(7), [false, true, true, true]);
-        let asked = |text: &str| peers().map(|peer| prefix(ask(&settings, &peer, text, Query::Req)));
+        let asked = |text: &str| peers().map(|peer| prefix(ask(&settings, &peer, text)));
         let (auth, restricted) = (Some(Prefix::AuthRequired), Some(Prefix::Restricted));
         assert_eq!(asked(r#"{"kinds":[7]}"#), [auth, None, None, None]);
         assert_eq!(asked(r#"{"kinds":[31234]}"#), [auth, None, None, None]);
@@ -237,8 +240,8 @@ mod tests {
         assert_eq!(asked(&of_author), [auth, None, restricted, restricted]);
     }
 
-    fn ask(settings: &Settings, peer: &Peer, text: &str, query: Query) -> Result<(), Reason> {
-        check_filters(settings, peer, &[filter(r#"{"kinds":[1]}"#), filter(text)], query)
+    fn ask(settings: &Settings, peer: &Peer, text: &str) -> Result<(), Reason> {
+        check_filters(settings, peer, &[filter(r#"{"kinds":[1]}"#), filter(text)])
     }
 
     #[test]
@@ -260,45 +263,44 @@ mod tests {
             (format!(r##"{{"kinds":[1059],"authors":["{author}"],"#p":["{friend}"]}}"##), [auth, None, None, no]),
         ];
         for (text, expected) in cases {
-            for query in [Query::Req, Query::Count, Query::Negentropy] {
-                let got = peers().map(|peer| prefix(ask(&settings, &peer, &text, query)));
-                assert_eq!(got, expected, "{query:?} {text}");
-            }
+            let got = peers().map(|peer| prefix(ask(&settings, &peer, &text)));
+            assert_eq!(got, expected, "{text}");
+            let got = peers().map(|peer| prefix(check_count(&settings, &peer, &[filter(&text)])));
+            assert_eq!(got, expected, "COUNT {text}");
         }
     }
 
     /// Another relay counts other people's messages when the filter names no kind.
     #[test]
     fn a_count_without_kinds_counts_no_messages_of_others() {
-        let settings = Arc::new(Settings::default());
+        let settings = Settings::default();
         let all = [filter(&format!(r##"{{"#p":["{}"]}}"##, hex::encode(&FRIEND)))];
-        let open = peers().map(|peer| ReadGuard::new(&settings, &peer).is_open(&all));
+        let open = peers().map(|peer| ReadGuard::new(&settings, peer.keys()).is_open(&all));
         assert_eq!(open, [false; 4], "rows are checked, because the filter names no kinds");
         let [nobody, ..] = peers();
         let text = r#"{"kinds":[4]}"#;
         let refused = "auth-required: cannot count other people's direct messages";
-        assert_eq!(said(ask(&settings, &nobody, text, Query::Count)), refused);
+        assert_eq!(said(check_count(&settings, &nobody, &[filter(text)])), refused);
     }
 
     /// Another relay tells strangers the ids of direct messages over negentropy, and does not let
     /// their owners sync them.
     #[test]
     fn negentropy_follows_the_rules_of_req() {
-        let settings = Arc::new(Settings::default());
+        let settings = Settings::default();
         let [nobody, _, friend, stranger] = peers();
         for peer in [&nobody, &stranger] {
-            assert!(!ReadGuard::new(&settings, peer).is_open(&[filter("{}")]));
+            assert!(!ReadGuard::new(&settings, peer.keys()).is_open(&[filter("{}")]));
         }
         let own = filter(&format!(r##"{{"kinds":[4,1059],"#p":["{}"]}}"##, hex::encode(&FRIEND)));
-        assert_eq!(check_filters(&settings, &friend, std::slice::from_ref(&own), Query::Negentropy), Ok(()));
-        assert!(ReadGuard::new(&settings, &friend).is_open(&[own]));
+        assert_eq!(check_filters(&settings, &friend, std::slice::from_ref(&own)), Ok(()));
+        assert!(ReadGuard::new(&settings, friend.keys()).is_open(&[own]));
     }
 
     #[test]
     fn open_filters_are_exactly_those_whose_rows_need_no_check() {
         let mut settings = Settings::default();
         settings.auth.author_only_kinds = KindSet::of(&[31234]);
-        let settings = Arc::new(settings);
         let (friend, author) = (hex::encode(&FRIEND), hex::encode(&AUTHOR));
         let cases = [
             (r#"{"kinds":[0,1,3]}"#.into(), [true; 4]),
@@ -311,7 +313,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             let filters = [filter(r#"{"kinds":[1]}"#), filter(&text)];
-            let open = peers().map(|peer| ReadGuard::new(&settings, &peer).is_open(&filters));
+            let open = peers().map(|peer| ReadGuard::new(&settings, peer.keys()).is_open(&filters));
             assert_eq!(open, expected, "{text}");
         }
     }
@@ -322,7 +324,7 @@ mod tests {
         settings.limits.max_filters = 2;
         settings.limits.max_filter_items = 3;
         let [peer, ..] = peers();
-        let check = |filters: &[Filter]| said(check_filters(&settings, &peer, filters, Query::Req));
+        let check = |filters: &[Filter]| said(check_filters(&settings, &peer, filters));
         assert_eq!(check(&[filter(r#"{"kinds":[1,2]}"#), filter(r##"{"#t":["a"]}"##)]), "");
         let text = "invalid: too many values in the filters: 4 are more than 3";
         assert_eq!(check(&[filter(r#"{"kinds":[1,2]}"#), filter(r##"{"#t":["a","b"]}"##)]), text);
@@ -348,8 +350,8 @@ mod tests {
         let mut settings = Settings::default();
         settings.auth.read = super::super::settings::Who::Authenticated;
         let [nobody, author, ..] = peers();
-        let refused = said(ask(&settings, &nobody, "{}", Query::Req));
+        let refused = said(ask(&settings, &nobody, "{}"));
         assert_eq!(refused, "auth-required: only authenticated clients may read");
-        assert_eq!(said(ask(&settings, &author, "{}", Query::Req)), "");
+        assert_eq!(said(ask(&settings, &author, "{}")), "");
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! A message is handled under one snapshot from start to end (INV-13).
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
-use super::address_list::AddressSet;
+use super::address_list::{self, AddressSet};
 use super::info::Info;
 use super::limits::{Limits, Tiers};
 use super::peer::Peer;
 use super::rate::RateOptions;
+use super::read::ReadGuard;
 use super::sets::{KeySet, KindSet};
 use super::urls::RelayUrls;
-use crate::nostr::ParseOptions;
+use crate::nostr::{EventView, ParseOptions, Pubkey};
 
 /// Everything that policy decides by.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -35,6 +38,24 @@ impl Settings {
     #[must_use]
     pub const fn parse_options(&self) -> ParseOptions {
         ParseOptions { and_filters: self.access.and_filters }
+    }
+
+    /// How many subscriptions `peer` may have open.
+    #[must_use]
+    pub fn max_subscriptions(&self, peer: &Peer) -> usize {
+        self.tiers.get(peer.tier(self)).max_subscriptions
+    }
+
+    /// Whether a client that has proven `keys` (ascending) may see `event` (INV-15).
+    #[must_use]
+    pub fn may_read(&self, keys: &[Pubkey], event: EventView<'_>) -> bool {
+        ReadGuard::new(self, keys).allows(event)
+    }
+
+    /// The address of the client behind `socket`, from the values of all `X-Forwarded-For` headers in their order:
+    /// see [`client_address`](super::client_address).
+    pub fn client_address<'a>(&self, socket: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'a str>) -> IpAddr {
+        address_list::client_address(socket, forwarded.map(str::as_bytes), &self.access.trusted_proxies).0
     }
 
     /// How many stored events `peer` gets for a filter that asks for `limit`: clamped, never refused (NIP-01).
@@ -128,6 +149,8 @@ pub struct Access {
     pub allow_addresses: AddressSet,
     /// Addresses and prefixes that may not connect; stronger than `allow_addresses`.
     pub deny_addresses: AddressSet,
+    /// Proxies whose `X-Forwarded-For` is believed. Nobody else's is.
+    pub trusted_proxies: AddressSet,
     /// Whether authors may publish their own protected events (NIP-70). Nobody may publish another's.
     pub protected_events: bool,
     /// Whether filters may ask for several values at once with `&x` (NIP-91, a draft).
@@ -144,6 +167,7 @@ impl Default for Access {
             deny_kinds: KindSet::default(),
             allow_addresses: AddressSet::default(),
             deny_addresses: AddressSet::default(),
+            trusted_proxies: AddressSet::local(),
             protected_events: true,
             and_filters: false,
         }
@@ -153,7 +177,7 @@ impl Default for Access {
 impl Access {
     /// Whether a client at `address` may connect at all.
     #[must_use]
-    pub fn admits(&self, address: std::net::IpAddr) -> bool {
+    pub fn admits(&self, address: IpAddr) -> bool {
         !self.deny_addresses.contains(address)
             && (self.allow_addresses.is_empty() || self.allow_addresses.contains(address))
     }
@@ -178,7 +202,7 @@ mod tests {
     fn a_limit_is_clamped_by_tier_and_zero_stays_zero() {
         let mut settings = Settings::default();
         settings.limits.default_limit = 2_000;
-        let peer = Peer::new(std::net::IpAddr::from([127, 0, 0, 1]));
+        let peer = Peer::new(IpAddr::from([127, 0, 0, 1]));
         let clamped = [None, Some(0), Some(7), Some(u32::MAX)].map(|limit| settings.clamp_limit(&peer, limit));
         assert_eq!(clamped, [1_000, 0, 7, 1_000]);
     }
