@@ -3,10 +3,17 @@
 //! The only user of heed. One thread writes, in batches that commit together; a read transaction lives on
 //! the thread that opened it and never longer than a slice of work. Never reads the clock: `now` is passed in.
 
+mod choose;
+mod count;
 mod error;
 mod expiry;
 pub mod keys;
 mod lookup;
+mod plan;
+mod position;
+mod quota;
+mod rows;
+mod scan;
 mod schema;
 mod snapshot;
 #[cfg(test)]
@@ -19,8 +26,12 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use count::Count;
 pub use error::StoreError;
 pub use expiry::{Removed, Return};
+pub use plan::{Plan, Source};
+pub use quota::QueryLimits;
+pub use scan::{Budget, Flow, Query, Scan, Step, Visitor};
 pub use schema::FORMAT;
 pub use snapshot::{Known, Snapshot};
 pub use usage::{TableUsage, Usage};

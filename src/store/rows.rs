@@ -1,0 +1,217 @@
+//! The rows of ranges within one snapshot: seeking a range's first row, stepping to the next, fetching records.
+//!
+//! It lives for one slice and owns every cursor that is open in it, a bounded number. A cursor is opened only
+//! when a range is stepped, because most ranges of a follow feed never bring a row: their first row is older
+//! than the page.
+
+use std::ops::Bound;
+
+use heed::RoRange;
+use heed::types::Bytes;
+
+use super::keys::{Index, Secret};
+use super::plan::{Key, Prefix, Ranges};
+use super::position::{Head, Position};
+use super::schema::Table;
+use super::{Seq, Snapshot, StoreError};
+use crate::nostr::{EventId, EventView, Timestamp};
+
+/// The most cursors open at a time (about 0.5 KB each); ranges beyond that are stepped by seeking.
+const MAX_CURSORS: usize = 256;
+
+/// Which rows of a range are wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Window {
+    /// The first position that may be walked.
+    pub from: Position,
+    /// The earliest `created_at`.
+    pub since: Timestamp,
+}
+
+impl Window {
+    fn admits(self, position: Position) -> bool {
+        position.created_at() >= self.since
+    }
+}
+
+/// What a seek over the kinds of an item came upon.
+pub(super) enum NextKind {
+    /// A kind the item has, with its first row if one is in the window.
+    Found(u16, Option<Position>),
+    /// No further kind.
+    End,
+}
+
+/// An open cursor and the range it walks.
+struct Cursor<'t> {
+    rows: RoRange<'t, Bytes, Bytes>,
+    prefix: Prefix,
+}
+
+/// See the module.
+pub(super) struct Rows<'t> {
+    snapshot: &'t Snapshot<'t>,
+    secret: &'t Secret,
+    cursors: Vec<Cursor<'t>>,
+    records: Vec<EventView<'t>>,
+}
+
+impl<'t> Rows<'t> {
+    /// Nothing is read or allocated yet.
+    pub fn new(snapshot: &'t Snapshot<'t>) -> Self {
+        Self { snapshot, secret: snapshot.store.secret(), cursors: Vec::new(), records: Vec::new() }
+    }
+
+    /// The store's secret, which tag keys are made with.
+    pub fn secret(&self) -> &'t Secret {
+        self.secret
+    }
+
+    /// Whether some head may hold a slot.
+    pub fn has_slots(&self) -> bool {
+        !self.cursors.is_empty() || !self.records.is_empty()
+    }
+
+    /// The record with this arrival number; `None` when it was deleted.
+    pub fn record(&self, seq: Seq) -> Result<Option<EventView<'t>>, StoreError> {
+        self.snapshot.get(seq)
+    }
+
+    /// The record that [`Rows::find_id`] put into this slot.
+    pub fn found(&self, slot: u32) -> Option<EventView<'t>> {
+        self.records.get((slot as usize).checked_sub(1)?).copied()
+    }
+
+    /// Whether a vanish request hides the event (NIP-62).
+    pub fn is_hidden(&self, seq: Seq, event: EventView<'_>) -> Result<bool, StoreError> {
+        self.snapshot.is_hidden(seq, event)
+    }
+
+    fn table(&self, index: Index) -> Table {
+        self.snapshot.store.inner.tables.index(index)
+    }
+
+    fn seek(&self, index: Index, key: &[u8]) -> Result<Option<&'t [u8]>, StoreError> {
+        let found = self.table(index).get_greater_than_or_equal_to(&self.snapshot.txn, key)?;
+        Ok(found.map(|(key, _)| key))
+    }
+
+    fn walk(&self, index: Index, from: Bound<&[u8]>) -> Result<RoRange<'t, Bytes, Bytes>, StoreError> {
+        Ok(self.table(index).range(&self.snapshot.txn, &(from, Bound::Unbounded))?)
+    }
+
+    /// The first row of a range in the window, and the slot of its cursor if that is to be kept.
+    ///
+    /// A cursor costs as much as the seek; it pays when the range will be stepped for sure.
+    pub fn first(
+        &mut self,
+        index: Index,
+        prefix: Prefix,
+        window: Window,
+        keep: bool,
+    ) -> Result<Option<(Position, u32)>, StoreError> {
+        let key = prefix.key(window.from);
+        if keep && self.cursors.len() < MAX_CURSORS {
+            let rows = self.walk(index, Bound::Included(key.as_bytes()))?;
+            return self.keep(Cursor { rows, prefix }, window);
+        }
+        let found = self.seek(index, key.as_bytes())?;
+        let position = found.and_then(|key| prefix.row(key)).filter(|position| window.admits(*position));
+        Ok(position.map(|position| (position, 0)))
+    }
+
+    fn keep(&mut self, mut cursor: Cursor<'t>, window: Window) -> Result<Option<(Position, u32)>, StoreError> {
+        let Some(position) = cursor.next(window)? else { return Ok(None) };
+        self.cursors.push(cursor);
+        Ok(Some((position, self.cursors.len() as u32)))
+    }
+
+    /// The first kind at or after `from` that the item whose keys begin with `start` has.
+    pub fn next_kind(
+        &mut self,
+        index: Index,
+        start: Prefix,
+        from: u16,
+        window: Window,
+    ) -> Result<NextKind, StoreError> {
+        let Some(key) = self.seek(index, start.and_kind(from).key(window.from).as_bytes())? else {
+            return Ok(NextKind::End);
+        };
+        let Some(kind) = key.strip_prefix(start.as_bytes()).and_then(|rest| rest.first_chunk()) else {
+            return Ok(NextKind::End);
+        };
+        let kind = u16::from_be_bytes(*kind);
+        let prefix = start.and_kind(kind);
+        let mut first = prefix.row(key);
+        if first.is_some_and(|position| position < window.from) {
+            first = self.first(index, prefix, window, false)?.map(|(position, _)| position);
+        }
+        Ok(NextKind::Found(kind, first.filter(|position| window.admits(*position))))
+    }
+
+    /// The event with this id, its record kept in a slot.
+    pub fn find_id(&mut self, id: &EventId) -> Result<Option<(Position, u32)>, StoreError> {
+        let Some((seq, event)) = self.snapshot.by_id(id)? else { return Ok(None) };
+        self.records.push(event);
+        Ok(Some((Position::of_event(event.created_at(), &id.0, seq), self.records.len() as u32)))
+    }
+
+    /// The row after `head` in its range.
+    pub fn step(&mut self, head: Head, ranges: Ranges<'_>, window: Window) -> Result<Option<Head>, StoreError> {
+        if ranges.index() == Index::Id {
+            return Ok(None);
+        }
+        let next = match (head.slot as usize).checked_sub(1) {
+            Some(slot) => self.cursors[slot].next(window)?.map(|position| (position, head.slot)),
+            None => {
+                let prefix = ranges.prefix(head.item, head.kind, self.secret);
+                let key: Key = prefix.key(head.position);
+                if self.cursors.len() < MAX_CURSORS {
+                    let rows = self.walk(ranges.index(), Bound::Excluded(key.as_bytes()))?;
+                    self.keep(Cursor { rows, prefix }, window)?
+                } else {
+                    let from = head.position.next();
+                    self.first(ranges.index(), prefix, Window { from, ..window }, false)?
+                }
+            }
+        };
+        Ok(next.map(|(position, slot)| Head { position, slot, ..head }))
+    }
+
+    /// Counts the rows whose keys begin with `prefix`, from the key `from` on, looking at no more than `units`.
+    pub fn count(&self, index: Index, prefix: Prefix, from: &[u8], units: u32) -> Result<Counted, StoreError> {
+        let mut counted = Counted { rows: 0, newest: Timestamp(0), oldest: Timestamp::MAX, is_all: false };
+        for row in self.walk(index, Bound::Included(from))? {
+            let Some(rest) = row?.0.strip_prefix(prefix.as_bytes()) else { break };
+            if counted.rows == units {
+                return Ok(counted);
+            }
+            let position = Position::of_key(rest).ok_or(StoreError::Damaged("an index key is cut short"))?;
+            counted.rows += 1;
+            counted.newest = counted.newest.max(position.created_at());
+            counted.oldest = counted.oldest.min(position.created_at());
+        }
+        counted.is_all = true;
+        Ok(counted)
+    }
+}
+
+/// What [`Rows::count`] saw.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    /// How many rows.
+    pub rows: u32,
+    /// The latest `created_at` among them.
+    pub newest: Timestamp,
+    /// The earliest.
+    pub oldest: Timestamp,
+    /// Whether there are no more.
+    pub is_all: bool,
+}
+
+impl Cursor<'_> {
+    fn next(&mut self, window: Window) -> Result<Option<Position>, StoreError> {
+        let row = self.rows.next().transpose()?;
+        Ok(row.and_then(|(key, _)| self.prefix.row(key)).filter(|position| window.admits(*position)))
+    }
+}

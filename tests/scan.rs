@@ -1,0 +1,413 @@
+//! The scan against a dumb oracle: sort everything, match with a matcher that knows nothing of indexes.
+//!
+//! `WEIR_SCAN_CASES` sets how many queries are tried, `WEIR_SCAN_SEED` which ones.
+
+#[path = "support/corpus.rs"]
+mod corpus;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use corpus::Random;
+use serde_json::{Map, Value, json};
+use weir::nostr::json::Parser;
+use weir::nostr::{EventView, Filter, Hint, ParseOptions, Timestamp};
+use weir::store::{Budget, Count, Durability, Flow, Options, Query, QueryLimits, Scan, Seq, Step, Store, Visitor};
+
+/// Whether the event satisfies the filter, by the words of NIP-01.
+fn matches(filter: &Value, event: &Value) -> bool {
+    let has = |list: &Value, value: &Value| list.as_array().is_some_and(|list| list.contains(value));
+    let tags = event["tags"].as_array().expect("tags");
+    filter.as_object().expect("a filter").iter().all(|(key, wanted)| match key.as_str() {
+        "ids" => has(wanted, &event["id"]),
+        "authors" => has(wanted, &event["pubkey"]),
+        "kinds" => has(wanted, &event["kind"]),
+        "since" => event["created_at"].as_u64() >= wanted.as_u64(),
+        "until" => event["created_at"].as_u64() <= wanted.as_u64(),
+        "limit" => true,
+        _ => {
+            let carries = |value: &Value| tags.iter().any(|tag| tag[0] == key[1..] && tag.get(1) == Some(value));
+            let mut values = wanted.as_array().expect("values").iter();
+            if key.starts_with('&') { values.clone().count() > 0 && values.all(carries) } else { values.any(carries) }
+        }
+    })
+}
+
+/// One event that the store holds.
+#[derive(Clone, PartialEq, Debug)]
+struct Held {
+    seq: Seq,
+    event: Value,
+}
+
+impl Held {
+    fn rank(&self) -> (std::cmp::Reverse<u64>, &str) {
+        (std::cmp::Reverse(self.created_at()), self.event["id"].as_str().expect("an id"))
+    }
+
+    fn created_at(&self) -> u64 {
+        self.event["created_at"].as_u64().expect("a time")
+    }
+
+    /// A stand-in for what a policy hides.
+    fn is_private(&self) -> bool {
+        self.event["content"].as_str().is_some_and(|content| content.starts_with("private"))
+    }
+}
+
+/// How many events of a filter have gone out.
+#[derive(Clone)]
+struct Room {
+    left: u32,
+    ties_left: u32,
+    last: u64,
+}
+
+impl Room {
+    fn new(filter: &Value, limits: QueryLimits) -> Self {
+        let limit = filter.get("limit").map_or(limits.default_limit, |limit| limit.as_u64().expect("a limit") as u32);
+        Self { left: limit.min(limits.max_limit), ties_left: limits.tie_extension, last: 0 }
+    }
+
+    fn is_open(&self, time: u64) -> bool {
+        self.left > 0 || (self.ties_left > 0 && self.last == time)
+    }
+
+    fn count(&mut self, time: u64) {
+        if self.left > 0 {
+            (self.left, self.last) = (self.left - 1, time);
+        } else if self.last == time {
+            self.ties_left = self.ties_left.saturating_sub(1);
+        }
+    }
+}
+
+/// The answer to the filters out of `held`, which is sorted, and the hint for EOSE.
+fn answer(filters: &[Value], held: &[Held], limits: QueryLimits, hide: bool) -> (Vec<Held>, Option<Hint>) {
+    let mut rooms: Vec<Room> = filters.iter().map(|filter| Room::new(filter, limits)).collect();
+    let empty: Vec<bool> = rooms.iter().map(|room| room.left == 0).collect();
+    let (mut sent, mut more) = (Vec::new(), false);
+    for one in held.iter().filter(|one| !(hide && one.is_private())) {
+        let matching: Vec<usize> =
+            (0..filters.len()).filter(|&number| !empty[number] && matches(&filters[number], &one.event)).collect();
+        if matching.iter().any(|&number| rooms[number].is_open(one.created_at())) {
+            matching.iter().for_each(|&number| rooms[number].count(one.created_at()));
+            sent.push(one.clone());
+        } else if !matching.is_empty() {
+            more = true;
+        }
+    }
+    let hint = match (more, empty.contains(&true)) {
+        (true, _) => Some(Hint::More),
+        (false, true) => None,
+        (false, false) => Some(Hint::Finish),
+    };
+    (sent, hint)
+}
+
+/// Takes rows into a list, hides private ones if told to, and pauses now and then if told to.
+struct Taker {
+    taken: Vec<Held>,
+    hide: bool,
+    pause_once_in: Option<u64>,
+    random: Random,
+}
+
+impl Visitor for Taker {
+    fn admits(&mut self, event: EventView<'_>) -> bool {
+        !(self.hide && event.content().starts_with(b"private"))
+    }
+
+    fn take(&mut self, seq: Seq, event: EventView<'_>) -> Flow {
+        let json: Value = serde_json::from_str(&event.to_json()).expect("JSON");
+        self.taken.push(Held { seq, event: json });
+        match self.pause_once_in {
+            Some(times) if self.random.once_in(times) => Flow::Pause,
+            _ => Flow::Continue,
+        }
+    }
+}
+
+/// A store with a small world of authors, kinds, tags and times, so that everything collides.
+struct World {
+    _dir: tempfile::TempDir,
+    store: Store,
+    parser: Parser,
+    authors: Vec<String>,
+    hexes: Vec<String>,
+    ids: Vec<String>,
+    random: Random,
+}
+
+const KINDS: [u64; 10] = [0, 1, 1, 1, 7, 3, 30_000, 65_535, 256, 9735];
+const WORDS: [&str; 4] = ["x", "y", "z", ""];
+
+impl World {
+    fn new(mut random: Random) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = Options { durability: Durability::None, map_bytes: 1 << 28, ..Options::default() };
+        let store = Store::open(dir.path(), options).expect("a store");
+        let mut authors: Vec<String> = (0..4).map(|_| random.hex32()).collect();
+        // One author shares the first eight bytes with another.
+        authors.push(format!("{}{}", &authors[0][..16], &random.hex32()[16..]));
+        let hexes = (0..4).map(|_| random.hex32()).chain(authors.clone()).collect();
+        Self { _dir: dir, store, parser: Parser::default(), authors, hexes, ids: Vec::new(), random }
+    }
+
+    fn time(&mut self) -> u64 {
+        match self.random.below(40) {
+            0 => 0,
+            1 => Timestamp::MAX.0,
+            2 => 1 << 33,
+            _ => 1_700_000_000 + self.random.below(9),
+        }
+    }
+
+    fn tag_value(&mut self, letter: &str) -> String {
+        match letter {
+            "e" if !self.ids.is_empty() && self.random.once_in(2) => self.random.pick(&self.ids).clone(),
+            "e" | "p" => self.random.pick(&self.hexes).clone(),
+            _ => (*self.random.pick(&WORDS)).to_string(),
+        }
+    }
+
+    fn event(&mut self) -> Value {
+        let author = self.random.pick(&self.authors).clone();
+        let time = self.time();
+        if self.random.once_in(12) && !self.ids.is_empty() {
+            let targets: Vec<Value> =
+                (0..=self.random.below(3)).map(|_| json!(["e", self.random.pick(&self.ids)])).collect();
+            return corpus::event(&author, time, 5, &json!(targets), "");
+        }
+        let mut tags = Vec::new();
+        for _ in 0..self.random.below(5) {
+            let letter = *self.random.pick(&["t", "t", "e", "p", "d", "T", "title", "a"]);
+            let value = self.tag_value(letter);
+            tags.push(match self.random.below(12) {
+                0 => json!([letter]),
+                1 => json!([letter, value, "more", "x"]),
+                2 => json!([letter, "not hex"]),
+                _ => json!([letter, value]),
+            });
+        }
+        let content = *self.random.pick(&["", "private", "public", "other"]);
+        let kind = *self.random.pick(&KINDS);
+        corpus::event(&author, time, kind, &json!(tags), content)
+    }
+
+    /// Stores up to `most` new events; some replace or delete others.
+    fn grow(&mut self, most: u64) {
+        let events: Vec<Value> = (0..self.random.below(most + 1)).map(|_| self.event()).collect();
+        let batch: Vec<_> = events.iter().map(|event| corpus::trusted(&mut self.parser, event)).collect();
+        self.ids.extend(events.iter().map(|event| event["id"].as_str().expect("an id").to_string()));
+        self.store.writer().commit(&batch, Timestamp(1)).expect("a commit");
+    }
+
+    /// Everything that is held and arrived up to `until_seq`, newest first.
+    fn held(&self, until_seq: Seq) -> Vec<Held> {
+        let snapshot = self.store.read().expect("a snapshot");
+        let mut held = Vec::new();
+        for row in snapshot.after(Seq(0)).expect("rows") {
+            let (seq, event) = row.expect("a row");
+            if seq <= until_seq {
+                held.push(Held { seq, event: serde_json::from_str(&event.to_json()).expect("JSON") });
+            }
+        }
+        held.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        held
+    }
+
+    fn some<T: Clone>(&mut self, from: &[T], most: u64) -> Vec<T> {
+        // Now and then nothing at all: such a filter matches nothing.
+        let count = if self.random.once_in(40) { 0 } else { 1 + self.random.below(most) };
+        (0..count).map(|_| self.random.pick(from).clone()).collect()
+    }
+
+    fn filter(&mut self) -> Value {
+        let mut filter = Map::new();
+        if self.random.once_in(6) && !self.ids.is_empty() {
+            let mut ids = self.ids.clone();
+            ids.push(self.random.hex32());
+            filter.insert("ids".into(), json!(self.some(&ids, 8)));
+        }
+        if self.random.once_in(3) {
+            let authors = self.authors.clone();
+            filter.insert("authors".into(), json!(self.some(&authors, 6)));
+        }
+        if self.random.once_in(2) {
+            let kinds = [&KINDS[..], &[5, 20_001]].concat();
+            filter.insert("kinds".into(), json!(self.some(&kinds, 4)));
+        }
+        for letter in ["t", "e", "p", "d"] {
+            if self.random.once_in(if letter == "t" { 3 } else { 8 }) {
+                let values: Vec<String> = (0..4).map(|_| self.tag_value(letter)).collect();
+                let mark = if self.random.once_in(4) { '&' } else { '#' };
+                filter.insert(format!("{mark}{letter}"), json!(self.some(&values, 3)));
+            }
+        }
+        for bound in ["since", "until"] {
+            if self.random.once_in(4) {
+                let time = if self.random.once_in(20) { u64::MAX } else { self.time() };
+                filter.insert(bound.into(), json!(time));
+            }
+        }
+        if self.random.once_in(2) {
+            filter.insert("limit".into(), json!(self.random.below(12)));
+        }
+        Value::Object(filter)
+    }
+
+    fn compile(&mut self, filters: &[Value]) -> Arc<[Filter]> {
+        let options = ParseOptions { and_filters: true };
+        let mut compile = |filter: &Value| Filter::parse(&mut self.parser, filter.to_string().as_bytes(), options);
+        filters.iter().map(|filter| compile(filter).expect("a filter")).collect()
+    }
+
+    fn last_seq(&self) -> Seq {
+        self.store.read().expect("a snapshot").last_seq().expect("a number")
+    }
+}
+
+/// How a case is run.
+#[derive(Clone, Copy, Debug)]
+struct Mode {
+    /// The budget of each slice; `None` draws one.
+    budget: Option<Budget>,
+    pause_once_in: Option<u64>,
+    /// Whether events come and go between slices.
+    changes: bool,
+}
+
+const ROWS_1: Budget = Budget { rows: 1, time: Duration::MAX };
+const ROWS_2: Budget = Budget { rows: 2, time: Duration::MAX };
+const NO_TIME: Budget = Budget { rows: u32::MAX, time: Duration::ZERO };
+
+fn mode(random: &mut Random) -> Mode {
+    let budget = *random.pick(&[Some(ROWS_1), Some(ROWS_2), Some(NO_TIME), Some(Budget::UNLIMITED), None]);
+    let pause_once_in = *random.pick(&[None, Some(1), Some(3)]);
+    Mode { budget, pause_once_in, changes: random.once_in(5) }
+}
+
+/// Runs a scan to its end, with `between` called between slices.
+fn run(
+    world: &mut World,
+    scan: &mut Scan,
+    mode: Mode,
+    taker: &mut Taker,
+    mut between: impl FnMut(&mut World),
+) -> Option<Hint> {
+    for _ in 0..100_000 {
+        let rows = 1 + world.random.below(9) as u32;
+        let budget = mode.budget.unwrap_or(Budget { rows, time: Duration::MAX });
+        let snapshot = world.store.read().expect("a snapshot");
+        let step = scan.run(&snapshot, budget, taker).expect("a slice");
+        drop(snapshot);
+        match step {
+            Step::Done { hint } => return hint,
+            Step::Paused => between(world),
+        }
+    }
+    panic!("the scan does not end");
+}
+
+/// One query in a world that stays as it is: the answer is the oracle's, row for row, and so is the hint.
+fn check_still(world: &mut World, filters: &[Value], query: &Query, mode: Mode, taker: &mut Taker) {
+    let held = world.held(query.until_seq);
+    let limits = query.limits.expect("limits");
+    let (expected, expected_hint) = answer(filters, &held, limits, taker.hide);
+    let mut scan = Scan::new(query.clone());
+    let hint = run(world, &mut scan, mode, taker, |_| {});
+    assert_eq!((&taker.taken, hint), (&expected, expected_hint), "{filters:?} {query:?} {mode:?}");
+
+    let mut count = Count::new(query.filters.clone(), query.until_seq);
+    let budget = mode.budget.unwrap_or(ROWS_2);
+    let counted = loop {
+        let snapshot = world.store.read().expect("a snapshot");
+        if let Some(counted) = count.run(&snapshot, budget, |event| taker.admits(event)).expect("a slice") {
+            break counted;
+        }
+    };
+    let is_counted = |one: &&Held| !(taker.hide && one.is_private()) && filters.iter().any(|f| matches(f, &one.event));
+    assert_eq!(counted as usize, held.iter().filter(is_counted).count(), "{filters:?}");
+}
+
+/// One query while events come and go: in order, without repeats, nothing left out that was there all along
+/// unless each of its filters was full, nothing sent without room.
+fn check_changing(world: &mut World, filters: &[Value], query: &Query, mode: Mode, taker: &mut Taker) {
+    let before = world.held(query.until_seq);
+    let mut scan = Scan::new(query.clone());
+    run(world, &mut scan, mode, taker, |world| {
+        if world.random.once_in(3) {
+            world.grow(4);
+        }
+    });
+    let after: HashSet<Seq> = world.held(query.until_seq).iter().map(|one| one.seq).collect();
+    let limits = query.limits.expect("limits");
+    let mut rooms: Vec<Room> = filters.iter().map(|filter| Room::new(filter, limits)).collect();
+    let mut taken = taker.taken.iter().peekable();
+    let known: HashMap<Seq, &Value> = before.iter().map(|one| (one.seq, &one.event)).collect();
+    assert!(taker.taken.is_sorted_by(|a, b| a.rank() < b.rank()), "order {filters:?}");
+    for one in &before {
+        let time = one.created_at();
+        let matching: Vec<usize> =
+            (0..filters.len()).filter(|&n| !is_empty(&filters[n]) && matches(&filters[n], &one.event)).collect();
+        let is_open = matching.iter().any(|&n| rooms[n].is_open(time));
+        let is_taken = taken.next_if(|taken| taken.seq == one.seq).is_some();
+        if is_taken {
+            assert_eq!(known[&one.seq], &one.event);
+            assert!(is_open && !(taker.hide && one.is_private()), "{one:?} has no room: {filters:?}");
+            matching.iter().for_each(|&n| rooms[n].count(time));
+        } else if after.contains(&one.seq) {
+            assert!(
+                !is_open || (taker.hide && one.is_private()),
+                "{one:?} is left out: {filters:?} {query:?} {mode:?}"
+            );
+        }
+    }
+    assert_eq!(taken.next(), None, "an event that was not there");
+}
+
+fn is_empty(filter: &Value) -> bool {
+    filter.get("limit") == Some(&json!(0))
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn a_scan_gives_what_sorting_and_filtering_everything_gives() {
+    let (cases, seed) = (number("WEIR_SCAN_CASES", 4_000), number("WEIR_SCAN_SEED", 1));
+    println!("WEIR_SCAN_SEED={seed} WEIR_SCAN_CASES={cases}");
+    let mut random = Random(seed);
+    let mut world = World::new(random.clone());
+    for case in 0..cases {
+        if case % 64 == 0 || world.ids.len() > 160 {
+            world = World::new(Random(random.next()));
+            world.grow(70);
+            world.grow(70);
+        }
+        let filters: Vec<Value> = (0..=world.random.below(4)).map(|_| world.filter()).collect();
+        let limits = QueryLimits {
+            default_limit: 1 + world.random.below(60) as u32,
+            max_limit: 1 + world.random.below(40) as u32,
+            tie_extension: *world.random.pick(&[0, 1, 3, 256]),
+        };
+        let last = world.last_seq();
+        let until_seq = if world.random.once_in(2) { last } else { Seq(world.random.below(last.0 + 1)) };
+        let query = Query { filters: world.compile(&filters), until_seq, limits: Some(limits) };
+        let mode = mode(&mut world.random);
+        let mut taker = Taker {
+            taken: Vec::new(),
+            hide: world.random.once_in(3),
+            pause_once_in: mode.pause_once_in,
+            random: Random(case),
+        };
+        if mode.changes {
+            check_changing(&mut world, &filters, &query, mode, &mut taker);
+        } else {
+            check_still(&mut world, &filters, &query, mode, &mut taker);
+        }
+    }
+}
