@@ -142,3 +142,6 @@ fn negotiate(headers: &HeaderMap) -> Option<HeaderValue> {
     let response = deflate::negotiate(values.iter().filter_map(|value| value.to_str().ok()))?;
     HeaderValue::try_from(response).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! The writing half of one connection: takes what its outbox holds and gives it to the socket.
 //!
-//! It never encodes, never reorders, and never keeps a buffer while there is nothing to send.
+//! It never encodes, never reorders, and never keeps a buffer of its own while there is
+//! nothing to send.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,10 +15,41 @@ use tokio::io::AsyncWrite;
 use super::outbox::{Outbox, Sent, Taken};
 use super::outgoing::Frame;
 
-/// Slices given to one vectored write: at most 64 frames of two parts.
+/// Pieces given to one vectored write; IOV_MAX is 1,024 on Linux.
 ///
-/// 128 slices of 16 bytes are 2 KiB of stack; IOV_MAX is 1,024 on Linux.
-const MAX_SLICES: usize = 128;
+/// Small parts are copied together, so 64 pieces are at least 64 KiB or else all there is.
+const MAX_PIECES: usize = 64;
+
+/// Parts up to this length are copied behind one another instead of having a slice each.
+///
+/// Over loopback, 16 frames of a 60 B head and a body of 100, 600, 1,000, 2,000 and 4,000 B
+/// cost 0.9, 1.3, 1.5, 2.9 and 4.2 µs of CPU in a slice each and 0.6, 0.8, 1.0, 1.8 and 3.6 µs
+/// copied; with 64 frames copying ceases to win at 2,000 B.
+const MAX_COPIED_PART: usize = 2000;
+
+/// The thread's buffer for copied parts.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A piece of one write: part of the scratch buffer, or a part of a frame where it lies.
+#[derive(Clone, Copy)]
+enum Piece<'a> {
+    Copied { start: usize, end: usize },
+    InPlace(&'a [u8]),
+}
+
+impl<'a> Piece<'a> {
+    #[inline]
+    fn bytes(&self, scratch: &'a [u8]) -> &'a [u8] {
+        match *self {
+            Self::Copied { start, end } => &scratch[start..end],
+            Self::InPlace(part) => part,
+        }
+    }
+}
 
 /// What a flush came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,31 +149,50 @@ impl Writer {
     }
 
     fn write_some<W: AsyncWrite + ?Sized>(&self, cx: &mut Context<'_>, socket: Pin<&mut W>) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let count = self.gather(&mut slices);
-        if let [only] = &slices[..count] {
-            return socket.poll_write(cx, only);
-        }
-        socket.poll_write_vectored(cx, &slices[..count])
+        let mut scratch = SCRATCH.take();
+        let mut pieces = [Piece::InPlace(&[]); MAX_PIECES];
+        let count = self.gather(&mut scratch, &mut pieces);
+        let written = if let [only] = &pieces[..count] {
+            socket.poll_write(cx, only.bytes(&scratch))
+        } else {
+            let mut slices = [IoSlice::new(&[]); MAX_PIECES];
+            for (slot, piece) in slices.iter_mut().zip(&pieces[..count]) {
+                *slot = IoSlice::new(piece.bytes(&scratch));
+            }
+            socket.poll_write_vectored(cx, &slices[..count])
+        };
+        SCRATCH.set(scratch);
+        written
     }
 
-    /// Fills `slices` with unsent parts in order; returns how many.
-    fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
+    /// Cuts what is pending into pieces, in order; returns how many. Copies into `scratch`.
+    fn gather<'a>(&'a self, scratch: &mut Vec<u8>, pieces: &mut [Piece<'a>; MAX_PIECES]) -> usize {
+        scratch.clear();
+        scratch.reserve(SCRATCH_BYTES);
         let mut count = 0;
         let mut skip = self.begun_bytes;
-        for frame in &self.pending {
-            if count + 2 > MAX_SLICES {
+        let parts = self.pending.iter().flat_map(|frame| [frame.head(), frame.body()]);
+        for part in parts {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            let part = &part[skipped..];
+            if part.is_empty() {
+                continue;
+            }
+            let start = scratch.len();
+            let copy = part.len() <= MAX_COPIED_PART && start + part.len() <= SCRATCH_BYTES;
+            if copy {
+                scratch.extend_from_slice(part);
+            }
+            if copy && let Some(Piece::Copied { end, .. }) = pieces[..count].last_mut() {
+                *end = scratch.len();
+                continue;
+            }
+            if count == MAX_PIECES {
                 break;
             }
-            for part in [frame.head(), frame.body()] {
-                let skipped = skip.min(part.len());
-                skip -= skipped;
-                let part = &part[skipped..];
-                if !part.is_empty() {
-                    slices[count] = IoSlice::new(part);
-                    count += 1;
-                }
-            }
+            pieces[count] = if copy { Piece::Copied { start, end: scratch.len() } } else { Piece::InPlace(part) };
+            count += 1;
         }
         count
     }

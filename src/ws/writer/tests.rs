@@ -30,15 +30,16 @@ impl AsyncWrite for Socket {
         _: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         let gulp = if self.gulp == 0 { usize::MAX } else { self.gulp };
-        let taken = bytes.len().min(self.allowance).min(gulp);
-        if taken == 0 {
-            return Poll::Pending;
+        let room = self.allowance.min(gulp);
+        let before = self.taken.len();
+        for slice in slices {
+            let left = room - (self.taken.len() - before);
+            self.taken.extend_from_slice(&slice[..slice.len().min(left)]);
         }
+        let taken = self.taken.len() - before;
         self.allowance -= taken;
-        self.taken.extend_from_slice(&bytes[..taken]);
-        Poll::Ready(Ok(taken))
+        if taken == 0 { Poll::Pending } else { Poll::Ready(Ok(taken)) }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -116,17 +117,20 @@ fn frames_of_every_form_arrive_in_order_whatever_the_socket_takes() {
         let body = SharedBody::new(b"{\"content\":\"shared\"}]".to_vec(), &bench.budget);
         let long = "l".repeat(300);
         let mut expected = Vec::new();
-        for i in 0..100 {
+        // The fewer bytes the socket takes at once, the more often the rest is gathered again.
+        for i in 0..if gulp == 0 { 100 } else { 3 } {
             assert!(bench.outbox.push_reply(Frame::text(&format!("reply {i}"))));
             assert!(bench.outbox.push_reply(Frame::text(&long)));
             let head = format!("[\"EVENT\",\"sub{i}\",");
             assert_eq!(bench.outbox.push_live(body.frame(head.as_bytes(), false)), Live::Taken);
             assert_eq!(bench.outbox.push_rows(encoded(10)), Rows::More);
+            assert_eq!(bench.outbox.push_rows(encoded(3000)), Rows::More);
             expected.extend([
                 text(&format!("reply {i}")),
                 text(&long),
                 text(&format!("{head}{{\"content\":\"shared\"}}]")),
                 text("rrrrrrrrrr"),
+                text(&"r".repeat(3000)),
             ]);
         }
         drop(body);
