@@ -1,12 +1,22 @@
 //! weir: a Nostr relay. The map of the crate, floor by floor; a module uses only modules of lower floors.
 //!
-//! - Floor 0, pure: [`nostr`] (what the bytes mean).
-//! - Floor 1: [`live`] (who asked for this event), [`policy`] (may they), [`store`] (which events do we hold), [`ws`] (how bytes cross the socket).
+//! - Floor 0, pure: [`schnorr`] (are these signatures good), [`nostr`] (what the bytes mean).
+//! - Floor 1: [`store`] (which events do we hold), [`live`] (who asked for this event), [`ws`] (how bytes cross
+//!   the socket), [`policy`] (may they).
+//! - Floor 2: [`pipeline`] (threads and queues; ordering and durability).
+//! - Floor 3: [`server`] (one client at a time).
+//!
+//! [`metrics`] is below all of them: every metric, declared once.
 
 #![warn(missing_docs, clippy::too_many_lines, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)]
 
+pub mod cli;
 pub mod live;
+pub mod metrics;
 pub mod nostr;
+pub mod pipeline;
 pub mod policy;
+pub mod schnorr;
+pub mod server;
 pub mod store;
 pub mod ws;

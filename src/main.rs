@@ -1,1 +1,8 @@
-fn main() {}
+//! The `weir` command.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    weir::cli::main()
+}

@@ -4,12 +4,31 @@
 //! callers are easy to find.
 
 use super::event::{Event, EventView};
+use crate::schnorr::{Item, Verifier};
 
 /// An event whose signature was checked, or is trusted by the operator's word.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VerifiedEvent(Event);
 
 impl VerifiedEvent {
+    /// Checks the signatures of many events, each on its own; one that is wrong comes back as it was.
+    #[must_use]
+    pub fn verify(verifier: &Verifier, events: Vec<Event>) -> Vec<Result<Self, Event>> {
+        let mut verdicts = vec![false; events.len()];
+        let items: Vec<Item<'_>> = events.iter().map(|event| item(event.view())).collect();
+        verifier.verify(&items, &mut verdicts);
+        let verdict = |(event, good)| if good { Ok(Self(event)) } else { Err(event) };
+        events.into_iter().zip(verdicts).map(verdict).collect()
+    }
+
+    /// Checks one signature here and now.
+    ///
+    /// # Errors
+    /// The event as it was, when its signature is wrong.
+    pub fn verify_one(verifier: &Verifier, event: Event) -> Result<Self, Event> {
+        if verifier.verify_one(item(event.view())) { Ok(Self(event)) } else { Err(event) }
+    }
+
     /// Takes the signature on trust, as `weir import --no-verify` does.
     #[must_use]
     pub const fn trust(event: Event) -> Self {
@@ -27,4 +46,8 @@ impl VerifiedEvent {
     pub fn into_event(self) -> Event {
         self.0
     }
+}
+
+fn item(event: EventView<'_>) -> Item<'_> {
+    Item { id: event.id_bytes(), pubkey: event.pubkey_bytes(), signature: event.signature_bytes() }
 }

@@ -1,0 +1,199 @@
+//! What the pipeline knows of a connection: where its frames go, who it is, what it is owed.
+//!
+//! A handle never gives access to the socket, and nothing here waits.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use arc_swap::ArcSwap;
+
+use super::live::{LiveHandle, LiveHub};
+use crate::nostr::{Pubkey, RelayMessage, SubscriptionId, reply};
+use crate::ws::{Frame, Outbox, frame};
+
+/// One connection, as other threads see it.
+pub struct ClientHandle {
+    /// Where its frames go.
+    pub outbox: Arc<Outbox>,
+    /// Whether it negotiated permessage-deflate.
+    pub deflate: bool,
+    /// The keys it has proven to hold (NIP-42).
+    keys: ArcSwap<Box<[Pubkey]>>,
+    unanswered: AtomicUsize,
+    scans: AtomicUsize,
+    slow: AtomicBool,
+}
+
+impl ClientHandle {
+    /// A connection that is owed nothing and has proven nothing.
+    #[must_use]
+    pub fn new(outbox: Arc<Outbox>, deflate: bool) -> Self {
+        Self {
+            outbox,
+            deflate,
+            keys: ArcSwap::default(),
+            unanswered: AtomicUsize::new(0),
+            scans: AtomicUsize::new(0),
+            slow: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that it was closed because live events piled up.
+    pub fn mark_slow(&self) {
+        self.slow.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was closed for that.
+    pub fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    /// The keys it has proven to hold so far.
+    pub fn keys(&self) -> arc_swap::Guard<Arc<Box<[Pubkey]>>> {
+        self.keys.load()
+    }
+
+    /// Tells every thread of a newly proven key.
+    pub fn set_keys(&self, keys: &[Pubkey]) {
+        self.keys.store(Arc::new(keys.into()));
+    }
+
+    /// EVENTs taken from it that have no OK yet.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Acquire)
+    }
+
+    /// Counts an EVENT that will be answered later.
+    pub fn owe(&self) {
+        self.unanswered.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Scans of it that wait or run.
+    pub fn scans(&self) -> &AtomicUsize {
+        &self.scans
+    }
+
+    /// Queues one reply.
+    pub fn reply(&self, message: &RelayMessage) {
+        let mut replies = Replies::default();
+        replies.push(message);
+        replies.send(self, 0);
+    }
+}
+
+/// Replies to one connection, gathered so that they cost one push and one wake-up.
+#[derive(Default)]
+pub struct Replies {
+    frames: Vec<u8>,
+}
+
+impl Replies {
+    /// Adds one message.
+    pub fn push(&mut self, message: &RelayMessage) {
+        frame::encode_text_with(&mut self.frames, |out| message.write(out));
+    }
+
+    /// Queues what was gathered; `answered` of them settle an EVENT that the connection was owed.
+    pub fn send(&mut self, client: &ClientHandle, answered: usize) {
+        if self.frames.is_empty() {
+            return;
+        }
+        // Before the push: the push wakes the connection, which then looks whether it may read on.
+        let owed = client.unanswered.fetch_sub(answered, Ordering::AcqRel);
+        assert!(owed >= answered, "INV-14: an EVENT was answered twice");
+        let frames = std::mem::take(&mut self.frames);
+        // Refused only when the connection is ending: nobody is left to read the answer.
+        let _ = client.outbox.push_reply(Frame::encoded(frames.into()));
+    }
+}
+
+/// Answers in the order of a batch, gathered over runs of the same client.
+#[derive(Default)]
+pub struct BatchReplies {
+    client: Option<Arc<ClientHandle>>,
+    replies: Replies,
+    count: usize,
+}
+
+impl BatchReplies {
+    /// Answers one EVENT of `client`.
+    pub fn answer(&mut self, client: &Arc<ClientHandle>, message: &RelayMessage) {
+        if self.client.as_ref().is_none_or(|last| !Arc::ptr_eq(last, client)) {
+            self.flush();
+            self.client = Some(Arc::clone(client));
+        }
+        self.replies.push(message);
+        self.count += 1;
+    }
+
+    /// Queues what was gathered. Must be called after the last answer.
+    pub fn flush(&mut self) {
+        if let Some(client) = self.client.take() {
+            self.replies.send(&client, std::mem::take(&mut self.count));
+        }
+    }
+}
+
+impl Drop for BatchReplies {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// One open subscription: the stage it is in, shared by its session and whoever works for it.
+pub struct Subscription {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// `["EVENT",<sub>,`, written once.
+    pub head: Box<[u8]>,
+    stage: Mutex<Stage>,
+}
+
+enum Stage {
+    /// Stored events are on their way.
+    Scanning,
+    /// New events are delivered.
+    Live(LiveHandle),
+    /// CLOSE, CLOSED, replaced or disconnected.
+    Ended,
+}
+
+impl Subscription {
+    /// A subscription whose scan begins now.
+    #[must_use]
+    pub fn new(id: SubscriptionId) -> Self {
+        let mut head = Vec::with_capacity(16 + id.as_str().len());
+        reply::event_head(&id, &mut head);
+        Self { id, head: head.into(), stage: Mutex::new(Stage::Scanning) }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().expect("nothing panics while it holds a stage")
+    }
+
+    /// Whether nobody wants its events any more.
+    pub fn is_ended(&self) -> bool {
+        matches!(*self.stage(), Stage::Ended)
+    }
+
+    /// Goes live through `register`, unless it was ended meanwhile.
+    pub fn go_live<T>(&self, register: impl FnOnce() -> (LiveHandle, T)) -> Option<T> {
+        let mut stage = self.stage();
+        match *stage {
+            Stage::Scanning => {
+                let (handle, value) = register();
+                *stage = Stage::Live(handle);
+                Some(value)
+            }
+            Stage::Live(_) | Stage::Ended => None,
+        }
+    }
+
+    /// Ends it: no event of it is queued after this returns, but for what is queued already.
+    pub fn end(&self, live: &LiveHub) {
+        let stage = std::mem::replace(&mut *self.stage(), Stage::Ended);
+        if let Stage::Live(handle) = stage {
+            live.unregister(handle);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Threads and queues: the way of an event from a socket to the disk and on to those who asked for it.
+//!
+//! This module owns ordering and durability. Nothing here waits on a client (INV-8): the waiting edges are
+//! io → verify → writer → live, and live waits on nothing.
+//!
+//! ```text
+//! io ──Q1 ingest──▶ verify ──Q2 write──▶ writer ──Q3 live──▶ live
+//!  └──Q4 scans──▶ readers ──▶ outboxes ◀── writer (OK), live (EVENT)
+//! ```
+
+pub mod client;
+pub mod cron;
+pub mod ingest;
+pub mod live;
+pub mod queues;
+pub mod reader;
+pub mod verify;
+pub mod writer;
+
+mod run;
+
+pub use client::{ClientHandle, Subscription};
+pub use ingest::Ingest;
+pub use live::LiveHub;
+pub use queues::Bounds;
+pub use run::{OnPanic, Options, Parts, Pipeline, Shared, StartError};

@@ -1,0 +1,99 @@
+//! Every queue between threads: what travels in it, its bound, why, and what happens when it is full.
+//!
+//! | queue         | carries                       | bound                                  | when full                          |
+//! |---------------|-------------------------------|----------------------------------------|------------------------------------|
+//! | Q1 ingest     | [`Submission`] batches        | `ingest_events`, `ingest_bytes` over Q1 and Q2; `unanswered` per connection | the connection stops reading, so TCP slows its client |
+//! | Q2 write      | [`WriteCommand`]              | `write_batches`                        | verify waits                       |
+//! | Q3 live       | [`LiveCommand`]               | `live_batches`                         | writer and verify wait; live never waits, so not for long |
+//! | Q4 scans      | [`ScanJob`](super::reader::ScanJob) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` |
+//! | Q5 outbox     | frames of one connection      | `ws::outbox` has its bounds            | scans park; a live event closes the connection |
+//!
+//! Q1 counts events at its gate ([`Ingest`](super::Ingest)), before they enter; the channels behind it are sized
+//! so that what passed the gate always fits, and sending into them never blocks an io thread.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::client::ClientHandle;
+use crate::nostr::{Event, VerifiedEvent};
+use crate::store::Seq;
+
+/// The bounds of the queues.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bounds {
+    /// Events between the socket and the disk, all connections together.
+    pub ingest_events: usize,
+    /// Bytes of those events' records.
+    pub ingest_bytes: usize,
+    /// EVENTs of one connection that wait for their OK; at this number the connection is read no further.
+    pub unanswered_events: usize,
+    /// Batches waiting for the writer.
+    pub write_batches: usize,
+    /// Batches waiting for fan-out.
+    pub live_batches: usize,
+    /// Scans waiting for a reader, all connections together.
+    pub scans: usize,
+    /// Scans of one connection that wait or run at a time; further REQs wait in line behind them.
+    pub scans_per_connection: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            ingest_events: 4096,
+            ingest_bytes: 64 << 20,
+            unanswered_events: 256,
+            write_batches: 256,
+            live_batches: 1024,
+            scans: 4096,
+            scans_per_connection: 4,
+        }
+    }
+}
+
+/// An event on its way to the disk.
+pub struct Submission {
+    /// The event; its id is checked, its signature is not.
+    pub event: Event,
+    /// Who gets the OK.
+    pub from: Arc<ClientHandle>,
+    /// When its message was read.
+    pub received: Instant,
+}
+
+/// A submission whose signature holds.
+pub struct Verified {
+    /// The event.
+    pub event: VerifiedEvent,
+    /// Who gets the OK.
+    pub from: Arc<ClientHandle>,
+    /// When its message was read.
+    pub received: Instant,
+}
+
+/// What the writer is asked to do.
+pub enum WriteCommand {
+    /// Commit these and answer them.
+    Store(Vec<Verified>),
+    /// Do a step of upkeep: reap expired events, purge vanished authors.
+    Upkeep,
+}
+
+/// An event that is on disk.
+pub struct Committed {
+    /// Its arrival number.
+    pub seq: Seq,
+    /// The event.
+    pub event: VerifiedEvent,
+}
+
+/// What live is told.
+pub enum LiveCommand {
+    /// These are on disk, in ascending order of seq.
+    Committed(Vec<Committed>, Instant),
+    /// Deliver these, which are never stored, and answer them.
+    Ephemeral(Vec<Verified>),
+}

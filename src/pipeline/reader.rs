@@ -1,0 +1,395 @@
+//! Reading stored events for a client: slices of a scan, on whatever thread has the time.
+//!
+//! A job is a value: between slices it holds keys and counters, never a transaction (INV-9). It runs its first
+//! slice on the io thread that read the REQ, and goes to the `read` threads if that was not enough. It stops
+//! while its client has enough to read, and ends when nobody wants its rows any more.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, TrySendError};
+
+use super::client::{ClientHandle, Subscription};
+use super::live::Recipient;
+use super::run::Shared;
+use crate::nostr::hll::Hll;
+use crate::nostr::{EventView, Filter, Prefix, Pubkey, Reason, RelayMessage, SubscriptionId, Timestamp, reply};
+use crate::policy::{ReadGuard, Settings};
+use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, StoreError, Visitor};
+use crate::ws::{Frame, Rows, deflate, frame};
+
+/// What a reader thread is told.
+pub enum ReaderCommand {
+    /// Run a slice of this job.
+    Run(Box<ScanJob>),
+    /// End.
+    Stop,
+}
+
+/// How a slice left its job.
+enum Left {
+    /// It is over.
+    Finished,
+    /// It wants another slice.
+    Again(Box<ScanJob>),
+    /// Its client has enough to read for now; the outbox puts it back to work.
+    Parked,
+}
+
+/// One REQ or COUNT being answered.
+pub struct ScanJob {
+    client: Arc<ClientHandle>,
+    work: Work,
+    started: Instant,
+}
+
+enum Work {
+    /// Send the rows, then EOSE, then go live.
+    Rows { sub: Arc<Subscription>, query: Query, scan: Option<Scan> },
+    /// After going live: send what was committed during the scan.
+    CatchUp { sub: Arc<Subscription>, filters: Arc<[Filter]>, next: Seq, until: Seq },
+    /// Count the rows.
+    Count { id: SubscriptionId, query: Query, scan: Option<Scan>, count: u64, hll: Option<Box<Hll>> },
+}
+
+impl ScanJob {
+    /// Answers a REQ. `until_seq` of the query is set when the first slice reads.
+    #[must_use]
+    pub fn rows(client: &Arc<ClientHandle>, sub: Arc<Subscription>, query: Query, started: Instant) -> Box<Self> {
+        Self::new(client, Work::Rows { sub, query, scan: None }, started)
+    }
+
+    /// Answers a COUNT.
+    #[must_use]
+    pub fn count(client: &Arc<ClientHandle>, id: SubscriptionId, query: Query, started: Instant) -> Box<Self> {
+        let hll = match &query.filters[..] {
+            [filter] => Hll::for_filter(filter).map(Box::new),
+            _ => None,
+        };
+        Self::new(client, Work::Count { id, query, scan: None, count: 0, hll }, started)
+    }
+
+    fn new(client: &Arc<ClientHandle>, work: Work, started: Instant) -> Box<Self> {
+        client.scans().fetch_add(1, Ordering::AcqRel);
+        Box::new(Self { client: Arc::clone(client), work, started })
+    }
+
+    /// Runs a first slice here and passes the rest on to the readers.
+    pub fn start(self: Box<Self>, shared: &Arc<Shared>) {
+        if shared.options.inline_us == 0 {
+            return submit(shared, self);
+        }
+        let budget = Budget { rows: shared.options.inline_rows, time: Duration::from_micros(shared.options.inline_us) };
+        match self.run(shared, budget) {
+            Left::Finished | Left::Parked => {}
+            Left::Again(job) => submit(shared, job),
+        }
+    }
+
+    fn is_unwanted(&self) -> bool {
+        match &self.work {
+            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => sub.is_ended() || self.client.outbox.is_closed(),
+            Work::Count { .. } => self.client.outbox.is_closed(),
+        }
+    }
+
+    fn run(mut self: Box<Self>, shared: &Arc<Shared>, budget: Budget) -> Left {
+        if self.is_unwanted() {
+            self.settle();
+            return Left::Finished;
+        }
+        let slice = match &self.work {
+            Work::Count { .. } => self.count_slice(shared, budget),
+            Work::Rows { .. } => self.rows_slice(shared, budget),
+            Work::CatchUp { .. } => self.catch_up_slice(shared, budget),
+        };
+        match slice {
+            Ok(Slice::Done) => Left::Finished,
+            Ok(Slice::More) => Left::Again(self),
+            Ok(Slice::ClientFull) => self.park(shared),
+            Err(error) => {
+                self.fail(shared, &error);
+                Left::Finished
+            }
+        }
+    }
+
+    /// Leaves the job with the outbox until that has drained.
+    fn park(self: Box<Self>, shared: &Arc<Shared>) -> Left {
+        let client = Arc::clone(&self.client);
+        let shared = Arc::clone(shared);
+        if let Some(resume) = client.outbox.park(Box::new(move || submit(&shared, self))) {
+            // Drained meanwhile.
+            resume();
+        }
+        Left::Parked
+    }
+
+    /// The connection may start another scan. Before the last push, which wakes it.
+    fn settle(&self) {
+        if !matches!(self.work, Work::CatchUp { .. }) {
+            self.client.scans().fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// No EOSE after a failed read: the client is told that it did not get everything.
+    fn fail(&self, shared: &Shared, error: &StoreError) {
+        tracing::error!(%error, "a scan failed");
+        self.settle();
+        let id = match &self.work {
+            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => {
+                sub.end(&shared.live);
+                sub.id.as_str()
+            }
+            Work::Count { id, .. } => id.as_str(),
+        };
+        let reason = Reason::new(Prefix::Error, "the store could not be read");
+        self.client.reply(&RelayMessage::Closed { sub: id.into(), reason });
+    }
+
+    fn rows_slice(&mut self, shared: &Arc<Shared>, budget: Budget) -> Result<Slice, StoreError> {
+        let Work::Rows { sub, query, scan } = &mut self.work else {
+            unreachable!("only called for rows");
+        };
+        let snapshot = shared.store.read()?;
+        let scan = begin(query, scan, &snapshot)?;
+        let mut rows = RowBlock::new(&self.client, &sub.head);
+        let step =
+            scan.run(&snapshot, budget, &mut Sending { sight: Sight::new(shared, &self.client), rows: &mut rows })?;
+        drop(snapshot);
+        shared.metrics.rows_sent.inc_by(rows.count);
+        let Step::Done { hint } = step else {
+            return Ok(match rows.send() {
+                Rows::More => Slice::More,
+                Rows::Park => Slice::ClientFull,
+                Rows::Closed => {
+                    self.settle();
+                    Slice::Done
+                }
+            });
+        };
+        rows.end(&RelayMessage::Eose { sub: sub.id.clone(), hint });
+        let (sub, filters, sent) = (Arc::clone(sub), Arc::clone(&query.filters), query.until_seq);
+        self.client.scans().fetch_sub(1, Ordering::AcqRel);
+        shared.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
+        // A closed connection is noticed by whoever uses the outbox next.
+        let _ = rows.send();
+        let recipient = Recipient { client: Arc::clone(&self.client), sub: Arc::clone(&sub) };
+        let until = sub.go_live(|| shared.live.register(recipient, &filters, sent));
+        let Some(until) = until.filter(|until| *until > sent) else {
+            return Ok(Slice::Done);
+        };
+        self.work = Work::CatchUp { sub, filters, next: sent, until };
+        Ok(Slice::More)
+    }
+
+    fn catch_up_slice(&mut self, shared: &Shared, budget: Budget) -> Result<Slice, StoreError> {
+        let Work::CatchUp { sub, filters, next, until } = &mut self.work else {
+            unreachable!("only called for catching up");
+        };
+        let snapshot = shared.store.read()?;
+        let mut rows = RowBlock::new(&self.client, &sub.head);
+        let sight = Sight::new(shared, &self.client);
+        let mut done = true;
+        for (count, row) in snapshot.after(*next)?.enumerate() {
+            let (seq, event) = row?;
+            if seq > *until {
+                break;
+            }
+            if count >= budget.rows as usize {
+                done = false;
+                break;
+            }
+            *next = seq;
+            let wanted = filters.iter().any(|filter| filter.matches(event)) && sight.sees(event);
+            if wanted && !snapshot.is_hidden(seq, event)? {
+                rows.push(event);
+            }
+        }
+        drop(snapshot);
+        shared.metrics.deliveries.inc_by(rows.count);
+        Ok(match rows.send() {
+            _ if done => Slice::Done,
+            Rows::More => Slice::More,
+            Rows::Park => Slice::ClientFull,
+            Rows::Closed => Slice::Done,
+        })
+    }
+
+    fn count_slice(&mut self, shared: &Shared, budget: Budget) -> Result<Slice, StoreError> {
+        let Work::Count { id, query, scan, count, hll } = &mut self.work else {
+            unreachable!("only called for counting");
+        };
+        let snapshot = shared.store.read()?;
+        let scan = begin(query, scan, &snapshot)?;
+        let mut counting = Counting { sight: Sight::new(shared, &self.client), count, hll };
+        if scan.run(&snapshot, budget, &mut counting)? == Step::Paused {
+            return Ok(Slice::More);
+        }
+        let hll = hll.take().map(|hll| Box::new(*hll.registers()));
+        let message = RelayMessage::Count { sub: id.clone(), count: *count, approximate: false, hll };
+        self.settle();
+        self.client.reply(&message);
+        Ok(Slice::Done)
+    }
+}
+
+/// The scan of a job; planned when its first slice knows up to which seq it reads (INV-3).
+fn begin<'a>(
+    query: &mut Query,
+    scan: &'a mut Option<Scan>,
+    snapshot: &Snapshot<'_>,
+) -> Result<&'a mut Scan, StoreError> {
+    if scan.is_none() {
+        query.until_seq = snapshot.last_seq()?;
+    }
+    Ok(scan.get_or_insert_with(|| Scan::new(query.clone())))
+}
+
+/// How a slice went.
+enum Slice {
+    Done,
+    More,
+    ClientFull,
+}
+
+/// Which stored events a client may see now: not expired, and not somebody else's messages (INV-15). What
+/// vanished is left out by the scan.
+struct Sight {
+    settings: arc_swap::Guard<Arc<Settings>>,
+    keys: arc_swap::Guard<Arc<Box<[Pubkey]>>>,
+    now: Timestamp,
+}
+
+impl Sight {
+    fn new(shared: &Shared, client: &ClientHandle) -> Self {
+        Self { settings: shared.settings.load(), keys: client.keys(), now: shared.now() }
+    }
+
+    fn sees(&self, event: EventView<'_>) -> bool {
+        !event.is_expired(self.now) && ReadGuard::new(&self.settings, &self.keys).allows(event)
+    }
+}
+
+/// Renders the rows of a slice.
+struct Sending<'a, 'b> {
+    sight: Sight,
+    rows: &'a mut RowBlock<'b>,
+}
+
+impl Visitor for Sending<'_, '_> {
+    fn admits(&mut self, event: EventView<'_>) -> bool {
+        self.sight.sees(event)
+    }
+
+    fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
+        self.rows.push(event);
+        if self.rows.is_large() { Flow::Pause } else { Flow::Continue }
+    }
+}
+
+/// Counts the rows of a slice.
+struct Counting<'a> {
+    sight: Sight,
+    count: &'a mut u64,
+    hll: &'a mut Option<Box<Hll>>,
+}
+
+impl Visitor for Counting<'_> {
+    fn admits(&mut self, event: EventView<'_>) -> bool {
+        self.sight.sees(event)
+    }
+
+    fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
+        *self.count += 1;
+        if let Some(hll) = self.hll {
+            hll.add(&event.pubkey());
+        }
+        Flow::Continue
+    }
+}
+
+/// Encoded rows of one slice, pushed at once.
+struct RowBlock<'a> {
+    client: &'a ClientHandle,
+    head: &'a [u8],
+    frames: Vec<u8>,
+    count: u64,
+}
+
+/// A block this large is sent before the slice is over, so that a slice of large events stays bounded.
+const LARGE_BLOCK_BYTES: usize = 256 << 10;
+
+impl<'a> RowBlock<'a> {
+    fn new(client: &'a ClientHandle, head: &'a [u8]) -> Self {
+        Self { client, head, frames: Vec::new(), count: 0 }
+    }
+
+    fn push(&mut self, event: EventView<'_>) {
+        self.count += 1;
+        let head = self.head;
+        let write = |out: &mut Vec<u8>| {
+            out.extend_from_slice(head);
+            event.write_json(out);
+            out.extend_from_slice(reply::EVENT_TAIL);
+        };
+        if self.client.deflate {
+            let mut message = Vec::new();
+            write(&mut message);
+            deflate::encode_text_deflated(&mut self.frames, &message);
+        } else {
+            frame::encode_text_with(&mut self.frames, write);
+        }
+    }
+
+    fn is_large(&self) -> bool {
+        self.frames.len() >= LARGE_BLOCK_BYTES
+    }
+
+    fn end(&mut self, message: &RelayMessage) {
+        frame::encode_text_with(&mut self.frames, |out| message.write(out));
+    }
+
+    fn send(self) -> Rows {
+        if self.frames.is_empty() {
+            return Rows::More;
+        }
+        self.client.outbox.push_rows(Frame::encoded(self.frames.into()))
+    }
+}
+
+/// Puts a job in line. It was admitted before, so a full queue does not refuse it: it runs here.
+fn submit(shared: &Arc<Shared>, job: Box<ScanJob>) {
+    let mut command = ReaderCommand::Run(job);
+    loop {
+        let job = match shared.scans.try_send(command) {
+            Ok(()) => return,
+            Err(TrySendError::Full(ReaderCommand::Run(job)) | TrySendError::Disconnected(ReaderCommand::Run(job))) => {
+                job
+            }
+            Err(_) => return,
+        };
+        match job.run(shared, shared.options.slice()) {
+            Left::Finished | Left::Parked => return,
+            Left::Again(job) => command = ReaderCommand::Run(job),
+        }
+    }
+}
+
+/// One `read` thread: a slice of each job in turn.
+pub fn run(shared: &Arc<Shared>, inbox: &Receiver<ReaderCommand>) {
+    while let Ok(ReaderCommand::Run(job)) = inbox.recv() {
+        match job.run(shared, shared.options.slice()) {
+            Left::Finished | Left::Parked => {}
+            Left::Again(job) => submit(shared, job),
+        }
+    }
+}
+
+/// A message for a query that cannot be admitted now.
+#[must_use]
+pub fn busy(id: &SubscriptionId) -> RelayMessage {
+    let reason = Reason::new(Prefix::RateLimited, "too many queries are waiting; try again later");
+    RelayMessage::Closed { sub: id.as_str().into(), reason }
+}

@@ -1,0 +1,312 @@
+//! Starting and ending the threads, and what they share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Sender, bounded};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde::{Deserialize, Serialize};
+
+use super::ingest::Ingest;
+use super::live::LiveHub;
+use super::queues::{Bounds, Submission};
+use super::reader::ReaderCommand;
+use super::{cron, live, reader, verify, writer};
+use crate::metrics::Metrics;
+use crate::nostr::Timestamp;
+use crate::policy::Settings;
+use crate::schnorr::Verifier;
+use crate::store::{self, Store, StoreError};
+use crate::ws;
+
+/// How queries are run, and how many threads there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Threads that run scans; 0 chooses by the number of cores.
+    pub read_threads: usize,
+    /// Threads of the signature pool; 0 chooses by the number of cores.
+    pub verify_threads: usize,
+    /// Rows a scan may look at in one slice.
+    pub slice_rows: u32,
+    /// Microseconds a scan may take in one slice.
+    pub slice_us: u64,
+    /// Rows a scan may look at on the io thread before it moves to a reader.
+    pub inline_rows: u32,
+    /// Microseconds a scan may take on the io thread; 0 always uses a reader.
+    pub inline_us: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { read_threads: 0, verify_threads: 0, slice_rows: 4096, slice_us: 5_000, inline_rows: 512, inline_us: 300 }
+    }
+}
+
+impl Options {
+    /// The budget of a slice on a reader thread.
+    #[must_use]
+    pub fn slice(&self) -> store::Budget {
+        store::Budget { rows: self.slice_rows, time: Duration::from_micros(self.slice_us) }
+    }
+}
+
+/// Signs of life, for the watchdog.
+#[derive(Default)]
+pub struct Heartbeat {
+    writer: AtomicU64,
+}
+
+impl Heartbeat {
+    /// The writer went round its loop.
+    pub fn writer(&self) {
+        self.writer.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it did.
+    pub fn writer_rounds(&self) -> u64 {
+        self.writer.load(Ordering::Relaxed)
+    }
+}
+
+/// What all threads share.
+pub struct Shared {
+    /// The events.
+    pub store: Store,
+    /// The reloadable settings; a message is handled under one load of them (INV-13).
+    pub settings: ArcSwap<Settings>,
+    /// The live index.
+    pub live: LiveHub,
+    /// The gate of Q1.
+    pub ingest: Ingest,
+    /// The ceiling on all outboxes.
+    pub outboxes: Arc<ws::Budget>,
+    /// The signature engines.
+    pub verifier: Verifier,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Signs of life.
+    pub beat: Heartbeat,
+    /// Bounds of the queues.
+    pub bounds: Bounds,
+    /// How queries run.
+    pub options: Options,
+    /// Q4.
+    pub scans: Sender<ReaderCommand>,
+    writable: AtomicBool,
+}
+
+impl Shared {
+    /// The time now. Pure code below is told it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        // A clock before 1970 is broken; nothing is expired then.
+        Timestamp(since.map_or(0, |since| since.as_secs()))
+    }
+
+    /// Whether the last commit found room.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether a commit found room, and says so once when that changes.
+    pub fn storage_writable(&self, writable: bool) {
+        if self.writable.swap(writable, Ordering::Relaxed) == writable {
+            return;
+        }
+        self.metrics.storage_writable.set(writable.into());
+        if writable {
+            tracing::info!("storage has room again; events are accepted");
+        } else {
+            tracing::error!("storage is full; events are refused until there is room");
+        }
+    }
+}
+
+/// What the pipeline is made of.
+pub struct Parts {
+    /// The events.
+    pub store: Store,
+    /// The first settings.
+    pub settings: Settings,
+    /// The signature engines.
+    pub verifier: Verifier,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Bounds of the queues.
+    pub bounds: Bounds,
+    /// Bytes that all outboxes together may hold.
+    pub outbox_ceiling_bytes: u64,
+    /// How queries run.
+    pub options: Options,
+}
+
+/// The running threads.
+pub struct Pipeline {
+    shared: Arc<Shared>,
+    ingest: Option<Sender<Vec<Submission>>>,
+    stop_cron: Option<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// Called with a thread's name when it panicked: the process must end, in order.
+pub type OnPanic = Arc<dyn Fn(&'static str) + Send + Sync>;
+
+impl Pipeline {
+    /// Starts every thread.
+    ///
+    /// # Errors
+    /// When the store cannot be read or a thread cannot be started.
+    pub fn start(parts: Parts, on_panic: &OnPanic) -> Result<Self, StartError> {
+        let Parts { store, settings, verifier, metrics, bounds, outbox_ceiling_bytes, options } = parts;
+        let last_seq = store.read()?.last_seq()?;
+        let write_half = store.writer();
+        // Every event has passed the gate, so as many batches as events always fit: io never blocks here.
+        let (ingest, q1) = bounded(bounds.ingest_events);
+        let (write, q2) = bounded(bounds.write_batches);
+        let (live_tx, q3) = bounded(bounds.live_batches);
+        let (scans, q4) = bounded(bounds.scans);
+        let (stop_cron, cron_stopped) = bounded::<()>(0);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let read_threads = if options.read_threads == 0 { cores.clamp(1, 8) } else { options.read_threads };
+        let pool = pool(&options, cores)?;
+        metrics.storage_writable.set(1);
+        let shared = Arc::new(Shared {
+            live: LiveHub::new(last_seq, random()?),
+            ingest: Ingest::new(&bounds),
+            outboxes: Arc::new(ws::Budget::new(outbox_ceiling_bytes)),
+            settings: ArcSwap::from_pointee(settings),
+            beat: Heartbeat::default(),
+            writable: AtomicBool::new(true),
+            store,
+            verifier,
+            metrics,
+            bounds,
+            options,
+            scans,
+        });
+        let spawn = |name: &'static str, work: Work| spawn(name, Arc::clone(&shared), Arc::clone(on_panic), work);
+        let (write_for_cron, live_for_verify) = (write.clone(), live_tx.clone());
+        let threads = vec![
+            spawn("live", Box::new(move |shared| live::run(shared, &q3)))?,
+            spawn("writer", Box::new(move |shared| writer::run(shared, write_half, &q2, &live_tx)))?,
+            spawn("verify", Box::new(move |shared| verify::run(shared, pool.as_ref(), &q1, &write, &live_for_verify)))?,
+            spawn("cron", Box::new(move |_| cron::run(&write_for_cron, &cron_stopped)))?,
+        ];
+        let mut readers = Vec::new();
+        for _ in 0..read_threads {
+            let inbox = q4.clone();
+            readers.push(spawn("read", Box::new(move |shared| reader::run(shared, &inbox)))?);
+        }
+        Ok(Self { shared, ingest: Some(ingest), stop_cron: Some(stop_cron), threads, readers })
+    }
+
+    /// What the threads share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The way into Q1.
+    ///
+    /// # Panics
+    /// After [`Pipeline::finish`].
+    #[must_use]
+    pub fn ingest(&self) -> Sender<Vec<Submission>> {
+        self.ingest.clone().expect("the pipeline has not finished")
+    }
+
+    /// Ends the threads from the top, each once its queue is empty: what was taken is committed and answered.
+    /// Every clone of [`Pipeline::ingest`] must be gone.
+    pub fn finish(mut self) {
+        let started = Instant::now();
+        self.ingest = None;
+        self.stop_cron = None;
+        for _ in &self.readers {
+            // Readers take from the queue until they see this; a closed one has no readers left.
+            let _ = self.shared.scans.send(ReaderCommand::Stop);
+        }
+        for thread in self.readers.drain(..).chain(self.threads.drain(..).rev()) {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+        tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "the pipeline is empty");
+    }
+}
+
+/// Why the pipeline could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread could not be started.
+    #[error("could not start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The signature pool could not be started.
+    #[error("could not start the signature pool: {0}")]
+    Pool(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// The signature pool: one pinned thread per core but one; none when that leaves a single thread, which would
+/// only add a hand-over to the `verify` thread's own work.
+fn pool(options: &Options, cores: usize) -> Result<Option<ThreadPool>, rayon::ThreadPoolBuildError> {
+    let threads = match options.verify_threads {
+        0 => cores.saturating_sub(1),
+        threads => threads,
+    };
+    if threads < 2 {
+        return Ok(None);
+    }
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("verify-{index}"))
+        .start_handler(move |index| pin(index % cores))
+        .build()?;
+    Ok(Some(pool))
+}
+
+fn random() -> Result<[u64; 2], std::io::Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    let (low, high) = bytes.split_at(8);
+    let number = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("half of 16 bytes"));
+    Ok([number(low), number(high)])
+}
+
+/// Keeps this thread on one core: the kernel otherwise wakes two workers on the same one.
+fn pin(core: usize) {
+    // SAFETY: an all-zero cpu_set_t is the empty set; the set outlives the call, and its size is passed.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result != 0 {
+        // Cores may be withheld from this process; unpinned is slower, not wrong.
+        tracing::debug!(core, "could not pin a signature thread");
+    }
+}
+
+/// What a thread does with the shared state until it ends.
+type Work = Box<dyn FnOnce(&Arc<Shared>) + Send>;
+
+fn spawn(
+    name: &'static str,
+    shared: Arc<Shared>,
+    on_panic: OnPanic,
+    work: Work,
+) -> Result<JoinHandle<()>, std::io::Error> {
+    std::thread::Builder::new().name(name.into()).spawn(move || {
+        let run = std::panic::AssertUnwindSafe(|| work(&shared));
+        if std::panic::catch_unwind(run).is_err() {
+            on_panic(name);
+        }
+    })
+}

@@ -1,0 +1,165 @@
+//! The `writer` thread: the only one that opens write transactions in a serving process.
+//!
+//! It takes everything that waits, commits it in one transaction with an fsync, tells live, then answers. Nothing
+//! is answered `OK true` before the commit that holds it is on disk (INV-1). It never waits on a client.
+
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::client::BatchReplies;
+use super::queues::{Committed, LiveCommand, Verified, WriteCommand};
+use super::run::Shared;
+use crate::metrics::EventOutcome;
+use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
+use crate::store::{Outcome, StoreError, Writer};
+
+/// Events per commit. More does not make an event cheaper, and the first of them waits for the last.
+const MAX_BATCH: usize = 1024;
+
+/// Rows of upkeep in one transaction: a few milliseconds at most.
+const UPKEEP_ROWS: usize = 256;
+
+/// Runs until Q2 is closed and empty.
+pub fn run(shared: &Shared, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
+    let mut upkeep = false;
+    loop {
+        // Between steps of upkeep only what waits is taken: events always go first.
+        let command = if upkeep { inbox.try_recv().ok() } else { inbox.recv().ok() };
+        match command {
+            Some(WriteCommand::Store(batch)) => {
+                let (batch, more_upkeep) = gather(batch, inbox);
+                upkeep |= more_upkeep;
+                shared.beat.writer();
+                if store(shared, &mut writer, batch, live).is_err() {
+                    return;
+                }
+            }
+            Some(WriteCommand::Upkeep) => upkeep = true,
+            None if upkeep => {}
+            None => return,
+        }
+        if upkeep && inbox.is_empty() {
+            upkeep = step_of_upkeep(shared, &mut writer);
+        }
+        shared.beat.writer();
+    }
+}
+
+/// Adds to `batch` what waits behind it.
+fn gather(mut batch: Vec<Verified>, inbox: &Receiver<WriteCommand>) -> (Vec<Verified>, bool) {
+    let mut upkeep = false;
+    while batch.len() < MAX_BATCH {
+        match inbox.try_recv() {
+            Ok(WriteCommand::Store(more)) => batch.extend(more),
+            Ok(WriteCommand::Upkeep) => upkeep = true,
+            Err(_) => break,
+        }
+    }
+    (batch, upkeep)
+}
+
+/// Live has ended, which ends the process in order.
+struct LiveEnded;
+
+fn store(
+    shared: &Shared,
+    writer: &mut Writer,
+    batch: Vec<Verified>,
+    live: &Sender<LiveCommand>,
+) -> Result<(), LiveEnded> {
+    let started = Instant::now();
+    let (events, origins): (Vec<VerifiedEvent>, Vec<_>) =
+        batch.into_iter().map(|one| (one.event, (one.from, one.received))).unzip();
+    let result = writer.commit(&events, shared.now());
+    shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+    shared.metrics.commit_events.observe(events.len() as f64);
+    shared.storage_writable(!matches!(result, Err(StoreError::Full)));
+
+    let ids: Vec<(EventId, usize)> = events.iter().map(|e| (e.view().id(), e.view().record().len())).collect();
+    let answers: Vec<RelayMessage> = match &result {
+        Ok(outcomes) => ids.iter().zip(outcomes).map(|((id, _), outcome)| answer(*id, *outcome)).collect(),
+        Err(error) => refuse_all(&ids, error),
+    };
+    if let Ok(outcomes) = result {
+        outcomes.iter().for_each(|outcome| shared.metrics.event(counted(*outcome), 1));
+        tell_live(events, &outcomes, live)?;
+    } else {
+        shared.metrics.event(EventOutcome::Failed, ids.len() as u64);
+    }
+    let mut replies = BatchReplies::default();
+    for (((from, received), (_, bytes)), message) in origins.iter().zip(&ids).zip(&answers) {
+        shared.ingest.leave(1, *bytes);
+        shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
+        replies.answer(from, message);
+    }
+    Ok(())
+}
+
+/// Hands what was stored to live, before the OKs: a client that reads its OK finds its event (INV-2).
+fn tell_live(events: Vec<VerifiedEvent>, outcomes: &[Outcome], live: &Sender<LiveCommand>) -> Result<(), LiveEnded> {
+    let stored = |(event, outcome): (VerifiedEvent, &Outcome)| match outcome {
+        Outcome::Stored(seq) => Some(Committed { seq: *seq, event }),
+        _ => None,
+    };
+    let mut committed: Vec<Committed> = events.into_iter().zip(outcomes).filter_map(stored).collect();
+    if committed.is_empty() {
+        return Ok(());
+    }
+    committed.sort_unstable_by_key(|one| one.seq);
+    live.send(LiveCommand::Committed(committed, Instant::now())).map_err(|_| LiveEnded)
+}
+
+/// What the client is told (NIP-01).
+fn answer(id: EventId, outcome: Outcome) -> RelayMessage {
+    let accepted = |reason| RelayMessage::Ok { id, accepted: true, reason };
+    match outcome {
+        Outcome::Stored(_) => accepted(None),
+        Outcome::Duplicate => accepted(Some(Reason::new(Prefix::Duplicate, "already have this event"))),
+        Outcome::Replaced => RelayMessage::refused(id, Prefix::Duplicate, "a newer version is already stored"),
+        Outcome::Deleted => RelayMessage::refused(id, Prefix::Blocked, "the author deleted this event"),
+        Outcome::Vanished => RelayMessage::refused(id, Prefix::Blocked, "the author asked to vanish"),
+        Outcome::Expired => RelayMessage::refused(id, Prefix::Invalid, "the event is expired"),
+        Outcome::Ephemeral => RelayMessage::refused(id, Prefix::Error, "an ephemeral event reached the store"),
+        Outcome::Full => RelayMessage::refused(id, Prefix::Error, "storage full"),
+        Outcome::InvalidDeletion => {
+            RelayMessage::refused(id, Prefix::Invalid, "the deletion names nothing that its author may delete")
+        }
+    }
+}
+
+const fn counted(outcome: Outcome) -> EventOutcome {
+    match outcome {
+        Outcome::Stored(_) => EventOutcome::Stored,
+        Outcome::Duplicate => EventOutcome::Duplicate,
+        Outcome::Replaced => EventOutcome::Replaced,
+        Outcome::Deleted => EventOutcome::Deleted,
+        Outcome::Vanished => EventOutcome::Vanished,
+        Outcome::Expired => EventOutcome::Expired,
+        Outcome::Ephemeral | Outcome::Full => EventOutcome::Failed,
+        Outcome::InvalidDeletion => EventOutcome::Invalid,
+    }
+}
+
+/// The batch was not committed: nothing of it is held, and every client may try again.
+fn refuse_all(ids: &[(EventId, usize)], error: &StoreError) -> Vec<RelayMessage> {
+    let text = match error {
+        StoreError::Full => "storage full",
+        _ => "the event could not be stored",
+    };
+    tracing::error!(%error, events = ids.len(), "a commit failed");
+    ids.iter().map(|(id, _)| RelayMessage::refused(*id, Prefix::Error, text)).collect()
+}
+
+/// Reaps and purges a little; returns whether there is more.
+fn step_of_upkeep(shared: &Shared, writer: &mut Writer) -> bool {
+    let reaped = writer.reap_expired(shared.now(), UPKEEP_ROWS);
+    let purged = writer.purge_vanished(UPKEEP_ROWS);
+    match (reaped, purged) {
+        (Ok(reaped), Ok(more)) => reaped.events as usize == UPKEEP_ROWS || more,
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "upkeep failed; it is tried again later");
+            false
+        }
+    }
+}

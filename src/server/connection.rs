@@ -1,0 +1,287 @@
+//! One WebSocket: a task that reads, lets the session decide, carries out, and writes.
+//!
+//! It never blocks its thread beyond a bounded first slice of a scan, and owns no buffer while idle. A client
+//! that sends faster than it is served is read no further, so TCP slows it down.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::admission::Place;
+use super::engine::Engine;
+use super::io::IoContext;
+use crate::metrics::{CloseLabel, CloseReason};
+use crate::pipeline::ClientHandle;
+use crate::policy::Peer;
+use crate::ws::upgrade::{Upgraded, Upgrading};
+use crate::ws::{
+    Beat, CloseCode, Fed, Flushed, Frame, Keepalive, KeepaliveOptions, OpCode, Outbox, OutboxOptions, Reader,
+    ReaderOptions, Role, Writer,
+};
+
+/// Reads in one poll before other connections get their turn.
+const READS_PER_POLL: usize = 4;
+
+/// How long a closed connection may take to take its last frames and close in turn.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves one connection from its upgrade to its end.
+pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, place: Place) {
+    let upgraded = match upgrading.socket().await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, "a client left during its upgrade");
+            return;
+        }
+    };
+    let mut connection = Connection::new(&context, upgraded, address);
+    let reason = poll_fn(|cx| connection.poll(cx)).await;
+    connection.end(reason).await;
+    drop(place);
+}
+
+/// The state of one connection.
+struct Connection {
+    stream: TcpStream,
+    reader: Reader,
+    writer: Writer,
+    engine: Engine,
+    keepalive: Keepalive,
+    timer: Option<Pin<Box<Sleep>>>,
+    leftover: bytes::Bytes,
+    reading: bool,
+    closing: CloseReason,
+    key: u64,
+    context: Rc<IoContext>,
+}
+
+impl Connection {
+    fn new(context: &Rc<IoContext>, upgraded: Upgraded, address: IpAddr) -> Self {
+        let front = &context.front;
+        let options = &front.options;
+        let bounds = OutboxOptions {
+            max_bytes: options.outbox_bytes,
+            max_frames: options.outbox_frames,
+            high_water_bytes: options.outbox_high_water_bytes,
+            low_water_bytes: options.outbox_high_water_bytes / 4,
+        };
+        let budget = Arc::clone(&front.shared.outboxes);
+        let (outbox, writer) = Outbox::new(bounds, budget, Some(Arc::clone(&context.doorbell)));
+        let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate));
+        let settings = front.shared.settings.load();
+        let reader = Reader::new(ReaderOptions {
+            max_message_bytes: settings.limits.max_message_length,
+            deflate: upgraded.deflate,
+            role: Role::Server,
+        });
+        let keepalive = KeepaliveOptions {
+            ping_after_ms: options.ping_after_s * 1000,
+            close_after_ms: options.pong_timeout_s * 1000,
+        };
+        let now_ms = context.now_ms();
+        let mut engine = Engine::new(context, &client, Peer::new(address));
+        engine.greet(&settings);
+        let mut connection = Self {
+            stream: upgraded.stream,
+            reader,
+            writer,
+            engine,
+            keepalive: Keepalive::new(keepalive, now_ms),
+            timer: None,
+            leftover: upgraded.leftover,
+            reading: true,
+            closing: CloseReason::Lost,
+            key: context.enter(&client),
+            context: Rc::clone(context),
+        };
+        connection.set_timer(now_ms, options.ping_after_s * 1000);
+        connection
+    }
+
+    fn set_timer(&mut self, now_ms: u64, at_ms: u64) {
+        if at_ms == 0 {
+            return;
+        }
+        let after = Duration::from_millis(at_ms.saturating_sub(now_ms).max(1));
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().reset(tokio::time::Instant::now() + after),
+            None => self.timer = Some(Box::pin(tokio::time::sleep(after))),
+        }
+    }
+
+    /// One turn: everything that can be done without waiting.
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
+        self.writer.start_poll();
+        self.poll_timer(cx);
+        let mut reads = 0;
+        loop {
+            let more = match self.poll_read(cx, &mut reads) {
+                Ok(more) => more,
+                Err(reason) => return Poll::Ready(reason),
+            };
+            self.engine.flush();
+            match self.writer.poll_flush(cx, Pin::new(&mut self.stream)) {
+                Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Lost),
+                Poll::Ready(Ok(Flushed::Closed)) => return Poll::Ready(self.close_reason()),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Flushed::Idle)) => {}
+            }
+            // What was sent may have made room for what waits; ask again, as no push will wake this task for it.
+            if more == More::Yield {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !self.may_go_on(cx) {
+                return Poll::Pending;
+            }
+            self.writer.start_poll();
+        }
+    }
+
+    /// Whether a paused client can be served again. If not, whatever it waits for wakes this task.
+    fn may_go_on(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        self.engine.has_startable_scan() || (self.reader.is_paused() && self.engine.may_resume(cx))
+    }
+
+    /// Reads and handles messages until the socket is empty, the client must wait, or it is the others' turn.
+    fn poll_read(&mut self, cx: &mut TaskContext<'_>, reads: &mut usize) -> Result<More, CloseReason> {
+        self.engine.start_waiting_scans();
+        if !self.leftover.is_empty() {
+            let mut leftover = std::mem::take(&mut self.leftover).to_vec();
+            self.feed(&mut leftover);
+        }
+        if self.reader.is_paused() && self.engine.may_resume(cx) {
+            let (reader, engine) = (&mut self.reader, &mut self.engine);
+            let fed = reader.resume(|incoming| engine.take(incoming));
+            self.fed(fed);
+        }
+        let context = Rc::clone(&self.context);
+        let mut scratch = context.scratch.borrow_mut();
+        while self.reading && !self.reader.is_paused() {
+            if *reads == READS_PER_POLL {
+                return Ok(More::Yield);
+            }
+            *reads += 1;
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => return Err(CloseReason::Lost),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    // The client is gone, but what it sent is on its way: it is committed all the same.
+                    self.engine.flush();
+                    return Err(CloseReason::Lost);
+                }
+                Poll::Ready(Ok(())) => {
+                    self.keepalive.heard(self.context.now_ms());
+                    self.context.front.shared.metrics.bytes_received.inc_by(buffer.filled().len() as u64);
+                    self.feed(buffer.filled_mut());
+                }
+            }
+        }
+        if self.engine.wants_turn() {
+            return Ok(More::Yield);
+        }
+        Ok(More::Wait)
+    }
+
+    fn feed(&mut self, input: &mut [u8]) {
+        let (reader, engine) = (&mut self.reader, &mut self.engine);
+        engine.begin_burst();
+        let fed = reader.feed(input, |incoming| engine.take(incoming));
+        self.fed(fed);
+    }
+
+    fn fed(&mut self, fed: Result<Fed, crate::ws::Violation>) {
+        match fed {
+            Ok(Fed::More | Fed::Paused) => {}
+            Ok(Fed::Ended) => {
+                self.reading = false;
+                self.closing = CloseReason::Client;
+            }
+            Err(violation) => {
+                self.engine.outbox().close(violation.close_code(), &violation.to_string());
+                self.reading = false;
+                self.closing = CloseReason::Protocol;
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut TaskContext<'_>) {
+        while let Some(timer) = &mut self.timer {
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            let now_ms = self.context.now_ms();
+            match self.keepalive.beat(now_ms) {
+                Beat::Wait(at_ms) => self.set_timer(now_ms, at_ms),
+                Beat::Ping(at_ms) => {
+                    self.engine.outbox().push_reply(Frame::control(OpCode::Ping, b""));
+                    self.set_timer(now_ms, at_ms);
+                }
+                Beat::Close => {
+                    self.closing = CloseReason::Idle;
+                    self.engine.outbox().close(CloseCode::Away, "no answer to a ping");
+                    self.timer = None;
+                }
+                Beat::Off => self.timer = None,
+            }
+        }
+    }
+
+    fn close_reason(&self) -> CloseReason {
+        if self.engine.client().is_slow() {
+            CloseReason::SlowConsumer
+        } else if self.context.draining.get() && self.closing == CloseReason::Lost {
+            CloseReason::Shutdown
+        } else {
+            self.closing
+        }
+    }
+
+    /// Gives everything back; a client that was sent a close frame may close in turn.
+    async fn end(mut self, reason: CloseReason) {
+        self.engine.end();
+        self.context.leave(self.key);
+        let closed = &self.context.front.shared.metrics.connections_closed;
+        closed.get_or_create(&CloseLabel { reason }).inc();
+        if reason == CloseReason::Lost {
+            return;
+        }
+        // Closing a socket with unread input resets it, and the client could lose what it has not read yet.
+        let linger = poll_fn(|cx| self.poll_linger(cx));
+        // A client that does not close in time is cut off.
+        let _ = tokio::time::timeout(LINGER, linger).await;
+    }
+
+    fn poll_linger(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        if Pin::new(&mut self.stream).poll_shutdown(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let mut scratch = self.context.scratch.borrow_mut();
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+/// What follows a turn of reading.
+#[derive(PartialEq, Eq)]
+enum More {
+    /// Nothing until something wakes the task.
+    Wait,
+    /// There may be more; others first.
+    Yield,
+}

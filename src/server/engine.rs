@@ -1,0 +1,336 @@
+//! Carries out what a session decides: submits events, starts scans, sends replies.
+//!
+//! It holds no socket. What it cannot do now it keeps, in bounds, and says that its client must wait.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Context as TaskContext;
+use std::time::Instant;
+
+use super::io::IoContext;
+use super::session::{Action, Context, Session};
+use crate::metrics::{EventOutcome, Verb};
+use crate::nostr::{ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
+use crate::pipeline::queues::Submission;
+use crate::pipeline::{ClientHandle, Subscription, client::Replies, reader, reader::ScanJob};
+use crate::policy::{Peer, Settings};
+use crate::store::{Known, Query, QueryLimits, Seq};
+use crate::ws::{Flow, Frame, Incoming, OpCode, Outbox};
+
+/// Messages handled in one turn before other connections get theirs.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// The working part of one connection.
+pub struct Engine {
+    context: Rc<IoContext>,
+    client: Arc<ClientHandle>,
+    session: Session,
+    /// Events that passed the gate in this burst.
+    batch: Vec<Submission>,
+    /// An event that the gate refused; nothing is read before it is in.
+    stalled: Option<Event>,
+    /// Woken when there is room at the gate.
+    room: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// Queries that wait for a running scan of this connection to end.
+    waiting: VecDeque<Waiting>,
+    /// Replies of this burst.
+    replies: Replies,
+    received: Instant,
+    handled: usize,
+}
+
+/// A query that is in line.
+enum Waiting {
+    Rows(Arc<Subscription>, Query, Instant),
+    Count(SubscriptionId, Query, Instant),
+}
+
+impl Engine {
+    /// An engine for a client that has said nothing yet.
+    pub fn new(context: &Rc<IoContext>, client: &Arc<ClientHandle>, peer: Peer) -> Self {
+        Self {
+            context: Rc::clone(context),
+            client: Arc::clone(client),
+            session: Session::new(peer),
+            batch: Vec::new(),
+            stalled: None,
+            room: None,
+            waiting: VecDeque::new(),
+            replies: Replies::default(),
+            received: Instant::now(),
+            handled: 0,
+        }
+    }
+
+    /// The connection's outbox.
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.client.outbox
+    }
+
+    /// The connection as other threads see it.
+    pub fn client(&self) -> &ClientHandle {
+        &self.client
+    }
+
+    /// Says what is said first.
+    pub fn greet(&mut self, settings: &Settings) {
+        if let Some(message) = self.session.greet(settings) {
+            self.replies.push(&message);
+        }
+    }
+
+    /// A new read begins.
+    pub fn begin_burst(&mut self) {
+        self.received = Instant::now();
+    }
+
+    /// Takes what the socket brought.
+    pub fn take(&mut self, incoming: Incoming<'_>) -> Flow {
+        match incoming {
+            Incoming::Text(text) => self.text(text),
+            Incoming::Ping(payload) => {
+                self.client.outbox.push_reply(Frame::control(OpCode::Pong, payload));
+                Flow::Continue
+            }
+            Incoming::Pong(_) => Flow::Continue,
+            Incoming::Close(code, _) => {
+                self.flush();
+                self.client.outbox.close(code.unwrap_or(1000).into(), "");
+                Flow::Stop
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Flow {
+        if self.context.draining.get() {
+            return Flow::Stop;
+        }
+        let front = Arc::clone(&self.context.front);
+        let settings = front.shared.settings.load_full();
+        let parsed =
+            ClientMessage::parse(&mut self.context.parser.borrow_mut(), text.as_bytes(), settings.parse_options());
+        front.shared.metrics.message(parsed.as_ref().map_or(Verb::Malformed, verb));
+        match parsed {
+            Err(answer) => self.replies.push(&answer),
+            Ok(message) => self.handle(message, &settings),
+        }
+        self.handled += 1;
+        if self.must_wait() { Flow::Pause } else { Flow::Continue }
+    }
+
+    fn handle(&mut self, message: ClientMessage, settings: &Arc<Settings>) {
+        let shared = Arc::clone(&self.context.front.shared);
+        let context = Context { settings, now: shared.now(), verifier: &shared.verifier };
+        let mut actions: smallvec::SmallVec<[Action; 2]> = smallvec::SmallVec::new();
+        self.session.handle(message, &context, &mut |action| actions.push(action));
+        for action in actions {
+            self.act(action, settings);
+        }
+    }
+
+    fn act(&mut self, action: Action, settings: &Settings) {
+        match action {
+            Action::Reply(message) => self.replies.push(&message),
+            Action::Submit(event) => self.submit(event),
+            Action::Query(sub, filters) => self.query(sub, filters, settings),
+            Action::Count(id, filters) => {
+                let query = Query { filters, until_seq: Seq::default(), limits: None };
+                self.enqueue(Waiting::Count(id, query, self.received));
+            }
+            Action::End(sub) => self.end_subscription(&sub),
+            Action::KeysChanged => self.client.set_keys(self.session.peer().keys()),
+            Action::NegOpen(id, ..) | Action::NegMsg(id, _) => {
+                let reason = Reason::new(Prefix::Unsupported, "negentropy is off");
+                self.replies.push(&RelayMessage::NegErr { sub: id.as_str().into(), reason, max_records: None });
+            }
+            Action::NegClose(_) => {}
+        }
+    }
+
+    /// Answers what is known already, before any signature work, and passes the rest through the gate.
+    fn submit(&mut self, event: Event) {
+        let shared = &self.context.front.shared;
+        let (id, now) = (event.view().id(), shared.now());
+        let known = shared.store.read().and_then(|snapshot| snapshot.status(event.view(), now));
+        let (outcome, answer) = match known {
+            Ok(Known::New) => return self.enter_gate(event),
+            Ok(Known::Stored) => {
+                let reason = Some(Reason::new(Prefix::Duplicate, "already have this event"));
+                (EventOutcome::Duplicate, RelayMessage::Ok { id, accepted: true, reason })
+            }
+            Ok(Known::Superseded) => (
+                EventOutcome::Replaced,
+                RelayMessage::refused(id, Prefix::Duplicate, "a newer version is already stored"),
+            ),
+            Ok(Known::Deleted) => {
+                (EventOutcome::Deleted, RelayMessage::refused(id, Prefix::Blocked, "the author deleted this event"))
+            }
+            Ok(Known::Vanished) => {
+                (EventOutcome::Vanished, RelayMessage::refused(id, Prefix::Blocked, "the author asked to vanish"))
+            }
+            Ok(Known::Expired) => {
+                (EventOutcome::Expired, RelayMessage::refused(id, Prefix::Invalid, "the event is expired"))
+            }
+            Err(error) => {
+                tracing::error!(%error, "an event could not be looked up");
+                (EventOutcome::Failed, RelayMessage::refused(id, Prefix::Error, "the store could not be read"))
+            }
+        };
+        shared.metrics.event(outcome, 1);
+        self.replies.push(&answer);
+    }
+
+    fn enter_gate(&mut self, event: Event) {
+        let ingest = &self.context.front.shared.ingest;
+        if !ingest.try_enter(event.view().record().len()) {
+            self.stalled = Some(event);
+            return;
+        }
+        self.client.owe();
+        self.batch.push(Submission { event, from: Arc::clone(&self.client), received: self.received });
+    }
+
+    fn query(&mut self, sub: Arc<Subscription>, filters: Arc<[Filter]>, settings: &Settings) {
+        let limits = QueryLimits {
+            default_limit: settings.limits.default_limit,
+            max_limit: settings.tiers.get(self.session.peer().tier(settings)).max_limit,
+            tie_extension: settings.limits.max_tie_extension as u32,
+        };
+        let query = Query { filters, until_seq: Seq::default(), limits: Some(limits) };
+        self.enqueue(Waiting::Rows(sub, query, self.received));
+    }
+
+    fn enqueue(&mut self, waiting: Waiting) {
+        // Replies that were decided before this query are sent before its rows.
+        self.send_replies();
+        if self.waiting.len() >= self.context.front.shared.bounds.scans {
+            return self.refuse(&waiting);
+        }
+        self.waiting.push_back(waiting);
+        self.start_waiting_scans();
+    }
+
+    fn refuse(&mut self, waiting: &Waiting) {
+        let id = match waiting {
+            Waiting::Rows(sub, ..) => {
+                self.session.forget(&sub.id);
+                &sub.id
+            }
+            Waiting::Count(id, ..) => id,
+        };
+        self.replies.push(&reader::busy(id));
+    }
+
+    /// Whether a query waits that may start now.
+    pub fn has_startable_scan(&self) -> bool {
+        let limit = self.context.front.shared.bounds.scans_per_connection;
+        !self.waiting.is_empty() && self.client.scans().load(Ordering::Acquire) < limit
+    }
+
+    /// Starts what waits, as far as this connection may.
+    pub fn start_waiting_scans(&mut self) {
+        while self.has_startable_scan() {
+            let Some(waiting) = self.waiting.pop_front() else { return };
+            let job = match waiting {
+                Waiting::Rows(sub, query, at) if !sub.is_ended() => ScanJob::rows(&self.client, sub, query, at),
+                Waiting::Rows(..) => continue,
+                Waiting::Count(id, query, at) => ScanJob::count(&self.client, id, query, at),
+            };
+            job.start(&self.context.front.shared);
+        }
+    }
+
+    fn end_subscription(&mut self, sub: &Arc<Subscription>) {
+        sub.end(&self.context.front.shared.live);
+        self.waiting.retain(|waiting| !matches!(waiting, Waiting::Rows(own, ..) if Arc::ptr_eq(own, sub)));
+    }
+
+    /// Whether this client must be served before it is read further.
+    fn must_wait(&self) -> bool {
+        self.stalled.is_some()
+            || self.handled >= MESSAGES_PER_TURN
+            || self.client.unanswered() >= self.context.front.shared.bounds.unanswered_events
+            || self.client.outbox.is_above_high_water()
+    }
+
+    /// Whether other connections should get their turn before this one goes on.
+    pub fn wants_turn(&self) -> bool {
+        self.handled >= MESSAGES_PER_TURN
+    }
+
+    /// Whether a paused client may be read on; if not, the task is woken when that may have changed.
+    pub fn may_resume(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        self.handled = 0;
+        if let Some(event) = self.stalled.take() {
+            self.enter_gate(event);
+        }
+        if self.stalled.is_some() && !self.poll_room(cx) {
+            return false;
+        }
+        // Unanswered events and a full outbox change by a push or a flush, which wake or run this task.
+        !self.must_wait()
+    }
+
+    /// Waits for room at the gate; true when the stalled event is in.
+    fn poll_room(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        loop {
+            let shared = Arc::clone(&self.context.front.shared);
+            let room = self.room.get_or_insert_with(|| Box::pin(async move { shared.ingest.room().await }));
+            // Polled before the next try, so that room made in between is not missed.
+            let ready = room.as_mut().poll(cx).is_ready();
+            if ready {
+                self.room = None;
+            }
+            let Some(event) = self.stalled.take() else { return true };
+            self.enter_gate(event);
+            if self.stalled.is_none() {
+                self.room = None;
+                return true;
+            }
+            if !ready {
+                return false;
+            }
+        }
+    }
+
+    /// Hands over what this burst gathered.
+    pub fn flush(&mut self) {
+        self.send_replies();
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        if let Err(error) = self.context.ingest.try_send(batch) {
+            // The verify thread is gone: the process is ending. Nothing of this was acknowledged.
+            tracing::error!(events = error.into_inner().len(), "the pipeline is closed");
+        }
+    }
+
+    fn send_replies(&mut self) {
+        self.replies.send(&self.client, 0);
+    }
+
+    /// Ends every subscription and sends on what was taken.
+    pub fn end(&mut self) {
+        self.flush();
+        self.waiting.clear();
+        let live = &self.context.front.shared.live;
+        self.session.end().for_each(|sub| sub.end(live));
+    }
+}
+
+fn verb(message: &ClientMessage) -> Verb {
+    match message {
+        ClientMessage::Event(_) => Verb::Event,
+        ClientMessage::Req(..) => Verb::Req,
+        ClientMessage::Close(_) => Verb::Close,
+        ClientMessage::Count(..) => Verb::Count,
+        ClientMessage::Auth(_) => Verb::Auth,
+        ClientMessage::NegOpen(..) => Verb::NegOpen,
+        ClientMessage::NegMsg(..) => Verb::NegMsg,
+        ClientMessage::NegClose(_) => Verb::NegClose,
+    }
+}

@@ -1,0 +1,141 @@
+//! Plain HTTP: the upgrade, the information document (NIP-11), CORS, and a word for people with browsers.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE,
+    HeaderValue, RETRY_AFTER,
+};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+
+use super::connection;
+use super::info;
+use super::io::IoContext;
+use super::options::Options;
+use crate::metrics::{TurnedAway, TurnedAwayLabel};
+use crate::policy::{self, ForwardedFor, Settings};
+use crate::ws::upgrade;
+
+/// The media type of the information document (NIP-11).
+const NOSTR_JSON: &str = "application/nostr+json";
+
+/// Whether negentropy is served.
+const NEGENTROPY: bool = false;
+
+/// Answers one request.
+pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
+    let front = &context.front;
+    let settings = front.shared.settings.load();
+    if request.uri().path() != front.options.path {
+        return text(StatusCode::NOT_FOUND, "there is nothing here; the relay is elsewhere\n");
+    }
+    if upgrade::is_requested(&request) {
+        let address = client_address(&front.options, request.headers(), from);
+        return upgrade_to_websocket(context, &settings, &mut request, address);
+    }
+    match *request.method() {
+        Method::OPTIONS => with_cors(Response::builder().status(StatusCode::NO_CONTENT), Bytes::new()),
+        Method::GET | Method::HEAD if wants_info(request.headers()) => {
+            let response = Response::builder().header(CONTENT_TYPE, NOSTR_JSON);
+            with_cors(response, info::document(&settings, NEGENTROPY).into())
+        }
+        Method::GET | Method::HEAD => text(StatusCode::OK, info::greeting(&settings)),
+        _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET and OPTIONS are served here\n"),
+    }
+}
+
+/// Where the client is: behind trusted proxies, where they say it is.
+fn client_address(options: &Options, headers: &HeaderMap, from: SocketAddr) -> IpAddr {
+    let forwarded: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
+    let (address, header) = policy::client_address(from.ip(), forwarded.into_iter(), &options.trusted_proxies);
+    if header == ForwardedFor::Malformed {
+        tracing::warn!(%from, "a trusted proxy sent an X-Forwarded-For that is no list of addresses");
+    }
+    address
+}
+
+fn upgrade_to_websocket(
+    context: &Rc<IoContext>,
+    settings: &Settings,
+    request: &mut Request<Incoming>,
+    address: IpAddr,
+) -> Response<Full<Bytes>> {
+    let front = &context.front;
+    if !settings.access.admits(address) {
+        return turn_away(context, TurnedAway::Denied);
+    }
+    let exempt = settings.rates.exempt_addresses.contains(address);
+    let place = match front.admission.enter(settings.rates.group(address), exempt) {
+        Ok(place) => place,
+        Err(reason) => return turn_away(context, reason),
+    };
+    match upgrade::accept(request, front.options.compression) {
+        Ok((response, upgrading)) => {
+            tokio::task::spawn_local(connection::run(Rc::clone(context), upgrading, address, place));
+            response.map(|_| Full::default())
+        }
+        Err(refusal) => refusal.response().map(|_| Full::from(format!("{refusal}\n"))),
+    }
+}
+
+fn turn_away(context: &IoContext, reason: TurnedAway) -> Response<Full<Bytes>> {
+    let counted = &context.front.shared.metrics.connections_turned_away;
+    counted.get_or_create(&TurnedAwayLabel { reason }).inc();
+    let (status, why) = match reason {
+        TurnedAway::Full => (StatusCode::SERVICE_UNAVAILABLE, "the relay is full; try again later\n"),
+        TurnedAway::Address => (StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n"),
+        TurnedAway::Denied => (StatusCode::FORBIDDEN, "this address is not welcome here\n"),
+    };
+    let mut response = text(status, why);
+    if reason != TurnedAway::Denied {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
+    }
+    response
+}
+
+/// Whether one of the media types asked for is NIP-11's, in a list and with parameters too.
+fn wants_info(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut types = values.flat_map(|value| value.split(','));
+    types.any(|one| one.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(NOSTR_JSON)))
+}
+
+/// All three headers that NIP-11 demands.
+fn with_cors(response: hyper::http::response::Builder, body: Bytes) -> Response<Full<Bytes>> {
+    response
+        .header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")
+        .header(ACCESS_CONTROL_ALLOW_HEADERS, "*")
+        .header(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS")
+        .body(Full::new(body))
+        .expect("every part of the response is valid")
+}
+
+/// A short answer for people.
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let response = Response::builder().status(status).header(CONTENT_TYPE, "text/plain; charset=utf-8");
+    with_cors(response, body.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_information_document_is_found_in_a_list_of_types() {
+        let asks = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            wants_info(&headers)
+        };
+        assert!(asks("application/nostr+json"));
+        assert!(asks("text/html, application/nostr+json;q=0.9, */*"));
+        assert!(asks("Application/Nostr+JSON"));
+        assert!(!asks("*/*"));
+        assert!(!asks("application/nostr+json+rpc"));
+        assert!(!wants_info(&HeaderMap::new()));
+    }
+}

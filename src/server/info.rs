@@ -1,0 +1,104 @@
+//! The relay information document (NIP-11), made from the settings that are enforced, and a greeting for browsers.
+//!
+//! Nothing here is written by hand that could disagree with what the relay does.
+
+use serde_json::{Map, Value, json};
+
+use crate::policy::Settings;
+use crate::policy::info::{Fee, Info};
+use crate::policy::limits::{LimitValue, Limitation, Tier};
+use crate::policy::sets::OptionalKey;
+
+/// The NIPs that bind this relay and that it keeps whatever the settings are.
+const ALWAYS: [u32; 14] = [1, 2, 4, 9, 11, 13, 17, 40, 42, 45, 59, 62, 67, 70];
+
+/// Negentropy sync.
+const NEGENTROPY: u32 = 77;
+
+/// Where the code is (NIP-11: a URL); left out of the document while the package names no place.
+const SOFTWARE: &str = env!("CARGO_PKG_REPOSITORY");
+
+/// The document, as JSON text.
+#[must_use]
+pub fn document(settings: &Settings, negentropy: bool) -> String {
+    let info = &settings.info;
+    let mut document = Map::new();
+    let texts = [
+        ("name", &info.name),
+        ("description", &info.description),
+        ("banner", &info.banner),
+        ("icon", &info.icon),
+        ("contact", &info.contact),
+        ("terms_of_service", &info.terms_of_service),
+        ("payments_url", &info.payments_url),
+    ];
+    for (key, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        document.insert(key.into(), json!(text));
+    }
+    for (key, OptionalKey(value)) in [("pubkey", info.pubkey), ("self", info.self_key)] {
+        if let Some(value) = value {
+            document.insert(key.into(), json!(value.to_string()));
+        }
+    }
+    let mut nips = ALWAYS.to_vec();
+    nips.extend(negentropy.then_some(NEGENTROPY));
+    document.insert("supported_nips".into(), json!(nips));
+    if !SOFTWARE.is_empty() {
+        document.insert("software".into(), json!(SOFTWARE));
+    }
+    document.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
+    document.insert("limitation".into(), limitation(settings));
+    if let Some(fees) = fees(info) {
+        document.insert("fees".into(), fees);
+    }
+    Value::Object(document).to_string()
+}
+
+fn limitation(settings: &Settings) -> Value {
+    let fields = Limitation::new(settings, Tier::Anonymous).fields.into_iter();
+    let value = |value| match value {
+        LimitValue::Number(number) => json!(number),
+        LimitValue::Bool(condition) => json!(condition),
+    };
+    Value::Object(fields.map(|(key, limit)| (key.into(), value(limit))).collect())
+}
+
+fn fees(info: &Info) -> Option<Value> {
+    let groups = [
+        ("admission", &info.fees.admission),
+        ("subscription", &info.fees.subscription),
+        ("publication", &info.fees.publication),
+    ];
+    let lists: Map<String, Value> = groups
+        .into_iter()
+        .filter(|(_, fees)| !fees.is_empty())
+        .map(|(name, fees)| (name.into(), fees.iter().map(fee).collect()))
+        .collect();
+    (!lists.is_empty()).then_some(Value::Object(lists))
+}
+
+fn fee(fee: &Fee) -> Value {
+    let mut value = json!({ "amount": fee.amount, "unit": fee.unit });
+    if let Some(period) = fee.period {
+        value["period"] = json!(period);
+    }
+    if !fee.kinds.is_empty() {
+        value["kinds"] = json!(fee.kinds);
+    }
+    value
+}
+
+/// What a browser is shown.
+#[must_use]
+pub fn greeting(settings: &Settings) -> String {
+    let Info { name, description, contact, .. } = &settings.info;
+    let mut text = format!("{name}\n\n");
+    if !description.is_empty() {
+        text += &format!("{description}\n\n");
+    }
+    text += "This is a Nostr relay. Connect to it with a Nostr client.\n";
+    if !contact.is_empty() {
+        text += &format!("Contact: {contact}\n");
+    }
+    text
+}

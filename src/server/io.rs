@@ -1,0 +1,303 @@
+//! The io threads: accepting, serving HTTP, and ending in order.
+
+use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use hashbrown::HashMap;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::admission::Admission;
+use super::options::Options;
+use super::{http, monitor};
+use crate::nostr::json::Parser;
+use crate::pipeline::queues::Submission;
+use crate::pipeline::{ClientHandle, OnPanic, Shared};
+use crate::policy::rate::RateTable;
+use crate::ws::{CloseCode, Doorbell};
+
+/// Bytes read from a socket at a time; one buffer per io thread.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+/// How often connections that were owed an answer are looked at again while draining.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// After an accept that failed for want of descriptors or memory, wait this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The most addresses and keys whose rates are remembered, about 100 bytes each.
+const RATE_ENTRIES: usize = 200_000;
+
+/// What all io threads share.
+pub struct Front {
+    /// The options.
+    pub options: Options,
+    /// The pipeline's shared state.
+    pub shared: Arc<Shared>,
+    /// Who is connected.
+    pub admission: Arc<Admission>,
+    /// Rates by network address.
+    pub address_rates: RateTable<std::net::IpAddr>,
+    /// Rates by proven key.
+    pub key_rates: RateTable<crate::nostr::Pubkey>,
+    /// Rounds of the accept loops, for the watchdog.
+    pub accept_rounds: AtomicU64,
+    /// When this process began; connection times are milliseconds since then.
+    pub epoch: Instant,
+}
+
+/// What the connections of one io thread share.
+pub struct IoContext {
+    /// What all io threads share.
+    pub front: Arc<Front>,
+    /// Into Q1.
+    pub ingest: Sender<Vec<Submission>>,
+    /// Wakes this thread's connections.
+    pub doorbell: Arc<Doorbell>,
+    /// Read buffer, used by one connection after the other.
+    pub scratch: RefCell<Box<[u8]>>,
+    /// JSON buffers, likewise.
+    pub parser: RefCell<Parser>,
+    /// Whether the relay is stopping.
+    pub draining: Cell<bool>,
+    /// Every connection of this thread.
+    pub clients: RefCell<HashMap<u64, Arc<ClientHandle>>>,
+    next_client: Cell<u64>,
+}
+
+impl IoContext {
+    /// Milliseconds since the process began.
+    pub fn now_ms(&self) -> u64 {
+        self.front.epoch.elapsed().as_millis() as u64
+    }
+
+    /// Adds a connection to those that are told to end; returns its key.
+    pub fn enter(&self, client: &Arc<ClientHandle>) -> u64 {
+        let key = self.next_client.get();
+        self.next_client.set(key + 1);
+        self.clients.borrow_mut().insert(key, Arc::clone(client));
+        self.front.shared.metrics.connections.inc();
+        self.front.shared.metrics.connections_opened.inc();
+        key
+    }
+
+    /// Takes it out.
+    pub fn leave(&self, key: u64) {
+        self.clients.borrow_mut().remove(&key);
+        self.front.shared.metrics.connections.dec();
+    }
+}
+
+/// The running io threads.
+pub struct Server {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    front: Arc<Front>,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A thread or its runtime could not be started.
+    #[error("could not start an io thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Listens on `address` with a backlog for connection storms.
+///
+/// # Errors
+/// When the system refuses, as for an address in use.
+pub fn listen(address: SocketAddr) -> Result<StdListener, ServerError> {
+    let bind = || {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(4096)?;
+        Ok(StdListener::from(socket))
+    };
+    bind().map_err(|source| ServerError::Listen { address, source })
+}
+
+impl Server {
+    /// Starts accepting on `listener`, which may have come from systemd.
+    ///
+    /// # Errors
+    /// When the listener or a thread cannot be used.
+    pub fn start(
+        options: Options,
+        shared: Arc<Shared>,
+        ingest: &Sender<Vec<Submission>>,
+        listener: StdListener,
+        monitor: Option<StdListener>,
+        on_panic: &OnPanic,
+    ) -> Result<Self, ServerError> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = if options.io_threads == 0 { cores.div_ceil(2) } else { options.io_threads };
+        let front = Arc::new(Front {
+            admission: Admission::new(options.max_connections, options.max_connections_per_address),
+            address_rates: RateTable::new(RATE_ENTRIES),
+            key_rates: RateTable::new(RATE_ENTRIES),
+            accept_rounds: AtomicU64::new(0),
+            epoch: Instant::now(),
+            options,
+            shared,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut threads = Vec::new();
+        let mut monitor = monitor;
+        for index in 0..count {
+            let (front, ingest, stopped) = (Arc::clone(&front), ingest.clone(), stopped.clone());
+            let listener = listener.try_clone()?;
+            let (monitor, on_panic) = (monitor.take(), Arc::clone(on_panic));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+            let run = move || {
+                let work = std::panic::AssertUnwindSafe(|| {
+                    LocalSet::new().block_on(&runtime, io_thread(front, ingest, listener, monitor, stopped));
+                });
+                if std::panic::catch_unwind(work).is_err() {
+                    on_panic("io");
+                }
+            };
+            threads.push(std::thread::Builder::new().name(format!("io-{index}")).spawn(run)?);
+        }
+        Ok(Self { address, front, stop, threads })
+    }
+
+    /// Rounds of the accept loops so far, for the watchdog.
+    #[must_use]
+    pub fn accept_rounds(&self) -> u64 {
+        self.front.accept_rounds.load(Ordering::Relaxed)
+    }
+
+    /// Stops accepting, answers what was taken, closes every client with 1012, and waits for the threads.
+    pub fn finish(mut self) {
+        // No receiver is left only when every thread has ended.
+        let _ = self.stop.send(true);
+        for thread in self.threads.drain(..) {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn io_thread(
+    front: Arc<Front>,
+    ingest: Sender<Vec<Submission>>,
+    listener: StdListener,
+    monitor: Option<StdListener>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let context = Rc::new(IoContext {
+        doorbell: Arc::new(Doorbell::new()),
+        scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+        parser: RefCell::default(),
+        draining: Cell::new(false),
+        clients: RefCell::default(),
+        next_client: Cell::new(0),
+        front,
+        ingest,
+    });
+    let doorbell = Arc::clone(&context.doorbell);
+    tokio::task::spawn_local(async move { doorbell.answer().await });
+    if let Some(listener) = monitor {
+        tokio::task::spawn_local(monitor::serve(Rc::clone(&context), listener));
+    }
+    let accepting = Rc::clone(&context);
+    let acceptor = tokio::task::spawn_local(async move { accept(&accepting, listener).await });
+    // An error means that the server was dropped: stop all the same.
+    let _ = stopped.wait_for(|stop| *stop).await;
+    acceptor.abort();
+    drain(&context).await;
+}
+
+async fn accept(context: &Rc<IoContext>, listener: StdListener) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "the listening socket cannot be used");
+            return;
+        }
+    };
+    let mut beat = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => {
+                    tokio::task::spawn_local(serve(Rc::clone(context), stream, address));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            _ = beat.tick() => {}
+        }
+        context.front.accept_rounds.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves HTTP on one socket until it is upgraded or ends.
+async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAddr) {
+    // Replies are small and gathered by us; waiting for more to send only adds delay.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let header_timeout = Duration::from_secs(context.front.options.header_timeout_s.max(1));
+    let service = service_fn(move |request| {
+        let context = Rc::clone(&context);
+        async move { Ok::<_, std::convert::Infallible>(http::handle(&context, request, address)) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_headers(64)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::trace!(%error, "an HTTP connection ended");
+    }
+}
+
+/// Closes every connection once it is owed nothing, and waits for them until the deadline.
+async fn drain(context: &Rc<IoContext>) {
+    context.draining.set(true);
+    let deadline = Instant::now() + Duration::from_secs(context.front.options.drain_timeout_s);
+    while !context.clients.borrow().is_empty() {
+        let late = Instant::now() >= deadline;
+        for client in context.clients.borrow().values() {
+            if late || client.unanswered() == 0 {
+                client.outbox.close(CloseCode::Restart, "the relay is restarting");
+            }
+        }
+        if late {
+            tracing::warn!(clients = context.clients.borrow().len(), "clients did not leave in time");
+            return;
+        }
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+}

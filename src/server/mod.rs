@@ -1,0 +1,18 @@
+//! One client at a time: HTTP in front, then a WebSocket and a session (the home of hyper).
+//!
+//! Each io thread runs its own single-threaded runtime with its own acceptor; a connection never leaves the
+//! thread that accepted it. Nothing here blocks a thread but bounded reads of the store.
+
+mod admission;
+mod auth;
+mod connection;
+mod engine;
+pub mod http;
+mod info;
+mod io;
+mod monitor;
+mod options;
+pub mod session;
+
+pub use io::{Server, ServerError, listen};
+pub use options::Options;

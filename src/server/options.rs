@@ -1,0 +1,65 @@
+//! What an operator chooses about the sockets.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::AddressSet;
+
+/// The `[server]` section.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where clients connect. Port 0 lets the system choose; the log tells which.
+    pub listen: SocketAddr,
+    /// The path of the WebSocket and of the information document; upgrades elsewhere get 404.
+    pub path: String,
+    /// Threads that own sockets; 0 chooses by the number of cores.
+    pub io_threads: usize,
+    /// Open connections; one more is answered with 503.
+    pub max_connections: usize,
+    /// Open connections of one address (an IPv6 /64 counts as one); one more is answered with 429.
+    pub max_connections_per_address: usize,
+    /// Addresses and prefixes of proxies whose `X-Forwarded-For` is believed; empty for none.
+    pub trusted_proxies: AddressSet,
+    /// Whether permessage-deflate is offered.
+    pub compression: bool,
+    /// Seconds a client may take to send its HTTP request.
+    pub header_timeout_s: u64,
+    /// Seconds of silence after which a client is pinged; 0 never pings.
+    pub ping_after_s: u64,
+    /// Seconds after that ping after which a silent client is closed.
+    pub pong_timeout_s: u64,
+    /// Bytes that may wait for one client; beyond, a live event closes it as a slow consumer.
+    pub outbox_bytes: usize,
+    /// Frames that may wait for one client.
+    pub outbox_frames: usize,
+    /// Bytes waiting for one client at which its scans pause.
+    pub outbox_high_water_bytes: usize,
+    /// Bytes that may wait for all clients together.
+    pub outbox_total_bytes: u64,
+    /// Seconds that SIGTERM gives clients and queues to finish.
+    pub drain_timeout_s: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7777)),
+            path: "/".into(),
+            io_threads: 0,
+            max_connections: 30_000,
+            max_connections_per_address: 256,
+            trusted_proxies: AddressSet::default(),
+            compression: true,
+            header_timeout_s: 10,
+            ping_after_s: 55,
+            pong_timeout_s: 25,
+            outbox_bytes: 8 << 20,
+            outbox_frames: 4096,
+            outbox_high_water_bytes: 1 << 20,
+            outbox_total_bytes: 512 << 20,
+            drain_timeout_s: 10,
+        }
+    }
+}
