@@ -8,7 +8,7 @@ use super::keys::{self, Index, SIX};
 use super::lookup::{self, OPERATOR};
 use super::write::Transaction;
 use super::{Seq, StoreError, Writer};
-use crate::nostr::Timestamp;
+use crate::nostr::{EventView, Timestamp};
 
 /// Whether a removed event may come back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +28,13 @@ pub struct Removed {
     pub bytes: u64,
 }
 
+impl Removed {
+    fn add(&mut self, event: EventView<'_>) {
+        self.events += 1;
+        self.bytes += event.record().len() as u64;
+    }
+}
+
 impl Writer {
     /// Removes up to `max_rows` events that are past their expiration at `now`, earliest first. Fewer removed
     /// than `max_rows` means that none are left.
@@ -37,12 +44,17 @@ impl Writer {
     pub fn reap_expired(&mut self, now: Timestamp, max_rows: usize) -> Result<Removed, StoreError> {
         self.update(|txn| {
             let expired = txn.expired(now, max_rows)?;
-            txn.remove_all(&expired, Return::Allowed)
+            let mut removed = Removed::default();
+            for seq in expired {
+                removed.add(txn.held(seq)?);
+                txn.remove(seq)?;
+            }
+            Ok(removed)
         })
     }
 
-    /// Removes these events in one commit; numbers that hold none are skipped. The caller bounds how many.
-    /// The events' own deletions of others stay in force.
+    /// Removes these events in one commit. The caller bounds how many. Skipped are numbers that hold none and
+    /// events that already wait for their removal. What deletion requests bar stays barred without them.
     ///
     /// # Errors
     /// When the commit fails; then nothing was removed.
@@ -70,8 +82,11 @@ impl Transaction<'_, '_> {
         let mut removed = Removed::default();
         for &seq in seqs {
             let Some(event) = self.lookup().get(seq)? else { continue };
-            removed.events += 1;
-            removed.bytes += event.record().len() as u64;
+            // A gift wrap must not go without the tombstone that the purge leaves.
+            if self.lookup().is_vanished(seq, event)? {
+                continue;
+            }
+            removed.add(event);
             if back == Return::Barred {
                 let by = if lookup::is_immune(event.kind()) { OPERATOR } else { event.pubkey() };
                 let (id, at) = (event.id(), event.created_at());

@@ -3,6 +3,7 @@
 //! The only user of heed. One thread writes, in batches that commit together; a read transaction lives on
 //! the thread that opened it and never longer than a slice of work. Never reads the clock: `now` is passed in.
 
+mod check;
 mod choose;
 mod count;
 mod error;
@@ -26,6 +27,7 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use check::{Problem, Report};
 pub use count::Count;
 pub use error::StoreError;
 pub use expiry::{Removed, Return};

@@ -214,7 +214,7 @@ fn create(env: &Env<WithTls>) -> Result<(Tables, Secret), StoreError> {
     Ok((Tables::new(created.unwrap_commit()), Secret(secret)))
 }
 
-fn header(format: u32, secret: &[u8; 16]) -> [u8; HEADER_LEN] {
+pub(super) fn header(format: u32, secret: &[u8; 16]) -> [u8; HEADER_LEN] {
     let mut bytes = [0; HEADER_LEN];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..12].copy_from_slice(&format.to_be_bytes());

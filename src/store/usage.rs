@@ -70,7 +70,7 @@ impl Store {
         for (_, table) in self.inner.tables.all() {
             used += page_bytes(&table.stat(txn)?);
         }
-        let map = self.inner.options.map_bytes as u64;
+        let map = self.inner.env.info().map_size as u64;
         let full = self.inner.options.full_bytes.unwrap_or(u64::MAX).min(map - reserve(map));
         Ok(used >= full)
     }

@@ -125,7 +125,7 @@ impl<'s, 'b> Transaction<'s, 'b> {
     }
 
     /// Takes one event through the rules.
-    fn admit(&mut self, event: EventView<'b>, now: Timestamp) -> Result<Outcome, StoreError> {
+    pub fn admit(&mut self, event: EventView<'b>, now: Timestamp) -> Result<Outcome, StoreError> {
         if event.kind().is_ephemeral() {
             return Ok(Outcome::Ephemeral);
         }

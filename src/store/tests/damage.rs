@@ -1,0 +1,136 @@
+//! The check finds what is wrong, and colliding keys are not.
+
+use super::keys::{Index, Row, six};
+use super::*;
+use write::Transaction;
+
+fn problems(home: &Home) -> Vec<String> {
+    home.store.check(|_, _| {}).expect("a check").problems.into_iter().map(|problem| problem.what).collect()
+}
+
+/// Does something to the tables that the store never does.
+fn tamper(home: &Home, work: impl FnOnce(&schema::Tables, &mut heed::RwTxn<'_>)) {
+    let mut txn = home.store.inner.env.write_txn().expect("a transaction");
+    work(&home.store.inner.tables, &mut txn);
+    txn.commit().expect("a commit");
+}
+
+fn tagged() -> VerifiedEvent {
+    trusted(author(1), 30_000, 100, &[&["t", "x"], &["d", "y"], &["expiration", "1800000000"]], "")
+}
+
+#[test]
+fn a_missing_entry_is_found_in_every_index() {
+    for index in Index::ALL {
+        let home = home();
+        home.commit_one(&tagged());
+        tamper(&home, |tables, txn| {
+            let table = tables.index(index);
+            let key = table.first(txn).expect("a walk").expect("an entry").0.to_vec();
+            table.delete(txn, &key).expect("a delete");
+        });
+        assert_eq!(problems(&home), [format!("INV-5: its entry in the {index:?} index is missing")]);
+    }
+}
+
+#[test]
+fn a_stray_entry_is_found_in_every_index() {
+    for index in Index::ALL {
+        let home = home();
+        home.commit_one(&tagged());
+        tamper(&home, |tables, txn| {
+            let table = tables.index(index);
+            let mut key = table.first(txn).expect("a walk").expect("an entry").0.to_vec();
+            key[0] ^= 1;
+            table.put(txn, &key, &[]).expect("a put");
+        });
+        assert_eq!(problems(&home), [format!("INV-5: a stray entry in the {index:?} index")]);
+    }
+}
+
+#[test]
+fn a_changed_record_a_lost_holder_and_a_held_tombstone_are_found() {
+    let home = home();
+    home.commit_one(&tagged());
+    let event = tagged();
+    tamper(&home, |tables, txn| {
+        let mut record = event.view().record().to_vec();
+        record[64] ^= 1; // The signature is the caller's to check.
+        tables.event.put(txn, &six(1), &record).expect("a put");
+    });
+    assert_eq!(problems(&home), Vec::<String>::new());
+    tamper(&home, |tables, txn| {
+        let mut record = event.view().record().to_vec();
+        record.push(b'x');
+        tables.event.put(txn, &six(1), &record).expect("a put");
+        tables.holder.clear(txn).expect("a clear");
+        let key = home.store.inner.secret.deletion(&event.view().id(), &author(1));
+        tables.deleted.put(txn, &key, &six(1)).expect("a put");
+    });
+    assert_eq!(
+        problems(&home),
+        [
+            "INV-6: the id is not the hash of the content",
+            "INV-10: it is not what its coordinate holds",
+            "INV-11: it is Deleted and yet held",
+        ]
+    );
+}
+
+/// A record with an id of our choice, which no event can have.
+fn forged(id: [u8; 32], created_at: u64) -> Vec<u8> {
+    let mut record = trusted(author(1), 1, created_at, &[&["t", "x"]], "").view().record().to_vec();
+    record[..32].copy_from_slice(&id);
+    record
+}
+
+#[test]
+fn events_whose_ids_begin_alike_do_not_overwrite_each_other() {
+    let home = home();
+    let ids: Vec<[u8; 32]> = (0..50).map(|n| std::array::from_fn(|at| if at == 31 { n } else { 7 })).collect();
+    let records: Vec<_> = ids.iter().map(|id| forged(*id, 100)).collect();
+    let views: Vec<_> = records.iter().map(|record| EventView::from_record(record).expect("a record")).collect();
+    let mut txn = Transaction::begin(&home.store).expect("a transaction");
+    for view in &views {
+        assert!(matches!(txn.admit(*view, NOW).expect("an outcome"), Outcome::Stored(_)));
+    }
+    assert_eq!(txn.admit(views[3], NOW).expect("an outcome"), Outcome::Duplicate);
+    txn.commit(&mut Default::default()).expect("a commit");
+
+    let snapshot = home.store.read().expect("a snapshot");
+    for (view, seq) in views.iter().zip(1..) {
+        assert!(snapshot.by_id(&view.id()).expect("a lookup") == Some((Seq(seq), *view)));
+    }
+    drop(snapshot);
+    let removed: Vec<Seq> = (1..=50).filter(|seq| seq % 2 == 0).map(Seq).collect();
+    home.store.writer().remove(&removed, Return::Allowed).expect("a commit");
+    let report = home.store.check(|_, _| {}).expect("a check");
+    assert_eq!((report.events, report.entries), (25, [25, 25, 25, 25, 25, 0]));
+    assert!(report.problems.iter().all(|problem| problem.what.starts_with("INV-6")), "forged ids are no hashes");
+}
+
+#[test]
+fn rows_sort_newest_first_then_by_id_and_read_back() {
+    let row = |at, first, seq| Row { created_at: Timestamp(at), id: [first, 0, 0, 0, 0, 0, 0, 9], seq: Seq(seq) };
+    let rows = [row(Timestamp::MAX.0, 9, 1), row(200, 1, 9), row(200, 2, 3), row(200, 2, 4), row(0, 0, 0)];
+    let bytes = rows.map(Row::to_bytes);
+    assert!(bytes.is_sorted());
+    assert_eq!(bytes.map(|bytes| Row::from_key(&bytes)), rows.map(Some));
+    assert_eq!(Row::from_key(&[0; 19]), None);
+}
+
+#[test]
+fn long_and_odd_tag_values_are_indexed_and_unfindable_ones_are_not() {
+    let home = home();
+    let long = "x".repeat(5_000);
+    let event = trusted(
+        author(1),
+        1,
+        1,
+        &[&["t", &long], &["e", "not hex"], &["p"], &["tt", "two letters"], &["T", ""], &["r", "a", "b"], &["r", "a"]],
+        "",
+    );
+    home.commit_one(&event);
+    let report = home.assert_clean();
+    assert_eq!(report.entries[Index::Tag as usize], 3, "t, T and r");
+}

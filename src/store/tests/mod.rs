@@ -1,0 +1,170 @@
+//! The rules of the store, one test each; and a dumb oracle that knows them in another way.
+
+mod damage;
+mod deletion;
+mod open;
+mod oracle;
+mod replace;
+mod vanish;
+
+use super::*;
+use crate::nostr::testing::{author, trusted};
+use crate::nostr::{EventView, Pubkey, Timestamp, VerifiedEvent};
+
+const NOW: Timestamp = Timestamp(1_700_000_000);
+
+/// An empty store in a directory that lasts as long.
+struct Home {
+    store: Store,
+    dir: tempfile::TempDir,
+}
+
+fn options() -> Options {
+    Options { map_bytes: 1 << 30, durability: Durability::None, ..Options::default() }
+}
+
+fn home() -> Home {
+    home_with(options())
+}
+
+fn home_with(options: Options) -> Home {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::open(dir.path(), options).expect("a new store");
+    Home { store, dir }
+}
+
+impl Home {
+    fn commit(&self, batch: &[VerifiedEvent]) -> Vec<Outcome> {
+        self.store.writer().commit(batch, NOW).expect("a commit")
+    }
+
+    fn commit_one(&self, event: &VerifiedEvent) -> Outcome {
+        let [outcome] = self.commit(std::slice::from_ref(event))[..] else { panic!("one outcome for one event") };
+        outcome
+    }
+
+    fn holds(&self, event: &VerifiedEvent) -> bool {
+        let snapshot = self.store.read().expect("a snapshot");
+        let found = snapshot.by_id(&event.view().id()).expect("a lookup");
+        found.is_some_and(|(seq, held)| held == event.view() && !snapshot.is_hidden(seq, held).expect("a lookup"))
+    }
+
+    fn status(&self, event: &VerifiedEvent) -> Known {
+        self.store.read().expect("a snapshot").status(event.view(), NOW).expect("a status")
+    }
+
+    fn assert_clean(&self) -> Report {
+        let report = self.store.check(|_, _| {}).expect("a check");
+        assert_eq!(report.problems, []);
+        report
+    }
+}
+
+fn note(by: Pubkey, created_at: u64, content: &str) -> VerifiedEvent {
+    trusted(by, 1, created_at, &[], content)
+}
+
+fn id(event: &VerifiedEvent) -> String {
+    event.view().id().to_string()
+}
+
+#[test]
+fn an_event_is_stored_once_and_found_by_id_and_number() {
+    let home = home();
+    let event = note(author(1), 100, "hello");
+    let batch = [event.clone(), event.clone()];
+    assert_eq!(home.commit(&batch), [Outcome::Stored(Seq(1)), Outcome::Duplicate]);
+    assert_eq!(home.commit(&batch), [Outcome::Duplicate, Outcome::Duplicate]);
+    let snapshot = home.store.read().expect("a snapshot");
+    assert_eq!(snapshot.last_seq().expect("a number"), Seq(1));
+    assert!(snapshot.by_id(&event.view().id()).expect("a lookup") == Some((Seq(1), event.view())));
+    assert!(snapshot.contains(&event.view().id()).expect("a lookup"));
+    assert!(snapshot.get(Seq(1)).expect("a lookup") == Some(event.view()));
+    assert_eq!(snapshot.status(event.view(), NOW).expect("a status"), Known::Stored);
+}
+
+#[test]
+fn ephemeral_events_are_never_stored_and_do_not_expire() {
+    let home = home();
+    let ephemeral = trusted(author(1), 20_000, 100, &[&["expiration", "5"]], "");
+    assert_eq!(home.commit_one(&ephemeral), Outcome::Ephemeral);
+    assert_eq!(home.status(&ephemeral), Known::New);
+    assert!(!home.holds(&ephemeral));
+}
+
+#[test]
+fn an_event_past_its_expiration_is_refused() {
+    let home = home();
+    let at = |seconds: u64| trusted(author(1), 1, 100, &[&["expiration", &seconds.to_string()]], "");
+    assert_eq!(home.commit_one(&at(NOW.0)), Outcome::Expired);
+    assert_eq!(home.status(&at(NOW.0)), Known::Expired);
+    assert_eq!(home.commit_one(&at(NOW.0 + 1)), Outcome::Stored(Seq(1)));
+}
+
+#[test]
+fn the_reaper_takes_the_expired_in_steps_and_leaves_the_rest() {
+    let home = home();
+    let expiring = |at: &str| trusted(author(1), 1, 100, &[&["expiration", at]], "");
+    let batch: Vec<_> =
+        ["1700000001", "1700000002", "1700000003", "1700000009", "18446744073709551615"].map(expiring).into();
+    home.commit(&batch);
+    let mut writer = home.store.writer();
+    let later = Timestamp(1_700_000_003);
+    assert_eq!(writer.reap_expired(later, 2).expect("a commit").events, 2);
+    assert_eq!(writer.reap_expired(later, 2).expect("a commit").events, 1);
+    assert_eq!(writer.reap_expired(later, 2).expect("a commit"), Removed::default());
+    assert_eq!(writer.reap_expired(Timestamp(u64::MAX), 9).expect("a commit").events, 1);
+    assert_eq!(batch.iter().map(|event| home.holds(event)).collect::<Vec<_>>(), [false, false, false, false, true]);
+    home.assert_clean();
+}
+
+#[test]
+fn events_after_a_number_come_in_the_order_of_arrival() {
+    let home = home();
+    let batch: Vec<_> = (0..5).map(|n| note(author(n), 500 - n, "")).collect();
+    home.commit(&batch);
+    let snapshot = home.store.read().expect("a snapshot");
+    let after = |seq| -> Vec<_> { snapshot.after(seq).expect("a walk").map(|row| row.expect("a row").0).collect() };
+    assert_eq!(after(Seq(3)), [Seq(4), Seq(5)]);
+    assert_eq!(after(Seq(0)).len(), 5);
+    assert_eq!(after(Seq(5)), []);
+}
+
+#[test]
+fn the_commit_number_tells_of_commits_by_others() {
+    let home = home();
+    let before = home.store.txn_id();
+    assert_eq!(home.store.read().expect("a snapshot").txn_id(), before);
+    home.commit_one(&note(author(1), 1, ""));
+    assert_eq!(home.store.txn_id(), before + 1);
+}
+
+#[test]
+fn a_removed_event_may_come_back_unless_it_is_barred() {
+    let home = home();
+    let [free, barred] = [note(author(1), 1, ""), note(author(1), 2, "")];
+    let request = trusted(author(1), 5, 3, &[&["e", &"ab".repeat(32)]], "");
+    home.commit(&[free.clone(), barred.clone(), request.clone()]);
+    let mut writer = home.store.writer();
+    assert_eq!(writer.remove(&[Seq(1), Seq(77)], Return::Allowed).expect("a commit").events, 1);
+    assert_eq!(writer.remove(&[Seq(2), Seq(3)], Return::Barred).expect("a commit").events, 2);
+    assert_eq!(
+        home.commit(&[free, barred, request]),
+        [Outcome::Stored(Seq(4)), Outcome::Deleted, Outcome::Deleted],
+        "INV-4: numbers of removed events are not used again"
+    );
+    home.assert_clean();
+}
+
+#[test]
+fn usage_counts_entries_and_pages_of_every_table() {
+    let home = home();
+    home.commit(&(0..200).map(|n| trusted(author(n), 1, n, &[&["t", "x"], &["t", "x"]], "")).collect::<Vec<_>>());
+    let usage = home.store.usage().expect("usage");
+    let entries = |name| usage.tables.iter().find(|table| table.name == name).map(|table| table.entries);
+    for name in ["event", "id", "time", "author", "kind", "tag"] {
+        assert_eq!(entries(name), Some(200), "{name}");
+    }
+    assert_eq!(usage.file_bytes, usage.used_bytes + usage.free_bytes);
+    assert!(usage.used_bytes > 0 && usage.file_bytes < usage.map_bytes);
+}
