@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::live::{LiveHandle, LiveHub};
 use crate::nostr::{Pubkey, RelayMessage, SubscriptionId, reply};
+use crate::policy::{RateLimiter, Tier};
 use crate::ws::{Frame, Outbox, frame};
 
 /// One connection, as other threads see it.
@@ -17,21 +18,33 @@ pub struct ClientHandle {
     pub outbox: Arc<Outbox>,
     /// Whether it negotiated permessage-deflate.
     pub deflate: bool,
-    /// The keys it has proven to hold (NIP-42).
-    keys: ArcSwap<Box<[Pubkey]>>,
+    /// What it may spend.
+    pub rates: RateLimiter,
+    identity: ArcSwap<Identity>,
     unanswered: AtomicUsize,
     scans: AtomicUsize,
     slow: AtomicBool,
 }
 
+/// Who a connection has proven to be (NIP-42).
+#[derive(Debug)]
+pub struct Identity {
+    /// The keys, ascending.
+    pub keys: Arc<[Pubkey]>,
+    /// Whose limits hold for it.
+    pub tier: Tier,
+}
+
 impl ClientHandle {
     /// A connection that is owed nothing and has proven nothing.
     #[must_use]
-    pub fn new(outbox: Arc<Outbox>, deflate: bool) -> Self {
+    pub fn new(outbox: Arc<Outbox>, deflate: bool, rates: RateLimiter) -> Self {
+        let nobody = Identity { keys: Arc::default(), tier: Tier::Anonymous };
         Self {
             outbox,
             deflate,
-            keys: ArcSwap::default(),
+            rates,
+            identity: ArcSwap::from_pointee(nobody),
             unanswered: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
             slow: AtomicBool::new(false),
@@ -48,14 +61,14 @@ impl ClientHandle {
         self.slow.load(Ordering::Relaxed)
     }
 
-    /// The keys it has proven to hold so far.
-    pub fn keys(&self) -> arc_swap::Guard<Arc<Box<[Pubkey]>>> {
-        self.keys.load()
+    /// Who it has proven to be so far.
+    pub fn identity(&self) -> arc_swap::Guard<Arc<Identity>> {
+        self.identity.load()
     }
 
     /// Tells every thread of a newly proven key.
-    pub fn set_keys(&self, keys: &[Pubkey]) {
-        self.keys.store(Arc::new(keys.into()));
+    pub fn set_identity(&self, identity: Identity) {
+        self.identity.store(Arc::new(identity));
     }
 
     /// EVENTs taken from it that have no OK yet.

@@ -115,7 +115,7 @@ struct Delivery<'a> {
 
 impl Delivery<'_> {
     fn send(&mut self, Recipient { client, sub }: &Recipient) {
-        if !ReadGuard::new(self.settings, &client.keys()).allows(self.event) {
+        if !ReadGuard::new(self.settings, &client.identity().keys).allows(self.event) {
             return;
         }
         let (event, shared) = (self.event, self.shared);

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TrySendError};
 
-use super::client::{ClientHandle, Subscription};
+use super::client::{ClientHandle, Identity, Subscription};
 use super::live::Recipient;
 use super::run::Shared;
 use crate::nostr::hll::Hll;
-use crate::nostr::{EventView, Filter, Prefix, Pubkey, Reason, RelayMessage, SubscriptionId, Timestamp, reply};
-use crate::policy::{ReadGuard, Settings};
+use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, reply};
+use crate::policy::{Quantity, ReadGuard, Settings};
 use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, StoreError, Visitor};
 use crate::ws::{Frame, Rows, deflate, frame};
 
@@ -99,11 +99,15 @@ impl ScanJob {
             self.settle();
             return Left::Finished;
         }
+        let began = Instant::now();
         let slice = match &self.work {
             Work::Count { .. } => self.count_slice(shared, budget),
             Work::Rows { .. } => self.rows_slice(shared, budget),
             Work::CatchUp { .. } => self.catch_up_slice(shared, budget),
         };
+        let tier = self.client.identity().tier;
+        let spent_us = began.elapsed().as_micros() as u64;
+        self.client.rates.charge(&shared.settings.load(), tier, Quantity::QueryUs, spent_us, shared.now_us());
         match slice {
             Ok(Slice::Done) => Left::Finished,
             Ok(Slice::More) => Left::Again(self),
@@ -258,17 +262,17 @@ enum Slice {
 /// vanished is left out by the scan.
 struct Sight {
     settings: arc_swap::Guard<Arc<Settings>>,
-    keys: arc_swap::Guard<Arc<Box<[Pubkey]>>>,
+    identity: arc_swap::Guard<Arc<Identity>>,
     now: Timestamp,
 }
 
 impl Sight {
     fn new(shared: &Shared, client: &ClientHandle) -> Self {
-        Self { settings: shared.settings.load(), keys: client.keys(), now: shared.now() }
+        Self { settings: shared.settings.load(), identity: client.identity(), now: shared.now() }
     }
 
     fn sees(&self, event: EventView<'_>) -> bool {
-        !event.is_expired(self.now) && ReadGuard::new(&self.settings, &self.keys).allows(event)
+        !event.is_expired(self.now) && ReadGuard::new(&self.settings, &self.identity.keys).allows(event)
     }
 }
 

@@ -96,6 +96,7 @@ pub struct Shared {
     pub options: Options,
     /// Q4.
     pub scans: Sender<ReaderCommand>,
+    epoch: Instant,
     writable: AtomicBool,
 }
 
@@ -106,6 +107,12 @@ impl Shared {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         // A clock before 1970 is broken; nothing is expired then.
         Timestamp(since.map_or(0, |since| since.as_secs()))
+    }
+
+    /// Microseconds since the pipeline began, by a clock that never goes back.
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
+        self.epoch.elapsed().as_micros() as u64
     }
 
     /// Whether the last commit found room.
@@ -183,6 +190,7 @@ impl Pipeline {
             outboxes: Arc::new(ws::Budget::new(outbox_ceiling_bytes)),
             settings: ArcSwap::from_pointee(settings),
             beat: Heartbeat::default(),
+            epoch: Instant::now(),
             writable: AtomicBool::new(true),
             store,
             verifier,

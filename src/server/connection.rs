@@ -20,7 +20,7 @@ use super::engine::Engine;
 use super::io::IoContext;
 use crate::metrics::{CloseLabel, CloseReason};
 use crate::pipeline::ClientHandle;
-use crate::policy::Peer;
+use crate::policy::{Peer, RateLimiter};
 use crate::ws::upgrade::{Upgraded, Upgrading};
 use crate::ws::{
     Beat, CloseCode, Fed, Flushed, Frame, Keepalive, KeepaliveOptions, OpCode, Outbox, OutboxOptions, Reader,
@@ -75,8 +75,10 @@ impl Connection {
         };
         let budget = Arc::clone(&front.shared.outboxes);
         let (outbox, writer) = Outbox::new(bounds, budget, Some(Arc::clone(&context.doorbell)));
-        let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate));
         let settings = front.shared.settings.load();
+        let buckets = front.address_rates.get(settings.rates.group(address), front.shared.now_us());
+        let rates = RateLimiter::new(&settings, address, buckets);
+        let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates));
         let reader = Reader::new(ReaderOptions {
             max_message_bytes: settings.limits.max_message_length,
             deflate: upgraded.deflate,

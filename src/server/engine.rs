@@ -14,8 +14,10 @@ use super::io::IoContext;
 use super::session::{Action, Context, Session};
 use crate::metrics::{EventOutcome, Verb};
 use crate::nostr::{ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
+use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::queues::Submission;
-use crate::pipeline::{ClientHandle, Subscription, client::Replies, reader, reader::ScanJob};
+use crate::pipeline::reader::{self, ScanJob};
+use crate::pipeline::{ClientHandle, Subscription};
 use crate::policy::{Peer, Settings};
 use crate::store::{Known, Query, QueryLimits, Seq};
 use crate::ws::{Flow, Frame, Incoming, OpCode, Outbox};
@@ -123,7 +125,14 @@ impl Engine {
 
     fn handle(&mut self, message: ClientMessage, settings: &Arc<Settings>) {
         let shared = Arc::clone(&self.context.front.shared);
-        let context = Context { settings, now: shared.now(), verifier: &shared.verifier };
+        let client = Arc::clone(&self.client);
+        let context = Context {
+            settings,
+            now: shared.now(),
+            now_us: shared.now_us(),
+            rates: &client.rates,
+            verifier: &shared.verifier,
+        };
         let mut actions: smallvec::SmallVec<[Action; 2]> = smallvec::SmallVec::new();
         self.session.handle(message, &context, &mut |action| actions.push(action));
         for action in actions {
@@ -141,12 +150,23 @@ impl Engine {
                 self.enqueue(Waiting::Count(id, query, self.received));
             }
             Action::End(sub) => self.end_subscription(&sub),
-            Action::KeysChanged => self.client.set_keys(self.session.peer().keys()),
+            Action::KeysChanged => self.identify(settings),
             Action::NegOpen(id, ..) | Action::NegMsg(id, _) => {
                 let reason = Reason::new(Prefix::Unsupported, "negentropy is off");
                 self.replies.push(&RelayMessage::NegErr { sub: id.as_str().into(), reason, max_records: None });
             }
             Action::NegClose(_) => {}
+        }
+    }
+
+    /// Tells the threads that deliver who this client is now.
+    fn identify(&self, settings: &Settings) {
+        let peer = self.session.peer();
+        let identity = Identity { keys: Arc::clone(peer.keys()), tier: peer.tier(settings) };
+        self.client.set_identity(identity);
+        if let Some(first) = peer.keys().first() {
+            let front = &self.context.front;
+            self.client.rates.identify(front.key_rates.get(*first, front.shared.now_us()));
         }
     }
 

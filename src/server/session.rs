@@ -12,7 +12,7 @@ use crate::nostr::{
     ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, VerifiedEvent,
 };
 use crate::pipeline::Subscription;
-use crate::policy::{self, ChallengeWhen, Peer, Settings};
+use crate::policy::{self, ChallengeWhen, Peer, Quantity, RateLimiter, Settings};
 use crate::schnorr::Verifier;
 
 /// What `connection` is to do, in order.
@@ -43,8 +43,24 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// The time now.
     pub now: Timestamp,
+    /// The same, in microseconds of a clock that never goes back.
+    pub now_us: u64,
+    /// What the client may spend.
+    pub rates: &'a RateLimiter,
     /// For the signature of an AUTH.
     pub verifier: &'a Verifier,
+}
+
+impl Context<'_> {
+    fn spend(&self, peer: &Peer, quantity: Quantity, units: u64) -> Result<(), Reason> {
+        self.rates.take(self.settings, peer.tier(self.settings), quantity, units, self.now_us)
+    }
+
+    fn spend_query(&self, peer: &Peer) -> Result<(), Reason> {
+        // Earlier queries may have cost more than their share.
+        self.spend(peer, Quantity::QueryUs, 0)?;
+        self.spend(peer, Quantity::Queries, 1)
+    }
 }
 
 /// The state of one connection.
@@ -92,7 +108,11 @@ impl Session {
     }
 
     fn event(&mut self, event: Event, context: &Context<'_>, act: &mut impl FnMut(Action)) {
-        match policy::check_event(context.settings, &self.peer, event.view(), context.now) {
+        let bytes = event.view().record().len() as u64;
+        let checked = policy::check_event(context.settings, &self.peer, event.view(), context.now)
+            .and_then(|()| context.spend(&self.peer, Quantity::Events, 1))
+            .and_then(|()| context.spend(&self.peer, Quantity::Bytes, bytes));
+        match checked {
             Ok(()) => act(Action::Submit(event)),
             Err(reason) => {
                 self.challenge_first(&reason, act);
@@ -108,7 +128,8 @@ impl Session {
             act(Action::End(old));
         }
         let checked = policy::check_open_count(context.settings, &self.peer, self.subscriptions.len())
-            .and_then(|()| policy::check_filters(context.settings, &self.peer, &filters));
+            .and_then(|()| policy::check_filters(context.settings, &self.peer, &filters))
+            .and_then(|()| context.spend_query(&self.peer));
         if let Err(reason) = checked {
             return self.closed(&id, reason, act);
         }
@@ -118,7 +139,9 @@ impl Session {
     }
 
     fn count(&mut self, id: SubscriptionId, filters: Vec<Filter>, context: &Context<'_>, act: &mut impl FnMut(Action)) {
-        match policy::check_count(context.settings, &self.peer, &filters) {
+        let checked =
+            policy::check_count(context.settings, &self.peer, &filters).and_then(|()| context.spend_query(&self.peer));
+        match checked {
             Ok(()) => act(Action::Count(id, filters.into())),
             Err(reason) => self.closed(&id, reason, act),
         }
@@ -132,7 +155,9 @@ impl Session {
         context: &Context<'_>,
         act: &mut impl FnMut(Action),
     ) {
-        match policy::check_filters(context.settings, &self.peer, std::slice::from_ref(&filter)) {
+        let checked = policy::check_filters(context.settings, &self.peer, std::slice::from_ref(&filter))
+            .and_then(|()| context.spend_query(&self.peer));
+        match checked {
             Ok(()) => act(Action::NegOpen(id, filter, message)),
             Err(reason) => {
                 self.challenge_first(&reason, act);
