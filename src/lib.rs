@@ -2,7 +2,7 @@
 //!
 //! - Floor 0, pure: [`schnorr`] (are these signatures good), [`nostr`] (what the bytes mean).
 //! - Floor 1: [`store`] (which events do we hold), [`live`] (who asked for this event), [`ws`] (how bytes cross
-//!   the socket), [`policy`] (may they).
+//!   the socket), [`policy`] (may they), [`negentropy`] (what do two sides not share).
 //! - Floor 2: [`pipeline`] (threads and queues; ordering and durability).
 //! - Floor 3: [`server`] (one client at a time).
 //!
@@ -13,6 +13,7 @@
 pub mod cli;
 pub mod live;
 pub mod metrics;
+pub mod negentropy;
 pub mod nostr;
 pub mod pipeline;
 pub mod policy;

@@ -1,0 +1,284 @@
+//! Set reconciliation by NIP-77: the negentropy protocol, version 1, over records sorted by (created_at, id).
+//!
+//! Pure, and both sides of it: [`Session`] answers, [`Initiator`] asks. A message from the other side is input:
+//! it can't panic, and what it costs is bounded by its own length and the frame size, never by the number of
+//! records. Nothing here decides who may sync what.
+
+mod records;
+mod wire;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+pub use records::{Records, RecordsBuilder, TooMany};
+use wire::{Bound, FINGERPRINT_BYTES, Mode, Reader, Writer};
+
+use crate::nostr::EventId;
+
+/// The protocol version that weir speaks, the first byte of each message.
+pub const VERSION: u8 = 0x61;
+
+/// The least frame size: a frame must hold one split range and what ends it, about 1,100 bytes.
+pub const MIN_FRAME_BYTES: usize = 4096;
+
+/// A range of at least twice as many records is split into this many parts.
+const BUCKETS: usize = 16;
+
+/// Room kept to end a frame early: a Skip to any bound, and a fingerprint of the rest.
+const END_BYTES: usize = wire::MAX_BOUND_BYTES + 1 + 2 + 1 + FINGERPRINT_BYTES;
+
+/// Why a message is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NegError {
+    /// The message has no bytes.
+    #[error("the negentropy message is empty")]
+    Empty,
+    /// The first byte is not a version of the protocol (0x60 to 0x6f).
+    #[error("{0:#04x} is not a negentropy version")]
+    NotAVersion(u8),
+    /// The other side speaks another version; only an [`Initiator`] gives up over it.
+    #[error("the other side speaks negentropy version {0:#04x}")]
+    OtherVersion(u8),
+    /// The message ends in the middle of a range.
+    #[error("the negentropy message ends too early")]
+    EndsEarly,
+    /// A number takes more than 64 bits.
+    #[error("a number in the negentropy message is too large")]
+    TooLarge,
+    /// A bound has an id of more than 32 bytes.
+    #[error("a bound has an id of {0} bytes")]
+    LongId(u64),
+    /// A bound is below the one before it.
+    #[error("the bounds do not ascend")]
+    NotAscending,
+    /// A range has an unknown mode.
+    #[error("{0} is not a mode of a range")]
+    UnknownMode(u64),
+}
+
+/// The side that answers: one NEG-OPEN of one client.
+#[derive(Debug)]
+pub struct Session {
+    records: Arc<Records>,
+    frame_bytes: usize,
+}
+
+impl Session {
+    /// A session over `records` whose replies are at most `frame_bytes` long (twice that in hexadecimal).
+    ///
+    /// # Panics
+    /// When `frame_bytes` is below [`MIN_FRAME_BYTES`].
+    #[must_use]
+    pub fn new(records: Arc<Records>, frame_bytes: usize) -> Self {
+        assert!(frame_bytes >= MIN_FRAME_BYTES, "a frame of {frame_bytes} bytes can't hold a split range");
+        Self { records, frame_bytes }
+    }
+
+    /// The answer to one message. A message of another version is answered with the byte of ours, by which
+    /// the client may try again.
+    ///
+    /// # Errors
+    /// When the message is malformed; the session is then to be closed with NEG-ERR.
+    pub fn reply(&self, message: &[u8]) -> Result<Vec<u8>, NegError> {
+        match read_version(message)? {
+            (VERSION, ranges) => Frame::new(&self.records, self.frame_bytes).reconcile(ranges, None),
+            _ => Ok(vec![VERSION]),
+        }
+    }
+
+    /// Bytes of heap that the session's records take, shared with other sessions over the same records.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.records.memory_bytes()
+    }
+}
+
+/// What the two sides do not have in common.
+///
+/// Sets, because a frame that ends early has the other side go over some ranges again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Differences {
+    /// Held by the initiator only.
+    pub have: BTreeSet<EventId>,
+    /// Held by the other side only.
+    pub need: BTreeSet<EventId>,
+}
+
+/// The side that asks, as `weir sync` does.
+#[derive(Debug)]
+pub struct Initiator {
+    records: Arc<Records>,
+    frame_bytes: usize,
+}
+
+impl Initiator {
+    /// An initiator over `records` whose messages are at most `frame_bytes` long.
+    ///
+    /// # Panics
+    /// When `frame_bytes` is below [`MIN_FRAME_BYTES`].
+    #[must_use]
+    pub fn new(records: Arc<Records>, frame_bytes: usize) -> Self {
+        assert!(frame_bytes >= MIN_FRAME_BYTES, "a frame of {frame_bytes} bytes can't hold a split range");
+        Self { records, frame_bytes }
+    }
+
+    /// The first message, for NEG-OPEN.
+    #[must_use]
+    pub fn open(&self) -> Vec<u8> {
+        let mut frame = Frame::new(&self.records, self.frame_bytes);
+        frame.split(0..self.records.len(), Bound::INFINITY);
+        frame.out.into_bytes()
+    }
+
+    /// Takes in a reply, adds what it tells to `found`, and gives the next message; `None` when all is known.
+    ///
+    /// # Errors
+    /// When the reply is malformed or of another version.
+    pub fn next(&self, reply: &[u8], found: &mut Differences) -> Result<Option<Vec<u8>>, NegError> {
+        let (version, ranges) = read_version(reply)?;
+        if version != VERSION {
+            return Err(NegError::OtherVersion(version));
+        }
+        let message = Frame::new(&self.records, self.frame_bytes).reconcile(ranges, Some(found))?;
+        Ok((message.len() > 1).then_some(message))
+    }
+}
+
+fn read_version(message: &[u8]) -> Result<(u8, &[u8]), NegError> {
+    match message.split_first() {
+        None => Err(NegError::Empty),
+        Some((version @ 0x60..=0x6f, ranges)) => Ok((*version, ranges)),
+        Some((byte, _)) => Err(NegError::NotAVersion(*byte)),
+    }
+}
+
+/// One message being written in answer to one being read.
+struct Frame<'a> {
+    records: &'a Records,
+    frame_bytes: usize,
+    out: Writer,
+    /// The ranges up to here are dealt with; `index` is the first record not below `bound`.
+    bound: Bound,
+    index: usize,
+    /// Whether the last of them need no word and none has been written yet.
+    skipping: bool,
+}
+
+impl<'a> Frame<'a> {
+    fn new(records: &'a Records, frame_bytes: usize) -> Self {
+        let out = Writer::new(VERSION);
+        Self { records, frame_bytes, out, bound: Bound::ZERO, index: 0, skipping: false }
+    }
+
+    /// Answers range after range. With `found` this is the initiator, who keeps lists of ids to itself; the
+    /// other side answers a list with its own.
+    fn reconcile(mut self, ranges: &[u8], mut found: Option<&mut Differences>) -> Result<Vec<u8>, NegError> {
+        let mut reader = Reader::new(ranges);
+        while let Some((bound, mode)) = reader.range()? {
+            let upper = self.records.lower_bound(self.index, &bound);
+            let range = self.index..upper;
+            let start = self.out.mark();
+            match mode {
+                Mode::Skip => self.skipping = true,
+                Mode::Fingerprint(theirs) if self.records.fingerprint(range.clone()) == *theirs => {
+                    self.skipping = true;
+                }
+                Mode::Fingerprint(_) => {
+                    let skipping = self.skipping;
+                    self.write_skip();
+                    self.split(range, bound);
+                    if self.out.len() > self.frame_bytes - END_BYTES {
+                        self.out.back_to(start);
+                        self.skipping = skipping;
+                        self.end();
+                        break;
+                    }
+                }
+                Mode::Ids(theirs) => match &mut found {
+                    Some(found) => {
+                        self.compare(range, theirs, found);
+                        self.skipping = true;
+                    }
+                    None => {
+                        if !self.list(range, bound) {
+                            self.end();
+                            break;
+                        }
+                    }
+                },
+            }
+            (self.bound, self.index) = (bound, upper);
+        }
+        Ok(self.out.into_bytes())
+    }
+
+    fn write_skip(&mut self) {
+        if std::mem::take(&mut self.skipping) {
+            self.out.range(&self.bound, Mode::SKIP);
+        }
+    }
+
+    /// Ends the frame early: a fingerprint of all that is not dealt with, to go on from in the next round.
+    fn end(&mut self) {
+        self.write_skip();
+        let rest = self.records.fingerprint(self.index..self.records.len());
+        self.out.range(&Bound::INFINITY, Mode::FINGERPRINT);
+        self.out.bytes(&rest);
+        debug_assert!(self.out.len() <= self.frame_bytes);
+    }
+
+    /// Writes a range that differs: its ids if they are few, else fingerprints of its parts.
+    fn split(&mut self, range: std::ops::Range<usize>, bound: Bound) {
+        if range.len() < 2 * BUCKETS {
+            return self.write_ids(range, &bound);
+        }
+        let (each, extra) = (range.len() / BUCKETS, range.len() % BUCKETS);
+        let mut start = range.start;
+        for bucket in 0..BUCKETS {
+            let end = start + each + usize::from(bucket < extra);
+            let upper = if end == range.end { bound } else { self.records.bound_before(end) };
+            self.out.range(&upper, Mode::FINGERPRINT);
+            self.out.bytes(&self.records.fingerprint(start..end));
+            start = end;
+        }
+    }
+
+    /// Answers a list of ids with the ids of the same range, or as many of them as fit: then it is false and
+    /// the frame is to be ended.
+    fn list(&mut self, range: std::ops::Range<usize>, bound: Bound) -> bool {
+        // A Skip, then the bound, the mode and the count of this range.
+        let heads = 2 * (wire::MAX_BOUND_BYTES + 1) + wire::MAX_NUMBER_BYTES;
+        let room = self.frame_bytes.saturating_sub(END_BYTES + heads + self.out.len()) / 32;
+        if range.len() <= room {
+            self.write_skip();
+            self.write_ids(range, &bound);
+            return true;
+        }
+        if room > 0 {
+            let cut = range.start + room;
+            self.write_skip();
+            let bound = self.records.bound_at(cut);
+            self.write_ids(range.start..cut, &bound);
+            (self.bound, self.index) = (bound, cut);
+        }
+        false
+    }
+
+    fn write_ids(&mut self, range: std::ops::Range<usize>, bound: &Bound) {
+        self.out.range(bound, Mode::IDS);
+        self.out.number(range.len() as u64);
+        for id in self.records.ids(range) {
+            self.out.bytes(&id.0);
+        }
+    }
+
+    /// Notes what only one side has in a range.
+    fn compare(&self, range: std::ops::Range<usize>, theirs: &[[u8; 32]], found: &mut Differences) {
+        let mut only_theirs: HashSet<&[u8; 32]> = theirs.iter().collect();
+        found.have.extend(self.records.ids(range).filter(|own| !only_theirs.remove(&own.0)));
+        found.need.extend(only_theirs.into_iter().map(|id| EventId(*id)));
+    }
+}
+
+#[cfg(test)]
+mod tests;
