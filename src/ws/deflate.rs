@@ -155,10 +155,11 @@ impl Compressor {
     fn run(&mut self, plain: &[u8]) -> Option<&[u8]> {
         self.stream.reset();
         self.packed.clear();
-        // Room for a result as long as the input: one that does not fit is of no use.
-        self.packed.reserve(plain.len() + FLUSH_TAIL.len());
+        // Room for a result as long as the input: one that does not fit is of no use. A byte to
+        // spare proves that the flush was written whole.
+        self.packed.reserve(plain.len() + FLUSH_TAIL.len() + 1);
         self.stream.compress_vec(plain, &mut self.packed, FlushCompress::Sync).ok()?;
-        let whole = self.stream.total_in() == plain.len() as u64;
+        let whole = self.stream.total_in() == plain.len() as u64 && self.packed.len() < self.packed.capacity();
         let packed = self.packed.strip_suffix(&FLUSH_TAIL)?;
         (whole && packed.len() < plain.len()).then_some(packed)
     }
@@ -235,7 +236,37 @@ fn window_bits(value: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_stored_head_and_a_compressed_body_inflate_to_the_whole_text(
+            head in "[ -~é]{0,300}",
+            body in "([a-f]{1,4}|\\PC){40,600}",
+        ) {
+            if let Some(block) = compress_block(body.as_bytes()) {
+                prop_assert!(block.len() < body.len());
+                let stored = stored_block_header(head.len());
+                let payload = [&stored[..], head.as_bytes(), &block].concat();
+                let whole = format!("{head}{body}").into_bytes();
+                prop_assert_eq!(inflated(&payload, whole.len()), Ok(whole));
+            }
+        }
+
+        #[test]
+        fn random_bytes_inflate_or_fail_within_the_limit(
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            match inflated(&payload, 500) {
+                Ok(text) => prop_assert!(text.len() <= 500),
+                Err(violation) => prop_assert!(
+                    matches!(violation, Violation::NotDeflate | Violation::TooBig)
+                ),
+            }
+        }
+    }
 
     fn inflated(payload: &[u8], max_bytes: usize) -> Result<Vec<u8>, Violation> {
         inflate(payload, max_bytes, <[u8]>::to_vec)

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
 use super::outbox::{Outbox, Sent, Taken};
@@ -40,6 +41,8 @@ enum Piece<'a> {
     Copied { start: usize, end: usize },
     InPlace(&'a [u8]),
 }
+
+type Pieces<'a> = SmallVec<[Piece<'a>; MAX_PIECES]>;
 
 impl<'a> Piece<'a> {
     #[inline]
@@ -95,7 +98,8 @@ impl Writer {
     ///
     /// `Pending`: the socket is full; the task is woken when it takes more, or by a close. A
     /// push does not wake it then, since it could not be sent. `Ready` with
-    /// [`Flushed::Idle`]: the next push wakes the task.
+    /// [`Flushed::Idle`]: the next push wakes the task. A client that does not read does not
+    /// read a close frame either: once [`Outbox::is_closed`], the task needs a deadline.
     ///
     /// # Errors
     /// What the socket reports; a socket that takes 0 bytes is `WriteZero`.
@@ -149,52 +153,58 @@ impl Writer {
     }
 
     fn write_some<W: AsyncWrite + ?Sized>(&self, cx: &mut Context<'_>, socket: Pin<&mut W>) -> Poll<io::Result<usize>> {
+        if let Some(bytes) = self.only_part() {
+            return socket.poll_write(cx, bytes);
+        }
         let mut scratch = SCRATCH.take();
-        let mut pieces = [Piece::InPlace(&[]); MAX_PIECES];
-        let count = self.gather(&mut scratch, &mut pieces);
-        let written = if let [only] = &pieces[..count] {
+        let mut pieces = SmallVec::new();
+        self.gather(&mut scratch, &mut pieces);
+        let written = if let [only] = pieces.as_slice() {
             socket.poll_write(cx, only.bytes(&scratch))
         } else {
-            let mut slices = [IoSlice::new(&[]); MAX_PIECES];
-            for (slot, piece) in slices.iter_mut().zip(&pieces[..count]) {
-                *slot = IoSlice::new(piece.bytes(&scratch));
-            }
-            socket.poll_write_vectored(cx, &slices[..count])
+            let slices: SmallVec<[IoSlice<'_>; MAX_PIECES]> =
+                pieces.iter().map(|piece| IoSlice::new(piece.bytes(&scratch))).collect();
+            socket.poll_write_vectored(cx, &slices)
         };
         SCRATCH.set(scratch);
         written
     }
 
-    /// Cuts what is pending into pieces, in order; returns how many. Copies into `scratch`.
-    fn gather<'a>(&'a self, scratch: &mut Vec<u8>, pieces: &mut [Piece<'a>; MAX_PIECES]) -> usize {
+    /// All that is pending, if it is one frame in one part, such as a lone OK.
+    fn only_part(&self) -> Option<&[u8]> {
+        let (1, Some(frame)) = (self.pending.len(), self.pending.front()) else {
+            return None;
+        };
+        match (frame.head(), frame.body()) {
+            (part, []) | ([], part) => Some(&part[self.begun_bytes..]),
+            _ => None,
+        }
+    }
+
+    /// Cuts what is pending into pieces, in order. Copies into `scratch`.
+    fn gather<'a>(&'a self, scratch: &mut Vec<u8>, pieces: &mut Pieces<'a>) {
         scratch.clear();
         scratch.reserve(SCRATCH_BYTES);
-        let mut count = 0;
         let mut skip = self.begun_bytes;
         let parts = self.pending.iter().flat_map(|frame| [frame.head(), frame.body()]);
         for part in parts {
             let skipped = skip.min(part.len());
             skip -= skipped;
             let part = &part[skipped..];
-            if part.is_empty() {
-                continue;
-            }
             let start = scratch.len();
             let copy = part.len() <= MAX_COPIED_PART && start + part.len() <= SCRATCH_BYTES;
             if copy {
                 scratch.extend_from_slice(part);
             }
-            if copy && let Some(Piece::Copied { end, .. }) = pieces[..count].last_mut() {
-                *end = scratch.len();
-                continue;
+            let full = pieces.len() == MAX_PIECES;
+            match pieces.last_mut() {
+                _ if part.is_empty() => {}
+                Some(Piece::Copied { end, .. }) if copy => *end = scratch.len(),
+                _ if full => break,
+                _ if copy => pieces.push(Piece::Copied { start, end: scratch.len() }),
+                _ => pieces.push(Piece::InPlace(part)),
             }
-            if count == MAX_PIECES {
-                break;
-            }
-            pieces[count] = if copy { Piece::Copied { start, end: scratch.len() } } else { Piece::InPlace(part) };
-            count += 1;
         }
-        count
     }
 
     /// Takes `bytes` that the socket accepted off the front.

@@ -325,6 +325,7 @@ fn an_idle_connection_owns_less_than_a_kilobyte() {
     assert!(bytes < 600, "{bytes}");
 }
 
+// INV-12
 #[test]
 fn pushers_on_many_threads_leave_every_counter_at_zero() {
     const THREADS: usize = 4;
@@ -376,6 +377,7 @@ fn pushers_on_many_threads_leave_every_counter_at_zero() {
     assert_eq!((seen.len(), end), (THREADS * EACH + 1, End::Closed));
 }
 
+// INV-12
 #[test]
 fn a_dropped_writer_leaves_nothing_counted() {
     let mut bench = Bench::new(OPTIONS);
