@@ -5,12 +5,14 @@
 //!   the socket), [`policy`] (may they), [`negentropy`] (what do two sides not share).
 //! - Floor 2: [`pipeline`] (threads and queues; ordering and durability).
 //! - Floor 3: [`server`] (one client at a time).
+//! - Floor 4: [`config`] (what the operator wrote).
 //!
 //! [`metrics`] is below all of them: every metric, declared once.
 
 #![warn(missing_docs, clippy::too_many_lines, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)]
 
 pub mod cli;
+pub mod config;
 pub mod live;
 pub mod metrics;
 pub mod negentropy;

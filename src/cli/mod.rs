@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::{Config, ConfigError};
+
 mod serve;
 
 /// A Nostr relay for operators of large public relays.
@@ -33,6 +35,17 @@ struct Common {
     /// The directory that holds the events [default: ./weir-data]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+impl Common {
+    /// The configuration: defaults, then the file, then the command line.
+    fn config(&self) -> Result<Config, ConfigError> {
+        let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::load)?;
+        if let Some(data) = &self.data {
+            config.storage.data.clone_from(data);
+        }
+        Ok(config)
+    }
 }
 
 #[derive(Subcommand)]

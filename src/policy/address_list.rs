@@ -8,9 +8,11 @@ use std::str::FromStr;
 
 use hashbrown::HashSet;
 use ipnet::IpNet;
-use serde::de::{self, Deserializer};
+use serde::de::Deserializer;
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
+
+use super::sets::from_text;
 
 /// A text that is not an address or prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,8 +105,7 @@ struct Written(Network);
 
 impl<'de> Deserialize<'de> for Written {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(de::Error::custom)
+        from_text(deserializer, "an address or a prefix", str::parse).map(Self)
     }
 }
 

@@ -17,9 +17,9 @@ pub struct Info {
     pub banner: String,
     /// URL of a square picture.
     pub icon: String,
-    /// The operator's key, 64 lower-case hex digits; empty for none.
+    /// The operator's key, `npub1…` or hex; empty for none.
     pub pubkey: OptionalKey,
-    /// The relay's own key (NIP-11 `self`), 64 lower-case hex digits; empty for none.
+    /// The relay's own key (NIP-11 `self`), `npub1…` or hex; empty for none.
     #[serde(rename = "self")]
     pub self_key: OptionalKey,
     /// Where to reach the operator, as a URI such as `mailto:`.

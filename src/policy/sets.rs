@@ -9,6 +9,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
+use crate::nostr::bech32::parse_pubkey;
 use crate::nostr::{Kind, Pubkey};
 
 /// A set of kinds, written as a list of numbers and ranges: `[1, 7, "30000-39999"]`.
@@ -95,7 +96,7 @@ impl Visitor<'_> for KindRangeVisitor {
     }
 }
 
-/// A set of keys, written as a list of 64 lower-case hex digits each.
+/// A set of keys, written as a list of `npub1…` or 64 lower-case hex digits each.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KeySet {
     keys: HashSet<Pubkey>,
@@ -157,15 +158,33 @@ impl<'de> Deserialize<'de> for KeySet {
     }
 }
 
-const KEY_FORM: &str = "a key is 64 lower-case hex digits";
-
 struct Key(Pubkey);
 
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Pubkey::from_hex(text.as_bytes()).map(Self).ok_or_else(|| de::Error::custom(KEY_FORM))
+        from_text(deserializer, "a public key", parse_pubkey).map(Self)
     }
+}
+
+/// Reads a text with `parse`, so that an error knows where in the file the text stands.
+pub(super) fn from_text<'de, D: Deserializer<'de>, T, E: fmt::Display>(
+    deserializer: D,
+    what: &'static str,
+    parse: fn(&str) -> Result<T, E>,
+) -> Result<T, D::Error> {
+    struct Text<T, E>(&'static str, fn(&str) -> Result<T, E>);
+    impl<T, E: fmt::Display> Visitor<'_> for Text<T, E> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+
+        fn visit_str<D: de::Error>(self, text: &str) -> Result<T, D> {
+            (self.1)(text).map_err(D::custom)
+        }
+    }
+    deserializer.deserialize_str(Text(what, parse))
 }
 
 /// A key, or none, written as an empty text.
@@ -183,11 +202,8 @@ impl Serialize for OptionalKey {
 
 impl<'de> Deserialize<'de> for OptionalKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() {
-            return Ok(Self(None));
-        }
-        Pubkey::from_hex(text.as_bytes()).map(|key| Self(Some(key))).ok_or_else(|| de::Error::custom(KEY_FORM))
+        let parse = |text: &str| if text.is_empty() { Ok(None) } else { parse_pubkey(text).map(Some) };
+        from_text(deserializer, "a public key or an empty text", parse).map(Self)
     }
 }
 
@@ -209,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_lower_case_hex_only() {
+    fn keys_are_npubs_or_lower_case_hex() {
         let text = format!(r#"["{}","{}"]"#, "0a".repeat(32), "0b".repeat(32));
         let set: KeySet = serde_json::from_str(&text).expect("a set of keys");
         assert_eq!(serde_json::to_string(&set).expect("JSON"), text);

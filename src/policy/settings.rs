@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::address_list::{self, AddressSet};
+use super::address_list::AddressSet;
 use super::info::Info;
 use super::limits::{Limits, Tiers};
 use super::peer::Peer;
@@ -50,12 +50,6 @@ impl Settings {
     #[must_use]
     pub fn may_read(&self, keys: &[Pubkey], event: EventView<'_>) -> bool {
         ReadGuard::new(self, keys).allows(event)
-    }
-
-    /// The address of the client behind `socket`, from the values of all `X-Forwarded-For` headers in their order:
-    /// see [`client_address`](super::client_address).
-    pub fn client_address<'a>(&self, socket: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'a str>) -> IpAddr {
-        address_list::client_address(socket, forwarded.map(str::as_bytes), &self.access.trusted_proxies).0
     }
 
     /// How many stored events `peer` gets for a filter that asks for `limit`: clamped, never refused (NIP-01).
@@ -149,8 +143,6 @@ pub struct Access {
     pub allow_addresses: AddressSet,
     /// Addresses and prefixes that may not connect; stronger than `allow_addresses`.
     pub deny_addresses: AddressSet,
-    /// Proxies whose `X-Forwarded-For` is believed. Nobody else's is.
-    pub trusted_proxies: AddressSet,
     /// Whether authors may publish their own protected events (NIP-70). Nobody may publish another's.
     pub protected_events: bool,
     /// Whether filters may ask for several values at once with `&x` (NIP-91, a draft).
@@ -167,7 +159,6 @@ impl Default for Access {
             deny_kinds: KindSet::default(),
             allow_addresses: AddressSet::default(),
             deny_addresses: AddressSet::default(),
-            trusted_proxies: AddressSet::local(),
             protected_events: true,
             and_filters: false,
         }

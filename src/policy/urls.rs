@@ -3,9 +3,11 @@
 //! URLs are compared by host, port and path after normalising. `ws` and `wss` are the same relay: the proxy in
 //! front decides which of them a client sees. International names are compared as they are written.
 
-use serde::de::{self, Deserializer};
+use serde::de::Deserializer;
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
+
+use super::sets::from_text;
 
 /// A relay URL in its parts, normalised.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -135,9 +137,10 @@ struct Written(RelayUrl);
 
 impl<'de> Deserialize<'de> for Written {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let url = RelayUrl::parse(&text);
-        url.map(Self).ok_or_else(|| de::Error::custom(format!("{text:?} is not a ws:// or wss:// URL")))
+        let parse = |text: &str| {
+            RelayUrl::parse(text).map(Self).ok_or_else(|| format!("{text:?} is not a ws:// or wss:// URL"))
+        };
+        from_text(deserializer, "a ws:// or wss:// URL", parse)
     }
 }
 

@@ -1,0 +1,60 @@
+//! How much memory a configuration lets the relay use, for `weir config check`.
+//!
+//! Only what clients can make it hold (INV-12). The page cache of the data file is the system's and not counted.
+
+use super::Config;
+
+/// What one open connection takes with nothing on its way, in bytes: its task, its session and its socket's
+/// buffers in the kernel.
+const CONNECTION_BYTES: u64 = 16 << 10;
+
+/// What one subscription takes besides the values of its filters, in bytes.
+const SUBSCRIPTION_BYTES: u64 = 512;
+
+/// What one value of a filter takes: 32 bytes in the filter and an entry of the live index.
+const FILTER_ITEM_BYTES: u64 = 128;
+
+/// One line that adds up the bounds of `config`, in the units an operator buys memory in.
+#[must_use]
+pub fn memory_ceiling(config: &Config) -> String {
+    let (server, limits) = (&config.server, &config.limits);
+    let queues = config.queues.ingest_bytes as u64;
+    let outboxes = server.outbox_total_bytes;
+    let connections = server.max_connections as u64 * CONNECTION_BYTES;
+    let subscriptions = config.tiers.anonymous.max_subscriptions as u64;
+    let of_one_client = limits.max_message_length as u64
+        + subscriptions * (SUBSCRIPTION_BYTES + limits.max_filter_items as u64 * FILTER_ITEM_BYTES);
+    format!(
+        "memory: at most {} of events on their way to disk, {} waiting for clients, {} for {} idle connections; \
+         one anonymous client may make the relay hold {} more",
+        size(queues),
+        size(outboxes),
+        size(connections),
+        server.max_connections,
+        size(of_one_client),
+    )
+}
+
+/// Bytes in the largest unit of which there is at least one.
+fn size(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_adds_up_the_bounds() {
+        let mut config = Config::default();
+        config.limits.max_filter_items = 100;
+        config.server.max_connections = 1024;
+        let expected = "memory: at most 64.0 MiB of events on their way to disk, 512.0 MiB waiting for clients, \
+                        16.0 MiB for 1024 idle connections; one anonymous client may make the relay hold 2.2 MiB more";
+        assert_eq!(memory_ceiling(&config), expected);
+    }
+}

@@ -1,0 +1,132 @@
+//! From text to a configuration: the operator's keys are laid over the defaults, key by key, so that a section
+//! or a rate can be given in part.
+
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table};
+
+use super::error::Problem;
+use super::validate::Fault;
+use super::{Config, nearest};
+
+/// What was read, and where each key stands in the text.
+pub struct Read {
+    pub config: Config,
+    /// Path and byte offset of every key the operator wrote.
+    keys: Vec<(String, usize)>,
+}
+
+impl Read {
+    /// Says where the value stands that `fault` is about; a section stands for a key that was not written.
+    pub fn problem(&self, text: &str, fault: Fault) -> Problem {
+        match self.keys.iter().find(|(path, _)| path == fault.key) {
+            Some((_, at)) => Problem::at(text, *at, fault.key.into(), fault.text),
+            None => Problem::from(fault),
+        }
+    }
+}
+
+/// Reads `text`.
+///
+/// # Errors
+/// Everything that is not TOML; or else every key that is unknown and every value of the wrong type.
+pub fn read(text: &str) -> Result<Read, Vec<Problem>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        return Err(errors.iter().map(|error| problem(text, String::new(), error)).collect());
+    }
+    let default = Config::default().to_toml();
+    let known: Table = default.parse().expect("what was written as TOML is read as TOML");
+    let mut table = table.into_inner();
+    let mut problems = Vec::new();
+    remove_unknown(text, &known, &[], &mut table, &mut problems);
+    let mut keys = Vec::new();
+    locate(&table, "", &mut keys);
+
+    // A value of the wrong type is noted and taken out, so that the next one is found too.
+    let config = loop {
+        let mut whole = DeTable::parse(&default).expect("what was written as TOML is read as TOML").into_inner();
+        lay_over(&mut whole, &table);
+        match Config::deserialize(toml::Deserializer::from(Spanned::new(0..text.len(), whole))) {
+            Ok(config) => break config,
+            Err(error) => {
+                let at = error.span().map_or(0, |span| span.start);
+                let path = take_out(&mut table, at);
+                problems.push(problem(text, path.clone(), &error));
+                if path.is_empty() {
+                    return Err(in_order(problems));
+                }
+            }
+        }
+    };
+    if problems.is_empty() { Ok(Read { config, keys }) } else { Err(in_order(problems)) }
+}
+
+fn problem(text: &str, key: String, error: &toml::de::Error) -> Problem {
+    let at = error.span().map_or(0, |span| span.start);
+    Problem::at(text, at, key, error.message().trim_end().into())
+}
+
+fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by_key(|problem| problem.place);
+    problems
+}
+
+/// Takes every unknown key out of `table`, the section at `path`, and notes it.
+fn remove_unknown(text: &str, all: &Table, path: &[&str], table: &mut DeTable<'_>, problems: &mut Vec<Problem>) {
+    let Some(section) = path.iter().try_fold(all, |table, name| table.get(*name)?.as_table()) else { return };
+    for (key, mut value) in std::mem::take(table) {
+        let here = [path, &[key.get_ref()]].concat();
+        if !section.contains_key(&**key.get_ref()) {
+            let said = format!("unknown key{}", nearest::hint(all, path, key.get_ref()));
+            problems.push(Problem::at(text, key.span().start, here.join("."), said));
+            continue;
+        }
+        if let DeValue::Table(inner) = value.get_mut() {
+            remove_unknown(text, all, &here, inner, problems);
+        }
+        table.insert(key, value);
+    }
+}
+
+/// Notes where each key of `table` stands.
+fn locate(table: &DeTable<'_>, prefix: &str, keys: &mut Vec<(String, usize)>) {
+    for (key, value) in table {
+        let path = format!("{prefix}{}", key.get_ref());
+        if let DeValue::Table(inner) = value.get_ref() {
+            locate(inner, &format!("{path}."), keys);
+        }
+        keys.push((path, key.span().start));
+    }
+}
+
+/// Writes the operator's values over the defaults. What is no table on either side is replaced whole.
+fn lay_over<'i>(defaults: &mut DeTable<'i>, own: &DeTable<'i>) {
+    for (key, value) in own {
+        let default = defaults.iter_mut().find(|(name, _)| name.get_ref() == key.get_ref());
+        match (default.map(|(_, default)| default.get_mut()), value.get_ref()) {
+            (Some(DeValue::Table(default)), DeValue::Table(own)) => lay_over(default, own),
+            _ => {
+                defaults.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Takes the value that spans byte `at` out of `table` and tells its path; empty if there is none.
+fn take_out(table: &mut DeTable<'_>, at: usize) -> String {
+    let mut path = String::new();
+    for (key, mut value) in std::mem::take(table) {
+        if path.is_empty() {
+            let inner = if let DeValue::Table(inner) = value.get_mut() { take_out(inner, at) } else { String::new() };
+            if !inner.is_empty() {
+                path = format!("{}.{inner}", key.get_ref());
+            } else if value.span().contains(&at) || key.span().contains(&at) {
+                path = key.get_ref().to_string();
+                continue;
+            }
+        }
+        table.insert(key, value);
+    }
+    path
+}

@@ -1,0 +1,53 @@
+//! What a reload changes, and what of it waits for a restart.
+
+use toml::{Table, Value};
+
+use super::Config;
+
+/// The sections that hold from the next message on. All others are read once, at the start.
+const LIVE: [&str; 6] = ["limits", "tiers", "rates", "auth", "access", "info"];
+
+/// The keys that differ, such as `limits.max_filters`, in alphabetical order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Changes {
+    /// Those that hold at once.
+    pub live: Vec<String>,
+    /// Those that hold after a restart.
+    pub restart: Vec<String>,
+}
+
+impl Changes {
+    /// Whether nothing differs.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.restart.is_empty()
+    }
+}
+
+/// What differs between two configurations.
+pub fn compare(old: &Config, new: &Config) -> Changes {
+    let mut keys = Vec::new();
+    differences(&table(old), &table(new), "", &mut keys);
+    let (live, restart) = keys.into_iter().partition(|key| LIVE.contains(&section(key)));
+    Changes { live, restart }
+}
+
+fn section(key: &str) -> &str {
+    key.split('.').next().unwrap_or(key)
+}
+
+fn table(config: &Config) -> Table {
+    Table::try_from(config).expect("every section is made of what TOML has")
+}
+
+fn differences(old: &Table, new: &Table, prefix: &str, keys: &mut Vec<String>) {
+    let added = new.keys().filter(|name| !old.contains_key(*name));
+    for name in old.keys().chain(added) {
+        let path = format!("{prefix}{name}");
+        match (old.get(name), new.get(name)) {
+            (Some(Value::Table(old)), Some(Value::Table(new))) => differences(old, new, &format!("{path}."), keys),
+            (old, new) if old != new => keys.push(path),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Tests of reading, checking and comparing configurations.
+
+use super::*;
+
+const SAMPLE: &str = include_str!("../../config/weir.toml");
+
+fn errors(text: &str) -> Vec<String> {
+    let error = Config::parse("weir.toml", text).expect_err("an error");
+    error.to_string().lines().map(String::from).collect()
+}
+
+#[test]
+fn the_sample_file_holds_every_key_at_its_default() {
+    assert_eq!(Config::parse("weir.toml", SAMPLE).expect("the sample is valid"), Config::default());
+    let mut missing = Vec::new();
+    let sample: toml::Table = SAMPLE.parse().expect("the sample is TOML");
+    let default: toml::Table = Config::default().to_toml().parse().expect("the default is TOML");
+    missing_keys(&default, &sample, "", &mut missing);
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+fn missing_keys(wanted: &toml::Table, held: &toml::Table, prefix: &str, missing: &mut Vec<String>) {
+    for (name, value) in wanted {
+        let path = format!("{prefix}{name}");
+        match (value.as_table(), held.get(name)) {
+            (_, None) => missing.push(path),
+            (Some(wanted), Some(held)) => {
+                let held = held.as_table().expect("a section");
+                missing_keys(wanted, held, &format!("{path}."), missing);
+            }
+            (None, Some(_)) => {}
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_sample_file_has_a_comment_before_it() {
+    let mut commented = false;
+    for line in SAMPLE.lines() {
+        let is_key = line.contains(" = ") && !line.starts_with('#');
+        assert!(!is_key || commented, "no comment before: {line}");
+        commented = line.starts_with('#') || (commented && is_key);
+    }
+}
+
+#[test]
+fn no_file_at_all_is_a_valid_configuration() {
+    assert_eq!(Config::parse("weir.toml", "").expect("valid"), Config::default());
+    assert!(Config::default().validate().is_ok());
+    let again = Config::parse("weir.toml", &Config::default().to_toml()).expect("valid");
+    assert_eq!(again, Config::default());
+}
+
+#[test]
+fn a_section_or_a_rate_can_be_given_in_part() {
+    let text = "tiers.listed.max_limit = 9000\n[tiers.anonymous]\nevents.per_second = 7\n";
+    let config = Config::parse("weir.toml", text).expect("valid");
+    let mut expected = Config::default();
+    expected.tiers.listed.max_limit = 9000;
+    expected.tiers.anonymous.events.per_second = 7;
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn an_unknown_key_is_told_with_its_place_and_the_nearest_known_one() {
+    let text = "[limits]\nmax_filtres = 1\nmax_subscriptions = 5\nqwertyuiop = 1\n\n[limit]\nx = 1\n[tiers.anonymous]\n events = { per_secnd = 1 }\n";
+    assert_eq!(
+        errors(text),
+        [
+            "weir.toml:2:1: limits.max_filtres: unknown key; did you mean max_filters?",
+            "weir.toml:3:1: limits.max_subscriptions: unknown key; did you mean tiers.anonymous.max_subscriptions?",
+            "weir.toml:4:1: limits.qwertyuiop: unknown key",
+            "weir.toml:6:2: limit: unknown key; did you mean limits?",
+            "weir.toml:9:13: tiers.anonymous.events.per_secnd: unknown key; did you mean per_second?",
+        ]
+    );
+}
+
+#[test]
+fn every_value_of_the_wrong_type_is_told_with_its_place() {
+    let text = "[limits]\nmax_filters = \"many\"\ndefault_limit = -1\n[access]\ndeny_addresses = [\"10.0.0.1\", \"10.0.0.0/40\"]\ndeny_kinds = [1, \"7-1\"]\nallow_pubkeys = [\"nsec1x\"]\n[auth]\nread = \"nobody\"\nurls = [\"https://x\"]\n";
+    let said = errors(text);
+    let starts = [
+        "weir.toml:2:15: limits.max_filters: invalid type: string \"many\"",
+        "weir.toml:3:17: limits.default_limit: invalid value: integer `-1`",
+        "weir.toml:5:31: access.deny_addresses: \"10.0.0.0/40\" is not an address",
+        "weir.toml:6:18: access.deny_kinds: invalid value: string \"7-1\"",
+        "weir.toml:7:18: access.allow_pubkeys: this is a private key",
+        "weir.toml:9:8: auth.read: unknown variant `nobody`",
+        "weir.toml:10:9: auth.urls: \"https://x\" is not a ws:// or wss:// URL",
+    ];
+    assert_eq!(said.len(), starts.len(), "{said:#?}");
+    for (said, start) in said.iter().zip(starts) {
+        assert!(said.starts_with(start), "{said}\n{start}");
+    }
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_place() {
+    let said = errors("[limits]\nmax_filters = \n");
+    assert!(said[0].starts_with("weir.toml:2:15: "), "{said:?}");
+    let said = errors("[limits]\nmax_filters = 1\nmax_filters = 2\n");
+    assert!(said[0].starts_with("weir.toml:3:1: "), "{said:?}");
+    assert!(Config::parse("weir.toml", "limits = 5").is_err());
+    assert!(Config::parse("weir.toml", "limits.max_filters.x = 5").is_err());
+}
+
+#[test]
+fn values_at_odds_are_all_told() {
+    let text = "[limits]\ndefault_limit = 1500\nmax_filters = 0\n[auth]\nwrite = \"listed\"\n[storage]\nmap_bytes = 1048576\nmax_bytes = 1048577\n[rates]\nevents.burst = 0\n";
+    assert_eq!(
+        errors(text),
+        [
+            "weir.toml:8:1: storage.max_bytes: more than map_bytes, which is 1048576",
+            "weir.toml:3:1: limits.max_filters: 0 is less than 1",
+            "weir.toml: tiers.anonymous.max_limit: 1000 is less than limits.default_limit, which is 1500",
+            "weir.toml:10:1: rates.events: a burst of 0 lets nothing pass; give at least 1, or 0 per_second for no limit",
+            "weir.toml:5:1: auth.write: access.listed_pubkeys is empty, so this shuts everybody out",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let said = Config::load(Path::new("/nonexistent/weir.toml")).expect_err("an error").to_string();
+    assert!(said.starts_with("/nonexistent/weir.toml: "), "{said}");
+}
+
+#[test]
+fn a_reload_names_what_holds_at_once_and_what_needs_a_restart() {
+    let old = Config::default();
+    let mut new = old.clone();
+    assert!(old.changes(&new).is_empty());
+    new.limits.max_filters = 3;
+    new.tiers.listed.events.burst = 7;
+    new.storage.max_readers = 99;
+    let keys = |keys: &[&str]| keys.iter().map(ToString::to_string).collect();
+    let expected = Changes {
+        live: keys(&["limits.max_filters", "tiers.listed.events.burst"]),
+        restart: keys(&["storage.max_readers"]),
+    };
+    assert_eq!(old.changes(&new), expected);
+    let mut in_force = old;
+    in_force.take_live(new.clone());
+    let left = Changes { live: Vec::new(), restart: expected.restart };
+    assert_eq!(in_force.changes(&new), left, "what waits for a restart is told again at the next reload");
+    assert_eq!(in_force.settings(), new.settings());
+}

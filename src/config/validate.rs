@@ -1,0 +1,184 @@
+//! Values that are out of range or at odds with each other. Everything that is wrong is found at once.
+
+use super::Config;
+use crate::policy::{Rate, TierLimits, Who};
+
+/// A value that cannot be.
+pub struct Fault {
+    /// The key it is about, with its section.
+    pub key: &'static str,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+/// What was found so far.
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// Notes a fault unless `good`.
+    fn unless(&mut self, good: bool, key: &'static str, text: impl Into<String>) {
+        if !good {
+            self.0.push(Fault { key, text: text.into() });
+        }
+    }
+
+    /// Notes a number that is not in its range.
+    fn range(&mut self, key: &'static str, value: u64, range: std::ops::RangeInclusive<u64>) {
+        let (low, high) = range.clone().into_inner();
+        let text = if high == u64::MAX {
+            format!("{value} is less than {low}")
+        } else {
+            format!("{value} is not from {low} to {high}")
+        };
+        self.unless(range.contains(&value), key, text);
+    }
+}
+
+/// Everything that is wrong in `config`, by section.
+pub fn check(config: &Config) -> Vec<Fault> {
+    let mut faults = Faults(Vec::new());
+    server(config, &mut faults);
+    storage(config, &mut faults);
+    limits(config, &mut faults);
+    tiers(config, &mut faults);
+    rates(config, &mut faults);
+    access(config, &mut faults);
+    pipeline(config, &mut faults);
+    watching(config, &mut faults);
+    faults.0
+}
+
+fn server(config: &Config, faults: &mut Faults) {
+    let server = &config.server;
+    let is_path = server.path.starts_with('/') && !server.path.contains(['?', '#', ' ']);
+    faults.unless(is_path, "server.path", "a path starts with a slash and has no ?, # or space");
+    faults.range("server.max_connections", server.max_connections as u64, 1..=u64::MAX);
+    faults.range("server.max_connections_per_address", server.max_connections_per_address as u64, 1..=u64::MAX);
+    faults.range("server.header_timeout_s", server.header_timeout_s, 1..=3600);
+    faults.range("server.outbox_frames", server.outbox_frames as u64, 1..=u64::MAX);
+    let message = config.limits.max_message_length;
+    let fits = server.outbox_bytes >= message;
+    faults.unless(fits, "server.outbox_bytes", format!("less than limits.max_message_length, which is {message}"));
+    let below = (1..=server.outbox_bytes).contains(&server.outbox_high_water_bytes);
+    faults.unless(below, "server.outbox_high_water_bytes", "give at least 1 and at most outbox_bytes");
+    let holds_one = server.outbox_total_bytes >= server.outbox_bytes as u64;
+    faults.unless(holds_one, "server.outbox_total_bytes", "less than outbox_bytes");
+}
+
+/// LMDB maps whole pages; 4 KiB is the smallest page of the machines weir runs on.
+const PAGE_BYTES: u64 = 4096;
+
+fn storage(config: &Config, faults: &mut Faults) {
+    let storage = &config.storage;
+    let whole = storage.map_bytes.is_multiple_of(PAGE_BYTES) && storage.map_bytes >= 1 << 20;
+    faults.unless(whole, "storage.map_bytes", "give a multiple of 4096 bytes, at least 1 MiB");
+    let fits = storage.max_bytes <= storage.map_bytes;
+    faults.unless(fits, "storage.max_bytes", format!("more than map_bytes, which is {}", storage.map_bytes));
+    faults.range("storage.max_readers", storage.max_readers.into(), 16..=65_536);
+}
+
+fn limits(config: &Config, faults: &mut Faults) {
+    let limits = &config.limits;
+    // The parser holds a whole message; 64 MiB is the bound of everything on its way to the disk.
+    faults.range("limits.max_message_length", limits.max_message_length as u64, 1024..=64 << 20);
+    faults.range("limits.max_filters", limits.max_filters as u64, 1..=u64::MAX);
+    faults.range("limits.max_filter_items", limits.max_filter_items as u64, 1..=u64::MAX);
+    faults.range("limits.default_limit", limits.default_limit.into(), 1..=u64::MAX);
+    faults.range("limits.max_event_tags", limits.max_event_tags as u64, 1..=u64::MAX);
+    faults.range("limits.min_pow_difficulty", limits.min_pow_difficulty.into(), 0..=256);
+}
+
+/// The keys of one tier, in the order of [`check_tier`].
+type TierKeys = [&'static str; 7];
+
+macro_rules! tier_keys {
+    ($name:literal) => {
+        [
+            concat!("tiers.", $name, ".max_subscriptions"),
+            concat!("tiers.", $name, ".max_limit"),
+            concat!("tiers.", $name, ".max_event_bytes"),
+            concat!("tiers.", $name, ".events"),
+            concat!("tiers.", $name, ".bytes"),
+            concat!("tiers.", $name, ".queries"),
+            concat!("tiers.", $name, ".query_us"),
+        ]
+    };
+}
+
+fn tiers(config: &Config, faults: &mut Faults) {
+    let tiers = &config.tiers;
+    check_tier(config, &tiers.anonymous, tier_keys!("anonymous"), faults);
+    check_tier(config, &tiers.authenticated, tier_keys!("authenticated"), faults);
+    check_tier(config, &tiers.listed, tier_keys!("listed"), faults);
+}
+
+fn check_tier(config: &Config, tier: &TierLimits, keys: TierKeys, faults: &mut Faults) {
+    let [max_subscriptions, max_limit, max_event_bytes, events, bytes, queries, query_us] = keys;
+    faults.range(max_subscriptions, tier.max_subscriptions as u64, 1..=u64::MAX);
+    let default = config.limits.default_limit;
+    let text = format!("{} is less than limits.default_limit, which is {default}", tier.max_limit);
+    faults.unless(tier.max_limit >= default, max_limit, text);
+    // A record has a head of 140 bytes and room is needed for something in it.
+    faults.range(max_event_bytes, tier.max_event_bytes as u64, 256..=u64::MAX);
+    for (key, rate) in [(events, tier.events), (bytes, tier.bytes), (queries, tier.queries), (query_us, tier.query_us)]
+    {
+        check_rate(key, rate, faults);
+    }
+}
+
+fn check_rate(key: &'static str, rate: Rate, faults: &mut Faults) {
+    let passes = rate.per_second == 0 || rate.burst > 0;
+    faults.unless(passes, key, "a burst of 0 lets nothing pass; give at least 1, or 0 per_second for no limit");
+}
+
+fn rates(config: &Config, faults: &mut Faults) {
+    let rates = &config.rates;
+    for (key, rate) in [
+        ("rates.events", rates.events),
+        ("rates.bytes", rates.bytes),
+        ("rates.queries", rates.queries),
+        ("rates.query_us", rates.query_us),
+    ] {
+        check_rate(key, rate, faults);
+    }
+    faults.range("rates.ipv4_prefix_bits", rates.ipv4_prefix_bits.into(), 0..=32);
+    faults.range("rates.ipv6_prefix_bits", rates.ipv6_prefix_bits.into(), 0..=128);
+}
+
+fn access(config: &Config, faults: &mut Faults) {
+    let nobody = config.access.listed_pubkeys.is_empty();
+    for (key, who) in [("auth.read", config.auth.read), ("auth.write", config.auth.write)] {
+        let text = "access.listed_pubkeys is empty, so this shuts everybody out";
+        faults.unless(who != Who::Listed || !nobody, key, text);
+    }
+    faults.range("auth.window", config.auth.window, 1..=u64::MAX);
+}
+
+fn pipeline(config: &Config, faults: &mut Faults) {
+    let (pipeline, queues) = (&config.pipeline, &config.queues);
+    faults.range("pipeline.slice_rows", pipeline.slice_rows.into(), 1..=u64::MAX);
+    faults.range("pipeline.slice_us", pipeline.slice_us, 1..=u64::MAX);
+    for (key, value) in [
+        ("queues.ingest_events", queues.ingest_events),
+        ("queues.unanswered_events", queues.unanswered_events),
+        ("queues.write_batches", queues.write_batches),
+        ("queues.live_batches", queues.live_batches),
+        ("queues.scans", queues.scans),
+        ("queues.scans_per_connection", queues.scans_per_connection),
+    ] {
+        faults.range(key, value as u64, 1..=u64::MAX);
+    }
+    let tiers = &config.tiers;
+    let all = [&tiers.anonymous, &tiers.authenticated, &tiers.listed];
+    let largest = all.map(|tier| tier.max_event_bytes).into_iter().max().unwrap_or_default();
+    let text = format!("less than the largest event that is let in, which has {largest} bytes");
+    faults.unless(queues.ingest_bytes >= largest, "queues.ingest_bytes", text);
+}
+
+fn watching(config: &Config, faults: &mut Faults) {
+    let apart = config.metrics.listen.is_none_or(|own| own.port() == 0 || own != config.server.listen);
+    faults.unless(apart, "metrics.listen", "the same as server.listen; clients must not see it");
+    if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&config.log.level) {
+        faults.unless(false, "log.level", format!("not a level: {error}"));
+    }
+}
