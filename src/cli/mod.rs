@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, ConfigError};
 
 mod serve;
+mod signals;
 
 /// A Nostr relay for operators of large public relays.
 #[derive(Parser)]

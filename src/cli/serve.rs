@@ -1,25 +1,32 @@
-//! `weir serve`: opens the store, starts the pipeline and the server, and waits for signals.
+//! `weir serve`: opens the store, starts the pipeline and the server, and ends them in order.
 
-use std::io::IsTerminal as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use sd_notify::NotifyState;
 
-use super::Common;
-use crate::config::{Changes, Config, ConfigError, Log, LogFormat};
-use crate::metrics::{Metrics, Reload, ReloadLabel};
-use crate::pipeline::{OnPanic, Parts, Pipeline, Shared};
+use super::{Common, signals};
+use crate::config::{Config, Log, LogFormat};
+use crate::metrics::Metrics;
+use crate::pipeline::{OnPanic, Parts, Pipeline};
 use crate::schnorr::Verifier;
 use crate::server::{self, Server};
 use crate::store::Store;
 
 /// Arguments of `weir serve`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  weir serve                                  127.0.0.1:7777, events in ./weir-data
+  weir serve --listen 127.0.0.1:0             a free port; the log line 'listening on …' tells which
+  weir serve --config /etc/weir/weir.toml     as the file says
+
+Signals:
+  SIGHUP    read the configuration again; a file with an error changes nothing
+  SIGTERM   stop in order: what was taken is committed and answered, clients are closed with 1012")]
 pub struct Arguments {
     /// Where clients connect; port 0 lets the system choose
     #[arg(long, value_name = "ADDR:PORT")]
@@ -28,84 +35,102 @@ pub struct Arguments {
 
 /// Runs the relay until a signal or a defect ends it.
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut config = configuration(common, arguments)?;
+    let load = || {
+        let mut config = common.config()?;
+        if let Some(listen) = arguments.listen {
+            config.server.listen = listen;
+        }
+        config.validate()?;
+        anyhow::Ok(config)
+    };
+    let config = load()?;
     start_log(&config.log)?;
-    let data = &config.storage.data;
-    let store = Store::open(data, config.storage.options())
-        .with_context(|| format!("cannot open the store in {}", data.display()))?;
+    raise_descriptor_limit(config.server.max_connections);
     let failed = Arc::new(AtomicBool::new(false));
     let on_panic = on_panic(&failed);
-    let pipeline = Pipeline::start(
-        Parts {
-            store,
-            settings: config.settings(),
-            verifier: Verifier::new(crate::schnorr::Options::default()),
-            metrics: Metrics::new(),
-            bounds: config.queues.clone(),
-            outbox_ceiling_bytes: config.server.outbox_total_bytes,
-            options: config.pipeline.clone(),
-        },
-        &on_panic,
-    )?;
-    let listener = server::listen(config.server.listen)?;
+    let pipeline = Pipeline::start(parts(&config)?, &on_panic)?;
+    let listener = match socket_from_systemd()? {
+        Some(listener) => listener,
+        None => server::listen(config.server.listen)?,
+    };
     let monitor = config.metrics.listen.map(server::listen).transpose()?;
+    if let Some(monitor) = &monitor {
+        tracing::info!("metrics on http://{}/metrics", monitor.local_addr()?);
+    }
     let shared = Arc::clone(pipeline.shared());
-    let server = Server::start(config.server.clone(), shared, &pipeline.ingest(), listener, monitor, &on_panic)?;
+    let server =
+        Server::start(config.server.clone(), Arc::clone(&shared), &pipeline.ingest(), listener, monitor, &on_panic)?;
     tracing::info!("listening on {}", server.address);
-    wait_for_end(|| reload(common, arguments, &mut config, pipeline.shared()))?;
-    tracing::info!("stopping: clients are told, what was taken is committed");
+    tell_systemd(&[NotifyState::Ready]);
+    signals::wait(config, load, &shared, &server)?;
+    tracing::info!("stopping: what was taken is committed, clients are told");
+    tell_systemd(&[NotifyState::Stopping]);
     server.finish();
     pipeline.finish();
     Ok(if failed.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The configuration: defaults, then the file, then the command line.
-fn configuration(common: &Common, arguments: &Arguments) -> Result<Config, ConfigError> {
-    let mut config = common.config()?;
-    if let Some(listen) = arguments.listen {
-        config.server.listen = listen;
-    }
-    config.validate()?;
-    Ok(config)
+fn parts(config: &Config) -> anyhow::Result<Parts> {
+    let data = &config.storage.data;
+    let store = Store::open(data, config.storage.options())
+        .with_context(|| format!("cannot open the store in {}", data.display()))?;
+    Ok(Parts {
+        store,
+        settings: config.settings(),
+        verifier: Verifier::new(crate::schnorr::Options::default()),
+        metrics: Metrics::new(),
+        bounds: config.queues.clone(),
+        outbox_ceiling_bytes: config.server.outbox_total_bytes,
+        options: config.pipeline.clone(),
+    })
 }
 
 fn start_log(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(&log.level).context("log.level")?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+    let filter = tracing_subscriber::EnvFilter::try_new(&log.level).context("log.level")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => builder.json().init(),
     }
     Ok(())
 }
 
-/// Reads the file again and publishes what holds without a restart. A bad file changes nothing.
-fn reload(common: &Common, arguments: &Arguments, config: &mut Config, shared: &Shared) {
-    let Some(file) = &common.config else {
-        tracing::warn!("there is no configuration file to read again; none was given at the start");
-        return;
-    };
-    let file = file.display();
-    let result = match configuration(common, arguments) {
-        Ok(new) => {
-            let Changes { live, restart } = config.changes(&new);
-            shared.settings.store(Arc::new(new.settings()));
-            config.take_live(new);
-            tracing::info!(changed = live.join(", "), "{file} was read again");
-            if !restart.is_empty() {
-                tracing::warn!(changed = restart.join(", "), "some keys of {file} hold after a restart only");
-            }
-            Reload::Applied
+/// A listening socket that systemd opened for us (`weir.socket`).
+fn socket_from_systemd() -> anyhow::Result<Option<TcpListener>> {
+    let mut sockets = sd_notify::listen_fds().context("the sockets from systemd cannot be used")?;
+    let Some(descriptor) = sockets.next() else { return Ok(None) };
+    // SAFETY: systemd passed this descriptor to this process (LISTEN_PID was compared), and nobody else owns it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    Ok(Some(TcpListener::from(descriptor)))
+}
+
+/// Tells systemd, where there is one.
+pub fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Each connection needs a descriptor; the soft limit is often 1,024.
+fn raise_descriptor_limit(connections: usize) {
+    let wanted = connections as libc::rlim_t + 256;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit for both calls and outlives them.
+    let raised = unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < wanted {
+            limit.rlim_cur = wanted.min(limit.rlim_max);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+        } else {
+            true
         }
-        Err(error) => {
-            tracing::error!("the configuration stays as it was:\n{error}");
-            Reload::Failed
-        }
     };
-    shared.metrics.reloads.get_or_create(&ReloadLabel { result }).inc();
+    if !raised || limit.rlim_cur < wanted {
+        tracing::warn!(
+            limit = limit.rlim_cur,
+            wanted,
+            "fewer file descriptors than server.max_connections needs; raise LimitNOFILE"
+        );
+    }
 }
 
 /// A thread that panicked ends the process in order: what was taken is committed where that is still possible.
@@ -114,24 +139,7 @@ fn on_panic(failed: &Arc<AtomicBool>) -> OnPanic {
     Arc::new(move |thread| {
         tracing::error!(thread, "a thread panicked; the relay stops");
         failed.store(true, Ordering::Release);
-        // SAFETY: raising a signal has no preconditions; SIGTERM is handled by `wait_for_end`.
-        unsafe { libc::raise(libc::SIGTERM) };
-    })
-}
-
-/// Waits for SIGTERM or SIGINT; SIGHUP calls `reload`.
-fn wait_for_end(mut reload: impl FnMut()) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hang_up.recv() => reload(),
-            }
-        }
+        // SAFETY: kill has no preconditions; SIGTERM to ourselves is handled by `signals::wait`.
+        unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
     })
 }

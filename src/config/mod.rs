@@ -128,6 +128,13 @@ impl Config {
         *self = Self { limits, tiers, rates, auth, access, info, ..std::mem::take(self) };
     }
 
+    /// This configuration with what `new` has for the sections that hold without a restart.
+    #[must_use]
+    pub fn with_live_sections_of(&self, new: Self) -> Self {
+        let Self { limits, tiers, rates, auth, access, info, .. } = new;
+        Self { limits, tiers, rates, auth, access, info, ..self.clone() }
+    }
+
     /// What differs in `new`, and whether it holds without a restart.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Changes {
