@@ -139,6 +139,15 @@ impl Store {
         Ok(self.inner.env.force_sync()?)
     }
 
+    /// Frees the reader slots of processes that died, which would keep pages from being used again. Cheap; to be
+    /// called every few minutes. Tells how many there were.
+    ///
+    /// # Errors
+    /// When LMDB cannot read its lock file.
+    pub fn clear_stale_readers(&self) -> Result<usize, StoreError> {
+        Ok(self.inner.env.clear_stale_readers()?)
+    }
+
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
