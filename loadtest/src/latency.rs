@@ -1,0 +1,119 @@
+//! Latency as an HdrHistogram in nanoseconds, and what reports show of it.
+//!
+//! It must never be fed from the actual send time in an open-loop run: that hides the queue (coordinated omission).
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// One microsecond to two minutes at three significant digits; longer values count as two minutes.
+const HIGHEST_NS: u64 = 120_000_000_000;
+
+/// The quantiles of a curve.
+const CURVE: [f64; 18] =
+    [0.0, 0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0];
+
+/// A recorder.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    histogram: Histogram<u64>,
+}
+
+/// What a report keeps of a recorder; microseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How many values.
+    pub count: u64,
+    /// Arithmetic mean.
+    pub mean_us: f64,
+    /// Median.
+    pub p50_us: f64,
+    /// 90th percentile.
+    pub p90_us: f64,
+    /// 99th percentile.
+    pub p99_us: f64,
+    /// 99.9th percentile.
+    pub p999_us: f64,
+    /// Largest.
+    pub max_us: f64,
+    /// `(quantile, microseconds)`, ascending.
+    pub curve: Vec<(f64, f64)>,
+}
+
+impl Latency {
+    /// An empty recorder.
+    pub fn new() -> Self {
+        let histogram = Histogram::new_with_bounds(1000, HIGHEST_NS, 3).expect("constant bounds are in range");
+        Self { histogram }
+    }
+
+    /// Records one value.
+    pub fn record(&mut self, value: Duration) {
+        self.histogram.saturating_record(value.as_nanos() as u64);
+    }
+
+    /// Forgets everything, for the next sample of a long run.
+    pub fn clear(&mut self) {
+        self.histogram.reset();
+    }
+
+    /// The summary, or `None` if nothing was recorded.
+    pub fn summary(&self) -> Option<Summary> {
+        let histogram = &self.histogram;
+        if histogram.is_empty() {
+            return None;
+        }
+        let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        Some(Summary {
+            count: histogram.len(),
+            mean_us: histogram.mean() / 1000.0,
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: at(1.0),
+            curve: CURVE.iter().map(|&quantile| (quantile, at(quantile))).collect(),
+        })
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_has_the_percentiles_of_the_values() {
+        let mut latency = Latency::new();
+        for us in 1..=10_000 {
+            latency.record(Duration::from_micros(us));
+        }
+        let summary = latency.summary().expect("values were recorded");
+        assert_eq!(summary.count, 10_000);
+        for (value, expected) in [
+            (summary.p50_us, 5000.0),
+            (summary.p90_us, 9000.0),
+            (summary.p99_us, 9900.0),
+            (summary.p999_us, 9990.0),
+            (summary.max_us, 10_000.0),
+            (summary.mean_us, 5000.5),
+        ] {
+            assert!((value - expected).abs() / expected < 0.002, "{value} for {expected}");
+        }
+    }
+
+    #[test]
+    fn values_beyond_the_bounds_saturate_and_nothing_gives_no_summary() {
+        let mut latency = Latency::new();
+        assert_eq!(latency.summary(), None);
+        latency.record(Duration::from_secs(1000));
+        let max = latency.summary().expect("one value").max_us;
+        assert!((max - 120e6).abs() / 120e6 < 0.002, "{max}");
+    }
+}

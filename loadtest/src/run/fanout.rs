@@ -1,0 +1,188 @@
+//! The fan-out phase: EVENT to every subscriber that asked for it.
+//!
+//! It must never wait for a slow reader before the clock stops.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::feeds::{self, Feeds, Layout, Plan};
+use super::meter::{Meter, Metered, add_latency, phase_report};
+use super::prepare::Fresh;
+use super::progress::Progress;
+use super::publisher::{Frames, Publisher, Rules, Tally};
+use super::{Actor, Context};
+use crate::account::Account;
+use crate::pace::{Pacer, Schedule};
+use crate::process::Snapshot;
+use crate::report::PhaseReport;
+use crate::scenario::{Expect, Fanout};
+
+/// How long a slow reader may be silent before it counts as drained.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Runs the phase.
+pub async fn run(context: &Context, settings: &Fanout, first: u32, count: usize) -> Result<PhaseReport> {
+    let fresh = Fresh { first, count: count as u32 };
+    let account = Rc::new(Account::default());
+    let progress = Progress::new(settings.publishers + settings.subscribers - settings.slow);
+    let plan = plan(context, settings, fresh);
+    let before = context.watched.snapshot()?;
+    let layout =
+        Layout { connections: settings.subscribers, subscriptions: settings.subscriptions, slow: settings.slow };
+    let feeds = feeds::open(context, plan, fresh, layout, &account, &progress).await;
+    let tally = Rc::new(Tally::default());
+    let publishers = open_publishers(context, settings, fresh, &account, &tally, &progress).await;
+    let subscribed = context.watched.snapshot()?;
+    feeds.begin();
+    let meter = Meter::start(&context.watched, &context.traffic)?;
+    if settings.rate > 0.0 {
+        let schedule = Schedule { start: meter.started(), rate: settings.rate };
+        pace(&publishers, &feeds, schedule, count).await?;
+    } else {
+        burst(&publishers, &feeds, fresh, meter.started());
+    }
+    progress.wait(context.stall).await;
+    let metered = meter.stop(&context.watched, &context.traffic)?;
+    publishers.iter().for_each(|actor| actor.state.borrow_mut().settle());
+    if settings.slow > 0 {
+        drain(&feeds).await;
+    }
+    let closed = feeds.settle(&account);
+    let mut report = report(settings, &feeds, &tally, metered, &account, closed);
+    add_subscription_cost(&mut report, settings, before.as_ref(), subscribed.as_ref());
+    feeds.close();
+    publishers.iter().for_each(|actor| actor.link.close());
+    Ok(report)
+}
+
+/// Who subscribes to what.
+fn plan(context: &Context, settings: &Fanout, fresh: Fresh) -> Plan {
+    let subscriptions = settings.subscribers * settings.subscriptions;
+    let matches = settings.matches_per_event;
+    match settings.authors {
+        0 => feeds::match_all(&context.library, fresh, subscriptions),
+        authors => feeds::follow(&context.library, fresh, subscriptions, authors, matches, context.seed),
+    }
+}
+
+async fn open_publishers(
+    context: &Context,
+    settings: &Fanout,
+    fresh: Fresh,
+    account: &Rc<Account>,
+    tally: &Rc<Tally>,
+    progress: &Rc<Progress>,
+) -> Vec<Actor<Publisher>> {
+    let open_loop = settings.rate > 0.0;
+    let rules = Rules {
+        library: context.library.clone(),
+        account: account.clone(),
+        tally: tally.clone(),
+        progress: progress.clone(),
+        in_flight: if open_loop { 0 } else { usize::MAX >> 1 },
+        expect: Expect::Stored,
+        stored_from: 0,
+        deadline: None,
+        cycle: false,
+    };
+    let mut frames: Vec<Frames> = (0..settings.publishers).map(|_| Frames::default()).collect();
+    for number in 0..fresh.count {
+        frames[number as usize % settings.publishers].push(&context.library, fresh.first + number);
+    }
+    let states = frames.into_iter().map(|frames| Publisher::new(rules.clone(), frames));
+    context.open_all(states, account, progress).await
+}
+
+async fn pace(publishers: &[Actor<Publisher>], feeds: &Feeds, schedule: Schedule, events: usize) -> Result<()> {
+    let pacer = Pacer::new()?;
+    for number in 0..events {
+        if publishers.is_empty() {
+            break;
+        }
+        let intended = schedule.moment(number as u64);
+        pacer.until(intended).await;
+        let actor = &publishers[number % publishers.len()];
+        if let Some(upcoming) = actor.state.borrow().upcoming() {
+            feeds.timeline.sent(upcoming, intended);
+        }
+        actor.state.borrow_mut().send_due(&actor.link, intended);
+        if number % 8 == 7 {
+            tokio::task::yield_now().await;
+        }
+    }
+    publishers.iter().for_each(|actor| actor.state.borrow_mut().end());
+    Ok(())
+}
+
+fn burst(publishers: &[Actor<Publisher>], feeds: &Feeds, fresh: Fresh, start: Instant) {
+    (0..fresh.count).for_each(|number| feeds.timeline.sent(fresh.first + number, start));
+    publishers.iter().for_each(|actor| actor.state.borrow_mut().fill(&actor.link, start));
+}
+
+/// Lets the slow readers read until nothing comes any more.
+async fn drain(feeds: &Feeds) {
+    feeds.actors.iter().for_each(|actor| actor.link.pause(false));
+    let mut seen = (feeds.tally.delivered.get(), Instant::now());
+    while seen.1.elapsed() < DRAIN {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let delivered = feeds.tally.delivered.get();
+        if delivered != seen.0 {
+            seen = (delivered, Instant::now());
+        }
+    }
+}
+
+fn report(
+    settings: &Fanout,
+    feeds: &Feeds,
+    tally: &Tally,
+    metered: Metered,
+    account: &Rc<Account>,
+    closed: usize,
+) -> PhaseReport {
+    let (delivered, events) = (feeds.tally.delivered.get(), tally.answered.get());
+    let (unit, units) = if settings.authors > 0 { ("event", events) } else { ("delivery", delivered) };
+    let mut report = phase_report(&settings.name, unit, units, metered, account);
+    add_latency(&mut report, "EVENT to delivery", &feeds.tally.latency.borrow());
+    add_latency(&mut report, "EVENT to OK", &tally.latency.borrow());
+    add_latency(&mut report, "generator lag", &tally.lag.borrow());
+    add_figures(&mut report, settings, delivered, events, closed);
+    report
+}
+
+fn add_figures(report: &mut PhaseReport, settings: &Fanout, delivered: u64, events: u64, closed: usize) {
+    let mut figure = |name: &str, value: f64| report.figures.insert(name.to_string(), value);
+    figure("events", events as f64);
+    figure("deliveries", delivered as f64);
+    figure("deliveries_per_event", delivered as f64 / events.max(1) as f64);
+    if settings.slow > 0 {
+        figure("slow_readers_closed", closed as f64);
+    }
+    if let Some(cost) = &report.relay {
+        let growth = cost.anon_after_kib as f64 - cost.anon_before_kib as f64;
+        report.figures.insert("memory_growth_mib".into(), growth / 1024.0);
+    }
+}
+
+/// What the open subscriptions cost, from before the first connection until all were open.
+fn add_subscription_cost(
+    report: &mut PhaseReport,
+    settings: &Fanout,
+    before: Option<&Snapshot>,
+    subscribed: Option<&Snapshot>,
+) {
+    let (Some(before), Some(subscribed)) = (before, subscribed) else {
+        return;
+    };
+    let cost = subscribed.since(before);
+    let growth_kib = cost.anon_after_kib as f64 - cost.anon_before_kib as f64;
+    let subscriptions = (settings.subscribers * settings.subscriptions) as f64;
+    let mut figure = |name: &str, value: f64| report.figures.insert(name.to_string(), value);
+    figure("subscriptions_memory_mib", growth_kib / 1024.0);
+    figure("subscribe_cpu_us_per_subscription", cost.cpu_s * 1e6 / subscriptions);
+    if settings.authors > 0 {
+        figure("memory_per_filter_item_bytes", growth_kib * 1024.0 / (subscriptions * settings.authors as f64));
+    }
+}

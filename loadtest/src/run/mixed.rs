@@ -1,0 +1,227 @@
+//! The mixed phase: copies and new events, queries and live feeds at the same time, each at its own fixed rate.
+//!
+//! It must never slow down because the relay does: what is due is sent, and the wait is counted as latency.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::feeds::{self, Feeds, Layout};
+use super::meter::{Meter, add_latency, phase_report};
+use super::prepare::{Fresh, Material};
+use super::progress::Progress;
+use super::publisher::{self, Frames, Publisher};
+use super::querier::{self, Querier};
+use super::{Actor, Context};
+use crate::account::Account;
+use crate::latency::Latency;
+use crate::pace::{Pacer, Schedule};
+use crate::process::Watched;
+use crate::random::Random;
+use crate::report::{PhaseReport, Sample};
+use crate::scenario::{Expect, Mixed};
+
+/// REQs open at a time on one querying connection; the rest waits in the generator and is counted from when it was due.
+pub const IN_FLIGHT: usize = 8;
+
+/// The connections of a mixed phase.
+struct Crowd {
+    publishers: Vec<Actor<Publisher>>,
+    queriers: Vec<Actor<Querier>>,
+    feeds: Feeds,
+    events: Rc<publisher::Tally>,
+    queries: Rc<querier::Tally>,
+}
+
+/// Runs the phase.
+pub async fn run(context: &Context, settings: &Mixed, material: Material) -> Result<PhaseReport> {
+    let account = Rc::new(Account::default());
+    let progress = Progress::new(settings.publishers + settings.queriers + settings.followers);
+    let fresh = material.fresh;
+    let mut crowd = gather(context, settings, material, &account, &progress).await;
+    crowd.feeds.begin();
+    let meter = Meter::start(&context.watched, &context.traffic)?;
+    let samples = Rc::new(RefCell::new(Vec::new()));
+    let sampler = tokio::task::spawn_local(sample(
+        context.watched.clone(),
+        Duration::from_secs_f64(settings.sample_s.max(0.1)),
+        meter.started(),
+        Tallies::of(&crowd),
+        samples.clone(),
+        context.progress,
+    ));
+    let sent = pace(context, settings, &crowd, fresh, meter.started()).await?;
+    crowd.feeds.truncate(sent as usize);
+    crowd.publishers.iter().for_each(|actor| actor.state.borrow_mut().end());
+    crowd.queriers.iter().for_each(|actor| actor.state.borrow_mut().end());
+    progress.wait(context.stall).await;
+    sampler.abort();
+    let metered = meter.stop(&context.watched, &context.traffic)?;
+    crowd.publishers.iter().for_each(|actor| actor.state.borrow_mut().settle());
+    crowd.queriers.iter().for_each(|actor| actor.state.borrow_mut().settle());
+    crowd.feeds.settle(&account);
+    let units = crowd.events.answered.get() + crowd.queries.answered.get();
+    let mut report = phase_report(&settings.name, "operation", units, metered, &account);
+    add_results(&mut report, &crowd);
+    report.samples = samples.take();
+    crowd.feeds.close();
+    crowd.publishers.iter().for_each(|actor| actor.link.close());
+    crowd.queriers.iter().for_each(|actor| actor.link.close());
+    Ok(report)
+}
+
+async fn gather(
+    context: &Context,
+    settings: &Mixed,
+    material: Material,
+    account: &Rc<Account>,
+    progress: &Rc<Progress>,
+) -> Crowd {
+    let (library, fresh) = (&context.library, material.fresh);
+    let plan =
+        feeds::follow(library, fresh, settings.followers, settings.authors, settings.matches_per_event, context.seed);
+    let layout = Layout { connections: settings.followers, subscriptions: 1, slow: 0 };
+    let feeds = feeds::open(context, plan, fresh, layout, account, progress).await;
+    let (events, queries) = (Rc::<publisher::Tally>::default(), Rc::<querier::Tally>::default());
+    let mut crowd = Crowd { publishers: Vec::new(), queriers: Vec::new(), feeds, events, queries };
+    let publish = publisher::Rules {
+        library: library.clone(),
+        account: account.clone(),
+        tally: crowd.events.clone(),
+        progress: progress.clone(),
+        in_flight: 0,
+        expect: Expect::Duplicate,
+        stored_from: fresh.first,
+        deadline: None,
+        cycle: false,
+    };
+    let states = (0..settings.publishers).map(|_| Publisher::new(publish.clone(), Frames::default()));
+    crowd.publishers = context.open_all(states, account, progress).await;
+    let query = querier::Rules {
+        library: library.clone(),
+        account: account.clone(),
+        tally: crowd.queries.clone(),
+        progress: progress.clone(),
+        queries: material.queries,
+        in_flight: IN_FLIGHT,
+        closed_loop: false,
+        left: Rc::new(Cell::new(0)),
+        deadline: None,
+        exact: false,
+        live: true,
+        live_from: context.corpus_len,
+    };
+    let states = (0..settings.queriers).map(|number| Querier::new(query.clone(), number));
+    crowd.queriers = context.open_all(states, account, progress).await;
+    crowd
+}
+
+/// Sends what is due until the time is over; returns how many new events were sent.
+async fn pace(context: &Context, settings: &Mixed, crowd: &Crowd, fresh: Fresh, start: Instant) -> Result<u32> {
+    let pacer = Pacer::new()?;
+    let mut random = Random::new(context.seed ^ 0x313D);
+    let events = Schedule { start, rate: settings.events_per_s };
+    let queries = Schedule { start, rate: settings.queries_per_s };
+    let end = start + Duration::from_secs_f64(settings.duration_s);
+    let (mut event, mut query, mut new) = (0u64, 0u64, 0u32);
+    loop {
+        let (event_at, query_at) = (events.moment(event), queries.moment(query));
+        let intended = event_at.min(query_at);
+        if intended >= end || crowd.publishers.is_empty() || crowd.queriers.is_empty() {
+            return Ok(new);
+        }
+        pacer.until(intended).await;
+        if event_at <= query_at {
+            let actor = &crowd.publishers[event as usize % crowd.publishers.len()];
+            let copy = random.chance(settings.duplicate_permille) || new == fresh.count;
+            let number = if copy { random.below(context.corpus_len as usize) as u32 } else { fresh.first + new };
+            if !copy {
+                crowd.feeds.timeline.sent(number, intended);
+                new += 1;
+            }
+            actor.state.borrow_mut().send_number(&actor.link, number, intended);
+            event += 1;
+        } else {
+            let actor = &crowd.queriers[query as usize % crowd.queriers.len()];
+            actor.state.borrow_mut().send_due(&actor.link, intended);
+            query += 1;
+        }
+        if (event + query) % 32 == 31 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The counters a sampler reads.
+struct Tallies {
+    events: Rc<publisher::Tally>,
+    queries: Rc<querier::Tally>,
+    deliveries: Rc<super::subscriber::Tally>,
+}
+
+impl Tallies {
+    fn of(crowd: &Crowd) -> Self {
+        Self { events: crowd.events.clone(), queries: crowd.queries.clone(), deliveries: crowd.feeds.tally.clone() }
+    }
+}
+
+async fn sample(
+    watched: Watched,
+    every: Duration,
+    start: Instant,
+    tallies: Tallies,
+    samples: Rc<RefCell<Vec<Sample>>>,
+    say: bool,
+) {
+    let window = |latency: &RefCell<Latency>| {
+        let p99 = latency.borrow().summary().map(|summary| summary.p99_us);
+        latency.borrow_mut().clear();
+        p99
+    };
+    let mut last = (Instant::now(), watched.snapshot().ok().flatten());
+    loop {
+        tokio::time::sleep(every).await;
+        // The phase reports a process that is gone; a sample just lacks its figures.
+        let now = watched.snapshot().ok().flatten();
+        let cost = now.as_ref().zip(last.1.as_ref()).map(|(now, before)| now.since(before));
+        let sample = Sample {
+            at_s: start.elapsed().as_secs_f64(),
+            anon_kib: cost.as_ref().map(|cost| cost.anon_after_kib),
+            disk_bytes: cost.as_ref().and_then(|cost| cost.disk_bytes),
+            relay_cores: cost.as_ref().map(|cost| cost.cpu_s / last.0.elapsed().as_secs_f64()),
+            events: tallies.events.answered.get(),
+            queries: tallies.queries.answered.get(),
+            deliveries: tallies.deliveries.delivered.get(),
+            ok_p99_us: window(&tallies.events.window),
+            eose_p99_us: window(&tallies.queries.window),
+            delivery_p99_us: window(&tallies.deliveries.window),
+        };
+        if say {
+            eprintln!("{}", crate::report::table::sample_line(&sample));
+        }
+        samples.borrow_mut().push(sample);
+        last = (Instant::now(), now);
+    }
+}
+
+fn add_results(report: &mut PhaseReport, crowd: &Crowd) {
+    add_latency(report, "EVENT to OK", &crowd.events.latency.borrow());
+    add_latency(report, "REQ to EOSE", &crowd.queries.latency.borrow());
+    add_latency(report, "EVENT to delivery", &crowd.feeds.tally.latency.borrow());
+    add_latency(report, "generator lag", &crowd.events.lag.borrow());
+    let figures = [
+        ("events", crowd.events.answered.get() as f64),
+        ("answered_duplicate_events", crowd.events.duplicates.get() as f64),
+        ("queries", crowd.queries.answered.get() as f64),
+        ("rows", crowd.queries.rows.get() as f64),
+        ("deliveries", crowd.feeds.tally.delivered.get() as f64),
+        ("answers_with_foreign_events", crowd.queries.inexact.get() as f64),
+    ];
+    report.figures.extend(figures.map(|(name, value)| (name.to_string(), value)));
+    if let Some(cost) = &report.relay {
+        let growth = cost.anon_after_kib as f64 - cost.anon_before_kib as f64;
+        report.figures.insert("memory_growth_mib".into(), growth / 1024.0);
+    }
+}

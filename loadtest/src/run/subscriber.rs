@@ -1,0 +1,237 @@
+//! One subscribing connection: live events, each expected on known subscriptions exactly once.
+//!
+//! It must never ask for anything after its subscriptions are open.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::progress::Progress;
+use super::publisher::{add, malformed};
+use super::querier::Intact;
+use crate::account::{Account, Deliveries, Delivery, Violation};
+use crate::corpus::library::Library;
+use crate::latency::Latency;
+use crate::wire::link::{Handler, Link};
+use crate::wire::message::{Message, event_id, parse};
+
+/// When each event of the phase was due to be sent.
+pub struct Timeline {
+    first: u32,
+    moments: RefCell<Vec<Option<Instant>>>,
+}
+
+impl Timeline {
+    /// For `events` events from number `first` on.
+    pub fn new(first: u32, events: usize) -> Rc<Self> {
+        Rc::new(Self { first, moments: RefCell::new(vec![None; events]) })
+    }
+
+    /// The event of this number was due at `moment`.
+    pub fn sent(&self, number: u32, moment: Instant) {
+        if let Some(at) = self.position(number) {
+            self.moments.borrow_mut()[at] = Some(moment);
+        }
+    }
+
+    /// When the event at this position was due, if it was sent.
+    pub fn moment(&self, position: usize) -> Option<Instant> {
+        self.moments.borrow().get(position).copied().flatten()
+    }
+
+    /// The position in the phase of an event, if it belongs to it.
+    pub fn position(&self, number: u32) -> Option<usize> {
+        let at = number.checked_sub(self.first)? as usize;
+        (at < self.moments.borrow().len()).then_some(at)
+    }
+}
+
+/// What all subscribers of a phase count together.
+#[derive(Default)]
+pub struct Tally {
+    /// Events delivered for the first time.
+    pub delivered: Cell<u64>,
+    /// Stored rows before EOSE.
+    pub stored: Cell<u64>,
+    /// Subscriptions that saw their EOSE.
+    pub open: Cell<u64>,
+    /// From the moment an event was due to its delivery.
+    pub latency: RefCell<Latency>,
+    /// The same since the last sample.
+    pub window: RefCell<Latency>,
+}
+
+/// How a subscriber works.
+#[derive(Clone)]
+pub struct Rules {
+    /// The events.
+    pub library: Rc<Library>,
+    /// Where faults go.
+    pub account: Rc<Account>,
+    /// Where counts go.
+    pub tally: Rc<Tally>,
+    /// What is expected and what came.
+    pub deliveries: Rc<RefCell<Deliveries>>,
+    /// When events were due.
+    pub timeline: Rc<Timeline>,
+    /// Who waits for the subscriptions to open.
+    pub opened: Rc<Progress>,
+    /// Who waits for the deliveries.
+    pub progress: Rc<Progress>,
+}
+
+/// The state of one connection.
+pub struct Subscriber {
+    rules: Rules,
+    /// Number of the first subscription in [`Deliveries`].
+    base: usize,
+    eose: Vec<bool>,
+    remaining: u64,
+    guess: u32,
+    intact: Intact,
+    /// A client that stops reading: it may be closed, and nobody waits for it.
+    slow: bool,
+    gone: bool,
+    finished: bool,
+}
+
+impl Subscriber {
+    /// A connection with `subscriptions` subscriptions that has to get `remaining` deliveries.
+    pub fn new(rules: Rules, base: usize, subscriptions: usize, remaining: u64, slow: bool) -> Self {
+        let guess = rules.timeline.first;
+        let eose = vec![false; subscriptions];
+        Self { rules, base, eose, remaining, guess, intact: Intact::default(), slow, gone: false, finished: false }
+    }
+
+    /// Counts this connection as finished if it has everything; call it once when publishing starts.
+    pub fn begin(&mut self) {
+        self.check_finished();
+    }
+
+    /// Fewer events were published than planned.
+    pub fn expect_less(&mut self, remaining: u64) {
+        self.remaining = remaining;
+        self.check_finished();
+    }
+
+    /// Whether the relay closed this connection.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Whether it stopped reading.
+    pub fn is_slow(&self) -> bool {
+        self.slow
+    }
+
+    /// Numbers of its subscriptions in [`Deliveries`].
+    pub fn subscriptions(&self) -> std::ops::Range<usize> {
+        self.base..self.base + self.eose.len()
+    }
+
+    fn check_finished(&mut self) {
+        if self.remaining == 0 && !self.finished {
+            self.finished = true;
+            if !self.slow {
+                self.rules.progress.finish();
+            }
+        }
+    }
+
+    fn local(&self, sub: &str) -> Option<usize> {
+        let local: usize = sub.strip_prefix('s')?.parse().ok()?;
+        (local < self.eose.len()).then_some(local)
+    }
+
+    fn event(&mut self, sub: &str, event: &[u8], at: Instant) {
+        let rules = &self.rules;
+        let Some(local) = self.local(sub) else {
+            return rules.account.note(Violation::WrongDelivery, || format!("on {sub}, which was never opened"));
+        };
+        let Some(id) = event_id(event) else {
+            return malformed(&rules.account, "an event without id", event);
+        };
+        let library = &rules.library;
+        let guess = (self.guess as usize) < library.len() && *library.id(self.guess) == id;
+        let number = if guess { Some(self.guess) } else { library.find(&id) };
+        let position = number.and_then(|number| rules.timeline.position(number));
+        let (Some(number), Some(position)) = (number, position) else {
+            if self.eose[local] {
+                let id = faster_hex::hex_string(&id);
+                rules
+                    .account
+                    .note(Violation::WrongDelivery, || format!("{id} on {sub} was not published in this phase"));
+            } else {
+                add(&rules.tally.stored, 1);
+            }
+            return;
+        };
+        self.guess = number + 1;
+        self.intact.check(library, number, event, &rules.account);
+        match rules.deliveries.borrow_mut().receive(self.base + local, position) {
+            Delivery::First => {
+                let due = rules.timeline.moment(position).unwrap_or(at);
+                let latency = at.saturating_duration_since(due);
+                if !self.slow {
+                    rules.tally.latency.borrow_mut().record(latency);
+                    rules.tally.window.borrow_mut().record(latency);
+                }
+                add(&rules.tally.delivered, 1);
+                self.remaining = self.remaining.saturating_sub(1);
+            }
+            Delivery::Repeated => {
+                rules.account.note(Violation::DuplicateDelivery, || format!("{} on {sub}", faster_hex::hex_string(&id)))
+            }
+            Delivery::Wrong => rules.account.note(Violation::WrongDelivery, || {
+                format!("{} on {sub} does not match the filter", faster_hex::hex_string(&id))
+            }),
+        }
+    }
+
+    fn eose(&mut self, sub: &str) {
+        let Some(local) = self.local(sub).filter(|&local| !self.eose[local]) else {
+            return self.rules.account.note(Violation::StrayEose, || format!("on {sub}"));
+        };
+        self.eose[local] = true;
+        add(&self.rules.tally.open, 1);
+        if self.eose.iter().all(|&seen| seen) {
+            self.rules.opened.finish();
+        }
+    }
+}
+
+impl Handler for Subscriber {
+    fn message(&mut self, _link: &Link, text: &[u8], at: Instant) {
+        match parse(text) {
+            Ok(Message::Event { sub, event }) => self.event(&sub, &event, at),
+            Ok(Message::Eose { sub }) => self.eose(&sub),
+            Ok(Message::Closed { sub, text }) => {
+                self.rules.account.note(Violation::RefusedRequest, || format!("{sub}: {text}"));
+            }
+            Ok(Message::Notice(text)) => self.rules.account.notice(&text),
+            Ok(Message::Other) => {}
+            Ok(other) => malformed(&self.rules.account, "on a subscribing connection", format!("{other:?}").as_bytes()),
+            Err(reason) => malformed(&self.rules.account, reason, text),
+        }
+    }
+
+    fn batch_end(&mut self, _link: &Link, at: Instant) {
+        self.rules.progress.touch(at);
+        self.rules.opened.touch(at);
+        self.check_finished();
+    }
+
+    fn closed(&mut self, reason: &str, asked: bool) {
+        if asked {
+            return;
+        }
+        self.gone = true;
+        if !self.slow {
+            self.rules.account.note(Violation::LostConnection, || format!("a subscriber: {reason}"));
+        }
+        if !self.finished && !self.slow {
+            self.finished = true;
+            self.rules.progress.finish();
+        }
+    }
+}

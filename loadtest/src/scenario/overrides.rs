@@ -1,0 +1,93 @@
+//! Values of the command line that replace those of a scenario file.
+//!
+//! It must never touch a phase that only prepares the relay.
+
+use anyhow::{Context, Result};
+
+use super::check::check;
+use super::{Phase, Scenario};
+
+/// Values from the command line that replace those of the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Overrides {
+    /// `duration_s` of every phase that has one.
+    pub duration_s: Option<f64>,
+    /// `count` of every phase that has one.
+    pub count: Option<usize>,
+    /// `rate` (mixed: both rates in proportion).
+    pub rate: Option<f64>,
+    /// Connections (fan-out: subscribers).
+    pub connections: Option<usize>,
+    /// `in_flight` of every phase that has one.
+    pub in_flight: Option<usize>,
+}
+
+impl Scenario {
+    /// Replaces values by those of the command line.
+    ///
+    /// # Errors
+    /// If a value is out of range for a phase.
+    pub fn apply(&mut self, overrides: &Overrides) -> Result<()> {
+        for phase in &mut self.phases {
+            override_phase(phase, overrides);
+            check(phase).with_context(|| format!("phase {}", phase.name()))?;
+        }
+        Ok(())
+    }
+}
+
+fn override_phase(phase: &mut Phase, overrides: &Overrides) {
+    fn set<T: Copy>(field: &mut T, value: Option<T>) {
+        *field = value.unwrap_or(*field);
+    }
+    // A count alone ends a phase that the file ends by time, and the other way round.
+    let only_count = overrides.count.is_some() && overrides.duration_s.is_none();
+    let duration_s = if only_count { Some(0.0) } else { overrides.duration_s };
+    let count = if overrides.duration_s.is_some() && overrides.count.is_none() { Some(0) } else { overrides.count };
+    match phase {
+        Phase::Publish(phase) if phase.report => {
+            set(&mut phase.connections, overrides.connections);
+            set(&mut phase.in_flight, overrides.in_flight);
+            set(&mut phase.rate, overrides.rate);
+            set(&mut phase.count, overrides.count);
+            set(&mut phase.duration_s, overrides.duration_s);
+        }
+        Phase::Publish(_) => {}
+        Phase::Query(phase) => {
+            set(&mut phase.connections, overrides.connections);
+            set(&mut phase.in_flight, overrides.in_flight);
+            set(&mut phase.rate, overrides.rate);
+            set(&mut phase.count, count);
+            set(&mut phase.duration_s, duration_s);
+        }
+        Phase::Fanout(phase) => {
+            set(&mut phase.subscribers, overrides.connections);
+            set(&mut phase.rate, overrides.rate);
+            set(&mut phase.count, count);
+            set(&mut phase.duration_s, overrides.duration_s);
+        }
+        Phase::Connect(phase) => set(&mut phase.connections, overrides.connections),
+        Phase::Mixed(phase) => {
+            set(&mut phase.duration_s, overrides.duration_s);
+            if let Some(rate) = overrides.rate {
+                let factor = rate / (phase.events_per_s + phase.queries_per_s);
+                phase.events_per_s *= factor;
+                phase.queries_per_s *= factor;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overrides_replace_what_the_file_says() {
+        let mut scenario = Scenario::find("by-id").expect("a shape");
+        let overrides = Overrides { count: Some(7), connections: Some(2), ..Overrides::default() };
+        scenario.apply(&overrides).expect("in range");
+        let Phase::Query(query) = &scenario.phases[0] else { panic!("a query phase") };
+        assert_eq!((query.count, query.duration_s, query.connections), (7, 0.0, 2));
+    }
+}

@@ -1,0 +1,8 @@
+//! The client's side of the wire: RFC 6455 frames, the upgrade, and the relay messages of NIP-01.
+//!
+//! It must never allocate per message on the way in, and never do more to a message than find its parts.
+
+pub mod connect;
+pub mod frame;
+pub mod link;
+pub mod message;
