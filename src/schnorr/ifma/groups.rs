@@ -1,0 +1,97 @@
+//! Several groups of eight lanes side by side.
+//!
+//! It must never mix lanes of different groups.
+//!
+//! One chain of multiplications waits for the latency of its instructions. Formulas are therefore written for N groups and computed
+//! step by step for all of them: with N = 2 the CPU works on one group while the other waits.
+
+use super::field::Fe;
+use super::lanes::LaneMask;
+
+/// 8·N field elements.
+pub(super) type Fes<const N: usize> = [Fe; N];
+
+/// One bit for each lane of each group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mask<const N: usize>(pub(super) [LaneMask; N]);
+
+/// One step of a formula, for each group: `each!(N, place, |g| value)` stores to `place[g]`, and there is a form for two places.
+///
+/// The step is written out once per group and the results are settled in memory before the next step begins. Left to itself, the
+/// compiler schedules the whole formula for one group and then the whole formula for the next, because that needs the fewest registers;
+/// then nothing overlaps. N is one or two.
+macro_rules! each {
+    ($n:ident, ($first:expr, $second:expr), |$g:ident| $step:expr) => {{
+        const { assert!($n == 1 || $n == 2, "one group or two") };
+        {
+            let $g = 0;
+            ($first[$g], $second[$g]) = $step;
+        }
+        if $n == 2 {
+            let $g = $n - 1;
+            ($first[$g], $second[$g]) = $step;
+        }
+        std::hint::black_box(&mut $first);
+        std::hint::black_box(&mut $second);
+    }};
+    ($n:ident, $place:expr, |$g:ident| $step:expr) => {{
+        const { assert!($n == 1 || $n == 2, "one group or two") };
+        {
+            let $g = 0;
+            $place[$g] = $step;
+        }
+        if $n == 2 {
+            let $g = $n - 1;
+            $place[$g] = $step;
+        }
+        std::hint::black_box(&mut $place);
+    }};
+}
+pub(super) use each;
+
+/// A place for `each!`.
+#[target_feature(enable = "avx512f,avx512ifma")]
+#[inline]
+pub(super) fn blank<const N: usize>() -> Fes<N> {
+    [Fe::zero(); N]
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+#[inline]
+pub(super) fn mul<const N: usize>(a: &Fes<N>, b: &Fes<N>) -> Fes<N> {
+    let mut out = blank();
+    each!(N, out, |g| a[g].mul(&b[g]));
+    out
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+#[inline]
+pub(super) fn square<const N: usize>(a: &Fes<N>) -> Fes<N> {
+    let mut out = blank();
+    each!(N, out, |g| a[g].square());
+    out
+}
+
+/// `a` in the lanes where `mask` is clear, `b` where it is set.
+#[target_feature(enable = "avx512f,avx512ifma")]
+#[inline]
+pub(super) fn select<const N: usize>(a: &Fes<N>, b: &Fes<N>, mask: Mask<N>) -> Fes<N> {
+    std::array::from_fn(|g| a[g].select(&b[g], mask.0[g]))
+}
+
+impl<const N: usize> Mask<N> {
+    pub(super) const ALL: Self = Self([LaneMask::MAX; N]);
+    pub(super) const NONE: Self = Self([0; N]);
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(std::array::from_fn(|g| self.0[g] & other.0[g]))
+    }
+
+    pub(super) fn or(self, other: Self) -> Self {
+        Self(std::array::from_fn(|g| self.0[g] | other.0[g]))
+    }
+
+    pub(super) fn not(self) -> Self {
+        Self(std::array::from_fn(|g| !self.0[g]))
+    }
+}
