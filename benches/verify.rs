@@ -1,0 +1,89 @@
+//! What does a signature cost on one core, by engine and batch size?
+//!
+//! Expected on an AMD EPYC with AVX-512 IFMA (Zen 5, 4.4 GHz): see the end of this comment.
+//!
+//! Time is the CPU time of the thread, so that other load on the machine does not count.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use secp256k1::{Keypair, schnorr};
+use weir::schnorr::{EngineChoice, Item, Options, Verifier};
+
+/// One signed event's part of a batch.
+struct Signed {
+    id: [u8; 32],
+    pubkey: [u8; 32],
+    signature: [u8; 64],
+}
+
+impl Signed {
+    /// The `number`th of a fixed sequence, each by an author of its own.
+    fn new(number: u32) -> Self {
+        let mut secret = [0x11; 32];
+        secret[28..].copy_from_slice(&number.to_be_bytes());
+        let keypair = Keypair::from_secret_bytes(secret).expect("a small number is a valid key");
+        let mut id = [0xa5; 32];
+        id[..4].copy_from_slice(&number.to_le_bytes());
+        Self {
+            id,
+            pubkey: keypair.x_only_public_key().0.to_byte_array(),
+            signature: schnorr::sign_no_aux_rand(&id, &keypair).to_byte_array(),
+        }
+    }
+
+    fn item(&self) -> Item<'_> {
+        Item { id: &self.id, pubkey: &self.pubkey, signature: &self.signature }
+    }
+}
+
+/// CPU time that this thread has used.
+fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec to write to, and the clock exists on Linux.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(result, 0, "the thread's CPU clock can be read");
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).expect("below a second"))
+}
+
+fn verify(c: &mut Criterion) {
+    let signed: Vec<Signed> = (1..=1024).map(Signed::new).collect();
+    let items: Vec<Item<'_>> = signed.iter().map(Signed::item).collect();
+    let uncached = Options { key_cache: 0, recheck_one_in: 0, ..Options::default() };
+    let cases = [
+        ("libsecp256k1", Options { engine: EngineChoice::Libsecp256k1, ..uncached }, &[1][..]),
+        ("libsecp256k1, key cached", Options { engine: EngineChoice::Libsecp256k1, ..Options::default() }, &[1]),
+        ("fastest", uncached, &[2, 4, 8, 16, 24, 64, 256, 1024]),
+        ("fastest, sampled", Options::default(), &[64]),
+    ];
+    for (name, options, batches) in cases {
+        let verifier = Verifier::new(options);
+        let mut group = c.benchmark_group(format!("{name} ({})", verifier.engine()));
+        for &batch in batches {
+            group.throughput(Throughput::Elements(batch as u64));
+            group.bench_function(BenchmarkId::from_parameter(batch), |b| {
+                let mut at = 0;
+                let mut verdicts = vec![false; batch];
+                b.iter_custom(|iterations| {
+                    let start = thread_time();
+                    for _ in 0..iterations {
+                        at = if at + batch > items.len() { 0 } else { at };
+                        verifier.verify(black_box(&items[at..at + batch]), &mut verdicts);
+                        assert!(verdicts.iter().all(|good| *good), "a good signature was rejected");
+                        at += batch;
+                    }
+                    thread_time() - start
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    targets = verify
+}
+criterion_main!(benches);
