@@ -71,12 +71,28 @@ struct Traffic {
     bytes_in: usize,
 }
 
+/// Checks that a message says the truth about its sender's records, range by range as the receiver will see
+/// them. A fingerprint of the wrong range would only show as rounds too many.
+fn assert_true(message: &[u8], records: &Records) {
+    let (mut reader, mut lower) = (Reader::new(&message[1..]), 0);
+    while let Some((bound, mode)) = reader.range().expect("well formed") {
+        let upper = records.lower_bound(lower, &bound);
+        match mode {
+            Mode::Skip => (),
+            Mode::Fingerprint(bytes) => assert_eq!(records.fingerprint(lower..upper), *bytes),
+            Mode::Ids(ids) => assert!(records.ids(lower..upper).map(|id| id.0).eq(ids.iter().copied())),
+        }
+        lower = upper;
+    }
+}
+
 /// Runs a sync of our initiator against any other side.
 fn sync(initiator: &Initiator, mut answer: impl FnMut(&[u8]) -> Vec<u8>) -> (Differences, Traffic) {
     let (mut found, mut traffic) = (Differences::default(), Traffic::default());
     let mut message = Some(initiator.open());
     while let Some(bytes) = message {
         assert!(bytes.len() <= initiator.frame_bytes);
+        assert_true(&bytes, &initiator.records);
         let reply = answer(&bytes);
         traffic.rounds += 1;
         traffic.bytes_out += bytes.len();
@@ -100,6 +116,7 @@ fn a_sync_finds_every_difference_whatever_the_frames_and_ties() {
         let (found, _) = sync(&initiator, |message| {
             let reply = session.reply(message).expect("a good message");
             assert!(reply.len() <= session.frame_bytes);
+            assert_true(&reply, &session.records);
             reply
         });
         assert_same(&found, &case_sides.expected, case);
