@@ -9,12 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::address_list::AddressSet;
 use super::info::Info;
 use super::limits::{Limits, Tiers};
-use super::peer::Peer;
 use super::rate::RateOptions;
-use super::read::ReadGuard;
 use super::sets::{KeySet, KindSet};
 use super::urls::RelayUrls;
-use crate::nostr::{EventView, ParseOptions, Pubkey};
+use crate::nostr::ParseOptions;
 
 /// Everything that policy decides by.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -38,24 +36,6 @@ impl Settings {
     #[must_use]
     pub const fn parse_options(&self) -> ParseOptions {
         ParseOptions { and_filters: self.access.and_filters }
-    }
-
-    /// How many subscriptions `peer` may have open.
-    #[must_use]
-    pub fn max_subscriptions(&self, peer: &Peer) -> usize {
-        self.tiers.get(peer.tier(self)).max_subscriptions
-    }
-
-    /// Whether a client that has proven `keys` (ascending) may see `event` (INV-15).
-    #[must_use]
-    pub fn may_read(&self, keys: &[Pubkey], event: EventView<'_>) -> bool {
-        ReadGuard::new(self, keys).allows(event)
-    }
-
-    /// How many stored events `peer` gets for a filter that asks for `limit`: clamped, never refused (NIP-01).
-    #[must_use]
-    pub fn clamp_limit(&self, peer: &Peer, limit: Option<u32>) -> u32 {
-        limit.unwrap_or(self.limits.default_limit).min(self.tiers.get(peer.tier(self)).max_limit)
     }
 }
 
@@ -187,14 +167,5 @@ mod tests {
         access.allow_addresses = set(&["10.0.0.0/8"]);
         access.deny_addresses = set(&["10.0.0.1"]);
         assert_eq!([at("10.0.0.1"), at("10.0.0.2"), at("11.0.0.1")].map(|a| access.admits(a)), [false, true, false]);
-    }
-
-    #[test]
-    fn a_limit_is_clamped_by_tier_and_zero_stays_zero() {
-        let mut settings = Settings::default();
-        settings.limits.default_limit = 2_000;
-        let peer = Peer::new(IpAddr::from([127, 0, 0, 1]));
-        let clamped = [None, Some(0), Some(7), Some(u32::MAX)].map(|limit| settings.clamp_limit(&peer, limit));
-        assert_eq!(clamped, [1_000, 0, 7, 1_000]);
     }
 }
