@@ -21,9 +21,10 @@ pub fn memory_ceiling(config: &Config) -> String {
     let queues = config.queues.ingest_bytes as u64;
     let outboxes = server.outbox_total_bytes;
     let connections = server.max_connections as u64 * CONNECTION_BYTES;
-    let subscriptions = config.tiers.anonymous.max_subscriptions as u64;
+    let tier = &config.tiers.anonymous;
     let of_one_client = limits.max_message_length as u64
-        + subscriptions * (SUBSCRIPTION_BYTES + limits.max_filter_items as u64 * FILTER_ITEM_BYTES);
+        + tier.max_subscriptions as u64 * SUBSCRIPTION_BYTES
+        + tier.max_open_items as u64 * FILTER_ITEM_BYTES;
     format!(
         "memory: at most {} of events on their way to disk, {} waiting for clients, {} for {} idle connections; \
          one anonymous client may make the relay hold {} more",
@@ -51,10 +52,9 @@ mod tests {
     #[test]
     fn the_line_adds_up_the_bounds() {
         let mut config = Config::default();
-        config.limits.max_filter_items = 100;
         config.server.max_connections = 1024;
         let expected = "memory: at most 64.0 MiB of events on their way to disk, 512.0 MiB waiting for clients, \
-                        16.0 MiB for 1024 idle connections; one anonymous client may make the relay hold 2.2 MiB more";
+                        16.0 MiB for 1024 idle connections; one anonymous client may make the relay hold 3.4 MiB more";
         assert_eq!(memory_ceiling(&config), expected);
     }
 }

@@ -89,12 +89,13 @@ fn limits(config: &Config, faults: &mut Faults) {
 }
 
 /// The keys of one tier, in the order of [`check_tier`].
-type TierKeys = [&'static str; 7];
+type TierKeys = [&'static str; 8];
 
 macro_rules! tier_keys {
     ($name:literal) => {
         [
             concat!("tiers.", $name, ".max_subscriptions"),
+            concat!("tiers.", $name, ".max_open_items"),
             concat!("tiers.", $name, ".max_limit"),
             concat!("tiers.", $name, ".max_event_bytes"),
             concat!("tiers.", $name, ".events"),
@@ -113,8 +114,9 @@ fn tiers(config: &Config, faults: &mut Faults) {
 }
 
 fn check_tier(config: &Config, tier: &TierLimits, keys: TierKeys, faults: &mut Faults) {
-    let [max_subscriptions, max_limit, max_event_bytes, events, bytes, queries, query_us] = keys;
+    let [max_subscriptions, max_open_items, max_limit, max_event_bytes, events, bytes, queries, query_us] = keys;
     faults.range(max_subscriptions, tier.max_subscriptions as u64, 1..=u64::MAX);
+    faults.range(max_open_items, tier.max_open_items as u64, 1..=u64::MAX);
     let default = config.limits.default_limit;
     let text = format!("{} is less than limits.default_limit, which is {default}", tier.max_limit);
     faults.unless(tier.max_limit >= default, max_limit, text);

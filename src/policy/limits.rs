@@ -103,6 +103,8 @@ pub struct Tiers {
 pub struct TierLimits {
     /// Open subscriptions of one connection (NIP-11).
     pub max_subscriptions: usize,
+    /// Values in the filters of all open subscriptions of one connection: each takes about 100 bytes.
+    pub max_open_items: usize,
     /// Stored events returned for one filter; larger limits are cut to it (NIP-11).
     pub max_limit: u32,
     /// Bytes of one event as it is stored: a bit over half of its JSON.
@@ -121,6 +123,7 @@ impl TierLimits {
     const fn anonymous() -> Self {
         Self {
             max_subscriptions: 100,
+            max_open_items: 20_000,
             max_limit: 1_000,
             max_event_bytes: 512 * 1024,
             events: Rate::new(50, 1_000),
@@ -133,6 +136,7 @@ impl TierLimits {
     const fn authenticated() -> Self {
         Self {
             max_subscriptions: 200,
+            max_open_items: 50_000,
             max_limit: 2_000,
             max_event_bytes: 1 << 20,
             events: Rate::new(100, 5_000),
@@ -145,6 +149,7 @@ impl TierLimits {
     const fn listed() -> Self {
         Self {
             max_subscriptions: 1_000,
+            max_open_items: 200_000,
             max_limit: 5_000,
             max_event_bytes: 1 << 20,
             events: Rate::UNLIMITED,

@@ -169,18 +169,24 @@ fn may_give(settings: &Settings, peer: &Peer, filter: &Filter, kind: Kind) -> bo
     }
 }
 
-/// Whether `peer` may open a subscription while `open` others are. One that takes the place of an open one is not
-/// another, so it must not be counted in.
+/// Whether `peer` may open a subscription while `open` others are, with `open_items` values in the filters of all
+/// of them together, the new one's included. One that is replaced is not another, so it must not be counted in.
 ///
 /// # Errors
 /// `rate-limited:` at the most that the client's tier may have.
-pub fn check_open_count(settings: &Settings, peer: &Peer, open: usize) -> Result<(), Reason> {
-    let max = settings.tiers.get(peer.tier(settings)).max_subscriptions;
-    if open < max {
-        return Ok(());
+pub fn check_open(settings: &Settings, peer: &Peer, open: usize, open_items: usize) -> Result<(), Reason> {
+    let tier = settings.tiers.get(peer.tier(settings));
+    let too_many = |what, max| {
+        let text = format!("too many {what}: a connection has at most {max}; close some first");
+        Err(Reason::new(Prefix::RateLimited, text))
+    };
+    if open >= tier.max_subscriptions {
+        too_many("subscriptions", tier.max_subscriptions)
+    } else if open_items > tier.max_open_items {
+        too_many("values in the filters of its subscriptions", tier.max_open_items)
+    } else {
+        Ok(())
     }
-    let text = format!("too many subscriptions: a connection has at most {max}; close one first");
-    Err(Reason::new(Prefix::RateLimited, text))
 }
 
 #[cfg(test)]
@@ -337,11 +343,15 @@ mod tests {
     fn at_the_cap_another_subscription_is_refused_with_a_reason_for_closed() {
         let mut settings = Settings::default();
         settings.tiers.anonymous.max_subscriptions = 2;
+        settings.tiers.anonymous.max_open_items = 9;
         let [nobody, author, ..] = peers();
-        assert_eq!(said(check_open_count(&settings, &nobody, 1)), "");
-        let text = "rate-limited: too many subscriptions: a connection has at most 2; close one first";
-        assert_eq!(said(check_open_count(&settings, &nobody, 2)), text);
-        assert_eq!(said(check_open_count(&settings, &author, 2)), "");
+        let said = |peer, open, items| said(check_open(&settings, peer, open, items));
+        assert_eq!([said(&nobody, 1, 9), said(&author, 2, 10)], ["", ""]);
+        let text = "rate-limited: too many subscriptions: a connection has at most 2; close some first";
+        assert_eq!(said(&nobody, 2, 9), text);
+        let text = "rate-limited: too many values in the filters of its subscriptions: a connection has at most 9; \
+                    close some first";
+        assert_eq!(said(&nobody, 1, 10), text);
     }
 
     /// Another relay puts a word before `auth-required:`, so clients do not see it.

@@ -67,14 +67,17 @@ impl Context<'_> {
 pub struct Session {
     peer: Peer,
     challenge: Challenge,
-    subscriptions: HashMap<SubscriptionId, Arc<Subscription>>,
+    /// Open subscriptions, each with the number of values in its filters.
+    subscriptions: HashMap<SubscriptionId, (Arc<Subscription>, usize)>,
+    /// Those numbers together.
+    open_items: usize,
 }
 
 impl Session {
     /// A session of a client that has said nothing yet.
     #[must_use]
     pub fn new(peer: Peer) -> Self {
-        Self { peer, challenge: Challenge::new(), subscriptions: HashMap::new() }
+        Self { peer, challenge: Challenge::new(), subscriptions: HashMap::new(), open_items: 0 }
     }
 
     /// Who the client is.
@@ -96,7 +99,7 @@ impl Session {
             ClientMessage::Count(id, filters) => self.count(id, filters, context, act),
             ClientMessage::Close(id) => {
                 // Closing what is not open is not an error (NIP-01).
-                if let Some(sub) = self.subscriptions.remove(&id) {
+                if let Some(sub) = self.take_out(&id) {
                     act(Action::End(sub));
                 }
             }
@@ -124,17 +127,20 @@ impl Session {
 
     fn req(&mut self, id: SubscriptionId, filters: Vec<Filter>, context: &Context<'_>, act: &mut impl FnMut(Action)) {
         // A REQ with an open id replaces that subscription, whatever becomes of the new one (NIP-01).
-        if let Some(old) = self.subscriptions.remove(&id) {
+        if let Some(old) = self.take_out(&id) {
             act(Action::End(old));
         }
-        let checked = policy::check_open_count(context.settings, &self.peer, self.subscriptions.len())
+        let items = filters.iter().map(Filter::items).sum::<usize>();
+        let (open, open_items) = (self.subscriptions.len(), self.open_items + items);
+        let checked = policy::check_open(context.settings, &self.peer, open, open_items)
             .and_then(|()| policy::check_filters(context.settings, &self.peer, &filters))
             .and_then(|()| context.spend_query(&self.peer));
         if let Err(reason) = checked {
             return self.closed(&id, reason, act);
         }
         let sub = Arc::new(Subscription::new(id.clone()));
-        self.subscriptions.insert(id, Arc::clone(&sub));
+        self.subscriptions.insert(id, (Arc::clone(&sub), items));
+        self.open_items = open_items;
         act(Action::Query(sub, filters.into()));
     }
 
@@ -202,11 +208,18 @@ impl Session {
 
     /// Forgets a subscription that was ended from elsewhere.
     pub fn forget(&mut self, id: &SubscriptionId) {
-        self.subscriptions.remove(id);
+        self.take_out(id);
+    }
+
+    fn take_out(&mut self, id: &SubscriptionId) -> Option<Arc<Subscription>> {
+        let (sub, items) = self.subscriptions.remove(id)?;
+        self.open_items -= items;
+        Some(sub)
     }
 
     /// Takes every open subscription out, to end them.
     pub fn end(&mut self) -> impl Iterator<Item = Arc<Subscription>> + '_ {
-        self.subscriptions.drain().map(|(_, sub)| sub)
+        self.open_items = 0;
+        self.subscriptions.drain().map(|(_, (sub, _))| sub)
     }
 }
