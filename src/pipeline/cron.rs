@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
-
+use super::channel::{Receiver, RecvError, SendError, Sender};
 use super::queues::WriteCommand;
 
 /// How often upkeep is asked for. Expired events are never served, so reaping them is not urgent.
@@ -13,13 +12,13 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub fn run(write: &Sender<WriteCommand>, stop: &Receiver<()>) {
     loop {
         match stop.recv_timeout(UPKEEP) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvError::Timeout) => {}
+            Ok(()) | Err(RecvError::Closed) => return,
         }
         match write.try_send(WriteCommand::Upkeep) {
             // A full queue has better things to do; the next time will do.
-            Ok(()) | Err(TrySendError::Full(_)) => {}
-            Err(TrySendError::Disconnected(_)) => return,
+            Ok(()) | Err(SendError::Full(_)) => {}
+            Err(SendError::Closed(_)) => return,
         }
     }
 }

@@ -7,8 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-
+use super::channel::{Receiver, RecvError};
 use super::client::{BatchReplies, ClientHandle, Subscription};
 use super::queues::{Committed, LiveCommand, Verified};
 use super::run::Shared;
@@ -143,8 +142,8 @@ pub fn run(shared: &Shared, inbox: &Receiver<LiveCommand>) {
         match inbox.recv_timeout(FOREIGN_COMMITS) {
             Ok(LiveCommand::Committed(events, at)) => committed(shared, &events, at),
             Ok(LiveCommand::Ephemeral(events)) => ephemeral(shared, events),
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvError::Closed) => return,
+            Err(RecvError::Timeout) => {}
         }
         if inbox.is_empty() {
             let txn = shared.store.txn_id();

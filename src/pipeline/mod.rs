@@ -8,6 +8,7 @@
 //!  └──Q4 scans──▶ readers ──▶ outboxes ◀── writer (OK), live (EVENT)
 //! ```
 
+pub mod channel;
 pub mod client;
 pub mod cron;
 pub mod ingest;

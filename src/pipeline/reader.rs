@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TrySendError};
-
+use super::channel::{Receiver, SendError};
 use super::client::{ClientHandle, Identity, Subscription};
 use super::live::Recipient;
 use super::run::Shared;
@@ -369,9 +368,7 @@ fn submit(shared: &Arc<Shared>, job: Box<ScanJob>) {
     loop {
         let job = match shared.scans.try_send(command) {
             Ok(()) => return,
-            Err(TrySendError::Full(ReaderCommand::Run(job)) | TrySendError::Disconnected(ReaderCommand::Run(job))) => {
-                job
-            }
+            Err(SendError::Full(ReaderCommand::Run(job)) | SendError::Closed(ReaderCommand::Run(job))) => job,
             Err(_) => return,
         };
         match job.run(shared, shared.options.slice()) {
@@ -383,7 +380,7 @@ fn submit(shared: &Arc<Shared>, job: Box<ScanJob>) {
 
 /// One `read` thread: a slice of each job in turn.
 pub fn run(shared: &Arc<Shared>, inbox: &Receiver<ReaderCommand>) {
-    while let Ok(ReaderCommand::Run(job)) = inbox.recv() {
+    while let Some(ReaderCommand::Run(job)) = inbox.recv() {
         match job.run(shared, shared.options.slice()) {
             Left::Finished | Left::Parked => {}
             Left::Again(job) => submit(shared, job),

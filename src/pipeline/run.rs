@@ -6,10 +6,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Sender, bounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::channel::{Sender, channel};
 use super::ingest::Ingest;
 use super::live::LiveHub;
 use super::queues::{Bounds, Submission};
@@ -175,11 +175,11 @@ impl Pipeline {
         let last_seq = store.read()?.last_seq()?;
         let write_half = store.writer();
         // Every event has passed the gate, so as many batches as events always fit: io never blocks here.
-        let (ingest, q1) = bounded(bounds.ingest_events);
-        let (write, q2) = bounded(bounds.write_batches);
-        let (live_tx, q3) = bounded(bounds.live_batches);
-        let (scans, q4) = bounded(bounds.scans);
-        let (stop_cron, cron_stopped) = bounded::<()>(0);
+        let (ingest, q1) = channel(bounds.ingest_events);
+        let (write, q2) = channel(bounds.write_batches);
+        let (live_tx, q3) = channel(bounds.live_batches);
+        let (scans, q4) = channel(bounds.scans);
+        let (stop_cron, cron_stopped) = channel::<()>(1);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let read_threads = if options.read_threads == 0 { cores.clamp(1, 8) } else { options.read_threads };
         let pool = pool(&options, cores)?;

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use super::channel::{Receiver, Sender};
 use super::client::{BatchReplies, ClientHandle};
 use super::queues::{LiveCommand, Submission, Verified, WriteCommand};
 use super::run::Shared;
@@ -30,9 +30,9 @@ pub fn run(
     write: &Sender<WriteCommand>,
     live: &Sender<LiveCommand>,
 ) {
-    while let Ok(mut batch) = ingest.recv() {
+    while let Some(mut batch) = ingest.recv() {
         while batch.len() < MAX_BATCH {
-            let Ok(more) = ingest.try_recv() else { break };
+            let Some(more) = ingest.try_recv() else { break };
             batch.extend(more);
         }
         shared.metrics.verify_batch.observe(batch.len() as f64);

@@ -5,8 +5,7 @@
 
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
-
+use super::channel::{Receiver, Sender};
 use super::client::BatchReplies;
 use super::queues::{Committed, LiveCommand, Verified, WriteCommand};
 use super::run::Shared;
@@ -25,7 +24,7 @@ pub fn run(shared: &Shared, mut writer: Writer, inbox: &Receiver<WriteCommand>, 
     let mut upkeep = false;
     loop {
         // Between steps of upkeep only what waits is taken: events always go first.
-        let command = if upkeep { inbox.try_recv().ok() } else { inbox.recv().ok() };
+        let command = if upkeep { inbox.try_recv() } else { inbox.recv() };
         match command {
             Some(WriteCommand::Store(batch)) => {
                 let (batch, more_upkeep) = gather(batch, inbox);
@@ -51,9 +50,9 @@ fn gather(mut batch: Vec<Verified>, inbox: &Receiver<WriteCommand>) -> (Vec<Veri
     let mut upkeep = false;
     while batch.len() < MAX_BATCH {
         match inbox.try_recv() {
-            Ok(WriteCommand::Store(more)) => batch.extend(more),
-            Ok(WriteCommand::Upkeep) => upkeep = true,
-            Err(_) => break,
+            Some(WriteCommand::Store(more)) => batch.extend(more),
+            Some(WriteCommand::Upkeep) => upkeep = true,
+            None => break,
         }
     }
     (batch, upkeep)

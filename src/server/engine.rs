@@ -14,6 +14,7 @@ use super::io::IoContext;
 use super::session::{Action, Context, Session};
 use crate::metrics::{EventOutcome, Verb};
 use crate::nostr::{ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
+use crate::pipeline::channel::SendError;
 use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::queues::Submission;
 use crate::pipeline::reader::{self, ScanJob};
@@ -323,9 +324,10 @@ impl Engine {
             return;
         }
         let batch = std::mem::take(&mut self.batch);
-        if let Err(error) = self.context.ingest.try_send(batch) {
-            // The verify thread is gone: the process is ending. Nothing of this was acknowledged.
-            tracing::error!(events = error.into_inner().len(), "the pipeline is closed");
+        if let Err(SendError::Full(batch) | SendError::Closed(batch)) = self.context.ingest.try_send(batch) {
+            // Never full: the gate let no more in than the queue holds. Closed: the verify thread is gone and the
+            // process is ending; nothing of this was acknowledged.
+            tracing::error!(events = batch.len(), "the pipeline is closed");
         }
     }
 

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use hashbrown::HashMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,6 +20,7 @@ use super::admission::Admission;
 use super::options::Options;
 use super::{http, monitor};
 use crate::nostr::json::Parser;
+use crate::pipeline::channel::Sender;
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, OnPanic, Shared};
 use crate::policy::rate::RateTable;
