@@ -186,6 +186,49 @@ fn rows_park_above_high_water_and_resume_once_at_low_water() {
     assert!(bench.outbox.park(resume()).is_some(), "drained: go on at once");
 }
 
+/// Drains until the close frame, on a runtime of its own.
+fn drain_to_the_close(writer: &mut Writer, socket: &mut Socket) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    let flushed = runtime.block_on(std::future::poll_fn(|cx| {
+        writer.start_poll();
+        match writer.poll_flush(cx, Pin::new(socket)) {
+            Poll::Ready(Ok(Flushed::Idle)) => Poll::Pending,
+            other => other,
+        }
+    }));
+    assert_eq!(flushed.expect("never fails"), Flushed::Closed);
+}
+
+#[test]
+fn a_scan_on_another_thread_parks_and_resumes_until_all_rows_are_sent() {
+    const ROWS: usize = 20_000;
+    let budget = Arc::new(Budget::new(1 << 30));
+    let (outbox, mut writer) = Outbox::new(OPTIONS, Arc::clone(&budget), None);
+    let most = OPTIONS.high_water_bytes + 54;
+    let scan = std::thread::spawn(move || {
+        for _ in 0..ROWS {
+            match outbox.push_rows(encoded(50)) {
+                Rows::More => {}
+                Rows::Park => {
+                    assert!(outbox.unsent().0 < most, "one push beyond the high water");
+                    let (tx, rx) = std::sync::mpsc::channel();
+                    let resume = Box::new(move || tx.send(()).expect("the scan waits"));
+                    if outbox.park(resume).is_none() {
+                        rx.recv().expect("resumed, not dropped");
+                    }
+                }
+                Rows::Closed => panic!("closed by nobody"),
+            }
+        }
+        outbox.close(CloseCode::Normal, "");
+    });
+    let mut socket = Socket { allowance: usize::MAX, gulp: 70, ..Socket::default() };
+    drain_to_the_close(&mut writer, &mut socket);
+    scan.join().expect("scanned");
+    assert_eq!(socket.taken.len(), ROWS * 52 + 4);
+    assert_eq!(budget.used_bytes(), 0);
+}
+
 #[test]
 fn a_connection_that_ends_drops_its_parked_jobs_uncalled() {
     let job = Arc::new(());
