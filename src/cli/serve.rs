@@ -77,7 +77,7 @@ fn parts(config: &Config) -> anyhow::Result<Parts> {
     Ok(Parts {
         store,
         settings: config.settings(),
-        verifier: Verifier::new(crate::schnorr::Options::default()),
+        verifier: Verifier::new(config.verify),
         metrics: Metrics::new(),
         bounds: config.queues.clone(),
         outbox_ceiling_bytes: config.server.outbox_total_bytes,

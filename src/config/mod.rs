@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline;
 use crate::policy::{Access, Auth, Info, Limits, RateOptions, Settings, Tiers};
+use crate::schnorr;
 use crate::server;
 
 pub use error::{ConfigError, Problem};
@@ -52,6 +53,8 @@ pub struct Config {
     pub info: Info,
     /// Threads, and how long a query may run at a time.
     pub pipeline: pipeline::Options,
+    /// How signatures are checked.
+    pub verify: schnorr::Options,
     /// Bounds of the queues between the threads.
     pub queues: pipeline::Bounds,
     /// Where operators watch.

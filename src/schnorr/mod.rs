@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use libsecp::Libsecp;
 use safety::{Fast, Watched};
+use serde::{Deserialize, Serialize};
 
 /// What a signature is checked against: NIP-01's `id`, `pubkey` and `sig`, decoded from hex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,8 @@ pub struct Item<'a> {
 }
 
 /// Which engine the operator wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
     /// The fastest that this CPU runs.
     #[default]
@@ -65,7 +67,8 @@ impl fmt::Display for Engine {
 }
 
 /// How to verify.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Which engine to use.
     pub engine: EngineChoice,
