@@ -13,6 +13,7 @@ mod lookup;
 mod plan;
 mod position;
 mod quota;
+mod repair;
 mod rows;
 mod scan;
 mod schema;
@@ -26,6 +27,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use check::{Problem, Report};
 pub use count::Count;
@@ -33,6 +35,7 @@ pub use error::StoreError;
 pub use expiry::{Removed, Return};
 pub use plan::{Plan, Source};
 pub use quota::QueryLimits;
+pub use repair::Repaired;
 pub use scan::{Budget, Flow, Query, Scan, Step, Visitor};
 pub use schema::FORMAT;
 pub use snapshot::{Known, Snapshot};
@@ -71,7 +74,8 @@ pub enum Durability {
 pub struct Options {
     /// The most bytes that the file may ever have. Address space only: nothing is allocated ahead.
     pub map_bytes: usize,
-    /// From this many bytes in use on, only deletions and vanish requests are stored.
+    /// From this many bytes in use on, only deletions and vanish requests are stored. See
+    /// [`Store::set_full_bytes`].
     pub full_bytes: Option<u64>,
     /// Read transactions at a time, over all processes; one per reading thread.
     pub max_readers: u32,
@@ -95,7 +99,8 @@ struct Inner {
     env: heed::Env<heed::WithTls>,
     tables: schema::Tables,
     secret: keys::Secret,
-    options: Options,
+    /// See [`Store::set_full_bytes`].
+    full_bytes: AtomicU64,
     path: PathBuf,
 }
 
@@ -108,7 +113,8 @@ impl Store {
     /// refuses.
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
         let (env, tables, secret) = schema::open(path, &options)?;
-        Ok(Self { inner: Arc::new(Inner { env, tables, secret, options, path: path.into() }) })
+        let full_bytes = AtomicU64::new(options.full_bytes.unwrap_or(u64::MAX));
+        Ok(Self { inner: Arc::new(Inner { env, tables, secret, full_bytes, path: path.into() }) })
     }
 
     /// A read transaction on this thread: what is committed now, until it is dropped. One at a time per thread.
@@ -146,6 +152,12 @@ impl Store {
     /// When LMDB cannot read its lock file.
     pub fn clear_stale_readers(&self) -> Result<usize, StoreError> {
         Ok(self.inner.env.clear_stale_readers()?)
+    }
+
+    /// From this many bytes in use on, only deletions and vanish requests are stored by writers of this process,
+    /// from their next commit on. May be set at any time, as when the disk fills up.
+    pub fn set_full_bytes(&self, bytes: u64) {
+        self.inner.full_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// The directory.

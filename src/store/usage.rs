@@ -2,6 +2,8 @@
 //!
 //! Counts pages that tables have in use; pages that LMDB keeps for reuse count as free.
 
+use std::sync::atomic::Ordering;
+
 use super::{Store, StoreError};
 
 /// Bytes and entries of one table.
@@ -71,7 +73,7 @@ impl Store {
             used += page_bytes(&table.stat(txn)?);
         }
         let map = self.inner.env.info().map_size as u64;
-        let full = self.inner.options.full_bytes.unwrap_or(u64::MAX).min(map - reserve(map));
+        let full = self.inner.full_bytes.load(Ordering::Relaxed).min(map - reserve(map));
         Ok(used >= full)
     }
 }

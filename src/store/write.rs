@@ -177,10 +177,16 @@ impl<'s, 'b> Transaction<'s, 'b> {
 
     /// An event that is held, in the store or in the batch so far.
     pub fn held(&self, seq: Seq) -> Result<EventView<'_>, StoreError> {
-        match seq.0.checked_sub(self.first) {
-            Some(slot) => Ok(self.slots[slot as usize].event),
+        match self.slot(seq) {
+            Some(slot) => Ok(self.slots[slot].event),
             None => self.lookup().get(seq)?.ok_or(StoreError::Damaged("a number has no record")),
         }
+    }
+
+    /// The place of an event of this batch.
+    fn slot(&self, seq: Seq) -> Option<usize> {
+        let slot = seq.0.checked_sub(self.first)? as usize;
+        (slot < self.slots.len()).then_some(slot)
     }
 
     /// Gives the event a number. Its record and index entries are put when the batch is complete.
@@ -209,8 +215,8 @@ impl<'s, 'b> Transaction<'s, 'b> {
         {
             tables.holder.delete(&mut self.txn, &address)?;
         }
-        if let Some(slot) = seq.0.checked_sub(self.first) {
-            self.slots[slot as usize].is_held = false;
+        if let Some(slot) = self.slot(seq) {
+            self.slots[slot].is_held = false;
             self.ids.remove(&event.id());
         } else {
             let mut result = Ok(());

@@ -77,6 +77,60 @@ fn a_changed_record_a_lost_holder_and_a_held_tombstone_are_found() {
     );
 }
 
+fn repair(home: &Home) -> Repaired {
+    let mut steps = 0;
+    let done = home.store.writer().repair(1, |_| steps += 1).expect("a repair");
+    assert!(steps > 8, "one row at a time");
+    home.assert_clean();
+    done
+}
+
+#[test]
+fn a_repair_mends_every_index_and_the_holders_from_the_records() {
+    let home = home();
+    let notes: Vec<_> = (0..9).map(|n| trusted(author(n), 1, n, &[&["t", "x"]], "")).collect();
+    home.commit(&notes);
+    home.commit_one(&tagged());
+    assert_eq!(repair(&home), Repaired { events: 10, ..Repaired::default() });
+    tamper(&home, |tables, txn| {
+        for index in Index::ALL {
+            let table = tables.index(index);
+            let key = table.first(txn).expect("a walk").expect("an entry").0.to_vec();
+            table.delete(txn, &key).expect("a delete");
+            let stray: Vec<u8> = key.iter().map(|byte| !byte).collect();
+            table.put(txn, &stray, &[]).expect("a put");
+        }
+        tables.holder.clear(txn).expect("a clear");
+        tables.holder.put(txn, &[7; 16], &six(3)).expect("a put");
+        tables.put_next_seq(txn, 2).expect("a put");
+    });
+    assert_eq!(repair(&home), Repaired { events: 10, added: 7, removed: 7, dropped: 0 });
+    assert!(notes.iter().all(|event| home.holds(event)) && home.holds(&tagged()));
+    assert_eq!(home.commit_one(&note(author(1), 7, "")), Outcome::Stored(Seq(11)), "INV-4");
+}
+
+#[test]
+fn a_repair_drops_what_is_damaged_or_must_not_be_held() {
+    let home = home();
+    let [deleted, whole, broken] = ["a", "b", "c"].map(|content| note(author(1), 1, content));
+    let newer = trusted(author(1), 0, 200, &[], "");
+    let older = trusted(author(1), 0, 100, &[], "");
+    home.commit(&[deleted.clone(), whole.clone(), broken.clone(), newer.clone()]);
+    tamper(&home, |tables, txn| {
+        let key = home.store.inner.secret.deletion(&deleted.view().id(), &author(1));
+        tables.deleted.put(txn, &key, &six(1)).expect("a put");
+        let mut record = broken.view().record().to_vec();
+        record.push(b'x');
+        tables.event.put(txn, &six(3), &record).expect("a put");
+        tables.event.put(txn, &six(5), older.view().record()).expect("a put");
+        tables.put_next_seq(txn, 6).expect("a put");
+    });
+    let done = repair(&home);
+    assert_eq!((done.events, done.dropped), (5, 3));
+    let events = [&deleted, &whole, &broken, &newer, &older].map(|event| home.holds(event));
+    assert_eq!(events, [false, true, false, true, false]);
+}
+
 /// A record with an id of our choice, which no event can have.
 fn forged(id: [u8; 32], created_at: u64) -> Vec<u8> {
     let mut record = trusted(author(1), 1, created_at, &[&["t", "x"]], "").view().record().to_vec();

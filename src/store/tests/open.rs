@@ -119,4 +119,6 @@ fn the_configured_limit_is_where_the_store_is_full() {
     assert_eq!(home.commit(&batch(20)), [Outcome::Full; 100]);
     let used = home.store.usage().expect("usage").used_bytes;
     assert!((1 << 20..3 << 20).contains(&used), "{used}");
+    home.store.set_full_bytes(8 << 20);
+    assert!(matches!(home.commit(&batch(20))[0], Outcome::Stored(_)));
 }
