@@ -1,0 +1,168 @@
+//! What does a stored query cost, by the shape of its filter?
+//!
+//! One store of 50,000 made-up events by 2,000 authors, some of whom write much more than others. Each bench is
+//! one REQ: the filter is parsed, planned and scanned in a fresh snapshot; rows are looked at but not rendered.
+
+#[path = "../tests/support/corpus.rs"]
+mod corpus;
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use corpus::Random;
+use criterion::{Criterion, criterion_group, criterion_main};
+use serde_json::{Value, json};
+use weir::nostr::json::Parser;
+use weir::nostr::{EventView, Filter, ParseOptions, Timestamp};
+use weir::store::{Budget, Count, Durability, Flow, Options, Query, QueryLimits, Scan, Seq, Step, Store};
+
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const EVENTS: u64 = 50_000;
+const AUTHORS: usize = 2_000;
+const NOW: u64 = 1_700_000_000;
+const LIMITS: QueryLimits = QueryLimits { default_limit: 500, max_limit: 500, tie_extension: 256 };
+
+struct Corpus {
+    _dir: tempfile::TempDir,
+    store: Store,
+    authors: Vec<String>,
+    ids: Vec<String>,
+}
+
+impl Corpus {
+    fn build() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = Options { durability: Durability::None, ..Options::default() };
+        let store = Store::open(dir.path(), options).expect("a store");
+        let mut random = Random(42);
+        let authors: Vec<String> = (0..AUTHORS).map(|_| random.hex32()).collect();
+        let mut ids: Vec<String> = Vec::new();
+        let (mut parser, mut writer) = (Parser::default(), store.writer());
+        let mut batch = Vec::new();
+        for number in 0..EVENTS {
+            let event = social_event(&mut random, &authors, &ids, NOW - (EVENTS - number) * 10);
+            ids.push(event["id"].as_str().expect("an id").to_string());
+            batch.push(corpus::trusted(&mut parser, &event));
+            if batch.len() == 1_000 {
+                writer.commit(&batch, Timestamp(NOW)).expect("a commit");
+                batch.clear();
+            }
+        }
+        Self { _dir: dir, store, authors, ids }
+    }
+
+    /// `count` authors, every `stride`-th from the most active on.
+    fn follow(&self, count: usize, stride: usize) -> Vec<&String> {
+        self.authors.iter().step_by(stride).take(count).collect()
+    }
+}
+
+/// An author by activity: the first one writes about 20 times as much as one in the middle.
+fn active<'a>(random: &mut Random, authors: &'a [String]) -> &'a String {
+    let (a, b) = (random.below(authors.len() as u64), random.below(authors.len() as u64));
+    &authors[(a * b / authors.len() as u64) as usize]
+}
+
+fn social_event(random: &mut Random, authors: &[String], ids: &[String], time: u64) -> Value {
+    let author = active(random, authors).clone();
+    let kind = *random.pick(&[1, 1, 1, 1, 1, 7, 7, 7, 7, 6, 0, 3, 9735, 30_023]);
+    let mut tags = Vec::new();
+    for _ in 0..random.below(4) {
+        tags.push(json!(["p", active(random, authors)]));
+        if let Some(last) = ids.len().checked_sub(1) {
+            let back = random.below(200).min(last as u64) as usize;
+            tags.push(json!(["e", ids[last - back], "wss://relay.example.com", "reply"]));
+        }
+    }
+    if random.once_in(4) {
+        tags.push(json!(["t", format!("topic{}", random.below(50))]));
+    }
+    if random.once_in(2_000) {
+        tags.push(json!(["t", "rare"]));
+    }
+    let content: String = (0..random.below(20)).map(|_| random.hex32()).collect();
+    corpus::event(&author, time, kind, &json!(tags), &content)
+}
+
+/// One REQ from the filter's text to the last row; the rows and the bytes of their records.
+fn request(corpus: &Corpus, parser: &mut Parser, text: &[u8]) -> (u32, usize) {
+    let snapshot = corpus.store.read().expect("a snapshot");
+    let filter = Filter::parse(parser, text, ParseOptions::default()).expect("a filter");
+    let mut scan = Scan::new(Query { filters: Arc::new([filter]), until_seq: Seq::MAX, limits: Some(LIMITS) });
+    let (mut rows, mut bytes) = (0, 0);
+    let mut take = |_: Seq, event: EventView<'_>| {
+        rows += 1;
+        bytes += event.record().len();
+        Flow::Continue
+    };
+    let step = scan.run(&snapshot, Budget::UNLIMITED, &mut take).expect("a scan");
+    assert!(matches!(step, Step::Done { .. }));
+    (rows, bytes)
+}
+
+fn shapes(corpus: &Corpus) -> Vec<(&'static str, Value)> {
+    let mut random = Random(7);
+    let ids: Vec<&String> = (0..100).map(|_| random.pick(&corpus.ids)).collect();
+    let (author, friend) = (&corpus.authors[5], &corpus.authors[1_000]);
+    let deep = NOW - EVENTS * 9;
+    vec![
+        ("by id", json!({"ids": [ids[0]]})),
+        ("100 ids", json!({"ids": ids})),
+        ("profile", json!({"authors": [author], "kinds": [0]})),
+        ("author's newest 50", json!({"authors": [author], "kinds": [1], "limit": 50})),
+        ("author of every kind, newest 50", json!({"authors": [author], "limit": 50})),
+        ("deep page of an author", json!({"authors": [author], "kinds": [1], "until": deep, "limit": 50})),
+        ("thread", json!({"#e": [corpus.ids[30_000]]})),
+        ("notifications", json!({"#p": [author], "kinds": [1, 6, 7, 9735], "limit": 50})),
+        ("newest 100 of kind 1", json!({"kinds": [1], "limit": 100})),
+        ("newest 100", json!({"limit": 100})),
+        ("feed of 300 busy authors", json!({"authors": corpus.follow(300, 2), "kinds": [1, 6], "limit": 100})),
+        ("feed of 300 quiet authors", json!({"authors": &corpus.authors[1_700..], "kinds": [1, 6], "limit": 100})),
+        ("feed since an hour", json!({"authors": corpus.follow(300, 2), "kinds": [1, 6], "since": NOW - 3_600})),
+        (
+            "deep page of a feed",
+            json!({"authors": corpus.follow(300, 2), "kinds": [1, 6], "limit": 100, "until": deep}),
+        ),
+        ("300 profiles", json!({"authors": corpus.follow(300, 5), "kinds": [0]})),
+        ("300 authors of every kind", json!({"authors": corpus.follow(300, 2), "limit": 100})),
+        ("topic, newest 50", json!({"#t": ["topic3"], "kinds": [1], "limit": 50})),
+        ("window of kind 7", json!({"kinds": [7], "since": NOW - 9_000, "until": NOW - 8_300})),
+        ("author and rare topic", json!({"authors": [author], "#t": ["rare"], "kinds": [1]})),
+        ("friends and rare topic", json!({"authors": [author, friend], "#t": ["rare"]})),
+        ("author and common topic", json!({"authors": [friend], "#t": ["topic3"], "kinds": [1]})),
+    ]
+}
+
+fn scans(criterion: &mut Criterion) {
+    let corpus = Corpus::build();
+    let mut parser = Parser::default();
+    let mut group = criterion.benchmark_group("scan");
+    for (name, filter) in shapes(&corpus) {
+        let text = filter.to_string();
+        let (rows, bytes) = request(&corpus, &mut parser, text.as_bytes());
+        eprintln!("{name}: {rows} rows, {bytes} bytes of records");
+        group
+            .bench_function(name, |bencher| bencher.iter(|| request(&corpus, &mut parser, black_box(text.as_bytes()))));
+    }
+    let filter = Filter::parse(&mut parser, br#"{"kinds":[7]}"#, ParseOptions::default()).expect("a filter");
+    let filters: Arc<[Filter]> = Arc::new([filter]);
+    group.bench_function("count kind 7", |bencher| {
+        bencher.iter(|| {
+            let snapshot = corpus.store.read().expect("a snapshot");
+            Count::new(filters.clone(), Seq::MAX).run(&snapshot, Budget::UNLIMITED, |_| true).expect("a count")
+        });
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(40)
+        .warm_up_time(std::time::Duration::from_millis(300))
+        .measurement_time(std::time::Duration::from_millis(1_500));
+    targets = scans
+}
+criterion_main!(benches);
