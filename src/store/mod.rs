@@ -10,6 +10,7 @@ mod error;
 mod expiry;
 pub mod keys;
 mod lookup;
+mod part;
 mod plan;
 mod position;
 mod quota;
@@ -23,6 +24,7 @@ mod tests;
 mod tombstone;
 mod usage;
 mod vanish;
+mod walk;
 mod write;
 
 use std::path::{Path, PathBuf};

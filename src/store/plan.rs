@@ -37,6 +37,8 @@ pub enum Source {
 pub struct Plan {
     /// The index, or `None` while it is not chosen.
     pub source: Option<Source>,
+    /// The index that is walked first, and given up if few of its newest events match.
+    pub walked_first: Option<Source>,
     /// How many ranges are merged; without `kinds`, each stands for all kinds that its author or tag value has.
     pub ranges: u32,
     /// The most rows and ranges that can be looked at, if several indexes were weighed and this one was seen
@@ -44,18 +46,28 @@ pub struct Plan {
     pub cost: Option<u32>,
 }
 
+impl Source {
+    /// The index, by name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "no",
+            Self::Ids => "id",
+            Self::Tag { .. } => "tag",
+            Self::Authors => "author",
+            Self::Kinds => "kind",
+            Self::Time => "time",
+        }
+    }
+}
+
 impl std::fmt::Display for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Some(source) = self.source else { return f.write_str("index not chosen yet") };
-        let name = match source {
-            Source::Nothing => return f.write_str("nothing can match"),
-            Source::Ids => "id",
-            Source::Tag { .. } => "tag",
-            Source::Authors => "author",
-            Source::Kinds => "kind",
-            Source::Time => "time",
-        };
-        write!(f, "{name} index, {} range{}", self.ranges, if self.ranges == 1 { "" } else { "s" })?;
+        if let Some(first) = self.walked_first {
+            write!(f, "{} index, if the newest rows do not suffice ", first.name())?;
+        }
+        write!(f, "{} index, {} range{}", source.name(), self.ranges, if self.ranges == 1 { "" } else { "s" })?;
         match self.cost {
             Some(cost) => write!(f, ", at most {cost} rows and ranges to look at"),
             None => Ok(()),
@@ -218,6 +230,12 @@ impl Prefix {
         &self.bytes[..usize::from(self.len)]
     }
 
+    /// The kind that follows this prefix in `key`.
+    pub fn kind_of(&self, key: &[u8]) -> Option<u16> {
+        let kind = key.strip_prefix(self.as_bytes())?.first_chunk()?;
+        Some(u16::from_be_bytes(*kind))
+    }
+
     /// The key of the row at `position` in this range.
     pub fn key(&self, position: Position) -> Key {
         let mut key = Key { bytes: [0; LONGEST], len: self.len + Position::LEN as u8 };
@@ -234,13 +252,26 @@ impl Prefix {
     }
 }
 
-/// A key to seek.
+/// A key of an index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Key {
     bytes: [u8; LONGEST],
     len: u8,
 }
 
 impl Key {
+    /// Before every key.
+    pub const START: Self = Self { bytes: [0; LONGEST], len: 0 };
+    /// After every key.
+    pub const END: Self = Self { bytes: [0xff; LONGEST], len: LONGEST as u8 };
+
+    /// A key as it was read; `None` when no index has keys this long.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let mut key = Self { bytes: [0; LONGEST], len: bytes.len() as u8 };
+        key.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(key)
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]

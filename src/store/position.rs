@@ -92,8 +92,22 @@ pub(super) struct Head {
     pub kind: u16,
     /// Which id, author or tag value of the filter.
     pub item: u32,
-    /// Where this slice keeps the range's cursor or record: a place plus one, or 0 for none.
+    /// Where this slice keeps the range's cursor or record, or [`Head::NO_SLOT`], or [`Head::LAST`].
     pub slot: u32,
+}
+
+impl Head {
+    /// The slice keeps nothing for this range.
+    pub const NO_SLOT: u32 = u32::MAX;
+    /// The range has no further row, in this slice and later.
+    pub const LAST: u32 = u32::MAX - 1;
+
+    /// Before the slice's cursors and records are closed.
+    pub fn forget_slot(&mut self) {
+        if self.slot != Self::LAST {
+            self.slot = Self::NO_SLOT;
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Head>() == 32);

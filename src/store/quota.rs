@@ -47,6 +47,11 @@ impl Quota {
         self.left == 0
     }
 
+    /// How many more events the limit allows; `u64::MAX` without one.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Whether an event of this time may still be sent for the filter.
     pub fn has_room(&self, created_at: Timestamp) -> bool {
         self.left > 0 || (self.ties_left > 0 && created_at == self.last)
@@ -113,10 +118,10 @@ mod tests {
 
     #[test]
     fn a_limit_is_defaulted_and_cut() {
-        assert_eq!(Quota::new(None, Some(LIMITS)).left, 2);
-        assert_eq!(Quota::new(Some(9), Some(LIMITS)).left, 3);
+        assert_eq!(Quota::new(None, Some(LIMITS)).left(), 2);
+        assert_eq!(Quota::new(Some(9), Some(LIMITS)).left(), 3);
         assert!(Quota::new(Some(0), Some(LIMITS)).is_empty());
-        assert_eq!(Quota::new(Some(0), None).left, u64::MAX);
+        assert_eq!(Quota::new(Some(0), None).left(), u64::MAX);
     }
 
     #[test]

@@ -29,17 +29,10 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn admits(self, position: Position) -> bool {
+    /// Whether a row is not too old; that it is not too new is the seek's business.
+    pub fn admits(self, position: Position) -> bool {
         position.created_at() >= self.since
     }
-}
-
-/// What a seek over the kinds of an item came upon.
-pub(super) enum NextKind {
-    /// A kind the item has, with its first row if one is in the window.
-    Found(u16, Option<Position>),
-    /// No further kind.
-    End,
 }
 
 /// An open cursor and the range it walks.
@@ -79,7 +72,7 @@ impl<'t> Rows<'t> {
 
     /// The record that [`Rows::find_id`] put into this slot.
     pub fn found(&self, slot: u32) -> Option<EventView<'t>> {
-        self.records.get((slot as usize).checked_sub(1)?).copied()
+        self.records.get(slot as usize).copied()
     }
 
     /// Whether a vanish request hides the event (NIP-62).
@@ -91,89 +84,64 @@ impl<'t> Rows<'t> {
         self.snapshot.store.inner.tables.index(index)
     }
 
-    fn seek(&self, index: Index, key: &[u8]) -> Result<Option<&'t [u8]>, StoreError> {
+    /// The first key at or after `key`.
+    pub fn seek(&self, index: Index, key: &[u8]) -> Result<Option<Key>, StoreError> {
         let found = self.table(index).get_greater_than_or_equal_to(&self.snapshot.txn, key)?;
-        Ok(found.map(|(key, _)| key))
+        found.map(|(key, _)| read(key)).transpose()
+    }
+
+    /// The first two keys at or after `key`.
+    pub fn seek_two(&self, index: Index, key: &[u8]) -> Result<[Option<Key>; 2], StoreError> {
+        let mut rows = self.walk(index, Bound::Included(key))?;
+        let mut next = || rows.next().map(|row| read(row?.0)).transpose();
+        Ok([next()?, next()?])
     }
 
     fn walk(&self, index: Index, from: Bound<&[u8]>) -> Result<RoRange<'t, Bytes, Bytes>, StoreError> {
         Ok(self.table(index).range(&self.snapshot.txn, &(from, Bound::Unbounded))?)
     }
 
-    /// The first row of a range in the window, and the slot of its cursor if that is to be kept.
+    /// The first row of a range in the window, and the slot of its cursor, which is kept open.
     ///
-    /// A cursor costs as much as the seek; it pays when the range will be stepped for sure.
-    pub fn first(
+    /// A kept cursor costs some more than a seek; it pays when the range will be stepped for sure.
+    pub fn first_kept(
         &mut self,
         index: Index,
         prefix: Prefix,
         window: Window,
-        keep: bool,
     ) -> Result<Option<(Position, u32)>, StoreError> {
-        let key = prefix.key(window.from);
-        if keep && self.cursors.len() < MAX_CURSORS {
-            let rows = self.walk(index, Bound::Included(key.as_bytes()))?;
-            return self.keep(Cursor { rows, prefix }, window);
-        }
-        let found = self.seek(index, key.as_bytes())?;
-        let position = found.and_then(|key| prefix.row(key)).filter(|position| window.admits(*position));
-        Ok(position.map(|position| (position, 0)))
+        let rows = self.walk(index, Bound::Included(prefix.key(window.from).as_bytes()))?;
+        self.keep(Cursor { rows, prefix }, window)
     }
 
     fn keep(&mut self, mut cursor: Cursor<'t>, window: Window) -> Result<Option<(Position, u32)>, StoreError> {
         let Some(position) = cursor.next(window)? else { return Ok(None) };
-        self.cursors.push(cursor);
-        Ok(Some((position, self.cursors.len() as u32)))
-    }
-
-    /// The first kind at or after `from` that the item whose keys begin with `start` has.
-    pub fn next_kind(
-        &mut self,
-        index: Index,
-        start: Prefix,
-        from: u16,
-        window: Window,
-    ) -> Result<NextKind, StoreError> {
-        let Some(key) = self.seek(index, start.and_kind(from).key(window.from).as_bytes())? else {
-            return Ok(NextKind::End);
-        };
-        let Some(kind) = key.strip_prefix(start.as_bytes()).and_then(|rest| rest.first_chunk()) else {
-            return Ok(NextKind::End);
-        };
-        let kind = u16::from_be_bytes(*kind);
-        let prefix = start.and_kind(kind);
-        let mut first = prefix.row(key);
-        if first.is_some_and(|position| position < window.from) {
-            first = self.first(index, prefix, window, false)?.map(|(position, _)| position);
+        if self.cursors.len() == MAX_CURSORS {
+            return Ok(Some((position, Head::NO_SLOT)));
         }
-        Ok(NextKind::Found(kind, first.filter(|position| window.admits(*position))))
+        self.cursors.push(cursor);
+        Ok(Some((position, self.cursors.len() as u32 - 1)))
     }
 
     /// The event with this id, its record kept in a slot.
     pub fn find_id(&mut self, id: &EventId) -> Result<Option<(Position, u32)>, StoreError> {
         let Some((seq, event)) = self.snapshot.by_id(id)? else { return Ok(None) };
         self.records.push(event);
-        Ok(Some((Position::of_event(event.created_at(), &id.0, seq), self.records.len() as u32)))
+        Ok(Some((Position::of_event(event.created_at(), &id.0, seq), self.records.len() as u32 - 1)))
     }
 
     /// The row after `head` in its range.
     pub fn step(&mut self, head: Head, ranges: Ranges<'_>, window: Window) -> Result<Option<Head>, StoreError> {
-        if ranges.index() == Index::Id {
+        if ranges.index() == Index::Id || head.slot == Head::LAST {
             return Ok(None);
         }
-        let next = match (head.slot as usize).checked_sub(1) {
-            Some(slot) => self.cursors[slot].next(window)?.map(|position| (position, head.slot)),
-            None => {
-                let prefix = ranges.prefix(head.item, head.kind, self.secret);
-                let key: Key = prefix.key(head.position);
-                if self.cursors.len() < MAX_CURSORS {
-                    let rows = self.walk(ranges.index(), Bound::Excluded(key.as_bytes()))?;
-                    self.keep(Cursor { rows, prefix }, window)?
-                } else {
-                    let from = head.position.next();
-                    self.first(ranges.index(), prefix, Window { from, ..window }, false)?
-                }
-            }
+        let next = if head.slot == Head::NO_SLOT {
+            let prefix = ranges.prefix(head.item, head.kind, self.secret);
+            let rows = self.walk(ranges.index(), Bound::Excluded(prefix.key(head.position).as_bytes()))?;
+            self.keep(Cursor { rows, prefix }, window)?
+        } else {
+            let position = self.cursors[head.slot as usize].next(window)?;
+            position.map(|position| (position, head.slot))
         };
         Ok(next.map(|(position, slot)| Head { position, slot, ..head }))
     }
@@ -194,6 +162,10 @@ impl<'t> Rows<'t> {
         counted.is_all = true;
         Ok(counted)
     }
+}
+
+fn read(key: &[u8]) -> Result<Key, StoreError> {
+    Key::new(key).ok_or(StoreError::Damaged("an index key is too long"))
 }
 
 /// What [`Rows::count`] saw.

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::choose::{Choice, Weight};
-use super::plan::{Kinds, Plan, Ranges, Source};
+use super::part::Part;
+use super::plan::{Plan, Source};
 use super::position::{Head, Position};
-use super::quota::{QueryLimits, Quota, Rest};
-use super::rows::{NextKind, Rows, Window};
+use super::quota::{QueryLimits, Rest};
+use super::rows::Rows;
 use super::{Seq, Snapshot, StoreError};
 use crate::nostr::{EventView, Filter, Hint};
 
@@ -85,19 +85,6 @@ pub enum Step {
     },
 }
 
-/// How one filter is answered.
-struct Part {
-    source: Source,
-    /// Weighing under way, or not begun.
-    choice: Option<Box<Choice>>,
-    weight: Option<Weight>,
-    window: Window,
-    quota: Quota,
-    /// The next range to open: an item, and its next kind (by place in the filter's list, or by number).
-    item: u32,
-    kind: u32,
-}
-
 /// See the module.
 pub struct Scan {
     query: Query,
@@ -107,9 +94,6 @@ pub struct Scan {
     heads: BinaryHeap<Reverse<Head>>,
     rest: Rest,
 }
-
-/// Plans of so few ranges keep the cursor they open a range with.
-const FEW_RANGES: u32 = 8;
 
 impl Scan {
     /// Plans a query, without looking at the data yet.
@@ -162,12 +146,7 @@ impl Scan {
     /// How each filter is answered, as far as that is chosen.
     #[must_use]
     pub fn plans(&self) -> Vec<Plan> {
-        let plan = |(part, filter): (&Part, _)| Plan {
-            source: part.choice.is_none().then_some(part.source),
-            ranges: Ranges { filter, source: part.source }.len(),
-            cost: part.weight.and_then(|weight| weight.exact),
-        };
-        self.parts.iter().zip(&*self.query.filters).map(plan).collect()
+        self.parts.iter().zip(&*self.query.filters).map(|(part, filter)| part.plan(filter)).collect()
     }
 
     /// Chooses the index of every filter now, as [`Scan::run`] does first, and tells the outcome.
@@ -195,56 +174,78 @@ impl Scan {
         if !part.choose(filter, rows)? {
             return Ok(false);
         }
-        let ranges = Ranges { filter, source: part.source };
-        if let Some(head) = part.open_next(number, ranges, rows)? {
+        if let Some(head) = part.open_next(number, filter, rows)? {
             if self.heads.capacity() == 0 {
-                self.heads.reserve(ranges.len().min(1024) as usize);
+                self.heads.reserve(part.ranges(filter).len().min(1024) as usize);
             }
             self.heads.push(Reverse(head));
         }
-        Ok(part.item >= ranges.items())
+        Ok(part.is_open(filter))
     }
 
     /// Takes the next row off all ranges that have it, and delivers its event if it is part of the answer.
-    fn merge<'t, V: Visitor>(
+    fn merge<V: Visitor>(
         &mut self,
-        rows: &mut Rows<'t>,
+        rows: &mut Rows<'_>,
         slice: &mut Slice,
         visitor: &mut V,
     ) -> Result<Flow, StoreError> {
-        let (position, mut bringers, record) = self.pop(rows, slice)?;
+        let (position, bringers, record) = self.pop(rows, slice)?;
         let seq = position.seq();
-        if seq > self.query.until_seq {
-            return Ok(Flow::Continue);
-        }
-        slice.spend(1);
         let event = match record {
-            Some(event) => event,
+            _ if seq > self.query.until_seq => None,
+            Some(event) => Some(event),
             // A row without a record was deleted since it became a head.
-            None => match rows.record(seq)? {
-                Some(event) => event,
-                None => return Ok(Flow::Continue),
-            },
+            None => rows.record(seq)?,
         };
-        let (filters, parts) = (&self.query.filters, &mut self.parts);
-        let mut full = Numbers::new();
-        let has_room = |number: u16| parts[usize::from(number)].quota.has_room(event.created_at());
-        full.extend(bringers.iter().copied().filter(|&number| !has_room(number)));
-        bringers.retain(|number| filters[usize::from(*number)].matches(event));
-        if bringers.is_empty() || rows.is_hidden(seq, event)? || !visitor.admits(event) {
-            self.peek(&full);
-            return Ok(Flow::Continue);
-        }
-        if bringers.iter().all(|number| full.contains(number)) {
+        slice.spend(1);
+        let filters = &self.query.filters;
+        let is_match = |number: &u16| event.is_some_and(|event| filters[usize::from(*number)].matches(event));
+        let matching: Numbers = bringers.iter().copied().filter(is_match).collect();
+        let shown = match event {
+            Some(event) if !matching.is_empty() && !rows.is_hidden(seq, event)? && visitor.admits(event) => Some(event),
+            _ => None,
+        };
+        let is_sent = self.account(position, &bringers, &matching, shown.is_some());
+        self.judge_walks(position, &bringers, &matching);
+        Ok(match shown {
+            Some(event) if is_sent => visitor.take(seq, event),
+            _ => Flow::Continue,
+        })
+    }
+
+    /// Enters a row into the quotas of the filters that brought it; whether its event is to be sent.
+    fn account(&mut self, position: Position, bringers: &[u16], matching: &[u16], is_shown: bool) -> bool {
+        let time = position.created_at();
+        let is_full = |number: &u16| !self.parts[usize::from(*number)].quota.has_room(time);
+        let full: Numbers = bringers.iter().copied().filter(is_full).collect();
+        let is_sent = is_shown && matching.iter().any(|number| !full.contains(number));
+        if is_shown && !is_sent {
             self.rest.more();
-            bringers.into_iter().for_each(|number| self.end(number));
-            return Ok(Flow::Continue);
+            matching.iter().for_each(|&number| self.end(number));
+            return false;
         }
-        for number in bringers {
-            parts[usize::from(number)].quota.count(event.created_at());
+        if is_sent {
+            matching.iter().for_each(|&number| self.parts[usize::from(number)].quota.count(time));
         }
-        self.peek(&full);
-        Ok(visitor.take(seq, event))
+        for number in full {
+            // That there is more is known from one filter; the others need not find out.
+            if self.rest.is_more() || !self.parts[usize::from(number)].quota.peek() {
+                self.rest.unknown();
+                self.end(number);
+            }
+        }
+        is_sent
+    }
+
+    /// Lets walks that find too little give way to their ranges.
+    fn judge_walks(&mut self, position: Position, bringers: &[u16], matching: &[u16]) {
+        for &number in bringers {
+            if self.parts[usize::from(number)].gives_way_after(position, matching.contains(&number)) {
+                self.end(number);
+                self.opening.push(number);
+            }
+        }
     }
 
     /// Takes the first row off the heap: where it stands, the filters whose ranges brought it, and its record
@@ -263,8 +264,8 @@ impl Scan {
                 bringers.push(head.filter);
             }
             let part = &self.parts[usize::from(head.filter)];
-            let ranges = Ranges { filter: &self.query.filters[usize::from(head.filter)], source: part.source };
-            if part.source == Source::Ids {
+            let ranges = part.ranges(&self.query.filters[usize::from(head.filter)]);
+            if ranges.source == Source::Ids {
                 record = record.or(rows.found(head.slot));
             }
             match rows.step(head, ranges, part.window)? {
@@ -273,17 +274,6 @@ impl Scan {
             }
         }
         Ok((first.position, bringers, record))
-    }
-
-    /// Notes that these filters, which are full, saw a row that told nothing; gives up on those that saw many.
-    fn peek(&mut self, full: &[u16]) {
-        for &number in full {
-            // That there is more is known from one filter; the others need not find out.
-            if self.rest.is_more() || !self.parts[usize::from(number)].quota.peek() {
-                self.rest.unknown();
-                self.end(number);
-            }
-        }
     }
 
     /// Closes every range of a filter.
@@ -298,7 +288,7 @@ impl Scan {
     /// Before the cursors and records that the heads point to are closed.
     fn forget_slots(&mut self) {
         let mut heads = std::mem::take(&mut self.heads).into_vec();
-        heads.iter_mut().for_each(|head| head.0.slot = 0);
+        heads.iter_mut().for_each(|head| head.0.forget_slot());
         self.heads = heads.into();
     }
 }
@@ -308,77 +298,6 @@ type Numbers = SmallVec<[u16; 8]>;
 
 /// See [`Scan::pop`].
 type Popped<'t> = (Position, Numbers, Option<EventView<'t>>);
-
-impl Part {
-    fn new(filter: &Filter, limits: Option<QueryLimits>) -> Self {
-        let quota = Quota::new(filter.limit, limits);
-        let window = Window {
-            from: filter.until.map_or(Position::FIRST, Position::first_at),
-            since: filter.since.unwrap_or_default(),
-        };
-        let mut choice = Choice::new(filter);
-        if quota.is_empty() {
-            choice = Choice::of(Source::Nothing);
-        }
-        let (source, choice) = match choice.only() {
-            Some(source) => (source, None),
-            None => (Source::Nothing, Some(Box::new(choice))),
-        };
-        Self { source, choice, weight: None, window, quota, item: 0, kind: 0 }
-    }
-
-    /// Takes one step toward choosing the index; true once it is chosen.
-    fn choose(&mut self, filter: &Filter, rows: &Rows<'_>) -> Result<bool, StoreError> {
-        let Some(choice) = &mut self.choice else { return Ok(true) };
-        let Some((source, weight)) = choice.step(filter, rows, self.window)? else { return Ok(false) };
-        (self.source, self.weight, self.choice) = (source, Some(weight), None);
-        Ok(true)
-    }
-
-    /// Opens the next range; `None` when it has no row in the window, or there is none left.
-    fn open_next(&mut self, filter: u16, ranges: Ranges<'_>, rows: &mut Rows<'_>) -> Result<Option<Head>, StoreError> {
-        let item = self.item;
-        if item >= ranges.items() {
-            return Ok(None);
-        }
-        let keep = ranges.len() <= FEW_RANGES;
-        let (kind, found) = match ranges.kinds() {
-            Kinds::None => {
-                self.item += 1;
-                match ranges.id(item) {
-                    Some(id) => (0, rows.find_id(id)?),
-                    None => (0, rows.first(ranges.index(), ranges.start(item, rows.secret()), self.window, keep)?),
-                }
-            }
-            Kinds::Listed(kinds) => {
-                let kind = kinds[self.kind as usize];
-                self.kind += 1;
-                if self.kind as usize == kinds.len() {
-                    (self.item, self.kind) = (item + 1, 0);
-                }
-                if kind.is_ephemeral() {
-                    return Ok(None);
-                }
-                let prefix = ranges.prefix(item, kind.0, rows.secret());
-                (kind.0, rows.first(ranges.index(), prefix, self.window, keep)?)
-            }
-            Kinds::All => {
-                let start = ranges.start(item, rows.secret());
-                let next = match u16::try_from(self.kind) {
-                    Ok(from) => rows.next_kind(ranges.index(), start, from, self.window)?,
-                    Err(_) => NextKind::End,
-                };
-                let NextKind::Found(kind, first) = next else {
-                    (self.item, self.kind) = (item + 1, 0);
-                    return Ok(None);
-                };
-                self.kind = u32::from(kind) + 1;
-                (kind, first.map(|position| (position, 0)))
-            }
-        };
-        Ok(found.map(|(position, slot)| Head { position, filter, kind, item, slot }))
-    }
-}
 
 /// How much of a budget is spent.
 struct Slice {
