@@ -30,7 +30,7 @@ use crate::ws::{
 /// Reads in one poll before other connections get their turn.
 const READS_PER_POLL: usize = 4;
 
-/// How long a closed connection may take to take its last frames and close in turn.
+/// How long a connection that is being closed may take to read its last frames, and then to close in turn.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves one connection from its upgrade to its end.
@@ -59,6 +59,8 @@ struct Connection {
     leftover: bytes::Bytes,
     reading: bool,
     closing: CloseReason,
+    /// When a client that does not read its close frame is cut off.
+    cut_at_ms: Option<u64>,
     key: u64,
     context: Rc<IoContext>,
 }
@@ -101,6 +103,7 @@ impl Connection {
             leftover: upgraded.leftover,
             reading: true,
             closing: CloseReason::Lost,
+            cut_at_ms: None,
             key: context.enter(&client),
             context: Rc::clone(context),
         };
@@ -123,6 +126,9 @@ impl Connection {
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
         self.writer.start_poll();
         self.poll_timer(cx);
+        if self.cut_at_ms.is_some_and(|at_ms| self.context.now_ms() >= at_ms) {
+            return Poll::Ready(self.close_reason());
+        }
         let mut reads = 0;
         loop {
             let more = match self.poll_read(cx, &mut reads) {
@@ -133,7 +139,10 @@ impl Connection {
             match self.writer.poll_flush(cx, Pin::new(&mut self.stream)) {
                 Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Lost),
                 Poll::Ready(Ok(Flushed::Closed)) => return Poll::Ready(self.close_reason()),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.limit_closing(cx);
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(Flushed::Idle)) => {}
             }
             // What was sent may have made room for what waits; ask again, as no push will wake this task for it.
@@ -146,6 +155,18 @@ impl Connection {
             }
             self.writer.start_poll();
         }
+    }
+
+    /// A client that does not even read that it is closed is cut off in time.
+    fn limit_closing(&mut self, cx: &mut TaskContext<'_>) {
+        if self.cut_at_ms.is_some() || !self.engine.outbox().is_closed() {
+            return;
+        }
+        let now_ms = self.context.now_ms();
+        let at_ms = now_ms + LINGER.as_millis() as u64;
+        self.cut_at_ms = Some(at_ms);
+        self.set_timer(now_ms, at_ms);
+        self.poll_timer(cx);
     }
 
     /// Whether a paused client can be served again. If not, whatever it waits for wakes this task.
@@ -222,6 +243,14 @@ impl Connection {
                 return;
             }
             let now_ms = self.context.now_ms();
+            if let Some(at_ms) = self.cut_at_ms {
+                if now_ms < at_ms {
+                    self.set_timer(now_ms, at_ms);
+                    continue;
+                }
+                self.timer = None;
+                return;
+            }
             match self.keepalive.beat(now_ms) {
                 Beat::Wait(at_ms) => self.set_timer(now_ms, at_ms),
                 Beat::Ping(at_ms) => {
