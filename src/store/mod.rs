@@ -6,8 +6,10 @@
 mod check;
 mod choose;
 mod count;
+mod disk;
 mod error;
 mod expiry;
+mod export;
 pub mod keys;
 mod lookup;
 mod part;
@@ -35,6 +37,7 @@ pub use check::{Problem, Report};
 pub use count::Count;
 pub use error::StoreError;
 pub use expiry::{Removed, Return};
+pub use export::OldestFirst;
 pub use plan::{Plan, Source};
 pub use quota::QueryLimits;
 pub use repair::Repaired;

@@ -93,6 +93,8 @@ pub struct Scan {
     opening: SmallVec<[u16; 4]>,
     heads: BinaryHeap<Reverse<Head>>,
     rest: Rest,
+    /// Rows looked at and ranges opened so far.
+    spent: u64,
 }
 
 impl Scan {
@@ -106,7 +108,7 @@ impl Scan {
             rest.unknown();
         }
         let opening = (0..parts.len() as u16).rev().collect();
-        Self { query, parts, opening, heads: BinaryHeap::new(), rest }
+        Self { query, parts, opening, heads: BinaryHeap::new(), rest, spent: 0 }
     }
 
     /// Goes on with the answer, in this snapshot, until it is complete, the budget is spent or the visitor
@@ -120,8 +122,25 @@ impl Scan {
         budget: Budget,
         visitor: &mut V,
     ) -> Result<Step, StoreError> {
-        let mut rows = Rows::new(snapshot);
         let mut slice = Slice::new(budget);
+        let step = self.run_slice(snapshot, &mut slice, visitor);
+        self.spent += u64::from(slice.spent);
+        step
+    }
+
+    /// Rows looked at and ranges opened so far, over all slices.
+    #[must_use]
+    pub fn spent(&self) -> u64 {
+        self.spent
+    }
+
+    fn run_slice<V: Visitor>(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        slice: &mut Slice,
+        visitor: &mut V,
+    ) -> Result<Step, StoreError> {
+        let mut rows = Rows::new(snapshot);
         loop {
             if let Some(&filter) = self.opening.last() {
                 slice.spend(1);
@@ -130,7 +149,7 @@ impl Scan {
                 }
             } else if self.heads.is_empty() {
                 return Ok(Step::Done { hint: self.rest.hint() });
-            } else if self.merge(&mut rows, &mut slice, visitor)? == Flow::Pause {
+            } else if self.merge(&mut rows, slice, visitor)? == Flow::Pause {
                 break;
             }
             if slice.is_spent() {

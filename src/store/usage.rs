@@ -32,6 +32,14 @@ pub struct Usage {
     pub tables: Vec<TableUsage>,
 }
 
+impl Usage {
+    /// Events that are held, hidden and expired ones included.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.tables.iter().find(|table| table.name == "event").map_or(0, |table| table.entries)
+    }
+}
+
 /// Of the map, the part that is kept for deletions: a sixteenth, from 4 MiB to 1 GiB, but never more than half.
 /// A deletion changes a path of about four pages in each of a dozen tables, and LMDB needs them twice over.
 fn reserve(map_bytes: u64) -> u64 {

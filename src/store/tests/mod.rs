@@ -2,6 +2,7 @@
 
 mod damage;
 mod deletion;
+mod export;
 mod open;
 mod oracle;
 mod replace;

@@ -1,0 +1,37 @@
+//! What the file system says of the store's directory. Opens nothing and changes nothing.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::{Store, StoreError};
+
+/// LMDB's name for its data file.
+const DATA_FILE: &str = "data.mdb";
+
+impl Store {
+    /// Whether the directory `path` holds a database, ours or not. [`Store::open`] would create one.
+    #[must_use]
+    pub fn exists(path: &Path) -> bool {
+        path.join(DATA_FILE).exists()
+    }
+
+    /// Bytes that an unprivileged process can still write to the file system that the store is on.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn disk_free_bytes(&self) -> Result<u64, StoreError> {
+        let error = |source| StoreError::Io { path: self.path().into(), source };
+        let path = CString::new(self.path().as_os_str().as_bytes()).map_err(|nul| error(nul.into()))?;
+        // SAFETY: an all-zero statvfs is a valid value of its plain integers; the path ends with a zero byte and
+        // both outlive the call.
+        let (result, stat) = unsafe {
+            let mut stat: libc::statvfs = std::mem::zeroed();
+            (libc::statvfs(path.as_ptr(), &raw mut stat), stat)
+        };
+        if result != 0 {
+            return Err(error(std::io::Error::last_os_error()));
+        }
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}

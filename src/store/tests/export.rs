@@ -1,0 +1,87 @@
+//! Oldest first is newest first the other way round.
+
+use std::time::Duration;
+
+use super::*;
+use crate::nostr::{Filter, Kind};
+
+fn oldest_first(home: &Home, filters: &[Filter], rows: u32) -> Vec<Seq> {
+    let mut walk = OldestFirst::new(filters.into());
+    let mut seqs = Vec::new();
+    let mut visitor = |seq: Seq, _: EventView<'_>| {
+        seqs.push(seq);
+        Flow::Continue
+    };
+    let budget = Budget { rows, time: Duration::MAX };
+    loop {
+        let snapshot = home.store.read().expect("a snapshot");
+        if walk.run(&snapshot, budget, &mut visitor).expect("a slice") != Step::Paused {
+            return seqs;
+        }
+    }
+}
+
+fn newest_first(home: &Home, filters: &[Filter]) -> Vec<Seq> {
+    let mut seqs = Vec::new();
+    let mut visitor = |seq: Seq, _: EventView<'_>| {
+        seqs.push(seq);
+        Flow::Continue
+    };
+    let mut scan = Scan::new(Query { filters: filters.into(), until_seq: Seq::MAX, limits: None });
+    let snapshot = home.store.read().expect("a snapshot");
+    scan.run(&snapshot, Budget::UNLIMITED, &mut visitor).expect("a scan");
+    assert!(scan.spent() >= seqs.len() as u64, "every event was looked at");
+    seqs
+}
+
+#[test]
+fn the_walk_is_the_reverse_of_a_scan_whatever_the_slices() {
+    let home = home();
+    let event = |n: u64| trusted(author(n % 3), (n % 4 + 40) as u16, n / 5, &[], &n.to_string());
+    let batch: Vec<_> = (0..100).map(event).collect();
+    home.commit(&batch);
+    let all = Filter::default();
+    let window = Filter { since: Some(Timestamp(3)), until: Some(Timestamp(12)), ..all.clone() };
+    let kinds = Filter { kinds: Some([Kind(40), Kind(43)].into()), ..window.clone() };
+    let never = Filter { since: Some(Timestamp(5)), until: Some(Timestamp(4)), ..all.clone() };
+    let late = Filter { since: Some(Timestamp(15)), ..all.clone() };
+    for filters in [&[all][..], &[window], &[never], &[kinds.clone(), late], &[kinds], &[]] {
+        let mut expected = newest_first(&home, filters);
+        expected.reverse();
+        for rows in [1, 7, u32::MAX] {
+            assert_eq!(oldest_first(&home, filters, rows), expected, "{filters:?} in slices of {rows}");
+        }
+    }
+}
+
+#[test]
+fn the_walk_goes_on_where_it_was_while_events_come_and_go() {
+    let home = home();
+    let events: Vec<_> = (0..20).map(|n| note(author(1), n, "x")).collect();
+    home.commit(&events);
+    let mut walk = OldestFirst::new([Filter::default()].into());
+    let mut seqs = Vec::new();
+    let budget = Budget { rows: 5, time: Duration::MAX };
+    loop {
+        let snapshot = home.store.read().expect("a snapshot");
+        let mut visitor = |seq: Seq, _: EventView<'_>| {
+            seqs.push(seq.0);
+            Flow::Continue
+        };
+        let step = walk.run(&snapshot, budget, &mut visitor).expect("a slice");
+        drop(snapshot);
+        if step != Step::Paused {
+            break;
+        }
+        // The row the walk stands on, one ahead and one behind go; one comes behind and one ahead.
+        if seqs.len() == 5 {
+            let gone = [Seq(5), Seq(7), Seq(2)];
+            assert_eq!(home.store.writer().remove(&gone, Return::Allowed).expect("a commit").events, 3);
+            home.commit(&[note(author(2), 1, "y"), note(author(2), 15, "y")]);
+        }
+    }
+    let expected: Vec<u64> = [1, 2, 3, 4, 5, 6].into_iter().chain(8..=20).collect();
+    let without_late: Vec<u64> = seqs.iter().copied().filter(|&seq| seq <= 20).collect();
+    assert_eq!(without_late, expected);
+    assert_eq!(seqs.iter().filter(|&&seq| seq > 20).collect::<Vec<_>>(), [&22]);
+}
