@@ -11,10 +11,12 @@
 pub mod channel;
 pub mod client;
 pub mod cron;
+pub mod import;
 pub mod ingest;
 pub mod live;
 pub mod queues;
 pub mod reader;
+pub mod signatures;
 pub mod verify;
 pub mod writer;
 
@@ -24,4 +26,4 @@ pub use client::{ClientHandle, Subscription};
 pub use ingest::Ingest;
 pub use live::LiveHub;
 pub use queues::Bounds;
-pub use run::{OnPanic, Options, Parts, Pipeline, Shared, StartError};
+pub use run::{OnPanic, Options, Parts, Pipeline, Shared, StartError, now};

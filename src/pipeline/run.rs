@@ -72,6 +72,14 @@ impl Heartbeat {
     }
 }
 
+/// The time now, from the system's clock. What is pure is told it.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    // A clock before 1970 is broken; nothing is expired then.
+    Timestamp(since.map_or(0, |since| since.as_secs()))
+}
+
 /// What all threads share.
 pub struct Shared {
     /// The events.
@@ -104,9 +112,7 @@ impl Shared {
     /// The time now. Pure code below is told it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        // A clock before 1970 is broken; nothing is expired then.
-        Timestamp(since.map_or(0, |since| since.as_secs()))
+        now()
     }
 
     /// Microseconds since the pipeline began, by a clock that never goes back.
@@ -272,12 +278,16 @@ fn pool(options: &Options, cores: usize) -> Result<Option<ThreadPool>, rayon::Th
     if threads < 2 {
         return Ok(None);
     }
-    let pool = ThreadPoolBuilder::new()
+    pinned_pool(threads, cores).map(Some)
+}
+
+/// A signature pool of `threads` threads, each pinned to one of the `cores`.
+pub(super) fn pinned_pool(threads: usize, cores: usize) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
+    ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|index| format!("verify-{index}"))
         .start_handler(move |index| pin(index % cores))
-        .build()?;
-    Ok(Some(pool))
+        .build()
 }
 
 fn random() -> Result<[u64; 2], std::io::Error> {

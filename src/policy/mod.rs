@@ -28,4 +28,4 @@ pub use read::{ReadGuard, check_count, check_filters, check_open};
 pub use sets::{KeySet, KindSet, OptionalKey};
 pub use settings::{Access, Auth, ChallengeWhen, Settings, Who};
 pub use urls::{RelayUrl, RelayUrls};
-pub use write::check_event;
+pub use write::{check_event, check_import};

@@ -16,9 +16,7 @@ use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, TagValue, Timestamp}
 /// `pow:` too little work, `auth-required:` and `restricted:` for what needs a proven key.
 pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: Timestamp) -> Result<(), Reason> {
     let kind = event.kind();
-    if matches!(kind, Kind::CLIENT_AUTH | Kind::HTTP_AUTH) {
-        return Err(invalid(format!("kind {kind} proves who someone is and is never published")));
-    }
+    check_publishable(kind)?;
     check_size(&settings.limits, settings.tiers.get(peer.tier(settings)), event)?;
     check_time(&settings.limits, event, now)?;
     check_protected(&settings.access, peer, event)?;
@@ -34,6 +32,23 @@ pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: 
         return Err(Reason::new(Prefix::AuthRequired, text));
     }
     check_repost(event)
+}
+
+/// Whether the operator may bring in `event` from a file: only what no relay may store is refused, and requests to
+/// vanish from others. Limits, dates and lists are for strangers, and a backup must come back whole.
+///
+/// # Errors
+/// The reason, in the words that a client would get.
+pub fn check_import(settings: &Settings, event: EventView<'_>) -> Result<(), Reason> {
+    check_publishable(event.kind())?;
+    if event.kind() == Kind::VANISH { check_vanish(settings, event) } else { Ok(()) }
+}
+
+fn check_publishable(kind: Kind) -> Result<(), Reason> {
+    if matches!(kind, Kind::CLIENT_AUTH | Kind::HTTP_AUTH) {
+        return Err(invalid(format!("kind {kind} proves who someone is and is never published")));
+    }
+    Ok(())
 }
 
 fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Reason {
