@@ -5,12 +5,25 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
+use crate::store::Store;
 
+mod arguments;
+mod check;
+mod config;
+mod delete;
+mod export;
+mod import;
+mod info;
+mod interrupt;
+mod output;
+mod scan;
 mod serve;
 mod signals;
+mod stream;
 
 /// A Nostr relay for operators of large public relays.
 #[derive(Parser)]
@@ -19,7 +32,10 @@ mod signals;
   weir serve                             a relay on 127.0.0.1:7777, events in ./weir-data
   weir serve --listen 0.0.0.0:7777       the same for everybody
   weir import events.jsonl               add events from a file, also while the relay runs
-  weir scan '{\"kinds\":[1],\"limit\":10}'   the newest ten notes")]
+  weir scan '{\"kinds\":[1],\"limit\":10}'   the newest ten notes
+  weir export > events.jsonl             a backup, also while the relay runs
+
+Exit codes: 0 good, 1 failed or found problems, 2 wrong arguments, 130 interrupted.")]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -47,12 +63,44 @@ impl Common {
         }
         Ok(config)
     }
+
+    /// The configuration and the store, which must be there.
+    fn open(&self) -> anyhow::Result<(Config, Store)> {
+        let config = self.config()?;
+        let data = &config.storage.data;
+        anyhow::ensure!(Store::exists(data), "there is no store in {}; --data names another directory", data.display());
+        self.open_or_create()
+    }
+
+    /// The configuration and the store, created if need be.
+    fn open_or_create(&self) -> anyhow::Result<(Config, Store)> {
+        let config = self.config()?;
+        config.validate()?;
+        let data = &config.storage.data;
+        let store = Store::open(data, config.storage.options())
+            .with_context(|| format!("cannot open the store in {}", data.display()))?;
+        Ok((config, store))
+    }
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the relay
     Serve(serve::Arguments),
+    /// Add events from a file
+    Import(import::Arguments),
+    /// Write stored events to a file
+    Export(export::Arguments),
+    /// Run a query on the stored events
+    Scan(scan::Arguments),
+    /// Remove stored events
+    Delete(delete::Arguments),
+    /// Tell what the store holds and the room it takes
+    Info(info::Arguments),
+    /// Look for damage in the store
+    Check(check::Arguments),
+    /// Show or check the configuration
+    Config(config::Arguments),
 }
 
 /// Runs the command that the process was started with.
@@ -61,9 +109,17 @@ pub fn main() -> ExitCode {
     let Arguments { common, command } = Arguments::parse();
     let result = match command {
         Command::Serve(arguments) => serve::run(&common, &arguments),
+        Command::Import(arguments) => import::run(&common, &arguments),
+        Command::Export(arguments) => export::run(&common, &arguments),
+        Command::Scan(arguments) => scan::run(&common, &arguments),
+        Command::Delete(arguments) => delete::run(&common, &arguments),
+        Command::Info(arguments) => info::run(&common, &arguments),
+        Command::Check(arguments) => check::run(&common, &arguments),
+        Command::Config(arguments) => config::run(&common, &arguments),
     };
     match result {
         Ok(code) => code,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weir: {error:#}");
             ExitCode::FAILURE

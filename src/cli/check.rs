@@ -1,0 +1,77 @@
+//! `weir check`: looks for damage.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::Common;
+use super::output::{progress, stdout};
+use crate::pipeline::signatures::Signatures;
+use crate::schnorr::Verifier;
+use crate::store::Problem;
+
+/// Arguments of `weir check`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  weir check                                  records, ids, indexes, tombstones and some signatures
+  weir check --signatures all                 and every signature
+
+Changes nothing, and works while the relay runs: it sees the store as it was when it began. Exits 1 when
+something is wrong.")]
+pub struct Arguments {
+    /// How many signatures to check, spread evenly: all, none or a number
+    #[arg(long, value_name = "all|N|none", default_value = "10000", value_parser = sample)]
+    signatures: u64,
+}
+
+fn sample(text: &str) -> Result<u64, String> {
+    match text {
+        "all" => Ok(u64::MAX),
+        "none" => Ok(0),
+        number => number.parse().map_err(|_| "give all, none or a number".into()),
+    }
+}
+
+/// Signatures that are listed when they are wrong; the rest are only counted.
+const LISTED: usize = 100;
+
+/// Checks the store and lists what is wrong.
+pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (config, store) = common.open()?;
+    let events = store.usage()?.events();
+    // Every event whose place is a multiple of this; the last step may be shorter.
+    let stride = events.div_ceil(arguments.signatures.max(1)).max(1);
+    let bar = progress(Some(events), false);
+    let mut signatures = Signatures::new(Verifier::new(config.verify))?;
+    let (mut visited, mut sampled) = (0_u64, 0_u64);
+    let report = store.check(|seq, event| {
+        if arguments.signatures > 0 && visited.is_multiple_of(stride) {
+            signatures.add(seq, event);
+            sampled += 1;
+        }
+        visited += 1;
+        bar.set_position(visited);
+    })?;
+    let wrong = signatures.finish();
+    bar.finish_and_clear();
+    let mut out = stdout();
+    for Problem { seq, what } in &report.problems {
+        writeln!(out, "event {seq}: {what}")?;
+    }
+    let snapshot = store.read()?;
+    for &seq in wrong.iter().take(LISTED) {
+        let id = snapshot.get(seq)?.map_or_else(|| "gone by now".to_owned(), |event| event.id().to_string());
+        writeln!(out, "event {seq}: the signature is wrong ({id})")?;
+    }
+    drop(snapshot);
+    let waiting = report.awaiting_purge;
+    writeln!(out, "{} events, {sampled} signatures, {waiting} events waiting for removal", report.events)?;
+    let problems = report.problem_count + wrong.len() as u64;
+    if problems == 0 {
+        writeln!(out, "nothing is wrong")?;
+    } else {
+        let listed = report.problems.len() + wrong.len().min(LISTED);
+        writeln!(out, "{problems} problems, {listed} of them listed")?;
+    }
+    out.flush()?;
+    Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,82 @@
+//! `weir export`: stored events into a file.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use indicatif::HumanCount;
+
+use super::arguments::{Filters, filters, time};
+use super::output::{progress, stdout};
+use super::stream::{self, Ended};
+use super::{Common, interrupt};
+use crate::nostr::Timestamp;
+use crate::store::{OldestFirst, Query, Scan, Seq};
+
+/// Arguments of `weir export`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  weir export > events.jsonl                          everything, oldest first
+  weir export --since 30d notes.jsonl                 the last 30 days
+  weir export --filter '{\"kinds\":[0,3,10002]}' | zstd > profiles.jsonl.zst
+
+Works while the relay runs. What is committed meanwhile may be missing; what was there before and stays is not.
+Expired events, and those that wait for their removal after a request to vanish, are left out.")]
+pub struct Arguments {
+    /// The file to write; - is standard output
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+    /// Only what matches: a filter, or an array of them
+    #[arg(long, value_name = "JSON", value_parser = filters)]
+    filter: Option<Filters>,
+    /// Only what was created at this time or later: unix seconds, or how long ago, such as 30d
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<Timestamp>,
+    /// Only what was created at this time or earlier
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<Timestamp>,
+    /// Newest first
+    #[arg(long)]
+    reverse: bool,
+}
+
+/// Writes every event that was asked for.
+pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (_, store) = common.open()?;
+    let is_all = arguments.filter.is_none() && arguments.since.is_none() && arguments.until.is_none();
+    let filters = arguments.filter.clone().unwrap_or_else(Filters::all).within(arguments.since, arguments.until).0;
+    let total = if is_all { Some(store.usage()?.events()) } else { None };
+    let (bar, stop) = (progress(total, false), interrupt::watch());
+    let write = |out: &mut dyn Write| -> anyhow::Result<Ended> {
+        if arguments.reverse {
+            let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: None });
+            stream::run(&store, &mut scan, u64::MAX, Some(out), &bar, stop)
+        } else {
+            stream::run(&store, &mut OldestFirst::new(filters), u64::MAX, Some(out), &bar, stop)
+        }
+    };
+    let ended = if arguments.file == Path::new("-") {
+        let mut out = stdout();
+        let ended = write(&mut out)?;
+        out.flush()?;
+        ended
+    } else {
+        let context = || format!("cannot write {}", arguments.file.display());
+        let mut file = File::create(&arguments.file).with_context(context)?;
+        let ended = write(&mut file).with_context(context)?;
+        // Pipes and terminals cannot be synced; a file must be, or a power cut takes it.
+        if file.metadata()?.is_file() {
+            file.sync_all().with_context(context)?;
+        }
+        ended
+    };
+    bar.finish_and_clear();
+    eprintln!("{} events exported", HumanCount(ended.events));
+    if ended.is_interrupted {
+        eprintln!("weir: interrupted; the export is not complete");
+        return Ok(interrupt::EXIT_CODE.into());
+    }
+    Ok(ExitCode::SUCCESS)
+}

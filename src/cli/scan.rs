@@ -1,0 +1,71 @@
+//! `weir scan`: what a query finds, and how.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+
+use super::arguments::{Filters, filters};
+use super::output::stdout;
+use super::stream;
+use super::{Common, interrupt};
+use crate::store::{Query, QueryLimits, Scan, Seq};
+
+/// Arguments of `weir scan`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  weir scan '{\"kinds\":[1],\"limit\":10}'               the newest ten notes
+  weir scan --count '{\"#t\":[\"nostr\"]}'               how many
+  weir scan --explain '{\"authors\":[\"<hex>\"],\"kinds\":[1]}'   which index, how many rows, how long
+
+Newest first. Unlike a client, the operator sees every kind, and a filter without limit brings everything.
+Expired and vanished events are left out.")]
+pub struct Arguments {
+    /// A filter, or an array of them; - reads it from standard input
+    #[arg(value_name = "FILTER", value_parser = filters)]
+    filters: Filters,
+    /// Write how many events there are instead of the events
+    #[arg(long, conflicts_with = "explain")]
+    count: bool,
+    /// Write how the query is answered instead of the events
+    #[arg(long)]
+    explain: bool,
+    /// At most so many events, over all filters
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+/// Only what a filter itself says limits it.
+pub const NO_LIMITS: QueryLimits = QueryLimits { default_limit: u32::MAX, max_limit: u32::MAX, tie_extension: 0 };
+
+/// Runs the query.
+pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (_, store) = common.open()?;
+    let filters = arguments.filters.0.clone();
+    let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: Some(NO_LIMITS) });
+    let (limit, bar, stop) = (arguments.limit.unwrap_or(u64::MAX), ProgressBar::hidden(), interrupt::watch());
+    let mut out = stdout();
+    let started = Instant::now();
+    if arguments.explain {
+        for (number, plan) in (1..).zip(scan.explain(&store.read()?)?) {
+            writeln!(out, "filter {number}: {plan}")?;
+        }
+    }
+    let is_silent = arguments.count || arguments.explain;
+    let lines: Option<&mut dyn Write> = if is_silent { None } else { Some(&mut out) };
+    let ended = stream::run(&store, &mut scan, limit, lines, &bar, stop)?;
+    if arguments.count {
+        writeln!(out, "{}", ended.events)?;
+    } else if arguments.explain {
+        writeln!(out, "events: {}", ended.events)?;
+        writeln!(out, "rows looked at and ranges opened: {}", scan.spent())?;
+        writeln!(out, "milliseconds: {:.3}", started.elapsed().as_secs_f64() * 1e3)?;
+    }
+    out.flush()?;
+    if ended.is_interrupted {
+        eprintln!("weir: interrupted; the result is not complete");
+        return Ok(interrupt::EXIT_CODE.into());
+    }
+    Ok(ExitCode::SUCCESS)
+}

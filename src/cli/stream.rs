@@ -1,0 +1,102 @@
+//! Stored events as lines of JSON, a slice at a time.
+//!
+//! Never writes while a read transaction is open: a slow reader must not pin the pages of the store (INV-9).
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+
+use crate::nostr::{EventView, Timestamp};
+use crate::pipeline::now;
+use crate::store::{Budget, Flow, OldestFirst, Scan, Seq, Snapshot, Step, Store, StoreError, Visitor};
+
+/// How long a read transaction may live.
+pub const SLICE: Budget = Budget { rows: 1 << 16, time: Duration::from_millis(50) };
+
+/// Text gathered between writes.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A query that goes on slice by slice, in one order or the other.
+pub trait Slices {
+    /// Goes on until the budget is spent or the visitor wants a pause.
+    fn slice<V: Visitor>(&mut self, snapshot: &Snapshot<'_>, visitor: &mut V) -> Result<Step, StoreError>;
+}
+
+impl Slices for Scan {
+    fn slice<V: Visitor>(&mut self, snapshot: &Snapshot<'_>, visitor: &mut V) -> Result<Step, StoreError> {
+        self.run(snapshot, SLICE, visitor)
+    }
+}
+
+impl Slices for OldestFirst {
+    fn slice<V: Visitor>(&mut self, snapshot: &Snapshot<'_>, visitor: &mut V) -> Result<Step, StoreError> {
+        self.run(snapshot, SLICE, visitor)
+    }
+}
+
+/// What is made of each event.
+struct Lines<'a> {
+    text: Option<&'a mut Vec<u8>>,
+    now: Timestamp,
+    left: u64,
+}
+
+impl Visitor for Lines<'_> {
+    fn admits(&mut self, event: EventView<'_>) -> bool {
+        !event.is_expired(self.now)
+    }
+
+    fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
+        // A walk pauses after the event that it is told to pause at, so this is never below zero.
+        self.left -= 1;
+        let mut is_enough = self.left == 0;
+        if let Some(text) = &mut self.text {
+            event.write_json(text);
+            text.push(b'\n');
+            is_enough |= text.len() >= BUFFER_BYTES;
+        }
+        if is_enough { Flow::Pause } else { Flow::Continue }
+    }
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Events that were passed on.
+    pub events: u64,
+    /// Whether that was not all, since the user wanted no more.
+    pub is_interrupted: bool,
+}
+
+/// Writes up to `limit` events of the walk as lines; without `out` they are only counted.
+pub fn run(
+    store: &Store,
+    walk: &mut impl Slices,
+    limit: u64,
+    mut out: Option<&mut dyn Write>,
+    progress: &ProgressBar,
+    stop: &AtomicBool,
+) -> anyhow::Result<Ended> {
+    let mut text = Vec::with_capacity(if out.is_some() { BUFFER_BYTES + (64 << 10) } else { 0 });
+    let mut left = limit;
+    let now = now();
+    while left > 0 {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Ended { events: limit - left, is_interrupted: true });
+        }
+        text.clear();
+        let mut lines = Lines { text: out.is_some().then_some(&mut text), now, left };
+        let step = walk.slice(&store.read()?, &mut lines)?;
+        left = lines.left;
+        if let Some(out) = &mut out {
+            out.write_all(&text)?;
+        }
+        progress.set_position(limit - left);
+        if step != Step::Paused {
+            break;
+        }
+    }
+    Ok(Ended { events: limit - left, is_interrupted: false })
+}
