@@ -20,7 +20,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline;
-use crate::policy::{Access, Auth, Info, Limits, RateOptions, Settings, Tiers};
+use crate::policy::{Access, Auth, Info, Limits, RateOptions, Retention, Settings, Tiers};
 use crate::schnorr;
 use crate::server;
 
@@ -122,6 +122,7 @@ impl Config {
             auth: self.auth.clone(),
             access: self.access.clone(),
             info: self.info.clone(),
+            retention: Retention::default(),
         }
     }
 

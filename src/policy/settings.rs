@@ -10,6 +10,7 @@ use super::address_list::AddressSet;
 use super::info::Info;
 use super::limits::{Limits, Tiers};
 use super::rate::RateOptions;
+use super::retention::Retention;
 use super::sets::{KeySet, KindSet};
 use super::urls::RelayUrls;
 use crate::nostr::ParseOptions;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub access: Access,
     /// What NIP-11 says about the relay.
     pub info: Info,
+    /// What is worth keeping.
+    pub retention: Retention,
 }
 
 impl Settings {

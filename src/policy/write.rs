@@ -25,6 +25,7 @@ pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: 
         return check_vanish(settings, event);
     }
     check_lists(&settings.access, event)?;
+    settings.retention.check_age(event, now)?;
     check_work(&settings.limits, event)?;
     peer.check(settings, settings.auth.write, "publish")?;
     if settings.auth.write_kinds.contains(kind) && !peer.is_authenticated() {
