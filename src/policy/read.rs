@@ -191,6 +191,8 @@ pub fn check_open(settings: &Settings, peer: &Peer, open: usize, open_items: usi
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::sets::KindSet;
     use super::super::testing::{AUTHOR, event, filter, prefix, said};
     use super::*;
@@ -363,5 +365,57 @@ mod tests {
         let refused = said(ask(&settings, &nobody, "{}"));
         assert_eq!(refused, "auth-required: only authenticated clients may read");
         assert_eq!(said(ask(&settings, &author, "{}")), "");
+    }
+
+    /// Keys, kinds and filters small enough that they meet often.
+    fn small_filter() -> impl Strategy<Value = (u8, u8, u8)> {
+        (0..8u8, 0..8u8, 0..8u8)
+    }
+
+    /// A filter from three sets of bits; an empty set leaves its key out.
+    fn filter_of((kinds, authors, recipients): (u8, u8, u8)) -> Filter {
+        let list = |bits: u8, item: &dyn Fn(u8) -> String| {
+            (0..3).filter(|bit| bits >> bit & 1 == 1).map(item).collect::<Vec<_>>().join(",")
+        };
+        let key = |bit: u8| format!("\"{}\"", hex::encode(&[bit + 1; 32]));
+        let parts = [
+            ("kinds", list(kinds, &|bit| ["1", "4", "31234"][usize::from(bit)].into())),
+            ("authors", list(authors, &key)),
+            ("#p", list(recipients, &key)),
+        ];
+        let parts = parts.iter().filter(|(_, items)| !items.is_empty());
+        let parts: Vec<_> = parts.map(|(name, items)| format!("\"{name}\":[{items}]")).collect();
+        filter(&format!("{{{}}}", parts.join(",")))
+    }
+
+    proptest! {
+        /// INV-15: a refused filter gives nothing, and the rows of an open one need no check.
+        #[test]
+        fn refused_filters_give_nothing_and_open_ones_give_only_what_may_be_seen(
+            asked in small_filter(),
+            keys in 0..8u8,
+            (kind, author, recipients) in (0..3usize, 0..3u8, 0..8u8),
+        ) {
+            let mut settings = Settings::default();
+            settings.auth.author_only_kinds = KindSet::of(&[31234]);
+            let [mut peer, ..] = peers();
+            for bit in (0..3).filter(|bit| keys >> bit & 1 == 1) {
+                peer.authenticate(Pubkey([bit + 1; 32])).expect("room for a key");
+            }
+            let recipients: Vec<_> =
+                (0..3).filter(|bit| recipients >> bit & 1 == 1).map(|bit| hex::encode(&[bit + 1; 32])).collect();
+            let tags: Vec<_> = recipients.iter().map(|key| ["p", key.as_str()]).collect();
+            let tags: Vec<&[&str]> = tags.iter().map(|tag| &tag[..]).collect();
+            let author = Pubkey([author + 1; 32]);
+            let event = crate::nostr::testing::event(author, [1, 4, 31234][kind], 1, &tags, "");
+            let filter = filter_of(asked);
+            let guard = ReadGuard::new(&settings, peer.keys());
+            if filter.matches(event.view()) {
+                let refused = check_filters(&settings, &peer, std::slice::from_ref(&filter)).is_err();
+                prop_assert!(!(refused && guard.allows(event.view())), "refused: {filter:?}");
+                let open = guard.is_open(std::slice::from_ref(&filter));
+                prop_assert!(!open || guard.allows(event.view()), "open: {filter:?}");
+            }
+        }
     }
 }
