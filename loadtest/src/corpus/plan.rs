@@ -71,6 +71,8 @@ pub struct Planner<'a> {
     created_at: u64,
     gap_ms: u64,
     clock_ms: u64,
+    /// Some events are dated back.
+    jitter: bool,
 }
 
 /// Tags and content of an event being planned, before escaping.
@@ -105,6 +107,7 @@ impl<'a> Planner<'a> {
             created_at: until.saturating_sub(span_s),
             gap_ms: span_s * 1000 / events.max(1),
             clock_ms: 0,
+            jitter: span_s > 2 * 3600,
         }
     }
 
@@ -183,7 +186,7 @@ impl<'a> Planner<'a> {
             self.clock_ms += self.random.below(self.gap_ms as usize * 2 + 1) as u64;
         }
         let now = self.created_at + self.clock_ms / 1000;
-        if self.gap_ms > 0 && self.random.chance(100) {
+        if self.jitter && self.random.chance(100) {
             return now - self.random.below(3600) as u64;
         }
         now

@@ -3,11 +3,12 @@
 //! It must never be called for an answer that equals the expected one: that comparison is made in the hot path and is
 //! enough.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use super::filter::{Check, Filter, order};
 use crate::account::{Account, Violation};
-use crate::corpus::library::Library;
+use crate::corpus::library::{Library, decode_id};
 
 /// One row as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,62 +28,98 @@ pub struct Question<'a> {
     pub filter: &'a Filter,
     /// The rows that the corpus alone gives; `None` if events are being published at the same time.
     pub expected: Option<&'a [u32]>,
-    /// Events from this number on were published by the run: they may come live while the query runs, so they have no
-    /// place in the order, and an answer that holds one cannot be compared row by row.
+    /// Events from this number on were published by the run; an answer that holds one cannot be compared row by row.
     pub live_from: u32,
+    /// Those events may come live while the query runs, so they have no place in the order.
+    pub live: bool,
 }
 
-/// Notes every fault of an answer; returns true if it held events from outside the corpus, which makes an exact
-/// comparison impossible.
-pub fn judge(question: &Question<'_>, rows: &[Row], library: &Library, account: &Account) -> bool {
+/// What an answer was like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Faults were noted.
+    pub faulty: bool,
+    /// It held events from outside the corpus.
+    pub inexact: bool,
+}
+
+/// The sort key of a row: NIP-01's order.
+type Key = (Reverse<u64>, [u8; 32]);
+
+/// Notes every fault of an answer.
+pub fn judge(question: &Question<'_>, rows: &[Row], library: &Library, account: &Account) -> Verdict {
     let shape = question.shape;
     let check = Check::new(question.filter, library);
-    let (mut known, mut foreign) = (Vec::with_capacity(rows.len()), 0usize);
-    for row in rows {
-        match row {
-            Row::Known(number) => {
-                known.push(*number);
-                if !check.matches(library, *number) {
-                    let id = faster_hex::hex_string(library.id(*number));
-                    account.note(Violation::WrongRow, || format!("{shape}: {id} does not match the filter"));
-                }
-            }
-            Row::Foreign(json) => {
-                foreign += 1;
-                if !foreign_matches(question.filter, json) {
-                    let text = String::from_utf8_lossy(json).into_owned();
-                    account.note(Violation::WrongRow, || format!("{shape}: does not match the filter: {text}"));
-                }
-            }
-        }
+    let mut faults = 0;
+    let mut fault = |violation, count: usize, text: &dyn Fn() -> String| {
+        faults += count;
+        account.note_many(violation, count as u64, || format!("{shape}: {}", text()));
+    };
+    let wrong: Vec<&Row> = rows.iter().filter(|row| !row_matches(question.filter, &check, row, library)).collect();
+    fault(Violation::WrongRow, wrong.len(), &|| format!("does not match the filter: {:?}", wrong[0]));
+    let keys: Vec<Option<Key>> = rows.iter().map(|row| row_key(row, library)).collect();
+    let nameless = keys.iter().filter(|key| key.is_none()).count();
+    fault(Violation::Malformed, nameless, &|| "a row without id or created_at".to_string());
+    let distinct: HashSet<Key> = keys.iter().copied().flatten().collect();
+    let repeated = keys.len() - nameless - distinct.len();
+    fault(Violation::DuplicateRow, repeated, &|| format!("{} rows, {} distinct", keys.len(), distinct.len()));
+    let is_live = |row: &Row| question.live && matches!(row, Row::Known(number) if *number >= question.live_from);
+    let settled: Vec<Key> =
+        rows.iter().zip(&keys).filter(|(row, _)| !is_live(row)).filter_map(|(_, key)| *key).collect();
+    let disorder = settled.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    fault(Violation::WrongOrder, disorder, &|| format!("{disorder} rows out of order"));
+    let over = over_limit(&settled, question.filter.limit);
+    fault(Violation::OverLimit, over, &|| format!("{} rows, limit {:?}", rows.len(), question.filter.limit));
+    let corpus: Option<HashSet<u32>> = rows
+        .iter()
+        .map(|row| match row {
+            Row::Known(number) if *number < question.live_from => Some(*number),
+            _ => None,
+        })
+        .collect();
+    if let (Some(expected), Some(got)) = (question.expected, &corpus) {
+        let (missing, extra) = difference(expected, got, question.filter.limit, library);
+        let text = || format!("{} rows expected, {} came, {missing} missing, {extra} extra", expected.len(), got.len());
+        fault(Violation::MissingRow, missing, &text);
+        fault(Violation::WrongRow, extra, &text);
     }
-    let distinct: HashSet<u32> = known.iter().copied().collect();
-    account.note_many(Violation::DuplicateRow, (known.len() - distinct.len()) as u64, || {
-        format!("{shape}: {} rows, {} distinct", known.len(), distinct.len())
-    });
-    let settled: Vec<u32> = known.iter().copied().filter(|&number| number < question.live_from).collect();
-    let disorder = settled.windows(2).filter(|pair| order(library, pair[0]) > order(library, pair[1])).count();
-    account.note_many(Violation::WrongOrder, disorder as u64, || format!("{shape}: {disorder} rows out of order"));
-    let limit = question.filter.limit.unwrap_or(usize::MAX);
-    let over = (settled.len() + foreign).saturating_sub(limit);
-    account.note_many(Violation::OverLimit, over as u64, || format!("{shape}: {} rows, limit {limit}", rows.len()));
-    let foreign = foreign + known.len() - settled.len();
-    if foreign == 0
-        && let Some(expected) = question.expected
-    {
-        compare(shape, expected, &distinct, account);
-    }
-    foreign > 0
+    Verdict { faulty: faults > 0, inexact: corpus.is_none() }
 }
 
-fn compare(shape: &str, expected: &[u32], got: &HashSet<u32>, account: &Account) {
+/// Rows beyond the limit. NIP-67 lets a page end between seconds: rows of the same second as the last one within the
+/// limit are no fault.
+fn over_limit(keys: &[Key], limit: Option<usize>) -> usize {
+    let limit = limit.unwrap_or(usize::MAX);
+    let last = limit.checked_sub(1).and_then(|last| keys.get(last)).map(|key| key.0);
+    keys.iter().skip(limit).filter(|key| Some(key.0) != last).count()
+}
+
+/// How many expected rows are missing, and how many came that are not expected and are no tie (NIP-67).
+fn difference(expected: &[u32], got: &HashSet<u32>, limit: Option<usize>, library: &Library) -> (usize, usize) {
     let wanted: HashSet<u32> = expected.iter().copied().collect();
-    let missing = wanted.difference(got).count();
-    let extra = got.difference(&wanted).count();
-    let text =
-        || format!("{shape}: {} rows expected, {} came, {missing} missing, {extra} extra", wanted.len(), got.len());
-    account.note_many(Violation::MissingRow, missing as u64, text);
-    account.note_many(Violation::WrongRow, extra as u64, text);
+    let full = limit.is_some_and(|limit| expected.len() >= limit);
+    let last = expected.last().filter(|_| full).map(|&number| library.meta(number).created_at);
+    let is_tie = |number: u32| library.meta(number).stored && Some(library.meta(number).created_at) == last;
+    let extra = got.difference(&wanted).filter(|&&number| !is_tie(number)).count();
+    (wanted.difference(got).count(), extra)
+}
+
+fn row_matches(filter: &Filter, check: &Check, row: &Row, library: &Library) -> bool {
+    match row {
+        Row::Known(number) => check.matches(library, *number),
+        Row::Foreign(json) => foreign_matches(filter, json),
+    }
+}
+
+fn row_key(row: &Row, library: &Library) -> Option<Key> {
+    match row {
+        Row::Known(number) => Some(order(library, *number)),
+        Row::Foreign(json) => {
+            let event: serde_json::Value = serde_json::from_slice(json).ok()?;
+            let id = decode_id(event["id"].as_str()?.as_bytes())?;
+            Some((Reverse(event["created_at"].as_u64()?), id))
+        }
+    }
 }
 
 fn foreign_matches(filter: &Filter, json: &[u8]) -> bool {
@@ -115,7 +152,9 @@ mod tests {
 
     fn library() -> Library {
         let mut library = Library::default();
-        for (id, created_at, kind) in [(1u8, 10, 1), (2, 11, 1), (3, 12, 1), (4, 13, 7)] {
+        for (id, created_at, kind) in
+            [(1u8, 10, 1), (2, 11, 1), (3, 12, 1), (4, 13, 7), (5, 50, 9), (6, 50, 9), (7, 40, 9)]
+        {
             let id = faster_hex::hex_string(&[id; 32]);
             let json = format!(
                 r#"{{"id":"{id}","pubkey":"aa","created_at":{created_at},"kind":{kind},"tags":[],"content":"","sig":""}}"#
@@ -125,13 +164,16 @@ mod tests {
         library
     }
 
-    fn faults(rows: &[Row]) -> BTreeMap<String, u64> {
-        let library = library();
-        let filter = Filter { kinds: vec![1], limit: Some(2), ..Filter::default() };
-        let question = Question { shape: "test", filter: &filter, expected: Some(&[2, 1]), live_from: u32::MAX };
+    fn faults_of(filter: &Filter, expected: &[u32], rows: &[Row]) -> BTreeMap<String, u64> {
+        let question = Question { shape: "test", filter, expected: Some(expected), live_from: u32::MAX, live: false };
         let account = Account::default();
-        judge(&question, rows, &library, &account);
+        judge(&question, rows, &library(), &account);
         account.counts()
+    }
+
+    fn faults(rows: &[Row]) -> BTreeMap<String, u64> {
+        let filter = Filter { kinds: vec![1], limit: Some(2), ..Filter::default() };
+        faults_of(&filter, &[2, 1], rows)
     }
 
     fn counts(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
@@ -152,9 +194,25 @@ mod tests {
 
     #[test]
     fn foreign_events_are_checked_against_the_filter_and_end_the_exact_comparison() {
-        let good = Row::Foreign(br#"{"id":"x","kind":1,"created_at":99,"tags":[]}"#.to_vec());
-        let bad = Row::Foreign(br#"{"id":"x","kind":2,"created_at":99,"tags":[]}"#.to_vec());
-        assert_eq!(faults(&[good, Row::Known(2)]), counts(&[]));
-        assert_eq!(faults(&[bad, Row::Known(2)]), counts(&[("wrong_row", 1)]));
+        let foreign = |id: &str, kind: u16, created_at: u64| {
+            let id = id.repeat(32);
+            Row::Foreign(format!(r#"{{"id":"{id}","kind":{kind},"created_at":{created_at},"tags":[]}}"#).into_bytes())
+        };
+        assert_eq!(faults(&[foreign("aa", 1, 99), Row::Known(2)]), counts(&[]));
+        assert_eq!(faults(&[foreign("aa", 2, 99), Row::Known(2)]), counts(&[("wrong_row", 1)]));
+        assert_eq!(faults(&[foreign("bb", 1, 99), foreign("aa", 1, 99)]), counts(&[("wrong_order", 1)]));
+        assert_eq!(faults(&[foreign("aa", 1, 99), foreign("aa", 1, 99)]), counts(&[("duplicate_row", 1)]));
+    }
+
+    #[test]
+    fn a_page_may_grow_by_the_events_of_its_last_second() {
+        use Row::Known;
+        // Numbers 4 and 5 share a second (NIP-67).
+        let filter = Filter { kinds: vec![9], limit: Some(1), ..Filter::default() };
+        assert_eq!(faults_of(&filter, &[4], &[Known(4), Known(5)]), counts(&[]));
+        assert_eq!(
+            faults_of(&filter, &[4], &[Known(4), Known(5), Known(6)]),
+            counts(&[("over_limit", 1), ("wrong_row", 1)])
+        );
     }
 }

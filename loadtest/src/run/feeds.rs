@@ -24,9 +24,15 @@ pub struct Plan {
     pub deliveries: Deliveries,
 }
 
+/// The oldest of the events: a subscription from then on has no older events to send first.
+fn since(library: &Library, fresh: Fresh) -> u64 {
+    let times = (fresh.first..fresh.first + fresh.count).map(|number| library.meta(number).created_at);
+    times.min().unwrap_or(0)
+}
+
 /// Every subscription matches every event.
 pub fn match_all(library: &Library, fresh: Fresh, subscriptions: usize) -> Plan {
-    let since = library.meta(fresh.first).created_at;
+    let since = since(library, fresh);
     let filter = format!("{{\"kinds\":[1],\"since\":{since},\"limit\":1}}");
     let mut deliveries = Deliveries::new(subscriptions, fresh.count as usize);
     for sub in 0..subscriptions {
@@ -60,7 +66,7 @@ pub fn follow(library: &Library, fresh: Fresh, subscriptions: usize, authors: us
     for (event, number) in numbers.enumerate() {
         followers[&library.meta(number).author].iter().for_each(|&sub| deliveries.expect(sub, event));
     }
-    let since = library.meta(fresh.first).created_at;
+    let since = since(library, fresh);
     let filters = lists.into_iter().map(|list| feed_filter(list, authors, since, &mut random)).collect();
     Plan { filters, deliveries }
 }

@@ -145,6 +145,9 @@ fn sign_fresh(phase: &Phase, seed: u64, now: u64, library: &mut Library) -> Resu
         Phase::Mixed(mixed) => corpus::Options { events: fresh_events_of(mixed) as u64, ..notes },
         _ => return Ok(Fresh::default()),
     };
+    // About fifty events share a second: a burst with one timestamp would make pages of it grow (NIP-67).
+    let span_s = if options.span_s == 0 { (options.events / 50).min(1800) } else { options.span_s };
+    let options = corpus::Options { span_s, ..options };
     let first = library.len() as u32;
     corpus::generate(&options, |line| library.add(line).map(|_| ()))?;
     Ok(Fresh { first, count: library.len() as u32 - first })
