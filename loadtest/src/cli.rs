@@ -3,7 +3,7 @@
 //! It must never hold logic of its own: it turns arguments into options and results into files and an exit code.
 
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::corpus;
 use crate::process::Watched;
-use crate::report::{Report, table};
+use crate::report::{Report, compare, html, table};
 use crate::run;
 use crate::scenario::overrides::Overrides;
 use crate::scenario::{BUILTIN, Scenario};
@@ -48,6 +48,8 @@ enum Command {
     Corpus(CorpusArgs),
     /// Run a scenario against a relay and check every answer
     Run(Box<RunArgs>),
+    /// Compare two JSON reports: ratios per figure, curves in HTML
+    Compare(CompareArgs),
     /// List the built-in scenarios, or print one as a starting point for your own
     Scenarios(ScenarioArgs),
 }
@@ -126,9 +128,24 @@ struct RunArgs {
     /// Write the report as JSON
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Write the report as one HTML page
+    #[arg(long)]
+    html: Option<PathBuf>,
     /// Only the result, no progress on stderr
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// Arguments of `compare`.
+#[derive(Args)]
+struct CompareArgs {
+    /// JSON report of the first side
+    a: PathBuf,
+    /// JSON report of the second side; ratios are B over A
+    b: PathBuf,
+    /// Write the comparison as one HTML page
+    #[arg(long)]
+    html: Option<PathBuf>,
 }
 
 /// Arguments of `scenarios`.
@@ -143,6 +160,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Corpus(args) => write_corpus(&args),
         Command::Run(args) => run_scenario(&args),
+        Command::Compare(args) => compare_reports(&args),
         Command::Scenarios(args) => list_scenarios(&args),
     };
     outcome.unwrap_or_else(|error| {
@@ -208,13 +226,28 @@ fn run_scenario(args: &RunArgs) -> Result<ExitCode> {
     let report = run::run(&options)?;
     print!("{}", table::render(&report));
     if let Some(path) = &args.json {
-        write_json(&report, path)?;
+        write_text(&serde_json::to_string_pretty(&report)?, path)?;
+    }
+    if let Some(path) = &args.html {
+        write_text(&html::render(&[&report]), path)?;
     }
     Ok(if report.violations() > 0 { ExitCode::from(EXIT_FAULTS) } else { ExitCode::SUCCESS })
 }
 
-fn write_json(report: &Report, path: &PathBuf) -> Result<()> {
-    let text = serde_json::to_string_pretty(report)?;
+fn compare_reports(args: &CompareArgs) -> Result<ExitCode> {
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_str::<Report>(&text).with_context(|| format!("{} is not a report", path.display()))
+    };
+    let (a, b) = (read(&args.a)?, read(&args.b)?);
+    print!("{}", compare::render(&a, &b));
+    if let Some(path) = &args.html {
+        write_text(&html::render(&[&a, &b]), path)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_text(text: &str, path: &Path) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 

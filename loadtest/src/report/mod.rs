@@ -2,6 +2,8 @@
 //!
 //! It must never drop a fault: whoever reads a report sees whether the relay was right before how fast it was.
 
+pub mod compare;
+pub mod html;
 pub mod table;
 
 use std::collections::BTreeMap;
