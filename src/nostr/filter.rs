@@ -227,11 +227,15 @@ fn kind_list(value: Value<'_, '_>) -> Result<Box<[Kind]>, FilterError> {
     sorted_set(items.map(|value| value.as_u64()?.try_into().ok().map(Kind)), wrong)
 }
 
+/// Sorts into a set. The capacity is exact from the start: a list that had grown would keep up to twice its size.
 fn sorted_set<T: Ord>(
-    items: impl Iterator<Item = Option<T>>,
+    items: impl ExactSizeIterator<Item = Option<T>>,
     wrong: impl Fn() -> FilterError,
 ) -> Result<Box<[T]>, FilterError> {
-    let mut list = items.collect::<Option<Vec<T>>>().ok_or_else(wrong)?;
+    let mut list = Vec::with_capacity(items.len());
+    for item in items {
+        list.push(item.ok_or_else(&wrong)?);
+    }
     list.sort_unstable();
     list.dedup();
     Ok(list.into_boxed_slice())
