@@ -126,6 +126,23 @@ fn measure(events: &[VerifiedEvent], batch: usize, durability: Durability) -> St
     store
 }
 
+/// What the check before signature work costs.
+fn read_costs(store: &Store, held: &[VerifiedEvent], fresh: &[VerifiedEvent]) {
+    let per = |name: &str, count: usize, work: &mut dyn FnMut(usize)| {
+        let start = cpu_us();
+        (0..count).for_each(work);
+        println!("{name}: {:.0} ns", (cpu_us() - start) * 1e3 / count as f64);
+    };
+    println!();
+    per("a snapshot, begun and ended", 1_000_000, &mut |_| drop(store.read().expect("a snapshot")));
+    let snapshot = store.read().expect("a snapshot");
+    let status = |event: &VerifiedEvent| {
+        std::hint::black_box(snapshot.status(event.view(), NOW).expect("a status"));
+    };
+    per("status of a held event", held.len(), &mut |n| status(&held[n * 7919 % held.len()]));
+    per("status of a new event", fresh.len(), &mut |n| status(&fresh[n]));
+}
+
 fn main() {
     let count = std::env::var("WEIR_BENCH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000);
     let mut random = Random(1);
@@ -136,6 +153,8 @@ fn main() {
     let record: usize = events.iter().map(|event| event.view().record().len()).sum();
     println!("{count} events, mean JSON {} B, mean record {} B", json / events.len(), record / events.len());
     println!("durability | batch | µs CPU/event | events/s | file B per event held");
+    let fresh: Vec<VerifiedEvent> =
+        (0..10_000).map(|number| VerifiedEvent::trust(event(&mut random, &authors, number))).collect();
     let mut last = None;
     for (batch, durability) in [
         (1, Durability::None),
@@ -147,7 +166,9 @@ fn main() {
         let events = if batch == 1 { &events[..events.len().min(20_000)] } else { &events[..] };
         last = Some(measure(events, batch, durability));
     }
-    let usage = last.expect("there are five runs").usage().expect("usage");
+    let store = last.expect("there are five runs");
+    read_costs(&store, &events, &fresh);
+    let usage = store.usage().expect("usage");
     let held = usage.tables.iter().find(|table| table.name == "event").map_or(1, |table| table.entries);
     println!("\ntable | entries | bytes per held event");
     for table in &usage.tables {
