@@ -86,11 +86,12 @@ fn social_event(random: &mut Random, authors: &[String], ids: &[String], time: u
     corpus::event(&author, time, kind, &json!(tags), &content)
 }
 
-/// One REQ from the filter's text to the last row; the rows and the bytes of their records.
-fn request(corpus: &Corpus, parser: &mut Parser, text: &[u8]) -> (u32, usize) {
+/// One REQ from the filters' text to the last row; the rows and the bytes of their records.
+fn request(corpus: &Corpus, parser: &mut Parser, texts: &[String]) -> (u32, usize) {
     let snapshot = corpus.store.read().expect("a snapshot");
-    let filter = Filter::parse(parser, text, ParseOptions::default()).expect("a filter");
-    let mut scan = Scan::new(Query { filters: Arc::new([filter]), until_seq: Seq::MAX, limits: Some(LIMITS) });
+    let mut parse = |text: &String| Filter::parse(parser, text.as_bytes(), ParseOptions::default()).expect("a filter");
+    let filters: Arc<[Filter]> = texts.iter().map(&mut parse).collect();
+    let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: Some(LIMITS) });
     let (mut rows, mut bytes) = (0, 0);
     let mut take = |_: Seq, event: EventView<'_>| {
         rows += 1;
@@ -102,6 +103,7 @@ fn request(corpus: &Corpus, parser: &mut Parser, text: &[u8]) -> (u32, usize) {
     (rows, bytes)
 }
 
+/// Each shape by name: a filter, or an array of them.
 fn shapes(corpus: &Corpus) -> Vec<(&'static str, Value)> {
     let mut random = Random(7);
     let ids: Vec<&String> = (0..100).map(|_| random.pick(&corpus.ids)).collect();
@@ -131,6 +133,15 @@ fn shapes(corpus: &Corpus) -> Vec<(&'static str, Value)> {
         ("window of kind 7", json!({"kinds": [7], "since": NOW - 9_000, "until": NOW - 8_300})),
         ("author and rare topic", json!({"authors": [author], "#t": ["rare"], "kinds": [1]})),
         ("friends and rare topic", json!({"authors": [author, friend], "#t": ["rare"]})),
+        (
+            "four filters at once",
+            json!([
+                {"authors": [author], "kinds": [0, 3, 10_002]},
+                {"#p": [author], "kinds": [1, 6, 7, 9735], "limit": 20},
+                {"authors": [author], "kinds": [1], "limit": 20},
+                {"kinds": [30_023], "limit": 20},
+            ]),
+        ),
         ("author and common topic", json!({"authors": [friend], "#t": ["topic3"], "kinds": [1]})),
     ]
 }
@@ -140,11 +151,13 @@ fn scans(criterion: &mut Criterion) {
     let mut parser = Parser::default();
     let mut group = criterion.benchmark_group("scan");
     for (name, filter) in shapes(&corpus) {
-        let text = filter.to_string();
-        let (rows, bytes) = request(&corpus, &mut parser, text.as_bytes());
+        let texts = match &filter {
+            Value::Array(filters) => filters.iter().map(Value::to_string).collect(),
+            filter => vec![filter.to_string()],
+        };
+        let (rows, bytes) = request(&corpus, &mut parser, &texts);
         eprintln!("{name}: {rows} rows, {bytes} bytes of records");
-        group
-            .bench_function(name, |bencher| bencher.iter(|| request(&corpus, &mut parser, black_box(text.as_bytes()))));
+        group.bench_function(name, |bencher| bencher.iter(|| request(&corpus, &mut parser, black_box(&texts))));
     }
     let filter = Filter::parse(&mut parser, br#"{"kinds":[7]}"#, ParseOptions::default()).expect("a filter");
     let filters: Arc<[Filter]> = Arc::new([filter]);

@@ -421,3 +421,66 @@ fn a_scan_gives_what_sorting_and_filtering_everything_gives() {
         }
     }
 }
+
+/// A store of one author's notes, one each second, and a query for them.
+fn diary(notes: u64) -> (World, String) {
+    let mut world = World::new(Random(3), 5);
+    let author = world.authors[0].clone();
+    let write = |n| corpus::event(&author, 1_000 + n, 1, &json!([["t", if n == 7 { "rare" } else { "usual" }]]), "");
+    let notes: Vec<_> = (0..notes).map(|n| corpus::trusted(&mut world.parser, &write(n))).collect();
+    world.store.writer().commit(&notes, Timestamp(1)).expect("a commit");
+    (world, author)
+}
+
+/// How many steps the answer takes: the slices of one step each.
+fn steps(world: &mut World, filter: &Value) -> (usize, u32) {
+    let limits = QueryLimits { default_limit: 500, max_limit: 500, tie_extension: 0 };
+    let filters = world.compile(std::slice::from_ref(filter));
+    let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: Some(limits) });
+    let random = Random(1);
+    let mut taker = Taker { taken: Vec::new(), hide: false, pause_once_in: None, random };
+    let mut slices = 0;
+    run(world, &mut scan, Mode { budget: Some(ROWS_1), pause_once_in: None, changes: false }, &mut taker, |_| {
+        slices += 1
+    });
+    (taker.taken.len(), slices)
+}
+
+#[test]
+fn a_deep_page_costs_no_more_than_the_first() {
+    let (mut world, author) = diary(900);
+    let first = steps(&mut world, &json!({"authors": [author], "kinds": [1], "limit": 20}));
+    let deep = steps(&mut world, &json!({"authors": [author], "kinds": [1], "limit": 20, "until": 1_100}));
+    assert_eq!((first.0, deep), (20, first));
+}
+
+#[test]
+fn of_two_indexes_the_one_with_fewer_rows_is_walked() {
+    let (mut world, author) = diary(900);
+    let (found, slices) = steps(&mut world, &json!({"authors": [author], "#t": ["rare"], "kinds": [1]}));
+    assert!(found == 1 && slices < 10, "{slices} steps");
+    let filters = world.compile(&[json!({"authors": [author], "#t": ["rare"], "kinds": [1]})]);
+    let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: None });
+    assert_eq!(scan.plans()[0].to_string(), "index not chosen yet");
+    let plans = scan.explain(&world.store.read().expect("a snapshot")).expect("plans");
+    assert_eq!(plans[0].to_string(), "tag index, 1 range, at most 2 rows and ranges to look at");
+}
+
+#[test]
+fn a_parked_follow_feed_takes_less_than_32_kib() {
+    let mut world = World::new(Random(4), 302);
+    let authors: Vec<String> = world.authors[..300].to_vec();
+    let write = |author: &String| [1, 6].map(|kind| corpus::event(author, 1_000, kind, &json!([]), ""));
+    let events: Vec<_> =
+        authors.iter().flat_map(write).map(|event| corpus::trusted(&mut world.parser, &event)).collect();
+    world.store.writer().commit(&events, Timestamp(1)).expect("a commit");
+    let filters = world.compile(&[json!({"authors": authors, "kinds": [1, 6]})]);
+    let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: None });
+    let mut taken = 0;
+    let mut take = |_: Seq, _: EventView<'_>| {
+        taken += 1;
+        Flow::Pause
+    };
+    scan.run(&world.store.read().expect("a snapshot"), Budget::UNLIMITED, &mut take).expect("a slice");
+    assert!(taken == 1 && scan.bytes() < 32 << 10, "{} bytes", scan.bytes());
+}

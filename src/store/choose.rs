@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 
 use super::StoreError;
 use super::plan::{Kinds, Ranges, Source, sources};
-use super::position::Position;
 use super::rows::{Rows, Window};
 use crate::nostr::{Filter, Timestamp};
 
@@ -105,11 +104,12 @@ fn weigh(ranges: Ranges<'_>, rows: &Rows<'_>, window: Window, units: u32) -> Res
             let Some(rest) = left.checked_sub(SEEK) else {
                 return Ok(Weight { exact: None, density: density(counted_rows, newest, oldest, seen, all) });
             };
-            // Only within one kind does the order by time allow to begin at `until`.
             let prefix = kind.map_or(start, |kind| start.and_kind(kind));
-            let from = prefix.key(if kind.is_some() { window.from } else { Position::FIRST });
-            let from = if kind.is_some() { from.as_bytes() } else { prefix.as_bytes() };
-            let counted = rows.count(index, prefix, from, rest)?;
+            // Only within one kind are rows in the order of time, so that the window is one run of them.
+            let counted = match kind {
+                Some(_) => rows.count(index, prefix, prefix.key(window.from).as_bytes(), window.since, rest)?,
+                None => rows.count(index, prefix, prefix.as_bytes(), Timestamp(0), rest)?,
+            };
             (newest, oldest) = (newest.max(counted.newest), oldest.min(counted.oldest));
             counted_rows += counted.rows;
             left = rest - counted.rows;

@@ -146,8 +146,16 @@ impl<'t> Rows<'t> {
         Ok(next.map(|(position, slot)| Head { position, slot, ..head }))
     }
 
-    /// Counts the rows whose keys begin with `prefix`, from the key `from` on, looking at no more than `units`.
-    pub fn count(&self, index: Index, prefix: Prefix, from: &[u8], units: u32) -> Result<Counted, StoreError> {
+    /// Counts the rows whose keys begin with `prefix`, from the key `from` on, to the first one older than
+    /// `since`, looking at no more than `units`.
+    pub fn count(
+        &self,
+        index: Index,
+        prefix: Prefix,
+        from: &[u8],
+        since: Timestamp,
+        units: u32,
+    ) -> Result<Counted, StoreError> {
         let mut counted = Counted { rows: 0, newest: Timestamp(0), oldest: Timestamp::MAX, is_all: false };
         for row in self.walk(index, Bound::Included(from))? {
             let Some(rest) = row?.0.strip_prefix(prefix.as_bytes()) else { break };
@@ -155,6 +163,9 @@ impl<'t> Rows<'t> {
                 return Ok(counted);
             }
             let position = Position::of_key(rest).ok_or(StoreError::Damaged("an index key is cut short"))?;
+            if position.created_at() < since {
+                break;
+            }
             counted.rows += 1;
             counted.newest = counted.newest.max(position.created_at());
             counted.oldest = counted.oldest.min(position.created_at());
