@@ -1,8 +1,15 @@
-//! What the integration tests share: deterministic events.
+//! What the integration tests share: deterministic events, the built relay as a process, and a strict client.
+//!
+//! [`event`] makes events for the library; [`wire`], [`relay`] and [`client`] share no code with the relay, so that
+//! they cannot be wrong in the same way.
 
 #![allow(dead_code, unused_imports)]
 
 use weir::nostr::{Event, Pubkey, VerifiedEvent, hex, json};
+
+pub mod client;
+pub mod relay;
+pub mod wire;
 
 /// The same builders that the unit tests use.
 #[path = "../../src/nostr/testing.rs"]

@@ -1,0 +1,17 @@
+//! What the NIPs ask of a relay, each sentence as a test against the built binary over a real socket.
+//!
+//! `docs/protocol.md` lists every requirement with the tests here, and elsewhere, that prove it.
+
+mod support;
+
+mod conformance {
+    mod nip09;
+    mod nip11;
+    mod nip42;
+    mod nip01 {
+        mod events;
+        mod filters;
+        mod kinds;
+        mod messages;
+    }
+}

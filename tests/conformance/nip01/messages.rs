@@ -1,0 +1,272 @@
+//! NIP-01, messages: subscriptions and answers.
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::relay::Relay;
+use crate::support::wire::{Key, now};
+
+/// Ids of 1 to 64 characters of every kind.
+fn odd_ids() -> Vec<String> {
+    let all =
+        ["x", "\"", "\\", "\\\"\n\u{0}\u{1f}", " ", "😀", "{\"a\":1}", "\u{7f}", "é\u{301}", "\u{10ffff}", "null"];
+    let long = ["a".repeat(64), "😀".repeat(64), "\"".repeat(64), "\u{1}".repeat(64)];
+    all.iter().map(|id| (*id).to_string()).chain(long).collect()
+}
+
+#[test]
+fn a_subscription_id_is_any_1_to_64_characters_and_escaped_in_answers() {
+    let (key, relay) = (Key::named("odd ids"), Relay::shared());
+    let mut client = relay.connect();
+    let stored = key.note("stored");
+    client.publish(&stored);
+    let filter = json!({"authors": [key.hex]});
+    for id in odd_ids() {
+        let quoted = Value::from(id.clone()).to_string();
+        client.send(json!(["REQ", id, filter]).to_string());
+        client.expect(&format!(r#"["EVENT",{quoted},{}]"#, stored.text));
+        client.expect(&format!(r#"["EOSE",{quoted},["finish"]]"#));
+    }
+    let live = key.note("live");
+    client.send(live.message());
+    let frame = |id: String| format!(r#"["EVENT",{},{}]"#, Value::from(id), live.text);
+    client.expect_all(odd_ids().into_iter().map(frame).chain([live.ok()]));
+    for id in odd_ids() {
+        client.send(json!(["CLOSE", id]).to_string());
+        let closed = format!(r#"["CLOSED",{},"invalid: there is no filter"]"#, Value::from(id.clone()));
+        client.ask(json!(["REQ", id]).to_string(), &closed);
+    }
+    client.publish(&key.note("after every CLOSE"));
+    client.is_silent();
+}
+
+#[test]
+fn an_id_that_is_empty_or_too_long_is_refused_by_name_and_no_string_by_notice() {
+    let relay = Relay::shared();
+    let mut client = relay.connect();
+    let wrong = "invalid: a subscription id has 1 to 64 characters";
+    for id in [String::new(), "a".repeat(65), "😀".repeat(65)] {
+        client.ask(json!(["REQ", id, {}]).to_string(), &json!(["CLOSED", id, wrong]).to_string());
+        client.ask(json!(["COUNT", id, {}]).to_string(), &json!(["CLOSED", id, wrong]).to_string());
+    }
+    client.ask(json!(["REQ", "a".repeat(10_000), {}]).to_string(), &json!(["NOTICE", wrong]).to_string());
+    let missing = r#"["NOTICE","invalid: the subscription id is missing or not a string"]"#;
+    for message in [r#"["REQ"]"#, r#"["REQ",1,{}]"#, r#"["REQ",null,{}]"#, r#"["COUNT",{},{}]"#] {
+        client.ask(message, missing);
+    }
+}
+
+#[test]
+fn a_req_without_a_filter_is_closed_as_invalid() {
+    let relay = Relay::shared();
+    let mut client = relay.connect();
+    client.ask(r#"["REQ","s"]"#, r#"["CLOSED","s","invalid: there is no filter"]"#);
+    client.ask(r#"["COUNT","s"]"#, r#"["CLOSED","s","invalid: there is no filter"]"#);
+}
+
+#[test]
+fn what_names_nothing_gets_a_notice_and_the_connection_lives_on() {
+    let relay = Relay::shared();
+    let mut client = relay.connect();
+    let cases = [
+        ("{}", "invalid: a message is a JSON array"),
+        ("1", "invalid: a message is a JSON array"),
+        (r#""EVENT""#, "invalid: a message is a JSON array"),
+        ("[]", "invalid: a message begins with its name"),
+        ("[1]", "invalid: a message begins with its name"),
+        (r#"["X"]"#, "unsupported: message \"X\" is unknown"),
+        (r#"["event",{}]"#, "unsupported: message \"event\" is unknown"),
+        (r#"["OK"]"#, "unsupported: message \"OK\" is unknown"),
+        (r#"["EVENT",[]]"#, "invalid: an event is a JSON object"),
+        (r#"["AUTH","x"]"#, "invalid: an event is a JSON object"),
+        (r#"["CLOSE"]"#, "invalid: CLOSE does not name a subscription id of 1 to 64 characters"),
+        (r#"["CLOSE",1]"#, "invalid: CLOSE does not name a subscription id of 1 to 64 characters"),
+    ];
+    for (text, notice) in cases {
+        client.ask(text, &json!(["NOTICE", notice]).to_string());
+    }
+    for text in
+        ["", " ", "[", "[\"REQ\",\"s\",{}", "not JSON", "[\"REQ\",\"s\",{}]]", "\u{0}", "[\"REQ\",\"s\",{'a':1}]"]
+    {
+        client.send(text);
+        let answer = client.next();
+        assert!(answer.starts_with(r#"["NOTICE","invalid: the message is not valid JSON"#), "{text:?}: {answer}");
+    }
+    client.is_silent();
+}
+
+#[test]
+fn json_nested_without_end_gets_a_notice() {
+    let relay = Relay::shared();
+    let mut client = relay.connect();
+    for text in ["[".repeat(100_000), format!(r#"["REQ","s",{}1{}]"#, "[".repeat(5_000), "]".repeat(5_000))] {
+        client.send(text);
+        let answer = client.next();
+        assert!(answer.starts_with(r#"["NOTICE","invalid: "#), "{answer}");
+    }
+    client.is_silent();
+}
+
+#[test]
+fn a_binary_message_is_not_nostr_and_closes_the_connection() {
+    let relay = Relay::shared();
+    let mut client = relay.connect();
+    client.send_message(Message::binary(br#"["REQ","s",{}]"#.to_vec()));
+    assert_eq!(client.closing_code(), 1003);
+}
+
+#[test]
+fn eose_comes_once_after_the_stored_events_and_live_ones_follow() {
+    let (key, relay) = (Key::named("eose"), Relay::shared());
+    let (stored, live) = (key.note("stored"), [key.note("live 1"), key.note("live 2")]);
+    let mut client = relay.connect();
+    client.publish(&stored);
+    let (events, eose) =
+        client.open("s", &[json!({"authors": [key.hex]}), json!({"authors": [key.hex], "kinds": [1]})]);
+    assert_eq!((events, eose), (vec![stored.text], r#"["EOSE","s",["finish"]]"#.into()));
+    let mut publisher = relay.connect();
+    for event in &live {
+        publisher.publish(event);
+        client.expect(&event.frame("s"));
+    }
+    client.is_silent();
+}
+
+#[test]
+fn an_event_for_two_subscriptions_comes_once_for_each() {
+    let (key, relay) = (Key::named("two subscriptions"), Relay::shared());
+    let mut client = relay.connect();
+    client.open("a", &[json!({"authors": [key.hex]}), json!({"kinds": [1], "authors": [key.hex]})]);
+    client.open("b", &[json!({"authors": [key.hex]})]);
+    let event = key.note("for both");
+    relay.connect().publish(&event);
+    client.expect_all([event.frame("a"), event.frame("b")]);
+    client.is_silent();
+}
+
+#[test]
+fn a_close_ends_delivery_and_one_of_an_unknown_id_is_silent() {
+    let (key, relay) = (Key::named("close"), Relay::shared());
+    let mut client = relay.connect();
+    client.open("a", &[json!({"authors": [key.hex]})]);
+    client.open("b", &[json!({"authors": [key.hex]})]);
+    client.send(r#"["CLOSE","a"]"#);
+    client.send(r#"["CLOSE","never opened"]"#);
+    client.send(r#"["CLOSE","a"]"#);
+    client.is_silent();
+    let event = key.note("after");
+    relay.connect().publish(&event);
+    client.expect(&event.frame("b"));
+    client.is_silent();
+}
+
+#[test]
+fn a_req_with_an_open_id_replaces_that_subscription_without_a_word() {
+    let (alice, bob, relay) = (Key::named("replaced alice"), Key::named("replaced bob"), Relay::shared());
+    let mut client = relay.connect();
+    let old = bob.note("old");
+    client.publish(&old);
+    client.open("s", &[json!({"authors": [alice.hex]})]);
+    let (events, eose) = client.open("s", &[json!({"authors": [bob.hex]})]);
+    assert_eq!((events, eose), (vec![old.text], r#"["EOSE","s",["finish"]]"#.into()));
+    let (of_alice, of_bob) = (alice.note("x"), bob.note("x"));
+    let mut publisher = relay.connect();
+    publisher.publish(&of_alice);
+    publisher.publish(&of_bob);
+    client.expect(&of_bob.frame("s"));
+    client.is_silent();
+}
+
+#[test]
+fn a_subscription_id_belongs_to_its_connection() {
+    let (alice, bob, relay) = (Key::named("connection alice"), Key::named("connection bob"), Relay::shared());
+    let (mut one, mut two) = (relay.connect(), relay.connect());
+    one.open("s", &[json!({"authors": [alice.hex]})]);
+    two.open("s", &[json!({"authors": [bob.hex]})]);
+    two.send(r#"["CLOSE","s"]"#);
+    two.is_silent();
+    let event = alice.note("x");
+    relay.connect().publish(&event);
+    one.expect(&event.frame("s"));
+    two.is_silent();
+}
+
+#[test]
+fn more_subscriptions_than_advertised_are_closed_and_a_replacement_is_not() {
+    let relay = Relay::start("[tiers.anonymous]\nmax_subscriptions = 3");
+    assert_eq!(relay.information()["limitation"]["max_subscriptions"], json!(3));
+    let mut client = relay.connect();
+    for sub in ["a", "b", "c"] {
+        client.open(sub, &[json!({"kinds": [1]})]);
+    }
+    let refused =
+        r#"["CLOSED","d","rate-limited: too many subscriptions: a connection has at most 3; close some first"]"#;
+    client.ask(r#"["REQ","d",{"kinds":[1]}]"#, refused);
+    // At the cap, an open id can still be replaced.
+    assert_eq!(client.open("b", &[json!({"kinds": [7]})]).0, [""; 0]);
+    let event = Key::named("at the cap").event(7, now(), json!([]), "+");
+    relay.connect().publish(&event);
+    client.expect(&event.frame("b"));
+    client.send(r#"["CLOSE","a"]"#);
+    assert_eq!(client.open("d", &[json!({"kinds": [9]})]).0, [""; 0]);
+    client.is_silent();
+}
+
+#[test]
+fn every_event_gets_one_ok_in_a_burst_of_good_bad_and_repeated_ones() {
+    let (key, relay) = (Key::named("burst"), Relay::shared());
+    let good: Vec<_> = (0..50).map(|n| key.note(&n.to_string())).collect();
+    let bad = key.note("bad");
+    let broken = bad.with(r#""content":"bad""#, r#""content":"changed""#);
+    let mut client = relay.connect();
+    let mut wanted = Vec::new();
+    for event in &good {
+        client.send(event.message());
+        client.send(broken.message());
+        wanted.extend([event.ok(), bad.refused("invalid: id is not the SHA-256 of the event")]);
+    }
+    client.expect_all(wanted);
+    good.iter().for_each(|event| client.send(event.message()));
+    client.expect_all(good.iter().map(|event| event.duplicate()));
+    client.is_silent();
+}
+
+#[test]
+fn an_event_repeated_in_one_burst_is_stored_and_delivered_once() {
+    let (key, relay) = (Key::named("same event in a burst"), Relay::shared());
+    let mut follower = relay.connect();
+    follower.open("live", &[json!({"authors": [key.hex]})]);
+    let event = key.note("again and again");
+    let mut clients = [relay.connect(), relay.connect()];
+    for client in &mut clients {
+        (0..20).for_each(|_| client.send(event.message()));
+    }
+    let mut answers: Vec<String> = Vec::new();
+    for client in &mut clients {
+        answers.extend((0..20).map(|_| client.next()));
+    }
+    assert_eq!(answers.iter().filter(|answer| **answer == event.ok()).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| **answer == event.duplicate()).count(), 39);
+    follower.expect(&event.frame("live"));
+    follower.is_silent();
+    clients[0].finds(json!({"authors": [key.hex]}), &[&event]);
+}
+
+#[test]
+fn what_was_accepted_is_found_by_the_very_next_query_of_anyone() {
+    let (key, relay) = (Key::named("read your writes"), Relay::shared());
+    let (mut writer, mut reader) = (relay.connect(), relay.connect());
+    for n in 0..30 {
+        let event = key.note(&n.to_string());
+        writer.publish(&event);
+        reader.finds(json!({"ids": [event.id]}), &[&event]);
+    }
+}
+
+#[test]
+fn something_after_an_event_is_refused_by_its_id() {
+    let event = Key::named("something follows").note("x");
+    let relay = Relay::shared();
+    let mut client = relay.connect();
+    client.ask(format!(r#"["EVENT",{},1]"#, event.text), &event.refused("invalid: something follows the event"));
+}

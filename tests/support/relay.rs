@@ -1,0 +1,154 @@
+//! The built relay as a process on a port of its own, ended when its handle is dropped.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use super::client::Client;
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running relay.
+pub struct Relay {
+    child: Child,
+    pub address: SocketAddr,
+    log: Mutex<Receiver<String>>,
+    config: PathBuf,
+    dir: Option<tempfile::TempDir>,
+}
+
+impl Relay {
+    /// Starts a relay with this configuration, TOML text that may be empty, and a store of its own.
+    pub fn start(config: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut relay = Self::start_in(dir.path(), config);
+        relay.dir = Some(dir);
+        relay
+    }
+
+    /// Starts a relay on the store in `dir`.
+    pub fn start_in(dir: &Path, config: &str) -> Self {
+        let file = dir.join("weir.toml");
+        std::fs::write(&file, config).expect("the configuration is written");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+            .arg(&file)
+            .arg("--data")
+            .arg(dir.join("data"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the relay starts");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (sender, log) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let address = loop {
+            let line = log.recv_timeout(PATIENCE).expect("the relay says where it listens");
+            if let Some((_, address)) = line.split_once("listening on ") {
+                break address.trim().parse().expect("an address and a port");
+            }
+        };
+        Self { child, address, log: Mutex::new(log), config: file, dir: None }
+    }
+
+    /// A relay with the default configuration, which tests that bring keys of their own may share.
+    ///
+    /// It runs as long as some test holds it.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Relay>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let relay = Arc::new(Self::start(""));
+            *shared = Arc::downgrade(&relay);
+            relay
+        })
+    }
+
+    /// The relay's URL.
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
+    /// A client that has read the challenge.
+    pub fn connect(&self) -> Client<'_> {
+        Client::connect(self)
+    }
+
+    /// A client of a relay that sends no challenge at connect.
+    pub fn connect_unchallenged(&self) -> Client<'_> {
+        Client::connect_unchallenged(self)
+    }
+
+    /// Waits for a line of the log that holds `text`, and returns it.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        let log = self.log.lock().expect("no test panicked while it read the log");
+        loop {
+            let line = log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the log never said {text:?}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Writes another configuration and has the relay read it.
+    pub fn reload(&self, config: &str) {
+        std::fs::write(&self.config, config).expect("the configuration is written");
+        self.signal("HUP");
+    }
+
+    /// Sends a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success(), "the signal was sent");
+    }
+
+    /// Kills the relay without a warning and starts it again on the same store.
+    pub fn restart_killed(mut self, config: &str) -> Self {
+        self.end();
+        let dir = self.dir.take().expect("only a relay with a directory of its own is restarted");
+        let mut relay = Self::start_in(dir.path(), config);
+        relay.dir = Some(dir);
+        relay
+    }
+
+    /// One HTTP request as it goes over the wire; the head and the body of the answer.
+    pub fn http(&self, request: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.write_all(request.as_bytes()).expect("the request is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer, then the end");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (head.to_ascii_lowercase(), body.into())
+    }
+
+    /// The information document (NIP-11).
+    pub fn information(&self) -> serde_json::Value {
+        let (_, body) =
+            self.http("GET / HTTP/1.1\r\nHost: relay\r\nAccept: application/nostr+json\r\nConnection: close\r\n\r\n");
+        serde_json::from_str(&body).expect("the document is JSON")
+    }
+
+    fn end(&mut self) {
+        // It may have ended by itself; either way it is gone after this.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
