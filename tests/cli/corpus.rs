@@ -1,0 +1,78 @@
+//! Real events through import, check and export, against the model.
+//!
+//! The file is `WEIR_CORPUS`, or `../shared/corpus/real-events.jsonl` beside the repository.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use super::home::{Home, Ran, path_str};
+use super::model::{Model, is_event, is_signed};
+
+fn corpus() -> Option<PathBuf> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/real-events.jsonl");
+    let path = std::env::var_os("WEIR_CORPUS").map_or(beside, PathBuf::from);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: there is no corpus at {}; WEIR_CORPUS names another place", path.display());
+    None
+}
+
+/// The lines that were not stored, with their fates.
+fn not_stored(ran: &Ran) -> BTreeMap<u64, String> {
+    let line = |line: &str| {
+        let (number, rest) = line.strip_prefix("line ")?.split_once(": ")?;
+        let (fate, reason) = rest.split_once(": ")?;
+        assert!(!reason.is_empty(), "every refusal has a reason");
+        Some((number.parse().ok()?, fate.to_owned()))
+    };
+    ran.err.lines().filter_map(line).collect()
+}
+
+#[test]
+fn an_import_takes_what_the_protocol_allows_and_an_export_gives_exactly_that() {
+    let Some(corpus) = corpus() else { return };
+    let text = std::fs::read_to_string(&corpus).expect("the corpus is UTF-8");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs();
+    let (mut model, mut fates) = (Model::default(), BTreeMap::new());
+    for (number, line) in (1..).zip(text.lines()) {
+        let fate = model.take(line, now);
+        if fate != "stored" {
+            fates.insert(number, fate.to_owned());
+        }
+    }
+
+    let home = Home::new();
+    let ran = home.run(&["import", "--show-refused", &path_str(&corpus)]);
+    assert_eq!(ran.code, Some(0), "{}", ran.out);
+    assert_eq!(not_stored(&ran), fates);
+    assert_eq!(ran.count("stored"), (text.lines().count() - fates.len()) as u64);
+    home.assert_clean();
+
+    let exported = home.export();
+    let events: Vec<Value> = exported.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for event in &events {
+        assert!(is_event(event) && is_signed(event), "{event}");
+    }
+    assert!(events.is_sorted_by_key(|event| event["created_at"].as_u64()), "oldest first");
+    let by_id = |event: &Value| (event["id"].as_str().expect("an id").to_owned(), event.clone());
+    assert_eq!(events.iter().map(by_id).collect::<BTreeMap<_, _>>(), model.held);
+    assert_eq!(events.len(), model.held.len(), "each event once");
+
+    let mut reversed: Vec<String> = home.run(&["export", "--reverse"]).good().lines().map(str::to_owned).collect();
+    reversed.reverse();
+    assert_eq!(reversed, exported);
+
+    let other = Home::new();
+    let file = home.write("export.jsonl", exported.join("\n"));
+    let ran = other.run(&["import", &file]);
+    assert_eq!((ran.code, ran.count("stored")), (Some(0), exported.len() as u64), "{ran:?}");
+    assert_eq!(other.export(), exported);
+    other.assert_clean();
+
+    let again = other.run(&["import", &file]);
+    assert_eq!((again.count("stored"), again.count("duplicate")), (0, exported.len() as u64), "{again:?}");
+}

@@ -1,0 +1,98 @@
+//! Imports that meet bad lines, a full store and Ctrl-C.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::home::{Home, lines};
+use super::support::event::{author, event, signed};
+
+#[test]
+fn one_bad_line_never_stops_an_import() {
+    let home = Home::new();
+    let good: Vec<_> = (0..8).map(|n| signed(n, 1, n, &[], "good")).collect();
+    let unsigned = lines(&[event(author(1), 1, 1, &[], "nobody signed this")]);
+    let wrong_id = lines(&good[..1]).replace("good", "evil");
+    let bad: [&[u8]; 7] = [
+        b"not JSON\n",
+        b"{\"id\":\"\xff\"}\n",
+        b"[]\n",
+        b"\x00\n",
+        unsigned.as_bytes(),
+        wrong_id.as_bytes(),
+        &[vec![b'x'; 17 << 20], vec![b'\n']].concat(),
+    ];
+    let mut text = Vec::new();
+    for (bad, good) in bad.iter().zip(good.chunks(1)) {
+        text.extend_from_slice(bad);
+        text.extend_from_slice(lines(good).as_bytes());
+    }
+    text.extend_from_slice(lines(&good[7..]).trim_end().as_bytes());
+    let ran = home.run_with(&["import", "-"], &text);
+    assert_eq!((ran.code, ran.count("stored"), ran.count("invalid")), (Some(0), 8, 7), "{ran:?}");
+    let reasons: Vec<_> = ran.out.lines().skip_while(|line| *line != "reasons:").skip(1).collect();
+    assert_eq!(reasons.len(), 7);
+    assert!(
+        reasons
+            .iter()
+            .zip([1, 3, 5, 7, 9, 11, 13])
+            .all(|(reason, line)| { reason.starts_with(&format!("  line {line}: invalid: ")) })
+    );
+    assert_eq!(reasons[4], "  line 9: invalid: the signature is wrong");
+    assert_eq!(reasons[6], "  line 13: invalid: the line is longer than 16777216 bytes");
+    assert_eq!(home.export(), lines(&good).lines().collect::<Vec<_>>());
+    home.assert_clean();
+}
+
+#[test]
+fn a_full_store_stops_the_import_and_names_the_line_to_go_on_from() {
+    let home = Home::new();
+    let events: Vec<_> = (1..=4000).map(|n| event(author(n), 1, n, &[], &"x".repeat(2000))).collect();
+    let file = home.write("events.jsonl", lines(&events));
+    let small = home.write("small.toml", "[storage]\nmap_bytes = 8388608\n");
+    let ran = home.run(&["import", "--no-verify", "--config", &small, &file]);
+    let stored = ran.count("stored");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.starts_with(&format!("weir: the store is full: line {} was not stored", stored + 1)), "{ran:?}");
+    assert_eq!(home.export(), lines(&events[..stored as usize]).lines().collect::<Vec<_>>());
+    assert_eq!(home.run(&["check", "--signatures", "none", "--config", &small]).code, Some(0));
+
+    let by_hand = home.run(&["delete", "--config", &small, "--filter", r#"{"until":100}"#]).good();
+    assert!(by_hand.starts_with("100 events removed, "), "there is room for deletions: {by_hand}");
+
+    let rest = lines(&events[stored as usize..]);
+    let ran = home.run_with(&["import", "--no-verify"], rest.as_bytes());
+    assert_eq!((ran.code, ran.count("stored")), (Some(0), 4000 - stored), "{ran:?}");
+    assert_eq!(home.export(), lines(&events[100..]).lines().collect::<Vec<_>>());
+}
+
+/// Runs `weir scan --count` until it says so.
+fn await_count(home: &Home, count: usize) {
+    let started = Instant::now();
+    while home.run(&["scan", "--count", "{}"]).out.trim() != count.to_string() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the events never came");
+    }
+}
+
+#[test]
+fn a_slow_input_is_committed_as_it_comes_and_ctrl_c_ends_in_order() {
+    let home = Home::new();
+    home.hold(&[]);
+    let events: Vec<_> = (0..10).map(|n| signed(n, 1, n, &[], "x")).collect();
+    let mut command = home.command(&["import"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    for (count, event) in (1..).zip(events.chunks(5)) {
+        stdin.write_all(lines(event).as_bytes()).expect("the import reads");
+        await_count(&home, 5 * count);
+    }
+    // SAFETY: the child is ours and was not waited for, so its number is still its own.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    let status = child.wait().expect("the import ends");
+    // Its input was open all the time: the import did not wait for more.
+    drop(stdin);
+    let mut out = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().expect("a pipe"), &mut out).expect("a summary");
+    assert_eq!(status.code(), Some(130));
+    assert!(out.contains("  stored: 10\n"), "{out}");
+}

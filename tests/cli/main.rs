@@ -1,0 +1,10 @@
+//! The command line, as a user runs it: the built binary, its files, its output and its exit codes.
+
+mod commands;
+mod corpus;
+mod home;
+mod import;
+mod model;
+mod serving;
+#[path = "../support/mod.rs"]
+mod support;
