@@ -133,6 +133,10 @@ pub struct Metrics {
     pub subscriptions: Gauge,
     /// Values in the filters of those subscriptions.
     pub filter_items: Gauge,
+    /// Negentropy sessions now.
+    pub negentropy_sessions: Gauge,
+    /// Events held by those sessions.
+    pub negentropy_records: Gauge,
     /// Stored events sent.
     pub rows_sent: Counter,
     /// Live events sent.
@@ -193,6 +197,8 @@ impl Metrics {
             connections: add(&mut r, "connections", "Connections open now"),
             subscriptions: add(&mut r, "subscriptions", "Live subscriptions now"),
             filter_items: add(&mut r, "filter_items", "Values in the filters of live subscriptions"),
+            negentropy_sessions: add(&mut r, "negentropy_sessions", "Negentropy sessions now"),
+            negentropy_records: add(&mut r, "negentropy_records", "Events held by negentropy sessions"),
             rows_sent: add(&mut r, "rows_sent", "Stored events sent"),
             deliveries: add(&mut r, "deliveries", "Live events sent"),
             bytes_received: add(&mut r, "received_bytes", "Bytes read from WebSockets"),

@@ -82,6 +82,7 @@ fn parts(config: &Config) -> anyhow::Result<Parts> {
         bounds: config.queues.clone(),
         outbox_ceiling_bytes: config.server.outbox_total_bytes,
         options: config.pipeline.clone(),
+        negentropy: config.negentropy.clone(),
     })
 }
 

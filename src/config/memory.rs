@@ -14,6 +14,9 @@ const SUBSCRIPTION_BYTES: u64 = 512;
 /// What one value of a filter takes: 32 bytes in the filter and an entry of the live index.
 const FILTER_ITEM_BYTES: u64 = 128;
 
+/// What one event of a negentropy session takes.
+const NEGENTROPY_RECORD_BYTES: u64 = 41;
+
 /// One line that adds up the bounds of `config`, in the units an operator buys memory in.
 #[must_use]
 pub fn memory_ceiling(config: &Config) -> String {
@@ -26,10 +29,11 @@ pub fn memory_ceiling(config: &Config) -> String {
         + tier.max_subscriptions as u64 * SUBSCRIPTION_BYTES
         + tier.max_open_items as u64 * FILTER_ITEM_BYTES;
     format!(
-        "memory: at most {} of events on their way to disk, {} waiting for clients, {} for {} idle connections; \
-         one anonymous client may make the relay hold {} more",
+        "memory: at most {} of events on their way to disk, {} waiting for clients, {} in negentropy sessions, \
+         {} for {} idle connections; one anonymous client may make the relay hold {} more",
         size(queues),
         size(outboxes),
+        size(config.negentropy.max_records_total as u64 * NEGENTROPY_RECORD_BYTES),
         size(connections),
         server.max_connections,
         size(of_one_client),
@@ -54,7 +58,7 @@ mod tests {
         let mut config = Config::default();
         config.server.max_connections = 1024;
         let expected = "memory: at most 64.0 MiB of events on their way to disk, 512.0 MiB waiting for clients, \
-                        16.0 MiB for 1024 idle connections; one anonymous client may make the relay hold 3.4 MiB more";
+                        312.8 MiB in negentropy sessions, 16.0 MiB for 1024 idle connections; one anonymous client may make the relay hold 3.4 MiB more";
         assert_eq!(memory_ceiling(&config), expected);
     }
 }

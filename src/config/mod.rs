@@ -55,6 +55,8 @@ pub struct Config {
     pub pipeline: pipeline::Options,
     /// How signatures are checked.
     pub verify: schnorr::Options,
+    /// Negentropy sync (NIP-77).
+    pub negentropy: pipeline::reconcile::Options,
     /// Bounds of the queues between the threads.
     pub queues: pipeline::Bounds,
     /// Where operators watch.

@@ -170,6 +170,8 @@ fn pipeline(config: &Config, faults: &mut Faults) {
     ] {
         faults.range(key, value as u64, 1..=u64::MAX);
     }
+    let least = crate::pipeline::reconcile::Options::MIN_FRAME_BYTES as u64;
+    faults.range("negentropy.frame_bytes", config.negentropy.frame_bytes as u64, least..=u64::MAX);
     let tiers = &config.tiers;
     let all = [&tiers.anonymous, &tiers.authenticated, &tiers.listed];
     let largest = all.map(|tier| tier.max_event_bytes).into_iter().max().unwrap_or_default();

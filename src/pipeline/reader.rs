@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::channel::{Receiver, SendError};
 use super::client::{ClientHandle, Identity, Subscription};
 use super::live::Recipient;
+use super::reconcile::NegJob;
 use super::run::Shared;
 use crate::nostr::hll::Hll;
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, reply};
@@ -22,6 +23,8 @@ use crate::ws::{Frame, Rows, deflate, frame};
 pub enum ReaderCommand {
     /// Run a slice of this job.
     Run(Box<ScanJob>),
+    /// Run a slice of this negentropy session.
+    Reconcile(Box<NegJob>),
     /// End.
     Stop,
 }
@@ -77,12 +80,12 @@ impl ScanJob {
     /// Runs a first slice here and passes the rest on to the readers.
     pub fn start(self: Box<Self>, shared: &Arc<Shared>) {
         if shared.options.inline_us == 0 {
-            return submit(shared, self);
+            return submit(shared, ReaderCommand::Run(self));
         }
         let budget = Budget { rows: shared.options.inline_rows, time: Duration::from_micros(shared.options.inline_us) };
         match self.run(shared, budget) {
             Left::Finished | Left::Parked => {}
-            Left::Again(job) => submit(shared, job),
+            Left::Again(job) => submit(shared, ReaderCommand::Run(job)),
         }
     }
 
@@ -122,7 +125,7 @@ impl ScanJob {
     fn park(self: Box<Self>, shared: &Arc<Shared>) -> Left {
         let client = Arc::clone(&self.client);
         let shared = Arc::clone(shared);
-        if let Some(resume) = client.outbox.park(Box::new(move || submit(&shared, self))) {
+        if let Some(resume) = client.outbox.park(Box::new(move || submit(&shared, ReaderCommand::Run(self)))) {
             // Drained meanwhile.
             resume();
         }
@@ -259,18 +262,22 @@ enum Slice {
 
 /// Which stored events a client may see now: not expired, and not somebody else's messages (INV-15). What
 /// vanished is left out by the scan.
-struct Sight {
+pub struct Sight {
     settings: arc_swap::Guard<Arc<Settings>>,
     identity: arc_swap::Guard<Arc<Identity>>,
     now: Timestamp,
 }
 
 impl Sight {
-    fn new(shared: &Shared, client: &ClientHandle) -> Self {
+    /// What `client` may see from now on.
+    #[must_use]
+    pub fn new(shared: &Shared, client: &ClientHandle) -> Self {
         Self { settings: shared.settings.load(), identity: client.identity(), now: shared.now() }
     }
 
-    fn sees(&self, event: EventView<'_>) -> bool {
+    /// Whether the client may see this one.
+    #[must_use]
+    pub fn sees(&self, event: EventView<'_>) -> bool {
         !event.is_expired(self.now) && ReadGuard::new(&self.settings, &self.identity.keys).allows(event)
     }
 }
@@ -363,27 +370,36 @@ impl<'a> RowBlock<'a> {
 }
 
 /// Puts a job in line. It was admitted before, so a full queue does not refuse it: it runs here.
-fn submit(shared: &Arc<Shared>, job: Box<ScanJob>) {
-    let mut command = ReaderCommand::Run(job);
-    loop {
-        let job = match shared.scans.try_send(command) {
-            Ok(()) => return,
-            Err(SendError::Full(ReaderCommand::Run(job)) | SendError::Closed(ReaderCommand::Run(job))) => job,
-            Err(_) => return,
-        };
-        match job.run(shared, shared.options.slice()) {
-            Left::Finished | Left::Parked => return,
-            Left::Again(job) => command = ReaderCommand::Run(job),
+pub fn submit(shared: &Arc<Shared>, mut command: ReaderCommand) {
+    while let Err(SendError::Full(refused) | SendError::Closed(refused)) = shared.scans.try_send(command) {
+        match step(shared, refused) {
+            Some(again) => command = again,
+            None => return,
         }
+    }
+}
+
+/// Runs one slice; what is left to do comes back.
+fn step(shared: &Arc<Shared>, command: ReaderCommand) -> Option<ReaderCommand> {
+    let budget = shared.options.slice();
+    match command {
+        ReaderCommand::Run(job) => match job.run(shared, budget) {
+            Left::Finished | Left::Parked => None,
+            Left::Again(job) => Some(ReaderCommand::Run(job)),
+        },
+        ReaderCommand::Reconcile(job) => job.run(shared, budget).map(ReaderCommand::Reconcile),
+        ReaderCommand::Stop => None,
     }
 }
 
 /// One `read` thread: a slice of each job in turn.
 pub fn run(shared: &Arc<Shared>, inbox: &Receiver<ReaderCommand>) {
-    while let Some(ReaderCommand::Run(job)) = inbox.recv() {
-        match job.run(shared, shared.options.slice()) {
-            Left::Finished | Left::Parked => {}
-            Left::Again(job) => submit(shared, job),
+    while let Some(command) = inbox.recv() {
+        if matches!(command, ReaderCommand::Stop) {
+            return;
+        }
+        if let Some(again) = step(shared, command) {
+            submit(shared, again);
         }
     }
 }

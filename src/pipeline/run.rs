@@ -14,6 +14,7 @@ use super::ingest::Ingest;
 use super::live::LiveHub;
 use super::queues::{Bounds, Submission};
 use super::reader::ReaderCommand;
+use super::reconcile::{self, Sessions};
 use super::{cron, live, reader, verify, writer};
 use crate::metrics::Metrics;
 use crate::nostr::Timestamp;
@@ -104,6 +105,8 @@ pub struct Shared {
     pub options: Options,
     /// Q4.
     pub scans: Sender<ReaderCommand>,
+    /// Negentropy sessions, counted.
+    pub negentropy: Sessions,
     epoch: Instant,
     writable: AtomicBool,
 }
@@ -157,6 +160,8 @@ pub struct Parts {
     pub outbox_ceiling_bytes: u64,
     /// How queries run.
     pub options: Options,
+    /// Negentropy.
+    pub negentropy: reconcile::Options,
 }
 
 /// The running threads.
@@ -177,7 +182,7 @@ impl Pipeline {
     /// # Errors
     /// When the store cannot be read or a thread cannot be started.
     pub fn start(parts: Parts, on_panic: &OnPanic) -> Result<Self, StartError> {
-        let Parts { store, settings, verifier, metrics, bounds, outbox_ceiling_bytes, options } = parts;
+        let Parts { store, settings, verifier, metrics, bounds, outbox_ceiling_bytes, options, negentropy } = parts;
         let last_seq = store.read()?.last_seq()?;
         let write_half = store.writer();
         // Every event has passed the gate, so as many batches as events always fit: io never blocks here.
@@ -204,6 +209,7 @@ impl Pipeline {
             bounds,
             options,
             scans,
+            negentropy: Sessions::new(negentropy),
         });
         let spawn = |name: &'static str, work: Work| spawn(name, Arc::clone(&shared), Arc::clone(on_panic), work);
         let (write_for_cron, live_for_verify) = (write.clone(), live_tx.clone());

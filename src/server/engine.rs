@@ -10,6 +10,8 @@ use std::sync::atomic::Ordering;
 use std::task::Context as TaskContext;
 use std::time::Instant;
 
+use hashbrown::HashMap;
+
 use super::io::IoContext;
 use super::session::{Action, Context, Session};
 use crate::metrics::{EventOutcome, Verb};
@@ -18,7 +20,7 @@ use crate::pipeline::channel::SendError;
 use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::queues::Submission;
 use crate::pipeline::reader::{self, ScanJob};
-use crate::pipeline::{ClientHandle, Subscription};
+use crate::pipeline::{ClientHandle, Reconciliation, Subscription};
 use crate::policy::{Peer, Settings};
 use crate::store::{Known, Query, QueryLimits, Seq};
 use crate::ws::{Flow, Frame, Incoming, OpCode, Outbox};
@@ -39,6 +41,8 @@ pub struct Engine {
     room: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// Queries that wait for a running scan of this connection to end.
     waiting: VecDeque<Waiting>,
+    /// Open negentropy sessions.
+    negentropy: HashMap<SubscriptionId, Arc<Reconciliation>>,
     /// Replies of this burst.
     replies: Replies,
     received: Instant,
@@ -62,6 +66,7 @@ impl Engine {
             stalled: None,
             room: None,
             waiting: VecDeque::new(),
+            negentropy: HashMap::new(),
             replies: Replies::default(),
             received: Instant::now(),
             handled: 0,
@@ -152,11 +157,9 @@ impl Engine {
             }
             Action::End(sub) => self.end_subscription(&sub),
             Action::KeysChanged => self.identify(settings),
-            Action::NegOpen(id, ..) | Action::NegMsg(id, _) => {
-                let reason = Reason::new(Prefix::Unsupported, "negentropy is off");
-                self.replies.push(&RelayMessage::NegErr { sub: id.as_str().into(), reason, max_records: None });
-            }
-            Action::NegClose(_) => {}
+            Action::NegOpen(id, filter, message) => self.neg_open(id, filter, message, settings),
+            Action::NegMsg(id, message) => self.neg_message(&id, message),
+            Action::NegClose(id) => self.neg_close(&id),
         }
     }
 
@@ -243,6 +246,48 @@ impl Engine {
             Waiting::Count(id, ..) => id,
         };
         self.replies.push(&reader::busy(id));
+    }
+
+    fn neg_open(&mut self, id: SubscriptionId, filter: Filter, message: Vec<u8>, settings: &Settings) {
+        // A NEG-OPEN with an open id closes that session, whatever becomes of the new one (NIP-77).
+        self.neg_close(&id);
+        self.negentropy.retain(|_, session| !session.is_ended());
+        let shared = &self.context.front.shared;
+        let options = shared.negentropy.options();
+        let opened = if !options.enabled {
+            Err(Reason::new(Prefix::Unsupported, "negentropy is off at this relay"))
+        } else if self.negentropy.len() >= options.max_sessions_per_connection {
+            Err(Reason::new(Prefix::RateLimited, "too many open sessions; close some first"))
+        } else {
+            let address = settings.rates.group(self.session.peer().address);
+            Reconciliation::open(shared, &self.client, address, id.clone(), filter, message)
+        };
+        match opened {
+            Ok(session) => {
+                self.context.watch(&session);
+                self.negentropy.insert(id, session);
+            }
+            Err(reason) => self.neg_err(&id, reason),
+        }
+    }
+
+    fn neg_message(&mut self, id: &SubscriptionId, message: Vec<u8>) {
+        let unknown = || Err(Reason::new(Prefix::Closed, "no such session is open"));
+        let taken = self.negentropy.get(id).map_or_else(unknown, |session| session.message(message));
+        if let Err(reason) = taken {
+            self.neg_close(id);
+            self.neg_err(id, reason);
+        }
+    }
+
+    fn neg_close(&mut self, id: &SubscriptionId) {
+        if let Some(session) = self.negentropy.remove(id) {
+            session.end();
+        }
+    }
+
+    fn neg_err(&mut self, id: &SubscriptionId, reason: Reason) {
+        self.replies.push(&RelayMessage::NegErr { sub: id.as_str().into(), reason, max_records: None });
     }
 
     /// Whether a query waits that may start now.
@@ -339,6 +384,7 @@ impl Engine {
     pub fn end(&mut self) {
         self.flush();
         self.waiting.clear();
+        self.negentropy.drain().for_each(|(_, session)| session.end());
         let live = &self.context.front.shared.live;
         self.session.end().for_each(|sub| sub.end(live));
     }

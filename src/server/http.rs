@@ -23,9 +23,6 @@ use crate::ws::upgrade;
 /// The media type of the information document (NIP-11).
 const NOSTR_JSON: &str = "application/nostr+json";
 
-/// Whether negentropy is served.
-const NEGENTROPY: bool = false;
-
 /// Answers one request.
 pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
     let front = &context.front;
@@ -41,7 +38,7 @@ pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: Soc
         Method::OPTIONS => with_cors(Response::builder().status(StatusCode::NO_CONTENT), Bytes::new()),
         Method::GET | Method::HEAD if wants_info(request.headers()) => {
             let response = Response::builder().header(CONTENT_TYPE, NOSTR_JSON);
-            with_cors(response, info::document(&settings, NEGENTROPY).into())
+            with_cors(response, info::document(&settings, front.shared.negentropy.options().enabled).into())
         }
         Method::GET | Method::HEAD => text(StatusCode::OK, info::greeting(&settings)),
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET and OPTIONS are served here\n"),

@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use super::{http, monitor};
 use crate::nostr::json::Parser;
 use crate::pipeline::channel::Sender;
 use crate::pipeline::queues::Submission;
-use crate::pipeline::{ClientHandle, OnPanic, Shared};
+use crate::pipeline::{ClientHandle, OnPanic, Reconciliation, Shared};
 use crate::policy::rate::RateTable;
 use crate::ws::{CloseCode, Doorbell};
 
@@ -73,12 +73,26 @@ pub struct IoContext {
     /// Every connection of this thread.
     pub clients: RefCell<HashMap<u64, Arc<ClientHandle>>>,
     next_client: Cell<u64>,
+    /// Negentropy sessions of this thread's connections, looked at for idle ones.
+    negentropy: RefCell<Vec<Weak<Reconciliation>>>,
 }
 
 impl IoContext {
     /// Milliseconds since the process began.
     pub fn now_ms(&self) -> u64 {
         self.front.epoch.elapsed().as_millis() as u64
+    }
+
+    /// Adds a session to those that are ended when their clients stay silent.
+    pub fn watch(&self, session: &Arc<Reconciliation>) {
+        self.negentropy.borrow_mut().push(Arc::downgrade(session));
+    }
+
+    fn end_idle_sessions(&self) {
+        self.negentropy.borrow_mut().retain(|session| {
+            let session = session.upgrade().filter(|session| !session.is_ended());
+            session.inspect(|session| session.end_if_idle()).is_some()
+        });
     }
 
     /// Adds a connection to those that are told to end; returns its key.
@@ -217,6 +231,7 @@ async fn io_thread(
         draining: Cell::new(false),
         clients: RefCell::default(),
         next_client: Cell::new(0),
+        negentropy: RefCell::default(),
         front,
         ingest,
     });
@@ -253,7 +268,7 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = beat.tick() => {}
+            _ = beat.tick() => context.end_idle_sessions(),
         }
         context.front.accept_rounds.fetch_add(1, Ordering::Relaxed);
     }

@@ -88,6 +88,9 @@ fn collect(context: &IoContext) {
     metrics.outbox_bytes.set(shared.outboxes.used_bytes() as i64);
     metrics.ingest_bytes.set(shared.ingest.bytes() as i64);
     metrics.verify_mismatches.set(shared.verifier.mismatches() as i64);
+    let (sessions, records) = shared.negentropy.size();
+    metrics.negentropy_sessions.set(sessions as i64);
+    metrics.negentropy_records.set(records as i64);
     let queues = [("ingest", shared.ingest.events()), ("scans", shared.scans.len())];
     for (queue, len) in queues {
         metrics.queue_len.get_or_create(&QueueLabel { queue }).set(len as i64);
