@@ -7,7 +7,15 @@ mod support;
 mod conformance {
     mod nip09;
     mod nip11;
+    mod nip13;
+    mod nip17_59;
+    mod nip40;
     mod nip42;
+    mod nip45;
+    mod nip62;
+    mod nip67;
+    mod nip70;
+    mod nip91;
     mod nip01 {
         mod events;
         mod filters;

@@ -53,8 +53,11 @@ impl Relay {
                 }
             }
         });
+        let mut said = Vec::new();
         let address = loop {
-            let line = log.recv_timeout(PATIENCE).expect("the relay says where it listens");
+            let line = log.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("the relay does not say where it listens, but {said:#?}"));
+            said.push(line.clone());
             if let Some((_, address)) = line.split_once("listening on ") {
                 break address.trim().parse().expect("an address and a port");
             }

@@ -1,6 +1,6 @@
 //! Keys and signed events as text, made with serde_json and libsecp256k1 alone.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use secp256k1::{Keypair, SecretKey};
 use serde_json::{Value, json};
@@ -9,6 +9,13 @@ use sha2::{Digest, Sha256};
 /// Unix seconds.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs()
+}
+
+/// Waits for the clock: nothing else tells that a time has come.
+pub fn wait_until(time: u64) {
+    while now() < time {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Lower-case hexadecimal digits.
