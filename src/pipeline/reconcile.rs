@@ -341,7 +341,7 @@ impl NegJob {
     }
 
     /// Everything is collected: counts the records and answers the first message.
-    fn begin(self: Box<Self>, shared: &Shared) {
+    fn begin(self, shared: &Shared) {
         let NegWork::Collect(collect) = self.work else {
             unreachable!("only called after collecting");
         };
