@@ -37,7 +37,7 @@ pub struct Arguments {
     /// Take signatures on trust: only for what this relay has exported itself
     #[arg(long)]
     no_verify: bool,
-    /// Events per commit; a running relay waits for one commit at the most
+    /// Events per commit; the publishers of a running relay wait for one commit, so 1000 is kinder beside a busy one
     #[arg(long, value_name = "N", default_value_t = import::Options::default().batch_events as u32,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch: u32,
