@@ -5,6 +5,7 @@
 mod support;
 
 mod conformance {
+    mod connection;
     mod nip09;
     mod nip11;
     mod nip13;
@@ -16,6 +17,7 @@ mod conformance {
     mod nip67;
     mod nip70;
     mod nip91;
+    mod policy;
     mod nip01 {
         mod events;
         mod filters;

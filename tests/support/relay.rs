@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::Client;
 
@@ -95,12 +95,14 @@ impl Relay {
 
     /// Waits for a line of the log that holds `text`, and returns it.
     pub fn wait_for_log(&self, text: &str) -> String {
-        let log = self.log.lock().expect("no test panicked while it read the log");
+        let log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut said = Vec::new();
         loop {
-            let line = log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the log never said {text:?}"));
+            let line = log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {text:?} in the log, but {said:#?}"));
             if line.contains(text) {
                 return line;
             }
+            said.push(line);
         }
     }
 
@@ -116,9 +118,27 @@ impl Relay {
         assert!(status.expect("kill runs").success(), "the signal was sent");
     }
 
+    /// Waits until the process has ended by itself, which it must do well.
+    pub fn wait_for_exit(mut self) -> Self {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+                assert!(status.success(), "the relay ended with {status}");
+                return self;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the relay did not end within {PATIENCE:?}");
+    }
+
     /// Kills the relay without a warning and starts it again on the same store.
     pub fn restart_killed(mut self, config: &str) -> Self {
         self.end();
+        self.restart(config)
+    }
+
+    /// Starts a relay that has ended again on the same store.
+    pub fn restart(mut self, config: &str) -> Self {
         let dir = self.dir.take().expect("only a relay with a directory of its own is restarted");
         let mut relay = Self::start_in(dir.path(), config);
         relay.dir = Some(dir);
@@ -134,6 +154,23 @@ impl Relay {
         stream.read_to_string(&mut answer).expect("an answer, then the end");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         (head.to_ascii_lowercase(), body.into())
+    }
+
+    /// Sends one request over new connections until it is answered with a head that begins like this; gives the
+    /// connection.
+    pub fn http_until(&self, request: &str, head: &str) -> TcpStream {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            let mut stream = TcpStream::connect(self.address).expect("a connection");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            stream.write_all(request.as_bytes()).expect("the request is sent");
+            let mut answer = vec![0; head.len()];
+            stream.read_exact(&mut answer).expect("an answer");
+            if answer.eq_ignore_ascii_case(head.as_bytes()) {
+                return stream;
+            }
+        }
+        panic!("no answer begins with {head:?}");
     }
 
     /// The information document (NIP-11).

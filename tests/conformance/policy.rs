@@ -1,0 +1,220 @@
+//! Who may do how much: tiers, rates, lists, and what a reload changes.
+
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::relay::Relay;
+use crate::support::wire::{Key, Signed, now};
+
+/// How many of `count` subscriptions stay open.
+fn open_subscriptions(client: &mut Client<'_>, count: usize) -> usize {
+    let mut open = 0;
+    for n in 0..count {
+        client.send(json!(["REQ", format!("sub {n}"), {"kinds": [9]}]).to_string());
+        let answer = client.next();
+        if answer.starts_with("[\"EOSE\"") {
+            open += 1;
+        } else {
+            assert!(answer.contains(r#""rate-limited: too many subscriptions: "#), "{answer}");
+        }
+    }
+    (0..count).for_each(|n| client.send(json!(["CLOSE", format!("sub {n}")]).to_string()));
+    open
+}
+
+#[test]
+fn limits_go_by_who_asks_anonymous_authenticated_or_listed() {
+    let (listed, known) = (Key::named("tier listed"), Key::named("tier known"));
+    let relay = Relay::start(&format!(
+        "[tiers.anonymous]\nmax_subscriptions = 2\nmax_limit = 3\nmax_event_bytes = 1000\n\
+         [tiers.authenticated]\nmax_subscriptions = 4\nmax_limit = 5\nmax_event_bytes = 2000\n\
+         [tiers.listed]\nmax_subscriptions = 6\nmax_limit = 7\nmax_event_bytes = 4000\n\
+         [limits]\ndefault_limit = 1\nmax_tie_extension = 0\n[access]\nlisted_pubkeys = [\"{}\"]",
+        listed.hex
+    ));
+    let mut client = relay.connect();
+    client.publish_all(&(0..9).map(|n| known.note(&n.to_string())).collect::<Vec<_>>());
+    for (key, subscriptions, limit, bytes) in
+        [(None, 2, 3, 1000), (Some(&known), 4, 5, 2000), (Some(&listed), 6, 7, 4000)]
+    {
+        if let Some(key) = key {
+            client.authenticate(key);
+        }
+        assert_eq!(open_subscriptions(&mut client, 10), subscriptions);
+        assert_eq!(client.query(&[json!({"limit": 100})]).len(), limit);
+        let large = known.note(&"x".repeat(bytes));
+        client.send(large.message());
+        let answer = client.next();
+        let refusal = format!(" bytes are more than {bytes}\"]");
+        assert!(
+            answer.contains(r#"false,"invalid: the event is too large: "#) && answer.ends_with(&refusal),
+            "{answer}"
+        );
+        client.publish(&known.note(&"y".repeat(bytes - 200)));
+    }
+    // What is advertised is what anybody gets.
+    let limitation = &relay.information()["limitation"];
+    assert_eq!((&limitation["max_subscriptions"], &limitation["max_limit"]), (&json!(2), &json!(3)));
+}
+
+#[test]
+fn what_comes_too_fast_is_refused_by_name_and_the_connection_lives_on() {
+    let relay = Relay::start(
+        "[rates]\nexempt_addresses = []\n\
+         [tiers.anonymous]\nevents = { per_second = 1, burst = 3 }\nqueries = { per_second = 1, burst = 4 }",
+    );
+    let key = Key::named("too fast");
+    let events: Vec<Signed> = (0..10).map(|n| key.note(&n.to_string())).collect();
+    let mut client = relay.connect();
+    events.iter().for_each(|event| client.send(event.message()));
+    let answers: Vec<String> = events.iter().map(|_| client.next()).collect();
+    let accepted = answers.iter().filter(|answer| answer.ends_with(r#"true,""]"#)).count();
+    let limited = answers.iter().filter(|answer| answer.contains(r#"false,"rate-limited: "#)).count();
+    assert!((3..6).contains(&accepted) && accepted + limited == 10, "{answers:#?}");
+    let mut closed = 0;
+    for n in 0..10 {
+        client.send(json!(["REQ", format!("{n}"), {"ids": []}]).to_string());
+        let answer = client.next();
+        if answer.starts_with(&format!(r#"["CLOSED","{n}","rate-limited: "#)) {
+            closed += 1;
+        } else {
+            assert!(answer.starts_with(&format!(r#"["EOSE","{n}""#)), "{answer}");
+        }
+    }
+    assert!((4..=6).contains(&closed), "{closed}");
+    client.send(r#"["COUNT","c",{}]"#);
+    assert!(client.next().starts_with(r#"["CLOSED","c","rate-limited: "#));
+    client.authenticate(&key);
+    assert_eq!(client.open("s", &[json!({"ids": []})]).1, r#"["EOSE","s",["finish"]]"#);
+}
+
+#[test]
+fn filters_beyond_the_limits_are_closed_by_name() {
+    let relay = Relay::start("[limits]\nmax_filters = 2\nmax_filter_items = 5\n[tiers.anonymous]\nmax_open_items = 6");
+    let mut client = relay.connect();
+    let closed = |text: &str| json!(["CLOSED", "s", text]).to_string();
+    client.ask(r#"["REQ","s",{},{},{}]"#, &closed("invalid: too many filters: 3 are more than 2"));
+    let wide = r##"["REQ","s",{"kinds":[1,2,3]},{"#t":["a","b","c"]}]"##;
+    client.ask(wide, &closed("invalid: too many values in the filters: 6 are more than 5"));
+    client.open("a", &[json!({"kinds": [1, 2, 3, 4, 5]})]);
+    client.open("b", &[json!({"kinds": [1]})]);
+    client.send(r#"["REQ","s",{"kinds":[1]}]"#);
+    assert!(
+        client
+            .next()
+            .starts_with(r#"["CLOSED","s","rate-limited: too many values in the filters of its subscriptions"#)
+    );
+    client.send(r#"["CLOSE","a"]"#);
+    client.open("s", &[json!({"kinds": [1]})]);
+}
+
+#[test]
+fn kinds_and_authors_on_the_operators_lists_are_blocked() {
+    let (alice, bob) = (Key::named("lists alice"), Key::named("lists bob"));
+    let relay = Relay::start(&format!(
+        "[access]\ndeny_pubkeys = [\"{}\"]\ndeny_kinds = [1984, \"30000-30009\"]\nallow_kinds = [1, 5, \"1000-40000\"]",
+        bob.hex
+    ));
+    let mut client = relay.connect();
+    client.publish(&alice.note("x"));
+    client.refused(&bob.note("x"), "blocked: the author is not welcome here");
+    for kind in [1984, 30_000, 30_009, 7, 0] {
+        let reason = format!("blocked: kind {kind} is not accepted here");
+        client.refused(&alice.event(kind, now(), json!([]), ""), &reason);
+    }
+    client.publish(&alice.event(30_010, now(), json!([]), ""));
+}
+
+#[test]
+fn old_ephemeral_events_are_refused() {
+    let relay = Relay::shared();
+    let key = Key::named("old ephemeral");
+    let old = key.event(20_001, now() - 400, json!([]), "");
+    relay.connect().refused(&old, "invalid: created_at of an ephemeral event is more than 300 s ago");
+}
+
+#[test]
+fn a_reload_holds_from_the_next_message_on_for_open_connections_too() {
+    let relay = Relay::start("[tiers.anonymous]\nmax_subscriptions = 2");
+    let mut client = relay.connect();
+    assert_eq!(open_subscriptions(&mut client, 4), 2);
+    relay.reload("[tiers.anonymous]\nmax_subscriptions = 3\n[limits]\nmax_event_tags = 1\n[info]\nname = \"renamed\"");
+    relay.wait_for_log("the configuration was reloaded");
+    assert_eq!(open_subscriptions(&mut client, 4), 3);
+    let tagged = Key::named("reload").event(1, now(), json!([["t", "x"], ["t", "y"]]), "");
+    client.refused(&tagged, "invalid: too many tags: 2 are more than 1");
+    let document = relay.information();
+    assert_eq!((&document["name"], &document["limitation"]["max_subscriptions"]), (&json!("renamed"), &json!(3)));
+}
+
+#[test]
+fn a_reload_of_a_file_with_an_error_changes_nothing() {
+    let relay = Relay::start("[tiers.anonymous]\nmax_subscriptions = 2");
+    let mut client = relay.connect();
+    for broken in ["[tiers.anonymous]\nmax_subscription = 3", "[limits", "[limits]\nmax_filters = \"many\""] {
+        relay.reload(broken);
+        relay.wait_for_log("the configuration was not reloaded");
+        assert_eq!(open_subscriptions(&mut client, 4), 2);
+    }
+}
+
+#[test]
+fn a_reload_changes_who_may_see_what_on_open_subscriptions() {
+    let relay = Relay::start("");
+    let key = Key::named("reload privacy");
+    let mut follower = relay.connect();
+    follower.open("s", &[json!({"authors": [key.hex]})]);
+    let mut client = relay.connect();
+    let event = |n: u64| key.event(7, now() - n, json!([]), "+");
+    client.publish(&event(1));
+    follower.expect(&event(1).frame("s"));
+    relay.reload("[auth]\nread_kinds = [7]");
+    relay.wait_for_log("the configuration was reloaded");
+    let (hidden, marker) = (event(2), key.note("marker"));
+    client.publish(&hidden);
+    client.publish(&marker);
+    follower.expect(&marker.frame("s"));
+    client.finds(json!({"authors": [key.hex]}), &[&marker]);
+}
+
+#[test]
+fn every_reason_begins_with_a_word_of_the_nips() {
+    let words = [
+        "duplicate",
+        "pow",
+        "blocked",
+        "rate-limited",
+        "invalid",
+        "restricted",
+        "mute",
+        "error",
+        "auth-required",
+        "unsupported",
+    ];
+    let relay = Relay::start("[auth]\nread_kinds = [7]\n[access]\ndeny_kinds = [2]\n[limits]\nmax_filters = 1");
+    let key = Key::named("reasons");
+    let mut client = relay.connect();
+    let kept = key.note("x");
+    client.publish(&kept);
+    let messages = [
+        kept.message(),
+        key.event(2, now(), json!([]), "").message(),
+        key.event(20_000, now(), json!([]), "").message(),
+        key.event(1, now() + 5000, json!([]), "").message(),
+        key.event(1, now(), json!([["-"]]), "").message(),
+        key.delete(now(), json!([])).message(),
+        kept.with("\"content\":\"x\"", "\"content\":\"y\"").message(),
+        r#"["REQ","s",{"kinds":[7]}]"#.into(),
+        r#"["REQ","s",{},{}]"#.into(),
+        r#"["REQ","s",{"search":"x"}]"#.into(),
+        r#"["COUNT","s",{"kinds":[4]}]"#.into(),
+        r#"["NONSENSE"]"#.into(),
+    ];
+    for message in messages {
+        client.send(message);
+        let answer: Value = serde_json::from_str(&client.next()).expect("JSON");
+        let reason = answer.as_array().and_then(|answer| answer.last()).and_then(Value::as_str).expect("a reason");
+        let (word, text) = reason.split_once(": ").expect("a word and a text");
+        assert!(words.contains(&word) && !text.is_empty(), "{answer}");
+    }
+}
