@@ -96,6 +96,8 @@ pub struct Chooser<'a> {
     random: Random,
     open: Vec<u32>,
     small: Vec<u32>,
+    /// Authors that somebody may follow: not the one-time keys of gift wraps.
+    active: Vec<u32>,
     profiles: Vec<u32>,
     roots: Vec<u32>,
     writers: Vec<u32>,
@@ -116,12 +118,15 @@ impl<'a> Chooser<'a> {
         let mut by_notes: Vec<(usize, u32)> = authors().map(|author| (notes(author), author)).collect();
         by_notes.sort_unstable_by(|a, b| b.cmp(a));
         let many = by_notes.iter().take_while(|(count, _)| *count >= 50).count().max(by_notes.len().min(10));
+        let is_active =
+            |author: &u32| oracle.author(*author).iter().any(|&number| OPEN_KINDS.contains(&library.meta(number).kind));
         let mut chooser = Self {
             library,
             oracle,
             random: Random::new(seed ^ 0x5EED_0F5A_9E50_0001),
             open,
             small,
+            active: authors().filter(is_active).collect(),
             profiles: oracle.kind(0).iter().map(|&number| library.meta(number).author).collect(),
             roots: Vec::new(),
             writers: by_notes.iter().take(many).map(|&(_, author)| author).collect(),
@@ -215,15 +220,14 @@ impl<'a> Chooser<'a> {
     }
 
     fn distinct_authors(&mut self, count: usize) -> Vec<String> {
-        let all = self.library.authors();
         let mut chosen = std::collections::BTreeSet::new();
         for _ in 0..count * 20 {
-            if chosen.len() == count.min(all.len()) {
+            if chosen.len() == count.min(self.active.len()) {
                 break;
             }
-            chosen.insert(self.random.below(all.len()));
+            chosen.extend(pick(&mut self.random, &self.active));
         }
-        chosen.into_iter().map(|author| all[author].clone()).collect()
+        chosen.into_iter().flat_map(|author| self.pubkey(author)).collect()
     }
 
     fn window(&mut self) -> Filter {
