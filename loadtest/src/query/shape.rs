@@ -270,7 +270,7 @@ impl<'a> Chooser<'a> {
         self.mentioned = counted.iter().take(many).map(|(_, pubkey)| (*pubkey).clone()).collect();
     }
 
-    /// Hashtags of at least 50 notes; and, of the common ones, those that a prolific author used once to three times.
+    /// Hashtags of at least 50 notes, or else the most common ones.
     fn collect_hashtags(&mut self) {
         #[derive(Deserialize)]
         struct Tags {
@@ -288,7 +288,13 @@ impl<'a> Chooser<'a> {
         counted.sort_unstable_by(|a, b| b.cmp(a));
         let many = counted.iter().take_while(|(count, _)| *count >= 50).count().max(counted.len().min(10));
         self.hashtags = counted.iter().take(many).map(|(_, value)| value.clone()).collect();
+        self.collect_pairs();
+    }
+
+    /// Of the twenty most prolific authors and the twenty most common hashtags, the pairs that occur least.
+    fn collect_pairs(&mut self) {
         let prolific: Vec<u32> = self.writers.iter().copied().take(20).collect();
+        let mut pairs = Vec::new();
         for value in self.hashtags.iter().take(20) {
             let mut uses = std::collections::BTreeMap::<u32, usize>::new();
             for &number in self.library.tagged(b't', value) {
@@ -297,9 +303,11 @@ impl<'a> Chooser<'a> {
                     *uses.entry(meta.author).or_default() += 1;
                 }
             }
-            let rare = uses.into_iter().filter(|(_, count)| *count <= 3);
-            self.pairs.extend(rare.map(|(author, _)| (author, value.clone())));
+            pairs.extend(uses.into_iter().map(|(author, count)| (count, author, value.clone())));
         }
+        pairs.sort_unstable();
+        let rare = pairs.iter().take_while(|(count, ..)| *count <= 3).count().max(20);
+        self.pairs = pairs.into_iter().take(rare).map(|(_, author, value)| (author, value)).collect();
     }
 }
 
