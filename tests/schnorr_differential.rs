@@ -1,8 +1,9 @@
 //! The fastest engine against libsecp256k1 on signatures that are good, damaged, malformed and crafted.
 //!
-//! `WEIR_SCHNORR_CASES` sets how many verdicts are compared (default: what takes a few seconds in a debug build), `WEIR_SCHNORR_SEED` where
-//! the sequence starts. Ten million: `WEIR_SCHNORR_CASES=10000000 cargo test --release --test schnorr_differential -- --nocapture`.
-//! On a machine without AVX-512 IFMA the same cases run on libsecp256k1 alone, and the output says so.
+//! `WEIR_SCHNORR_CASES` sets how many verdicts are compared (default: what takes a few seconds in a debug build),
+//! `WEIR_SCHNORR_SEED` where the sequence starts. Ten million: `WEIR_SCHNORR_CASES=10000000 cargo test --release --test
+//! schnorr_differential -- --nocapture`. On a machine without AVX-512 IFMA the same cases run on libsecp256k1 alone,
+//! and the output says so.
 
 use secp256k1::{Keypair, Scalar, SecretKey, XOnlyPublicKey, schnorr};
 use sha2::{Digest, Sha256};
@@ -215,7 +216,8 @@ fn a_signature_with_any_one_bit_wrong_is_rejected_in_any_lane() {
     let verifier = Verifier::new(Options { recheck_one_in: 0, ..Options::default() });
     let keypair = Keypair::from_secret_bytes([0x42; 32]).expect("a valid key");
     let good = Case::signed(&keypair, [0x24; 32]);
-    // Lane l of each batch of 16 holds the flipped bit, the others are good; then all lanes hold different flipped bits.
+    // Lane l of each batch of 16 holds the flipped bit, the others are good; then all lanes hold different flipped
+    // bits.
     for first in (0..BITS).step_by(16) {
         let lane = first / 16 % 16;
         let mut batches = vec![vec![good; 16], (0..16).map(|i| good.flip(first + i)).collect::<Vec<_>>()];

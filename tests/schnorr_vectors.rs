@@ -1,7 +1,7 @@
 //! The official test vectors of BIP-340 in every lane and every batch size up to two groups.
 //!
-//! Vectors 15 to 18 sign messages of 0, 1, 17 and 100 bytes. They do not apply: a Nostr event is signed by its id, which has 32 bytes, and
-//! the interface takes nothing else.
+//! Vectors 15 to 18 sign messages of 0, 1, 17 and 100 bytes. They do not apply: a Nostr event is signed by its id,
+//! which has 32 bytes, and the interface takes nothing else.
 
 use weir::schnorr::{Engine, EngineChoice, Item, Options, Verifier};
 
@@ -97,7 +97,8 @@ fn check_in_every_lane(choice: EngineChoice) {
     for (number, vector) in vectors.iter().enumerate() {
         assert_eq!(verifier.verify_one(vector.item()), vector.good, "vector {number}");
     }
-    // Vectors 9 and 10 make s·G - e·P the point at infinity, which the fast engine leaves to libsecp256k1; each comes 2 + 3 + … + 16 times.
+    // Vectors 9 and 10 make s·G - e·P the point at infinity, which the fast engine leaves to libsecp256k1; each comes 2
+    // + 3 + … + 16 times.
     let left_open = if verifier.engine() == Engine::Avx512Ifma { 2 * 135 } else { 0 };
     assert_eq!(verifier.undecided(), left_open, "no other vector is an exceptional case");
 }

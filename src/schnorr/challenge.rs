@@ -7,7 +7,8 @@ use sha2::block_api::compress256;
 use super::Item;
 use super::scalar::{self, Words};
 
-/// The state of SHA-256 after the block SHA-256("BIP0340/challenge") ‖ SHA-256("BIP0340/challenge"), with which a tagged hash begins.
+/// The state of SHA-256 after the block SHA-256("BIP0340/challenge") ‖ SHA-256("BIP0340/challenge"), with which a
+/// tagged hash begins.
 const MIDSTATE: [u32; 8] =
     [0x9cec_ba11, 0x2392_5381, 0x1167_9112, 0xd162_7e0f, 0x97c8_7550, 0x003c_c765, 0x90f6_1164, 0x33e9_b66a];
 

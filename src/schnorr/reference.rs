@@ -1,4 +1,5 @@
-//! Slow integers for the tests: schoolbook arithmetic on 32-bit digits and division bit by bit, sharing nothing with what they check.
+//! Slow integers for the tests: schoolbook arithmetic on 32-bit digits and division bit by bit, sharing nothing with
+//! what they check.
 
 use std::cmp::Ordering;
 
@@ -84,7 +85,8 @@ impl Natural {
         Self::trimmed(digits)
     }
 
-    /// The remainder of division by `modulus`, from the top bit down: double the rest, take in a bit, subtract if it has grown too large.
+    /// The remainder of division by `modulus`, from the top bit down: double the rest, take in a bit, subtract if it
+    /// has grown too large.
     pub(super) fn modulo(&self, modulus: &Self) -> Self {
         let mut rest = vec![0u32; modulus.0.len() + 1];
         let modulus: Vec<u32> = modulus.0.iter().copied().chain([0]).collect();

@@ -13,7 +13,7 @@ use super::{Item, Verdict, libsecp};
 pub(super) type Fast = fn(&[Item<'_>], &mut [Verdict]);
 
 /// Items per call of the engine.
-const BLOCK: usize = 64;
+const BLOCK: usize = 128;
 /// How much more often a rejected signature is checked again.
 const REJECTED_FACTOR: u32 = 8;
 

@@ -1,20 +1,23 @@
-//! Integers modulo n, the order of secp256k1's group: parsing, negation, and the split of a multiplier by the curve's endomorphism.
+//! Integers modulo n, the order of secp256k1's group: parsing, negation, and the split of a multiplier by the curve's
+//! endomorphism.
 //!
 //! It must never be used with secrets: nothing here runs in constant time.
 //!
-//! **The split** (Gallant, Lambert, Vanstone, CRYPTO 2001; "Guide to Elliptic Curve Cryptography", algorithm 3.74). On this curve
-//! λ·(x, y) = (β·x, y) for a cube root of unity λ modulo n and β modulo p. The pairs (a, b) with a + b·λ ≡ 0 modulo n form a lattice
-//! with the short basis (A1, -B1), (A2, A1) below. Subtracting from (k, 0) the lattice point nearest to it leaves (k1, k2) with
-//! k ≡ k1 + k2·λ and both below 2^128 in absolute value, so that k·P costs half the doublings:
+//! **The split** (Gallant, Lambert, Vanstone, CRYPTO 2001; "Guide to Elliptic Curve Cryptography", algorithm 3.74). On
+//! this curve λ·(x, y) = (β·x, y) for a cube root of unity λ modulo n and β modulo p. The pairs (a, b) with a + b·λ ≡ 0
+//! modulo n form a lattice with the short basis (A1, -B1), (A2, A1) below. Subtracting from (k, 0) the lattice point
+//! nearest to it leaves (k1, k2) with k ≡ k1 + k2·λ and both below 2^128 in absolute value, so that k·P costs half the
+//! doublings:
 //!
 //! ```text
 //! c1 = round(k·A1 / n)   c2 = round(k·B1 / n)
 //! k1 = k - c1·A1 - c2·A2          k2 = c1·B1 - c2·A1
 //! ```
 //!
-//! The residue of rounding is at most half of each basis vector; |k1| ≤ (A1 + A2)/2 < 2^127.4 and |k2| ≤ (A1 + B1)/2 < 2^127.2.
-//! Rounding uses k·round(2^384·A1/n)/2^384 instead of a division; with that the quotient is off by less than 2^-127 before rounding, so
-//! it can exceed a half by no more than that, and the bounds above hold with one unit in the last place of each basis vector to spare.
+//! The residue of rounding is at most half of each basis vector; |k1| ≤ (A1 + A2)/2 < 2^127.4 and |k2| ≤ (A1 + B1)/2 <
+//! 2^127.2. Rounding uses k·round(2^384·A1/n)/2^384 instead of a division; with that the quotient is off by less than
+//! 2^-127 before rounding, so it can exceed a half by no more than that, and the bounds above hold with one unit in the
+//! last place of each basis vector to spare.
 
 /// A 256-bit integer, little-endian words.
 pub(super) type Words = [u64; 4];

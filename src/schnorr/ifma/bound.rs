@@ -1,7 +1,7 @@
 //! The largest limbs that a field value can have, tracked symbolically in debug builds and absent from release builds.
 //!
-//! It must never look at the value itself: a bound describes the worst case of the formula, so that one run of the tests proves it for
-//! every input.
+//! It must never look at the value itself: a bound describes the worst case of the formula, so that one run of the
+//! tests proves it for every input.
 
 use super::field::P;
 
@@ -81,8 +81,8 @@ impl Terms {
         }
     }
 
-    /// The bound after reduction: a column holds at most 7 (columns 0..=3) or 9 (column 4) halves below 2^52 of each product, and
-    /// the fold adds at most three more.
+    /// The bound after reduction: a column holds at most 7 (columns 0..=3) or 9 (column 4) halves below 2^52 of each
+    /// product, and the fold adds at most three more.
     pub(super) fn reduced(self) -> Bound {
         #[cfg(debug_assertions)]
         {

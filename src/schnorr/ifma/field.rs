@@ -1,11 +1,12 @@
-//! The field of secp256k1, integers modulo p = 2^256 - 2^32 - 977, eight at a time in the 64-bit lanes of AVX-512 registers.
+//! The field of secp256k1, integers modulo p = 2^256 - 2^32 - 977, eight at a time in the 64-bit lanes of AVX-512
+//! registers.
 //!
-//! It must never branch on a value: lanes do not know of each other. It makes no attempt to hide its inputs from timing: verification
-//! handles public data only.
+//! It must never branch on a value: lanes do not know of each other. It makes no attempt to hide its inputs from
+//! timing: verification handles public data only.
 //!
-//! **Representation.** An element is five limbs of 52 bits, x = Σ xᵢ·2^(52·i), because `vpmadd52luq` and `vpmadd52huq` multiply the low
-//! 52 bits of two 64-bit lanes and add the low or the high 52 bits of the product to a third. Limb i of eight elements lies in one
-//! register.
+//! **Representation.** An element is five limbs of 52 bits, x = Σ xᵢ·2^(52·i), because `vpmadd52luq` and `vpmadd52huq`
+//! multiply the low 52 bits of two 64-bit lanes and add the low or the high 52 bits of the product to a third. Limb i
+//! of eight elements lies in one register.
 //!
 //! **Magnitudes.** There are three types, so that the compiler keeps them apart:
 //!
@@ -15,9 +16,10 @@
 //! | [`Loose`] | ≤ [`Bound`]'s `low` | ≤ [`Bound`]'s `top` | reductions, sums, differences | added, subtracted, carried |
 //! | [`Wide`] | ten columns | | products, sums of products | added to, doubled, reduced |
 //!
-//! A tight element keeps, above bit 52 of limbs 0..=3, what it has already carried to the next limb: multiplication does not read those
-//! bits, so clearing them for each product would be wasted; everything else clears them first. A tight value is below 2^256 + 2^221, not
-//! necessarily below p. Bounds of loose values are tracked in debug builds (see `bound`); every function states what it does to them.
+//! A tight element keeps, above bit 52 of limbs 0..=3, what it has already carried to the next limb: multiplication
+//! does not read those bits, so clearing them for each product would be wasted; everything else clears them first. A
+//! tight value is below 2^256 + 2^221, not necessarily below p. Bounds of loose values are tracked in debug builds (see
+//! `bound`); every function states what it does to them.
 //!
 //! **Reduction** uses 2^260 ≡ 2^4·(2^32 + 977) = [`FOLD_260`] and 2^256 ≡ 2^32 + 977 = [`FOLD_256`] modulo p.
 
@@ -84,8 +86,8 @@ fn masked(mut limbs: [Lanes; LIMBS]) -> [Lanes; LIMBS] {
     limbs
 }
 
-/// Limbs below 2^64 - 2^50 in, tight limbs out: limb 4 gives its bits from 48 up to limb 0, then each limb its bits from 52 up to the
-/// next. Limb 3 can give at most 2^12 - 1 to limb 4.
+/// Limbs below 2^64 - 2^50 in, tight limbs out: limb 4 gives its bits from 48 up to limb 0, then each limb its bits
+/// from 52 up to the next. Limb 3 can give at most 2^12 - 1 to limb 4.
 #[inline(always)]
 fn carry_limbs(mut r: [Lanes; LIMBS]) -> [Lanes; LIMBS] {
     let over = shift_right::<48>(r[4]);
@@ -129,9 +131,10 @@ impl Wide {
 
     /// At most four terms in; limbs below (7·terms + 3)·2^52, limb 4 below (9·terms + 2)·2^52 out.
     ///
-    /// Folds columns 5..=9 onto 0..=4. Columns 5..=8 give what exceeds 52 bits to the next, so that the multiplier sees all of them.
-    /// Column 9 needs no such care: a product of two limbs 4 is below (2^48 + 2^12)², so its high half is below 2^45, and four of them
-    /// plus a carry stay below 2^52. The high half of column 9 times FOLD_260, below 2^33, has weight 2^260 again: it is folded twice.
+    /// Folds columns 5..=9 onto 0..=4. Columns 5..=8 give what exceeds 52 bits to the next, so that the multiplier sees
+    /// all of them. Column 9 needs no such care: a product of two limbs 4 is below (2^48 + 2^12)², so its high half is
+    /// below 2^45, and four of them plus a carry stay below 2^52. The high half of column 9 times FOLD_260, below 2^33,
+    /// has weight 2^260 again: it is folded twice.
     #[inline(always)]
     pub(super) fn reduce(self) -> Loose {
         let mut t = self.columns;
@@ -170,7 +173,8 @@ impl Loose {
         self.plus(self)
     }
 
-    /// `-self`, computed limb by limb as `2^SHIFT·p - self`; that multiple must be at least the bound, and is the new bound.
+    /// `-self`, computed limb by limb as `2^SHIFT·p - self`; that multiple must be at least the bound, and is the new
+    /// bound.
     #[inline(always)]
     pub(super) fn negated<const SHIFT: u32>(self) -> Self {
         self.negated_where::<SHIFT>(LaneMask::MAX)
@@ -241,7 +245,8 @@ impl Fe {
         ])
     }
 
-    /// The four little-endian 64-bit words of an integer below 2^256 that is congruent to the element, but not always below p.
+    /// The four little-endian 64-bit words of an integer below 2^256 that is congruent to the element, but not always
+    /// below p.
     #[inline(always)]
     pub(super) fn to_words(self) -> [Lanes; 4] {
         let [a, b, c, d, e] = self.below_2_256();
@@ -253,8 +258,8 @@ impl Fe {
         ]
     }
 
-    /// Limbs 0..=3 below 2^52, limb 4 below 2^48. A tight value exceeds 2^256 by less than 2^221, so one fold takes it below, and the
-    /// carries of that fold end before limb 4 overflows again.
+    /// Limbs 0..=3 below 2^52, limb 4 below 2^48. A tight value exceeds 2^256 by less than 2^221, so one fold takes it
+    /// below, and the carries of that fold end before limb 4 overflows again.
     #[inline(always)]
     fn below_2_256(&self) -> [Lanes; LIMBS] {
         masked(carry_limbs(masked(self.0)))
@@ -324,7 +329,8 @@ impl Fe {
     /// The representative in 0..p.
     #[inline(always)]
     pub(super) fn canonical(&self) -> Self {
-        // x < 2^256, so x >= p exactly if x + FOLD_256 reaches 2^256, and then x - p is what is left of that below 2^256.
+        // x < 2^256, so x >= p exactly if x + FOLD_256 reaches 2^256, and then x - p is what is left of that below
+        // 2^256.
         let x = self.below_2_256();
         let mut y = x;
         y[0] = add(y[0], constant(FOLD_256));

@@ -125,7 +125,8 @@ fn operations_agree_with_slow_integers_on_all_pairs_of_edges_in_every_lane() {
     // SAFETY: `with_ifma` has detected the features.
     with_ifma(|| unsafe {
         let edges = edges();
-        // Pairs (i, j) as i runs and j = i + shift; the lanes hold eight consecutive pairs, and each start puts a pair into another lane.
+        // Pairs (i, j) as i runs and j = i + shift; the lanes hold eight consecutive pairs, and each start puts a pair
+        // into another lane.
         let stride = if cfg!(debug_assertions) { 67 } else { 1 };
         for shift in (0..edges.len()).step_by(stride) {
             for start in (0..edges.len()).step_by(if cfg!(debug_assertions) { 8 } else { 1 }) {

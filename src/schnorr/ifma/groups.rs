@@ -2,8 +2,8 @@
 //!
 //! It must never mix lanes of different groups.
 //!
-//! One chain of multiplications waits for the latency of its instructions. Formulas are therefore written for N groups and computed
-//! step by step for all of them: with N = 2 the CPU works on one group while the other waits.
+//! One chain of multiplications waits for the latency of its instructions. Formulas are therefore written for N groups
+//! and computed step by step for all of them: with N = 2 the CPU works on one group while the other waits.
 
 use super::field::Fe;
 use super::lanes::LaneMask;
@@ -15,37 +15,36 @@ pub(super) type Fes<const N: usize> = [Fe; N];
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Mask<const N: usize>(pub(super) [LaneMask; N]);
 
-/// One step of a formula, for each group: `each!(N, place, |g| value)` stores to `place[g]`, and there is a form for two places.
+/// One step of a formula, for each group: `each!(N, place, |g| value)` stores to `place[g]`, and there is a form for
+/// two places.
 ///
-/// The step is written out once per group and the results are settled in memory before the next step begins. Left to itself, the
-/// compiler schedules the whole formula for one group and then the whole formula for the next, because that needs the fewest registers;
-/// then nothing overlaps. N is one or two.
+/// The step is written out once per group and the results are settled in memory before the next step begins. Left to
+/// itself, the compiler schedules the whole formula for one group and then the whole formula for the next, because that
+/// needs the fewest registers; then nothing overlaps. N is one to four.
 macro_rules! each {
     ($n:ident, ($first:expr, $second:expr), |$g:ident| $step:expr) => {{
-        const { assert!($n == 1 || $n == 2, "one group or two") };
-        {
-            let $g = 0;
-            ($first[$g], $second[$g]) = $step;
-        }
-        if $n == 2 {
-            let $g = $n - 1;
-            ($first[$g], $second[$g]) = $step;
-        }
+        const { assert!($n >= 1 && $n <= 4, "up to four groups") };
+        each!(@once $n, 0, $g, { ($first[$g], $second[$g]) = $step });
+        each!(@once $n, 1, $g, { ($first[$g], $second[$g]) = $step });
+        each!(@once $n, 2, $g, { ($first[$g], $second[$g]) = $step });
+        each!(@once $n, 3, $g, { ($first[$g], $second[$g]) = $step });
         std::hint::black_box(&mut $first);
         std::hint::black_box(&mut $second);
     }};
     ($n:ident, $place:expr, |$g:ident| $step:expr) => {{
-        const { assert!($n == 1 || $n == 2, "one group or two") };
-        {
-            let $g = 0;
-            $place[$g] = $step;
-        }
-        if $n == 2 {
-            let $g = $n - 1;
-            $place[$g] = $step;
-        }
+        const { assert!($n >= 1 && $n <= 4, "up to four groups") };
+        each!(@once $n, 0, $g, { $place[$g] = $step });
+        each!(@once $n, 1, $g, { $place[$g] = $step });
+        each!(@once $n, 2, $g, { $place[$g] = $step });
+        each!(@once $n, 3, $g, { $place[$g] = $step });
         std::hint::black_box(&mut $place);
     }};
+    (@once $n:ident, $index:literal, $g:ident, $step:block) => {
+        if $index < $n {
+            let $g = $index % $n;
+            $step
+        }
+    };
 }
 pub(super) use each;
 

@@ -1,12 +1,12 @@
 //! The AVX-512 instructions that the field is made of, as plain functions on eight 64-bit lanes.
 //!
 //! It must never be reached on a CPU without AVX-512F and IFMA. A function marked `#[target_feature]` cannot be marked
-//! `#[inline(always)]`, and left to its own judgement the compiler makes calls of multiplications, which costs a third of the speed. So
-//! these functions, and those of `field`, are always inlined and do not name the features; the formulas of `point`, `power` and up do
-//! name them, and those are the functions that the machine code ends up in.
+//! `#[inline(always)]`, and left to its own judgement the compiler makes calls of multiplications, which costs a third
+//! of the speed. So these functions, and those of `field`, are always inlined and do not name the features; the
+//! formulas of `point`, `power` and up do name them, and those are the functions that the machine code ends up in.
 //!
-//! Every SAFETY comment here says the same: a [`Lanes`] value comes out of [`splat`] or [`Eight::load`], which are `unsafe` or need the
-//! features, so whoever holds one runs on a CPU that has them.
+//! Every SAFETY comment here says the same: a [`Lanes`] value comes out of [`splat`] or [`Eight::load`], which are
+//! `unsafe` or need the features, so whoever holds one runs on a CPU that has them.
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_cmpeq_epi64_mask, _mm512_cmpgt_epu64_mask, _mm512_load_si512,
@@ -46,8 +46,9 @@ impl Eight {
 
 /// Makes the caller's stack frame aligned to 64 bytes.
 ///
-/// The compiler aligns a frame for its variables but not for the registers that it spills, and a spilled register that crosses a cache
-/// line costs several times as much; so every function with long formulas has one variable that must be aligned.
+/// The compiler aligns a frame for its variables but not for the registers that it spills, and a spilled register that
+/// crosses a cache line costs several times as much; so every function with long formulas has one variable that must be
+/// aligned.
 #[inline(always)]
 pub(super) fn align_frame() {
     let anchor = Eight::ZERO;

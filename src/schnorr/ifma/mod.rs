@@ -1,23 +1,24 @@
 //! Eight BIP-340 verifications at a time, each in its own lanes of AVX-512 IFMA registers.
 //!
-//! It must never let one signature's verdict depend on another's: there are no random coefficients and no sums over signatures, each lane
-//! computes its own R = s·G - e·P and compares it. It must never guess either: a lane that the formulas do not cover is `Undecided`.
-//! Timing is not hidden: a verifier has no secrets.
+//! It must never let one signature's verdict depend on another's: there are no random coefficients and no sums over
+//! signatures, each lane computes its own R = s·G - e·P and compares it. It must never guess either: a lane that the
+//! formulas do not cover is `Undecided`. Timing is not hidden: a verifier has no secrets.
 //!
 //! For one group of signatures (BIP-340, "Verification"):
 //! 1. parse: r < p, s < n, else rejected; e by `challenge`; -e = k1 + k2·λ by `scalar::split`;
 //! 2. lift: y = √(x³ + 7), made even; no root, rejected;
 //! 3. multiples of P (`table`), 1·P to 16·P;
-//! 4. one pass from bit 125 down to 0: double; at every fifth bit add a digit's multiple of P and one of λP = (β·x, y); at every
-//!    twelfth, add multiples of G and of 2^132·G (`generator`). That is Strauss' (Shamir's) trick with fixed signed windows;
-//! 5. `finish`: one inversion for a whole call; accepted if x(R) = r and y(R) is even.
+//! 4. one pass from bit 125 down to 0: double; at every fifth bit add a digit's multiple of P and one of λP = (β·x, y);
+//!    at every twelfth, add multiples of G and of 2^132·G (`generator`). That is Strauss' (Shamir's) trick with fixed
+//!    signed windows;
+//! 5. `finish`: one inversion for up to 128 signatures; accepted if x(R) = r and y(R) is even.
 //!
-//! The multiples of P live on an isomorphic curve (see [`table::Multiples`]), and so does the running sum. A row of G is on the curve
-//! itself; `Jacobian::add` brings them together by using the sum's true Z = Z·z for that one addition.
+//! The multiples of P live on an isomorphic curve (see [`table::Multiples`]), and so does the running sum. A row of G
+//! is on the curve itself; `Jacobian::add` brings them together by using the sum's true Z = Z·z for that one addition.
 //!
-//! Sources: BIP-340; SEC 2 for the constants; for the layout of the multiplication "Guide to Elliptic Curve Cryptography" (Hankerson,
-//! Menezes, Vanstone) 3.3 and 3.5 and the comments of libsecp256k1; Gueron and Krasnov, "Accelerating Big Integer Arithmetic Using Intel
-//! IFMA Extensions" (ARITH 2016), for the idea of the field.
+//! Sources: BIP-340; SEC 2 for the constants; for the layout of the multiplication "Guide to Elliptic Curve
+//! Cryptography" (Hankerson, Menezes, Vanstone) 3.3 and 3.5 and the comments of libsecp256k1; Gueron and Krasnov,
+//! "Accelerating Big Integer Arithmetic Using Intel IFMA Extensions" (ARITH 2016), for the idea of the field.
 
 mod bound;
 mod field;
@@ -27,6 +28,7 @@ mod finish;
 mod generator;
 mod groups;
 mod lanes;
+mod lift;
 mod point;
 mod power;
 mod table;
@@ -35,10 +37,11 @@ mod tests;
 
 use field::Fe;
 use finish::{Sums, finish};
-use groups::{Fes, Mask, blank, each, mul, square};
+use groups::{Fes, Mask, mul, square};
 use lanes::Eight;
-use point::{Affine, Jacobian};
-use table::{Digit, Multiples, Multiplier};
+use lift::{Lifted, lift_all};
+use point::{Affine, Jacobian, Signs};
+use table::{Multiples, Multiplier};
 
 use super::challenge::challenge;
 use super::scalar::{self, Words};
@@ -49,7 +52,7 @@ const LANES: usize = 8;
 /// Groups computed side by side, so that one's arithmetic fills the other's latency.
 const PAIR: usize = 2;
 /// Signatures that share one inversion.
-const CHUNK: usize = 64;
+const CHUNK: usize = 128;
 /// The first bit of the topmost digit of k1 and k2: |k| < 2^128, and 26 digits of 5 bits hold 130 bits with sign.
 const TOP_BIT: usize = 125;
 /// β, the cube root of unity modulo p for which λ·(x, y) = (β·x, y).
@@ -93,10 +96,11 @@ fn verify_all(items: &[Item<'_>], verdicts: &mut [Verdict]) {
 
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn verify_chunk<const N: usize>(items: &[Item<'_>], verdicts: &mut [Verdict]) {
-    let mut sums = Vec::with_capacity(items.len().div_ceil(LANES * N));
-    for group in items.chunks(LANES * N) {
-        sums.push(Signatures::<N>::parse(group).sum());
-    }
+    let signatures: Vec<Signatures<N>> = items.chunks(LANES * N).map(Signatures::parse).collect();
+    let x: Vec<Fe> = signatures.iter().flat_map(|group| load(&group.x)).collect();
+    let lifted = lift_all(&x);
+    let (keys, _) = lifted.as_chunks::<N>();
+    let sums: Vec<Sums<N>> = signatures.iter().zip(keys).map(|(group, keys)| group.sum(keys)).collect();
     finish(&sums, verdicts);
 }
 
@@ -145,15 +149,15 @@ impl<const N: usize> Signatures<N> {
         put::<3>(&mut self.lambda.0[g], lane, &split.lambda);
         let valid = scalar::less(&x, &scalar::P) && scalar::less(&r, &scalar::P) && scalar::less(&s, &scalar::N);
         self.rejected.0[g] |= u8::from(!valid) << lane;
-        // Nobody meets these by chance. The formulas cope with either, but not with both, and nothing is lost by asking libsecp.
+        // Nobody meets these by chance. The formulas cope with either, but not with both, and nothing is lost by asking
+        // libsecp.
         self.undecided.0[g] |= u8::from(e == [0; 4] || s == [0; 4]) << lane;
     }
 
-    /// s·G - e·P.
+    /// s·G - e·P, given the y of each key.
     #[target_feature(enable = "avx512f,avx512ifma")]
-    fn sum(&self) -> Sums<N> {
-        let (key, on_curve) = lift(&load(&self.x));
-        let multiples = Multiples::new(&key);
+    fn sum(&self, keys: &[Lifted; N]) -> Sums<N> {
+        let multiples = Multiples::new(&Affine { x: load(&self.x), y: keys.map(|key| key.y) });
         let mut sum = Sum { point: Jacobian::none(), empty: Mask::ALL, z: multiples.z };
         let table = generator::table();
         let beta = [Fe::from_words(BETA.map(|word| Eight([word; 8]).load())); N];
@@ -161,26 +165,30 @@ impl<const N: usize> Signatures<N> {
             if bit != TOP_BIT {
                 sum.point.double();
             }
+            // All rows of a step are fetched before the first is added: that work does not wait for the sum.
             if bit.is_multiple_of(table::WIDTH) {
-                let digit = self.plain.digit(bit, table::WIDTH);
-                let rows = Affine::from_rows(&multiples.select(&digit));
-                sum.add_multiple(&rows, &digit);
-                let digit = self.lambda.digit(bit, table::WIDTH);
-                let rows = Affine::from_rows(&multiples.select(&digit));
-                sum.add_multiple(&Affine { x: mul(&rows.x, &beta), y: rows.y }, &digit);
+                let plain = self.plain.digit(bit, table::WIDTH);
+                let lambda = self.lambda.digit(bit, table::WIDTH);
+                let plain_row = Affine::from_rows(&multiples.select(&plain));
+                let mut lambda_row = Affine::from_rows(&multiples.select(&lambda));
+                lambda_row.x = mul(&lambda_row.x, &beta);
+                sum.add_multiple(&plain_row, &plain.signs);
+                sum.add_multiple(&lambda_row, &lambda.signs);
             }
             if bit.is_multiple_of(generator::WIDTH) && bit < generator::HIGH_BIT {
                 let low = self.s.digit(bit, generator::WIDTH);
-                sum.add_generator(&Affine::from_rows(&table.select_low(&low)), &low);
                 let high = self.s.digit(generator::HIGH_BIT + bit, generator::WIDTH);
-                sum.add_generator(&Affine::from_rows(&table.select_high(&high)), &high);
+                let low_row = Affine::from_rows(&table.select_low(&low));
+                let high_row = Affine::from_rows(&table.select_high(&high));
+                sum.add_generator(&low_row, &low.signs);
+                sum.add_generator(&high_row, &high.signs);
             }
         }
         let Jacobian { x, y, z } = sum.point;
         Sums {
             point: Jacobian { x, y, z: mul(&z, &sum.z) },
             r: load(&self.r),
-            rejected: self.rejected.or(on_curve.not()),
+            rejected: self.rejected.or(Mask(keys.map(|key| !key.exists))),
             undecided: self.undecided.or(sum.empty),
         }
     }
@@ -199,57 +207,40 @@ impl<const N: usize> Sum<N> {
     /// Adds an affine point of the isomorphic curve.
     #[target_feature(enable = "avx512f,avx512ifma")]
     #[inline]
-    fn add_multiple(&mut self, row: &Affine<N>, digit: &Digit<N>) {
-        let z = self.point.z;
-        let before = self.point;
-        self.point.add(row, digit.negative, &z);
-        self.keep(&before, row, digit);
+    fn add_multiple(&mut self, row: &Affine<N>, signs: &Signs<N>) {
+        self.point.add(row, signs, None);
+        if self.begins_with(signs) {
+            self.begin(row, signs);
+        }
     }
 
     /// Adds an affine point of the curve itself.
     #[target_feature(enable = "avx512f,avx512ifma")]
     #[inline]
-    fn add_generator(&mut self, row: &Affine<N>, digit: &Digit<N>) {
-        let before = self.point;
-        self.point.add(row, digit.negative, &mul(&before.z, &self.z));
-        if self.empty.and(digit.nonzero) == Mask::NONE {
-            self.keep(&before, row, digit);
-        } else {
+    fn add_generator(&mut self, row: &Affine<N>, signs: &Signs<N>) {
+        self.point.add(row, signs, Some(&self.z));
+        if self.begins_with(signs) {
             let squared = square(&self.z);
             let cubed = mul(&squared, &self.z);
-            self.keep(&before, &Affine { x: mul(&row.x, &squared), y: mul(&row.y, &cubed) }, digit);
+            self.begin(&Affine { x: mul(&row.x, &squared), y: mul(&row.y, &cubed) }, signs);
         }
     }
 
-    /// After an addition: restores the lanes whose digit is zero, and puts the row itself (or its negative) where the sum was empty.
-    #[target_feature(enable = "avx512f,avx512ifma")]
+    /// Whether this is the first nonzero digit of some lane. The addition gave it Z = 0.
     #[inline]
-    fn keep(&mut self, before: &Jacobian<N>, row: &Affine<N>, digit: &Digit<N>) {
-        if digit.nonzero != Mask::ALL {
-            self.point = self.point.select(before, digit.nonzero.not());
-        }
-        let first = self.empty.and(digit.nonzero);
-        if first != Mask::NONE {
-            let y = std::array::from_fn(|g| row.y[g].select(&row.y[g].negated().carry(), digit.negative.0[g]));
-            self.point = self.point.select(&Jacobian { x: row.x, y, z: [Fe::one(); N] }, first);
-            self.empty = self.empty.and(first.not());
-        }
+    fn begins_with(&self, signs: &Signs<N>) -> bool {
+        self.empty.and(signs.nonzero) != Mask::NONE
     }
-}
 
-/// The point with this x coordinate and an even y, and the lanes in which there is one (BIP-340, `lift_x`, for x < p).
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn lift<const N: usize>(x: &Fes<N>) -> (Affine<N>, Mask<N>) {
-    let mut cubic = blank::<N>();
-    each!(N, cubic, |g| {
-        let seven = Fe::splat([7, 0, 0, 0, 0]);
-        x[g].square().product(&x[g]).reduce().plus(seven.loose()).carry()
-    });
-    let root = power::square_root_candidate(&cubic);
-    let squared = square(&root);
-    let exists = Mask(std::array::from_fn(|g| squared[g].equals(&cubic[g])));
-    let y = std::array::from_fn(|g| root[g].select(&root[g].negated().carry(), root[g].is_odd()));
-    (Affine { x: *x, y }, exists)
+    /// Puts the row, or its negative, into those lanes.
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn begin(&mut self, row: &Affine<N>, signs: &Signs<N>) {
+        let first = self.empty.and(signs.nonzero);
+        let negative = signs.negative.0;
+        let y = std::array::from_fn(|g| row.y[g].select(&row.y[g].negated().carry(), negative[g]));
+        self.point = self.point.select(&Jacobian { x: row.x, y, z: [Fe::one(); N] }, first);
+        self.empty = self.empty.and(first.not());
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512ifma")]

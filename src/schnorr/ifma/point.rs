@@ -1,12 +1,13 @@
 //! Points of secp256k1, y² = x³ + 7, in Jacobian coordinates: (X, Y, Z) stands for the affine point (X/Z², Y/Z³).
 //!
-//! It must never decide what an exceptional addition means. The formulas are incomplete: adding a point to itself or to its negative
-//! yields Z = 0, and from then on every doubling (Z' = 2YZ) and every addition (Z' = Z·H) keeps Z = 0, while the curve has no point of
-//! even order, so that nothing else makes a Z zero. A caller that finds Z = 0 at the end knows that the lane met an exceptional case, or
-//! that its sum is the point at infinity, and must decide it otherwise.
+//! It must never decide what an exceptional addition means. The formulas are incomplete: adding a point to itself or to
+//! its negative yields Z = 0, and from then on every doubling (Z' = 2YZ) and every addition (Z' = Z·H) keeps Z = 0,
+//! while the curve has no point of even order, so that nothing else makes a Z zero. A caller that finds Z = 0 at the
+//! end knows that the lane met an exceptional case, or that its sum is the point at infinity, and must decide it
+//! otherwise.
 //!
-//! The formulas are the usual ones for a = 0 (Hankerson, Menezes, Vanstone, "Guide to Elliptic Curve Cryptography", 3.2.2; Cohen,
-//! Miyaji, Ono 1998; co-Z: Meloni 2007, Longa and Miri 2008), arranged so that
+//! The formulas are the usual ones for a = 0 (Hankerson, Menezes, Vanstone, "Guide to Elliptic Curve Cryptography",
+//! 3.2.2; Cohen, Miyaji, Ono 1998; co-Z: Meloni 2007, Longa and Miri 2008), arranged so that
 //! - a subtraction rides on the carry of a product: `Loose` terms are summed first and carried once;
 //! - Y', a sum of two products, is reduced once ([`Wide::plus_product`]);
 //! - each step is taken for all groups before the next (see `groups`).
@@ -25,11 +26,21 @@ pub(super) struct Jacobian<const N: usize> {
     pub(super) z: Fes<N>,
 }
 
-/// 8·N affine points. They may lie on an isomorphic curve y² = x³ + 7·c⁶ (see `Multiples`): no formula here uses the constant 7.
+/// 8·N affine points. They may lie on an isomorphic curve y² = x³ + 7·c⁶ (see `table::Multiples`): no formula here uses
+/// the constant 7.
 #[derive(Clone, Copy)]
 pub(super) struct Affine<const N: usize> {
     pub(super) x: Fes<N>,
     pub(super) y: Fes<N>,
+}
+
+/// What each lane's digit means for the row that it selects.
+#[derive(Clone, Copy)]
+pub(super) struct Signs<const N: usize> {
+    /// Lanes that subtract the row.
+    pub(super) negative: Mask<N>,
+    /// Lanes that take part at all.
+    pub(super) nonzero: Mask<N>,
 }
 
 impl<const N: usize> Jacobian<N> {
@@ -61,33 +72,44 @@ impl<const N: usize> Jacobian<N> {
         each!(N, self.y, |g| s[g].squared().doubled().plus_product(&m[g], &u[g]).reduce().negated::<9>().carry());
     }
 
-    /// self ± other, minus in the lanes of `subtract`: 8 multiplications, 3 squarings.
+    /// Adds `other`, or its negative, in some lanes: 8 multiplications, 3 squarings, and one more if scaled.
     ///
-    /// `z` is the Z of `self` as seen by `other`: `self.z` if both lie on the same curve, `self.z·c` if `self` lies on the isomorphic
-    /// curve (x·c², y·c³) of that of `other`. With it, H = x₂·z² - X, R = ±y₂·z³ - Y, V = X·H²,
-    /// X' = R² - H³ - 2V, Y' = -(R(X' - V) + Y·H³), Z' = Z·H.
+    /// If `scale` is c, `self` lies on the curve of (x·c², y·c³) for the points (x, y) of the curve of `other`, so that
+    /// `other` sees `self` with Zc = Z·c; else Zc = Z. Then H = x₂·Zc² - X, R = ±y₂·Zc³ - Y, V = X·H², X' = R² - H³ -
+    /// 2V, Y' = -(R(X' - V) + Y·H³), Z' = Z·H.
     #[target_feature(enable = "avx512f,avx512ifma")]
     #[inline(never)] // As for `double`.
-    pub(super) fn add(&mut self, other: &Affine<N>, subtract: Mask<N>, z: &Fes<N>) {
+    pub(super) fn add(&mut self, other: &Affine<N>, signs: &Signs<N>, scale: Option<&Fes<N>>) {
         align_frame();
-        let [mut zz, mut h, mut zzz, mut r] = [blank::<N>(); 4];
+        let [mut scaled, mut zz, mut h, mut zzz, mut r] = [blank::<N>(); 5];
         let [mut hh, mut hhh, mut u] = [blank::<N>(); 3];
-        each!(N, zz, |g| z[g].square());
+        let zc = match scale {
+            Some(c) => {
+                each!(N, scaled, |g| self.z[g].mul(&c[g]));
+                &scaled
+            }
+            None => &self.z,
+        };
+        each!(N, zz, |g| zc[g].square());
         each!(N, h, |g| other.x[g].product(&zz[g]).reduce().plus(self.x[g].negated()).carry());
-        each!(N, zzz, |g| zz[g].mul(&z[g]));
+        each!(N, zzz, |g| zz[g].mul(&zc[g]));
         each!(N, hh, |g| h[g].square());
         each!(N, r, |g| {
-            let s = other.y[g].product(&zzz[g]).reduce().negated_where::<8>(subtract.0[g]);
+            let s = other.y[g].product(&zzz[g]).reduce().negated_where::<8>(signs.negative.0[g]);
             s.plus(self.y[g].negated()).carry()
         });
         each!(N, hhh, |g| hh[g].mul(&h[g]));
-        each!(N, self.z, |g| self.z[g].mul(&h[g]));
+        let nonzero = signs.nonzero.0;
+        each!(N, self.z, |g| self.z[g].select(&self.z[g].mul(&h[g]), nonzero[g]));
         each!(N, (self.x, u), |g| {
             let minus_v = self.x[g].product(&hh[g]).reduce().negated::<8>();
             let x = r[g].squared().reduce().plus(hhh[g].negated()).plus(minus_v.doubled());
-            (x.carry(), x.plus(minus_v).carry())
+            (self.x[g].select(&x.carry(), nonzero[g]), x.plus(minus_v).carry())
         });
-        each!(N, self.y, |g| self.y[g].product(&hhh[g]).plus_product(&r[g], &u[g]).reduce().negated::<9>().carry());
+        each!(N, self.y, |g| {
+            let minus_y = self.y[g].product(&hhh[g]).plus_product(&r[g], &u[g]).reduce();
+            self.y[g].select(&minus_y.negated::<9>().carry(), nonzero[g])
+        });
     }
 
     /// `self` in the lanes where `mask` is clear, `other` where it is set.
@@ -109,8 +131,8 @@ pub(super) struct SameZ<const N: usize> {
 }
 
 impl<const N: usize> Affine<N> {
-    /// (P, 2P) and the common Z, which is 2y: 1 multiplication, 4 squarings. The formulas of [`Jacobian::double`] for Z = 1; with
-    /// S = 2y², P becomes (2xS, 2S²).
+    /// (P, 2P) and the common Z, which is 2y: 1 multiplication, 4 squarings. The formulas of [`Jacobian::double`] for Z
+    /// = 1; with S = 2y², P becomes (2xS, 2S²).
     #[target_feature(enable = "avx512f,avx512ifma")]
     pub(super) fn double_same_z(&self) -> (SameZ<N>, Fes<N>) {
         align_frame();

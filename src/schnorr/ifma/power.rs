@@ -1,8 +1,8 @@
 //! Inverse and square root in the field, by fixed powers.
 //!
-//! Both exponents of p = 2^256 - 2^32 - 977 begin with 223 one bits: p - 2 (Fermat: a^(p-2) = 1/a) and (p + 1)/4 (p ≡ 3 modulo 4, so
-//! a^((p+1)/4) is a root of a if a has one). Powers a^(2^k - 1), k = 2, 3, 6, 9, 11, 22, 44, 88, 176, 220, 223, give that run of ones in
-//! 13 multiplications; the low bits of the two exponents follow by hand:
+//! Both exponents of p = 2^256 - 2^32 - 977 begin with 223 one bits: p - 2 (Fermat: a^(p-2) = 1/a) and (p + 1)/4 (p ≡ 3
+//! modulo 4, so a^((p+1)/4) is a root of a if a has one). Powers a^(2^k - 1), k = 2, 3, 6, 9, 11, 22, 44, 88, 176, 220,
+//! 223, give that run of ones in 13 multiplications; the low bits of the two exponents follow by hand:
 //!
 //! ```text
 //! (p + 1)/4 = [223 ones] 0 [22 ones] 0000 11 00
@@ -25,7 +25,9 @@ fn shift_and_mul<const N: usize>(a: &Fes<N>, times: usize, b: &Fes<N>) -> Fes<N>
     align_frame();
     let mut r = *a;
     for _ in 0..times {
-        each!(N, r, |g| r[g].square());
+        for fe in &mut r {
+            *fe = fe.square();
+        }
     }
     each!(N, r, |g| r[g].mul(&b[g]));
     r

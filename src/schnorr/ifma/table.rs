@@ -1,9 +1,11 @@
 //! Tables of multiples, and the digits that select from them.
 //!
-//! It must never branch on one lane for the sake of another: a digit of zero selects some row, and the caller drops the sum.
+//! It must never branch on one lane for the sake of another: a digit of zero selects some row, and the caller drops the
+//! sum.
 //!
-//! A row is one affine point in one cache line. The eight lanes of a group select different rows, so eight rows are loaded and transposed:
-//! that takes 8 loads and 24 shuffles, where ten gathers (one per limb) take several times as long.
+//! A row is one affine point in one cache line. The eight lanes of a group select different rows, so eight rows are
+//! loaded and transposed: that takes 8 loads and 24 shuffles, where ten gathers (one per limb) take several times as
+//! long.
 
 use std::arch::x86_64::{
     _mm_cvtsi64_si128, _mm512_add_epi64, _mm512_and_si512, _mm512_mask_sub_epi64, _mm512_max_epu64, _mm512_or_si512,
@@ -14,7 +16,7 @@ use std::arch::x86_64::{
 use super::field::Fe;
 use super::groups::{Fes, Mask, mul, square};
 use super::lanes::{Eight, Lanes};
-use super::point::Affine;
+use super::point::{Affine, Signs};
 
 /// An affine point: x, then y, each four little-endian words of a number below 2^256.
 pub(super) type Row = Eight;
@@ -28,7 +30,8 @@ const MULTIPLES: usize = 1 << (WIDTH - 1);
 #[target_feature(enable = "avx512f,avx512ifma")]
 #[inline]
 fn transposed(r: [Lanes; 8]) -> [Lanes; 8] {
-    // Elements 0, 2, 4, 6 and 1, 3, 5, 7 of two neighbours, as 128-bit pairs; then the pairs, as a 4 by 4 transposition of each half.
+    // Elements 0, 2, 4, 6 and 1, 3, 5, 7 of two neighbours, as 128-bit pairs; then the pairs, as a 4 by 4 transposition
+    // of each half.
     let even = |i: usize| _mm512_unpacklo_epi64(r[i], r[i + 1]);
     let odd = |i: usize| _mm512_unpackhi_epi64(r[i], r[i + 1]);
     let [e0, e4, e2, e6] = transposed_pairs([even(0), even(2), even(4), even(6)]);
@@ -86,8 +89,8 @@ impl<const N: usize> Affine<N> {
 
 /// 1·P to 16·P in every lane, on the isomorphic curve where all of them are affine: row (x, y) stands for (x/z², y/z³).
 ///
-/// This spares an inversion (libsecp256k1 calls it an effective-affine table): the multiples are computed with a common Z that grows by
-/// a known factor at each step, then all are scaled up to the last Z.
+/// This spares an inversion (libsecp256k1 calls it an effective-affine table): the multiples are computed with a common
+/// Z that grows by a known factor at each step, then all are scaled up to the last Z.
 pub(super) struct Multiples<const N: usize> {
     rows: [[[Row; MULTIPLES]; 8]; N],
     pub(super) z: Fes<N>,
@@ -149,11 +152,11 @@ impl<const N: usize> Multiples<N> {
 pub(super) struct Digit<const N: usize> {
     /// |digit| - 1; 0 for a zero digit.
     pub(super) row: [Eight; N],
-    pub(super) negative: Mask<N>,
-    pub(super) nonzero: Mask<N>,
+    pub(super) signs: Signs<N>,
 }
 
-/// Multipliers of 64·WORDS bits, little-endian words; two's complement where the reader reads only digits below the sign's copies.
+/// Multipliers of 64·WORDS bits, little-endian words; two's complement where the reader reads only digits below the
+/// sign's copies.
 #[derive(Clone, Copy)]
 pub(super) struct Multiplier<const N: usize, const WORDS: usize>(pub(super) [[Eight; WORDS]; N]);
 
@@ -162,24 +165,25 @@ impl<const N: usize, const WORDS: usize> Multiplier<N, WORDS> {
 
     /// Digit `bit / width` of the signed representation k = Σ dᵢ·2^(width·i), |dᵢ| ≤ 2^(width-1).
     ///
-    /// Booth: with u the `width + 1` bits from `bit - 1` upward (bit -1 is 0), the digit is (u + 1)/2 rounded down, less 2^width if the
-    /// top bit of u is set. Reading stops at the last word; beyond it every bit counts as zero.
+    /// Booth: with u the `width + 1` bits from `bit - 1` upward (bit -1 is 0), the digit is (u + 1)/2 rounded down,
+    /// less 2^width if the top bit of u is set. Reading stops at the last word; beyond it every bit counts as zero.
     #[target_feature(enable = "avx512f,avx512ifma")]
     #[inline]
     pub(super) fn digit(&self, bit: usize, width: usize) -> Digit<N> {
-        let mut digit = Digit { row: [Eight::ZERO; N], negative: Mask::NONE, nonzero: Mask::NONE };
+        let mut rows = [Eight::ZERO; N];
+        let mut signs = Signs { negative: Mask::NONE, nonzero: Mask::NONE };
         let one = _mm512_set1_epi64(1);
-        for g in 0..N {
+        for (g, row) in rows.iter_mut().enumerate() {
             let u = _mm512_and_si512(self.bits_from(g, bit), _mm512_set1_epi64((2 << width) - 1));
             let half = _mm512_srli_epi64::<1>(_mm512_add_epi64(u, one));
             let full = _mm512_set1_epi64(1 << width);
             let negative = _mm512_test_epi64_mask(u, full);
             let magnitude = _mm512_mask_sub_epi64(half, negative, full, half);
-            digit.nonzero.0[g] = _mm512_test_epi64_mask(magnitude, magnitude);
-            digit.negative.0[g] = negative;
-            digit.row[g] = Eight::store(_mm512_sub_epi64(_mm512_max_epu64(magnitude, one), one));
+            signs.nonzero.0[g] = _mm512_test_epi64_mask(magnitude, magnitude);
+            signs.negative.0[g] = negative;
+            *row = Eight::store(_mm512_sub_epi64(_mm512_max_epu64(magnitude, one), one));
         }
-        digit
+        Digit { row: rows, signs }
     }
 
     /// Each lane's bits from `bit - 1` upward, 64 of them.
