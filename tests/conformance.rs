@@ -17,6 +17,7 @@ mod conformance {
     mod nip67;
     mod nip70;
     mod nip91;
+    mod peers;
     mod policy;
     mod nip01 {
         mod events;

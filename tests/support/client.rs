@@ -1,12 +1,13 @@
 //! A strict client: every frame is compared whole, nothing is skipped, and everything ends within 10 s.
 
+use std::io::ErrorKind;
 use std::marker::PhantomData;
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Message, WebSocket};
+use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 
 use super::relay::{PATIENCE, Relay};
 use super::wire::{Key, Signed};
@@ -16,6 +17,8 @@ pub struct Client<'relay> {
     socket: WebSocket<TcpStream>,
     url: String,
     relay: PhantomData<&'relay Relay>,
+    /// Events that came while something else was asked for, with their subscriptions.
+    pub kept: Vec<(String, String)>,
     /// What AUTH must answer.
     pub challenge: String,
 }
@@ -41,7 +44,7 @@ impl<'relay> Client<'relay> {
         config.max_frame_size = None;
         let (socket, _) = tokio_tungstenite::tungstenite::client::client_with_config(request, stream, Some(config))
             .expect("the relay takes the connection");
-        Self { socket, url, relay: PhantomData, challenge: String::new() }
+        Self { socket, url, relay: PhantomData, kept: Vec::new(), challenge: String::new() }
     }
 
     /// Reads a frame that must be a challenge.
@@ -79,6 +82,19 @@ impl<'relay> Client<'relay> {
         match self.next_message() {
             Message::Text(text) => text.as_str().into(),
             other => panic!("a text frame, not {other:?}"),
+        }
+    }
+
+    /// Whether there is another text frame before the connection ends.
+    pub fn reads_one_more(&mut self) -> bool {
+        match self.socket.read() {
+            Ok(message) => !message.is_close(),
+            Err(Error::Io(error)) => {
+                let waited = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                assert!(!waited, "neither a frame nor an end within {PATIENCE:?}");
+                false
+            }
+            Err(_) => false,
         }
     }
 
