@@ -15,7 +15,7 @@ use crate::store::Problem;
   weir check                                  records, ids, indexes, tombstones and some signatures
   weir check --signatures all                 and every signature
 
-Changes nothing, and works while the relay runs: it sees the store as it was when it began. Exits 1 when
+Changes nothing, and works while the relay runs: it sees the store as it was when it began. Exits 1 when \
 something is wrong.")]
 pub struct Arguments {
     /// How many signatures to check, spread evenly: all, none or a number

@@ -24,7 +24,7 @@ const STEP_EVENTS: usize = 512;
   weir delete --older-than 90d                         what was created more than 90 days ago
   weir delete --older-than 30d --filter '{\"kinds\":[7]}'
 
-Removes what `weir scan` with the same filter finds, a filter's limit included, and expired events too. Works
+Removes what `weir scan` with the same filter finds, a filter's limit included, and expired events too. Works \
 while the relay runs, in steps of 512 events. The room can be used again at once; the file gets no smaller.")]
 pub struct Arguments {
     /// What to remove: a filter, or an array of them

@@ -22,7 +22,7 @@ use crate::store::{OldestFirst, Query, Scan, Seq};
   weir export --since 30d notes.jsonl                 the last 30 days
   weir export --filter '{\"kinds\":[0,3,10002]}' | zstd > profiles.jsonl.zst
 
-Works while the relay runs. What is committed meanwhile may be missing; what was there before and stays is not.
+Works while the relay runs. What is committed meanwhile may be missing; what was there before and stays is not. \
 Expired events, and those that wait for their removal after a request to vanish, are left out.")]
 pub struct Arguments {
     /// The file to write; - is standard output

@@ -27,8 +27,8 @@ const DEFECTS: [Fate; 3] = [Fate::Invalid, Fate::InvalidDeletion, Fate::Refused]
   zstdcat backup.jsonl.zst | weir import      from another program
   weir import --show-refused events.jsonl 2> refused.txt
 
-Works while the relay runs on the same --data: its subscribers get what arrives. Limits, dates and lists of
-the configuration are not applied; expired and ephemeral events are not stored. A bad line is counted and passed
+Works while the relay runs on the same --data: its subscribers get what arrives. Limits, dates and lists of \
+the configuration are not applied; expired and ephemeral events are not stored. A bad line is counted and passed \
 over. Exits 1 when the input or the store failed, and tells the line to go on from.")]
 pub struct Arguments {
     /// The file with one event in JSON on each line; - is standard input

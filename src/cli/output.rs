@@ -3,9 +3,10 @@
 //! A reader that goes away (`weir export | head`) ends a command quietly: [`is_broken_pipe`] tells such an error
 //! from others.
 
+use std::fmt::Write;
 use std::io::{BufWriter, ErrorKind, StdoutLock};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// Standard output, in large writes. To be flushed at the end, or errors go unseen.
 pub fn stdout() -> BufWriter<StdoutLock<'static>> {
@@ -25,9 +26,13 @@ pub fn progress(total: Option<u64>, in_bytes: bool) -> ProgressBar {
     let template = match (total, in_bytes) {
         (Some(_), true) => "{bar:30} {bytes} of {total_bytes}, {msg}{eta} left",
         (None, true) => "{spinner} {bytes}, {msg}{elapsed}",
-        (Some(_), false) => "{bar:30} {human_pos} of {human_len} events, {per_sec}, {eta} left",
-        (None, false) => "{spinner} {human_pos} events, {per_sec}, {elapsed}",
+        (Some(_), false) => "{bar:30} {human_pos} of {human_len} events, {rate}, {eta} left",
+        (None, false) => "{spinner} {human_pos} events, {rate}, {elapsed}",
     };
-    let style = ProgressStyle::with_template(template).expect("these templates are well formed");
+    let rate = |state: &ProgressState, out: &mut dyn Write| {
+        // Writing to a string in memory does not fail.
+        let _ = write!(out, "{:.0} a second", state.per_sec());
+    };
+    let style = ProgressStyle::with_template(template).expect("these templates are well formed").with_key("rate", rate);
     ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr()).with_style(style)
 }

@@ -19,7 +19,7 @@ use crate::store::{Query, QueryLimits, Scan, Seq};
   weir scan --count '{\"#t\":[\"nostr\"]}'               how many
   weir scan --explain '{\"authors\":[\"<hex>\"],\"kinds\":[1]}'   which index, how many rows, how long
 
-Newest first. Unlike a client, the operator sees every kind, and a filter without limit brings everything.
+Newest first. Unlike a client, the operator sees every kind, and a filter without limit brings everything. \
 Expired and vanished events are left out.")]
 pub struct Arguments {
     /// A filter, or an array of them; - reads it from standard input
