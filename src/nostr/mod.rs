@@ -12,7 +12,7 @@ pub mod json;
 pub mod kind;
 pub mod message;
 pub mod pow;
-mod record;
+pub mod record;
 mod render;
 pub mod reply;
 pub mod tag;

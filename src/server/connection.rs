@@ -63,6 +63,8 @@ struct Connection {
     cut_at_ms: Option<u64>,
     key: u64,
     context: Rc<IoContext>,
+    /// Everything was given back.
+    ended: bool,
 }
 
 impl Connection {
@@ -106,6 +108,7 @@ impl Connection {
             cut_at_ms: None,
             key: context.enter(&client),
             context: Rc::clone(context),
+            ended: false,
         };
         connection.set_timer(now_ms, options.ping_after_s * 1000);
         connection
@@ -136,7 +139,9 @@ impl Connection {
                 Err(reason) => return Poll::Ready(reason),
             };
             self.engine.flush();
-            match self.writer.poll_flush(cx, Pin::new(&mut self.stream)) {
+            let flushed = self.writer.poll_flush(cx, Pin::new(&mut self.stream));
+            self.context.front.shared.metrics.bytes_sent.inc_by(self.writer.take_sent_bytes());
+            match flushed {
                 Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Lost),
                 Poll::Ready(Ok(Flushed::Closed)) => return Poll::Ready(self.close_reason()),
                 Poll::Pending => {
@@ -227,7 +232,9 @@ impl Connection {
             Ok(Fed::More | Fed::Paused) => {}
             Ok(Fed::Ended) => {
                 self.reading = false;
-                self.closing = CloseReason::Client;
+                if !self.context.draining.get() {
+                    self.closing = CloseReason::Client;
+                }
             }
             Err(violation) => {
                 self.engine.outbox().close(violation.close_code(), &violation.to_string());
@@ -279,10 +286,7 @@ impl Connection {
 
     /// Gives everything back; a client that was sent a close frame may close in turn.
     async fn end(mut self, reason: CloseReason) {
-        self.engine.end();
-        self.context.leave(self.key);
-        let closed = &self.context.front.shared.metrics.connections_closed;
-        closed.get_or_create(&CloseLabel { reason }).inc();
+        self.give_back(reason);
         if reason == CloseReason::Lost {
             return;
         }
@@ -290,6 +294,14 @@ impl Connection {
         let linger = poll_fn(|cx| self.poll_linger(cx));
         // A client that does not close in time is cut off.
         let _ = tokio::time::timeout(LINGER, linger).await;
+    }
+
+    fn give_back(&mut self, reason: CloseReason) {
+        self.ended = true;
+        self.engine.end();
+        self.context.leave(self.key);
+        let closed = &self.context.front.shared.metrics.connections_closed;
+        closed.get_or_create(&CloseLabel { reason }).inc();
     }
 
     fn poll_linger(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
@@ -304,6 +316,15 @@ impl Connection {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
                 Poll::Ready(_) => return Poll::Ready(()),
             }
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// A panic ends this connection and no other; what it held is given back all the same.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.give_back(if std::thread::panicking() { CloseReason::Panic } else { CloseReason::Shutdown });
         }
     }
 }

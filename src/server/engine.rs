@@ -25,6 +25,9 @@ use crate::policy::{Peer, Settings};
 use crate::store::{Known, Query, QueryLimits, Seq};
 use crate::ws::{Flow, Frame, Incoming, OpCode, Outbox};
 
+/// COUNTs of one connection that may wait in line. REQs are bounded by `max_subscriptions`.
+const MAX_WAITING_COUNTS: usize = 64;
+
 /// Messages handled in one turn before other connections get theirs.
 const MESSAGES_PER_TURN: usize = 256;
 
@@ -101,7 +104,8 @@ impl Engine {
             Incoming::Text(text) => self.text(text),
             Incoming::Ping(payload) => {
                 self.client.outbox.push_reply(Frame::control(OpCode::Pong, payload));
-                Flow::Continue
+                // A client that pings and never reads must not fill its outbox.
+                if self.must_wait() { Flow::Pause } else { Flow::Continue }
             }
             Incoming::Pong(_) => Flow::Continue,
             Incoming::Close(code, _) => {
@@ -230,7 +234,9 @@ impl Engine {
     fn enqueue(&mut self, waiting: Waiting) {
         // Replies that were decided before this query are sent before its rows.
         self.send_replies();
-        if self.waiting.len() >= self.context.front.shared.bounds.scans {
+        let is_count = |waiting: &Waiting| matches!(waiting, Waiting::Count(..));
+        let counts = || self.waiting.iter().filter(|waiting| is_count(waiting)).count();
+        if is_count(&waiting) && counts() >= MAX_WAITING_COUNTS {
             return self.refuse(&waiting);
         }
         self.waiting.push_back(waiting);

@@ -35,6 +35,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// After an accept that failed for want of descriptors or memory, wait this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Sockets of one io thread that may be in HTTP at a time: asking for the document, or not yet upgraded.
+const MAX_HTTP_SOCKETS: usize = 4096;
+
 /// The most addresses and keys whose rates are remembered, about 100 bytes each.
 const RATE_ENTRIES: usize = 200_000;
 
@@ -73,6 +76,8 @@ pub struct IoContext {
     /// Every connection of this thread.
     pub clients: RefCell<HashMap<u64, Arc<ClientHandle>>>,
     next_client: Cell<u64>,
+    /// Sockets of this thread that are in HTTP.
+    sockets: Cell<usize>,
     /// Negentropy sessions of this thread's connections, looked at for idle ones.
     negentropy: RefCell<Vec<Weak<Reconciliation>>>,
 }
@@ -231,6 +236,7 @@ async fn io_thread(
         draining: Cell::new(false),
         clients: RefCell::default(),
         next_client: Cell::new(0),
+        sockets: Cell::new(0),
         negentropy: RefCell::default(),
         front,
         ingest,
@@ -260,6 +266,8 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
+                // One that finds too many sockets in HTTP is dropped: there is no room even for a refusal.
+                Ok(_) if context.sockets.get() >= MAX_HTTP_SOCKETS => {}
                 Ok((stream, address)) => {
                     tokio::task::spawn_local(serve(Rc::clone(context), stream, address));
                 }
@@ -274,12 +282,29 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
     }
 }
 
+/// Counts a socket for as long as it is in HTTP.
+struct Counted(Rc<IoContext>);
+
+impl Counted {
+    fn new(context: &Rc<IoContext>) -> Self {
+        context.sockets.set(context.sockets.get() + 1);
+        Self(Rc::clone(context))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.sockets.set(self.0.sockets.get() - 1);
+    }
+}
+
 /// Serves HTTP on one socket until it is upgraded or ends.
 async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAddr) {
     // Replies are small and gathered by us; waiting for more to send only adds delay.
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let _counted = Counted::new(&context);
     let header_timeout = Duration::from_secs(context.front.options.header_timeout_s.max(1));
     let service = service_fn(move |request| {
         let context = Rc::clone(&context);

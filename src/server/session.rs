@@ -187,6 +187,8 @@ impl Session {
     }
 
     fn authenticate(&mut self, event: Event, context: &Context<'_>) -> Result<(), Reason> {
+        // Its signature costs as much as that of any event.
+        context.spend(&self.peer, Quantity::Events, 1)?;
         policy::check_auth(context.settings, self.challenge.text(), event.view(), context.now)?;
         let wrong = |_| Reason::new(Prefix::Invalid, "the signature is wrong");
         let verified = VerifiedEvent::verify_one(context.verifier, event).map_err(wrong)?;

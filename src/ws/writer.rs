@@ -72,13 +72,14 @@ pub struct Writer {
     /// Bytes of the first pending frame that are sent already.
     begun_bytes: usize,
     sent: Sent,
+    sent_bytes: u64,
     /// Nothing follows `pending`.
     last: bool,
 }
 
 impl Writer {
     pub(super) fn new(outbox: Arc<Outbox>) -> Self {
-        Self { outbox, pending: VecDeque::new(), begun_bytes: 0, sent: Sent::default(), last: false }
+        Self { outbox, pending: VecDeque::new(), begun_bytes: 0, sent: Sent::default(), sent_bytes: 0, last: false }
     }
 
     /// Tells pushers that the task is running, so that none of them wakes it: call it when the
@@ -86,6 +87,11 @@ impl Writer {
     /// is not sent until the task is polled for another reason.
     pub fn start_poll(&self) {
         self.outbox.disarm();
+    }
+
+    /// Bytes that the socket took since this was last asked.
+    pub fn take_sent_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.sent_bytes)
     }
 
     /// The outbox this drains.
@@ -209,6 +215,7 @@ impl Writer {
 
     /// Takes `bytes` that the socket accepted off the front.
     fn advance(&mut self, bytes: usize) {
+        self.sent_bytes += bytes as u64;
         self.begun_bytes += bytes;
         while let Some(first) = self.pending.front() {
             let wire_bytes = first.wire_bytes();
