@@ -7,7 +7,7 @@ use hashbrown::HashSet;
 
 use super::keys::{self, Index};
 use super::lookup::{self, Lookup};
-use super::{Seq, Store, StoreError};
+use super::{Seq, Store, StoreError, tally};
 use crate::nostr::EventView;
 
 /// Problems that a report lists; the rest are only counted.
@@ -64,6 +64,7 @@ impl Store {
         let txn = self.inner.env.read_txn()?;
         let lookup = self.lookup(&txn);
         let mut report = Report::default();
+        let mut kinds = std::collections::BTreeMap::<_, tally::KindUsage>::new();
         let mut last = 0;
         for row in lookup.tables.event.iter(&txn)? {
             let (key, record) = row?;
@@ -77,12 +78,17 @@ impl Store {
                 continue;
             };
             report.events += 1;
+            let kind = kinds.entry(event.kind()).or_default();
+            (kind.events, kind.bytes) = (kind.events + 1, kind.bytes + record.len() as u64);
             check_event(lookup, Seq(seq), event, &mut report)?;
             visit(Seq(seq), event);
         }
         match lookup.tables.next_seq(&txn) {
             Ok(next) if next > last => {}
             _ => report.problem(Seq(last), "INV-4: the next arrival number is missing or not past the last"),
+        }
+        if !tally::read(lookup.tables.meta, &txn).is_ok_and(|tally| tally.into_iter().eq(kinds)) {
+            report.problem(Seq(0), "the tally of events by kind is wrong");
         }
         for index in Index::ALL {
             check_count(lookup, index, &mut report)?;

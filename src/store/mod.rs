@@ -17,10 +17,12 @@ mod plan;
 mod position;
 mod quota;
 mod repair;
+mod retention;
 mod rows;
 mod scan;
 mod schema;
 mod snapshot;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod tombstone;
@@ -41,10 +43,12 @@ pub use export::OldestFirst;
 pub use plan::{Plan, Source};
 pub use quota::QueryLimits;
 pub use repair::Repaired;
+pub use retention::{Entry, Place};
 pub use scan::{Budget, Flow, Query, Scan, Step, Visitor};
 pub use schema::FORMAT;
 pub use snapshot::{Known, Snapshot};
-pub use usage::{TableUsage, Usage};
+pub use tally::KindUsage;
+pub use usage::{Room, TableUsage, Usage};
 pub use write::{Outcome, Writer};
 
 /// The arrival number of an event: strictly increasing from 1, never reused (INV-4). Below 2^48.

@@ -9,7 +9,7 @@ use super::keys::{self, Index};
 use super::lookup;
 use super::schema::{Table, Tables};
 use super::write::Transaction;
-use super::{Seq, StoreError, Writer};
+use super::{Seq, StoreError, Writer, tally};
 
 /// What a repair did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -55,6 +55,7 @@ impl Writer {
                 progress(done);
             }
         }
+        self.update(|txn| txn.mend_tally(&mut done))?;
         Ok(done)
     }
 }
@@ -166,6 +167,23 @@ impl Transaction<'_, '_> {
             inner.tables.holder.delete(&mut self.txn, key)?;
         }
         Ok(())
+    }
+
+    /// Counts the events of each kind anew if need be, in one commit: it only reads headers.
+    fn mend_tally(&mut self, done: &mut Repaired) -> Result<(), StoreError> {
+        let tables = &self.store.inner.tables;
+        let mut kinds = std::collections::BTreeMap::<_, tally::KindUsage>::new();
+        for row in tables.event.iter(&self.txn)? {
+            let event = lookup::view(row?.1)?;
+            let kind = kinds.entry(event.kind()).or_default();
+            (kind.events, kind.bytes) = (kind.events + 1, kind.bytes + event.record().len() as u64);
+        }
+        let is_right = tally::read(tables.meta, &self.txn).is_ok_and(|tally| tally.into_iter().eq(kinds.clone()));
+        if is_right {
+            return Ok(());
+        }
+        done.added += 1;
+        tally::replace(tables.meta, &mut self.txn, &kinds)
     }
 
     /// Moves the next number past `seq` if it is not (INV-4).

@@ -6,6 +6,7 @@
 //! |-----------------|-------------------------------|----------------------------------------------|
 //! | weir            | `header`                      | magic 8, format 4 (big-endian), secret 16    |
 //! | weir            | `next`                        | the next arrival number, 6                   |
+//! | weir            | `kind`, kind 2                | events 6, bytes 6: see [`super::tally`]      |
 //! | event           | seq 6                         | record                                       |
 //! | id … expiration | see [`keys`]                  | empty                                        |
 //! | holder          | coordinate hash 16            | seq 6 of the version that is held            |

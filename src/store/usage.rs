@@ -74,15 +74,58 @@ impl Store {
         })
     }
 
+    /// How much room there is. Cheap: it reads one page of each table.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn room(&self) -> Result<Room, StoreError> {
+        let txn = self.inner.env.read_txn()?;
+        let used_bytes = self.used_bytes(&txn)?;
+        drop(txn);
+        let info = self.inner.env.info();
+        let page = u64::from(self.inner.env.unnamed_database_stat().page_size);
+        let map = info.map_size as u64;
+        let file_bytes = (info.last_page_number as u64 + 1) * page;
+        Ok(Room { used_bytes, file_bytes, map_bytes: map - reserve(map), full_bytes: self.full_bytes() })
+    }
+
     /// Whether only deletions are stored from here on.
     pub(super) fn is_full(&self, txn: &heed::RoTxn<'_>) -> Result<bool, StoreError> {
+        Ok(self.used_bytes(txn)? >= self.full_bytes())
+    }
+
+    fn used_bytes(&self, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
         let mut used = 0;
         for (_, table) in self.inner.tables.all() {
             used += page_bytes(&table.stat(txn)?);
         }
+        Ok(used)
+    }
+
+    fn full_bytes(&self) -> u64 {
         let map = self.inner.env.info().map_size as u64;
-        let full = self.inner.full_bytes.load(Ordering::Relaxed).min(map - reserve(map));
-        Ok(used >= full)
+        self.inner.full_bytes.load(Ordering::Relaxed).min(map - reserve(map))
+    }
+}
+
+/// How much room there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Pages in use by the tables, in bytes.
+    pub used_bytes: u64,
+    /// The bytes that the file has.
+    pub file_bytes: u64,
+    /// The part of the map that may be used before only deletions are stored.
+    pub map_bytes: u64,
+    /// From this many bytes in use on, only deletions are stored; at most `map_bytes`.
+    pub full_bytes: u64,
+}
+
+impl Room {
+    /// Whether only deletions are stored.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.used_bytes >= self.full_bytes
     }
 }
 

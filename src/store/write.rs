@@ -8,6 +8,7 @@ use heed::{PutFlags, RwTxn};
 
 use super::keys::{self, Index, LONGEST};
 use super::lookup::{self, Bar, Lookup};
+use super::tally::Tally;
 use super::{Seq, Store, StoreError};
 use crate::nostr::{EventId, EventView, Kind, Timestamp, VerifiedEvent};
 
@@ -63,6 +64,8 @@ pub(super) struct Transaction<'s, 'b> {
     ids: HashMap<EventId, Seq>,
     /// A record or key being removed.
     scratch: Vec<u8>,
+    /// What changes in the number of events and bytes of each kind.
+    tally: Tally,
 }
 
 impl Writer {
@@ -116,8 +119,8 @@ impl<'s, 'b> Transaction<'s, 'b> {
     pub fn begin(store: &'s Store) -> Result<Self, StoreError> {
         let txn = store.inner.env.write_txn()?;
         let first = store.inner.tables.next_seq(&txn)?;
-        let (slots, ids, scratch) = (Vec::new(), HashMap::new(), Vec::new());
-        Ok(Self { store, txn, only_deletions: false, first, slots, ids, scratch })
+        let (slots, ids, scratch, tally) = (Vec::new(), HashMap::new(), Vec::new(), Tally::default());
+        Ok(Self { store, txn, only_deletions: false, first, slots, ids, scratch, tally })
     }
 
     pub fn lookup(&self) -> Lookup<'_> {
@@ -199,6 +202,7 @@ impl<'s, 'b> Transaction<'s, 'b> {
             self.store.inner.tables.holder.put(&mut self.txn, &address, &keys::six(seq.0))?;
         }
         self.ids.insert(event.id(), seq);
+        self.tally.add(event);
         self.slots.push(Slot { event, is_held: true });
         Ok(seq)
     }
@@ -210,6 +214,7 @@ impl<'s, 'b> Transaction<'s, 'b> {
         scratch.clear();
         scratch.extend_from_slice(self.held(seq)?.record());
         let event = lookup::view(&scratch)?;
+        self.tally.remove(event);
         if let Some(address) = secret.address_of(event)
             && self.lookup().holder(&address)? == Some(seq)
         {
@@ -254,6 +259,7 @@ impl<'s, 'b> Transaction<'s, 'b> {
                 tables.index(index).put(&mut self.txn, &row[..index.key_len()], &[])?;
             }
         }
+        self.tally.put(tables.meta, &mut self.txn)?;
         if !self.slots.is_empty() {
             tables.put_next_seq(&mut self.txn, self.first + self.slots.len() as u64)?;
         }

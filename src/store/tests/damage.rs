@@ -73,6 +73,7 @@ fn a_changed_record_a_lost_holder_and_a_held_tombstone_are_found() {
             "INV-6: the id is not the hash of the content",
             "INV-10: it is not what its coordinate holds",
             "INV-11: it is Deleted and yet held",
+            "the tally of events by kind is wrong",
         ]
     );
 }

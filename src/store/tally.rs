@@ -1,0 +1,120 @@
+//! How many events of each kind are held, and how many bytes their records have.
+//!
+//! Kept with every commit, so that nobody has to count: one row in the `weir` table for each kind of a batch, which
+//! costs a batch a few microseconds. The key is `kind` and the kind, the value events 6 and bytes 6.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use heed::RwTxn;
+
+use super::keys::{self, SIX};
+use super::schema::Table;
+use super::{Snapshot, StoreError};
+use crate::nostr::{EventView, Kind};
+
+const PREFIX: &[u8] = b"kind";
+
+/// The events of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KindUsage {
+    /// How many are held.
+    pub events: u64,
+    /// Bytes of their records; index entries come on top.
+    pub bytes: u64,
+}
+
+impl KindUsage {
+    pub(super) fn read(value: &[u8]) -> Option<Self> {
+        let (events, bytes) = value.split_at_checked(SIX)?;
+        Some(Self { events: keys::read_six(events)?, bytes: keys::read_six(bytes)? })
+    }
+
+    fn to_bytes(self) -> [u8; 2 * SIX] {
+        let mut bytes = [0; 2 * SIX];
+        bytes[..SIX].copy_from_slice(&keys::six(self.events));
+        bytes[SIX..].copy_from_slice(&keys::six(self.bytes));
+        bytes
+    }
+}
+
+fn key(kind: Kind) -> [u8; PREFIX.len() + 2] {
+    let mut key = [0; PREFIX.len() + 2];
+    key[..PREFIX.len()].copy_from_slice(PREFIX);
+    key[PREFIX.len()..].copy_from_slice(&kind.0.to_be_bytes());
+    key
+}
+
+/// What a transaction changes, by kind: events and bytes.
+#[derive(Default)]
+pub(super) struct Tally(HashMap<Kind, (i64, i64)>);
+
+impl Tally {
+    /// An event is stored.
+    pub fn add(&mut self, event: EventView<'_>) {
+        self.count(event, 1);
+    }
+
+    /// An event is removed.
+    pub fn remove(&mut self, event: EventView<'_>) {
+        self.count(event, -1);
+    }
+
+    fn count(&mut self, event: EventView<'_>, sign: i64) {
+        let change = self.0.entry(event.kind()).or_default();
+        change.0 += sign;
+        change.1 += sign * event.record().len() as i64;
+    }
+
+    /// Writes the changes.
+    pub fn put(&self, meta: Table, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
+        for (kind, (events, bytes)) in &self.0 {
+            let key = key(*kind);
+            let before = meta.get(txn, &key)?.and_then(KindUsage::read).unwrap_or_default();
+            let now = KindUsage {
+                events: before.events.saturating_add_signed(*events),
+                bytes: before.bytes.saturating_add_signed(*bytes),
+            };
+            if now.events == 0 {
+                meta.delete(txn, &key)?;
+            } else {
+                meta.put(txn, &key, &now.to_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the tally of every kind anew.
+pub(super) fn replace(meta: Table, txn: &mut RwTxn<'_>, all: &BTreeMap<Kind, KindUsage>) -> Result<(), StoreError> {
+    let rows = meta.prefix_iter(txn, PREFIX)?;
+    let old = rows.map(|row| Ok(row?.0.to_vec())).collect::<Result<Vec<_>, StoreError>>()?;
+    for key in old {
+        meta.delete(txn, &key)?;
+    }
+    for (kind, usage) in all {
+        meta.put(txn, &key(*kind), &usage.to_bytes())?;
+    }
+    Ok(())
+}
+
+/// Every kind's tally, in the order of kinds.
+pub(super) fn read(meta: Table, txn: &heed::RoTxn<'_>) -> Result<Vec<(Kind, KindUsage)>, StoreError> {
+    let rows = meta.prefix_iter(txn, PREFIX)?;
+    rows.map(|row| {
+        let (key, value) = row?;
+        let kind = key[PREFIX.len()..].try_into().ok().map(|kind| Kind(u16::from_be_bytes(kind)));
+        kind.zip(KindUsage::read(value)).ok_or(StoreError::Damaged("the tally of a kind"))
+    })
+    .collect()
+}
+
+impl Snapshot<'_> {
+    /// What is held of each kind, in the order of kinds. Kinds of which there is nothing are left out.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn kinds(&self) -> Result<Vec<(Kind, KindUsage)>, StoreError> {
+        read(self.store.inner.tables.meta, &self.txn)
+    }
+}
