@@ -181,6 +181,10 @@ pub struct Metrics {
     pub store_map_bytes: Gauge,
     /// Bytes free on the file system.
     pub disk_free_bytes: Gauge,
+    /// Events that the retention rules removed.
+    pub evicted_events: Counter,
+    /// Bytes of their records.
+    pub evicted_bytes: Counter,
 }
 
 impl Metrics {
@@ -221,6 +225,8 @@ impl Metrics {
             store_free_bytes: add(&mut r, "store_free_bytes", "Bytes of the data file free for reuse"),
             store_map_bytes: add(&mut r, "store_map_bytes", "The most bytes the data file may take"),
             disk_free_bytes: add(&mut r, "disk_free_bytes", "Bytes free on the file system"),
+            evicted_events: add(&mut r, "evicted_events", "Events that the retention rules removed"),
+            evicted_bytes: add(&mut r, "evicted_bytes", "Bytes of the records that the retention rules removed"),
             registry: r,
         }
     }

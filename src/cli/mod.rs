@@ -20,6 +20,7 @@ mod import;
 mod info;
 mod interrupt;
 mod output;
+mod retention;
 mod scan;
 mod serve;
 mod signals;
@@ -97,6 +98,8 @@ enum Command {
     Delete(delete::Arguments),
     /// Tell what the store holds and the room it takes
     Info(info::Arguments),
+    /// Show what the retention rules would remove, or remove it
+    Retention(retention::Arguments),
     /// Look for damage in the store
     Check(check::Arguments),
     /// Show or check the configuration
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Scan(arguments) => scan::run(&common, &arguments),
         Command::Delete(arguments) => delete::run(&common, &arguments),
         Command::Info(arguments) => info::run(&common, &arguments),
+        Command::Retention(arguments) => retention::run(&common, &arguments),
         Command::Check(arguments) => check::run(&common, &arguments),
         Command::Config(arguments) => config::run(&common, &arguments),
     };

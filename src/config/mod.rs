@@ -20,7 +20,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline;
-use crate::policy::{Access, Auth, Info, Limits, RateOptions, Retention, Settings, Tiers};
+use crate::policy::{Access, Auth, Info, Limits, RateOptions, Settings, Tiers};
 use crate::schnorr;
 use crate::server;
 
@@ -29,7 +29,7 @@ pub use log::{Log, LogFormat};
 pub use memory::memory_ceiling;
 pub use metrics::Metrics;
 pub use reload::Changes;
-pub use storage::{Durability, Storage};
+pub use storage::{Durability, Storage, rule_text};
 
 /// A whole configuration: one field for each section of the file.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -124,21 +124,23 @@ impl Config {
             auth: self.auth.clone(),
             access: self.access.clone(),
             info: self.info.clone(),
-            retention: Retention::default(),
+            retention: self.storage.retention(),
         }
     }
 
     /// Takes over from `new` what holds without a restart, so that this stays what is in force.
     pub fn take_live(&mut self, new: Self) {
-        let Self { limits, tiers, rates, auth, access, info, .. } = new;
+        let Self { limits, tiers, rates, auth, access, info, storage, .. } = new;
+        self.storage.take_live(storage);
         *self = Self { limits, tiers, rates, auth, access, info, ..std::mem::take(self) };
     }
 
-    /// This configuration with what `new` has for the sections that hold without a restart.
+    /// This configuration with what `new` has for the keys that hold without a restart.
     #[must_use]
     pub fn with_live_sections_of(&self, new: Self) -> Self {
-        let Self { limits, tiers, rates, auth, access, info, .. } = new;
-        Self { limits, tiers, rates, auth, access, info, ..self.clone() }
+        let mut taken = self.clone();
+        taken.take_live(new);
+        taken
     }
 
     /// What differs in `new`, and whether it holds without a restart.

@@ -4,8 +4,20 @@ use toml::{Table, Value};
 
 use super::Config;
 
-/// The sections that hold from the next message on. All others are read once, at the start.
-const LIVE: [&str; 6] = ["limits", "tiers", "rates", "auth", "access", "info"];
+/// The sections that hold from the next message on, and the keys of other sections that do. All else is read once, at
+/// the start.
+const LIVE: [&str; 10] = [
+    "limits",
+    "tiers",
+    "rates",
+    "auth",
+    "access",
+    "info",
+    "storage.max_bytes",
+    "storage.min_free_disk_bytes",
+    "storage.max_events_per_author",
+    "storage.retention",
+];
 
 /// The keys that differ, such as `limits.max_filters`, in alphabetical order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -28,7 +40,8 @@ impl Changes {
 pub fn compare(old: &Config, new: &Config) -> Changes {
     let mut keys = Vec::new();
     differences(&table(old), &table(new), "", &mut keys);
-    let (live, restart) = keys.into_iter().partition(|key| LIVE.contains(&section(key)));
+    let (live, restart) =
+        keys.into_iter().partition(|key: &String| LIVE.contains(&section(key)) || LIVE.contains(&&**key));
     Changes { live, restart }
 }
 

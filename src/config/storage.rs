@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::{Retention, RetentionLimits, Rule};
 use crate::store;
 
 /// Where events are kept.
@@ -15,11 +16,18 @@ pub struct Storage {
     /// Bytes of address space for the data file: the most it can ever have. Nothing is allocated ahead.
     pub map_bytes: u64,
     /// Bytes in use from which on only deletions and requests to vanish are stored; 0 is no limit but `map_bytes`.
+    /// A little below, events of the last rules begin to go.
     pub max_bytes: u64,
+    /// Bytes that must be free on the file system for events to be stored.
+    pub min_free_disk_bytes: u64,
+    /// Events of one author that stay; 0 is no limit.
+    pub max_events_per_author: u64,
     /// Read transactions at a time, over all processes that have the store open.
     pub max_readers: u32,
     /// What a commit promises.
     pub durability: Durability,
+    /// What is kept, most valuable first.
+    pub retention: Vec<Rule>,
 }
 
 /// What an `OK true` promises.
@@ -39,13 +47,34 @@ impl Default for Storage {
             data: "weir-data".into(),
             map_bytes: options.map_bytes as u64,
             max_bytes: 0,
+            min_free_disk_bytes: 256 << 20,
+            max_events_per_author: 0,
             max_readers: options.max_readers,
             durability: Durability::Full,
+            retention: Vec::new(),
         }
     }
 }
 
 impl Storage {
+    /// What is kept and how much of it.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        let limits = RetentionLimits {
+            max_bytes: self.max_bytes,
+            max_events_per_author: self.max_events_per_author,
+            min_free_disk_bytes: self.min_free_disk_bytes,
+        };
+        Retention::new(self.retention.clone(), limits)
+    }
+
+    /// Takes over from `new` what holds without a restart.
+    pub(super) fn take_live(&mut self, new: Self) {
+        let Self { max_bytes, min_free_disk_bytes, max_events_per_author, retention, .. } = new;
+        (self.max_bytes, self.min_free_disk_bytes) = (max_bytes, min_free_disk_bytes);
+        (self.max_events_per_author, self.retention) = (max_events_per_author, retention);
+    }
+
     /// How the store is opened.
     #[must_use]
     pub fn options(&self) -> store::Options {
@@ -59,4 +88,13 @@ impl Storage {
             },
         }
     }
+}
+
+/// A retention rule on one line, as the file has it.
+#[must_use]
+pub fn rule_text(rule: &Rule) -> String {
+    // A rule that was read can be written.
+    let text = toml::to_string(rule).unwrap_or_default();
+    let text = text.lines().collect::<Vec<_>>().join(", ");
+    if text.is_empty() { "everything else, as long as there is room".into() } else { text }
 }

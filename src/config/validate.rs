@@ -74,6 +74,15 @@ fn storage(config: &Config, faults: &mut Faults) {
     faults.unless(whole, "storage.map_bytes", "give a multiple of 4096 bytes, at least 1 MiB");
     let fits = storage.max_bytes <= storage.map_bytes;
     faults.unless(fits, "storage.max_bytes", format!("more than map_bytes, which is {}", storage.map_bytes));
+    // A walk over an author's events remembers this many, at 32 bytes each.
+    faults.range("storage.max_events_per_author", storage.max_events_per_author, 0..=10_000_000);
+    let wrong = storage.retention.iter().enumerate().find_map(|(place, rule)| Some((place + 1, rule.fault()?)));
+    if let Some((place, fault)) = wrong {
+        faults.unless(false, "storage.retention", format!("rule {place}: {fault}"));
+    }
+    let ordered = storage.max_events_per_author == 0 || !storage.retention.is_empty();
+    let text = "needs a rule in storage.retention: what no rule selects is kept for ever";
+    faults.unless(ordered, "storage.max_events_per_author", text);
     faults.range("storage.max_readers", storage.max_readers.into(), 16..=65_536);
 }
 

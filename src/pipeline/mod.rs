@@ -17,6 +17,7 @@ pub mod live;
 pub mod queues;
 pub mod reader;
 pub mod reconcile;
+pub mod retention;
 pub mod signatures;
 pub mod verify;
 pub mod writer;

@@ -17,6 +17,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::client::ClientHandle;
+use super::retention::Eviction;
 use crate::nostr::{Event, VerifiedEvent};
 use crate::store::Seq;
 
@@ -80,6 +81,8 @@ pub enum WriteCommand {
     Store(Vec<Verified>),
     /// Do a step of upkeep: reap expired events, purge vanished authors.
     Upkeep,
+    /// Remove these, which the retention rules no longer keep: as many as were stored, between two batches.
+    Evict(Eviction),
 }
 
 /// An event that is on disk.

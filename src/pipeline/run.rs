@@ -15,6 +15,7 @@ use super::live::LiveHub;
 use super::queues::{Bounds, Submission};
 use super::reader::ReaderCommand;
 use super::reconcile::{self, Sessions};
+use super::retention::{self, Horizons};
 use super::{cron, live, reader, verify, writer};
 use crate::metrics::Metrics;
 use crate::nostr::Timestamp;
@@ -87,6 +88,8 @@ pub struct Shared {
     pub store: Store,
     /// The reloadable settings; a message is handled under one load of them (INV-13).
     pub settings: ArcSwap<Settings>,
+    /// From where on events are kept beside what is held.
+    pub horizons: Horizons,
     /// The live index.
     pub live: LiveHub,
     /// The gate of Q1.
@@ -124,13 +127,13 @@ impl Shared {
         self.epoch.elapsed().as_micros() as u64
     }
 
-    /// Whether the last commit found room.
+    /// Whether there is room for events.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.writable.load(Ordering::Relaxed)
     }
 
-    /// Notes whether a commit found room, and says so once when that changes.
+    /// Notes whether there is room, and says so once when that changes.
     pub fn storage_writable(&self, writable: bool) {
         if self.writable.swap(writable, Ordering::Relaxed) == writable {
             return;
@@ -196,6 +199,7 @@ impl Pipeline {
         let pool = pool(&options, cores)?;
         metrics.storage_writable.set(1);
         let shared = Arc::new(Shared {
+            horizons: Horizons::default(),
             live: LiveHub::new(last_seq, random()?),
             ingest: Ingest::new(&bounds),
             outboxes: Arc::new(ws::Budget::new(outbox_ceiling_bytes)),
@@ -213,11 +217,16 @@ impl Pipeline {
         });
         let spawn = |name: &'static str, work: Work| spawn(name, Arc::clone(&shared), Arc::clone(on_panic), work);
         let (write_for_cron, live_for_verify) = (write.clone(), live_tx.clone());
+        let (write_for_retention, retention_stopped) = (write.clone(), cron_stopped.clone());
         let threads = vec![
             spawn("live", Box::new(move |shared| live::run(shared, &q3)))?,
             spawn("writer", Box::new(move |shared| writer::run(shared, write_half, &q2, &live_tx)))?,
             spawn("verify", Box::new(move |shared| verify::run(shared, pool.as_ref(), &q1, &write, &live_for_verify)))?,
             spawn("cron", Box::new(move |_| cron::run(&write_for_cron, &cron_stopped)))?,
+            spawn(
+                "retention",
+                Box::new(move |shared| retention::run(shared, &write_for_retention, &retention_stopped)),
+            )?,
         ];
         let mut readers = Vec::new();
         for _ in 0..read_threads {

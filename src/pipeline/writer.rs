@@ -3,15 +3,17 @@
 //! It takes everything that waits, commits it in one transaction with an fsync, tells live, then answers. Nothing
 //! is answered `OK true` before the commit that holds it is on disk (INV-1). It never waits on a client.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::channel::{Receiver, Sender};
 use super::client::BatchReplies;
 use super::queues::{Committed, LiveCommand, Verified, WriteCommand};
+use super::retention::Eviction;
 use super::run::Shared;
 use crate::metrics::EventOutcome;
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
-use crate::store::{Outcome, StoreError, Writer};
+use crate::store::{Outcome, Removed, Return, Seq, StoreError, Writer};
 
 /// Events per commit. More does not make an event cheaper, and the first of them waits for the last.
 const MAX_BATCH: usize = 1024;
@@ -19,43 +21,90 @@ const MAX_BATCH: usize = 1024;
 /// Rows of upkeep in one transaction: a few milliseconds at most.
 const UPKEEP_ROWS: usize = 256;
 
+/// Events of evictions that are removed at the most between two batches, for each event of the first.
+const EVICTED_FOR_STORED: usize = 2;
+
+/// What waits until no batch of events does.
+#[derive(Default)]
+struct Waiting {
+    upkeep: bool,
+    evictions: VecDeque<Eviction>,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        !self.upkeep && self.evictions.is_empty()
+    }
+}
+
 /// Runs until Q2 is closed and empty.
 pub fn run(shared: &Shared, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
-    let mut upkeep = false;
+    let mut waiting = Waiting::default();
     loop {
         // Between steps of upkeep only what waits is taken: events always go first.
-        let command = if upkeep { inbox.try_recv() } else { inbox.recv() };
+        let command = if waiting.is_empty() { inbox.recv() } else { inbox.try_recv() };
         match command {
             Some(WriteCommand::Store(batch)) => {
-                let (batch, more_upkeep) = gather(batch, inbox);
-                upkeep |= more_upkeep;
+                let batch = gather(batch, inbox, &mut waiting);
+                let events = batch.len();
                 shared.beat.writer();
                 if store(shared, &mut writer, batch, live).is_err() {
                     return;
                 }
+                // Also when events never stop, what must go goes as fast as they come.
+                evict(&mut writer, &mut waiting.evictions, EVICTED_FOR_STORED * events);
             }
-            Some(WriteCommand::Upkeep) => upkeep = true,
-            None if upkeep => {}
+            Some(WriteCommand::Upkeep) => waiting.upkeep = true,
+            Some(WriteCommand::Evict(eviction)) => waiting.evictions.push_back(eviction),
+            None if !waiting.is_empty() => {}
             None => return,
         }
-        if upkeep && inbox.is_empty() {
-            upkeep = step_of_upkeep(shared, &mut writer);
+        if inbox.is_empty() {
+            evict(&mut writer, &mut waiting.evictions, 1);
+            if waiting.upkeep && inbox.is_empty() {
+                waiting.upkeep = step_of_upkeep(shared, &mut writer);
+            }
         }
         shared.beat.writer();
     }
 }
 
 /// Adds to `batch` what waits behind it.
-fn gather(mut batch: Vec<Verified>, inbox: &Receiver<WriteCommand>) -> (Vec<Verified>, bool) {
-    let mut upkeep = false;
+fn gather(mut batch: Vec<Verified>, inbox: &Receiver<WriteCommand>, waiting: &mut Waiting) -> Vec<Verified> {
     while batch.len() < MAX_BATCH {
         match inbox.try_recv() {
             Some(WriteCommand::Store(more)) => batch.extend(more),
-            Some(WriteCommand::Upkeep) => upkeep = true,
+            Some(WriteCommand::Upkeep) => waiting.upkeep = true,
+            Some(WriteCommand::Evict(eviction)) => waiting.evictions.push_back(eviction),
             None => break,
         }
     }
-    (batch, upkeep)
+    batch
+}
+
+/// Carries out evictions, each a commit of a few milliseconds, until they come to `events`.
+fn evict(writer: &mut Writer, evictions: &mut VecDeque<Eviction>, mut events: usize) {
+    while events > 0
+        && let Some(Eviction { seqs, done }) = evictions.pop_front()
+    {
+        events = events.saturating_sub(seqs.len());
+        let removed = match writer.remove(&seqs, Return::Allowed) {
+            // A removal writes new pages before old ones are free: on a full disk only a few at a time.
+            Err(StoreError::Full) => remove_piecemeal(writer, &seqs),
+            removed => removed,
+        };
+        // The retention thread is gone only when the process ends.
+        let _ = done.send(removed);
+    }
+}
+
+fn remove_piecemeal(writer: &mut Writer, seqs: &[Seq]) -> Result<Removed, StoreError> {
+    let mut sum = Removed::default();
+    for seqs in seqs.chunks(4) {
+        let removed = writer.remove(seqs, Return::Allowed)?;
+        (sum.events, sum.bytes) = (sum.events + removed.events, sum.bytes + removed.bytes);
+    }
+    Ok(sum)
 }
 
 /// Live has ended, which ends the process in order.
@@ -73,7 +122,14 @@ fn store(
     let result = writer.commit(&events, shared.now());
     shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
     shared.metrics.commit_events.observe(events.len() as f64);
-    shared.storage_writable(!matches!(result, Err(StoreError::Full)));
+    let is_full = match &result {
+        Ok(outcomes) => outcomes.contains(&Outcome::Full),
+        Err(error) => matches!(error, StoreError::Full),
+    };
+    if is_full {
+        // The retention thread says when there is room again.
+        shared.storage_writable(false);
+    }
 
     let ids: Vec<(EventId, usize)> = events.iter().map(|e| (e.view().id(), e.view().record().len())).collect();
     let answers: Vec<RelayMessage> = match &result {

@@ -1,60 +1,170 @@
 //! What is worth keeping: the operator's rules, in order, and whether an event that arrives would be kept.
 //!
-//! The first rule that selects an event is its rule; an event that no rule selects is kept. The order is also one of
-//! value: when a total must shrink, events of later rules go first, and of one rule the oldest. Nothing here removes
+//! The first rule that selects an event is its rule; what no rule selects is kept for ever. The order is also
+//! one of value: where a total must shrink, events of later rules go first, and of one rule the oldest. A rule goes
+//! by author and kind alone, so an index row tells the rule of an event without its record. Nothing here removes
 //! anything.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
-use super::sets::{KeySet, KindSet};
-use crate::nostr::{EventView, Kind, Prefix, Reason, Timestamp};
+use serde::de::Deserializer;
+use serde::{Deserialize, Serialize, Serializer};
 
-/// The rules, in order.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Retention {
-    rules: Vec<Rule>,
-}
+use super::sets::{KeySet, KindSet, from_text};
+use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, Timestamp};
 
 /// Which events, and how many of them stay. A limit of 0 is none.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
     /// Only events of these kinds; empty for all.
+    #[serde(skip_serializing_if = "KindSet::is_empty")]
     pub kinds: KindSet,
     /// Only events of these authors; empty for all.
+    #[serde(skip_serializing_if = "KeySet::is_empty")]
     pub authors: KeySet,
-    /// Days after `created_at` that an event stays.
-    pub max_age_days: u32,
-    /// The newest events of one author that stay.
-    pub max_per_author: u64,
+    /// No events of these authors.
+    #[serde(skip_serializing_if = "KeySet::is_empty")]
+    pub not_authors: KeySet,
+    /// Whether they are never removed, whatever the totals are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
+    /// How long after `created_at` they stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Age>,
     /// The newest events of one author and kind that stay.
+    #[serde(skip_serializing_if = "is_zero")]
     pub max_per_author_and_kind: u64,
-    /// Bytes of records that stay, the newest first.
+    /// Bytes of their records that stay, the newest first; index entries come on top.
+    #[serde(skip_serializing_if = "is_zero")]
     pub max_bytes: u64,
 }
 
-const DAY_S: u64 = 24 * 60 * 60;
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
 
-impl Rule {
-    /// Whether the rule is about `event`.
-    #[must_use]
-    pub fn selects(&self, event: EventView<'_>) -> bool {
-        (self.kinds.is_empty() || self.kinds.contains(event.kind()))
-            && (self.authors.is_empty() || self.authors.contains(&event.pubkey()))
-    }
+/// The word for events that are never removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Never removed.
+    Forever,
+}
 
-    /// The earliest `created_at` that stays at `now`.
-    #[must_use]
-    pub fn oldest(&self, now: Timestamp) -> Timestamp {
-        match self.max_age_days {
-            0 => Timestamp(0),
-            days => Timestamp(now.0.saturating_sub(u64::from(days) * DAY_S)),
+/// A time span of at least a second, written as a number and a unit: `"90d"`, `"1y"` (365 days).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Age {
+    /// How long it is.
+    pub seconds: u64,
+}
+
+/// Seconds of each unit, the longest first.
+const UNITS: [(char, u64); 6] = [('y', 31_536_000), ('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
+
+impl Age {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        const FORM: &str = "give a number and one of s, m, h, d, w, y, such as \"90d\"";
+        let unit = text.chars().next_back().and_then(|last| UNITS.iter().find(|(unit, _)| *unit == last));
+        let (unit, factor) = unit.ok_or(FORM)?;
+        let number: u64 = text.strip_suffix(*unit).and_then(|text| text.parse().ok()).ok_or(FORM)?;
+        match number.checked_mul(*factor) {
+            Some(seconds) if seconds > 0 => Ok(Self { seconds }),
+            _ => Err("give at least a second"),
         }
     }
 }
 
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, factor) =
+            UNITS.into_iter().find(|(_, factor)| self.seconds.is_multiple_of(*factor)).expect("1 divides every number");
+        write!(f, "{}{unit}", self.seconds / factor)
+    }
+}
+
+impl Serialize for Age {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Age {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, "a time span such as \"90d\"", Self::parse)
+    }
+}
+
+impl Rule {
+    /// Whether the rule is about events of this author and kind.
+    #[must_use]
+    pub fn selects(&self, author: &Pubkey, kind: Kind) -> bool {
+        self.may_select(kind)
+            && (self.authors.is_empty() || self.authors.contains(author))
+            && !self.not_authors.contains(author)
+    }
+
+    /// Whether the rule is about events of this kind by some author.
+    #[must_use]
+    pub fn may_select(&self, kind: Kind) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(kind)
+    }
+
+    /// Whether the author matters.
+    #[must_use]
+    pub fn goes_by_author(&self) -> bool {
+        !self.authors.is_empty() || !self.not_authors.is_empty()
+    }
+
+    /// Whether its events are never removed.
+    #[must_use]
+    pub const fn is_forever(&self) -> bool {
+        self.keep.is_some()
+    }
+
+    /// The earliest `created_at` that stays at `now`.
+    #[must_use]
+    pub const fn oldest(&self, now: Timestamp) -> Timestamp {
+        match self.max_age {
+            Some(age) => Timestamp(now.0.saturating_sub(age.seconds)),
+            None => Timestamp(0),
+        }
+    }
+
+    /// What is wrong with the rule, if anything.
+    #[must_use]
+    pub fn fault(&self) -> Option<&'static str> {
+        let limits = self.max_age.is_some() || self.max_per_author_and_kind > 0 || self.max_bytes > 0;
+        (self.is_forever() && limits).then_some("keep = \"forever\" and a limit contradict each other")
+    }
+}
+
+/// What holds over all rules together. A limit of 0 is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// Bytes in use of the data file.
+    pub max_bytes: u64,
+    /// Events of one author that stay. Those that are kept for ever are not counted.
+    pub max_events_per_author: u64,
+    /// Bytes that must be free on the file system for events to be stored.
+    pub min_free_disk_bytes: u64,
+}
+
+/// The rules, and what holds over all of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Retention {
+    rules: Vec<Rule>,
+    limits: Limits,
+}
+
 impl Retention {
+    /// The rules in order, and the limits over all.
+    #[must_use]
+    pub const fn new(rules: Vec<Rule>, limits: Limits) -> Self {
+        Self { rules, limits }
+    }
+
     /// Whether everything is kept.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -67,79 +177,147 @@ impl Retention {
         &self.rules
     }
 
-    /// The rule of `event`: its place and the rule.
+    /// What holds over all rules together.
     #[must_use]
-    pub fn rule(&self, event: EventView<'_>) -> Option<(usize, &Rule)> {
-        self.rules.iter().enumerate().find(|(_, rule)| rule.selects(event))
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Whether anything depends on how many events an author has.
+    #[must_use]
+    pub fn counts_authors(&self) -> bool {
+        let total = self.limits.max_events_per_author > 0 && !self.is_empty();
+        total || self.rules.iter().any(|rule| rule.max_per_author_and_kind > 0)
+    }
+
+    /// The place of the rule for events of this author and kind; `None` when they are kept for ever, be it by
+    /// a rule or for want of one.
+    #[must_use]
+    pub fn rule_of(&self, author: &Pubkey, kind: Kind) -> Option<usize> {
+        if kind == Kind::VANISH {
+            // The proof of a request to vanish stays (NIP-62).
+            return None;
+        }
+        let place = self.rules.iter().position(|rule| rule.selects(author, kind))?;
+        (!self.rules[place].is_forever()).then_some(place)
+    }
+
+    /// The rules that events of this kind may have, by author, in order.
+    pub fn rules_of_kind(&self, kind: Kind) -> impl Iterator<Item = (usize, &Rule)> {
+        let mut is_open = kind != Kind::VANISH;
+        self.rules
+            .iter()
+            .enumerate()
+            .take_while(move |(_, rule)| {
+                let was_open = is_open;
+                is_open &= !rule.may_select(kind) || rule.goes_by_author();
+                was_open
+            })
+            .filter(move |(_, rule)| rule.may_select(kind))
+    }
+
+    /// Before this `created_at`, some event of the kind is too old at `now`; zero if none ever is.
+    #[must_use]
+    pub fn oldest_of_kind(&self, kind: Kind, now: Timestamp) -> Timestamp {
+        self.rules_of_kind(kind).map(|(_, rule)| rule.oldest(now)).max().unwrap_or_default()
     }
 
     /// Whether `event` is young enough to be kept, so that what was removed for its age does not come back.
-    /// Deletions and requests to vanish are always taken: they are about other events.
+    /// Requests to delete and to vanish are always heard: they are about other events.
     ///
     /// # Errors
-    /// `blocked:` with the age.
+    /// `blocked:` with the rule's age.
     pub fn check_age(&self, event: EventView<'_>, now: Timestamp) -> Result<(), Reason> {
-        if self.rules.is_empty() || matches!(event.kind(), Kind::DELETION | Kind::VANISH) {
+        let kind = event.kind();
+        if self.rules.is_empty() || kind.is_ephemeral() || is_request(kind) {
             return Ok(());
         }
-        match self.rule(event) {
-            Some((_, rule)) if event.created_at() < rule.oldest(now) => {
-                let text = format!("events like this are kept for {} days here", rule.max_age_days);
-                Err(Reason::new(Prefix::Blocked, text))
+        let Some(place) = self.rule_of(&event.pubkey(), kind) else { return Ok(()) };
+        match self.rules[place].max_age {
+            Some(age) if event.created_at() < self.rules[place].oldest(now) => {
+                Err(blocked(format!("events of kind {kind} are kept for {age} here (rule {})", place + 1)))
             }
             _ => Ok(()),
         }
     }
 }
 
-impl FromIterator<Rule> for Retention {
-    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
-        Self { rules: rules.into_iter().collect() }
-    }
+/// Whether the event asks for others to be removed, and is heard however old it is (NIP-09, NIP-62).
+#[must_use]
+pub const fn is_request(kind: Kind) -> bool {
+    matches!(kind, Kind::DELETION | Kind::VANISH)
+}
+
+/// Why an event is not kept.
+#[must_use]
+pub fn blocked(text: String) -> Reason {
+    Reason::new(Prefix::Blocked, text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{AUTHOR, NOW, event_at, said};
     use super::*;
-    use crate::nostr::Pubkey;
 
-    /// Profiles for ever, one author for ten days, reactions for ninety, the rest for a year.
+    const DAY: u64 = 86_400;
+    const OTHER: Pubkey = Pubkey([1; 32]);
+
+    /// Profiles for ever; one author for ten days; reactions for ninety; the rest, but for another author, a year.
     fn rules() -> Retention {
-        let rule = |kinds: &[u16], max_age_days| Rule { kinds: KindSet::of(kinds), max_age_days, ..Rule::default() };
-        let author = Rule { authors: [Pubkey([1; 32])].into_iter().collect(), ..rule(&[], 10) };
-        [rule(&[0, 3], 0), author, rule(&[7], 90), rule(&[], 365)].into_iter().collect()
+        let text = format!(
+            r#"[{{"kinds":[0,3],"keep":"forever"}},{{"authors":["{OTHER}"],"max_age":"10d"}},
+               {{"kinds":[7],"max_age":"90d"}},{{"not_authors":["{}"],"max_age":"1y"}}]"#,
+            Pubkey([2; 32])
+        );
+        Retention::new(serde_json::from_str(&text).expect("rules"), Limits::default())
     }
 
     #[test]
-    fn the_first_rule_that_selects_an_event_is_its_rule() {
-        let place = |kind| rules().rule(event_at(NOW, kind, "[]", r#""""#).view()).map(|(place, _)| place);
-        assert_eq!([0, 7, 1].map(place), [Some(0), Some(2), Some(3)]);
-        let own: Retention =
-            [Rule { authors: [Pubkey(AUTHOR)].into_iter().collect(), ..Rule::default() }].into_iter().collect();
-        assert_eq!(own.rule(event_at(NOW, 1, "[]", r#""""#).view()).map(|(place, _)| place), Some(0));
-        let other: Retention =
-            [Rule { authors: [Pubkey([1; 32])].into_iter().collect(), ..Rule::default() }].into_iter().collect();
-        assert_eq!(other.rule(event_at(NOW, 1, "[]", r#""""#).view()), None);
+    fn the_first_rule_that_selects_an_event_is_its_rule_and_without_one_it_stays() {
+        let of = |author, kind| rules().rule_of(&author, Kind(kind));
+        assert_eq!([0, 7, 1, 62].map(|kind| of(Pubkey(AUTHOR), kind)), [None, Some(2), Some(3), None]);
+        assert_eq!([0, 7, 1].map(|kind| of(OTHER, kind)), [None, Some(1), Some(1)]);
+        assert_eq!([0, 7, 1].map(|kind| of(Pubkey([2; 32]), kind)), [None, Some(2), None]);
+    }
+
+    #[test]
+    fn the_rules_of_a_kind_end_with_the_first_that_takes_every_author() {
+        let of = |kind| rules().rules_of_kind(Kind(kind)).map(|(place, _)| place).collect::<Vec<_>>();
+        assert_eq!([of(0), of(7), of(1), of(62)], [vec![0], vec![1, 2], vec![1, 3], vec![]]);
+        let oldest = |kind| (NOW - rules().oldest_of_kind(Kind(kind), Timestamp(NOW)).0) / DAY;
+        assert_eq!([oldest(7), oldest(1)], [10, 10]);
+        assert_eq!(rules().oldest_of_kind(Kind(0), Timestamp(NOW)), Timestamp(0));
     }
 
     #[test]
     fn what_would_be_removed_for_its_age_does_not_come_in() {
-        let at = |kind, days: u64| {
-            said(rules().check_age(event_at(NOW - days * DAY_S, kind, "[]", r#""""#).view(), Timestamp(NOW)))
-        };
-        assert_eq!([at(0, 5000), at(7, 90), at(1, 365), at(5, 5000), at(62, 5000)], [""; 5]);
-        assert_eq!(at(7, 91), "blocked: events like this are kept for 90 days here");
-        assert_eq!(at(1, 366), "blocked: events like this are kept for 365 days here");
+        let at = |kind, age| said(rules().check_age(event_at(NOW - age, kind, "[]", r#""""#).view(), Timestamp(NOW)));
+        let kept = [(0, 5000 * DAY), (7, 90 * DAY), (1, 365 * DAY), (5, 5000 * DAY), (62, 5000 * DAY), (20_001, DAY)];
+        assert_eq!(kept.map(|(kind, age)| at(kind, age)), [""; 6]);
+        assert_eq!(at(7, 90 * DAY + 1), "blocked: events of kind 7 are kept for 90d here (rule 3)");
+        assert_eq!(at(1, 366 * DAY), "blocked: events of kind 1 are kept for 1y here (rule 4)");
         let none = Retention::default();
         assert_eq!(said(none.check_age(event_at(1, 1, "[]", r#""""#).view(), Timestamp(NOW))), "");
     }
 
     #[test]
-    fn rules_are_written_as_a_list_of_tables_and_unknown_keys_are_refused() {
-        let text = r#"[{"kinds":[7],"max_age_days":90}]"#;
-        let expected = Rule { kinds: KindSet::of(&[7]), max_age_days: 90, ..Rule::default() };
-        assert_eq!(serde_json::from_str::<Retention>(text).expect("rules").rules(), [expected]);
-        assert!(serde_json::from_str::<Retention>(r#"[{"kind":[7]}]"#).is_err());
+    fn an_age_is_a_number_and_a_unit_and_goes_back_as_the_largest_unit_that_fits() {
+        let round = |text: &str| Age::parse(text).map(|age| age.to_string());
+        let cases = [("90d", "90d"), ("14d", "2w"), ("365d", "1y"), ("24h", "1d"), ("61s", "61s"), ("120m", "2h")];
+        for (text, back) in cases {
+            assert_eq!(round(text), Ok(back.to_string()));
+        }
+        for wrong in ["", "d", "5", "0d", "-1d", "1.5d", "1 d", "999999999999999999y", "5µ"] {
+            assert!(Age::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_rules_that_contradict_themselves_are_refused() {
+        for wrong in [r#"{"kind":[7]}"#, r#"{"max_age":90}"#, r#"{"keep":"always"}"#] {
+            assert!(serde_json::from_str::<Rule>(wrong).is_err(), "{wrong}");
+        }
+        let fault = |text: &str| serde_json::from_str::<Rule>(text).expect("a rule").fault().is_some();
+        assert!(fault(r#"{"keep":"forever","max_age":"1d"}"#) && !fault(r#"{"keep":"forever"}"#));
     }
 }

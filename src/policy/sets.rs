@@ -115,6 +115,11 @@ impl KeySet {
         self.keys.is_empty()
     }
 
+    /// The keys, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Pubkey> {
+        self.keys.iter()
+    }
+
     /// How many keys are in the set.
     #[must_use]
     pub fn len(&self) -> usize {

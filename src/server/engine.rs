@@ -153,7 +153,7 @@ impl Engine {
     fn act(&mut self, action: Action, settings: &Settings) {
         match action {
             Action::Reply(message) => self.replies.push(&message),
-            Action::Submit(event) => self.submit(event),
+            Action::Submit(event) => self.submit(event, settings),
             Action::Query(sub, filters) => self.query(sub, filters, settings),
             Action::Count(id, filters) => {
                 let query = Query { filters, until_seq: Seq::default(), limits: None };
@@ -179,12 +179,15 @@ impl Engine {
     }
 
     /// Answers what is known already, before any signature work, and passes the rest through the gate.
-    fn submit(&mut self, event: Event) {
+    fn submit(&mut self, event: Event, settings: &Settings) {
         let shared = &self.context.front.shared;
         let (id, now) = (event.view().id(), shared.now());
         let known = shared.store.read().and_then(|snapshot| snapshot.status(event.view(), now));
         let (outcome, answer) = match known {
-            Ok(Known::New) => return self.enter_gate(event),
+            Ok(Known::New) => match shared.horizons.check(&settings.retention, event.view()) {
+                Ok(()) => return self.enter_gate(event),
+                Err(reason) => (EventOutcome::Refused, RelayMessage::Ok { id, accepted: false, reason: Some(reason) }),
+            },
             Ok(Known::Stored) => {
                 let reason = Some(Reason::new(Prefix::Duplicate, "already have this event"));
                 (EventOutcome::Duplicate, RelayMessage::Ok { id, accepted: true, reason })

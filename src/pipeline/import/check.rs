@@ -86,7 +86,9 @@ impl Checker {
                     continue;
                 }
             };
-            if let Err(reason) = check_import(&self.settings, event.view()) {
+            let kept = check_import(&self.settings, event.view())
+                .and_then(|()| self.settings.retention.check_age(event.view(), now));
+            if let Err(reason) = kept {
                 checked.settle(number, Fate::Refused, reason.text);
             } else if event.view().kind().is_ephemeral() {
                 checked.settle(number, Fate::Ephemeral, Fate::Ephemeral.reason());

@@ -1,0 +1,113 @@
+//! The room on the file system, and a reserve in it that deletions can count on.
+//!
+//! Near a full disk, blocks behind the end of the data file are allocated ahead without changing its length
+//! (`fallocate(2)`, `FALLOC_FL_KEEP_SIZE`): when that fails, writes are refused before the writer meets the full disk,
+//! and what still has to be written, such as deletions, has those blocks. Nothing here waits or writes data.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use crate::store::Room;
+
+/// Room on a file system, for whoever is not root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes that it has.
+    pub total_bytes: u64,
+}
+
+impl Space {
+    /// The room on the file system that holds `path`.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        // SAFETY: an all-zero statvfs is valid, the path ends in a NUL, and both outlive the call.
+        let stat = unsafe {
+            let mut stat: libc::statvfs = std::mem::zeroed();
+            if libc::statvfs(path.as_ptr(), &raw mut stat) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            stat
+        };
+        let unit = stat.f_frsize as u64;
+        Ok(Self { free_bytes: stat.f_bavail as u64 * unit, total_bytes: stat.f_blocks as u64 * unit })
+    }
+}
+
+/// The most bytes that are held in reserve.
+const RESERVE: u64 = 16 << 20;
+
+/// Watches the disk for one store.
+pub struct Disk {
+    file: Option<File>,
+    /// Up to here the file has blocks.
+    allocated: u64,
+    is_low: bool,
+}
+
+impl Disk {
+    /// For the store in the directory `data`.
+    #[must_use]
+    pub fn new(data: &Path) -> Self {
+        // Without the file, or on a file system that cannot allocate ahead, the watermark has to do.
+        let file = File::options().write(true).open(data.join("data.mdb")).ok();
+        Self { file, allocated: 0, is_low: false }
+    }
+
+    /// Whether there is too little room to store more than deletions: below the watermark, or so little that the
+    /// reserve cannot be held. A sixteenth above the watermark ends it.
+    pub fn watch(&mut self, space: Space, room: Room, min_free_bytes: u64) -> bool {
+        let mark = if self.is_low { min_free_bytes + min_free_bytes / 16 } else { min_free_bytes };
+        self.is_low = space.free_bytes < mark || !self.reserve(space, room);
+        self.is_low
+    }
+
+    /// Whether the disk may fill up within moments.
+    #[must_use]
+    pub fn is_near(space: Space, min_free_bytes: u64) -> bool {
+        space.free_bytes < min_free_bytes + 8 * RESERVE
+    }
+
+    /// Holds the reserve where it may be needed; false when there is no room for it.
+    fn reserve(&mut self, space: Space, room: Room) -> bool {
+        let reserve = (space.total_bytes / 64).clamp(1 << 20, RESERVE);
+        let Some(file) = &self.file else { return space.free_bytes > 0 };
+        if space.free_bytes > 8 * RESERVE || self.allocated >= room.file_bytes + reserve / 2 {
+            return true;
+        }
+        match allocate(file, room.file_bytes, reserve) {
+            Ok(()) => {
+                self.allocated = room.file_bytes + reserve;
+                true
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => false,
+            Err(error) => {
+                tracing::info!(%error, "no room can be held in reserve on this file system");
+                self.file = None;
+                true
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, from: u64, bytes: u64) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `file` is borrowed; no memory is passed.
+    let result = unsafe {
+        libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, from as libc::off_t, bytes as libc::off_t)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

@@ -1,0 +1,155 @@
+//! The events of one rule, the oldest first, over all its kinds: what goes when bytes must be saved.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use hashbrown::HashSet;
+
+use super::sweep::{Cause, Slice};
+use crate::nostr::{Kind, Pubkey, Timestamp};
+use crate::policy::Retention;
+use crate::store::{Entry, Flow, Place, Seq, Snapshot, StoreError};
+
+/// The oldest event of a kind that was not passed on yet.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    created_at: Timestamp,
+    kind: Kind,
+    seq: Seq,
+    place: Place,
+    /// Bytes of its record, if it is of the rule.
+    bytes: Option<u64>,
+}
+
+/// A merge over the oldest ends of a rule's kinds.
+pub struct OldestFirst {
+    rule: usize,
+    heads: BinaryHeap<Reverse<Head>>,
+    /// Kinds from here on are still to be found.
+    next_kind: u32,
+}
+
+impl OldestFirst {
+    /// The events of the rule at this place.
+    #[must_use]
+    pub const fn new(rule: usize) -> Self {
+        Self { rule, heads: BinaryHeap::new(), next_kind: 0 }
+    }
+
+    /// Whose events they are.
+    #[must_use]
+    pub const fn rule(&self) -> usize {
+        self.rule
+    }
+
+    /// Finds further events until the slice is over or `until`, which is told of each, is satisfied. True when there
+    /// are no more.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn step(
+        &mut self,
+        slice: &mut Slice<'_>,
+        cause: Cause,
+        gone: Option<&HashSet<Seq>>,
+        mut until: impl FnMut(u64) -> bool,
+    ) -> Result<bool, StoreError> {
+        while self.find_kind(slice)? {
+            if slice.is_over() {
+                return Ok(false);
+            }
+        }
+        while !slice.is_over() {
+            let Some(Reverse(head)) = self.heads.pop() else { return Ok(true) };
+            let mut satisfied = false;
+            if let Some(bytes) = head.bytes.filter(|_| gone.is_none_or(|gone| !gone.contains(&head.seq))) {
+                let entry = Entry { kind: head.kind, created_at: head.created_at, seq: head.seq };
+                slice.find(entry, bytes, cause);
+                satisfied = until(bytes);
+            }
+            self.advance(head.kind, Some(head.place), slice)?;
+            if satisfied {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Finds the next kind of the rule; false when all are found.
+    fn find_kind(&mut self, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
+        let Ok(from) = u16::try_from(self.next_kind) else { return Ok(false) };
+        slice.spend(1);
+        let Some(kind) = slice.snapshot.next_kind(Kind(from))? else {
+            self.next_kind = u32::MAX;
+            return Ok(false);
+        };
+        self.next_kind = u32::from(kind.0) + 1;
+        if slice.rules.rules_of_kind(kind).any(|(place, _)| place == self.rule) {
+            self.advance(kind, None, slice)?;
+        }
+        Ok(true)
+    }
+
+    /// Puts the next event of a kind in line.
+    fn advance(&mut self, kind: Kind, mut place: Option<Place>, slice: &mut Slice<'_>) -> Result<(), StoreError> {
+        let snapshot = slice.snapshot;
+        let mut next = None;
+        snapshot.walk_oldest(kind, Timestamp(u64::MAX), &mut place, |entry| {
+            slice.spend(1);
+            let of_rule = slice.judge(entry)?.filter(|(_, rule, _)| *rule == self.rule);
+            next = Some((entry, of_rule.map(|(_, _, bytes)| bytes)));
+            // Others' events are passed over, as long as the slice lasts.
+            Ok(if of_rule.is_some() || slice.rows == 0 { Flow::Pause } else { Flow::Continue })
+        })?;
+        if let (Some((entry, bytes)), Some(place)) = (next, place)
+            && (bytes.is_some() || slice.rows == 0)
+        {
+            let head = Head { created_at: entry.created_at, kind, seq: entry.seq, place, bytes };
+            self.heads.push(Reverse(head));
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of the records that each rule has, from the tallies by kind and the index of authors that rules name.
+///
+/// # Errors
+/// When the store is damaged.
+pub fn bytes_by_rule(rules: &Retention, snapshot: &Snapshot<'_>) -> Result<Vec<u64>, StoreError> {
+    let mut bytes = vec![0; rules.rules().len()];
+    // Nobody has this key: it stands for all authors that no rule names.
+    let stranger = Pubkey([0; 32]);
+    let named: HashSet<Pubkey> =
+        rules.rules().iter().flat_map(|rule| rule.authors.iter().chain(rule.not_authors.iter())).copied().collect();
+    for (kind, usage) in snapshot.kinds()? {
+        let mut of_strangers = usage.bytes;
+        if rules.rules_of_kind(kind).any(|(_, rule)| rule.goes_by_author()) {
+            for author in &named {
+                let own = bytes_of(snapshot, author, kind)?;
+                of_strangers = of_strangers.saturating_sub(own);
+                if let Some(rule) = rules.rule_of(author, kind) {
+                    bytes[rule] += own;
+                }
+            }
+        }
+        if let Some(rule) = rules.rule_of(&stranger, kind) {
+            bytes[rule] += of_strangers;
+        }
+    }
+    Ok(bytes)
+}
+
+fn bytes_of(snapshot: &Snapshot<'_>, author: &Pubkey, kind: Kind) -> Result<u64, StoreError> {
+    let mut bytes = 0;
+    let mut place = Place::of_author(author, kind);
+    snapshot.walk_author(author, &mut place, |entry| {
+        if entry.kind != kind {
+            return Ok(Flow::Pause);
+        }
+        if let Some(event) = snapshot.get(entry.seq)?.filter(|event| event.pubkey() == *author) {
+            bytes += event.record().len() as u64;
+        }
+        Ok(Flow::Continue)
+    })?;
+    Ok(bytes)
+}
