@@ -19,6 +19,7 @@ mod conformance {
     mod nip91;
     mod peers;
     mod policy;
+    mod regression;
     mod nip01 {
         mod events;
         mod filters;

@@ -90,6 +90,13 @@ impl LiveHub {
         self.hub().last_seq
     }
 
+    /// Counts an event as delivered that nobody may see any more, so that it is not looked at again.
+    fn pass_over(&self, seq: Seq) {
+        let mut hub = self.hub();
+        assert!(seq > hub.last_seq, "INV-4: live saw a seq twice or out of order");
+        hub.last_seq = seq;
+    }
+
     /// Delivers one event to all who asked; returns how many did. `seq` is `None` for ephemeral events.
     fn deliver(&self, event: EventView<'_>, seq: Option<Seq>, shared: &Shared, settings: &Settings) -> usize {
         let mut hub = self.hub();
@@ -196,7 +203,9 @@ fn catch_up_rows(shared: &Shared, settings: &Settings, from: Seq, before: Seq) -
             break;
         }
         rows += 1;
-        if !event.is_expired(now) && !snapshot.is_hidden(seq, event)? {
+        if event.is_expired(now) || snapshot.is_hidden(seq, event)? {
+            shared.live.pass_over(seq);
+        } else {
             let count = shared.live.deliver(event, Some(seq), shared, settings);
             shared.metrics.deliveries.inc_by(count as u64);
         }

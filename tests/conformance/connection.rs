@@ -85,7 +85,7 @@ impl Raw {
     }
 
     /// The code of the close frame that comes next; then the connection ends.
-    fn is_closed(mut self) -> u16 {
+    fn closing_code(mut self) -> u16 {
         let (first, payload) = self.frame();
         assert_eq!(first, 0x88, "a close frame, not {payload:?}");
         self.send(0x88, &payload[..2]);
@@ -133,7 +133,7 @@ fn a_violation_of_rfc_6455_closes_with_its_code() {
     let closed = |first: u8, payload: &[u8]| {
         let mut raw = Raw::greeted(&relay);
         raw.send(first, payload);
-        raw.is_closed()
+        raw.closing_code()
     };
     assert_eq!(closed(0xc1, b"[]"), 1002, "a reserved bit");
     assert_eq!(closed(0x83, b""), 1002, "a reserved kind of frame");
@@ -146,11 +146,11 @@ fn a_violation_of_rfc_6455_closes_with_its_code() {
     assert_eq!(closed(0x88, &999_u16.to_be_bytes()), 1002, "a close code that is none");
     let mut unmasked = Raw::greeted(&relay);
     unmasked.send_as(0x81, NOTHING.as_bytes(), 0);
-    assert_eq!(unmasked.is_closed(), 1002, "no mask");
+    assert_eq!(unmasked.closing_code(), 1002, "no mask");
     let mut mixed = Raw::greeted(&relay);
     mixed.send(0x01, b"[");
     mixed.send(0x81, b"]");
-    assert_eq!(mixed.is_closed(), 1002, "a message inside another");
+    assert_eq!(mixed.closing_code(), 1002, "a message inside another");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_close_is_answered_with_the_same_code() {
     for code in [1000_u16, 1001, 3000, 4999] {
         let mut raw = Raw::greeted(&relay);
         raw.send(0x88, &code.to_be_bytes());
-        assert_eq!(raw.is_closed(), code);
+        assert_eq!(raw.closing_code(), code);
     }
 }
 
@@ -170,7 +170,7 @@ fn what_was_said_before_a_violation_is_answered_first() {
     raw.send(0x81, NOTHING.as_bytes());
     raw.send(0x83, b"");
     assert_eq!(raw.frame(), (0x81, ZERO.to_vec()));
-    assert_eq!(raw.is_closed(), 1002);
+    assert_eq!(raw.closing_code(), 1002);
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn the_limit_of_a_message_holds_over_its_fragments() {
     assert_eq!(raw.frame(), (0x81, ZERO.to_vec()));
     raw.send(0x01, &[b' '; 1200]);
     raw.send(0x80, &[b' '; 801]);
-    assert_eq!(raw.is_closed(), 1009);
+    assert_eq!(raw.closing_code(), 1009);
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn a_silent_client_is_pinged_and_then_closed() {
     assert_eq!(raw.frame(), (0x89, vec![]));
     raw.send(0x8a, b"");
     assert_eq!(raw.frame(), (0x89, vec![]));
-    assert_eq!(raw.is_closed(), 1001);
+    assert_eq!(raw.closing_code(), 1001);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::marker::PhantomData;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -55,6 +56,11 @@ impl<'relay> Client<'relay> {
         assert_eq!(frame, format!(r#"["AUTH","{challenge}"]"#));
         assert!(challenge.len() >= 32, "a challenge has 128 bits in hex: {challenge}");
         self.challenge = challenge.into();
+    }
+
+    /// Gives up on a frame sooner than after 10 s.
+    pub fn wait_at_most(&self, patience: Duration) {
+        self.socket.get_ref().set_read_timeout(Some(patience)).expect("a timeout");
     }
 
     /// Sends one text message.

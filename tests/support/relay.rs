@@ -78,6 +78,11 @@ impl Relay {
         })
     }
 
+    /// The directory of the store, for other processes.
+    pub fn data(&self) -> PathBuf {
+        self.config.with_file_name("data")
+    }
+
     /// The relay's URL.
     pub fn url(&self) -> String {
         format!("ws://{}", self.address)
