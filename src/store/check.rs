@@ -142,7 +142,7 @@ fn check_count(lookup: Lookup<'_>, index: Index, report: &mut Report) -> Result<
     let (mut of, mut expected) = (None, HashSet::new());
     for row in table.iter(lookup.txn)? {
         let (key, _) = row?;
-        let Some(seq) = key.len().checked_sub(keys::SIX).and_then(|_| keys::read_six(key)).map(Seq) else {
+        let Some(seq) = keys::seq_of(key) else {
             report.problem(Seq(0), format!("INV-5: a key of the {index:?} index is too short"));
             continue;
         };

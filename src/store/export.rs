@@ -3,12 +3,13 @@
 //! The exact reverse of what a [`Scan`](super::Scan) without limits brings. It knows no other index, so a narrow
 //! filter costs as much as its time window holds. Between slices it keeps a key, never a transaction (INV-9).
 
+use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::keys::Index;
-use super::position::Position;
+use super::position::{MAX_TIED, Position};
 use super::scan::{Budget, Flow, Step, Visitor};
 use super::{Snapshot, StoreError};
 use crate::nostr::{Filter, Hint, Timestamp};
@@ -19,8 +20,10 @@ const CLOCK_ROWS: u32 = 32;
 /// A walk from the oldest event to the newest. It has no limits: each filter's `limit` plays no part.
 pub struct OldestFirst {
     filters: Arc<[Filter]>,
-    /// The last row that was looked at.
+    /// The last row that was taken off the index.
     last: Option<Position>,
+    /// Rows that were taken together, since keys do not tell their order; the next one last.
+    tied: Vec<Position>,
     since: Timestamp,
     until: Timestamp,
 }
@@ -31,7 +34,7 @@ impl OldestFirst {
     pub fn new(filters: Arc<[Filter]>) -> Self {
         let since = filters.iter().map(|filter| filter.since.unwrap_or_default()).min().unwrap_or(Timestamp::MAX);
         let until = filters.iter().map(|filter| filter.until.unwrap_or(Timestamp::MAX)).max().unwrap_or_default();
-        Self { filters, last: None, since, until }
+        Self { filters, last: None, tied: Vec::new(), since, until }
     }
 
     /// Goes on in this snapshot until everything was seen, the budget is spent or the visitor wants a pause.
@@ -58,11 +61,11 @@ impl OldestFirst {
         let range = (Bound::Included(&first[..]), upper.as_ref().map(|key| &key[..]));
         let table = snapshot.store.inner.tables.index(Index::Time);
         let started = (budget.time != Duration::MAX).then(Instant::now);
+        let keys = table.rev_range(&snapshot.txn, &range)?;
+        let read = |key| Position::of_key(key).ok_or(StoreError::Damaged("an index key is cut short"));
+        let mut positions = keys.map(|row| row.map_err(StoreError::from).and_then(|(key, _)| read(key))).peekable();
         let mut rows = 0;
-        for row in table.rev_range(&snapshot.txn, &range)? {
-            let (key, _) = row?;
-            let position = Position::of_key(key).ok_or(StoreError::Damaged("an index key is cut short"))?;
-            self.last = Some(position);
+        while let Some(position) = self.next(snapshot, &mut positions)? {
             rows += 1;
             let is_spent = rows >= budget.rows
                 || (rows % CLOCK_ROWS == 0 && started.is_some_and(|started| started.elapsed() >= budget.time));
@@ -83,4 +86,36 @@ impl OldestFirst {
         }
         Ok(DONE)
     }
+
+    /// The next row, in the order of ids where keys do not tell it.
+    fn next(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        positions: &mut Peekable<impl Iterator<Item = Result<Position, StoreError>>>,
+    ) -> Result<Option<Position>, StoreError> {
+        if let Some(position) = self.tied.pop() {
+            return Ok(Some(position));
+        }
+        let Some(first) = positions.next().transpose()? else { return Ok(None) };
+        self.last = Some(first);
+        let mut by_id = Vec::new();
+        while by_id.len() < MAX_TIED
+            && let Some(next) = positions.next_if(|next| next.as_ref().is_ok_and(|next| next.ties(first)))
+        {
+            let next = next?;
+            self.last = Some(next);
+            by_id.push((id_of(snapshot, next)?, next));
+        }
+        if by_id.is_empty() {
+            return Ok(Some(first));
+        }
+        by_id.push((id_of(snapshot, first)?, first));
+        by_id.sort_unstable();
+        self.tied = by_id.into_iter().map(|(_, position)| position).collect();
+        Ok(self.tied.pop())
+    }
+}
+
+fn id_of(snapshot: &Snapshot<'_>, position: Position) -> Result<Option<[u8; 32]>, StoreError> {
+    Ok(snapshot.get(position.seq())?.map(|event| *event.id_bytes()))
 }

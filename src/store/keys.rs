@@ -2,20 +2,25 @@
 //!
 //! Never reads or writes the store. Keys are big-endian, so that memcmp is the order of every table:
 //!
-//! | index      | key                                | bytes |
-//! |------------|------------------------------------|------:|
-//! | id         | id 8, seq 6                        |    14 |
-//! | time       | ~t 6, id 8, seq 6                  |    20 |
-//! | author     | author 8, kind 2, ~t 6, id 8, seq 6|    30 |
-//! | kind       | kind 2, ~t 6, id 8, seq 6          |    22 |
-//! | tag        | hash 8, kind 2, ~t 6, id 8, seq 6  |    30 |
-//! | expiration | expiration 6, seq 6                |    12 |
+//! | index      | key                                 | bytes |
+//! |------------|-------------------------------------|------:|
+//! | id         | id 5, seq 5                         |    10 |
+//! | time       | ~t 6, id 3, seq 5                   |    14 |
+//! | author     | author 6, kind 2, ~t 6, id 3, seq 5 |    22 |
+//! | kind       | kind 2, ~t 6, id 3, seq 5           |    16 |
+//! | tag        | hash 6, kind 2, ~t 6, id 3, seq 5   |    22 |
+//! | expiration | expiration 6, 0, seq 5              |    12 |
 //!
 //! `~t` is the complement of `created_at` in 48 bits: a forward walk gives the newest first, ties by lowest
-//! id, which is NIP-01's order. `id` and `author` are the first 8 bytes. Values are empty: the arrival number
+//! id, which is NIP-01's order. `id` and `author` are their first bytes. Values are empty: the arrival number
 //! is the end of the key, so that entries with equal prefixes, which an attacker can grind, never meet.
 //! `hash` is SipHash-2-4 of letter and value under the store's secret; whoever cannot read the store cannot
-//! aim at one. A prefix or hash that collides costs a look at a record, which the filter then rejects.
+//! aim at one. A prefix or hash that collides costs a look at a record, which the filter then rejects; two
+//! events of one second whose ids begin alike are put in order by their records, see [`super::scan`].
+//!
+//! Keys are no longer than that takes, since they are most of what an index weighs: an entry has 10 bytes
+//! beside its key, and pages filled in random order are two thirds full, so a byte of key is 12 bytes of disk
+//! for an event with eight entries. LMDB rounds entries up to even lengths.
 
 use siphasher::sip::SipHasher24;
 use siphasher::sip128::{Hasher128, SipHasher24 as SipHasher24x128};
@@ -25,12 +30,18 @@ use std::hash::Hasher;
 use super::Seq;
 use crate::nostr::{EventId, EventView, Kind, Pubkey, TagValue, Timestamp};
 
-/// Bytes of an id or an author in a key.
-pub const PREFIX: usize = 8;
-/// Bytes of a time or an arrival number in a key.
+/// Bytes of an author or a tag's hash in a key.
+pub const PREFIX: usize = 6;
+/// Bytes of an id in the id index: one in 2^40 is another's.
+pub const ID: usize = 5;
+/// Bytes of an id in a row, which orders the events of one second.
+pub const TIE: usize = 3;
+/// Bytes of a time in a key, and of numbers elsewhere.
 pub const SIX: usize = 6;
-/// Bytes of what ends every key that is ordered by time: `~t 6, id 8, seq 6`.
-pub const ROW: usize = SIX + PREFIX + SIX;
+/// Bytes of an arrival number at the end of a key.
+pub const SEQ: usize = 5;
+/// Bytes of what ends every key that is ordered by time: `~t 6, id 3, seq 5`.
+pub const ROW: usize = SIX + TIE + SEQ;
 /// Bytes of the longest index key.
 pub const LONGEST: usize = PREFIX + 2 + ROW;
 
@@ -60,7 +71,7 @@ impl Index {
     #[must_use]
     pub const fn key_len(self) -> usize {
         match self {
-            Self::Id => PREFIX + SIX,
+            Self::Id => ID + SEQ,
             Self::Time => ROW,
             Self::Author | Self::Tag => LONGEST,
             Self::Kind => 2 + ROW,
@@ -83,16 +94,36 @@ pub fn read_six(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 }
 
+/// An arrival number as it ends a key.
+#[must_use]
+pub const fn seq_bytes(seq: Seq) -> [u8; SEQ] {
+    let [_, _, _, a, b, c, d, e] = seq.0.to_be_bytes();
+    [a, b, c, d, e]
+}
+
+/// The arrival number that ends a key of any index; `None` when the key is too short.
+#[must_use]
+pub fn seq_of(key: &[u8]) -> Option<Seq> {
+    let [a, b, c, d, e] = *key.last_chunk()?;
+    Some(Seq(u64::from_be_bytes([0, 0, 0, a, b, c, d, e])))
+}
+
 /// `~t`: later times have smaller keys. Times past [`Timestamp::MAX`] count as that.
 #[must_use]
 pub fn newest_first(time: Timestamp) -> [u8; SIX] {
     six(Timestamp::MAX.0 - time.0.min(Timestamp::MAX.0))
 }
 
-/// The first eight bytes of an id or a key.
+/// The first bytes of an author.
 #[must_use]
-pub fn prefix(bytes: &[u8; 32]) -> [u8; PREFIX] {
-    *bytes.first_chunk().expect("32 bytes are more than 8")
+pub fn prefix(author: &[u8; 32]) -> [u8; PREFIX] {
+    *author.first_chunk().expect("32 bytes are more than 6")
+}
+
+/// The first bytes of an id, for the id index.
+#[must_use]
+pub fn id_prefix(id: &[u8; 32]) -> [u8; ID] {
+    *id.first_chunk().expect("32 bytes are more than 5")
 }
 
 /// What ends every key that is ordered by time.
@@ -100,19 +131,25 @@ pub fn prefix(bytes: &[u8; 32]) -> [u8; PREFIX] {
 pub struct Row {
     /// `created_at` of the event.
     pub created_at: Timestamp,
-    /// The first eight bytes of its id.
-    pub id: [u8; PREFIX],
+    /// The first bytes of its id.
+    pub id: [u8; TIE],
     /// Where its record is.
     pub seq: Seq,
 }
 
 impl Row {
+    /// The row of an event.
+    #[must_use]
+    pub fn of(created_at: Timestamp, id: &[u8; 32], seq: Seq) -> Self {
+        Self { created_at, id: *id.first_chunk().expect("32 bytes are more than 3"), seq }
+    }
+
     /// Reads the end of a key of the time, author, kind or tag index; `None` when it is too short.
     #[must_use]
     pub fn from_key(key: &[u8]) -> Option<Self> {
         let row: &[u8; ROW] = key.last_chunk()?;
         let created_at = Timestamp(Timestamp::MAX.0 - read_six(&row[..SIX])?);
-        Some(Self { created_at, id: *row[SIX..].first_chunk()?, seq: Seq(read_six(row)?) })
+        Some(Self { created_at, id: *row[SIX..].first_chunk()?, seq: seq_of(row)? })
     }
 
     /// The bytes that [`Row::from_key`] reads. Smaller bytes come earlier in NIP-01's order.
@@ -120,8 +157,8 @@ impl Row {
     pub fn to_bytes(self) -> [u8; ROW] {
         let mut bytes = [0; ROW];
         bytes[..SIX].copy_from_slice(&newest_first(self.created_at));
-        bytes[SIX..SIX + PREFIX].copy_from_slice(&self.id);
-        bytes[SIX + PREFIX..].copy_from_slice(&six(self.seq.0));
+        bytes[SIX..SIX + TIE].copy_from_slice(&self.id);
+        bytes[SIX + TIE..].copy_from_slice(&seq_bytes(self.seq));
         bytes
     }
 }
@@ -177,7 +214,7 @@ impl Secret {
                 hasher.write(text);
             }
         }
-        hasher.finish().to_be_bytes()
+        *hasher.finish().to_be_bytes().first_chunk().expect("8 bytes are more than 6")
     }
 
     /// The key of a coordinate: author, kind and `d` value (empty for replaceable kinds).
@@ -225,14 +262,14 @@ fn is_findable(letter: u8, value: TagValue<'_>) -> bool {
 /// Calls `emit` with each key that stands for `event` in the indexes, once: the whole truth of INV-5, used by
 /// insert, remove and check alike.
 pub fn index_entries(event: EventView<'_>, seq: Seq, secret: &Secret, mut emit: impl FnMut(Index, &[u8])) {
-    let id = prefix(event.id_bytes());
-    let row = Row { created_at: event.created_at(), id, seq }.to_bytes();
+    let id = id_prefix(event.id_bytes());
+    let row = Row::of(event.created_at(), event.id_bytes(), seq).to_bytes();
     let kind = event.kind();
     let mut key = [0; LONGEST];
 
-    key[..PREFIX].copy_from_slice(&id);
-    key[PREFIX..PREFIX + SIX].copy_from_slice(&six(seq.0));
-    emit(Index::Id, &key[..PREFIX + SIX]);
+    key[..ID].copy_from_slice(&id);
+    key[ID..ID + SEQ].copy_from_slice(&seq_bytes(seq));
+    emit(Index::Id, &key[..ID + SEQ]);
 
     emit(Index::Time, &row);
 

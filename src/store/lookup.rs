@@ -4,7 +4,7 @@
 
 use heed::RoTxn;
 
-use super::keys::{self, Index, PREFIX, SIX, Secret};
+use super::keys::{self, ID, Index, SEQ, SIX, Secret};
 use super::schema::Tables;
 use super::{Seq, StoreError};
 use crate::nostr::{EventId, EventView, Kind, Pubkey, TagValue, Timestamp};
@@ -68,18 +68,18 @@ impl<'t> Lookup<'t> {
     /// The event with this id.
     pub fn by_id(&self, id: &EventId) -> Result<Option<(Seq, EventView<'t>)>, StoreError> {
         let table = self.tables.index(Index::Id);
-        let mut key = [0; PREFIX + SIX];
-        key[..PREFIX].copy_from_slice(&keys::prefix(&id.0));
+        let mut key = [0; ID + SEQ];
+        key[..ID].copy_from_slice(&keys::id_prefix(&id.0));
         while let Some((found, _)) = table.get_greater_than_or_equal_to(self.txn, &key)? {
-            if !found.starts_with(&key[..PREFIX]) {
+            if !found.starts_with(&key[..ID]) {
                 break;
             }
-            let seq = keys::read_six(found).ok_or(StoreError::Damaged("a key of the id index is too short"))?;
-            let event = self.get(Seq(seq))?.ok_or(StoreError::Damaged("an id has no record"))?;
+            let seq = keys::seq_of(found).ok_or(StoreError::Damaged("a key of the id index is too short"))?;
+            let event = self.get(seq)?.ok_or(StoreError::Damaged("an id has no record"))?;
             if event.id_bytes() == &id.0 {
-                return Ok(Some((Seq(seq), event)));
+                return Ok(Some((seq, event)));
             }
-            key[PREFIX..].copy_from_slice(&keys::six(seq + 1));
+            key[ID..].copy_from_slice(&keys::seq_bytes(Seq(seq.0 + 1)));
         }
         Ok(None)
     }

@@ -1,82 +1,83 @@
 //! Where a row stands in newest-first order, and the head of a range waiting to be merged.
 //!
-//! Every index that is walked by time ends its keys with the same 20 bytes, so one comparison orders rows of
+//! Every index that is walked by time ends its keys with the same 14 bytes, so one comparison orders rows of
 //! all of them. Nothing here reads the database.
 
 use super::Seq;
+use super::keys::{ROW, Row, SEQ, TIE};
 use crate::nostr::Timestamp;
 
-/// The last 20 bytes of a time-ordered index key, as five big-endian words:
-/// inverted `created_at` (6 bytes), id prefix (8), seq (6).
+/// The last 14 bytes of a time-ordered index key, as one big-endian number:
+/// inverted `created_at` (6 bytes), id prefix (3), seq (5).
 ///
-/// Ascending order is (created_at descending, id ascending), NIP-01's order; the seq only tells apart two ids
-/// that share their first 8 bytes and their second.
+/// Ascending order is (created_at descending, id ascending), NIP-01's order, but for two events of the same
+/// second whose ids begin alike: they [tie](Position::ties), and stand in the order of arrival.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Position([u32; 5]);
+pub(super) struct Position(u128);
+
+const _: () = assert!(Position::LEN == 14);
 
 impl Position {
     /// How many bytes of a key it takes.
-    pub const LEN: usize = 20;
+    pub const LEN: usize = ROW;
     /// Before every row.
-    pub const FIRST: Self = Self([0; 5]);
+    pub const FIRST: Self = Self(0);
+    /// Bits of the seq.
+    const SEQ_BITS: usize = 8 * SEQ;
+    /// Bits behind the time.
+    const TIME_SHIFT: usize = 8 * (TIE + SEQ);
 
     /// Reads the end of an index key; `None` if the key is too short.
     pub fn of_key(key: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::LEN] = key.last_chunk()?;
-        let mut words = [0; 5];
-        for (word, four) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *word = u32::from_be_bytes(*four);
-        }
-        Some(Self(words))
+        key.last_chunk::<{ Self::LEN }>().map(Self::of_bytes)
+    }
+
+    fn of_bytes(bytes: &[u8; Self::LEN]) -> Self {
+        let mut padded = [0; 16];
+        padded[16 - Self::LEN..].copy_from_slice(bytes);
+        Self(u128::from_be_bytes(padded))
     }
 
     /// The position of a record.
     pub fn of_event(created_at: Timestamp, id: &[u8; 32], seq: Seq) -> Self {
-        let mut bytes = [0; Self::LEN];
-        bytes[..6].copy_from_slice(&(!created_at.0).to_be_bytes()[2..]);
-        bytes[6..14].copy_from_slice(&id[..8]);
-        bytes[14..].copy_from_slice(&seq.0.to_be_bytes()[2..]);
-        Self::of_key(&bytes).expect("20 bytes are enough")
+        Self::of_bytes(&Row::of(created_at, id, seq).to_bytes())
     }
 
     /// Before every row created at `until` or earlier, after every later one.
     pub fn first_at(until: Timestamp) -> Self {
-        Self::of_event(until.min(Timestamp::MAX), &[0; 32], Seq(0))
+        Self::of_event(until, &[0; 32], Seq(0))
     }
 
     /// As it stands in a key.
     pub fn bytes(self) -> [u8; Self::LEN] {
-        let mut bytes = [0; Self::LEN];
-        for (four, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(self.0) {
-            *four = word.to_be_bytes();
-        }
-        bytes
+        *self.0.to_be_bytes().last_chunk().expect("16 bytes are more than 14")
     }
 
-    /// The position right after this one. There is always one: seq 2^48 - 1 is never reached.
+    /// The position right after this one. There is always one: seq 2^40 - 1 is never reached.
     pub fn next(self) -> Self {
-        let mut words = self.0;
-        for word in words.iter_mut().rev() {
-            let (sum, carried) = word.overflowing_add(1);
-            *word = sum;
-            if !carried {
-                break;
-            }
-        }
-        Self(words)
+        Self(self.0 + 1)
     }
 
     /// `created_at` of the row.
     pub fn created_at(self) -> Timestamp {
-        let inverted = u64::from(self.0[0]) << 16 | u64::from(self.0[1] >> 16);
-        Timestamp(Timestamp::MAX.0 - inverted)
+        Timestamp(Timestamp::MAX.0 - (self.0 >> Self::TIME_SHIFT) as u64)
     }
 
     /// The row's arrival number.
     pub fn seq(self) -> Seq {
-        Seq(u64::from(self.0[3] & 0xffff) << 32 | u64::from(self.0[4]))
+        Seq(self.0 as u64 & Seq::MAX.0)
+    }
+
+    /// Whether nothing but the records tells which of the two events comes first, if they are two.
+    pub fn ties(self, other: Self) -> bool {
+        self.0 >> Self::SEQ_BITS == other.0 >> Self::SEQ_BITS
     }
 }
+
+/// The most rows that are put in the order of their ids, if keys do not tell it; those behind them follow.
+///
+/// Two ids of one second begin alike by chance once in 2^24 pairs, or because somebody made them so.
+pub(super) const MAX_TIED: usize = 64;
 
 /// The next row of one range.
 ///
@@ -118,11 +119,11 @@ mod tests {
 
     #[test]
     fn a_position_is_its_bytes() {
-        let position = Position::of_event(Timestamp(1_700_000_000), &[7; 32], Seq(0x1234_5678_9abc));
+        let position = Position::of_event(Timestamp(1_700_000_000), &[7; 32], Seq(0x12_3456_789a));
         assert_eq!(position.created_at(), Timestamp(1_700_000_000));
-        assert_eq!(position.seq(), Seq(0x1234_5678_9abc));
+        assert_eq!(position.seq(), Seq(0x12_3456_789a));
         assert_eq!(Position::of_key(&position.bytes()), Some(position));
-        assert_eq!(Position::of_key(&[0; 19]), None);
+        assert_eq!(Position::of_key(&[0; 13]), None);
         assert_eq!(Position::of_event(Timestamp::MAX, &[0; 32], Seq(0)), Position::FIRST);
     }
 
@@ -135,6 +136,7 @@ mod tests {
         assert!(sorted[2].next() <= sorted[3]);
         let carry = at(5, 0xff, 0xffff_ffff);
         assert_eq!(carry.next(), at(5, 0xff, 0x1_0000_0000));
+        assert_eq!([sorted[2].ties(sorted[3]), sorted[1].ties(sorted[2])], [true, false]);
         assert!(
             Position::first_at(Timestamp(70_000)) <= sorted[1] && Position::first_at(Timestamp(70_000)) > sorted[0]
         );

@@ -142,7 +142,7 @@ impl Transaction<'_, '_> {
     fn mend_entry(&mut self, index: Index, key: &[u8], done: &mut Repaired) -> Result<(), StoreError> {
         let inner = &self.store.inner;
         let mut is_own = false;
-        if let Some(seq) = keys::read_six(key).map(Seq)
+        if let Some(seq) = keys::seq_of(key)
             && let Ok(event) = self.held(seq)
         {
             keys::index_entries(event, seq, &inner.secret, |own, expected| {

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::part::Part;
 use super::plan::{Plan, Source};
-use super::position::{Head, Position};
+use super::position::{Head, MAX_TIED, Position};
 use super::quota::{QueryLimits, Rest};
 use super::rows::Rows;
 use super::{Seq, Snapshot, StoreError};
@@ -92,6 +92,10 @@ pub struct Scan {
     /// Filters whose ranges are not all opened, the next one last.
     opening: SmallVec<[u16; 4]>,
     heads: BinaryHeap<Reverse<Head>>,
+    /// Rows that were taken off the heap together, since keys do not tell their order; the first one last.
+    tied: Vec<(Position, Numbers)>,
+    /// The last of the rows that were tied latest.
+    tie_end: Position,
     rest: Rest,
     /// Rows looked at and ranges opened so far.
     spent: u64,
@@ -108,7 +112,8 @@ impl Scan {
             rest.unknown();
         }
         let opening = (0..parts.len() as u16).rev().collect();
-        Self { query, parts, opening, heads: BinaryHeap::new(), rest, spent: 0 }
+        let (heads, tied, tie_end) = (BinaryHeap::new(), Vec::new(), Position::FIRST);
+        Self { query, parts, opening, heads, tied, tie_end, rest, spent: 0 }
     }
 
     /// Goes on with the answer, in this snapshot, until it is complete, the budget is spent or the visitor
@@ -147,7 +152,7 @@ impl Scan {
                 if self.open(filter, &mut rows)? {
                     self.opening.pop();
                 }
-            } else if self.heads.is_empty() {
+            } else if self.heads.is_empty() && self.tied.is_empty() {
                 return Ok(Step::Done { hint: self.rest.hint() });
             } else if self.merge(&mut rows, slice, visitor)? == Flow::Pause {
                 break;
@@ -209,7 +214,17 @@ impl Scan {
         slice: &mut Slice,
         visitor: &mut V,
     ) -> Result<Flow, StoreError> {
-        let (position, bringers, record) = self.pop(rows, slice)?;
+        let (position, bringers, record) = match self.tied.pop() {
+            Some((position, bringers)) => (position, bringers, None),
+            None => {
+                let popped = self.pop(rows, slice)?;
+                if self.heads.peek().is_some_and(|next| next.0.position.ties(popped.0)) {
+                    self.untie(popped, rows, slice)?;
+                    return Ok(Flow::Continue);
+                }
+                popped
+            }
+        };
         let seq = position.seq();
         let event = match record {
             _ if seq > self.query.until_seq => None,
@@ -231,6 +246,26 @@ impl Scan {
             Some(event) if is_sent => visitor.take(seq, event),
             _ => Flow::Continue,
         })
+    }
+
+    /// Takes the rows off the heap that tie with one, and puts them all into the order of their ids.
+    fn untie(&mut self, first: Popped<'_>, rows: &mut Rows<'_>, slice: &mut Slice) -> Result<(), StoreError> {
+        let mut tied = vec![(first.0, first.1)];
+        while tied.len() < MAX_TIED && self.heads.peek().is_some_and(|next| next.0.position.ties(first.0)) {
+            let (position, bringers, _) = self.pop(rows, slice)?;
+            tied.push((position, bringers));
+            self.tie_end = position;
+        }
+        let mut by_id = Vec::with_capacity(tied.len());
+        for (position, bringers) in tied {
+            // A row without a record was deleted since it became a head.
+            if let Some(event) = rows.record(position.seq())? {
+                by_id.push((*event.id_bytes(), position, bringers));
+            }
+        }
+        by_id.sort_unstable_by_key(|(id, ..)| Reverse(*id));
+        self.tied = by_id.into_iter().map(|(_, position, bringers)| (position, bringers)).collect();
+        Ok(())
     }
 
     /// Enters a row into the quotas of the filters that brought it; whether its event is to be sent.
@@ -259,6 +294,11 @@ impl Scan {
 
     /// Lets walks that find too little give way to their ranges.
     fn judge_walks(&mut self, position: Position, bringers: &[u16], matching: &[u16]) {
+        if !self.tied.is_empty() {
+            // The ranges go on behind all of them.
+            return;
+        }
+        let position = position.max(self.tie_end);
         for &number in bringers {
             if self.parts[usize::from(number)].gives_way_after(position, matching.contains(&number)) {
                 self.end(number);
@@ -297,6 +337,8 @@ impl Scan {
 
     /// Closes every range of a filter.
     fn end(&mut self, number: u16) {
+        self.tied.iter_mut().for_each(|(_, bringers)| bringers.retain(|bringer| *bringer != number));
+        self.tied.retain(|(_, bringers)| !bringers.is_empty());
         if self.parts.len() == 1 {
             self.heads.clear();
         } else {

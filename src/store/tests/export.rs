@@ -21,15 +21,19 @@ fn oldest_first(home: &Home, filters: &[Filter], rows: u32) -> Vec<Seq> {
     }
 }
 
-fn newest_first(home: &Home, filters: &[Filter]) -> Vec<Seq> {
+fn newest_first(home: &Home, filters: &[Filter], rows: u32) -> Vec<Seq> {
+    scanned(home, filters, None, rows)
+}
+
+fn scanned(home: &Home, filters: &[Filter], limits: Option<QueryLimits>, rows: u32) -> Vec<Seq> {
     let mut seqs = Vec::new();
     let mut visitor = |seq: Seq, _: EventView<'_>| {
         seqs.push(seq);
         Flow::Continue
     };
-    let mut scan = Scan::new(Query { filters: filters.into(), until_seq: Seq::MAX, limits: None });
+    let mut scan = Scan::new(Query { filters: filters.into(), until_seq: Seq::MAX, limits });
     let snapshot = home.store.read().expect("a snapshot");
-    scan.run(&snapshot, Budget::UNLIMITED, &mut visitor).expect("a scan");
+    while scan.run(&snapshot, Budget { rows, time: Duration::MAX }, &mut visitor).expect("a scan") == Step::Paused {}
     assert!(scan.spent() >= seqs.len() as u64, "every event was looked at");
     seqs
 }
@@ -46,7 +50,7 @@ fn the_walk_is_the_reverse_of_a_scan_whatever_the_slices() {
     let never = Filter { since: Some(Timestamp(5)), until: Some(Timestamp(4)), ..all.clone() };
     let late = Filter { since: Some(Timestamp(15)), ..all.clone() };
     for filters in [&[all][..], &[window], &[never], &[kinds.clone(), late], &[kinds], &[]] {
-        let mut expected = newest_first(&home, filters);
+        let mut expected = newest_first(&home, filters, u32::MAX);
         expected.reverse();
         for rows in [1, 7, u32::MAX] {
             assert_eq!(oldest_first(&home, filters, rows), expected, "{filters:?} in slices of {rows}");
@@ -84,4 +88,35 @@ fn the_walk_goes_on_where_it_was_while_events_come_and_go() {
     let without_late: Vec<u64> = seqs.iter().copied().filter(|&seq| seq <= 20).collect();
     assert_eq!(without_late, expected);
     assert_eq!(seqs.iter().filter(|&&seq| seq > 20).collect::<Vec<_>>(), [&22]);
+}
+
+#[test]
+fn events_of_one_second_whose_ids_begin_alike_stand_in_the_order_of_their_ids() {
+    let home = home();
+    // Arrived in another order than their ids', among others that begin otherwise.
+    let begin = |n: u8| if n.is_multiple_of(4) { n } else { 100 };
+    let id = |n: u8| std::array::from_fn(|at| if at < 8 { begin(n) } else { n.wrapping_mul(37) });
+    let records: Vec<_> = (0..40).map(|n| super::damage::forged(id(n), 100)).collect();
+    let mut txn = write::Transaction::begin(&home.store).expect("a transaction");
+    for record in &records {
+        let view = EventView::from_record(record).expect("a record");
+        assert!(matches!(txn.admit(view, NOW).expect("an outcome"), Outcome::Stored(_)));
+    }
+    txn.commit(&mut Default::default()).expect("a commit");
+
+    let mut expected: Vec<([u8; 32], Seq)> = (0..40).map(|n| (id(n), Seq(u64::from(n) + 1))).collect();
+    expected.sort_unstable();
+    let mut expected: Vec<Seq> = expected.into_iter().map(|(_, seq)| seq).collect();
+    let authors = Filter { authors: Some([author(1)].into()), ..Filter::default() };
+    for filters in [&[Filter::default()][..], &[authors.clone(), Filter::default()], &[authors]] {
+        assert_eq!(newest_first(&home, filters, u32::MAX), expected);
+        assert_eq!(newest_first(&home, filters, 1), expected, "a row in each slice");
+    }
+    let limited = Filter { limit: Some(20), ..Filter::default() };
+    let limits = QueryLimits { default_limit: 500, max_limit: 500, tie_extension: 0 };
+    assert_eq!(scanned(&home, &[limited], Some(limits), 1), expected[..20]);
+    expected.reverse();
+    for rows in [1, 7, u32::MAX] {
+        assert_eq!(oldest_first(&home, &[Filter::default()], rows), expected, "in slices of {rows}");
+    }
 }
