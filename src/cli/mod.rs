@@ -13,6 +13,7 @@ use crate::store::Store;
 
 mod arguments;
 mod check;
+mod compact;
 mod config;
 mod delete;
 mod export;
@@ -102,6 +103,8 @@ enum Command {
     Retention(retention::Arguments),
     /// Look for damage in the store
     Check(check::Arguments),
+    /// Give the space of removed events back to the file system
+    Compact(compact::Arguments),
     /// Show or check the configuration
     Config(config::Arguments),
 }
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Info(arguments) => info::run(&common, &arguments),
         Command::Retention(arguments) => retention::run(&common, &arguments),
         Command::Check(arguments) => check::run(&common, &arguments),
+        Command::Compact(arguments) => compact::run(&common, &arguments),
         Command::Config(arguments) => config::run(&common, &arguments),
     };
     match result {

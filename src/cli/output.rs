@@ -36,3 +36,10 @@ pub fn progress(total: Option<u64>, in_bytes: bool) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("these templates are well formed").with_key("rate", rate);
     ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr()).with_style(style)
 }
+
+/// How far a command is in so many of something.
+pub fn progress_of(total: u64, what: &str) -> ProgressBar {
+    let template = format!("{{bar:30}} {{human_pos}} of {{human_len}} {what}, {{eta}} left");
+    let style = ProgressStyle::with_template(&template).expect("the template is well formed");
+    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()).with_style(style)
+}

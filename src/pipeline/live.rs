@@ -155,6 +155,9 @@ pub fn run(shared: &Shared, inbox: &Receiver<LiveCommand>) {
         if inbox.is_empty() {
             let txn = shared.store.txn_id();
             if std::mem::replace(&mut seen_txn, txn) != txn {
+                if let Err(error) = shared.store.follow() {
+                    tracing::error!(%error, "could not follow the store to its new data file");
+                }
                 catch_up(shared, Seq::MAX);
             }
         }

@@ -54,7 +54,12 @@ pub fn run(shared: &Shared, mut writer: Writer, inbox: &Receiver<WriteCommand>, 
                 // Also when events never stop, what must go goes as fast as they come.
                 evict(&mut writer, &mut waiting.evictions, EVICTED_FOR_STORED * events);
             }
-            Some(WriteCommand::Upkeep) => waiting.upkeep = true,
+            Some(WriteCommand::Upkeep) => {
+                waiting.upkeep = true;
+                if let Err(error) = shared.store.forget_dead_copy() {
+                    tracing::error!(%error, "what a killed compaction left could not be removed");
+                }
+            }
             Some(WriteCommand::Evict(eviction)) => waiting.evictions.push_back(eviction),
             None if !waiting.is_empty() => {}
             None => return,

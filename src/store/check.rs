@@ -5,6 +5,7 @@
 
 use hashbrown::HashSet;
 
+use super::generation::Inner;
 use super::keys::{self, Index};
 use super::lookup::{self, Lookup};
 use super::{Seq, Store, StoreError, tally};
@@ -60,8 +61,15 @@ impl Store {
     ///
     /// # Errors
     /// When LMDB cannot read on. Whatever is wrong with the data is in the report instead.
+    pub fn check(&self, visit: impl FnMut(Seq, EventView<'_>)) -> Result<Report, StoreError> {
+        self.inner().check(visit)
+    }
+}
+
+impl Inner {
+    /// As [`Store::check`].
     pub fn check(&self, mut visit: impl FnMut(Seq, EventView<'_>)) -> Result<Report, StoreError> {
-        let txn = self.inner.env.read_txn()?;
+        let txn = self.env.read_txn()?;
         let lookup = self.lookup(&txn);
         let mut report = Report::default();
         let mut kinds = std::collections::BTreeMap::<_, tally::KindUsage>::new();

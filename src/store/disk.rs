@@ -4,16 +4,14 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::generation::{self, DATA_FILE};
 use super::{Store, StoreError};
-
-/// LMDB's name for its data file.
-const DATA_FILE: &str = "data.mdb";
 
 impl Store {
     /// Whether the directory `path` holds a database, ours or not. [`Store::open`] would create one.
     #[must_use]
     pub fn exists(path: &Path) -> bool {
-        path.join(DATA_FILE).exists()
+        generation::current(path).is_ok_and(|number| generation::directory(path, number).join(DATA_FILE).exists())
     }
 
     /// Bytes that an unprivileged process can still write to the file system that the store is on.

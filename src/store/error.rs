@@ -24,6 +24,9 @@ pub enum StoreError {
     /// This process has the directory open already.
     #[error("{0} is already open in this process")]
     AlreadyOpen(PathBuf),
+    /// Another process makes a copy of the store, or mends it.
+    #[error("the store is being compacted or repaired; try again when that is done")]
+    Busy,
     /// A record or key is not what the layout allows. `weir check` tells more.
     #[error("the store is damaged: {0}")]
     Damaged(&'static str),

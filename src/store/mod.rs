@@ -5,11 +5,14 @@
 
 mod check;
 mod choose;
+mod compact;
 mod count;
 mod disk;
 mod error;
 mod expiry;
 mod export;
+mod generation;
+mod journal;
 pub mod keys;
 mod lookup;
 mod part;
@@ -32,10 +35,14 @@ mod walk;
 mod write;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use generation::Inner;
 
 pub use check::{Problem, Report};
+pub use compact::{Compacted, Compaction, Stage};
 pub use count::Count;
 pub use error::StoreError;
 pub use expiry::{Removed, Return};
@@ -102,16 +109,19 @@ impl Default for Options {
 /// An open store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
 }
 
-struct Inner {
-    env: heed::Env<heed::WithTls>,
-    tables: schema::Tables,
+/// What stays the same when the store moves to another data file; see [`generation`].
+struct Shared {
+    current: ArcSwap<Inner>,
+    /// Held while the store moves on, so that two threads do not open the next data file.
+    moving: Mutex<()>,
     secret: keys::Secret,
     /// See [`Store::set_full_bytes`].
-    full_bytes: AtomicU64,
+    full_bytes: Arc<AtomicU64>,
     path: PathBuf,
+    options: Options,
 }
 
 impl Store {
@@ -122,9 +132,12 @@ impl Store {
     /// [`StoreError::Format`]: nothing was changed), when this process has it open already, or when the system
     /// refuses.
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
-        let (env, tables, secret) = schema::open(path, &options)?;
-        let full_bytes = AtomicU64::new(options.full_bytes.unwrap_or(u64::MAX));
-        Ok(Self { inner: Arc::new(Inner { env, tables, secret, full_bytes, path: path.into() }) })
+        let full_bytes = Arc::new(AtomicU64::new(options.full_bytes.unwrap_or(u64::MAX)));
+        let inner = generation::open(path, &options, &full_bytes)?;
+        let secret = inner.secret;
+        let current = ArcSwap::from_pointee(inner);
+        let moving = Mutex::new(());
+        Ok(Self { shared: Arc::new(Shared { current, moving, secret, full_bytes, path: path.into(), options }) })
     }
 
     /// A read transaction on this thread: what is committed now, until it is dropped. One at a time per thread.
@@ -141,10 +154,12 @@ impl Store {
         Writer::new(self.clone())
     }
 
-    /// The number of the last commit by any process. Cheap: one read of shared memory.
+    /// The number of the last commit by any process. Cheap: one read of shared memory. Differs from all numbers
+    /// before, also when the store has moved to another data file.
     #[must_use]
     pub fn txn_id(&self) -> u64 {
-        self.inner.env.info().last_txn_id as u64
+        let inner = self.inner();
+        inner.txn_id(inner.env.info().last_txn_id)
     }
 
     /// Waits until everything committed is on disk, whatever the durability.
@@ -152,7 +167,7 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub fn force_sync(&self) -> Result<(), StoreError> {
-        Ok(self.inner.env.force_sync()?)
+        Ok(self.inner().env.force_sync()?)
     }
 
     /// Frees the reader slots of processes that died, which would keep pages from being used again. Cheap; to be
@@ -161,28 +176,24 @@ impl Store {
     /// # Errors
     /// When LMDB cannot read its lock file.
     pub fn clear_stale_readers(&self) -> Result<usize, StoreError> {
-        Ok(self.inner.env.clear_stale_readers()?)
+        Ok(self.inner().env.clear_stale_readers()?)
     }
 
     /// From this many bytes in use on, only deletions and vanish requests are stored by writers of this process,
     /// from their next commit on. May be set at any time, as when the disk fills up.
     pub fn set_full_bytes(&self, bytes: u64) {
-        self.inner.full_bytes.store(bytes, Ordering::Relaxed);
+        self.shared.full_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.inner.path
+        &self.shared.path
     }
 
     /// What keys the hashes in the tag index.
     #[must_use]
     pub fn secret(&self) -> &keys::Secret {
-        &self.inner.secret
-    }
-
-    fn lookup<'t>(&'t self, txn: &'t heed::RoTxn<'_>) -> lookup::Lookup<'t> {
-        lookup::Lookup { tables: &self.inner.tables, secret: &self.inner.secret, txn }
+        &self.shared.secret
     }
 }

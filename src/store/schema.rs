@@ -7,6 +7,7 @@
 //! | weir            | `header`                      | magic 8, format 4 (big-endian), secret 16    |
 //! | weir            | `next`                        | the next arrival number, 6                   |
 //! | weir            | `kind`, kind 2                | events 6, bytes 6: see [`super::tally`]      |
+//! | weir            | `state`, `log` with number 6  | see [`super::journal`]                       |
 //! | event           | seq 6                         | record                                       |
 //! | id … expiration | see [`keys`]                  | empty                                        |
 //! | holder          | coordinate hash 16            | seq 6 of the version that is held            |
@@ -120,19 +121,32 @@ enum Found {
     Format(u32),
 }
 
-/// Opens the directory, creating what is missing.
-pub(super) fn open(path: &Path, options: &Options) -> Result<(Env<WithTls>, Tables, Secret), StoreError> {
-    std::fs::create_dir_all(path).map_err(|source| StoreError::Io { path: path.into(), source })?;
+/// What to do when there is no store.
+#[derive(Clone, Copy)]
+pub(super) enum Absent {
+    /// Nothing; [`open`] gives `None`.
+    Leave,
+    /// Create one with this secret, or else a random one.
+    Create(Option<Secret>),
+}
+
+/// Opens the directory, which must be there.
+pub(super) fn open(
+    path: &Path,
+    options: &Options,
+    absent: Absent,
+) -> Result<Option<(Env<WithTls>, Tables, Secret)>, StoreError> {
     let env = open_env(path, options)?;
     env.clear_stale_readers()?;
-    match open_tables(&env)? {
-        CommitOrAbort::Commit((tables, secret)) => Ok((env, Tables::new(tables), secret)),
-        CommitOrAbort::Abort(Found::Nothing) => {
-            let (tables, secret) = create(&env)?;
-            Ok((env, tables, secret))
+    match (open_tables(&env)?, absent) {
+        (CommitOrAbort::Commit((tables, secret)), _) => Ok(Some((env, Tables::new(tables), secret))),
+        (CommitOrAbort::Abort(Found::Nothing), Absent::Leave) => Ok(None),
+        (CommitOrAbort::Abort(Found::Nothing), Absent::Create(secret)) => {
+            let (tables, secret) = create(&env, secret)?;
+            Ok(Some((env, tables, secret)))
         }
-        CommitOrAbort::Abort(Found::Foreign) => Err(StoreError::Foreign(path.into())),
-        CommitOrAbort::Abort(Found::Format(found)) => Err(StoreError::Format { path: path.into(), found }),
+        (CommitOrAbort::Abort(Found::Foreign), _) => Err(StoreError::Foreign(path.into())),
+        (CommitOrAbort::Abort(Found::Format(found)), _) => Err(StoreError::Format { path: path.into(), found }),
     }
 }
 
@@ -194,9 +208,11 @@ impl heed::OnCommit for Committed {
     }
 }
 
-fn create(env: &Env<WithTls>) -> Result<(Tables, Secret), StoreError> {
-    let mut secret = [0; 16];
-    getrandom::fill(&mut secret).map_err(|_| StoreError::Damaged("the system gave no random bytes"))?;
+fn create(env: &Env<WithTls>, secret: Option<Secret>) -> Result<(Tables, Secret), StoreError> {
+    let mut secret = match secret {
+        Some(secret) => secret.0,
+        None => random()?,
+    };
     let created = env.create_databases_and_commit(env.write_txn()?, |creator, txn| {
         let meta = creator.create_database::<Bytes, Bytes>(txn, Some(NAMES[0]))?;
         // Another process may have created the store since we looked.
@@ -213,6 +229,12 @@ fn create(env: &Env<WithTls>) -> Result<(Tables, Secret), StoreError> {
         Ok::<_, StoreError>(CommitOrAbort::<_, ()>::Commit(tables))
     })?;
     Ok((Tables::new(created.unwrap_commit()), Secret(secret)))
+}
+
+fn random() -> Result<[u8; 16], StoreError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| StoreError::Damaged("the system gave no random bytes"))?;
+    Ok(bytes)
 }
 
 pub(super) fn header(format: u32, secret: &[u8; 16]) -> [u8; HEADER_LEN] {

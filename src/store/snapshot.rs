@@ -2,10 +2,12 @@
 //!
 //! It belongs to its thread and pins pages of the file, so it must never outlive a slice of work (INV-9).
 
+use std::marker::PhantomData;
 use std::ops::Bound;
 
 use heed::{RoTxn, WithTls};
 
+use super::generation::Generation;
 use super::lookup::{self, Bar, Lookup};
 use super::{Seq, Store, StoreError, keys};
 use crate::nostr::{EventId, EventView, Timestamp};
@@ -29,16 +31,19 @@ pub enum Known {
 
 /// The store as of one commit.
 pub struct Snapshot<'s> {
-    pub(super) store: &'s Store,
-    pub(super) txn: RoTxn<'s, WithTls>,
+    pub(super) txn: RoTxn<'static, WithTls>,
+    /// The data file that is read: it stays open as long as this, also when the store moves to another.
+    pub(super) store: Generation,
     is_purging: bool,
+    of: PhantomData<&'s Store>,
 }
 
 impl<'s> Snapshot<'s> {
     pub(super) fn new(store: &'s Store) -> Result<Self, StoreError> {
-        let txn = store.inner.env.read_txn()?;
+        let store = Generation { inner: store.inner() };
+        let txn = store.inner.env.clone().static_read_txn()?;
         let is_purging = store.lookup(&txn).is_purging()?;
-        Ok(Self { store, txn, is_purging })
+        Ok(Self { txn, store, is_purging, of: PhantomData })
     }
 
     fn lookup(&self) -> Lookup<'_> {
@@ -48,7 +53,7 @@ impl<'s> Snapshot<'s> {
     /// The commit that is seen, comparable with [`Store::txn_id`].
     #[must_use]
     pub fn txn_id(&self) -> u64 {
-        self.txn.id() as u64
+        self.store.inner.txn_id(self.txn.id())
     }
 
     /// The number of the latest event, even if it is gone by now; zero before the first.

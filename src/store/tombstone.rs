@@ -2,6 +2,7 @@
 //!
 //! Never removes what belongs to somebody else, nor kinds 5 and 62.
 
+use super::journal::Noted;
 use super::keys;
 use super::lookup;
 use super::write::Transaction;
@@ -96,16 +97,15 @@ impl Transaction<'_, '_> {
 
     /// Keeps an event from being stored (again).
     pub fn bury(&mut self, id: &EventId, by: &Pubkey, at: Timestamp) -> Result<(), StoreError> {
-        let inner = &self.store.inner;
-        Ok(inner.tables.deleted.put(&mut self.txn, &inner.secret.deletion(id, by), &keys::six(at.0))?)
+        let key = self.store.inner.secret.deletion(id, by);
+        self.put_row(Noted::Deleted, &key, &keys::six(at.0))
     }
 
     /// Deletes every version of a coordinate up to and with `until`.
     fn delete_address(&mut self, address: &Address<'_>, until: Timestamp) -> Result<(), StoreError> {
-        let inner = &self.store.inner;
-        let address = address.hash(&inner.secret);
+        let address = address.hash(&self.store.inner.secret);
         if self.lookup().deleted_until(&address)?.is_none_or(|before| before < until) {
-            inner.tables.deleted_address.put(&mut self.txn, &address, &keys::six(until.0))?;
+            self.put_row(Noted::DeletedAddress, &address, &keys::six(until.0))?;
         }
         let held: Option<Seq> = self.lookup().holder(&address)?;
         if let Some(seq) = held

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::generation::Inner;
 use super::{Store, StoreError};
 
 /// Bytes and entries of one table.
@@ -52,15 +53,16 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn usage(&self) -> Result<Usage, StoreError> {
-        let txn = self.inner.env.read_txn()?;
+        let inner = self.inner();
+        let txn = inner.env.read_txn()?;
         let mut tables = Vec::new();
-        for (name, table) in self.inner.tables.all() {
+        for (name, table) in inner.tables.all() {
             let stat = table.stat(&txn)?;
             tables.push(TableUsage { name, entries: stat.entries as u64, bytes: page_bytes(&stat) });
         }
         drop(txn);
-        let info = self.inner.env.info();
-        let root = self.inner.env.unnamed_database_stat();
+        let info = inner.env.info();
+        let root = inner.env.unnamed_database_stat();
         // Two pages hold the state of the last two commits.
         let fixed = page_bytes(&root) + 2 * u64::from(root.page_size);
         let used_bytes = fixed + tables.iter().map(|table| table.bytes).sum::<u64>();
@@ -79,32 +81,35 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn room(&self) -> Result<Room, StoreError> {
-        let txn = self.inner.env.read_txn()?;
-        let used_bytes = self.used_bytes(&txn)?;
+        let inner = self.inner();
+        let txn = inner.env.read_txn()?;
+        let used_bytes = inner.used_bytes(&txn)?;
         drop(txn);
-        let info = self.inner.env.info();
-        let page = u64::from(self.inner.env.unnamed_database_stat().page_size);
+        let info = inner.env.info();
+        let page = u64::from(inner.env.unnamed_database_stat().page_size);
         let map = info.map_size as u64;
         let file_bytes = (info.last_page_number as u64 + 1) * page;
-        Ok(Room { used_bytes, file_bytes, map_bytes: map - reserve(map), full_bytes: self.full_bytes() })
+        Ok(Room { used_bytes, file_bytes, map_bytes: map - reserve(map), full_bytes: inner.full_bytes() })
     }
+}
 
+impl Inner {
     /// Whether only deletions are stored from here on.
-    pub(super) fn is_full(&self, txn: &heed::RoTxn<'_>) -> Result<bool, StoreError> {
+    pub fn is_full(&self, txn: &heed::RoTxn<'_>) -> Result<bool, StoreError> {
         Ok(self.used_bytes(txn)? >= self.full_bytes())
     }
 
     fn used_bytes(&self, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
         let mut used = 0;
-        for (_, table) in self.inner.tables.all() {
+        for (_, table) in self.tables.all() {
             used += page_bytes(&table.stat(txn)?);
         }
         Ok(used)
     }
 
     fn full_bytes(&self) -> u64 {
-        let map = self.inner.env.info().map_size as u64;
-        self.inner.full_bytes.load(Ordering::Relaxed).min(map - reserve(map))
+        let map = self.env.info().map_size as u64;
+        self.full_bytes.load(Ordering::Relaxed).min(map - reserve(map))
     }
 }
 

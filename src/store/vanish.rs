@@ -12,6 +12,7 @@
 
 use std::ops::Bound;
 
+use super::journal::Noted;
 use super::keys::{self, Index, LONGEST, PREFIX, ROW, Row};
 use super::lookup::Vanish;
 use super::write::Transaction;
@@ -62,11 +63,10 @@ impl Transaction<'_, '_> {
         if self.lookup().vanish(&author)?.is_some_and(|before| before.until >= vanish.until) {
             return Ok(());
         }
-        let tables = &self.store.inner.tables;
-        tables.vanished.put(&mut self.txn, &author.0, &vanish.to_bytes())?;
+        self.put_row(Noted::Vanished, &author.0, &vanish.to_bytes())?;
         let cursor = keys::prefix(&author.0).to_vec();
         let purge = Purge { author, vanish, stage: Stage::Own, cursor };
-        Ok(tables.purge.put(&mut self.txn, &author.0, &purge.to_bytes())?)
+        self.put_row(Noted::Purge, &author.0, &purge.to_bytes())
     }
 
     /// Visits up to `max_rows` rows of the first purge. True when there is more to do.
@@ -89,11 +89,11 @@ impl Transaction<'_, '_> {
                 purge.cursor = wraps_prefix(self, &purge.author).to_vec();
             }
             (None, Stage::Wraps) => {
-                tables.purge.delete(&mut self.txn, &purge.author.0)?;
+                self.delete_row(Noted::Purge, &purge.author.0)?;
                 return Ok(!tables.purge.is_empty(&self.txn)?);
             }
         }
-        tables.purge.put(&mut self.txn, &purge.author.0, &purge.to_bytes())?;
+        self.put_row(Noted::Purge, &purge.author.0, &purge.to_bytes())?;
         Ok(true)
     }
 

@@ -6,6 +6,8 @@
 use hashbrown::HashMap;
 use heed::{PutFlags, RwTxn};
 
+use super::generation::Generation;
+use super::journal::{self, Noted, State};
 use super::keys::{self, Index, LONGEST};
 use super::lookup::{self, Bar, Lookup};
 use super::tally::Tally;
@@ -53,8 +55,10 @@ struct Slot<'b> {
 
 /// A write transaction with the events that it is to add.
 pub(super) struct Transaction<'s, 'b> {
-    pub store: &'s Store,
+    pub store: &'s Generation,
     pub txn: RwTxn<'s>,
+    /// What a copy of the store must be told, while one is being made.
+    pub notes: Option<Vec<Vec<u8>>>,
     /// Only deletions are stored, since there is no room for more.
     only_deletions: bool,
     /// The number of the first slot.
@@ -96,31 +100,41 @@ impl Writer {
         now: Timestamp,
         only_deletions: bool,
     ) -> Result<Vec<Outcome>, StoreError> {
-        let mut txn = Transaction::begin(&self.store)?;
-        txn.only_deletions = only_deletions || self.store.is_full(&txn.txn)?;
-        let outcomes = batch.iter().map(|event| txn.admit(event.view(), now)).collect::<Result<_, _>>()?;
-        txn.commit(&mut self.rows)?;
-        Ok(outcomes)
+        self.update(|txn| {
+            txn.only_deletions = only_deletions || txn.store.inner.is_full(&txn.txn)?;
+            batch.iter().map(|event| txn.admit(event.view(), now)).collect()
+        })
     }
 
-    /// Does something else than storing events, in one commit.
-    pub(super) fn update<T>(
+    /// Does something in one commit.
+    pub(super) fn update<'b, T>(
         &mut self,
-        work: impl FnOnce(&mut Transaction<'_, '_>) -> Result<T, StoreError>,
+        work: impl FnOnce(&mut Transaction<'_, 'b>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut txn = Transaction::begin(&self.store)?;
-        let result = work(&mut txn)?;
-        txn.commit(&mut self.rows)?;
-        Ok(result)
+        loop {
+            let generation = self.store.generation();
+            if let Some(mut txn) = Transaction::begin(&generation)? {
+                let result = work(&mut txn)?;
+                txn.commit(&mut self.rows)?;
+                return Ok(result);
+            }
+            self.store.move_on(generation.inner.number)?;
+        }
     }
 }
 
 impl<'s, 'b> Transaction<'s, 'b> {
-    pub fn begin(store: &'s Store) -> Result<Self, StoreError> {
+    /// Waits for its turn. `None` when the store has moved on to another generation.
+    pub fn begin(store: &'s Generation) -> Result<Option<Self>, StoreError> {
         let txn = store.inner.env.write_txn()?;
+        let notes = match journal::state(&store.inner.tables, &txn)? {
+            State::Here => None,
+            State::Copying(_) => Some(Vec::new()),
+            State::Moved(_) => return Ok(None),
+        };
         let first = store.inner.tables.next_seq(&txn)?;
         let (slots, ids, scratch, tally) = (Vec::new(), HashMap::new(), Vec::new(), Tally::default());
-        Ok(Self { store, txn, only_deletions: false, first, slots, ids, scratch, tally })
+        Ok(Some(Self { store, txn, notes, only_deletions: false, first, slots, ids, scratch, tally }))
     }
 
     pub fn lookup(&self) -> Lookup<'_> {
@@ -231,7 +245,9 @@ impl<'s, 'b> Transaction<'s, 'b> {
                 }
             });
             result?;
-            tables.event.delete(&mut self.txn, &keys::six(seq.0))?;
+            let key = keys::six(seq.0);
+            tables.event.delete(&mut self.txn, &key)?;
+            self.note(Noted::Event, &key);
         }
         self.scratch = scratch;
         Ok(())
@@ -263,6 +279,7 @@ impl<'s, 'b> Transaction<'s, 'b> {
         if !self.slots.is_empty() {
             tables.put_next_seq(&mut self.txn, self.first + self.slots.len() as u64)?;
         }
+        self.put_notes()?;
         Ok(self.txn.commit()?)
     }
 }

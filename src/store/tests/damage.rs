@@ -10,8 +10,9 @@ fn problems(home: &Home) -> Vec<String> {
 
 /// Does something to the tables that the store never does.
 fn tamper(home: &Home, work: impl FnOnce(&schema::Tables, &mut heed::RwTxn<'_>)) {
-    let mut txn = home.store.inner.env.write_txn().expect("a transaction");
-    work(&home.store.inner.tables, &mut txn);
+    let inner = home.store.inner();
+    let mut txn = inner.env.write_txn().expect("a transaction");
+    work(&inner.tables, &mut txn);
     txn.commit().expect("a commit");
 }
 
@@ -64,7 +65,7 @@ fn a_changed_record_a_lost_holder_and_a_held_tombstone_are_found() {
         record.push(b'x');
         tables.event.put(txn, &six(1), &record).expect("a put");
         tables.holder.clear(txn).expect("a clear");
-        let key = home.store.inner.secret.deletion(&event.view().id(), &author(1));
+        let key = home.store.secret().deletion(&event.view().id(), &author(1));
         tables.deleted.put(txn, &key, &six(1)).expect("a put");
     });
     assert_eq!(
@@ -118,7 +119,7 @@ fn a_repair_drops_what_is_damaged_or_must_not_be_held() {
     let older = trusted(author(1), 0, 100, &[], "");
     home.commit(&[deleted.clone(), whole.clone(), broken.clone(), newer.clone()]);
     tamper(&home, |tables, txn| {
-        let key = home.store.inner.secret.deletion(&deleted.view().id(), &author(1));
+        let key = home.store.secret().deletion(&deleted.view().id(), &author(1));
         tables.deleted.put(txn, &key, &six(1)).expect("a put");
         let mut record = broken.view().record().to_vec();
         record.push(b'x');
@@ -145,7 +146,8 @@ fn events_whose_ids_begin_alike_do_not_overwrite_each_other() {
     let ids: Vec<[u8; 32]> = (0..50).map(|n| std::array::from_fn(|at| if at == 31 { n } else { 7 })).collect();
     let records: Vec<_> = ids.iter().map(|id| forged(*id, 100)).collect();
     let views: Vec<_> = records.iter().map(|record| EventView::from_record(record).expect("a record")).collect();
-    let mut txn = Transaction::begin(&home.store).expect("a transaction");
+    let generation = home.store.generation();
+    let mut txn = Transaction::begin(&generation).expect("a transaction").expect("the store is here");
     for view in &views {
         assert!(matches!(txn.admit(*view, NOW).expect("an outcome"), Outcome::Stored(_)));
     }

@@ -38,11 +38,12 @@ fn a_file_that_is_no_database_is_refused_and_unchanged() {
 fn another_format_is_refused_and_unchanged() {
     for format in [FORMAT + 1, 0] {
         let home = home();
-        let inner = &home.store.inner;
+        let inner = home.store.inner();
         let mut txn = inner.env.write_txn().expect("a transaction");
         let header = schema::header(format, &inner.secret.0);
         inner.tables.meta.put(&mut txn, b"header", &header).expect("a put");
         txn.commit().expect("a commit");
+        drop(inner);
         let Home { store, dir } = home;
         drop(store);
         let before = data(dir.path());
