@@ -22,6 +22,8 @@ pub struct ClientHandle {
     pub rates: RateLimiter,
     identity: ArcSwap<Identity>,
     unanswered: AtomicUsize,
+    /// OKs that are no longer owed and not yet in the outbox.
+    on_the_way: AtomicUsize,
     scans: AtomicUsize,
     slow: AtomicBool,
 }
@@ -46,6 +48,7 @@ impl ClientHandle {
             rates,
             identity: ArcSwap::from_pointee(nobody),
             unanswered: AtomicUsize::new(0),
+            on_the_way: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
             slow: AtomicBool::new(false),
         }
@@ -74,6 +77,12 @@ impl ClientHandle {
     /// EVENTs taken from it that have no OK yet.
     pub fn unanswered(&self) -> usize {
         self.unanswered.load(Ordering::Acquire)
+    }
+
+    /// Whether every EVENT taken from it has its OK in the outbox, so that a close frame may follow (INV-14).
+    pub fn is_settled(&self) -> bool {
+        // In this order: `Replies::send` counts an OK here before it is no longer owed.
+        self.unanswered() == 0 && self.on_the_way.load(Ordering::Acquire) == 0
     }
 
     /// Counts an EVENT that will be answered later.
@@ -111,12 +120,14 @@ impl Replies {
         if self.frames.is_empty() {
             return;
         }
+        client.on_the_way.fetch_add(answered, Ordering::AcqRel);
         // Before the push: the push wakes the connection, which then looks whether it may read on.
         let owed = client.unanswered.fetch_sub(answered, Ordering::AcqRel);
         assert!(owed >= answered, "INV-14: an EVENT was answered twice");
         let frames = std::mem::take(&mut self.frames);
         // Refused only when the connection is ending: nobody is left to read the answer.
         let _ = client.outbox.push_reply(Frame::encoded(frames.into()));
+        client.on_the_way.fetch_sub(answered, Ordering::AcqRel);
     }
 }
 

@@ -52,7 +52,8 @@ pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, 
 struct Connection {
     stream: TcpStream,
     reader: Reader,
-    writer: Writer,
+    /// None once the socket takes nothing any more.
+    writer: Option<Writer>,
     engine: Engine,
     keepalive: Keepalive,
     timer: Option<Pin<Box<Sleep>>>,
@@ -98,7 +99,7 @@ impl Connection {
         let mut connection = Self {
             stream: upgraded.stream,
             reader,
-            writer,
+            writer: Some(writer),
             engine,
             keepalive: Keepalive::new(keepalive, now_ms),
             timer: None,
@@ -127,7 +128,7 @@ impl Connection {
 
     /// One turn: everything that can be done without waiting.
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
-        self.writer.start_poll();
+        self.start_poll();
         self.poll_timer(cx);
         if self.cut_at_ms.is_some_and(|at_ms| self.context.now_ms() >= at_ms) {
             return Poll::Ready(self.close_reason());
@@ -139,16 +140,17 @@ impl Connection {
                 Err(reason) => return Poll::Ready(reason),
             };
             self.engine.flush();
-            let flushed = self.writer.poll_flush(cx, Pin::new(&mut self.stream));
-            self.context.front.shared.metrics.bytes_sent.inc_by(self.writer.take_sent_bytes());
-            match flushed {
-                Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Lost),
-                Poll::Ready(Ok(Flushed::Closed)) => return Poll::Ready(self.close_reason()),
+            match self.poll_flush(cx) {
+                Poll::Ready(Flushed::Closed) => return Poll::Ready(self.close_reason()),
                 Poll::Pending => {
                     self.limit_closing(cx);
                     return Poll::Pending;
                 }
-                Poll::Ready(Ok(Flushed::Idle)) => {}
+                Poll::Ready(Flushed::Idle) => {}
+            }
+            // The last word of a socket that failed comes as its readable end; silence is only the second way out.
+            if self.writer.is_none() && (!self.reading || self.closing == CloseReason::Idle) {
+                return Poll::Ready(CloseReason::Lost);
             }
             // What was sent may have made room for what waits; ask again, as no push will wake this task for it.
             if more == More::Yield {
@@ -158,8 +160,30 @@ impl Connection {
             if !self.may_go_on(cx) {
                 return Poll::Pending;
             }
-            self.writer.start_poll();
+            self.start_poll();
         }
+    }
+
+    fn start_poll(&self) {
+        if let Some(writer) = &self.writer {
+            writer.start_poll();
+        }
+    }
+
+    /// Sends what waits. A client that takes nothing any more has left, but may have sent events before: what reached
+    /// this machine is read to its end.
+    fn poll_flush(&mut self, cx: &mut TaskContext<'_>) -> Poll<Flushed> {
+        let Some(writer) = &mut self.writer else { return Poll::Ready(Flushed::Idle) };
+        let flushed = writer.poll_flush(cx, Pin::new(&mut self.stream));
+        self.context.front.shared.metrics.bytes_sent.inc_by(writer.take_sent_bytes());
+        flushed.map(|flushed| {
+            flushed.unwrap_or_else(|_| {
+                // Drops what waits to be sent, and refuses what others push from now on.
+                self.writer = None;
+                self.engine.client_left();
+                Flushed::Idle
+            })
+        })
     }
 
     /// A client that does not even read that it is closed is cut off in time.
@@ -286,14 +310,15 @@ impl Connection {
 
     /// Gives everything back; a client that was sent a close frame may close in turn.
     async fn end(mut self, reason: CloseReason) {
-        self.give_back(reason);
-        if reason == CloseReason::Lost {
-            return;
+        self.engine.end();
+        if reason != CloseReason::Lost {
+            // Closing a socket with unread input resets it, and the client could lose what it has not read yet.
+            let linger = poll_fn(|cx| self.poll_linger(cx));
+            // A client that does not close in time is cut off.
+            let _ = tokio::time::timeout(LINGER, linger).await;
         }
-        // Closing a socket with unread input resets it, and the client could lose what it has not read yet.
-        let linger = poll_fn(|cx| self.poll_linger(cx));
-        // A client that does not close in time is cut off.
-        let _ = tokio::time::timeout(LINGER, linger).await;
+        // Last, because a relay that stops waits for those that have not left.
+        self.give_back(reason);
     }
 
     fn give_back(&mut self, reason: CloseReason) {

@@ -50,6 +50,8 @@ pub struct Engine {
     replies: Replies,
     received: Instant,
     handled: usize,
+    /// Whether nobody is there to read an answer.
+    left: bool,
 }
 
 /// A query that is in line.
@@ -73,7 +75,14 @@ impl Engine {
             replies: Replies::default(),
             received: Instant::now(),
             handled: 0,
+            left: false,
         }
+    }
+
+    /// The client takes no answer any more. What it has sent is handled all the same, and not held up until it is
+    /// answered: nothing would wake the connection then.
+    pub fn client_left(&mut self) {
+        self.left = true;
     }
 
     /// The connection's outbox.
@@ -327,7 +336,7 @@ impl Engine {
     fn must_wait(&self) -> bool {
         self.stalled.is_some()
             || self.handled >= MESSAGES_PER_TURN
-            || self.client.unanswered() >= self.context.front.shared.bounds.unanswered_events
+            || (!self.left && self.client.unanswered() >= self.context.front.shared.bounds.unanswered_events)
             || self.client.outbox.is_above_high_water()
     }
 

@@ -330,7 +330,7 @@ async fn drain(context: &Rc<IoContext>) {
     while !context.clients.borrow().is_empty() {
         let late = Instant::now() >= deadline;
         for client in context.clients.borrow().values() {
-            if late || client.unanswered() == 0 {
+            if late || client.is_settled() {
                 client.outbox.close(CloseCode::Restart, "the relay is restarting");
             }
         }
