@@ -8,8 +8,8 @@ use super::event::EventView;
 use super::hex;
 use super::tag::{TagValue, Tags};
 
-/// Bytes looked at together when searching for one that needs an escape.
-const STRIDE: usize = 32;
+/// Bytes looked at together when searching for one that needs an escape: a register of SSE2.
+const STRIDE: usize = 16;
 
 /// A serialization scratch keeps at most this many bytes between events.
 const KEEP_BYTES: usize = 1 << 20;
@@ -112,50 +112,77 @@ pub fn number(mut number: u64, out: &mut Vec<u8>) {
 pub fn string(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
     out.push(b'"');
-    let mut strides = text.chunks_exact(STRIDE);
-    for stride in &mut strides {
-        // A fixed-size fold without branches: the compiler turns it into vector instructions.
-        let special = stride.iter().fold(false, |any, &byte| any | needs_escape(byte));
-        if special {
-            escape(stride, out);
-        } else {
-            out.extend_from_slice(stride);
-        }
+    let mut rest = text;
+    loop {
+        let plain = plain_prefix(rest);
+        out.extend_from_slice(&rest[..plain]);
+        let Some((&special, behind)) = rest[plain..].split_first() else { break };
+        escape(special, out);
+        rest = behind;
     }
-    escape(strides.remainder(), out);
     out.push(b'"');
 }
 
-const fn needs_escape(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+/// How many bytes at the front of `text` need no escape.
+fn plain_prefix(text: &[u8]) -> usize {
+    let (strides, tail) = text.as_chunks::<STRIDE>();
+    for (index, stride) in strides.iter().enumerate() {
+        let special = specials(stride);
+        if special != 0 {
+            return index * STRIDE + special.trailing_zeros() as usize;
+        }
+    }
+    let mut padded = [b' '; STRIDE];
+    padded[..tail.len()].copy_from_slice(tail);
+    let special = specials(&padded);
+    text.len() - tail.len() + (special.trailing_zeros() as usize).min(tail.len())
 }
 
-/// Appends a few bytes one run at a time.
-fn escape(text: &[u8], out: &mut Vec<u8>) {
-    let mut start = 0;
-    for (index, &byte) in text.iter().enumerate() {
-        if !needs_escape(byte) {
-            continue;
+/// A bit for each byte that needs an escape, the first byte's lowest.
+#[cfg(target_arch = "x86_64")]
+fn specials(stride: &[u8; STRIDE]) -> u32 {
+    // SAFETY: SSE2 is part of every x86-64.
+    unsafe { specials_sse2(stride) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+fn specials_sse2(stride: &[u8; STRIDE]) -> u32 {
+    use std::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+    };
+    // SAFETY: the load reads the 16 bytes that `stride` refers to and asks for no alignment.
+    let bytes = unsafe { _mm_loadu_si128(stride.as_ptr().cast()) };
+    // Below 0x20: the byte is the smaller of itself and 0x1f.
+    let control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+    let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'"' as i8));
+    let backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
+    _mm_movemask_epi8(_mm_or_si128(control, _mm_or_si128(quote, backslash))) as u32
+}
+
+/// A bit for each byte that needs an escape, the first byte's lowest.
+#[cfg(not(target_arch = "x86_64"))]
+fn specials(stride: &[u8; STRIDE]) -> u32 {
+    let bit = |(index, &byte): (usize, &u8)| u32::from(byte < 0x20 || byte == b'"' || byte == b'\\') << index;
+    stride.iter().enumerate().map(bit).sum()
+}
+
+fn escape(byte: u8, out: &mut Vec<u8>) {
+    let short = match byte {
+        b'\n' => b'n',
+        b'"' => b'"',
+        b'\\' => b'\\',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        _ => {
+            out.extend_from_slice(b"\\u00");
+            hex::append(&[byte], out);
+            return;
         }
-        out.extend_from_slice(&text[start..index]);
-        start = index + 1;
-        let short = match byte {
-            b'\n' => b'n',
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0x08 => b'b',
-            0x0c => b'f',
-            _ => {
-                out.extend_from_slice(b"\\u00");
-                hex::append(&[byte], out);
-                continue;
-            }
-        };
-        out.extend_from_slice(&[b'\\', short]);
-    }
-    out.extend_from_slice(&text[start..]);
+    };
+    out.extend_from_slice(&[b'\\', short]);
 }
 
 #[cfg(test)]
@@ -174,6 +201,20 @@ mod tests {
         assert_eq!(rendered("\u{0}\u{1f}\u{7f}/\u{2028}\u{fdd1}"), "\"\\u0000\\u001f\u{7f}/\u{2028}\u{fdd1}\"");
         let long = "x".repeat(31) + "\n" + &"é".repeat(40) + "\"";
         assert_eq!(rendered(&long), format!("\"{}\\n{}\\\"\"", "x".repeat(31), "é".repeat(40)));
+    }
+
+    #[test]
+    fn a_byte_that_needs_an_escape_is_found_at_every_place() {
+        for len in 0..50 {
+            for at in 0..len {
+                for special in 0..=u8::MAX {
+                    let mut text = vec![b'x'; len];
+                    text[at] = special;
+                    let wanted = if special < 0x20 || special == b'"' || special == b'\\' { at } else { len };
+                    assert_eq!(plain_prefix(&text), wanted, "{special:#x} at {at} of {len}");
+                }
+            }
+        }
     }
 
     #[test]

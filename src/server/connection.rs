@@ -103,7 +103,8 @@ impl Connection {
             engine,
             keepalive: Keepalive::new(keepalive, now_ms),
             timer: None,
-            leftover: upgraded.leftover,
+            // Even an empty one would keep hyper's buffer of 8 KiB for as long as the connection lives.
+            leftover: if upgraded.leftover.is_empty() { bytes::Bytes::new() } else { upgraded.leftover },
             reading: true,
             closing: CloseReason::Lost,
             cut_at_ms: None,
@@ -309,7 +310,7 @@ impl Connection {
     }
 
     /// Gives everything back; a client that was sent a close frame may close in turn.
-    async fn end(mut self, reason: CloseReason) {
+    async fn end(&mut self, reason: CloseReason) {
         self.engine.end();
         if reason != CloseReason::Lost {
             // Closing a socket with unread input resets it, and the client could lose what it has not read yet.
