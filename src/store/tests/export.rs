@@ -97,7 +97,8 @@ fn events_of_one_second_whose_ids_begin_alike_stand_in_the_order_of_their_ids() 
     let begin = |n: u8| if n.is_multiple_of(4) { n } else { 100 };
     let id = |n: u8| std::array::from_fn(|at| if at < 8 { begin(n) } else { n.wrapping_mul(37) });
     let records: Vec<_> = (0..40).map(|n| super::damage::forged(id(n), 100)).collect();
-    let mut txn = write::Transaction::begin(&home.store).expect("a transaction");
+    let generation = home.store.generation();
+    let mut txn = write::Transaction::begin(&generation).expect("a transaction").expect("the store is here");
     for record in &records {
         let view = EventView::from_record(record).expect("a record");
         assert!(matches!(txn.admit(view, NOW).expect("an outcome"), Outcome::Stored(_)));
