@@ -5,114 +5,21 @@
 
 use std::fmt::Write as _;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-/// What a client said.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
-#[expect(missing_docs, reason = "the variants are the messages of NIP-01, 42, 45 and 77")]
-pub enum Verb {
-    Event,
-    Req,
-    Close,
-    Count,
-    Auth,
-    NegOpen,
-    NegMsg,
-    NegClose,
-    Malformed,
-}
+mod labels;
+#[cfg(test)]
+mod tests;
 
-/// What became of an event.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
-pub enum EventOutcome {
-    /// Committed.
-    Stored,
-    /// Already held.
-    Duplicate,
-    /// A newer version is held.
-    Replaced,
-    /// Its author deleted it before.
-    Deleted,
-    /// Its author vanished.
-    Vanished,
-    /// Past its expiration.
-    Expired,
-    /// Delivered, not stored.
-    Ephemeral,
-    /// Ephemeral, and nobody listened.
-    Muted,
-    /// The id, signature or form is wrong.
-    Invalid,
-    /// Policy said no.
-    Refused,
-    /// The store could not take it.
-    Failed,
-}
-
-/// Why a connection ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
-pub enum CloseReason {
-    /// The client closed it.
-    Client,
-    /// The socket failed or ended.
-    Lost,
-    /// The client broke RFC 6455.
-    Protocol,
-    /// Live events piled up.
-    SlowConsumer,
-    /// No answer to pings.
-    Idle,
-    /// The relay is stopping.
-    Shutdown,
-    /// A defect of ours ended it.
-    Panic,
-}
-
-/// Why a connection was turned away before the upgrade.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
-pub enum TurnedAway {
-    /// The relay is full (503).
-    Full,
-    /// The address has too many (429).
-    Address,
-    /// The address is denied (403).
-    Denied,
-}
-
-/// How a reload ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
-pub enum Reload {
-    /// New settings are in force.
-    Applied,
-    /// The file was bad; the old settings stay.
-    Failed,
-}
-
-macro_rules! label {
-    ($($name:ident { $field:ident: $value:ty }),* $(,)?) => {$(
-        /// A label set of one label.
-        #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-        pub struct $name {
-            /// The label.
-            pub $field: $value,
-        }
-    )*};
-}
-
-label!(
-    VerbLabel { verb: Verb },
-    OutcomeLabel { outcome: EventOutcome },
-    CloseLabel { reason: CloseReason },
-    TurnedAwayLabel { reason: TurnedAway },
-    ReloadLabel { result: Reload },
-    QueueLabel { queue: &'static str },
-    TableLabel { table: String },
-);
+pub use labels::*;
 
 /// The metrics, and the registry that renders them.
 pub struct Metrics {
@@ -121,6 +28,8 @@ pub struct Metrics {
     pub messages: Family<VerbLabel, Counter>,
     /// Events received, by what became of them.
     pub events: Family<OutcomeLabel, Counter>,
+    /// Events, queries and subscriptions refused on the spot, by the prefix of the answer.
+    pub refusals: Family<RefusalLabel, Counter>,
     /// Connections opened.
     pub connections_opened: Counter,
     /// Connections ended, by reason.
@@ -151,6 +60,8 @@ pub struct Metrics {
     pub verify_mismatches: Gauge,
     /// Entries waiting in each queue.
     pub queue_len: Family<QueueLabel, Gauge>,
+    /// The most entries that each queue takes.
+    pub queue_bound: Family<QueueLabel, Gauge>,
     /// Bytes waiting in all outboxes.
     pub outbox_bytes: Gauge,
     /// Bytes of events between the socket and the disk.
@@ -175,16 +86,32 @@ pub struct Metrics {
     pub store_entries: Family<TableLabel, Gauge>,
     /// Bytes of the data file that are in use.
     pub store_used_bytes: Gauge,
+    /// Bytes that the data file has.
+    pub store_file_bytes: Gauge,
     /// Bytes of the data file that are free for reuse.
     pub store_free_bytes: Gauge,
     /// The most bytes the data file may take.
     pub store_map_bytes: Gauge,
+    /// Bytes in use from which on only deletions are stored.
+    pub store_full_bytes: Gauge,
+    /// Reader slots of the store that were taken at the same time at some point, by all processes.
+    pub store_reader_slots: Gauge,
+    /// Reader slots freed of processes that had died.
+    pub stale_readers: Counter,
     /// Bytes free on the file system.
     pub disk_free_bytes: Gauge,
     /// Events that the retention rules removed.
     pub evicted_events: Counter,
     /// Bytes of their records.
     pub evicted_bytes: Counter,
+    /// Memory of the process that is in RAM, the cached part of the data file included.
+    pub resident_bytes: Gauge,
+    /// Of that, what is not a file.
+    pub private_bytes: Gauge,
+    /// CPU time of the process, user and system.
+    pub cpu_seconds: Counter<f64, AtomicU64>,
+    /// Unix time at which the process began.
+    pub start_time_seconds: Gauge,
 }
 
 impl Metrics {
@@ -192,9 +119,11 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let mut r = Registry::with_prefix("weir");
-        Self {
+        r.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let metrics = Self {
             messages: add(&mut r, "messages", "Messages received"),
             events: add(&mut r, "events", "Events received, by what became of them"),
+            refusals: add(&mut r, "refusals", "OK false and CLOSED answers by policy, by their prefix"),
             connections_opened: add(&mut r, "connections_opened", "Connections opened"),
             connections_closed: add(&mut r, "connections_closed", "Connections ended, by reason"),
             connections_turned_away: add(&mut r, "connections_turned_away", "Connections refused before the upgrade"),
@@ -210,6 +139,7 @@ impl Metrics {
             reloads: add(&mut r, "config_reloads", "Reloads of the configuration"),
             verify_mismatches: add(&mut r, "verify_mismatches", "Fast verdicts that libsecp256k1 contradicted"),
             queue_len: add(&mut r, "queue_entries", "Entries waiting in a queue"),
+            queue_bound: add(&mut r, "queue_bound", "The most entries that a queue takes"),
             outbox_bytes: add(&mut r, "outbox_bytes", "Bytes waiting in all outboxes"),
             ingest_bytes: add(&mut r, "ingest_bytes", "Bytes of events between the socket and the disk"),
             event_ok_seconds: histogram(&mut r, "event_ok_seconds", "From reading an EVENT to its OK", 50e-6),
@@ -222,18 +152,56 @@ impl Metrics {
             store_bytes: add(&mut r, "store_bytes", "Bytes of the database by table"),
             store_entries: add(&mut r, "store_entries", "Entries of the database by table"),
             store_used_bytes: add(&mut r, "store_used_bytes", "Bytes of the data file in use"),
+            store_file_bytes: add(&mut r, "store_file_bytes", "Bytes of the data file"),
             store_free_bytes: add(&mut r, "store_free_bytes", "Bytes of the data file free for reuse"),
             store_map_bytes: add(&mut r, "store_map_bytes", "The most bytes the data file may take"),
+            store_full_bytes: add(&mut r, "store_full_bytes", "Bytes in use from which on only deletions are stored"),
+            store_reader_slots: add(&mut r, "store_reader_slots", "Reader slots that were in use at the same time"),
+            stale_readers: add(&mut r, "store_stale_readers", "Reader slots freed of processes that had died"),
             disk_free_bytes: add(&mut r, "disk_free_bytes", "Bytes free on the file system"),
             evicted_events: add(&mut r, "evicted_events", "Events that the retention rules removed"),
             evicted_bytes: add(&mut r, "evicted_bytes", "Bytes of the records that the retention rules removed"),
+            resident_bytes: add(
+                &mut r,
+                "process_resident_bytes",
+                "Memory in RAM, cached parts of the data file included",
+            ),
+            private_bytes: add(&mut r, "process_private_bytes", "Memory in RAM that is not a file"),
+            cpu_seconds: add(&mut r, "process_cpu_seconds", "CPU time, user and system"),
+            start_time_seconds: add(&mut r, "process_start_time_seconds", "Unix time at which the process began"),
             registry: r,
+        };
+        metrics.begin();
+        metrics
+    }
+
+    /// Shows every counter of a closed set at zero: a rate over the first event that it counts is then not lost.
+    fn begin(&self) {
+        for &verb in Verb::ALL {
+            self.messages.get_or_create(&VerbLabel { verb }).inc_by(0);
+        }
+        for &outcome in EventOutcome::ALL {
+            self.events.get_or_create(&OutcomeLabel { outcome }).inc_by(0);
+        }
+        for &reason in CloseReason::ALL {
+            self.connections_closed.get_or_create(&CloseLabel { reason }).inc_by(0);
+        }
+        for &reason in TurnedAway::ALL {
+            self.connections_turned_away.get_or_create(&TurnedAwayLabel { reason }).inc_by(0);
+        }
+        for &result in Reload::ALL {
+            self.reloads.get_or_create(&ReloadLabel { result }).inc_by(0);
         }
     }
 
     /// Counts one event by what became of it.
     pub fn event(&self, outcome: EventOutcome, count: u64) {
         self.events.get_or_create(&OutcomeLabel { outcome }).inc_by(count);
+    }
+
+    /// Counts one refusal by the word that the client got.
+    pub fn refusal(&self, prefix: &'static str) {
+        self.refusals.get_or_create(&RefusalLabel { prefix }).inc();
     }
 
     /// Counts one message.
@@ -273,20 +241,4 @@ fn histogram(registry: &mut Registry, name: &str, help: &str, first: f64) -> His
     let metric = Histogram::new(exponential_buckets(first, 2.0, 18));
     registry.register(name, help, metric.clone());
     metric
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counted_events_are_rendered_with_their_outcome() {
-        let metrics = Metrics::new();
-        metrics.event(EventOutcome::Stored, 2);
-        metrics.message(Verb::NegOpen);
-        let text = metrics.render();
-        assert!(text.contains("weir_events_total{outcome=\"Stored\"} 2\n"), "{text}");
-        assert!(text.contains("weir_messages_total{verb=\"NegOpen\"} 1\n"), "{text}");
-        assert!(text.ends_with("# EOF\n"));
-    }
 }

@@ -12,7 +12,7 @@ use sd_notify::NotifyState;
 use super::{Common, signals};
 use crate::config::{Config, Log, LogFormat};
 use crate::metrics::Metrics;
-use crate::pipeline::{OnPanic, Parts, Pipeline};
+use crate::pipeline::{OnPanic, Parts, Pipeline, now};
 use crate::schnorr::Verifier;
 use crate::server::{self, Server};
 use crate::store::Store;
@@ -61,6 +61,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let server =
         Server::start(config.server.clone(), Arc::clone(&shared), &pipeline.ingest(), listener, monitor, &on_panic)?;
     tracing::info!("listening on {}", server.address);
+    shared.metrics.start_time_seconds.set(now().0 as i64);
     tell_systemd(&[NotifyState::Ready]);
     signals::wait(config, load, &shared, &server)?;
     tracing::info!("stopping: what was taken is committed, clients are told");

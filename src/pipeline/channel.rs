@@ -70,6 +70,23 @@ pub struct Sender<T>(Arc<Inner<T>>);
 /// Takes entries out. Sending fails once the last one is dropped.
 pub struct Receiver<T>(Arc<Inner<T>>);
 
+/// Tells how many entries wait. It keeps the queue neither open nor read.
+pub struct Depth<T>(Arc<Inner<T>>);
+
+impl<T> Depth<T> {
+    /// Entries that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.state().queue.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Why an entry was not put in; it comes back.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SendError<T> {
@@ -123,16 +140,10 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Entries that wait.
+    /// For those who only watch.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.state().queue.len()
-    }
-
-    /// Whether nothing waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn depth(&self) -> Depth<T> {
+        Depth(Arc::clone(&self.0))
     }
 }
 
@@ -229,7 +240,7 @@ mod tests {
         let (tx, rx) = channel(2);
         assert_eq!((tx.try_send(1), tx.try_send(2), tx.try_send(3)), (Ok(()), Ok(()), Err(SendError::Full(3))));
         assert_eq!(rx.try_recv(), Some(1));
-        assert_eq!((tx.try_send(3), tx.len()), (Ok(()), 2));
+        assert_eq!((tx.try_send(3), tx.depth().len()), (Ok(()), 2));
         assert_eq!([rx.try_recv(), rx.try_recv(), rx.try_recv()], [Some(2), Some(3), None]);
     }
 
@@ -240,9 +251,11 @@ mod tests {
         assert_eq!(tx.send(1), Ok(()));
         drop(tx);
         assert_eq!(second.send(2), Ok(()));
+        let depth = second.depth();
         drop(second);
         assert_eq!([rx.recv(), rx.recv(), rx.recv()], [Some(1), Some(2), None]);
         assert_eq!(rx.recv_timeout(Duration::from_secs(60)), Err(RecvError::Closed));
+        assert!(depth.is_empty());
 
         let (tx, rx) = channel(1);
         drop(rx);

@@ -1,15 +1,23 @@
-//! The `cron` thread: asks for upkeep now and then. It does none itself.
+//! The `cron` thread: asks for upkeep now and then, and frees what processes that died left behind.
+//!
+//! It writes nothing itself, and never waits for those that do.
 
 use std::time::Duration;
 
 use super::channel::{Receiver, RecvError, SendError, Sender};
 use super::queues::WriteCommand;
+use super::run::Shared;
 
 /// How often upkeep is asked for. Expired events are never served, so reaping them is not urgent.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// Every how many of these reader slots of processes that died are freed. Each keeps pages from being used again:
+/// a minute of writes is little beside any store, and the look takes a system call for each reader.
+const STALE_READERS: u32 = 12;
+
 /// Runs until `stop` is closed.
-pub fn run(write: &Sender<WriteCommand>, stop: &Receiver<()>) {
+pub fn run(shared: &Shared, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
+    let mut rounds: u32 = 0;
     loop {
         match stop.recv_timeout(UPKEEP) {
             Err(RecvError::Timeout) => {}
@@ -20,5 +28,20 @@ pub fn run(write: &Sender<WriteCommand>, stop: &Receiver<()>) {
             Ok(()) | Err(SendError::Full(_)) => {}
             Err(SendError::Closed(_)) => return,
         }
+        if rounds.is_multiple_of(STALE_READERS) {
+            free_stale_readers(shared);
+        }
+        rounds = rounds.wrapping_add(1);
+    }
+}
+
+fn free_stale_readers(shared: &Shared) {
+    match shared.store.clear_stale_readers() {
+        Ok(0) => {}
+        Ok(slots) => {
+            shared.metrics.stale_readers.inc_by(slots as u64);
+            tracing::info!(slots, "freed reader slots of processes that had died");
+        }
+        Err(error) => tracing::warn!(%error, "reader slots could not be looked at"),
     }
 }

@@ -16,7 +16,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::channel::Depth;
 use super::client::ClientHandle;
+use super::reader::ReaderCommand;
 use super::retention::Eviction;
 use crate::nostr::{Event, VerifiedEvent};
 use crate::store::Seq;
@@ -53,6 +55,18 @@ impl Default for Bounds {
             scans_per_connection: 4,
         }
     }
+}
+
+/// The queues, for those who only watch.
+pub struct Depths {
+    /// Q1.
+    pub verify: Depth<Vec<Submission>>,
+    /// Q2.
+    pub write: Depth<WriteCommand>,
+    /// Q3.
+    pub live: Depth<LiveCommand>,
+    /// Q4.
+    pub scans: Depth<ReaderCommand>,
 }
 
 /// An event on its way to the disk.

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::channel::{Sender, channel};
 use super::ingest::Ingest;
 use super::live::LiveHub;
-use super::queues::{Bounds, Submission};
+use super::queues::{Bounds, Depths, Submission};
 use super::reader::ReaderCommand;
 use super::reconcile::{self, Sessions};
 use super::retention::{self, Horizons};
 use super::{cron, live, reader, verify, writer};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Queue};
 use crate::nostr::Timestamp;
 use crate::policy::Settings;
 use crate::schnorr::Verifier;
@@ -110,6 +110,7 @@ pub struct Shared {
     pub scans: Sender<ReaderCommand>,
     /// Negentropy sessions, counted.
     pub negentropy: Sessions,
+    depths: Depths,
     epoch: Instant,
     writable: AtomicBool,
 }
@@ -125,6 +126,19 @@ impl Shared {
     #[must_use]
     pub fn now_us(&self) -> u64 {
         self.epoch.elapsed().as_micros() as u64
+    }
+
+    /// Entries that wait in each queue, and the most that it takes.
+    #[must_use]
+    pub fn queues(&self) -> [(Queue, usize, usize); 5] {
+        let (depths, bounds) = (&self.depths, &self.bounds);
+        [
+            (Queue::Ingest, self.ingest.events(), bounds.ingest_events),
+            (Queue::Verify, depths.verify.len(), bounds.ingest_events),
+            (Queue::Write, depths.write.len(), bounds.write_batches),
+            (Queue::Live, depths.live.len(), bounds.live_batches),
+            (Queue::Scans, depths.scans.len(), bounds.scans),
+        ]
     }
 
     /// Whether there is room for events.
@@ -194,6 +208,8 @@ impl Pipeline {
         let (live_tx, q3) = channel(bounds.live_batches);
         let (scans, q4) = channel(bounds.scans);
         let (stop_cron, cron_stopped) = channel::<()>(1);
+        let depths =
+            Depths { verify: ingest.depth(), write: write.depth(), live: live_tx.depth(), scans: scans.depth() };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let read_threads = if options.read_threads == 0 { cores.clamp(1, 8) } else { options.read_threads };
         let pool = pool(&options, cores)?;
@@ -214,6 +230,7 @@ impl Pipeline {
             options,
             scans,
             negentropy: Sessions::new(negentropy),
+            depths,
         });
         let spawn = |name: &'static str, work: Work| spawn(name, Arc::clone(&shared), Arc::clone(on_panic), work);
         let (write_for_cron, live_for_verify) = (write.clone(), live_tx.clone());
@@ -222,11 +239,11 @@ impl Pipeline {
             spawn("live", Box::new(move |shared| live::run(shared, &q3)))?,
             spawn("writer", Box::new(move |shared| writer::run(shared, write_half, &q2, &live_tx)))?,
             spawn("verify", Box::new(move |shared| verify::run(shared, pool.as_ref(), &q1, &write, &live_for_verify)))?,
-            spawn("cron", Box::new(move |_| cron::run(&write_for_cron, &cron_stopped)))?,
             spawn(
                 "retention",
                 Box::new(move |shared| retention::run(shared, &write_for_retention, &retention_stopped)),
             )?,
+            spawn("cron", Box::new(move |shared| cron::run(shared, &write_for_cron, &cron_stopped)))?,
         ];
         let mut readers = Vec::new();
         for _ in 0..read_threads {

@@ -135,7 +135,12 @@ impl Engine {
             ClientMessage::parse(&mut self.context.parser.borrow_mut(), text.as_bytes(), settings.parse_options());
         front.shared.metrics.message(parsed.as_ref().map_or(Verb::Malformed, verb));
         match parsed {
-            Err(answer) => self.replies.push(&answer),
+            Err(answer) => {
+                if matches!(*answer, RelayMessage::Ok { .. }) {
+                    front.shared.metrics.event(EventOutcome::Invalid, 1);
+                }
+                self.reply(&answer);
+            }
             Ok(message) => self.handle(message, &settings),
         }
         self.handled += 1;
@@ -152,16 +157,20 @@ impl Engine {
             rates: &client.rates,
             verifier: &shared.verifier,
         };
+        let is_event = matches!(message, ClientMessage::Event(_));
         let mut actions: smallvec::SmallVec<[Action; 2]> = smallvec::SmallVec::new();
         self.session.handle(message, &context, &mut |action| actions.push(action));
         for action in actions {
+            if is_event && let Action::Reply(RelayMessage::Ok { .. }) = action {
+                shared.metrics.event(EventOutcome::Refused, 1);
+            }
             self.act(action, settings);
         }
     }
 
     fn act(&mut self, action: Action, settings: &Settings) {
         match action {
-            Action::Reply(message) => self.replies.push(&message),
+            Action::Reply(message) => self.reply(&message),
             Action::Submit(event) => self.submit(event, settings),
             Action::Query(sub, filters) => self.query(sub, filters, settings),
             Action::Count(id, filters) => {
@@ -174,6 +183,16 @@ impl Engine {
             Action::NegMsg(id, message) => self.neg_message(&id, message),
             Action::NegClose(id) => self.neg_close(&id),
         }
+    }
+
+    /// Answers at once, and counts what is refused.
+    fn reply(&mut self, message: &RelayMessage) {
+        if let RelayMessage::Ok { accepted: false, reason: Some(reason), .. } | RelayMessage::Closed { reason, .. } =
+            message
+        {
+            self.context.front.shared.metrics.refusal(reason.prefix.as_str());
+        }
+        self.replies.push(message);
     }
 
     /// Tells the threads that deliver who this client is now.
@@ -263,7 +282,8 @@ impl Engine {
             }
             Waiting::Count(id, ..) => id,
         };
-        self.replies.push(&reader::busy(id));
+        let busy = reader::busy(id);
+        self.reply(&busy);
     }
 
     fn neg_open(&mut self, id: SubscriptionId, filter: Filter, message: Vec<u8>, settings: &Settings) {

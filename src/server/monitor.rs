@@ -17,9 +17,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
+use super::gauges;
 use super::http::text;
 use super::io::IoContext;
-use crate::metrics::QueueLabel;
 
 /// Serves until the io thread ends.
 pub async fn serve(context: Rc<IoContext>, listener: StdListener) {
@@ -56,43 +56,40 @@ fn handle(context: &IoContext, request: &Request<Incoming>) -> Response<Full<Byt
     }
     match request.uri().path() {
         "/metrics" => {
-            collect(context);
+            gauges::collect(&context.front.shared);
             let mut response = text(StatusCode::OK, context.front.shared.metrics.render());
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
             response
         }
         "/healthz" => text(StatusCode::OK, "ok\n"),
-        "/readyz" => ready(context),
+        "/readyz" => {
+            let (status, why) = readiness(context.draining.get(), context.front.shared.is_writable());
+            text(status, why)
+        }
         _ => text(StatusCode::NOT_FOUND, "/metrics, /healthz and /readyz are served here\n"),
     }
 }
 
-fn ready(context: &IoContext) -> Response<Full<Bytes>> {
-    if context.draining.get() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n");
+/// What a load balancer is told.
+const fn readiness(is_draining: bool, is_writable: bool) -> (StatusCode, &'static str) {
+    match (is_draining, is_writable) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "storage full: reads go on, events are refused\n"),
+        (false, true) => (StatusCode::OK, "ready\n"),
     }
-    if !context.front.shared.is_writable() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "storage full: reads go on, events are refused\n");
-    }
-    text(StatusCode::OK, "ready\n")
 }
 
-/// Reads the gauges that are only worth reading when somebody looks.
-fn collect(context: &IoContext) {
-    let shared = &context.front.shared;
-    let metrics = &shared.metrics;
-    let (subscriptions, items) = shared.live.size();
-    metrics.subscriptions.set(subscriptions as i64);
-    metrics.filter_items.set(items as i64);
-    metrics.outbox_bytes.set(shared.outboxes.used_bytes() as i64);
-    metrics.ingest_bytes.set(shared.ingest.bytes() as i64);
-    metrics.verify_mismatches.set(shared.verifier.mismatches() as i64);
-    let (sessions, records) = shared.negentropy.size();
-    metrics.negentropy_sessions.set(sessions as i64);
-    metrics.negentropy_records.set(records as i64);
-    let queues = [("ingest", shared.ingest.events()), ("scans", shared.scans.len())];
-    for (queue, len) in queues {
-        metrics.queue_len.get_or_create(&QueueLabel { queue }).set(len as i64);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_that_stops_or_is_full_is_not_ready() {
+        let status = |is_draining, is_writable| readiness(is_draining, is_writable).0.as_u16();
+        assert_eq!(
+            [status(false, true), status(false, false), status(true, true), status(true, false)],
+            [200, 503, 503, 503]
+        );
     }
 }

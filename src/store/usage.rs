@@ -29,6 +29,8 @@ pub struct Usage {
     pub used_bytes: u64,
     /// Pages of the file that can be used again (some only when older readers are gone), in bytes.
     pub free_bytes: u64,
+    /// Reader slots that were in use at the same time at some point, by all processes.
+    pub reader_slots: u32,
     /// Every table.
     pub tables: Vec<TableUsage>,
 }
@@ -72,6 +74,7 @@ impl Store {
             file_bytes,
             used_bytes,
             free_bytes: file_bytes.saturating_sub(used_bytes),
+            reader_slots: info.number_of_readers,
             tables,
         })
     }

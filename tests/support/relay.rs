@@ -17,6 +17,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Relay {
     child: Child,
     pub address: SocketAddr,
+    /// Where its metrics are, if it serves them.
+    pub monitor: Option<SocketAddr>,
     log: Mutex<Receiver<String>>,
     config: PathBuf,
     dir: Option<tempfile::TempDir>,
@@ -54,15 +56,19 @@ impl Relay {
             }
         });
         let mut said = Vec::new();
+        let mut monitor = None;
         let address = loop {
             let line = log.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|_| panic!("the relay does not say where it listens, but {said:#?}"));
             said.push(line.clone());
+            if let Some((_, url)) = line.split_once("metrics on http://") {
+                monitor = Some(url.trim().trim_end_matches("/metrics").parse().expect("an address and a port"));
+            }
             if let Some((_, address)) = line.split_once("listening on ") {
                 break address.trim().parse().expect("an address and a port");
             }
         };
-        Self { child, address, log: Mutex::new(log), config: file, dir: None }
+        Self { child, address, monitor, log: Mutex::new(log), config: file, dir: None }
     }
 
     /// A relay with the default configuration, which tests that bring keys of their own may share.
@@ -152,7 +158,18 @@ impl Relay {
 
     /// One HTTP request as it goes over the wire; the head and the body of the answer.
     pub fn http(&self, request: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        Self::http_at(self.address, request)
+    }
+
+    /// A page of those that operators watch: the status and the body.
+    pub fn watch(&self, path: &str) -> (u16, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+        let (head, body) = Self::http_at(self.monitor.expect("[metrics] listen is set"), &request);
+        (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body)
+    }
+
+    fn http_at(address: SocketAddr, request: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.write_all(request.as_bytes()).expect("the request is sent");
         let mut answer = String::new();

@@ -177,12 +177,11 @@ impl<'a> Evictor<'a> {
 
     /// Sets from where on the store is full, and says whether it is. Returns when to look again.
     fn watch(&mut self, room: Room, marks: Marks) -> Duration {
-        let (metrics, min_free) = (&self.shared.metrics, self.rules.limits().min_free_disk_bytes);
+        let min_free = self.rules.limits().min_free_disk_bytes;
         let mut full = limit(&self.rules, room);
         let mut watch = WATCH;
         match Space::of(self.shared.store.path()) {
             Ok(space) => {
-                metrics.disk_free_bytes.set(space.free_bytes as i64);
                 if self.disk.watch(space, room, min_free) {
                     // What is free in the file can be used again, but for what deletions need.
                     let kept = (room.file_bytes / 16).clamp(1 << 20, 64 << 20);
@@ -198,8 +197,6 @@ impl<'a> Evictor<'a> {
             full = full.min(marks.start);
         }
         self.shared.store.set_full_bytes(full);
-        metrics.store_used_bytes.set(room.used_bytes as i64);
-        metrics.store_free_bytes.set(room.file_bytes.saturating_sub(room.used_bytes) as i64);
         let gap = if self.shared.is_writable() { 0 } else { (full / 256).min(1 << 20) };
         self.shared.storage_writable(room.used_bytes + gap < full);
         watch

@@ -1,0 +1,7 @@
+//! What an operator relies on, on the built binary: the pages that are watched, and the agreement with systemd.
+
+mod support;
+
+mod operating {
+    mod monitoring;
+}
