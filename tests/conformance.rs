@@ -6,6 +6,7 @@ mod support;
 
 mod conformance {
     mod connection;
+    mod differential;
     mod nip09;
     mod nip11;
     mod nip13;

@@ -1,0 +1,264 @@
+//! What holds for the sources as a whole: floors, homes of crates, sizes, and documents that tell the truth.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The floors of the crate, lowest first. A module uses only modules of lower floors; those of one floor do not use
+/// each other.
+const FLOORS: [&[&str]; 8] = [
+    &["metrics"],
+    &["schnorr"],
+    &["nostr"],
+    &["store", "live", "ws", "policy", "negentropy"],
+    &["pipeline"],
+    &["server"],
+    &["config"],
+    &["cli"],
+];
+
+/// Where each heavy crate lives; nobody else names it.
+const HOMES: [(&str, &[&str]); 10] = [
+    ("heed", &["src/store/"]),
+    ("hyper", &["src/server/", "src/ws/upgrade"]),
+    ("hyper_util", &["src/server/", "src/ws/upgrade"]),
+    ("fastwebsockets", &["src/ws/"]),
+    ("flate2", &["src/ws/"]),
+    ("toml", &["src/config/"]),
+    ("rayon", &["src/pipeline/"]),
+    ("secp256k1", &["src/schnorr/"]),
+    ("simd_json", &["src/nostr/json.rs"]),
+    ("anyhow", &["src/cli/"]),
+];
+
+const LONGEST_FILE: usize = 500;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below `dir` with this ending, by its path from the root, and its text.
+fn files(dir: &str, ending: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![root().join(dir)];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())) {
+            let path = entry.expect("an entry of a directory").path();
+            if path.is_dir() {
+                let is_foreign = ["node_modules", "target"].iter().any(|name| path.ends_with(name));
+                open.extend((!is_foreign).then_some(path));
+            } else if path.to_string_lossy().ends_with(ending) {
+                let name = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
+                found.insert(name, std::fs::read_to_string(&path).expect("a text file"));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{dir} has no {ending}");
+    found
+}
+
+/// Whether the file is compiled into tests only.
+fn is_test_file(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    path.contains("/tests/") || name == "testing.rs" || name == "oracle.rs" || name.ends_with("tests.rs")
+}
+
+/// The relay's own sources without their tests, and without comments.
+fn sources() -> BTreeMap<String, String> {
+    let code = |text: &str| {
+        let before_tests = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let lines = before_tests.lines().map(|line| line.split("//").next().unwrap_or_default());
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let files = files("src", ".rs").into_iter().filter(|(path, _)| !is_test_file(path));
+    files.map(|(path, text)| (path, code(&text))).collect()
+}
+
+fn floor_of(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// The names that follow `before` in a text.
+fn names_after<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
+    text.match_indices(before).map(move |(at, _)| {
+        let rest = &text[at + before.len()..];
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+    })
+}
+
+#[test]
+fn a_module_uses_only_lower_floors() {
+    let mut wrong = Vec::new();
+    for (path, code) in sources() {
+        let module = path.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default().to_string();
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let floor = floor_of(&module).unwrap_or_else(|| panic!("{path} stands on no floor"));
+        let used = names_after(&code, "crate::").filter(|used| *used != module);
+        wrong.extend(
+            used.filter(|used| floor_of(used).is_none_or(|used| used >= floor))
+                .map(|used| format!("{path} uses {used}")),
+        );
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn each_heavy_crate_has_one_home() {
+    let mut wrong = Vec::new();
+    for (path, code) in sources() {
+        for (name, homes) in HOMES {
+            let is_named = code.contains(&format!("{name}::")) && {
+                let stands_alone =
+                    |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+                code.match_indices(&format!("{name}::")).any(|(at, _)| stands_alone(at))
+            };
+            if is_named && !homes.iter().any(|home| path.starts_with(home)) {
+                wrong.push(format!("{path} names {name}"));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn nothing_unwraps_waits_without_a_bound_or_is_left_undone() {
+    let forbidden = [
+        ".unwrap()",
+        "unbounded",
+        "mpsc::channel(",
+        "todo!",
+        "unimplemented!",
+        "dbg!",
+        "std::thread::sleep",
+        "static mut",
+    ];
+    let mut wrong = Vec::new();
+    for (path, code) in sources() {
+        wrong.extend(forbidden.iter().filter(|word| code.contains(**word)).map(|word| format!("{path} has {word}")));
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn a_todo_names_its_issue() {
+    let mut wrong = Vec::new();
+    for dir in ["src", "tests", "benches", "loadtest/src"] {
+        for (path, text) in files(dir, ".rs").into_iter().filter(|(path, _)| path != "tests/tidy.rs") {
+            let marks = ["TODO", "FIXME", "XXX"];
+            let is_bare = |line: &&str| marks.iter().any(|mark| line.contains(mark)) && !line.contains('#');
+            wrong.extend(text.lines().filter(is_bare).map(|line| format!("{path}: {line}")));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn no_file_is_longer_than_500_lines() {
+    let mut wrong = Vec::new();
+    for dir in ["src", "tests", "benches", "loadtest/src"] {
+        let longest = if dir == "src" || dir == "loadtest/src" { LONGEST_FILE } else { 600 };
+        let long = files(dir, ".rs").into_iter().map(|(path, text)| (path, text.lines().count()));
+        wrong.extend(long.filter(|(_, lines)| *lines > longest).map(|(path, lines)| format!("{path}: {lines}")));
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let says = |text: &str| text.starts_with("//!") || text.starts_with("#!/");
+    let silent: Vec<String> =
+        files("src", ".rs").into_iter().filter(|(_, text)| !says(text)).map(|(path, _)| path).collect();
+    assert_eq!(silent, [""; 0]);
+}
+
+/// The documents: those of the root, and those below `docs`.
+fn documents() -> BTreeMap<String, String> {
+    let mut all = files("docs", ".md");
+    for entry in std::fs::read_dir(root()).expect("the root") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".md") {
+            all.insert(name, std::fs::read_to_string(&path).expect("a text file"));
+        }
+    }
+    all
+}
+
+/// What stands between single backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.starts_with("```")).flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// Named already, to be written.
+const PLANNED: [&str; 3] = ["tests/crash.rs", "docs/operating.md", "benches/runs/"];
+
+#[test]
+fn every_path_named_in_a_document_exists() {
+    let tops = ["src/", "tests/", "benches/", "docs/", "config/", "systemd/", "loadtest/", "fuzz/", ".ci/"];
+    let mut wrong = Vec::new();
+    for (document, text) in documents() {
+        for name in quoted(&text).filter(|name| tops.iter().any(|top| name.starts_with(top))) {
+            let path = name.split([' ', ':', '#', '*', '<', '{']).next().unwrap_or(name);
+            if !root().join(path).exists() && !PLANNED.contains(&path) {
+                wrong.push(format!("{document} names {name}"));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// The files that may hold the test `a::b::name`.
+fn homes_of(module: &[&str]) -> Vec<PathBuf> {
+    let below = |top: &str, parts: &[&str]| {
+        let base = root().join(top).join(parts.join("/"));
+        [base.with_extension("rs"), base.join("mod.rs"), PathBuf::from(format!("{}_tests.rs", base.display()))]
+    };
+    let mut parts = vec![module];
+    if let [parent @ .., "tests"] = module {
+        parts.push(parent);
+    }
+    let tops = ["src", "tests", "tests/conformance"];
+    tops.iter().flat_map(|top| parts.iter().flat_map(|parts| below(top, parts)).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn every_test_named_in_a_document_exists() {
+    let mut wrong = Vec::new();
+    let mut named = 0;
+    for (document, text) in documents() {
+        let is_test = |name: &&str| {
+            let last = name.rsplit("::").next().unwrap_or_default();
+            name.contains("::") && last.matches('_').count() >= 3 && !name.contains([' ', '(', '<', '/'])
+        };
+        for name in quoted(&text).filter(is_test) {
+            named += 1;
+            let parts: Vec<&str> = name.split("::").collect();
+            let (test, module) = parts.split_last().expect("a name has parts");
+            let holds = |path: &PathBuf| {
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                text.contains(&format!("fn {test}("))
+                    && ["#[test]", "#[tokio::test", "proptest!"].iter().any(|mark| text.contains(mark))
+            };
+            if !homes_of(module).iter().any(holds) {
+                wrong.push(format!("{document} names {name}"));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+    assert!(named > 100, "docs/protocol.md names the test of every requirement");
+}
+
+#[test]
+fn every_conformance_test_is_named_in_the_list_of_requirements() {
+    let list = std::fs::read_to_string(root().join("docs/protocol.md")).expect("docs/protocol.md");
+    let mut unnamed = Vec::new();
+    for (path, text) in files("tests/conformance", ".rs") {
+        let module = path.trim_start_matches("tests/conformance/").trim_end_matches(".rs").replace('/', "::");
+        let tests =
+            text.split("#[test]\n").skip(1).filter_map(|rest| rest.trim_start().strip_prefix("fn ")?.split('(').next());
+        unnamed
+            .extend(tests.map(|test| format!("{module}::{test}")).filter(|name| !list.contains(&format!("`{name}`"))));
+    }
+    assert_eq!(unnamed, [""; 0]);
+}
