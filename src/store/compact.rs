@@ -115,7 +115,8 @@ impl Copied {
     /// The arrival number at the end of the key, if it has one.
     fn seq(self, key: &[u8]) -> Option<u64> {
         match self {
-            Self::Event | Self::Index(_) => keys::read_six(key),
+            Self::Event => keys::read_six(key),
+            Self::Index(_) => keys::seq_of(key).map(|seq| seq.0),
             Self::Holder | Self::Side(_) => None,
         }
     }
