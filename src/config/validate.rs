@@ -169,6 +169,8 @@ fn pipeline(config: &Config, faults: &mut Faults) {
     let (pipeline, queues) = (&config.pipeline, &config.queues);
     faults.range("pipeline.slice_rows", pipeline.slice_rows.into(), 1..=u64::MAX);
     faults.range("pipeline.slice_us", pipeline.slice_us, 1..=u64::MAX);
+    let longest = crate::pipeline::Options::MAX_COMMIT_INTERVAL_MS;
+    faults.range("pipeline.commit_interval_ms", pipeline.commit_interval_ms, 0..=longest);
     for (key, value) in [
         ("queues.ingest_events", queues.ingest_events),
         ("queues.unanswered_events", queues.unanswered_events),

@@ -40,15 +40,28 @@ pub struct Options {
     pub inline_rows: u32,
     /// Microseconds a scan may take on the io thread; 0 always uses a reader.
     pub inline_us: u64,
+    /// Milliseconds from one commit of events to the next at the least; 0 commits at once.
+    pub commit_interval_ms: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { read_threads: 0, verify_threads: 0, slice_rows: 4096, slice_us: 5_000, inline_rows: 512, inline_us: 300 }
+        Self {
+            read_threads: 0,
+            verify_threads: 0,
+            slice_rows: 4096,
+            slice_us: 5_000,
+            inline_rows: 512,
+            inline_us: 300,
+            commit_interval_ms: 0,
+        }
     }
 }
 
 impl Options {
+    /// The longest interval between commits: clients wait for their OK that long.
+    pub const MAX_COMMIT_INTERVAL_MS: u64 = 1_000;
+
     /// The budget of a slice on a reader thread.
     #[must_use]
     pub fn slice(&self) -> store::Budget {

@@ -4,9 +4,9 @@
 //! is answered `OK true` before the commit that holds it is on disk (INV-1). It never waits on a client.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::channel::{Receiver, Sender};
+use super::channel::{Receiver, RecvError, Sender};
 use super::client::BatchReplies;
 use super::queues::{Committed, LiveCommand, Verified, WriteCommand};
 use super::retention::Eviction;
@@ -37,15 +37,32 @@ impl Waiting {
     }
 }
 
+/// Keeps commits apart, so that events which come one by one share the pages and the fsync of one.
+struct Pace {
+    interval: Duration,
+    /// When the last commit began.
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// Until when events are gathered for the next commit; `None` when it need not wait.
+    fn until(&self, now: Instant) -> Option<Instant> {
+        let until = self.last? + self.interval;
+        (until > now).then_some(until)
+    }
+}
+
 /// Runs until Q2 is closed and empty.
 pub fn run(shared: &Shared, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
     let mut waiting = Waiting::default();
+    let mut pace = Pace { interval: Duration::from_millis(shared.options.commit_interval_ms), last: None };
     loop {
         // Between steps of upkeep only what waits is taken: events always go first.
         let command = if waiting.is_empty() { inbox.recv() } else { inbox.try_recv() };
         match command {
             Some(WriteCommand::Store(batch)) => {
-                let batch = gather(batch, inbox, &mut waiting);
+                let batch = gather(batch, inbox, &mut waiting, pace.until(Instant::now()));
+                pace.last = Some(Instant::now());
                 let events = batch.len();
                 shared.beat.writer();
                 if store(shared, &mut writer, batch, live).is_err() {
@@ -74,10 +91,25 @@ pub fn run(shared: &Shared, mut writer: Writer, inbox: &Receiver<WriteCommand>, 
     }
 }
 
-/// Adds to `batch` what waits behind it.
-fn gather(mut batch: Vec<Verified>, inbox: &Receiver<WriteCommand>, waiting: &mut Waiting) -> Vec<Verified> {
+/// Adds to `batch` what waits behind it and what comes `until` then.
+fn gather(
+    mut batch: Vec<Verified>,
+    inbox: &Receiver<WriteCommand>,
+    waiting: &mut Waiting,
+    until: Option<Instant>,
+) -> Vec<Verified> {
     while batch.len() < MAX_BATCH {
-        match inbox.try_recv() {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
+        let command = match left {
+            None => inbox.try_recv(),
+            Some(left) => match inbox.recv_timeout(left) {
+                Ok(command) => Some(command),
+                // What came at the last moment is not left behind.
+                Err(RecvError::Timeout) => continue,
+                Err(RecvError::Closed) => None,
+            },
+        };
+        match command {
             Some(WriteCommand::Store(more)) => batch.extend(more),
             Some(WriteCommand::Upkeep) => waiting.upkeep = true,
             Some(WriteCommand::Evict(eviction)) => waiting.evictions.push_back(eviction),
@@ -221,5 +253,38 @@ fn step_of_upkeep(shared: &Shared, writer: &mut Writer) -> bool {
             tracing::error!(%error, "upkeep failed; it is tried again later");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::channel::channel;
+    use super::*;
+
+    #[test]
+    fn commits_are_an_interval_apart_and_the_first_after_a_quiet_one_does_not_wait() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut pace = Pace { interval: Duration::from_millis(20), last: None };
+        assert_eq!(pace.until(at(0)), None, "nothing was committed yet");
+        pace.last = Some(at(0));
+        assert_eq!(pace.until(at(5)), Some(at(20)));
+        assert_eq!(pace.until(at(20)), None);
+        pace.interval = Duration::ZERO;
+        assert_eq!(pace.until(at(0)), None, "commits at once");
+    }
+
+    #[test]
+    fn what_comes_in_the_interval_is_gathered_and_a_closing_queue_ends_it() {
+        let (tx, rx) = channel(4);
+        let mut waiting = Waiting::default();
+        let hour = || Some(Instant::now() + Duration::from_secs(3600));
+        let late = std::thread::spawn(move || {
+            tx.send(WriteCommand::Store(Vec::new())).unwrap_or_else(|_| panic!("the queue is open"));
+            tx.send(WriteCommand::Upkeep).unwrap_or_else(|_| panic!("the queue is open"));
+        });
+        let batch = gather(Vec::new(), &rx, &mut waiting, hour());
+        late.join().expect("the sender ends");
+        assert!(batch.is_empty() && waiting.upkeep, "both commands were taken before the queue closed");
     }
 }
