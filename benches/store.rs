@@ -9,7 +9,8 @@
 //! batch shares, and each page written is 1.5 to 2 µs of the system's time. At 256 events a batch that is 10 µs
 //! on top, at 4,096 next to nothing.
 //!
-//! Run with `cargo bench --bench store`. It prints a table; CPU is that of the writing thread alone, so the
+//! Run with `cargo bench --bench store`. `WEIR_BENCH_CORPUS` names a file with one event in each line to be stored
+//! instead, `WEIR_BENCH_EVENTS` says how many events are made up. It prints a table; CPU is that of the writing thread alone, so the
 //! waiting for the disk does not count but the system's work for it does.
 
 use sha2::{Digest, Sha256};
@@ -126,6 +127,14 @@ fn measure(events: &[VerifiedEvent], batch: usize, durability: Durability) -> St
     store
 }
 
+/// The events of a file, one in each line.
+fn read_corpus(path: &std::ffi::OsStr) -> Vec<VerifiedEvent> {
+    let text = std::fs::read(path).expect("a file of events");
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let mut parser = json::Parser::default();
+    lines.filter_map(|line| Event::parse(&mut parser, line).ok()).map(VerifiedEvent::trust).collect()
+}
+
 /// What the check before signature work costs.
 fn read_costs(store: &Store, held: &[VerifiedEvent], fresh: &[VerifiedEvent]) {
     let per = |name: &str, count: usize, work: &mut dyn FnMut(usize)| {
@@ -147,11 +156,13 @@ fn main() {
     let count = std::env::var("WEIR_BENCH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000);
     let mut random = Random(1);
     let authors: Vec<Pubkey> = (0..AUTHORS).map(testing::author).collect();
-    let events: Vec<VerifiedEvent> =
-        (0..count).map(|number| VerifiedEvent::trust(event(&mut random, &authors, number))).collect();
+    let events: Vec<VerifiedEvent> = match std::env::var_os("WEIR_BENCH_CORPUS") {
+        Some(path) => read_corpus(&path),
+        None => (0..count).map(|number| VerifiedEvent::trust(event(&mut random, &authors, number))).collect(),
+    };
     let json: usize = events.iter().map(|event| event.view().to_json().len()).sum();
     let record: usize = events.iter().map(|event| event.view().record().len()).sum();
-    println!("{count} events, mean JSON {} B, mean record {} B", json / events.len(), record / events.len());
+    println!("{} events, mean JSON {} B, mean record {} B", events.len(), json / events.len(), record / events.len());
     println!("durability | batch | µs CPU/event | events/s | file B per event held");
     let fresh: Vec<VerifiedEvent> =
         (0..10_000).map(|number| VerifiedEvent::trust(event(&mut random, &authors, number))).collect();
