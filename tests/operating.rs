@@ -4,4 +4,5 @@ mod support;
 
 mod operating {
     mod monitoring;
+    mod systemd;
 }

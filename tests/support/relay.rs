@@ -35,9 +35,14 @@ impl Relay {
 
     /// Starts a relay on the store in `dir`.
     pub fn start_in(dir: &Path, config: &str) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_weir")), dir, config)
+    }
+
+    /// Starts a relay on the store in `dir` by a command that takes the relay's arguments.
+    pub fn start_by(mut command: Command, dir: &Path, config: &str) -> Self {
         let file = dir.join("weir.toml");
         std::fs::write(&file, config).expect("the configuration is written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(&file)
             .arg("--data")
