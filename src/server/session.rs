@@ -63,10 +63,15 @@ impl Context<'_> {
     }
 }
 
+/// AUTHs that one connection may send: each of its keys twice.
+const MAX_AUTHS: u32 = 2 * Peer::MAX_KEYS as u32;
+
 /// The state of one connection.
 pub struct Session {
     peer: Peer,
     challenge: Challenge,
+    /// AUTHs that were looked at.
+    auths: u32,
     /// Open subscriptions, each with the number of values in its filters.
     subscriptions: HashMap<SubscriptionId, (Arc<Subscription>, usize)>,
     /// Those numbers together.
@@ -77,7 +82,7 @@ impl Session {
     /// A session of a client that has said nothing yet.
     #[must_use]
     pub fn new(peer: Peer) -> Self {
-        Self { peer, challenge: Challenge::new(), subscriptions: HashMap::new(), open_items: 0 }
+        Self { peer, challenge: Challenge::new(), auths: 0, subscriptions: HashMap::new(), open_items: 0 }
     }
 
     /// Who the client is.
@@ -187,8 +192,12 @@ impl Session {
     }
 
     fn authenticate(&mut self, event: Event, context: &Context<'_>) -> Result<(), Reason> {
-        // Its signature costs as much as that of any event.
-        context.spend(&self.peer, Quantity::Events, 1)?;
+        // Its signature costs as much as that of any event; the rates do not hold for it, since proving a key is the way
+        // out of the anonymous ones (NIP-42).
+        if self.auths == MAX_AUTHS {
+            return Err(Reason::new(Prefix::RateLimited, "too many AUTHs on this connection"));
+        }
+        self.auths += 1;
         policy::check_auth(context.settings, self.challenge.text(), event.view(), context.now)?;
         let wrong = |_| Reason::new(Prefix::Invalid, "the signature is wrong");
         let verified = VerifiedEvent::verify_one(context.verifier, event).map_err(wrong)?;
