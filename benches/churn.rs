@@ -1,0 +1,188 @@
+//! Does a store that is full and stays full level off, in file size and in CPU per event?
+//!
+//! Fills a store up to `max_bytes`, then goes on inserting, while the retention rules make room, for as many
+//! turnovers as asked for; a turnover is as many events as the store held when it was first full. Expected: the
+//! file grows a little past `max_bytes` at first, by the pages that a commit needs before it frees others, and
+//! then no more; CPU per event is that of an insert and a removal, about the same at the end as at the start.
+//!
+//! Run with `cargo bench --bench churn`. It prints CSV, one row for each tenth of a turnover up to the first, then one
+//! for each turnover. `WEIR_CHURN_TURNOVERS` (3), `WEIR_CHURN_MIB` (64) and `WEIR_BENCH_DIR` (.) choose how much and
+//! where; `WEIR_CHURN_RULES` (age) chooses what goes first: `age` the oldest, `value` the oldest reactions.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use weir::nostr::{Event, Pubkey, Timestamp, VerifiedEvent, hex, json};
+use weir::pipeline::retention::{Marks, Mode, pass};
+use weir::policy::{Retention, RetentionLimits, Rule};
+use weir::store::{Durability, Options, Store};
+
+#[path = "../src/nostr/testing.rs"]
+#[allow(unused_imports)]
+mod testing;
+
+const AUTHORS: u64 = 2_000;
+const BATCH: usize = 512;
+static NEVER_STOP: AtomicBool = AtomicBool::new(false);
+
+/// SplitMix64: the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ mixed >> 31) % bound
+    }
+
+    fn hex(&mut self) -> String {
+        (0..4).map(|_| format!("{:016x}", self.below(u64::MAX))).collect()
+    }
+}
+
+/// The next event of a social relay: notes, reactions, reposts, profiles and some follow lists, a second apart.
+fn event(random: &mut Random, authors: &[Pubkey], now: u64) -> VerifiedEvent {
+    let author = authors[random.below(AUTHORS) as usize];
+    let (note, person) = (random.hex(), authors[random.below(AUTHORS) as usize].to_string());
+    let text = |length: u64| "lorem ipsum dolor sit amet ".repeat(length as usize / 27 + 1);
+    let about: [&[&str]; 2] = [&["e", &note, "wss://relay.example", "root"], &["p", &person]];
+    match random.below(1000) {
+        0..550 => testing::trusted(author, 1, now, &about, &text(50 + random.below(800))),
+        550..880 => testing::trusted(author, 7, now, &about, "+"),
+        880..950 => testing::trusted(author, 6, now, &about, &text(600 + random.below(600))),
+        950..998 => testing::trusted(author, 0, now, &[], &text(200 + random.below(600))),
+        _ => {
+            let keys: Vec<String> = (0..200).map(|_| authors[random.below(AUTHORS) as usize].to_string()).collect();
+            let tags: Vec<[&str; 2]> = keys.iter().map(|key| ["p", key.as_str()]).collect();
+            let tags: Vec<&[&str]> = tags.iter().map(<[&str; 2]>::as_slice).collect();
+            testing::trusted(author, 3, now, &tags, "")
+        }
+    }
+}
+
+fn rules(by_value: bool, max_bytes: u64) -> Retention {
+    let mut texts = vec![r#"{"kinds":[0,3],"keep":"forever"}"#];
+    if by_value {
+        texts.push(r#"{"kinds":[1,6]}"#);
+    }
+    texts.push("{}");
+    let rules: Vec<Rule> = texts.iter().map(|text| serde_json::from_str(text).expect("a rule")).collect();
+    Retention::new(rules, RetentionLimits { max_bytes, ..RetentionLimits::default() })
+}
+
+/// CPU time of this thread in microseconds.
+fn cpu_us() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the answer.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}
+
+/// What was spent since the last row.
+#[derive(Default)]
+struct Spent {
+    events: u64,
+    evicted: u64,
+    insert_us: f64,
+    evict_us: f64,
+    longest_step_ms: f64,
+}
+
+struct Churn {
+    store: Store,
+    rules: Retention,
+    max_bytes: u64,
+    random: Random,
+    authors: Vec<Pubkey>,
+    now: u64,
+    spent: Spent,
+}
+
+impl Churn {
+    /// Stores one batch, and makes room if need be; true once room had to be made.
+    fn batch(&mut self, writer: &mut weir::store::Writer) -> bool {
+        let mut batch = Vec::with_capacity(BATCH);
+        for _ in 0..BATCH {
+            self.now += 1;
+            batch.push(event(&mut self.random, &self.authors, self.now));
+        }
+        let now = Timestamp(self.now);
+        let start = cpu_us();
+        writer.commit(&batch, now).expect("a commit");
+        self.spent.insert_us += cpu_us() - start;
+        self.spent.events += BATCH as u64;
+        if self.store.room().expect("the room").used_bytes <= Marks::new(self.max_bytes).start {
+            return false;
+        }
+        let (start, mut step) = (cpu_us(), Instant::now());
+        let found = pass(&self.store, &self.rules, now, Mode::Remove, &NEVER_STOP, |_| {
+            self.spent.longest_step_ms = self.spent.longest_step_ms.max(step.elapsed().as_secs_f64() * 1e3);
+            step = Instant::now();
+        });
+        self.spent.evict_us += cpu_us() - start;
+        self.spent.evicted += found.expect("a pass").total().events;
+        true
+    }
+
+    fn row(&mut self, turnover: f64, started: Instant) {
+        let usage = self.store.usage().expect("usage");
+        let kinds = self.store.read().expect("a snapshot").kinds().expect("the tally");
+        let held = |of: fn(u16) -> bool| -> u64 {
+            kinds.iter().filter(|(kind, _)| of(kind.0)).map(|(_, usage)| usage.events).sum()
+        };
+        let Spent { events, evicted, insert_us, evict_us, longest_step_ms } = std::mem::take(&mut self.spent);
+        println!(
+            "{turnover:.1},{events},{evicted},{},{},{},{},{:.2},{:.2},{longest_step_ms:.1},{:.0}",
+            held(|_| true),
+            held(|kind| kind == 7),
+            usage.file_bytes,
+            usage.used_bytes,
+            insert_us / events as f64,
+            evict_us / events as f64,
+            started.elapsed().as_secs_f64(),
+        );
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn main() {
+    let (turnovers, max_bytes) = (number("WEIR_CHURN_TURNOVERS", 3), number("WEIR_CHURN_MIB", 64) << 20);
+    let by_value = std::env::var("WEIR_CHURN_RULES").is_ok_and(|text| text == "value");
+    let dir = tempfile::tempdir_in(std::env::var_os("WEIR_BENCH_DIR").unwrap_or_else(|| ".".into()));
+    let dir = dir.expect("a directory for the store");
+    let options = Options { durability: Durability::NoMetaSync, full_bytes: Some(max_bytes), ..Options::default() };
+    let mut churn = Churn {
+        store: Store::open(dir.path(), options).expect("a new store"),
+        rules: rules(by_value, max_bytes),
+        max_bytes,
+        random: Random(1),
+        authors: (0..AUTHORS).map(testing::author).collect(),
+        now: 1_700_000_000,
+        spent: Spent::default(),
+    };
+    let mut writer = churn.store.writer();
+    let started = Instant::now();
+    println!(
+        "turnover,inserted,evicted,held,held_reactions,file_bytes,used_bytes,insert_us_per_event,evict_us_per_event,\
+         longest_step_ms,wall_s"
+    );
+    let mut first = 0;
+    while !churn.batch(&mut writer) {
+        first += BATCH as u64;
+    }
+    churn.row(0.0, started);
+    let mut inserted = 0;
+    for turnover in (1..10).map(|tenth| f64::from(tenth) / 10.0).chain((1..=turnovers).map(|whole| whole as f64)) {
+        while (inserted as f64) < turnover * first as f64 {
+            churn.batch(&mut writer);
+            inserted += BATCH as u64;
+        }
+        churn.row(turnover, started);
+    }
+    let report = churn.store.check(|_, _| {}).expect("a check");
+    assert_eq!(report.problems, []);
+}
