@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use super::disk::{Disk, Space};
 use super::horizons::NEVER;
 use super::oldest::{OldestFirst, bytes_by_rule};
-use super::sweep::{AgeSweep, AuthorSweep, AuthorWalk, Candidate, Cause, Slice};
+use super::sweep::{AgeSweep, AuthorSweep, AuthorWalk, BATCH_BYTES, Candidate, Cause, Slice};
 use super::{Marks, SLICE_ROWS, limit};
 use crate::nostr::{Pubkey, Timestamp};
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
@@ -206,11 +206,10 @@ impl<'a> Evictor<'a> {
     fn relieve(&mut self, marks: Marks) -> Result<(), Trouble> {
         let until = Instant::now() + TURN;
         while Instant::now() < until {
-            let used = self.shared.store.room()?.used_bytes;
-            if used <= marks.start {
-                // Near the goal, what the writer has not removed yet would count twice.
-                self.settle(0)?;
-            }
+            // What the writer has not removed yet is not to be counted twice: no more of it than half of the way.
+            let ahead = (marks.start - marks.stop) / 2 / BATCH_BYTES;
+            let is_near = self.shared.store.room()?.used_bytes <= marks.start;
+            self.settle(if is_near { 0 } else { (ahead as usize).min(PENDING - 1) })?;
             if self.shared.store.room()?.used_bytes <= marks.stop {
                 (self.pressure, self.exhausted) = (None, None);
                 return Ok(());
@@ -432,8 +431,8 @@ impl<'a> Evictor<'a> {
     }
 }
 
-/// After how many arrivals an author is looked at again: when a limit can be reached, and at a limit once in 64 rows,
-/// so that an arrival costs two microseconds of walking however many events its author has.
+/// After how many arrivals an author is looked at again: when a limit can be reached, and at a limit once in 16 rows, so
+/// that an arrival costs a few microseconds of walking however many events its author has.
 fn margin(walk: &AuthorWalk) -> u64 {
-    walk.margin.max(walk.rows / 64)
+    walk.margin.max(walk.rows / 16)
 }

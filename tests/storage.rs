@@ -1,0 +1,12 @@
+//! Limits that hold: each on the built binary, which is filled in the middle of a publishing storm.
+//!
+//! What was acknowledged is there afterwards or was removed by a rule, refusals say why, deletions are heard, and
+//! `weir check` finds nothing.
+
+mod support;
+
+mod storage {
+    mod full;
+    mod retention;
+    mod scene;
+}

@@ -1,0 +1,154 @@
+//! The retention rules at work on a running relay, and what `weir retention` tells of them.
+
+use serde_json::json;
+
+use super::scene::{assert_clean, eventually, free_address, held, metric, notes, storm, text, weir};
+use crate::support::relay::Relay;
+use crate::support::wire::{Key, Signed, now, wait_until};
+
+const MAX_BYTES: u64 = 16 << 20;
+
+#[test]
+fn max_bytes_keeps_the_file_small_and_the_newest_events_in_it() {
+    let monitor = free_address();
+    let config = format!(
+        "metrics.listen = \"{monitor}\"\n[storage]\nmax_bytes = {MAX_BYTES}\n\
+         [[storage.retention]]\nkinds = [0]\nkeep = \"forever\"\n[[storage.retention]]\n"
+    );
+    let relay = Relay::start(&config);
+    let (author, mut client) = (Key::named("storm"), relay.connect());
+    let profile = author.event(0, 1_600_000_000, json!([]), "{}");
+    client.publish(&profile);
+    // Four times as much as there is room for.
+    let answers = storm(&mut client, notes(&author, 5000, 8000));
+    let reasons = answers.reasons();
+    assert!(
+        reasons
+            .iter()
+            .all(|reason| *reason == "error: storage full" || reason.starts_with("blocked: there is only room"))
+    );
+    assert!(answers.stored.len() > 3000, "{} were stored, {reasons:?}", answers.stored.len());
+    eventually("what is too much goes", || metric(monitor, "weir_store_used_bytes") < MAX_BYTES * 31 / 32);
+    let mut left = held(&mut client, &answers.stored);
+    eventually("it stops at the lower mark", || {
+        let before = std::mem::replace(&mut left, held(&mut client, &answers.stored));
+        before == left
+    });
+    assert!(left.len() > 400 && left.len() < 2100, "{} are left", left.len());
+    // The newest, without a gap.
+    assert!(left == answers.stored[answers.stored.len() - left.len()..]);
+    client.finds(json!({ "kinds": [0] }), &[&profile]);
+    let file = std::fs::metadata(relay.data().join("data.mdb")).expect("the data file").len();
+    assert!(file < 2 * MAX_BYTES, "the file has {file} bytes");
+
+    let refused = storm(&mut client, [answers.stored[0].clone()]);
+    let reason = refused.reasons().first().map(ToString::to_string).unwrap_or_default();
+    assert!(reason.starts_with("blocked: there is only room for events of kind 1 since "), "{reason}");
+    assert_eq!(storm(&mut client, [author.note("new")]).reasons(), Vec::<&str>::new());
+    assert!(metric(monitor, "weir_evicted_events_total") >= 3000 - 2100);
+    assert_clean(&relay);
+}
+
+#[test]
+fn what_reaches_max_age_goes_and_does_not_come_back() {
+    let relay = Relay::start("[[storage.retention]]\nkinds = [7]\nmax_age = \"6s\"\n");
+    let (author, mut client) = (Key::named("age"), relay.connect());
+    let reaction = author.event(7, now() - 3, json!([["e", "ab".repeat(32)]]), "+");
+    let note = author.event(1, now() - 100, json!([]), "stays");
+    client.publish_all([&reaction, &note]);
+    wait_until(now() + 4);
+    eventually("the reaction goes", || held(&mut client, std::slice::from_ref(&reaction)).is_empty());
+    client.refused(&reaction, "blocked: events of kind 7 are kept for 6s here (rule 1)");
+    client.finds(json!({ "authors": [author.hex] }), &[&note]);
+    assert_clean(&relay);
+}
+
+#[test]
+fn the_newest_of_an_author_and_kind_stay() {
+    let relay = Relay::start("[[storage.retention]]\nkinds = [1]\nmax_per_author_and_kind = 50\n");
+    let (author, other, mut client) = (Key::named("many"), Key::named("few"), relay.connect());
+    let all: Vec<Signed> = notes(&author, 300, 20).collect();
+    let few: Vec<Signed> = notes(&other, 20, 20).collect();
+    client.publish_all(all.iter().chain(&few));
+    eventually("the oldest go", || held(&mut client, &all).len() <= 53);
+    let left = held(&mut client, &all);
+    assert!(left.len() >= 50 && left == all[300 - left.len()..]);
+    assert_eq!(held(&mut client, &few), few);
+    client.refused(&all[0], "blocked: the newest 50 events of kind 1 of one author are kept (rule 1)");
+    assert_clean(&relay);
+}
+
+#[test]
+fn of_an_author_with_too_many_events_the_least_valuable_go() {
+    let relay = Relay::start(
+        "[storage]\nmax_events_per_author = 100\n[[storage.retention]]\nkinds = [1]\n[[storage.retention]]\n",
+    );
+    let (author, mut client) = (Key::named("total"), relay.connect());
+    let all: Vec<Signed> = notes(&author, 60, 20).collect();
+    let reactions: Vec<Signed> = (0..100).map(|n| author.event(7, now() - 100 + n, json!([]), "+")).collect();
+    client.publish_all(all.iter().chain(&reactions));
+    eventually("the oldest reactions go", || held(&mut client, &reactions).len() <= 50);
+    let left = held(&mut client, &reactions);
+    assert!(left.len() >= 40 && left == reactions[100 - left.len()..], "{} are left", left.len());
+    assert_eq!(held(&mut client, &all), all);
+    client.refused(&reactions[0], "blocked: the newest 100 events of one author are kept here");
+    assert_clean(&relay);
+}
+
+#[test]
+fn a_rule_keeps_as_many_bytes_as_it_says() {
+    let relay = Relay::start("[[storage.retention]]\nkinds = [1]\nmax_bytes = 100000\n");
+    let (author, mut client) = (Key::named("bytes"), relay.connect());
+    let all: Vec<Signed> = notes(&author, 200, 1000).collect();
+    client.publish_all(&all);
+    // Each record has a little more than 1,150 bytes.
+    eventually("the oldest go", || held(&mut client, &all).len() <= 87);
+    let left = held(&mut client, &all);
+    assert!(left.len() >= 80 && left == all[200 - left.len()..], "{} are left", left.len());
+    assert_clean(&relay);
+}
+
+#[test]
+fn rules_hold_from_a_reload_on() {
+    let relay = Relay::start("");
+    let (author, mut client) = (Key::named("reload"), relay.connect());
+    let old = author.event(1, now() - 1000, json!([]), "old");
+    client.publish(&old);
+    relay.reload("[[storage.retention]]\nmax_age = \"10m\"\n");
+    eventually("the old note goes", || held(&mut client, std::slice::from_ref(&old)).is_empty());
+    client.refused(&old, "blocked: events of kind 1 are kept for 10m here (rule 1)");
+}
+
+#[test]
+fn a_dry_run_tells_what_each_rule_would_remove_and_a_run_removes_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let relay = Relay::start_in(dir.path(), "");
+    let (author, mut client) = (Key::named("dry"), relay.connect());
+    let old: Vec<Signed> = (0..5).map(|n| author.event(7, now() - 1000 + n, json!([]), "+")).collect();
+    let all: Vec<Signed> = notes(&author, 30, 20).collect();
+    client.publish_all(old.iter().chain(&all));
+    let file = dir.path().join("rules.toml");
+    let rules = "[[storage.retention]]\nkinds = [7]\nmax_age = \"5m\"\n[[storage.retention]]\nkinds = [1]\nmax_per_author_and_kind = 10\n";
+    std::fs::write(&file, rules).expect("the rules are written");
+    let run = |how: &str| {
+        let output = weir(&relay.data(), &["retention", how, "--config", file.to_str().expect("a path in UTF-8")]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let lines = |what: &str| {
+        format!(
+            "rule 1: kinds = [7], max_age = \"5m\"\n  older than max_age: 5 events, 705 bytes\n\
+             rule 2: kinds = [1], max_per_author_and_kind = 10\n  beyond max_per_author_and_kind: 20 events, 3220 bytes\n\
+             25 events {what}, 3925 bytes of records\n"
+        )
+    };
+    let said = run("--dry-run");
+    let shape = |text: &str| text.split(|c: char| c.is_ascii_digit()).collect::<String>();
+    assert_eq!(shape(&said), shape(&lines("would be removed")), "{said}");
+    assert!(said.contains(": 5 events") && said.contains(": 20 events") && said.contains("\n25 events"), "{said}");
+    assert_eq!(held(&mut client, &all).len() + held(&mut client, &old).len(), 35);
+    assert_eq!(run("--run"), said.replace("would be removed", "removed"));
+    assert_eq!((held(&mut client, &all), held(&mut client, &old)), (all[20..].to_vec(), vec![]));
+    assert!(run("--dry-run").ends_with("0 events would be removed, 0 bytes of records\n"));
+    assert_clean(&relay);
+}
