@@ -210,7 +210,7 @@ impl Reconciliation {
             Work::Ready(session) => session,
             Work::Ended => {
                 stage.work = Work::Ended;
-                return Err(Reason::new(Prefix::Closed, "this session is over"));
+                return Err(Reason::new(Prefix::Closed, "no such session is open"));
             }
             Work::Busy => {
                 drop(stage);

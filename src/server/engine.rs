@@ -135,16 +135,27 @@ impl Engine {
             ClientMessage::parse(&mut self.context.parser.borrow_mut(), text.as_bytes(), settings.parse_options());
         front.shared.metrics.message(parsed.as_ref().map_or(Verb::Malformed, verb));
         match parsed {
-            Err(answer) => {
-                if matches!(*answer, RelayMessage::Ok { .. }) {
-                    front.shared.metrics.event(EventOutcome::Invalid, 1);
-                }
-                self.reply(&answer);
-            }
+            Err(answer) => self.refuse_message(&answer),
             Ok(message) => self.handle(message, &settings),
         }
         self.handled += 1;
         if self.must_wait() { Flow::Pause } else { Flow::Continue }
+    }
+
+    /// Answers a message that cannot be read. Whatever its client now takes for closed is closed.
+    fn refuse_message(&mut self, answer: &RelayMessage) {
+        match answer {
+            RelayMessage::Closed { sub, .. } => {
+                let open = SubscriptionId::new(sub).and_then(|id| self.session.forget(&id));
+                open.iter().for_each(|sub| self.end_subscription(sub));
+            }
+            RelayMessage::NegErr { sub, .. } => {
+                SubscriptionId::new(sub).iter().for_each(|id| self.neg_close(id));
+            }
+            RelayMessage::Ok { .. } => self.context.front.shared.metrics.event(EventOutcome::Invalid, 1),
+            _ => {}
+        }
+        self.reply(answer);
     }
 
     fn handle(&mut self, message: ClientMessage, settings: &Arc<Settings>) {

@@ -217,9 +217,9 @@ impl Session {
         }
     }
 
-    /// Forgets a subscription that was ended from elsewhere.
-    pub fn forget(&mut self, id: &SubscriptionId) {
-        self.take_out(id);
+    /// Forgets a subscription that is ended from elsewhere, and gives it back.
+    pub fn forget(&mut self, id: &SubscriptionId) -> Option<Arc<Subscription>> {
+        self.take_out(id)
     }
 
     fn take_out(&mut self, id: &SubscriptionId) -> Option<Arc<Subscription>> {

@@ -1,0 +1,160 @@
+//! The messages by themselves: ids, versions, what is malformed, and what is said then.
+
+use serde_json::json;
+
+use super::initiator::{Ids, bytes, ids, initiator, open, reply};
+use crate::support::client::Client;
+use crate::support::relay::Relay;
+use crate::support::wire::{Key, hex};
+
+const NOTHING: &str = r#"["NEG-OPEN","s",{"ids":[]},"61"]"#;
+const NOTHING_NEW: &str = r#"["NEG-MSG","s","61"]"#;
+const NOT_OPEN: &str = r#"["NEG-ERR","s","closed: no such session is open"]"#;
+
+fn message(client: &mut Client<'_>, digits: &str, answer: &str) {
+    client.ask(json!(["NEG-MSG", "s", digits]).to_string(), answer);
+}
+
+#[test]
+fn a_message_for_no_session_is_answered_by_name() {
+    let relay = Relay::shared();
+    let mut client = relay.connect();
+    message(&mut client, "61", NOT_OPEN);
+    // Closing what is not open is no error.
+    client.send(r#"["NEG-CLOSE","s"]"#);
+    client.is_silent();
+    client.ask(NOTHING, NOTHING_NEW);
+    message(&mut client, "61", NOTHING_NEW);
+    client.send(r#"["NEG-CLOSE","s"]"#);
+    message(&mut client, "61", NOT_OPEN);
+    // Sessions are of one connection.
+    client.ask(NOTHING, NOTHING_NEW);
+    message(&mut relay.connect(), "61", NOT_OPEN);
+}
+
+#[test]
+fn another_version_is_answered_with_the_byte_of_ours_and_may_go_on() {
+    let relay = Relay::start("");
+    let mut client = relay.connect();
+    let event = Key::named("versions").note("");
+    client.publish(&event);
+    for version in ["60", "62", "6f"] {
+        client.ask(open("s", &json!({}), &format!("{version}00")), NOTHING_NEW);
+        let (mut negentropy, first) = initiator([]);
+        client.send(json!(["NEG-MSG", "s", first]).to_string());
+        let (mut have, mut need) = (Vec::new(), Vec::new());
+        let answer = reply(&mut client, "s");
+        negentropy.reconcile_with_ids(&answer, &mut have, &mut need).expect("a well-formed answer");
+        let need: Ids = need.iter().map(|id| hex(id.as_bytes())).collect();
+        assert_eq!(need, ids([&event]));
+    }
+}
+
+#[test]
+fn a_malformed_message_ends_its_session_and_nothing_else() {
+    let relay = Relay::shared();
+    let mut client = relay.connect();
+    let malformed = [
+        ("", "the negentropy message is empty"),
+        ("50", "0x50 is not a negentropy version"),
+        ("6100", "the negentropy message ends too early"),
+        ("61000003", "3 is not a mode of a range"),
+        ("61000001aabb", "the negentropy message ends too early"),
+        ("61000002ffffffffff7f", "the negentropy message ends too early"),
+        ("6100210200", "a bound has an id of 33 bytes"),
+        ("61ffffffffffffffffffff7f0000", "a number in the negentropy message is too large"),
+        ("6G", "the message is not lower-case hex"),
+        ("610", "the message is not lower-case hex"),
+    ];
+    for (digits, text) in malformed {
+        let refused = json!(["NEG-ERR", "s", format!("invalid: {text}")]).to_string();
+        client.ask(open("s", &json!({"ids": []}), digits), &refused);
+        message(&mut client, "61", NOT_OPEN);
+        client.ask(NOTHING, NOTHING_NEW);
+        message(&mut client, digits, &refused);
+        message(&mut client, "61", NOT_OPEN);
+        // One that cannot even be opened ends the one it would have replaced.
+        client.ask(NOTHING, NOTHING_NEW);
+        client.ask(open("s", &json!({"ids": []}), digits), &refused);
+        message(&mut client, "61", NOT_OPEN);
+    }
+    client.ask(NOTHING, NOTHING_NEW);
+    client.send(open("s", &json!({"ids": 1}), "61"));
+    let refused = client.next();
+    assert!(refused.starts_with(r#"["NEG-ERR","s","invalid: "#), "{refused}");
+    message(&mut client, "61", NOT_OPEN);
+}
+
+#[test]
+fn a_malformed_req_ends_the_subscription_that_it_would_have_replaced() {
+    let relay = Relay::start("");
+    let mut client = relay.connect();
+    client.open("s", &[json!({"kinds": [1]})]);
+    client.send(r#"["REQ","s",{"kinds":"all"}]"#);
+    let closed = client.next();
+    assert!(closed.starts_with(r#"["CLOSED","s","invalid: "#), "{closed}");
+    client.publish(&Key::named("malformed REQ").note("nobody is told"));
+    client.is_silent();
+}
+
+#[test]
+fn an_open_id_is_replaced() {
+    let relay = Relay::start("");
+    let mut client = relay.connect();
+    let [first, second] = ["first", "second"].map(|name| Key::named(name).note(name));
+    client.publish_all([&first, &second]);
+    let (_, begin) = initiator([]);
+    for event in [&first, &second, &first] {
+        client.send(open("s", &json!({"ids": [event.id]}), &begin));
+        let answer = hex(&reply(&mut client, "s"));
+        assert!(answer.contains(&event.id), "the session of the newest filter answers");
+    }
+    client.send(r#"["NEG-CLOSE","s"]"#);
+    message(&mut client, "61", NOT_OPEN);
+}
+
+#[test]
+fn sessions_and_subscriptions_do_not_share_their_ids() {
+    let relay = Relay::start("");
+    let mut client = relay.connect();
+    client.open("s", &[json!({"kinds": [1]})]);
+    client.ask(NOTHING, NOTHING_NEW);
+    client.send(r#"["NEG-CLOSE","s"]"#);
+    let event = Key::named("namespaces").note("live");
+    client.send(event.message());
+    client.expect_all([event.frame("s"), event.ok()]);
+    client.ask(NOTHING, NOTHING_NEW);
+    client.send(r#"["CLOSE","s"]"#);
+    message(&mut client, "61", NOTHING_NEW);
+}
+
+#[test]
+fn a_session_that_is_silent_for_too_long_is_ended_by_name() {
+    let relay = Relay::start("[negentropy]\nidle_timeout_s = 1");
+    let mut client = relay.connect();
+    client.ask(NOTHING, NOTHING_NEW);
+    client.expect(r#"["NEG-ERR","s","closed: you took too long to respond!"]"#);
+    message(&mut client, "61", NOT_OPEN);
+    client.ask(NOTHING, NOTHING_NEW);
+}
+
+#[test]
+fn a_relay_that_does_not_serve_it_does_not_say_so_and_refuses() {
+    let nips = |relay: &Relay| relay.information()["supported_nips"].as_array().expect("a list").contains(&json!(77));
+    let relay = Relay::start("[negentropy]\nenabled = false");
+    assert!(!nips(&relay));
+    let refused = r#"["NEG-ERR","s","unsupported: negentropy is off at this relay"]"#;
+    relay.connect().ask(NOTHING, refused);
+    assert!(nips(&Relay::shared()));
+}
+
+#[test]
+fn the_bytes_of_an_answer_are_those_of_the_protocol() {
+    let relay = Relay::start("");
+    let mut client = relay.connect();
+    let event = Key::named("bytes").event(1, 1000, json!([]), "");
+    client.publish(&event);
+    // One list of ids up to infinity, empty on our side, with the relay's one id in the answer.
+    client.send(open("s", &json!({}), "6100000200"));
+    assert_eq!(reply(&mut client, "s"), bytes(&format!("6100000201{}", event.id)));
+}
