@@ -317,7 +317,8 @@ impl Store {
 /// The lock of whoever copies the store; `None` when another process has it.
 pub(super) fn lock(path: &Path) -> Result<Option<File>, StoreError> {
     let file = path.join(LOCK);
-    let locked = File::create(&file).map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file));
+    let create = || File::create(&file).and_then(|made| generation::give_to_owner(path, &file).map(|()| made));
+    let locked = create().map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file));
     match locked {
         Ok(file) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -95,12 +96,24 @@ pub(super) fn set_current(path: &Path, number: u64) -> Result<(), StoreError> {
     let write = || {
         let partial = path.join("CURRENT.partial");
         let mut file = File::create(&partial)?;
+        give_to_owner(path, &partial)?;
         writeln!(file, "gen-{number}")?;
         file.sync_all()?;
         std::fs::rename(partial, path.join(CURRENT))?;
         File::open(path)?.sync_all()
     };
     write().map_err(|source| StoreError::Io { path: path.join(CURRENT), source })
+}
+
+/// Gives a new file to whom the store's directory belongs: what root does beside a relay that runs as somebody else
+/// must not shut that relay out.
+pub(super) fn give_to_owner(path: &Path, new: &Path) -> std::io::Result<()> {
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        return Ok(());
+    }
+    let owner = path.metadata()?;
+    std::os::unix::fs::chown(new, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Opens what is current, creating the first generation if there is none.
@@ -147,7 +160,13 @@ pub(super) fn open_one(
     if matches!(absent, Absent::Leave) && !directory.join(DATA_FILE).exists() {
         return Ok(None);
     }
+    let is_new = !matches!(absent, Absent::Leave);
     let opened = schema::open(&directory, options, absent)?;
+    if is_new {
+        for file in [directory.clone(), directory.join(DATA_FILE), directory.join(LOCK_FILE)] {
+            give_to_owner(path, &file).map_err(|source| StoreError::Io { path: file, source })?;
+        }
+    }
     Ok(opened.map(|(env, tables, secret)| {
         let full_bytes = Arc::clone(full_bytes);
         Inner { env, tables, secret, full_bytes, number }

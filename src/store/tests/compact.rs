@@ -177,3 +177,32 @@ fn there_is_one_copy_at_a_time_and_giving_up_removes_it() {
     assert_eq!(generations(&home), ["data.mdb", "lock.mdb"]);
     home.assert_clean();
 }
+
+#[test]
+fn what_root_makes_belongs_to_whom_the_directory_belongs() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        // Others can only make files of their own.
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    chown(dir.path(), Some(12345), Some(54321)).expect("root may");
+    let store = Store::open(dir.path(), Options { map_bytes: 1 << 28, ..Options::default() }).expect("opens");
+    store.writer().commit(&[note(author(1), 1, "kept")], NOW).expect("a commit");
+    let mut compaction = Compaction::begin(&store).expect("begins");
+    run(&mut compaction, || ());
+    compaction.finish().expect("moves");
+    let mut others: Vec<PathBuf> = Vec::new();
+    let mut left = vec![dir.path().to_path_buf()];
+    while let Some(path) = left.pop() {
+        let about = path.metadata().expect("it is there");
+        if (about.uid(), about.gid()) != (12345, 54321) {
+            others.push(path.clone());
+        }
+        if about.is_dir() {
+            left.extend(std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("an entry").path()));
+        }
+    }
+    assert_eq!(others, Vec::<PathBuf>::new());
+}
