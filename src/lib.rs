@@ -3,7 +3,7 @@
 //! - Floor 0, pure: [`schnorr`] (are these signatures good), [`nostr`] (what the bytes mean).
 //! - Floor 1: [`store`] (which events do we hold), [`live`] (who asked for this event), [`ws`] (how bytes cross
 //!   the socket), [`policy`] (may they), [`negentropy`] (what do two sides not share).
-//! - Floor 2: [`pipeline`] (threads and queues; ordering and durability).
+//! - Floor 2: [`pipeline`] (threads and queues; ordering and durability), [`backup`] (to another disk, and back).
 //! - Floor 3: [`server`] (one client at a time).
 //! - Floor 4: [`config`] (what the operator wrote).
 //!
@@ -11,6 +11,7 @@
 
 #![warn(missing_docs, clippy::too_many_lines, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)]
 
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod live;

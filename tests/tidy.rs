@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 8] = [
     &["schnorr"],
     &["nostr"],
     &["store", "live", "ws", "policy", "negentropy"],
-    &["pipeline"],
+    &["pipeline", "backup"],
     &["server"],
     &["config"],
     &["cli"],

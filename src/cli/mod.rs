@@ -12,6 +12,7 @@ use crate::config::{Config, ConfigError};
 use crate::store::Store;
 
 mod arguments;
+mod backup;
 mod check;
 mod compact;
 mod config;
@@ -21,6 +22,7 @@ mod import;
 mod info;
 mod interrupt;
 mod output;
+mod restore;
 mod retention;
 mod scan;
 mod serve;
@@ -35,7 +37,8 @@ mod stream;
   weir serve --listen 0.0.0.0:7777       the same for everybody
   weir import events.jsonl               add events from a file, also while the relay runs
   weir scan '{\"kinds\":[1],\"limit\":10}'   the newest ten notes
-  weir export > events.jsonl             a backup, also while the relay runs
+  weir export > events.jsonl             all of them as lines of JSON
+  weir backup /backups/relay             a backup, also while the relay runs
 
 Exit codes: 0 good, 1 failed or found problems, 2 wrong arguments, 130 interrupted.")]
 struct Arguments {
@@ -103,6 +106,10 @@ enum Command {
     Retention(retention::Arguments),
     /// Look for damage in the store
     Check(check::Arguments),
+    /// Copy the events to a directory for keeping, or add what is new to it
+    Backup(backup::Arguments),
+    /// Make a store from a backup
+    Restore(restore::Arguments),
     /// Give the space of removed events back to the file system
     Compact(compact::Arguments),
     /// Show or check the configuration
@@ -122,6 +129,8 @@ pub fn main() -> ExitCode {
         Command::Info(arguments) => info::run(&common, &arguments),
         Command::Retention(arguments) => retention::run(&common, &arguments),
         Command::Check(arguments) => check::run(&common, &arguments),
+        Command::Backup(arguments) => backup::run(&common, &arguments),
+        Command::Restore(arguments) => restore::run(&common, &arguments),
         Command::Compact(arguments) => compact::run(&common, &arguments),
         Command::Config(arguments) => config::run(&common, &arguments),
     };

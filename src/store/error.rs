@@ -24,6 +24,9 @@ pub enum StoreError {
     /// This process has the directory open already.
     #[error("{0} is already open in this process")]
     AlreadyOpen(PathBuf),
+    /// There is a store where a new one was to be made.
+    #[error("{0} holds a store; nothing was changed")]
+    Exists(PathBuf),
     /// Another process makes a copy of the store, or mends it.
     #[error("the store is being compacted or repaired; try again when that is done")]
     Busy,

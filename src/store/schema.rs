@@ -7,6 +7,7 @@
 //! | weir            | `header`                      | magic 8, format 4 (big-endian), secret 16    |
 //! | weir            | `next`                        | the next arrival number, 6                   |
 //! | weir            | `kind`, kind 2                | events 6, bytes 6: see [`super::tally`]      |
+//! | weir            | `id`                          | what tells this store from others, 16        |
 //! | weir            | `state`, `log` with number 6  | see [`super::journal`]                       |
 //! | event           | seq 6                         | record                                       |
 //! | id … expiration | see [`keys`]                  | empty                                        |
@@ -231,7 +232,7 @@ fn create(env: &Env<WithTls>, secret: Option<Secret>) -> Result<(Tables, Secret)
     Ok((Tables::new(created.unwrap_commit()), Secret(secret)))
 }
 
-fn random() -> Result<[u8; 16], StoreError> {
+pub(super) fn random() -> Result<[u8; 16], StoreError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| StoreError::Damaged("the system gave no random bytes"))?;
     Ok(bytes)

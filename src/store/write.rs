@@ -39,7 +39,7 @@ pub enum Outcome {
 
 /// Writes to a store. Each call is one transaction on the calling thread.
 pub struct Writer {
-    store: Store,
+    pub(super) store: Store,
     rows: Rows,
 }
 

@@ -1,0 +1,112 @@
+//! Which arrival numbers are still held: a set of bits in memory, lengths of runs on disk.
+//!
+//! On disk the lengths of a run of absent numbers, a run of held ones, and so on in turns, each as LEB128, from the
+//! number 1 on. A store from which little was removed takes a few bytes, any other at most a few per event.
+
+use crate::store::Seq;
+
+/// A set of arrival numbers up to a greatest one; an eighth of a byte for each.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Live {
+    words: Vec<u64>,
+}
+
+impl Live {
+    /// Adds a number.
+    pub fn insert(&mut self, seq: Seq) {
+        let word = (seq.0 / 64) as usize;
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        self.words[word] |= 1 << (seq.0 % 64);
+    }
+
+    /// Whether it has the number.
+    pub fn contains(&self, seq: Seq) -> bool {
+        self.words.get((seq.0 / 64) as usize).is_some_and(|word| word >> (seq.0 % 64) & 1 == 1)
+    }
+
+    /// How many numbers it has.
+    pub fn len(&self) -> u64 {
+        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// The bytes on disk.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let (mut is_held, mut run) = (false, 0);
+        for seq in 1..self.words.len() as u64 * 64 {
+            if self.contains(Seq(seq)) != is_held {
+                put_varint(run, &mut bytes);
+                (is_held, run) = (!is_held, 0);
+            }
+            run += 1;
+        }
+        if is_held {
+            put_varint(run, &mut bytes);
+        }
+        bytes
+    }
+
+    /// Reads what [`Live::to_bytes`] wrote, if no number in it is past `last`.
+    pub fn read(mut bytes: &[u8], last: Seq) -> Option<Self> {
+        let mut live = Self::default();
+        let (mut next, mut is_held) = (1_u64, false);
+        while !bytes.is_empty() {
+            let run = take_varint(&mut bytes)?;
+            let end = next.checked_add(run).filter(|end| *end <= last.0 + 1)?;
+            if is_held {
+                (next..end).for_each(|seq| live.insert(Seq(seq)));
+            }
+            (next, is_held) = (end, !is_held);
+        }
+        Some(live)
+    }
+}
+
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for place in 0..7 {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << (7 * place);
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_returns_from_its_bytes() {
+        for seqs in [vec![], vec![1], vec![64], vec![1, 2, 3, 63, 64, 65, 127, 128, 1000], (1..=500).collect()] {
+            let mut live = Live::default();
+            seqs.iter().for_each(|seq| live.insert(Seq(*seq)));
+            let last = Seq(seqs.last().copied().unwrap_or(0));
+            let read = Live::read(&live.to_bytes(), last).expect("it is well formed");
+            assert_eq!((1..1100).filter(|seq| read.contains(Seq(*seq))).collect::<Vec<_>>(), seqs);
+            assert_eq!((read.len(), read), (seqs.len() as u64, live));
+        }
+    }
+
+    #[test]
+    fn numbers_past_the_last_are_refused() {
+        let mut live = Live::default();
+        live.insert(Seq(10));
+        assert_eq!(Live::read(&live.to_bytes(), Seq(9)), None);
+        assert_eq!(Live::read(&[0xff; 9], Seq::MAX), None);
+        assert_eq!(Live::read(&[0x80], Seq::MAX), None);
+    }
+}

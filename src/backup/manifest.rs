@@ -1,0 +1,169 @@
+//! The list of what belongs to a backup: one line of JSON and the SHA-256 of that line.
+//!
+//! It is only ever replaced as a whole, so a backup is the old one or the new one.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::BackupError;
+use crate::nostr::hex;
+
+/// The layout of the files.
+pub(super) const FORMAT: u32 = 1;
+
+const NAME: &str = "MANIFEST";
+const LOCK: &str = "lock";
+
+/// A file of a backup.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its name in the directory.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The SHA-256 of those, in hexadecimal digits.
+    pub sha256: String,
+    /// Records, live events or tombstones in it.
+    pub rows: u64,
+    /// Of records, the first arrival number; zero otherwise.
+    pub first_seq: u64,
+    /// Of records, the last arrival number; zero otherwise.
+    pub last_seq: u64,
+}
+
+/// What a backup is made of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The layout of the files.
+    pub format: u32,
+    /// Which store it is of, in hexadecimal digits.
+    pub store: String,
+    /// The secret that tombstones are hashed with, in hexadecimal digits.
+    pub secret: String,
+    /// How many runs have added to it.
+    pub runs: u64,
+    /// When the last run began, in unix seconds.
+    pub created_at: u64,
+    /// The last arrival number that it covers.
+    pub last_seq: u64,
+    /// The id of the event with that number, if it was still held; empty otherwise.
+    pub last_id: String,
+    /// Events that it holds.
+    pub events: u64,
+    /// Records, in the order of arrival.
+    pub records: Vec<Listed>,
+    /// Which of them are held.
+    pub live: Listed,
+    /// What must not come back.
+    pub tombstones: Listed,
+}
+
+impl Manifest {
+    /// Reads the manifest of a directory; `None` without one.
+    ///
+    /// # Errors
+    /// When it is damaged or of another format, or cannot be read.
+    pub fn read(dir: &Path) -> Result<Option<Self>, BackupError> {
+        let path = dir.join(NAME);
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return Err(BackupError::damaged(&path, "it is not UTF-8"));
+            }
+            text => text.map_err(BackupError::io(&path))?,
+        };
+        let mut lines = text.lines();
+        let (json, sum) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        if hex::encode(&Sha256::digest(json)) != sum {
+            return Err(BackupError::damaged(&path, "the checksum does not match"));
+        }
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let wrong = |_| BackupError::damaged(&path, "it is no manifest");
+        let Format { format: found } = serde_json::from_str(json).map_err(wrong)?;
+        if found != FORMAT {
+            return Err(BackupError::Format { path: dir.into(), found });
+        }
+        serde_json::from_str(json).map(Some).map_err(wrong)
+    }
+
+    /// As [`Manifest::read`], for whom there must be one.
+    pub(super) fn read_present(dir: &Path) -> Result<Self, BackupError> {
+        Self::read(dir)?.ok_or_else(|| BackupError::Absent(dir.into()))
+    }
+
+    /// Makes this what the directory holds, durably; the files must be synced.
+    pub(super) fn write(&self, dir: &Path) -> Result<(), BackupError> {
+        let partial = dir.join("MANIFEST.partial");
+        let json = serde_json::to_string(self).expect("numbers, texts and lists become JSON");
+        let text = format!("{json}\n{}\n", hex::encode(&Sha256::digest(&json)));
+        let write = || {
+            let mut file = create_file(&partial)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            // The files first, then the name that makes them count.
+            File::open(dir)?.sync_all()?;
+            std::fs::rename(&partial, dir.join(NAME))?;
+            File::open(dir)?.sync_all()
+        };
+        write().map_err(BackupError::io(&partial))
+    }
+
+    /// All files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Listed> {
+        self.records.iter().chain([&self.live, &self.tombstones])
+    }
+}
+
+/// Creates a file that only its owner may read: it holds everybody's events and the store's secret.
+pub(super) fn create_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// A directory that no other process writes to as long as this lives.
+pub(super) struct Locked {
+    _lock: File,
+}
+
+impl Locked {
+    pub fn new(dir: &Path) -> Result<Self, BackupError> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(BackupError::io(dir))?;
+        let path = dir.join(LOCK);
+        let file = create_file(&path).map_err(BackupError::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _lock: file }),
+            Err(TryLockError::WouldBlock) => Err(BackupError::Busy(dir.into())),
+            Err(TryLockError::Error(source)) => Err(BackupError::Io { path, source }),
+        }
+    }
+}
+
+/// Files of the directory that are ours but not listed: what a killed run left, or what is not needed any more. The
+/// first name that is not ours is the error.
+pub(super) fn unlisted(dir: &Path, manifest: Option<&Manifest>) -> Result<Vec<PathBuf>, BackupError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(BackupError::io(dir))? {
+        let entry = entry.map_err(BackupError::io(dir))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_listed = manifest.is_some_and(|manifest| manifest.files().any(|file| file.name == name));
+        let is_part =
+            name.ends_with(".weir") && ["records-", "live-", "tombstones-"].iter().any(|p| name.starts_with(p));
+        if name == NAME || name == LOCK || is_listed {
+            continue;
+        }
+        if is_part || name == "MANIFEST.partial" {
+            found.push(entry.path());
+        } else if manifest.is_none() {
+            return Err(BackupError::Foreign(dir.into()));
+        }
+    }
+    Ok(found)
+}

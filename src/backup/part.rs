@@ -1,0 +1,171 @@
+//! The files of rows: written once, hashed on the way, read from the beginning to the end.
+//!
+//! | offset | bytes | field                                                       |
+//! |-------:|------:|-------------------------------------------------------------|
+//! |      0 |     8 | magic                                                       |
+//! |      8 |     … | rows: length of the head 1, of the body 4 (big-endian), head, body |
+//!
+//! The head of a record is its arrival number in six bytes. Of a tombstone it is the table's number and the key.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::BackupError;
+use super::manifest::{Listed, create_file};
+use crate::nostr::hex;
+use crate::store::{Seq, keys};
+
+const MAGIC: [u8; 8] = *b"weir\0bak";
+
+/// The longest body: longer records do not exist, and damage must not ask for gigabytes.
+const LONGEST: u32 = 1 << 28;
+
+const BUFFER: usize = 1 << 20;
+
+/// The head and the body of a row.
+pub(super) type Row = (Vec<u8>, Vec<u8>);
+
+/// A file that is being written.
+pub(super) struct PartWriter {
+    out: BufWriter<File>,
+    hash: Sha256,
+    path: PathBuf,
+    listed: Listed,
+}
+
+impl PartWriter {
+    pub fn new(dir: &Path, name: String) -> Result<Self, BackupError> {
+        let path = dir.join(&name);
+        let file = create_file(&path).map_err(BackupError::io(&path))?;
+        let listed = Listed { name, bytes: 0, sha256: String::new(), rows: 0, first_seq: 0, last_seq: 0 };
+        let mut part = Self { out: BufWriter::with_capacity(BUFFER, file), hash: Sha256::new(), path, listed };
+        part.write(&MAGIC)?;
+        Ok(part)
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.listed.bytes
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BackupError> {
+        self.hash.update(bytes);
+        self.listed.bytes += bytes.len() as u64;
+        self.out.write_all(bytes).map_err(BackupError::io(&self.path))
+    }
+
+    /// Writes rows that were put into `bytes` by [`put_row`].
+    pub fn rows(&mut self, bytes: &[u8], rows: u64) -> Result<(), BackupError> {
+        self.listed.rows += rows;
+        self.write(bytes)
+    }
+
+    /// Writes records that were put into `bytes` by [`put_record`].
+    pub fn records(&mut self, bytes: &[u8], seqs: &[Seq]) -> Result<(), BackupError> {
+        let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(()) };
+        if self.listed.rows == 0 {
+            self.listed.first_seq = first.0;
+        }
+        self.listed.last_seq = last.0;
+        self.rows(bytes, seqs.len() as u64)
+    }
+
+    /// Ends the file, durably.
+    pub fn finish(self) -> Result<Listed, BackupError> {
+        let Self { out, hash, path, mut listed } = self;
+        let file =
+            out.into_inner().map_err(|error| BackupError::Io { path: path.clone(), source: error.into_error() })?;
+        file.sync_all().map_err(BackupError::io(&path))?;
+        listed.sha256 = hex::encode(&hash.finalize());
+        Ok(listed)
+    }
+}
+
+/// Appends a row.
+pub(super) fn put_row(head: &[u8], body: &[u8], out: &mut Vec<u8>) {
+    out.push(u8::try_from(head.len()).expect("a head is a number or a key of at most 32 bytes"));
+    out.extend_from_slice(&u32::try_from(body.len()).expect("a record is below 256 MiB").to_be_bytes());
+    out.extend_from_slice(head);
+    out.extend_from_slice(body);
+}
+
+/// Appends a record.
+pub(super) fn put_record(seq: Seq, record: &[u8], out: &mut Vec<u8>) {
+    put_row(&keys::six(seq.0), record, out);
+}
+
+/// A file that is being read, and compared with what the manifest says.
+pub(super) struct PartReader<'m> {
+    file: BufReader<File>,
+    hash: Sha256,
+    path: PathBuf,
+    listed: &'m Listed,
+    bytes_left: u64,
+    rows: u64,
+}
+
+impl<'m> PartReader<'m> {
+    pub fn open(dir: &Path, listed: &'m Listed) -> Result<Self, BackupError> {
+        let path = dir.join(&listed.name);
+        let file = File::open(&path).map_err(BackupError::io(&path))?;
+        let bytes = file.metadata().map_err(BackupError::io(&path))?.len();
+        if bytes != listed.bytes {
+            return Err(BackupError::damaged(&path, "it has another length"));
+        }
+        let file = BufReader::with_capacity(BUFFER, file);
+        let mut part = Self { file, hash: Sha256::new(), path, listed, bytes_left: bytes, rows: 0 };
+        if part.take(MAGIC.len())? == MAGIC { Ok(part) } else { Err(part.damaged("it is no file of a backup")) }
+    }
+
+    /// What is wrong with this file.
+    pub fn damaged(&self, what: &'static str) -> BackupError {
+        BackupError::damaged(&self.path, what)
+    }
+
+    fn take(&mut self, len: usize) -> Result<Vec<u8>, BackupError> {
+        self.bytes_left = self.bytes_left.checked_sub(len as u64).ok_or_else(|| self.damaged("it is cut short"))?;
+        let mut bytes = vec![0; len];
+        self.file.read_exact(&mut bytes).map_err(BackupError::io(&self.path))?;
+        self.hash.update(&bytes);
+        Ok(bytes)
+    }
+
+    /// The rest of the file as it is.
+    pub fn rest(&mut self) -> Result<Vec<u8>, BackupError> {
+        self.take(usize::try_from(self.bytes_left).expect("a file fits into memory"))
+    }
+
+    /// The next row: head and body; `None` at the end, where the hash is compared.
+    pub fn row(&mut self) -> Result<Option<Row>, BackupError> {
+        if self.bytes_left == 0 {
+            self.compare_hash()?;
+            let is_all = self.rows == self.listed.rows;
+            return if is_all { Ok(None) } else { Err(self.damaged("it has another number of rows")) };
+        }
+        let head_len = self.take(1)?[0];
+        let body_len = u32::from_be_bytes(self.take(4)?.try_into().expect("four bytes were asked for"));
+        if body_len > LONGEST {
+            return Err(self.damaged("a row is too long"));
+        }
+        self.rows += 1;
+        Ok(Some((self.take(head_len.into())?, self.take(body_len as usize)?)))
+    }
+
+    /// The next record, whose number must be in order.
+    pub fn record(&mut self, last: &mut Seq) -> Result<Option<(Seq, Vec<u8>)>, BackupError> {
+        let Some((head, record)) = self.row()? else { return Ok(None) };
+        let seq = keys::read_six(&head).filter(|seq| head.len() == keys::SIX && *seq > last.0);
+        let seq = Seq(seq.ok_or_else(|| self.damaged("an arrival number is out of order"))?);
+        *last = seq;
+        Ok(Some((seq, record)))
+    }
+
+    /// Compares what was read with the manifest; everything must have been.
+    pub fn compare_hash(&self) -> Result<(), BackupError> {
+        let hash = hex::encode(&self.hash.clone().finalize());
+        if hash == self.listed.sha256 { Ok(()) } else { Err(self.damaged("the SHA-256 does not match")) }
+    }
+}

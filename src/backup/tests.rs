@@ -1,0 +1,218 @@
+//! A backup brings back what was there and nothing else, and notices what is wrong with it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::*;
+use crate::nostr::testing::{author, trusted};
+use crate::nostr::{EventId, Timestamp, VerifiedEvent};
+use crate::store::{Durability, Options, Outcome, Return, Seq, Store};
+
+const NOW: Timestamp = Timestamp(1_700_000_000);
+static GO_ON: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+struct Home {
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+fn options() -> Options {
+    Options { map_bytes: 1 << 30, durability: Durability::None, ..Options::default() }
+}
+
+impl Home {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(&dir.path().join("data"), options()).expect("a store");
+        Self { dir, store }
+    }
+
+    fn commit(&self, batch: &[VerifiedEvent]) -> Vec<Outcome> {
+        self.store.writer().commit(batch, NOW).expect("a commit")
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.dir.path().join("backup")
+    }
+
+    fn run(&self) -> Created {
+        create(&self.store, &self.backup(), NOW, &mut |_| {}, &GO_ON).expect("a backup")
+    }
+
+    /// A store from the backup, and what it holds.
+    fn restored(&self, name: &str) -> (Store, BTreeMap<EventId, String>) {
+        let path = self.dir.path().join(name);
+        restore(&self.backup(), &path, options(), NOW, &mut |_, _| {}, &GO_ON).expect("a restore");
+        let store = Store::open(&path, options()).expect("the store");
+        assert_eq!(store.check(|_, _| {}).expect("a check").problems, []);
+        let held = held(&store);
+        (store, held)
+    }
+}
+
+fn held(store: &Store) -> BTreeMap<EventId, String> {
+    let snapshot = store.read().expect("a snapshot");
+    let rows = snapshot.after(Seq(0)).expect("a walk").map(|row| row.expect("a row"));
+    let visible = rows.filter(|(seq, event)| !snapshot.is_hidden(*seq, *event).expect("a lookup"));
+    visible.map(|(_, event)| (event.id(), event.to_json())).collect()
+}
+
+fn note(n: u64) -> VerifiedEvent {
+    trusted(author(n % 5), 1, n, &[&["t", "x"]], &format!("note {n}"))
+}
+
+fn notes(range: std::ops::Range<u64>) -> Vec<VerifiedEvent> {
+    range.map(note).collect()
+}
+
+#[test]
+fn a_restored_store_holds_what_the_store_held() {
+    let home = Home::new();
+    home.commit(&notes(0..500));
+    home.commit(&[trusted(author(1), 0, 1, &[], "old"), trusted(author(1), 0, 2, &[], "new")]);
+    assert_eq!(home.run(), Created { added: 501, events: 501, runs: 1, ..home.run_again() });
+    let (restored, events) = home.restored("new");
+    assert_eq!(events, held(&home.store));
+    assert_eq!(restored.writer().commit(&notes(0..500), NOW).expect("a commit"), vec![Outcome::Duplicate; 500]);
+}
+
+impl Home {
+    /// The same backup, of which only the bytes are of interest.
+    fn run_again(&self) -> Created {
+        let manifest = Manifest::read(&self.backup()).expect("a manifest").expect("a backup");
+        let bytes = manifest.files().map(|file| file.bytes).sum();
+        Created { added: 0, events: 0, runs: 0, bytes }
+    }
+}
+
+#[test]
+fn a_run_adds_what_is_new_and_what_is_gone_is_gone() {
+    let home = Home::new();
+    home.commit(&notes(0..100));
+    assert_eq!(home.run().added, 100);
+    let id = note(7).view().id().to_string();
+    home.commit(&[trusted(author(2), 5, 200, &[&["e", &id]], "")]);
+    home.commit(&notes(100..130));
+    home.store.writer().remove(&[Seq(1), Seq(2)], Return::Barred).expect("a commit");
+    home.store.writer().remove(&[Seq(3)], Return::Allowed).expect("a commit");
+    let Created { added, events, runs, .. } = home.run();
+    assert_eq!((added, events, runs), (31, 131 - 4, 2));
+    assert_eq!(home.run().added, 0);
+    let verified = verify(&home.backup(), &mut |_, _| {}).expect("a good backup");
+    assert_eq!((verified.events, verified.gone), (127, 4));
+    let (restored, events) = home.restored("new");
+    assert_eq!(events, held(&home.store));
+    let again = [note(7), note(0), note(1), note(2)];
+    let outcomes = restored.writer().commit(&again, NOW).expect("a commit");
+    assert_eq!(outcomes[..3], [Outcome::Deleted; 3], "INV-11");
+    assert!(matches!(outcomes[3], Outcome::Stored(_)));
+}
+
+#[test]
+fn who_vanished_stays_vanished_also_with_the_purge_half_done() {
+    let home = Home::new();
+    home.commit(&notes(0..100));
+    let wrap = |n: u64| trusted(author(77), 1059, NOW.0 + n, &[&["p", &author(3).to_string()]], "");
+    home.commit(&[wrap(1), wrap(2)]);
+    home.commit(&[trusted(author(3), 62, NOW.0, &[&["relay", "ALL_RELAYS"]], "")]);
+    home.commit(&[wrap(3)]);
+    home.store.writer().purge_vanished(5).expect("a commit");
+    home.run();
+    let (restored, events) = home.restored("new");
+    assert_eq!(events, held(&home.store));
+    assert_eq!(restored.check(|_, _| {}).expect("a check").awaiting_purge, 0);
+    let outcomes = restored.writer().commit(&[note(3), wrap(1), wrap(2), wrap(3), wrap(4)], NOW).expect("a commit");
+    assert_eq!(outcomes[..4], [Outcome::Vanished, Outcome::Deleted, Outcome::Deleted, Outcome::Duplicate]);
+    assert!(matches!(outcomes[4], Outcome::Stored(_)));
+}
+
+#[test]
+fn parts_that_are_mostly_gone_are_written_anew() {
+    let home = Home::new();
+    home.commit(&notes(0..1000));
+    let before = home.run().bytes;
+    let most: Vec<Seq> = (1..=900).map(Seq).collect();
+    home.store.writer().remove(&most, Return::Allowed).expect("a commit");
+    assert!(home.run().bytes < before / 4);
+    let verified = verify(&home.backup(), &mut |_, _| {}).expect("a good backup");
+    assert_eq!((verified.events, verified.gone), (100, 0));
+    home.commit(&notes(2000..2010));
+    home.run();
+    assert_eq!(home.restored("new").1, held(&home.store));
+    let files = std::fs::read_dir(home.backup()).expect("the directory").count();
+    assert_eq!(files, 2 + 2 + 2, "manifest and lock, two parts, live and tombstones");
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_found_and_not_restored() {
+    let home = Home::new();
+    home.commit(&notes(0..20));
+    home.commit(&[trusted(author(2), 5, 200, &[&["e", &note(7).view().id().to_string()]], "")]);
+    home.run();
+    let names = ["MANIFEST", "records-1-0.weir", "live-1.weir", "tombstones-1.weir"];
+    for name in names {
+        let path = home.backup().join(name);
+        let good = std::fs::read(&path).expect("the file");
+        for place in (0..good.len()).step_by(1 + good.len() / 40) {
+            let mut bad = good.clone();
+            bad[place] ^= 1 << (place % 8);
+            std::fs::write(&path, bad).expect("the file");
+            assert!(verify(&home.backup(), &mut |_, _| {}).is_err(), "{name} at {place}");
+            let to = home.dir.path().join("new");
+            let result = restore(&home.backup(), &to, options(), NOW, &mut |_, _| {}, &GO_ON);
+            assert!(result.is_err() && !Store::exists(&to), "{name} at {place}");
+        }
+        std::fs::write(&path, &good[..good.len() - 2]).expect("the file");
+        assert!(verify(&home.backup(), &mut |_, _| {}).is_err(), "{name} cut short");
+        std::fs::write(&path, good).expect("the file");
+    }
+    assert_eq!(home.restored("new").1, held(&home.store));
+}
+
+#[test]
+fn a_run_that_is_cut_off_leaves_the_backup_and_the_next_one_goes_on() {
+    let home = Home::new();
+    home.commit(&notes(0..50));
+    home.run();
+    home.commit(&notes(50..80));
+    let stop = std::sync::atomic::AtomicBool::new(true);
+    let result = create(&home.store, &home.backup(), NOW, &mut |_| {}, &stop);
+    assert!(matches!(result, Err(BackupError::Interrupted)));
+    // What a killed run leaves.
+    for name in ["records-2-0.weir", "live-2.weir", "MANIFEST.partial"] {
+        std::fs::write(home.backup().join(name), "half").expect("a file");
+    }
+    assert_eq!(home.restored("first").1.len(), 50);
+    assert_eq!(home.run().added, 30);
+    assert_eq!(home.restored("second").1, held(&home.store));
+}
+
+#[test]
+fn another_store_or_an_older_state_is_not_mixed_in() {
+    let home = Home::new();
+    home.commit(&notes(0..50));
+    home.run();
+    let other = Home::new();
+    other.commit(&notes(0..90));
+    let result = create(&other.store, &home.backup(), NOW, &mut |_| {}, &GO_ON);
+    assert!(matches!(result, Err(BackupError::OtherStore(_))));
+    let (restored, _) = home.restored("new");
+    let result = create(&restored, &home.backup(), NOW, &mut |_| {}, &GO_ON);
+    assert!(matches!(result, Err(BackupError::OtherStore(_))), "its numbers are others");
+}
+
+#[test]
+fn a_directory_of_somebody_else_and_a_store_are_left_alone() {
+    let home = Home::new();
+    home.commit(&notes(0..5));
+    std::fs::create_dir(home.backup()).expect("a directory");
+    std::fs::write(home.backup().join("letter.txt"), "dear").expect("a file");
+    let result = create(&home.store, &home.backup(), NOW, &mut |_| {}, &GO_ON);
+    assert!(matches!(result, Err(BackupError::Foreign(_))));
+    assert_eq!(std::fs::read_dir(home.backup()).expect("the directory").count(), 1);
+    std::fs::remove_file(home.backup().join("letter.txt")).expect("the file");
+    home.run();
+    let result = restore(&home.backup(), home.store.path(), options(), NOW, &mut |_, _| {}, &GO_ON);
+    assert!(matches!(result, Err(BackupError::Store(crate::store::StoreError::Exists(_)))));
+    assert!(matches!(verify(home.dir.path(), &mut |_, _| {}), Err(BackupError::Absent(_))));
+}
