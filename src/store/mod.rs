@@ -26,6 +26,7 @@ mod rows;
 mod scan;
 mod schema;
 mod snapshot;
+mod survey;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub use retention::{Entry, Place};
 pub use scan::{Budget, Flow, Query, Scan, Step, Visitor};
 pub use schema::FORMAT;
 pub use snapshot::{Known, Snapshot};
+pub use survey::{Amount, Survey};
 pub use tally::KindUsage;
 pub use usage::{Room, TableUsage, Usage};
 pub use write::{Outcome, Writer};

@@ -7,6 +7,7 @@ mod export;
 mod open;
 mod oracle;
 mod replace;
+mod survey;
 mod vanish;
 
 use super::*;
