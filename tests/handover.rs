@@ -86,7 +86,7 @@ fn subscribe(client: &mut Client<'_>, filters: &[Vec<Value>], seed: u64, ready: 
     client.open("s", &[json!({"#t": ["storm"], "limit": 0})]);
     subscriptions.insert("s".into(), Received { is_live: true, ..Received::default() });
     ready.wait();
-    while moments.peek().is_some() || subscriptions.values().any(|one| one.seen.len() < all) {
+    while moments.peek().is_some() || subscriptions.values().any(|one| !one.is_live || one.seen.len() < all) {
         let moment = subscriptions["s"].seen.len();
         while let Some((n, _)) = moments.next_if(|(_, at)| *at <= moment) {
             let sub = format!("s{n}");
