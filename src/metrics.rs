@@ -104,6 +104,8 @@ pub struct Metrics {
     pub evicted_events: Counter,
     /// Bytes of their records.
     pub evicted_bytes: Counter,
+    /// How long one step of making room holds the writer.
+    pub eviction_seconds: Histogram,
     /// Memory of the process that is in RAM, the cached part of the data file included.
     pub resident_bytes: Gauge,
     /// Of that, what is not a file.
@@ -160,6 +162,7 @@ impl Metrics {
             stale_readers: add(&mut r, "store_stale_readers", "Reader slots freed of processes that had died"),
             disk_free_bytes: add(&mut r, "disk_free_bytes", "Bytes free on the file system"),
             evicted_events: add(&mut r, "evicted_events", "Events that the retention rules removed"),
+            eviction_seconds: histogram(&mut r, "eviction_seconds", "One step of making room, with its sync", 50e-6),
             evicted_bytes: add(&mut r, "evicted_bytes", "Bytes of the records that the retention rules removed"),
             resident_bytes: add(
                 &mut r,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::channel::{Receiver, RecvError, Sender};
 use super::client::BatchReplies;
 use super::queues::{Committed, LiveCommand, Verified, WriteCommand};
-use super::retention::Eviction;
+use super::retention::{Chore, Eviction};
 use super::run::Shared;
 use crate::metrics::EventOutcome;
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
@@ -23,6 +23,9 @@ const UPKEEP_ROWS: usize = 256;
 
 /// Events of evictions that are removed at the most between two batches, for each event of the first.
 const EVICTED_FOR_STORED: usize = 2;
+
+/// What packing some pages counts for: it costs as much as so many removals.
+const PACKED: usize = 64;
 
 /// What waits until no batch of events does.
 #[derive(Default)]
@@ -119,19 +122,28 @@ fn gather(
     batch
 }
 
-/// Carries out evictions, each a commit of a few milliseconds, until they come to `events`.
+/// Makes room, each chore a commit of a few milliseconds, until that comes to `events`.
 fn evict(writer: &mut Writer, evictions: &mut VecDeque<Eviction>, mut events: usize) {
     while events > 0
-        && let Some(Eviction { seqs, done }) = evictions.pop_front()
+        && let Some(Eviction { chore, done }) = evictions.pop_front()
     {
-        events = events.saturating_sub(seqs.len());
-        let removed = match writer.remove(&seqs, Return::Allowed) {
-            // A removal writes new pages before old ones are free: on a full disk only a few at a time.
-            Err(StoreError::Full) => remove_piecemeal(writer, &seqs),
-            removed => removed,
+        let began = Instant::now();
+        let removed = match chore {
+            Chore::Remove(seqs) => {
+                events = events.saturating_sub(seqs.len());
+                match writer.remove(&seqs, Return::Allowed) {
+                    // New pages are written before old ones are free: on a full disk only a few at a time.
+                    Err(StoreError::Full) => remove_piecemeal(writer, &seqs),
+                    removed => removed,
+                }
+            }
+            Chore::Pack(run) => {
+                events = events.saturating_sub(PACKED);
+                writer.pack(run).map(|()| Removed::default())
+            }
         };
         // The retention thread is gone only when the process ends.
-        let _ = done.send(removed);
+        let _ = done.send((removed, began.elapsed()));
     }
 }
 

@@ -15,6 +15,7 @@ mod generation;
 mod journal;
 pub mod keys;
 mod lookup;
+mod pack;
 mod part;
 mod plan;
 mod position;
@@ -49,6 +50,7 @@ pub use count::Count;
 pub use error::StoreError;
 pub use expiry::{Removed, Return};
 pub use export::OldestFirst;
+pub use pack::Run;
 pub use plan::{Plan, Source};
 pub use quota::QueryLimits;
 pub use repair::Repaired;
@@ -193,6 +195,12 @@ impl Store {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.shared.path
+    }
+
+    /// The file that holds the events now.
+    #[must_use]
+    pub fn data_file(&self) -> PathBuf {
+        self.inner().env.path().join(generation::DATA_FILE)
     }
 
     /// What keys the hashes in the tag index.

@@ -80,9 +80,7 @@ fn a_full_map_refuses_events_and_takes_deletions() {
     is_full_and_recovers(&relay, monitor, &answers, |client| delete_most(client, &answers.stored));
 }
 
-#[test]
-fn a_full_disk_refuses_events_until_there_is_room_and_loses_nothing() {
-    let Some(disk) = SmallDisk::mount(40) else { return };
+fn fills_a_disk(disk: &SmallDisk) {
     let filler = disk.fill(16);
     let monitor = free_address();
     let config = format!("metrics.listen = \"{monitor}\"\n[storage]\nmin_free_disk_bytes = 0\n");
@@ -92,8 +90,20 @@ fn a_full_disk_refuses_events_until_there_is_room_and_loses_nothing() {
 }
 
 #[test]
+fn a_full_disk_refuses_events_until_there_is_room_and_loses_nothing() {
+    let Some(disk) = SmallDisk::tmpfs(40) else { return };
+    fills_a_disk(&disk);
+}
+
+#[test]
+fn a_full_disk_of_a_server_does_the_same() {
+    let Some(disk) = SmallDisk::ext4(48) else { return };
+    fills_a_disk(&disk);
+}
+
+#[test]
 fn below_the_watermark_events_are_refused_although_the_disk_has_room() {
-    let Some(disk) = SmallDisk::mount(48) else { return };
+    let Some(disk) = SmallDisk::tmpfs(48) else { return };
     let monitor = free_address();
     let config = format!("metrics.listen = \"{monitor}\"\n[storage]\nmin_free_disk_bytes = 16777216\n");
     let relay = Relay::start_in(disk.path(), &config);
@@ -110,7 +120,7 @@ fn below_the_watermark_events_are_refused_although_the_disk_has_room() {
 
 #[test]
 fn a_relay_that_was_killed_on_a_full_disk_starts_again_with_everything() {
-    let Some(disk) = SmallDisk::mount(24) else { return };
+    let Some(disk) = SmallDisk::tmpfs(24) else { return };
     let config = "[storage]\nmin_free_disk_bytes = 0\n";
     let relay = Relay::start_in(disk.path(), config);
     let answers = storm(&mut relay.connect(), notes(&Key::named("storm"), 4000, 6000));

@@ -16,21 +16,42 @@ use crate::support::wire::{Key, Signed, now};
 /// A file system of a few megabytes, unmounted when it is dropped.
 pub struct SmallDisk {
     dir: tempfile::TempDir,
+    /// Where it is a file in turn.
+    _image: Option<tempfile::NamedTempFile>,
 }
 
 impl SmallDisk {
-    /// Mounts one; `None`, with a notice, where that is not permitted.
-    pub fn mount(megabytes: u64) -> Option<Self> {
+    /// One in memory; `None`, with a notice, where it may not be mounted.
+    pub fn tmpfs(megabytes: u64) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let size = format!("size={megabytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "weir-test"]).arg(dir.path()).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self { dir }),
-            _ => {
-                eprintln!("NOTICE: no file system can be mounted here, so this test proves nothing; run it as root");
-                None
-            }
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "weir-test"]).arg(dir.path()).output();
+        Self::mounted(dir, None, mount)
+    }
+
+    /// One of the kind that servers have, in a file.
+    pub fn ext4(megabytes: u64) -> Option<Self> {
+        let (dir, image) = (tempfile::tempdir().expect("a directory"), tempfile::NamedTempFile::new().expect("a file"));
+        image.as_file().set_len(megabytes << 20).expect("the file is made long");
+        let options = ["-q", "-F", "-m", "0", "-O", "^has_journal"];
+        let made = Command::new("mkfs.ext4").args(options).arg(image.path()).output();
+        if !made.is_ok_and(|output| output.status.success()) {
+            return Self::mounted(dir, None, Err(std::io::ErrorKind::NotFound.into()));
         }
+        let mount = Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(dir.path()).output();
+        Self::mounted(dir, Some(image), mount)
+    }
+
+    fn mounted(
+        dir: tempfile::TempDir,
+        image: Option<tempfile::NamedTempFile>,
+        mount: std::io::Result<Output>,
+    ) -> Option<Self> {
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(Self { dir, _image: image });
+        }
+        eprintln!("NOTICE: no file system can be mounted here, so this test proves nothing; run it as root");
+        None
     }
 
     pub fn path(&self) -> &Path {

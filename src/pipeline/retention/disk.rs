@@ -9,9 +9,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::store::Room;
+use crate::store::{Room, Store};
 
 /// Room on a file system, for whoever is not root.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,27 +46,21 @@ impl Space {
 const RESERVE: u64 = 16 << 20;
 
 /// Watches the disk for one store.
+#[derive(Default)]
 pub struct Disk {
-    file: Option<File>,
-    /// Up to here the file has blocks.
-    allocated: u64,
+    /// Up to here this file has blocks.
+    allocated: Option<(PathBuf, u64)>,
+    /// The file system cannot allocate ahead: the watermark has to do.
+    is_unable: bool,
     is_low: bool,
 }
 
 impl Disk {
-    /// For the store in the directory `data`.
-    #[must_use]
-    pub fn new(data: &Path) -> Self {
-        // Without the file, or on a file system that cannot allocate ahead, the watermark has to do.
-        let file = File::options().write(true).open(data.join("data.mdb")).ok();
-        Self { file, allocated: 0, is_low: false }
-    }
-
     /// Whether there is too little room to store more than deletions: below the watermark, or so little that the
     /// reserve cannot be held. A sixteenth above the watermark ends it.
-    pub fn watch(&mut self, space: Space, room: Room, min_free_bytes: u64) -> bool {
+    pub fn watch(&mut self, store: &Store, space: Space, room: Room, min_free_bytes: u64) -> bool {
         let mark = if self.is_low { min_free_bytes + min_free_bytes / 16 } else { min_free_bytes };
-        self.is_low = space.free_bytes < mark || !self.reserve(space, room);
+        self.is_low = space.free_bytes < mark || !self.reserve(store, space, room);
         self.is_low
     }
 
@@ -77,21 +71,26 @@ impl Disk {
     }
 
     /// Holds the reserve where it may be needed; false when there is no room for it.
-    fn reserve(&mut self, space: Space, room: Room) -> bool {
+    fn reserve(&mut self, store: &Store, space: Space, room: Room) -> bool {
         let reserve = (space.total_bytes / 64).clamp(1 << 20, RESERVE);
-        let Some(file) = &self.file else { return space.free_bytes > 0 };
-        if space.free_bytes > 8 * RESERVE || self.allocated >= room.file_bytes + reserve / 2 {
+        if self.is_unable || space.free_bytes > 8 * RESERVE {
+            return space.free_bytes > 0;
+        }
+        // The store may have moved to another file since.
+        let path = store.data_file();
+        let has_blocks = |(of, bytes): &(PathBuf, u64)| *of == path && *bytes >= room.file_bytes + reserve / 2;
+        if self.allocated.as_ref().is_some_and(has_blocks) {
             return true;
         }
-        match allocate(file, room.file_bytes, reserve) {
+        match File::options().write(true).open(&path).and_then(|file| allocate(&file, room.file_bytes, reserve)) {
             Ok(()) => {
-                self.allocated = room.file_bytes + reserve;
+                self.allocated = Some((path, room.file_bytes + reserve));
                 true
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => false,
             Err(error) => {
                 tracing::info!(%error, "no room can be held in reserve on this file system");
-                self.file = None;
+                self.is_unable = true;
                 true
             }
         }

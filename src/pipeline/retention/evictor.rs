@@ -11,24 +11,33 @@ use super::disk::{Disk, Space};
 use super::horizons::NEVER;
 use super::oldest::{OldestFirst, bytes_by_rule};
 use super::sweep::{AgeSweep, AuthorSweep, AuthorWalk, BATCH_BYTES, Candidate, Cause, Slice};
+use super::thin::{BUSY, Thin};
 use super::{Marks, SLICE_ROWS, limit};
 use crate::nostr::{Pubkey, Timestamp};
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::WriteCommand;
 use crate::pipeline::run::Shared;
 use crate::policy::Retention;
-use crate::store::{Removed, Room, Seq, StoreError};
+use crate::store::{Removed, Room, Run, Seq, StoreError};
 
-/// Events that the writer is to remove in one commit.
+/// What the writer is to do in one commit.
 pub struct Eviction {
-    /// Which.
-    pub seqs: Vec<Seq>,
-    /// Where it tells how many it was.
+    /// What.
+    pub chore: Chore,
+    /// Where it tells how many events it removed.
     pub done: Sender<Done>,
 }
 
-/// How an eviction ended.
-pub type Done = Result<Removed, StoreError>;
+/// What makes room.
+pub enum Chore {
+    /// Remove these events.
+    Remove(Vec<Seq>),
+    /// Pack these records.
+    Pack(Run),
+}
+
+/// How an eviction ended, and how long it held the writer.
+pub type Done = (Result<Removed, StoreError>, Duration);
 
 /// How often the room is looked at.
 const WATCH: Duration = Duration::from_millis(250);
@@ -38,6 +47,12 @@ const WATCH_CLOSELY: Duration = Duration::from_millis(20);
 
 /// Batches that the writer has at a time: more than it removes for a full batch of events.
 const PENDING: usize = 6;
+
+/// How long an eviction should hold the writer, its sync with the disk included; the size of the next ones follows.
+const HOLD: std::ops::Range<Duration> = Duration::from_millis(2)..Duration::from_millis(6);
+
+/// Events of one eviction: fewer cost more for each, more are never found at a time.
+const EVENTS: std::ops::RangeInclusive<usize> = 32..=256;
 
 /// How long urgent work goes on before the room is looked at again.
 const TURN: Duration = Duration::from_millis(20);
@@ -100,6 +115,8 @@ struct Evictor<'a> {
     write: &'a Sender<WriteCommand>,
     done: (Sender<Done>, Receiver<Done>),
     pending: usize,
+    /// Events of the next evictions, in [`EVENTS`].
+    batch: usize,
     rules: Retention,
     disk: Disk,
     /// The rule whose oldest go for want of room.
@@ -107,6 +124,7 @@ struct Evictor<'a> {
     /// Nothing is left that could go; looked at again then.
     exhausted: Option<Instant>,
     job: Option<Job>,
+    thin: Thin,
     age_due: Instant,
     bytes_due: Instant,
     authors_due: Instant,
@@ -124,11 +142,13 @@ impl<'a> Evictor<'a> {
             write,
             done: channel(PENDING),
             pending: 0,
+            batch: 128,
             rules: Retention::default(),
-            disk: Disk::new(shared.store.path()),
+            disk: Disk::default(),
             pressure: None,
             exhausted: None,
             job: None,
+            thin: Thin::default(),
             age_due: now,
             bytes_due: now,
             authors_due: now,
@@ -152,10 +172,11 @@ impl<'a> Evictor<'a> {
         let is_waiting = self.exhausted.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
         if (self.pressure.is_some() || room.used_bytes > marks.start) && !is_waiting {
             self.relieve(marks)?;
+            self.pack(BUSY)?;
             return Ok(if self.pressure.is_some() { Duration::ZERO } else { watch });
         }
         let started = Instant::now();
-        let is_idle = !self.work()?;
+        let is_idle = !(self.work()? || self.pack(0)?);
         Ok(if is_idle { watch } else { watch.min(started.elapsed() * (SHARE - 1)) })
     }
 
@@ -182,7 +203,7 @@ impl<'a> Evictor<'a> {
         let mut watch = WATCH;
         match Space::of(self.shared.store.path()) {
             Ok(space) => {
-                if self.disk.watch(space, room, min_free) {
+                if self.disk.watch(&self.shared.store, space, room, min_free) {
                     // What is free in the file can be used again, but for what deletions need.
                     let kept = (room.file_bytes / 16).clamp(1 << 20, 64 << 20);
                     full = full.min(room.file_bytes.saturating_sub(kept));
@@ -271,24 +292,48 @@ impl<'a> Evictor<'a> {
     }
 
     fn remove(&mut self, found: &[Candidate]) -> Result<(), Trouble> {
-        if found.is_empty() {
-            return Ok(());
+        let mut found = found;
+        while !found.is_empty() {
+            self.settle(PENDING - 1)?;
+            let (next, rest) = found.split_at(self.batch.min(found.len()));
+            self.thin.note(next.iter().map(|one| one.seq));
+            self.give(Chore::Remove(next.iter().map(|one| one.seq).collect()))?;
+            found = rest;
         }
-        self.settle(PENDING - 1)?;
-        let seqs = found.iter().map(|one| one.seq).collect();
-        let eviction = Eviction { seqs, done: self.done.0.clone() };
+        Ok(())
+    }
+
+    fn give(&mut self, chore: Chore) -> Result<(), Trouble> {
         self.pending += 1;
+        let eviction = Eviction { chore, done: self.done.0.clone() };
         self.write.send(WriteCommand::Evict(eviction)).map_err(|_| Trouble::Closed)
+    }
+
+    /// Has some thin pages packed, but for the latest `busy` regions; false when there are none.
+    fn pack(&mut self, busy: usize) -> Result<bool, Trouble> {
+        for packed in 0..PENDING {
+            // What is to be packed must be seen as it is after the removals.
+            self.settle(0)?;
+            let Some(run) = self.thin.next(&self.shared.store, busy)? else { return Ok(packed > 0) };
+            self.give(Chore::Pack(run))?;
+        }
+        Ok(true)
     }
 
     /// Waits until the writer has no more than `pending` batches.
     fn settle(&mut self, pending: usize) -> Result<(), Trouble> {
         while self.pending > pending {
-            let removed = self.done.1.recv().ok_or(Trouble::Closed)?;
+            let (removed, held) = self.done.1.recv().ok_or(Trouble::Closed)?;
             self.pending -= 1;
+            if held > HOLD.end {
+                self.batch = (self.batch / 2).max(*EVENTS.start());
+            } else if held < HOLD.start {
+                self.batch = (self.batch * 2).min(*EVENTS.end());
+            }
             let removed = removed?;
             self.shared.metrics.evicted_events.inc_by(removed.events);
             self.shared.metrics.evicted_bytes.inc_by(removed.bytes);
+            self.shared.metrics.eviction_seconds.observe(held.as_secs_f64());
         }
         Ok(())
     }

@@ -5,7 +5,8 @@
 //! has removed for want of room does not come in again ([`Horizons`]).
 //!
 //! Order of removal: age, numbers, a rule's bytes; then, above the mark of `max_bytes`, the oldest of
-//! the last rule, and when that has nothing left, of the rule before it.
+//! the last rule, and when that has nothing left, of the rule before it. Pages that removals leave
+//! thin are packed, for LMDB joins them only when they are nearly empty.
 
 mod disk;
 mod evictor;
@@ -15,9 +16,10 @@ mod pass;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod thin;
 
 pub use disk::{Disk, Space};
-pub use evictor::{Eviction, run};
+pub use evictor::{Chore, Eviction, run};
 pub use horizons::{Horizon, Horizons};
 pub use pass::{Found, Mode, pass};
 pub use sweep::{Candidate, Cause};

@@ -9,6 +9,7 @@ use hashbrown::HashSet;
 
 use super::oldest::{OldestFirst, bytes_by_rule};
 use super::sweep::{AgeSweep, AuthorSweep, Candidate, Cause, Slice};
+use super::thin::{BUSY, Thin};
 use super::{Marks, SLICE_ROWS, limit};
 use crate::nostr::Timestamp;
 use crate::policy::Retention;
@@ -58,6 +59,7 @@ struct Pass<'a, P> {
     writer: Option<Writer>,
     /// What would be removed, when events are only counted.
     gone: HashSet<Seq>,
+    thin: Thin,
     found: Found,
     stop: &'a AtomicBool,
     progress: P,
@@ -89,8 +91,8 @@ pub(super) fn pass_in_slices(
     progress: impl FnMut(Removed),
 ) -> Result<Found, StoreError> {
     let writer = (mode == Mode::Remove).then(|| store.writer());
-    let (gone, found) = (HashSet::new(), Found::default());
-    let mut pass = Pass { store, rules, now, rows, writer, gone, found, stop, progress };
+    let (gone, thin, found) = (HashSet::new(), Thin::default(), Found::default());
+    let mut pass = Pass { store, rules, now, rows, writer, gone, thin, found, stop, progress };
     if !rules.is_empty() {
         pass.run()?;
     }
@@ -108,7 +110,17 @@ impl<P: FnMut(Removed)> Pass<'_, P> {
         for rule in (0..self.rules.rules().len()).rev() {
             self.shrink_rule(rule)?;
         }
-        self.shrink_total()
+        self.shrink_total()?;
+        self.pack(0)
+    }
+
+    /// Packs thin pages, but for the latest `busy` regions.
+    fn pack(&mut self, busy: usize) -> Result<(), StoreError> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        while let Some(run) = self.thin.next(self.store, busy)? {
+            writer.pack(run)?;
+        }
+        Ok(())
     }
 
     /// One slice: finds, then removes. True when there is no more, or no more is wanted.
@@ -139,6 +151,8 @@ impl<P: FnMut(Removed)> Pass<'_, P> {
         {
             let seqs: Vec<Seq> = found.iter().map(|one| one.seq).collect();
             writer.remove(&seqs, Return::Allowed)?;
+            self.thin.note(seqs.into_iter());
+            self.pack(BUSY)?;
         }
         (self.progress)(self.found.total());
         Ok(())
