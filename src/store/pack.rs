@@ -29,7 +29,7 @@ pub struct Run {
     pub first: Seq,
     /// The last of them.
     pub last: Seq,
-    /// Whether packing gives back a quarter of their pages or more.
+    /// Whether packing gives back an eighth of their pages or more: small events leave small holes.
     pub is_thin: bool,
 }
 
@@ -74,7 +74,7 @@ impl Snapshot<'_> {
                 }
             }
         }
-        Ok(run.map(|(first, last)| Run { first, last, is_thin: pages >= 4 && needed * 4 <= pages * 3 }))
+        Ok(run.map(|(first, last)| Run { first, last, is_thin: pages >= 4 && needed * 8 <= pages * 7 }))
     }
 }
 
