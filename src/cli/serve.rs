@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use sd_notify::NotifyState;
 
-use super::{Common, signals};
+use super::Common;
+use super::signals::Signals;
 use crate::config::{Config, Log, LogFormat};
 use crate::metrics::Metrics;
 use crate::pipeline::{OnPanic, Parts, Pipeline, now};
@@ -44,6 +45,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         anyhow::Ok(config)
     };
     let config = load()?;
+    let signals = Signals::catch()?;
     start_log(&config.log)?;
     raise_descriptor_limit(config.server.max_connections);
     let failed = Arc::new(AtomicBool::new(false));
@@ -63,7 +65,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     tracing::info!("listening on {}", server.address);
     shared.metrics.start_time_seconds.set(now().0 as i64);
     tell_systemd(&[NotifyState::Ready]);
-    signals::wait(config, load, &shared, &server)?;
+    signals.wait(config, load, &shared, &server);
     tracing::info!("stopping: what was taken is committed, clients are told");
     tell_systemd(&[NotifyState::Stopping]);
     server.finish();

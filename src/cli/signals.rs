@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::serve::tell_systemd;
 use crate::config::Config;
@@ -15,38 +16,50 @@ use crate::server::Server;
 /// them is stuck, and systemd is not told that all is well.
 const STUCK_AFTER: Duration = Duration::from_secs(20);
 
-/// Waits for SIGTERM or SIGINT, which end the relay; handles the rest meanwhile.
-///
-/// # Errors
-/// When signals cannot be received.
-pub fn wait(
-    mut config: Config,
-    load: impl Fn() -> anyhow::Result<Config>,
-    shared: &Shared,
-    server: &Server,
-) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        let watched = sd_notify::watchdog_enabled();
-        // systemd asks for a ping at least twice as often as its limit.
-        let mut tick = tokio::time::interval(watched.map_or(Duration::from_secs(3600), |limit| limit / 3));
-        let mut life = Life::new(shared, server);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => reload(&mut config, &load, shared),
-                _ = tick.tick() => {
-                    if life.is_well(shared, server) && watched.is_some() {
-                        tell_systemd(&[NotifyState::Watchdog]);
+/// The signals, caught from the moment that this is made: what comes earlier than it is waited for is kept.
+pub struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Catches the signals. To be done before anybody is told that the relay runs: an early SIGHUP would end it.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub fn catch() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let hangup = signal(SignalKind::hangup())?;
+        drop(entered);
+        Ok(Self { runtime, terminate, interrupt, hangup })
+    }
+
+    /// Waits for SIGTERM or SIGINT, which end the relay; handles the rest meanwhile.
+    pub fn wait(self, mut config: Config, load: impl Fn() -> anyhow::Result<Config>, shared: &Shared, server: &Server) {
+        let Self { runtime, mut terminate, mut interrupt, mut hangup } = self;
+        runtime.block_on(async {
+            let watched = sd_notify::watchdog_enabled();
+            // systemd asks for a ping at least twice as often as its limit.
+            let mut tick = tokio::time::interval(watched.map_or(Duration::from_secs(3600), |limit| limit / 3));
+            let mut life = Life::new(shared, server);
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    _ = interrupt.recv() => return,
+                    _ = hangup.recv() => reload(&mut config, &load, shared),
+                    _ = tick.tick() => {
+                        if life.is_well(shared, server) && watched.is_some() {
+                            tell_systemd(&[NotifyState::Watchdog]);
+                        }
                     }
                 }
             }
-        }
-    })
+        });
+    }
 }
 
 /// Puts a new configuration in force, or keeps the old one and says why.
