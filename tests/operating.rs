@@ -4,5 +4,6 @@ mod support;
 
 mod operating {
     mod monitoring;
+    mod page;
     mod systemd;
 }

@@ -43,6 +43,9 @@ const SAMPLE: u64 = 10_000;
 /// Growth is measured over this many days.
 const DAYS: u64 = 7;
 
+/// Room for longer than this is not worth telling.
+const MANY_DAYS: u64 = 3650;
+
 /// With fewer recent events than this an estimate of the growth would be a guess.
 const FEW: u64 = 30;
 
@@ -137,7 +140,8 @@ fn write_store(out: &mut impl Write, config: &Config, store: &Store, facts: &Fac
             let (events, each) = (HumanCount(events), BinaryBytes(bytes));
             writeln!(out, "growth      {about}{events} events and {each} a day, by the dates of the last {DAYS} days")?;
             let end = room.full_bytes.min(usage.used_bytes + usage.free_bytes + disk_free_bytes);
-            if let Some(days) = end.saturating_sub(usage.used_bytes).checked_div(bytes) {
+            let days = end.saturating_sub(usage.used_bytes).checked_div(bytes);
+            if let Some(days) = days.filter(|days| *days <= MANY_DAYS) {
                 writeln!(out, "room for    about {} days at that rate", HumanCount(days))?;
             }
         }
