@@ -16,7 +16,7 @@
 //! is the end of the key, so that entries with equal prefixes, which an attacker can grind, never meet.
 //! `hash` is SipHash-2-4 of letter and value under the store's secret; whoever cannot read the store cannot
 //! aim at one. A prefix or hash that collides costs a look at a record, which the filter then rejects; two
-//! events of one second whose ids begin alike are put in order by their records, see [`super::scan`].
+//! events of one second whose ids begin alike are put in order by their records, see `store::scan`.
 //!
 //! Keys are no longer than that takes, since they are most of what an index weighs: an entry has 10 bytes
 //! beside its key, and pages filled in random order are two thirds full, so a byte of key is 12 bytes of disk
