@@ -28,6 +28,7 @@ mod scan;
 mod serve;
 mod signals;
 mod stream;
+mod upgrade;
 
 /// A Nostr relay for operators of large public relays.
 #[derive(Parser)]
@@ -112,6 +113,8 @@ enum Command {
     Restore(restore::Arguments),
     /// Give the space of removed events back to the file system
     Compact(compact::Arguments),
+    /// Make a store of an earlier version one of this version
+    Upgrade(upgrade::Arguments),
     /// Show or check the configuration
     Config(config::Arguments),
 }
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Backup(arguments) => backup::run(&common, &arguments),
         Command::Restore(arguments) => restore::run(&common, &arguments),
         Command::Compact(arguments) => compact::run(&common, &arguments),
+        Command::Upgrade(arguments) => upgrade::run(&common, &arguments),
         Command::Config(arguments) => config::run(&common, &arguments),
     };
     match result {

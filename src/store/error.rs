@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::schema::FORMAT;
+use super::upgrade::UNDER_WAY;
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +15,7 @@ pub enum StoreError {
     #[error("{0} is not a weir database; nothing was changed")]
     Foreign(PathBuf),
     /// The database was written by another version of weir, with another layout.
-    #[error("{path} has store format {found}, this version of weir reads {FORMAT}; nothing was changed")]
+    #[error("{path} has store format {found}, this version of weir reads {FORMAT}; {}", advice(*found))]
     Format {
         /// The directory.
         path: PathBuf,
@@ -44,6 +45,15 @@ pub enum StoreError {
     /// Anything else that LMDB reports.
     #[error("LMDB: {0}")]
     Lmdb(#[source] heed::Error),
+}
+
+/// What to do about a store of another format.
+fn advice(found: u32) -> &'static str {
+    match found {
+        _ if found & UNDER_WAY != 0 => "an upgrade of it was begun: weir upgrade goes on",
+        _ if found < FORMAT => "weir upgrade makes it one; nothing was changed",
+        _ => "a later version wrote it; nothing was changed",
+    }
 }
 
 impl From<heed::Error> for StoreError {

@@ -32,6 +32,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod tombstone;
+mod upgrade;
 mod usage;
 mod vanish;
 mod walk;
@@ -61,6 +62,7 @@ pub use schema::FORMAT;
 pub use snapshot::{Known, Snapshot};
 pub use survey::{Amount, Survey};
 pub use tally::KindUsage;
+pub use upgrade::Upgrade;
 pub use usage::{Room, TableUsage, Usage};
 pub use write::{Outcome, Writer};
 

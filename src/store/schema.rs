@@ -8,6 +8,7 @@
 //! | weir            | `next`                        | the next arrival number, 6                   |
 //! | weir            | `kind`, kind 2                | events 6, bytes 6: see [`super::tally`]      |
 //! | weir            | `id`                          | what tells this store from others, 16        |
+//! | weir            | `upgrade`                     | how far an upgrade is, 6                     |
 //! | weir            | `state`, `log` with number 6  | see [`super::journal`]                       |
 //! | event           | seq 6                         | record                                       |
 //! | id … expiration | see [`keys`]                  | empty                                        |
@@ -149,6 +150,50 @@ pub(super) fn open(
         (CommitOrAbort::Abort(Found::Foreign), _) => Err(StoreError::Foreign(path.into())),
         (CommitOrAbort::Abort(Found::Format(found)), _) => Err(StoreError::Format { path: path.into(), found }),
     }
+}
+
+/// A store of another format.
+pub(super) struct Other {
+    pub env: Env<WithTls>,
+    pub tables: Tables,
+    pub secret: Secret,
+    pub format: u32,
+}
+
+/// Opens a store of another format that `is_known`, creating the tables that it lacks; `None` when it is of today's.
+pub(super) fn open_other(
+    path: &Path,
+    options: &Options,
+    is_known: impl Fn(u32) -> bool,
+) -> Result<Option<Other>, StoreError> {
+    let env = open_env(path, options)?;
+    let mut found = match open_tables(&env)? {
+        CommitOrAbort::Commit(_) => return Ok(None),
+        CommitOrAbort::Abort(Found::Format(found)) if is_known(found) => None,
+        CommitOrAbort::Abort(Found::Format(found)) => return Err(StoreError::Format { path: path.into(), found }),
+        CommitOrAbort::Abort(Found::Nothing | Found::Foreign) => return Err(StoreError::Foreign(path.into())),
+    };
+    let opened = env.create_databases_and_commit(env.write_txn()?, |creator, txn| {
+        let meta = creator.create_database::<Bytes, Bytes>(txn, Some(NAMES[0]))?;
+        found = meta.get(txn, HEADER)?.and_then(read_header);
+        let mut tables = [meta; NAMES.len()];
+        for (table, name) in tables.iter_mut().zip(NAMES) {
+            *table = creator.create_database(txn, Some(name))?;
+        }
+        Ok::<_, StoreError>(CommitOrAbort::<_, ()>::Commit(tables))
+    })?;
+    let (format, secret) = found.ok_or_else(|| StoreError::Foreign(path.into()))?;
+    Ok(Some(Other { env, tables: Tables::new(opened.unwrap_commit()), secret, format }))
+}
+
+/// Writes the header anew.
+pub(super) fn put_header(
+    tables: &Tables,
+    txn: &mut heed::RwTxn<'_>,
+    format: u32,
+    secret: &Secret,
+) -> Result<(), StoreError> {
+    Ok(tables.meta.put(txn, HEADER, &header(format, &secret.0))?)
 }
 
 fn open_env(path: &Path, options: &Options) -> Result<Env<WithTls>, StoreError> {

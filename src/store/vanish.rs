@@ -12,9 +12,12 @@
 
 use std::ops::Bound;
 
+use heed::RwTxn;
+
 use super::journal::Noted;
 use super::keys::{self, Index, LONGEST, PREFIX, ROW, Row};
 use super::lookup::Vanish;
+use super::schema::Tables;
 use super::write::Transaction;
 use super::{Seq, StoreError, Writer};
 use crate::nostr::{EventView, Kind, Pubkey, TagValue};
@@ -125,6 +128,21 @@ impl Transaction<'_, '_> {
         }
         Ok((None, covered))
     }
+}
+
+/// Has every purge begin anew, as when the indexes have other keys. What is gone already is passed over.
+pub(super) fn restart_purges(tables: &Tables, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
+    const WRONG: StoreError = StoreError::Damaged("a row of the purge table");
+    let mut purges = Vec::new();
+    for row in tables.purge.iter(txn)? {
+        let (key, value) = row?;
+        let Purge { author, vanish, .. } = Purge::read(key, value).ok_or(WRONG)?;
+        purges.push(Purge { author, vanish, stage: Stage::Own, cursor: keys::prefix(&author.0).to_vec() });
+    }
+    for purge in purges {
+        tables.purge.put(txn, &purge.author.0, &purge.to_bytes())?;
+    }
+    Ok(())
 }
 
 /// Where the gift wraps to an author stand in the tag index.

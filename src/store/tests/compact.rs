@@ -4,7 +4,7 @@ use super::*;
 use crate::nostr::EventId;
 
 /// Every row of every table but what belongs to one file.
-fn dump(store: &Store) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
+pub(super) fn dump(store: &Store) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let inner = store.inner();
     let txn = inner.env.read_txn().expect("a transaction");
     let mut rows = Vec::new();
@@ -38,7 +38,7 @@ fn churn(n: u64) -> Vec<VerifiedEvent> {
     batch
 }
 
-fn filled() -> Home {
+pub(super) fn filled() -> Home {
     let home = home();
     for n in 0..200 {
         home.commit(&churn(n));

@@ -8,6 +8,7 @@ mod open;
 mod oracle;
 mod replace;
 mod survey;
+mod upgrade;
 mod vanish;
 
 use super::*;

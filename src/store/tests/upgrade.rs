@@ -1,0 +1,95 @@
+//! A store of format 0 becomes today's, wherever the upgrade is cut off.
+
+use std::collections::BTreeMap;
+
+use super::compact::{dump, filled};
+use super::keys::{Index, six};
+use super::*;
+
+/// What [`keys::index_entries`] was in format 0: longer prefixes and numbers.
+fn entries_of_format_0(event: EventView<'_>, seq: Seq, secret: &keys::Secret) -> Vec<(Index, Vec<u8>)> {
+    let (time, id) = (keys::newest_first(event.created_at()), &event.id_bytes()[..8]);
+    let row = [&time[..], id, &six(seq.0)].concat();
+    let kind = event.kind().0.to_be_bytes();
+    let mut entries = vec![
+        (Index::Id, [id, &six(seq.0)].concat()),
+        (Index::Time, row.clone()),
+        (Index::Kind, [&kind[..], &row].concat()),
+        (Index::Author, [&event.pubkey_bytes()[..8], &kind, &row].concat()),
+    ];
+    for (letter, value) in event.tags().indexed() {
+        // The real one had 8 bytes of the hash; any 8 will do for what is thrown away.
+        let hash = [&secret.tag(letter, value)[..], b"xx"].concat();
+        entries.push((Index::Tag, [&hash[..], &kind, &row].concat()));
+    }
+    entries.extend(event.expiration().map(|at| (Index::Expiration, [six(at.0), six(seq.0)].concat())));
+    entries
+}
+
+/// Makes a store what the version with format 0 would have written.
+fn downgrade(store: &Store) {
+    let inner = store.inner();
+    let mut txn = inner.env.write_txn().expect("a transaction");
+    let mut rows = Vec::new();
+    for row in inner.tables.event.iter(&txn).expect("a walk") {
+        let (key, record) = row.expect("a row");
+        let seq = Seq(keys::read_six(key).expect("a number"));
+        rows.extend(entries_of_format_0(lookup::view(record).expect("a record"), seq, &inner.secret));
+    }
+    for index in Index::ALL {
+        inner.tables.index(index).clear(&mut txn).expect("a table");
+    }
+    for (index, key) in rows {
+        inner.tables.index(index).put(&mut txn, &key, &[]).expect("a put");
+    }
+    tally::replace(inner.tables.meta, &mut txn, &BTreeMap::new()).expect("a put");
+    schema::put_header(&inner.tables, &mut txn, 0, &inner.secret).expect("a put");
+    txn.commit().expect("a commit");
+}
+
+#[test]
+fn a_store_of_format_0_is_upgraded_wherever_it_is_cut_off() {
+    let home = filled();
+    let many: Vec<_> = (0..9000).map(|n| note(author(n % 7), n, "many")).collect();
+    home.commit(&many);
+    home.store.writer().remove(&[Seq(5)], Return::Barred).expect("a commit");
+    while home.store.writer().purge_vanished(1000).expect("a commit") {}
+    let before = dump(&home.store);
+    downgrade(&home.store);
+    let Home { store, dir } = home;
+    drop(store);
+    let mut steps = 0;
+    loop {
+        let Err(error) = Store::open(dir.path(), options()) else { break };
+        assert!(matches!(error, StoreError::Format { .. }) && error.to_string().contains("weir upgrade"), "{error}");
+        let mut upgrade = Upgrade::find(dir.path(), &options()).expect("it opens").expect("it is old");
+        assert_eq!(upgrade.from(), 0);
+        // Dropped after every step, as if it had been killed.
+        let more = upgrade.step().expect("a step");
+        steps += 1;
+        drop(upgrade);
+        assert_eq!(Store::open(dir.path(), options()).is_ok(), !more);
+    }
+    assert!(steps > 3, "{steps}");
+    let home = Home { store: Store::open(dir.path(), options()).expect("the store"), dir };
+    home.assert_clean();
+    assert_eq!(dump(&home.store), before);
+    assert!(home.holds(&many[8999]));
+}
+
+#[test]
+fn a_store_of_today_or_of_tomorrow_is_not_upgraded() {
+    let Home { store, dir } = filled();
+    let rows = dump(&store);
+    drop(store);
+    assert!(Upgrade::find(dir.path(), &options()).expect("it opens").is_none());
+    let store = Store::open(dir.path(), options()).expect("the store");
+    assert_eq!(dump(&store), rows);
+    let inner = store.inner();
+    let mut txn = inner.env.write_txn().expect("a transaction");
+    schema::put_header(&inner.tables, &mut txn, FORMAT + 1, &inner.secret).expect("a put");
+    txn.commit().expect("a commit");
+    drop((inner, store));
+    let found = Upgrade::find(dir.path(), &options());
+    assert!(matches!(found, Err(StoreError::Format { found, .. }) if found == FORMAT + 1));
+}
