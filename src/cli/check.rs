@@ -7,21 +7,28 @@ use super::Common;
 use super::output::{progress, stdout};
 use crate::pipeline::signatures::Signatures;
 use crate::schnorr::Verifier;
-use crate::store::Problem;
+use crate::store::{Problem, Repaired, Store};
 
 /// Arguments of `weir check`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   weir check                                  records, ids, indexes, tombstones and some signatures
   weir check --signatures all                 and every signature
+  weir check --repair                         mend the indexes from the records, then check
 
-Changes nothing, and works while the relay runs: it sees the store as it was when it began. Exits 1 when \
+Without --repair it changes nothing. Works while the relay runs: it sees the store as it was when it began. Exits 1 when \
 something is wrong.")]
 pub struct Arguments {
     /// How many signatures to check, spread evenly: all, none or a number
     #[arg(long, value_name = "all|N|none", default_value = "10000", value_parser = sample)]
     signatures: u64,
+    /// First put right what can be: missing and stray index entries; records that are not whole are dropped
+    #[arg(long)]
+    repair: bool,
 }
+
+/// Rows that are mended in one commit; a running relay waits for one at the most.
+const REPAIR_ROWS: usize = 1000;
 
 fn sample(text: &str) -> Result<u64, String> {
     match text {
@@ -37,6 +44,9 @@ const LISTED: usize = 100;
 /// Checks the store and lists what is wrong.
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (config, store) = common.open()?;
+    if arguments.repair {
+        repair(&store)?;
+    }
     let events = store.usage()?.events();
     // Every event whose place is a multiple of this; the last step may be shorter.
     let stride = events.div_ceil(arguments.signatures.max(1)).max(1);
@@ -74,4 +84,15 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Mends the indexes and tells what was done.
+fn repair(store: &Store) -> anyhow::Result<()> {
+    let bar = progress(Some(store.usage()?.events()), false);
+    let done = store.writer().repair(REPAIR_ROWS, |so_far| bar.set_position(so_far.events))?;
+    bar.finish_and_clear();
+    let Repaired { added, removed, dropped, .. } = done;
+    let mut out = stdout();
+    writeln!(out, "repaired: {added} entries added, {removed} removed, {dropped} records dropped")?;
+    Ok(out.flush()?)
 }

@@ -9,7 +9,7 @@ use super::keys::{self, Index};
 use super::lookup;
 use super::schema::{Table, Tables};
 use super::write::Transaction;
-use super::{Seq, StoreError, Writer, tally};
+use super::{Seq, StoreError, Writer, compact, tally};
 
 /// What a repair did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -46,8 +46,11 @@ impl Writer {
     /// Mends the whole store, `max_rows` rows in each commit, and tells `progress` after each.
     ///
     /// # Errors
-    /// When a commit fails; what was mended before stays mended, and a new repair may begin.
+    /// [`StoreError::Busy`] while the store is compacted. When a commit fails; what was mended before stays mended, and
+    /// a new repair may begin.
     pub fn repair(&mut self, max_rows: usize, mut progress: impl FnMut(Repaired)) -> Result<Repaired, StoreError> {
+        // A copy of the store would not learn of what is mended.
+        let _lock = compact::lock(self.store.path())?.ok_or(StoreError::Busy)?;
         let mut done = Repaired::default();
         for part in [Part::Records].into_iter().chain(Index::ALL.map(Part::Entries)).chain([Part::Holders]) {
             let mut cursor = Vec::new();
