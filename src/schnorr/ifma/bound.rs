@@ -3,6 +3,7 @@
 //! It must never look at the value itself: a bound describes the worst case of the formula, so that one run of the
 //! tests proves it for every input.
 
+#[cfg(debug_assertions)]
 use super::field::P;
 
 /// Inclusive maxima of the limbs of a [`Loose`]; only debug builds carry it.
