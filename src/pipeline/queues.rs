@@ -3,7 +3,7 @@
 //! | queue         | carries                       | bound                                  | when full                          |
 //! |---------------|-------------------------------|----------------------------------------|------------------------------------|
 //! | Q1 ingest     | [`Submission`] batches        | `ingest_events`, `ingest_bytes` over Q1 and Q2; `unanswered` per connection | the connection stops reading, so TCP slows its client |
-//! | Q2 write      | [`WriteCommand`]              | `write_batches`                        | verify waits                       |
+//! | Q2 write      | [`WriteCommand`]              | `write_batches`                        | verify and retention wait          |
 //! | Q3 live       | [`LiveCommand`]               | `live_batches`                         | writer and verify wait; live never waits, so not for long |
 //! | Q4 scans      | [`ScanJob`](super::reader::ScanJob) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` |
 //! | Q5 outbox     | frames of one connection      | `ws::outbox` has its bounds            | scans park; a live event closes the connection |
