@@ -152,3 +152,8 @@ fn every_event_of_a_storm_comes_once_whenever_a_subscription_opens() {
 fn every_event_of_a_storm_comes_once_while_scans_pause_every_few_rows() {
     storm(&format!("{ALL}{TINY_SLICES}"));
 }
+
+#[test]
+fn every_event_of_a_storm_comes_once_while_live_events_are_gathered() {
+    storm(&format!("{ALL}{TINY_SLICES}fanout_interval_ms = 20\n"));
+}

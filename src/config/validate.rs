@@ -171,6 +171,8 @@ fn pipeline(config: &Config, faults: &mut Faults) {
     faults.range("pipeline.slice_us", pipeline.slice_us, 1..=u64::MAX);
     let longest = crate::pipeline::Options::MAX_COMMIT_INTERVAL_MS;
     faults.range("pipeline.commit_interval_ms", pipeline.commit_interval_ms, 0..=longest);
+    let longest = crate::pipeline::Options::MAX_FANOUT_INTERVAL_MS;
+    faults.range("pipeline.fanout_interval_ms", pipeline.fanout_interval_ms, 0..=longest);
     for (key, value) in [
         ("queues.ingest_events", queues.ingest_events),
         ("queues.unanswered_events", queues.unanswered_events),

@@ -42,6 +42,8 @@ pub struct Options {
     pub inline_us: u64,
     /// Milliseconds from one commit of events to the next at the least; 0 commits at once.
     pub commit_interval_ms: u64,
+    /// Milliseconds from one sending of live events to the next at the least; 0 sends at once.
+    pub fanout_interval_ms: u64,
 }
 
 impl Default for Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             inline_rows: 512,
             inline_us: 300,
             commit_interval_ms: 0,
+            fanout_interval_ms: 0,
         }
     }
 }
@@ -61,6 +64,9 @@ impl Default for Options {
 impl Options {
     /// The longest interval between commits: clients wait for their OK that long.
     pub const MAX_COMMIT_INTERVAL_MS: u64 = 1_000;
+
+    /// The longest interval between sendings: subscribers wait for new events that long.
+    pub const MAX_FANOUT_INTERVAL_MS: u64 = 1_000;
 
     /// The budget of a slice on a reader thread.
     #[must_use]

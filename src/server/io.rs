@@ -229,8 +229,10 @@ async fn io_thread(
     monitor: Option<StdListener>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let fanout_interval = Duration::from_millis(front.shared.options.fanout_interval_ms);
+    let doorbell = if fanout_interval.is_zero() { Doorbell::new() } else { Doorbell::gathering() };
     let context = Rc::new(IoContext {
-        doorbell: Arc::new(Doorbell::new()),
+        doorbell: Arc::new(doorbell),
         scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         parser: RefCell::default(),
         draining: Cell::new(false),
@@ -243,6 +245,9 @@ async fn io_thread(
     });
     let doorbell = Arc::clone(&context.doorbell);
     tokio::task::spawn_local(async move { doorbell.answer().await });
+    if !fanout_interval.is_zero() {
+        tokio::task::spawn_local(pace(Arc::clone(&context.doorbell), fanout_interval));
+    }
     if let Some(listener) = monitor {
         tokio::task::spawn_local(monitor::serve(Rc::clone(&context), listener));
     }
@@ -252,6 +257,16 @@ async fn io_thread(
     let _ = stopped.wait_for(|stop| *stop).await;
     acceptor.abort();
     drain(&context).await;
+}
+
+/// Sends the live events that were gathered, an interval apart; those that come after a quiet one are sent at once.
+async fn pace(doorbell: Arc<Doorbell>, interval: Duration) {
+    loop {
+        doorbell.gathered().await;
+        let next = tokio::time::Instant::now() + interval;
+        doorbell.wake_gathered();
+        tokio::time::sleep_until(next).await;
+    }
 }
 
 async fn accept(context: &Rc<IoContext>, listener: StdListener) {

@@ -12,6 +12,9 @@ use super::frame::CloseCode;
 use super::outgoing::{Budget, Frame};
 use super::writer::Writer;
 
+/// Live events are gathered no further once this many bytes wait: a write takes about as much.
+const GATHERED_BYTES: usize = 64 << 10;
+
 /// The bounds of one [`Outbox`]; sent means written to the socket in full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxOptions {
@@ -98,8 +101,10 @@ struct Inner {
     owned_bytes: usize,
     parked: Vec<Resume>,
     waker: Option<Waker>,
-    /// The task sleeps and everything was sent: the next push wakes it.
+    /// The task sleeps and everything was sent: the next push wakes it, or lists it to be woken.
     armed: bool,
+    /// The round of the doorbell in which it was listed last.
+    listed: u64,
     state: State,
 }
 
@@ -154,6 +159,7 @@ impl Outbox {
             parked: Vec::new(),
             waker: None,
             armed: false,
+            listed: 0,
             state: State::Open,
         };
         let outbox = Arc::new(Self { options, budget, doorbell, inner: Mutex::new(inner) });
@@ -202,7 +208,9 @@ impl Outbox {
         None
     }
 
-    /// Queues a live event, or closes the connection if the client does not keep up.
+    /// Queues a live event, or closes the connection if the client does not keep up. A doorbell
+    /// that gathers wakes a sleeping task for it at the end of the round; whatever wakes it before
+    /// sends it too.
     pub fn push_live(&self, frame: Frame) -> Live {
         let mut inner = self.inner();
         if inner.state != State::Open {
@@ -213,7 +221,10 @@ impl Outbox {
             return Live::Overflowed(overflow);
         }
         self.enqueue(&mut inner, frame);
-        self.wake(inner);
+        match self.doorbell.as_ref().and_then(|doorbell| Some((doorbell, doorbell.round()?))) {
+            Some((doorbell, round)) if !self.is_worth_a_write(&inner) => list(inner, doorbell, round),
+            _ => self.wake(inner),
+        }
         Live::Taken
     }
 
@@ -244,6 +255,12 @@ impl Outbox {
     fn is_full_for_rows(&self, inner: &Inner) -> bool {
         inner.wire_bytes >= self.options.high_water_bytes
             || (inner.wire_bytes > self.options.low_water_bytes && self.budget.is_over())
+    }
+
+    /// Whether so much waits that waiting for more saves nothing, or would bring the client near its bounds.
+    fn is_worth_a_write(&self, inner: &Inner) -> bool {
+        inner.wire_bytes >= GATHERED_BYTES.min(self.options.low_water_bytes)
+            || inner.frames >= self.options.max_frames / 2
     }
 
     /// A client below its low water keeps up and never pays for the others' backlog.
@@ -389,6 +406,20 @@ impl Outbox {
     #[inline]
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("nothing panics while it holds an outbox")
+    }
+}
+
+/// Lists a task that sleeps for want of frames to be woken when the round ends; once in a round, also if a reply
+/// wakes it meanwhile.
+fn list(mut inner: MutexGuard<'_, Inner>, doorbell: &Doorbell, round: u64) {
+    if !inner.armed || inner.listed == round {
+        return;
+    }
+    inner.listed = round;
+    let waker = inner.waker.clone();
+    drop(inner);
+    if let Some(waker) = waker {
+        doorbell.gather(waker);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Outbox and writer together, over a socket that takes as many bytes as the test allows.
 
+mod gathering;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
