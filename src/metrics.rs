@@ -162,7 +162,12 @@ impl Metrics {
             stale_readers: add(&mut r, "store_stale_readers", "Reader slots freed of processes that had died"),
             disk_free_bytes: add(&mut r, "disk_free_bytes", "Bytes free on the file system"),
             evicted_events: add(&mut r, "evicted_events", "Events that the retention rules removed"),
-            eviction_seconds: histogram(&mut r, "eviction_seconds", "One step of making room, with its sync", 50e-6),
+            eviction_seconds: histogram(
+                &mut r,
+                "eviction_seconds",
+                "One step of making room between commits, with its sync",
+                50e-6,
+            ),
             evicted_bytes: add(&mut r, "evicted_bytes", "Bytes of the records that the retention rules removed"),
             resident_bytes: add(
                 &mut r,

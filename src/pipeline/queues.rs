@@ -95,7 +95,7 @@ pub enum WriteCommand {
     Store(Vec<Verified>),
     /// Do a step of upkeep: reap expired events, purge vanished authors.
     Upkeep,
-    /// Remove these, which the retention rules no longer keep: as many as were stored, between two batches.
+    /// Remove these, which the retention rules no longer keep: with batches, a few for each event, or between them.
     Evict(Eviction),
 }
 

@@ -3,42 +3,22 @@
 //! It takes everything that waits, commits it in one transaction with an fsync, tells live, then answers. Nothing
 //! is answered `OK true` before the commit that holds it is on disk (INV-1). It never waits on a client.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::channel::{Receiver, RecvError, Sender};
 use super::client::BatchReplies;
 use super::queues::{Committed, LiveCommand, Verified, WriteCommand};
-use super::retention::{Chore, Eviction};
+use super::retention::Chores;
 use super::run::Shared;
 use crate::metrics::EventOutcome;
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
-use crate::store::{Outcome, Removed, Return, Seq, StoreError, Writer};
+use crate::store::{Outcome, Removed, Seq, StoreError, Writer};
 
 /// Events per commit. More does not make an event cheaper, and the first of them waits for the last.
 const MAX_BATCH: usize = 1024;
 
-/// Rows of upkeep in one transaction: a few milliseconds at most.
-const UPKEEP_ROWS: usize = 256;
-
-/// Events of evictions that are removed at the most between two batches, for each event of the first.
+/// Events of evictions that are removed at the most with a batch, for each event of it.
 const EVICTED_FOR_STORED: usize = 2;
-
-/// What packing some pages counts for: it costs as much as so many removals.
-const PACKED: usize = 64;
-
-/// What waits until no batch of events does.
-#[derive(Default)]
-struct Waiting {
-    upkeep: bool,
-    evictions: VecDeque<Eviction>,
-}
-
-impl Waiting {
-    fn is_empty(&self) -> bool {
-        !self.upkeep && self.evictions.is_empty()
-    }
-}
 
 /// Keeps commits apart, so that events which come one by one share the pages and the fsync of one.
 struct Pace {
@@ -57,37 +37,42 @@ impl Pace {
 
 /// Runs until Q2 is closed and empty.
 pub fn run(shared: &Shared, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
-    let mut waiting = Waiting::default();
+    let mut chores = Chores::default();
     let mut pace = Pace { interval: Duration::from_millis(shared.options.commit_interval_ms), last: None };
     loop {
         // Between steps of upkeep only what waits is taken: events always go first.
-        let command = if waiting.is_empty() { inbox.recv() } else { inbox.try_recv() };
+        let command = if chores.is_empty() { inbox.recv() } else { inbox.try_recv() };
         match command {
             Some(WriteCommand::Store(batch)) => {
-                let batch = gather(batch, inbox, &mut waiting, pace.until(Instant::now()));
+                let batch = gather(batch, inbox, &mut chores, pace.until(Instant::now()));
                 pace.last = Some(Instant::now());
-                let events = batch.len();
                 shared.beat.writer();
-                if store(shared, &mut writer, batch, live).is_err() {
-                    return;
-                }
                 // Also when events never stop, what must go goes as fast as they come.
-                evict(&mut writer, &mut waiting.evictions, EVICTED_FOR_STORED * events);
+                let evictable = EVICTED_FOR_STORED * batch.len();
+                let riders = chores.riders(evictable);
+                match store(shared, &mut writer, batch, &riders, live) {
+                    Ok(Some(removed)) => chores.rode(riders.len(), removed),
+                    Ok(None) => {}
+                    Err(LiveEnded) => return,
+                }
+                chores.make_room(&mut writer, &shared.metrics, evictable - riders.len());
             }
             Some(WriteCommand::Upkeep) => {
-                waiting.upkeep = true;
+                chores.upkeep();
                 if let Err(error) = shared.store.forget_dead_copy() {
                     tracing::error!(%error, "what a killed compaction left could not be removed");
                 }
             }
-            Some(WriteCommand::Evict(eviction)) => waiting.evictions.push_back(eviction),
-            None if !waiting.is_empty() => {}
+            Some(WriteCommand::Evict(eviction)) => chores.evict(eviction),
+            None if !chores.is_empty() => {}
             None => return,
         }
         if inbox.is_empty() {
-            evict(&mut writer, &mut waiting.evictions, 1);
-            if waiting.upkeep && inbox.is_empty() {
-                waiting.upkeep = step_of_upkeep(shared, &mut writer);
+            chores.make_room(&mut writer, &shared.metrics, 1);
+            if inbox.is_empty()
+                && let Err(error) = chores.keep_up(&mut writer, shared.now())
+            {
+                tracing::error!(%error, "upkeep failed; it is tried again later");
             }
         }
         shared.beat.writer();
@@ -98,7 +83,7 @@ pub fn run(shared: &Shared, mut writer: Writer, inbox: &Receiver<WriteCommand>, 
 fn gather(
     mut batch: Vec<Verified>,
     inbox: &Receiver<WriteCommand>,
-    waiting: &mut Waiting,
+    chores: &mut Chores,
     until: Option<Instant>,
 ) -> Vec<Verified> {
     while batch.len() < MAX_BATCH {
@@ -114,61 +99,32 @@ fn gather(
         };
         match command {
             Some(WriteCommand::Store(more)) => batch.extend(more),
-            Some(WriteCommand::Upkeep) => waiting.upkeep = true,
-            Some(WriteCommand::Evict(eviction)) => waiting.evictions.push_back(eviction),
+            Some(WriteCommand::Upkeep) => chores.upkeep(),
+            Some(WriteCommand::Evict(eviction)) => chores.evict(eviction),
             None => break,
         }
     }
     batch
 }
 
-/// Makes room, each chore a commit of a few milliseconds, until that comes to `events`.
-fn evict(writer: &mut Writer, evictions: &mut VecDeque<Eviction>, mut events: usize) {
-    while events > 0
-        && let Some(Eviction { chore, done }) = evictions.pop_front()
-    {
-        let began = Instant::now();
-        let removed = match chore {
-            Chore::Remove(seqs) => {
-                events = events.saturating_sub(seqs.len());
-                match writer.remove(&seqs, Return::Allowed) {
-                    // New pages are written before old ones are free: on a full disk only a few at a time.
-                    Err(StoreError::Full) => remove_piecemeal(writer, &seqs),
-                    removed => removed,
-                }
-            }
-            Chore::Pack(run) => {
-                events = events.saturating_sub(PACKED);
-                writer.pack(run).map(|()| Removed::default())
-            }
-        };
-        // The retention thread is gone only when the process ends.
-        let _ = done.send((removed, began.elapsed()));
-    }
-}
-
-fn remove_piecemeal(writer: &mut Writer, seqs: &[Seq]) -> Result<Removed, StoreError> {
-    let mut sum = Removed::default();
-    for seqs in seqs.chunks(4) {
-        let removed = writer.remove(seqs, Return::Allowed)?;
-        (sum.events, sum.bytes) = (sum.events + removed.events, sum.bytes + removed.bytes);
-    }
-    Ok(sum)
-}
-
 /// Live has ended, which ends the process in order.
 struct LiveEnded;
 
+/// Commits and answers a batch, and removes `riders` in the same commit; what that removed, if it could.
 fn store(
     shared: &Shared,
     writer: &mut Writer,
     batch: Vec<Verified>,
+    riders: &[Seq],
     live: &Sender<LiveCommand>,
-) -> Result<(), LiveEnded> {
+) -> Result<Option<Removed>, LiveEnded> {
     let started = Instant::now();
     let (events, origins): (Vec<VerifiedEvent>, Vec<_>) =
         batch.into_iter().map(|one| (one.event, (one.from, one.received))).unzip();
-    let result = writer.commit(&events, shared.now());
+    let (result, removed) = match writer.commit_removing(&events, shared.now(), riders) {
+        Ok((outcomes, removed)) => (Ok(outcomes), removed),
+        Err(error) => (Err(error), None),
+    };
     shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
     shared.metrics.commit_events.observe(events.len() as f64);
     let is_full = match &result {
@@ -197,7 +153,7 @@ fn store(
         shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
         replies.answer(from, message);
     }
-    Ok(())
+    Ok(removed)
 }
 
 /// Hands what was stored to live, before the OKs: a client that reads its OK finds its event (INV-2).
@@ -255,19 +211,6 @@ fn refuse_all(ids: &[(EventId, usize)], error: &StoreError) -> Vec<RelayMessage>
     ids.iter().map(|(id, _)| RelayMessage::refused(*id, Prefix::Error, text)).collect()
 }
 
-/// Reaps and purges a little; returns whether there is more.
-fn step_of_upkeep(shared: &Shared, writer: &mut Writer) -> bool {
-    let reaped = writer.reap_expired(shared.now(), UPKEEP_ROWS);
-    let purged = writer.purge_vanished(UPKEEP_ROWS);
-    match (reaped, purged) {
-        (Ok(reaped), Ok(more)) => reaped.events as usize == UPKEEP_ROWS || more,
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "upkeep failed; it is tried again later");
-            false
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::channel::channel;
@@ -289,14 +232,14 @@ mod tests {
     #[test]
     fn what_comes_in_the_interval_is_gathered_and_a_closing_queue_ends_it() {
         let (tx, rx) = channel(4);
-        let mut waiting = Waiting::default();
+        let mut chores = Chores::default();
         let hour = || Some(Instant::now() + Duration::from_secs(3600));
         let late = std::thread::spawn(move || {
             tx.send(WriteCommand::Store(Vec::new())).unwrap_or_else(|_| panic!("the queue is open"));
             tx.send(WriteCommand::Upkeep).unwrap_or_else(|_| panic!("the queue is open"));
         });
-        let batch = gather(Vec::new(), &rx, &mut waiting, hour());
+        let batch = gather(Vec::new(), &rx, &mut chores, hour());
         late.join().expect("the sender ends");
-        assert!(batch.is_empty() && waiting.upkeep, "both commands were taken before the queue closed");
+        assert!(batch.is_empty() && !chores.is_empty(), "both commands were taken before the queue closed");
     }
 }

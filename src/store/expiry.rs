@@ -30,8 +30,14 @@ pub struct Removed {
 
 impl Removed {
     fn add(&mut self, event: EventView<'_>) {
-        self.events += 1;
-        self.bytes += event.record().len() as u64;
+        *self += Self { events: 1, bytes: event.record().len() as u64 };
+    }
+}
+
+impl std::ops::AddAssign for Removed {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.bytes += other.bytes;
     }
 }
 
@@ -78,7 +84,8 @@ impl Transaction<'_, '_> {
         Ok(expired)
     }
 
-    fn remove_all(&mut self, seqs: &[Seq], back: Return) -> Result<Removed, StoreError> {
+    /// Removes these events; see [`Writer::remove`].
+    pub fn remove_all(&mut self, seqs: &[Seq], back: Return) -> Result<Removed, StoreError> {
         let mut removed = Removed::default();
         for &seq in seqs {
             let Some(event) = self.lookup().get(seq)? else { continue };

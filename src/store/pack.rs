@@ -79,19 +79,27 @@ impl Snapshot<'_> {
 }
 
 impl Writer {
-    /// Packs the records of a run into as few pages as they need, in one commit.
+    /// Packs up to `max_rows` records of a run into as few pages as they need, in one commit. Tells how many rows it
+    /// looked at, and what is left of the run: packed later, it goes on in the page where this ended.
     ///
     /// # Errors
     /// When the commit fails; then nothing was changed.
-    pub fn pack(&mut self, run: Run) -> Result<(), StoreError> {
+    pub fn pack(&mut self, run: Run, max_rows: usize) -> Result<(usize, Option<Run>), StoreError> {
         self.update(|txn| {
             let page = txn.store.inner.page_bytes();
             let table = txn.store.inner.tables.event;
             let (first, last) = (keys::six(run.first.0), keys::six(run.last.0));
             let range = (Bound::Included(&first[..]), Bound::Included(&last[..]));
-            let mut rows = Vec::new();
-            for row in table.range(&txn.txn, &range)?.take(ROWS) {
+            let (mut rows, mut seen, mut rest) = (Vec::new(), 0, None);
+            for row in table.range(&txn.txn, &range)? {
                 let (key, record) = row?;
+                if seen == max_rows.min(ROWS) {
+                    let first =
+                        keys::read_six(key).ok_or(StoreError::Damaged("a key of the event table is too short"))?;
+                    rest = Some(Run { first: Seq(first), ..run });
+                    break;
+                }
+                seen += 1;
                 if is_inline(record, page) {
                     rows.push((key.to_vec(), record.to_vec()));
                 }
@@ -102,7 +110,7 @@ impl Writer {
             for (key, record) in &rows {
                 table.put(&mut txn.txn, key, record)?;
             }
-            Ok(())
+            Ok((seen, rest))
         })
     }
 }

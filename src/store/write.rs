@@ -11,7 +11,7 @@ use super::journal::{self, Noted, State};
 use super::keys::{self, Index, LONGEST};
 use super::lookup::{self, Bar, Lookup};
 use super::tally::Tally;
-use super::{Seq, Store, StoreError};
+use super::{Removed, Return, Seq, Store, StoreError};
 use crate::nostr::{EventId, EventView, Kind, Timestamp, VerifiedEvent};
 
 /// What became of one event of a batch.
@@ -87,23 +87,33 @@ impl Writer {
     /// When the commit fails; then nothing of the batch is stored. [`StoreError::Full`] when there is no room
     /// even for the deletions.
     pub fn commit(&mut self, batch: &[VerifiedEvent], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
-        match self.try_commit(batch, now, false) {
-            // LMDB's transaction is dead after this; what may be stored is tried in another.
-            Err(StoreError::Full) => self.try_commit(batch, now, true),
-            result => result,
-        }
+        self.commit_removing(batch, now, &[]).map(|(outcomes, _)| outcomes)
     }
 
-    fn try_commit(
+    /// The same, having removed some events that may come back in the same commit, which makes room at the price of no
+    /// other sync. `None` when there is no room even to remove them: then they stay.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn commit_removing(
         &mut self,
         batch: &[VerifiedEvent],
         now: Timestamp,
-        only_deletions: bool,
-    ) -> Result<Vec<Outcome>, StoreError> {
-        self.update(|txn| {
-            txn.only_deletions = only_deletions || txn.store.inner.is_full(&txn.txn)?;
-            batch.iter().map(|event| txn.admit(event.view(), now)).collect()
-        })
+        gone: &[Seq],
+    ) -> Result<(Vec<Outcome>, Option<Removed>), StoreError> {
+        let tried = self.update(|txn| {
+            let removed = txn.remove_all(gone, Return::Allowed)?;
+            txn.only_deletions = txn.store.inner.is_full(&txn.txn)?;
+            Ok((txn.admit_all(batch, now)?, Some(removed)))
+        });
+        match tried {
+            // LMDB's transaction is dead after this; what may be stored is tried in another.
+            Err(StoreError::Full) => self.update(|txn| {
+                txn.only_deletions = true;
+                Ok((txn.admit_all(batch, now)?, None))
+            }),
+            result => result,
+        }
     }
 
     /// Does something in one commit.
@@ -139,6 +149,10 @@ impl<'s, 'b> Transaction<'s, 'b> {
 
     pub fn lookup(&self) -> Lookup<'_> {
         self.store.lookup(&self.txn)
+    }
+
+    fn admit_all(&mut self, batch: &'b [VerifiedEvent], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+        batch.iter().map(|event| self.admit(event.view(), now)).collect()
     }
 
     /// Takes one event through the rules.

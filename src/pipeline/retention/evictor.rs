@@ -20,11 +20,11 @@ use crate::pipeline::run::Shared;
 use crate::policy::Retention;
 use crate::store::{Removed, Room, Run, Seq, StoreError};
 
-/// What the writer is to do in one commit.
+/// What the writer is to do, in as many steps as it likes.
 pub struct Eviction {
     /// What.
     pub chore: Chore,
-    /// Where it tells how many events it removed.
+    /// Where it tells what it removed in all.
     pub done: Sender<Done>,
 }
 
@@ -36,23 +36,17 @@ pub enum Chore {
     Pack(Run),
 }
 
-/// How an eviction ended, and how long it held the writer.
-pub type Done = (Result<Removed, StoreError>, Duration);
+/// How an eviction ended.
+pub type Done = Result<Removed, StoreError>;
 
 /// How often the room is looked at.
 const WATCH: Duration = Duration::from_millis(250);
 
-/// The same, when the disk may fill up within moments.
+/// The same, when the disk or the room that is left for a mark may be used up within moments.
 const WATCH_CLOSELY: Duration = Duration::from_millis(20);
 
 /// Batches that the writer has at a time: more than it removes for a full batch of events.
 const PENDING: usize = 6;
-
-/// How long an eviction should hold the writer, its sync with the disk included; the size of the next ones follows.
-const HOLD: std::ops::Range<Duration> = Duration::from_millis(2)..Duration::from_millis(6);
-
-/// Events of one eviction: fewer cost more for each, more are never found at a time.
-const EVENTS: std::ops::RangeInclusive<usize> = 32..=256;
 
 /// How long urgent work goes on before the room is looked at again.
 const TURN: Duration = Duration::from_millis(20);
@@ -115,10 +109,10 @@ struct Evictor<'a> {
     write: &'a Sender<WriteCommand>,
     done: (Sender<Done>, Receiver<Done>),
     pending: usize,
-    /// Events of the next evictions, in [`EVENTS`].
-    batch: usize,
     rules: Retention,
     disk: Disk,
+    /// When it was last looked at.
+    used_bytes: u64,
     /// The rule whose oldest go for want of room.
     pressure: Option<OldestFirst>,
     /// Nothing is left that could go; looked at again then.
@@ -142,9 +136,9 @@ impl<'a> Evictor<'a> {
             write,
             done: channel(PENDING),
             pending: 0,
-            batch: 128,
             rules: Retention::default(),
             disk: Disk::default(),
+            used_bytes: 0,
             pressure: None,
             exhausted: None,
             job: None,
@@ -216,6 +210,10 @@ impl<'a> Evictor<'a> {
         }
         if self.exhausted.is_some() && !self.rules.is_empty() {
             full = full.min(marks.start);
+        }
+        let before = std::mem::replace(&mut self.used_bytes, room.used_bytes);
+        if room.used_bytes > before && room.used_bytes > marks.relax {
+            watch = WATCH_CLOSELY;
         }
         self.shared.store.set_full_bytes(full);
         let gap = if self.shared.is_writable() { 0 } else { (full / 256).min(1 << 20) };
@@ -292,15 +290,13 @@ impl<'a> Evictor<'a> {
     }
 
     fn remove(&mut self, found: &[Candidate]) -> Result<(), Trouble> {
-        let mut found = found;
-        while !found.is_empty() {
-            self.settle(PENDING - 1)?;
-            let (next, rest) = found.split_at(self.batch.min(found.len()));
-            self.thin.note(next.iter().map(|one| one.seq));
-            self.give(Chore::Remove(next.iter().map(|one| one.seq).collect()))?;
-            found = rest;
+        if found.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.settle(PENDING - 1)?;
+        let seqs: Vec<Seq> = found.iter().map(|one| one.seq).collect();
+        self.thin.note(seqs.iter().copied());
+        self.give(Chore::Remove(seqs))
     }
 
     fn give(&mut self, chore: Chore) -> Result<(), Trouble> {
@@ -312,8 +308,8 @@ impl<'a> Evictor<'a> {
     /// Has some thin pages packed, but for the latest `busy` regions; false when there are none.
     fn pack(&mut self, busy: usize) -> Result<bool, Trouble> {
         for packed in 0..PENDING {
-            // What is to be packed must be seen as it is after the removals.
-            self.settle(0)?;
+            // What is to be packed must be seen as it is after the removals, which the writer was given before.
+            self.settle(packed)?;
             let Some(run) = self.thin.next(&self.shared.store, busy)? else { return Ok(packed > 0) };
             self.give(Chore::Pack(run))?;
         }
@@ -323,17 +319,11 @@ impl<'a> Evictor<'a> {
     /// Waits until the writer has no more than `pending` batches.
     fn settle(&mut self, pending: usize) -> Result<(), Trouble> {
         while self.pending > pending {
-            let (removed, held) = self.done.1.recv().ok_or(Trouble::Closed)?;
+            let removed = self.done.1.recv().ok_or(Trouble::Closed)?;
             self.pending -= 1;
-            if held > HOLD.end {
-                self.batch = (self.batch / 2).max(*EVENTS.start());
-            } else if held < HOLD.start {
-                self.batch = (self.batch * 2).min(*EVENTS.end());
-            }
             let removed = removed?;
             self.shared.metrics.evicted_events.inc_by(removed.events);
             self.shared.metrics.evicted_bytes.inc_by(removed.bytes);
-            self.shared.metrics.eviction_seconds.observe(held.as_secs_f64());
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! Keeping the store within what the operator allows: the rules at work, and what happens when room runs out.
 //!
-//! The `retention` thread reads, in slices, and hands batches of events to the writer, which removes them between
-//! its commits; it never holds a transaction between slices (INV-9) and never makes the writer wait. What it
+//! The `retention` thread reads, in slices, and hands batches of events to the writer, which removes them with its
+//! commits, or in steps of a few milliseconds between them ([`Chores`]); it never holds a transaction between slices (INV-9) and never makes the writer wait. What it
 //! has removed for want of room does not come in again ([`Horizons`]).
 //!
 //! Order of removal: age, numbers, a rule's bytes; then, above the mark of `max_bytes`, the oldest of
 //! the last rule, and when that has nothing left, of the rule before it. Pages that removals leave
 //! thin are packed, for LMDB joins them only when they are nearly empty.
 
+mod chores;
 mod disk;
 mod evictor;
 mod horizons;
@@ -18,6 +19,7 @@ mod sweep;
 mod tests;
 mod thin;
 
+pub use chores::Chores;
 pub use disk::{Disk, Space};
 pub use evictor::{Chore, Eviction, run};
 pub use horizons::{Horizon, Horizons};

@@ -37,9 +37,9 @@ impl Found {
     /// Everything together.
     #[must_use]
     pub fn total(&self) -> Removed {
-        let add =
-            |sum: Removed, one: &Removed| Removed { events: sum.events + one.events, bytes: sum.bytes + one.bytes };
-        self.by_cause.values().fold(Removed::default(), add)
+        let mut sum = Removed::default();
+        self.by_cause.values().for_each(|found| sum += *found);
+        sum
     }
 
     /// Bytes of the records of a rule.
@@ -118,7 +118,7 @@ impl<P: FnMut(Removed)> Pass<'_, P> {
     fn pack(&mut self, busy: usize) -> Result<(), StoreError> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         while let Some(run) = self.thin.next(self.store, busy)? {
-            writer.pack(run)?;
+            writer.pack(run, usize::MAX)?;
         }
         Ok(())
     }
@@ -143,8 +143,7 @@ impl<P: FnMut(Removed)> Pass<'_, P> {
             if self.writer.is_none() && !self.gone.insert(one.seq) {
                 continue;
             }
-            let sum = self.found.by_cause.entry(one.cause).or_default();
-            (sum.events, sum.bytes) = (sum.events + 1, sum.bytes + one.bytes);
+            *self.found.by_cause.entry(one.cause).or_default() += Removed { events: 1, bytes: one.bytes };
         }
         if let Some(writer) = &mut self.writer
             && !found.is_empty()

@@ -123,3 +123,19 @@ fn the_configured_limit_is_where_the_store_is_full() {
     home.store.set_full_bytes(8 << 20);
     assert!(matches!(home.commit(&batch(20))[0], Outcome::Stored(_)));
 }
+
+#[test]
+fn what_is_removed_with_a_batch_makes_room_for_it() {
+    let home = home_with(Options { full_bytes: Some(1 << 20), ..options() });
+    let batch = |round: u64| (0..100).map(|n| note(author(n), round, &"x".repeat(3_000))).collect::<Vec<_>>();
+    (0..20).for_each(|round| drop(home.commit(&batch(round))));
+    let oldest: Vec<Seq> = (1..=200).map(Seq).collect();
+    let mut writer = home.store.writer();
+    let full = writer.commit_removing(&batch(20), NOW, &[]).expect("a commit");
+    assert_eq!(full, (vec![Outcome::Full; 100], Some(Removed::default())));
+    let (outcomes, removed) = writer.commit_removing(&batch(20), NOW, &oldest).expect("a commit");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored(_))), "{outcomes:?}");
+    assert_eq!(removed.map(|removed| removed.events), Some(200));
+    assert!(!home.holds(&batch(0)[0]) && home.holds(&batch(20)[99]));
+    home.assert_clean();
+}

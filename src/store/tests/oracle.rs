@@ -30,8 +30,8 @@ struct Spec {
 /// What is done to the store.
 #[derive(Clone, Debug)]
 enum Op {
-    /// Publish these places of the pool as one batch.
-    Publish(Vec<usize>),
+    /// Publish these places of the pool as one batch, having removed these numbers.
+    Publish(Vec<usize>, Vec<u64>),
     /// Let days pass.
     Wait(u64),
     /// Remove the expired, so many at a time.
@@ -258,10 +258,12 @@ fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
     let mut writer = home.store.writer();
     let now = Timestamp(oracle.day * DAY);
     match op {
-        Op::Publish(places) => {
+        Op::Publish(places, gone) => {
+            let gone: Vec<Seq> = gone.into_iter().map(|seq| Seq(seq % (oracle.last + 1))).collect();
             let batch: Vec<&Plain> = places.iter().map(|place| &pool[place % pool.len()]).collect();
             let events: Vec<_> = batch.iter().map(|plain| plain.event.clone()).collect();
-            let outcomes = writer.commit(&events, now).expect("a commit");
+            let (outcomes, _) = writer.commit_removing(&events, now, &gone).expect("a commit");
+            gone.into_iter().for_each(|seq| oracle.remove(seq.0, false));
             let expected: Vec<_> = batch.iter().map(|plain| oracle.publish(plain)).collect();
             assert_eq!(outcomes.into_iter().map(verdict_of).collect::<Vec<_>>(), expected);
         }
@@ -322,7 +324,8 @@ fn spec() -> impl Strategy<Value = Spec> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        10 => prop::collection::vec(any::<usize>(), 1..8).prop_map(Op::Publish),
+        10 => (prop::collection::vec(any::<usize>(), 1..8), prop::collection::vec(any::<u64>(), 0..2))
+            .prop_map(|(places, gone)| Op::Publish(places, gone)),
         1 => (1..3u64).prop_map(Op::Wait),
         1 => (1..3usize).prop_map(Op::Reap),
         3 => (1..4usize, 1..4usize).prop_map(|(steps, rows)| Op::Purge(steps, rows)),
