@@ -61,7 +61,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let shared = Arc::clone(pipeline.shared());
     let server =
-        Server::start(config.server.clone(), Arc::clone(&shared), &pipeline.ingest(), listener, monitor, &on_panic)?;
+        Server::start(config.server.clone(), Arc::clone(&shared), &pipeline.intake(), listener, monitor, &on_panic)?;
     tracing::info!("listening on {}", server.address);
     shared.metrics.start_time_seconds.set(now().0 as i64);
     tell_systemd(&[NotifyState::Ready]);

@@ -140,6 +140,14 @@ impl<T> Sender<T> {
         Ok(())
     }
 
+    /// Whether a receiver sleeps because nothing waits: all that was put in before has been taken, and what it was
+    /// taken for is done.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        let state = self.0.state();
+        state.sleeping > 0 && state.queue.is_empty()
+    }
+
     /// For those who only watch.
     #[must_use]
     pub fn depth(&self) -> Depth<T> {
@@ -260,6 +268,19 @@ mod tests {
         let (tx, rx) = channel(1);
         drop(rx);
         assert_eq!((tx.send(1), tx.try_send(2)), (Err(1), Err(SendError::Closed(2))));
+    }
+
+    #[test]
+    fn a_queue_is_awaited_while_its_receiver_sleeps_and_no_longer_once_something_is_put_in() {
+        let (tx, rx) = channel(2);
+        assert!(!tx.is_awaited(), "nobody has asked yet");
+        let receiver = std::thread::spawn(move || rx.recv());
+        while !tx.is_awaited() {
+            std::thread::yield_now();
+        }
+        tx.send(1).expect("received");
+        assert!(!tx.is_awaited());
+        assert_eq!(receiver.join().expect("no panic"), Some(1));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! io ──Q1 ingest──▶ verify ──Q2 write──▶ writer ──Q3 live──▶ live
+//!  ├──an event alone────────────▲
 //!  └──Q4 scans──▶ readers ──▶ outboxes ◀── writer (OK), live (EVENT)
 //! ```
 
@@ -30,3 +31,4 @@ pub use live::LiveHub;
 pub use queues::Bounds;
 pub use reconcile::Reconciliation;
 pub use run::{OnPanic, Options, Parts, Pipeline, Shared, StartError, now};
+pub use verify::Intake;

@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::channel::{Sender, channel};
 use super::ingest::Ingest;
 use super::live::LiveHub;
-use super::queues::{Bounds, Depths, Submission};
+use super::queues::{Bounds, Depths};
 use super::reader::ReaderCommand;
 use super::reconcile::{self, Sessions};
 use super::retention::{self, Horizons};
+use super::verify::Intake;
 use super::{cron, live, reader, verify, writer};
 use crate::metrics::{Metrics, Queue};
 use crate::nostr::Timestamp;
@@ -203,7 +204,7 @@ pub struct Parts {
 /// The running threads.
 pub struct Pipeline {
     shared: Arc<Shared>,
-    ingest: Option<Sender<Vec<Submission>>>,
+    intake: Option<Intake>,
     stop_cron: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
     readers: Vec<JoinHandle<()>>,
@@ -252,6 +253,7 @@ impl Pipeline {
             depths,
         });
         let spawn = |name: &'static str, work: Work| spawn(name, Arc::clone(&shared), Arc::clone(on_panic), work);
+        let intake = Intake::new(ingest, write.clone(), live_tx.clone());
         let (write_for_cron, live_for_verify) = (write.clone(), live_tx.clone());
         let (write_for_retention, retention_stopped) = (write.clone(), cron_stopped.clone());
         let threads = vec![
@@ -269,7 +271,7 @@ impl Pipeline {
             let inbox = q4.clone();
             readers.push(spawn("read", Box::new(move |shared| reader::run(shared, &inbox)))?);
         }
-        Ok(Self { shared, ingest: Some(ingest), stop_cron: Some(stop_cron), threads, readers })
+        Ok(Self { shared, intake: Some(intake), stop_cron: Some(stop_cron), threads, readers })
     }
 
     /// What the threads share.
@@ -278,20 +280,20 @@ impl Pipeline {
         &self.shared
     }
 
-    /// The way into Q1.
+    /// The way in.
     ///
     /// # Panics
     /// After [`Pipeline::finish`].
     #[must_use]
-    pub fn ingest(&self) -> Sender<Vec<Submission>> {
-        self.ingest.clone().expect("the pipeline has not finished")
+    pub fn intake(&self) -> Intake {
+        self.intake.clone().expect("the pipeline has not finished")
     }
 
     /// Ends the threads from the top, each once its queue is empty: what was taken is committed and answered.
-    /// Every clone of [`Pipeline::ingest`] must be gone.
+    /// Every clone of [`Pipeline::intake`] must be gone.
     pub fn finish(mut self) {
         let started = Instant::now();
-        self.ingest = None;
+        self.intake = None;
         self.stop_cron = None;
         for _ in &self.readers {
             // Readers take from the queue until they see this; a closed one has no readers left.

@@ -1,7 +1,8 @@
-//! The `verify` thread: checks signatures in batches, over the pinned rayon pool when a batch is worth it.
+//! The `verify` thread: checks signatures in batches, over the pinned rayon pool when a batch is worth it. And the
+//! way there, which is a short cut for an event that comes alone.
 //!
-//! It answers what it refuses and passes the rest on: stored kinds to the writer, ephemeral ones to live. It
-//! never waits on a client.
+//! Both answer what they refuse and pass the rest on: stored kinds to the writer, ephemeral ones to live. The thread
+//! never waits on a client; the short cut never waits at all.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::channel::{Receiver, Sender};
+use super::channel::{Receiver, SendError, Sender};
 use super::client::{BatchReplies, ClientHandle};
 use super::queues::{LiveCommand, Submission, Verified, WriteCommand};
 use super::run::Shared;
@@ -21,6 +22,71 @@ const MAX_BATCH: usize = 512;
 
 /// Signatures one pool thread takes at a time: eight full groups of the 8-lane engine.
 const CHUNK: usize = 64;
+
+/// The way of an io thread's events into the pipeline.
+#[derive(Clone)]
+pub struct Intake {
+    ingest: Sender<Vec<Submission>>,
+    write: Sender<WriteCommand>,
+    live: Sender<LiveCommand>,
+}
+
+impl Intake {
+    /// A full group of the 8-lane engine: events that are this many gain nothing from waiting for more.
+    pub const FULL: usize = 8;
+
+    pub(super) const fn new(
+        ingest: Sender<Vec<Submission>>,
+        write: Sender<WriteCommand>,
+        live: Sender<LiveCommand>,
+    ) -> Self {
+        Self { ingest, write, live }
+    }
+
+    /// Hands events over; never waits. Give it all that came in one turn.
+    ///
+    /// An event alone, while the `verify` thread sleeps, is verified here: 25 µs, which waking that thread and being
+    /// woken by it costs as well. Nothing is overtaken, since a thread that sleeps has passed everything on.
+    pub fn submit(&self, shared: &Shared, mut batch: Vec<Submission>) {
+        if batch.len() == 1 && self.ingest.is_awaited() {
+            batch = self.verify_here(shared, batch);
+        }
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(SendError::Full(batch) | SendError::Closed(batch)) = self.ingest.try_send(batch) {
+            // Never full: the gate let no more in than the queue holds. Closed: the verify thread is gone and the
+            // process is ending; nothing of this was acknowledged.
+            tracing::error!(events = batch.len(), "the pipeline is closed");
+        }
+    }
+
+    /// Verifies, refuses and passes on; gives back what there was no room for.
+    fn verify_here(&self, shared: &Shared, batch: Vec<Submission>) -> Vec<Submission> {
+        shared.metrics.verify_batch.observe(batch.len() as f64);
+        let (stored, ephemeral) = sort(shared, verify(shared, None, batch));
+        let back = self.pass_on(stored, ephemeral);
+        let unverified = |Verified { event, from, received }| Submission { event: event.into_event(), from, received };
+        back.into_iter().map(unverified).collect()
+    }
+
+    /// Gives back what finds its queue full. A closed queue means that the process is ending.
+    fn pass_on(&self, stored: Vec<Verified>, ephemeral: Vec<Verified>) -> Vec<Verified> {
+        let mut back = Vec::new();
+        if !stored.is_empty()
+            && let Err(SendError::Full(WriteCommand::Store(stored))) = self.write.try_send(WriteCommand::Store(stored))
+        {
+            back.extend(stored);
+        }
+        if !ephemeral.is_empty()
+            && let Err(SendError::Full(LiveCommand::Ephemeral(ephemeral))) =
+                self.live.try_send(LiveCommand::Ephemeral(ephemeral))
+        {
+            back.extend(ephemeral);
+        }
+        back
+    }
+}
 
 /// Runs until Q1 is closed and empty.
 pub fn run(
@@ -86,4 +152,36 @@ fn sort(shared: &Shared, verdicts: Vec<(Origin, Verdict)>) -> (Vec<Verified>, Ve
         }
     }
     (stored, ephemeral)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::channel::channel;
+    use super::*;
+    use crate::nostr::testing::{author, trusted};
+    use crate::policy::Settings;
+    use crate::policy::rate::{RateLimiter, RateTable};
+    use crate::ws::{Budget, Outbox, OutboxOptions};
+
+    #[test]
+    fn the_short_cut_gives_back_what_finds_its_queue_full_and_does_not_wait() {
+        let (settings, address) = (Settings::default(), std::net::Ipv4Addr::LOCALHOST.into());
+        let (outbox, _writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
+        let rates = RateLimiter::new(&settings, address, RateTable::new(1).get(address, 0));
+        let from = Arc::new(ClientHandle::new(outbox, false, rates));
+        let one = |kind| {
+            vec![Verified {
+                event: trusted(author(1), kind, 1, &[], "x"),
+                from: Arc::clone(&from),
+                received: Instant::now(),
+            }]
+        };
+        let ((ingest, _q1), (write, q2), (live, q3)) = (channel(1), channel(1), channel(1));
+        let intake = Intake::new(ingest, write, live);
+        assert!(intake.pass_on(one(1), one(20_001)).is_empty());
+        let kinds = |back: &[Verified]| back.iter().map(|one| one.event.view().kind().0).collect::<Vec<_>>();
+        assert_eq!(kinds(&intake.pass_on(one(1), one(20_001))), [1, 20_001]);
+        assert!(matches!(q2.try_recv(), Some(WriteCommand::Store(events)) if kinds(&events) == [1]));
+        assert!(matches!(q3.try_recv(), Some(LiveCommand::Ephemeral(events)) if kinds(&events) == [20_001]));
+    }
 }

@@ -16,7 +16,6 @@ use super::io::IoContext;
 use super::session::{Action, Context, Session};
 use crate::metrics::{EventOutcome, Verb};
 use crate::nostr::{ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
-use crate::pipeline::channel::SendError;
 use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::queues::Submission;
 use crate::pipeline::reader::{self, ScanJob};
@@ -414,14 +413,8 @@ impl Engine {
     /// Hands over what this burst gathered.
     pub fn flush(&mut self) {
         self.send_replies();
-        if self.batch.is_empty() {
-            return;
-        }
-        let batch = std::mem::take(&mut self.batch);
-        if let Err(SendError::Full(batch) | SendError::Closed(batch)) = self.context.ingest.try_send(batch) {
-            // Never full: the gate let no more in than the queue holds. Closed: the verify thread is gone and the
-            // process is ending; nothing of this was acknowledged.
-            tracing::error!(events = batch.len(), "the pipeline is closed");
+        if !self.batch.is_empty() {
+            self.context.submit(std::mem::take(&mut self.batch));
         }
     }
 

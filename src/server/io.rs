@@ -13,16 +13,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
 use super::admission::Admission;
 use super::options::Options;
 use super::{http, monitor};
 use crate::nostr::json::Parser;
-use crate::pipeline::channel::Sender;
 use crate::pipeline::queues::Submission;
-use crate::pipeline::{ClientHandle, OnPanic, Reconciliation, Shared};
+use crate::pipeline::{ClientHandle, Intake, OnPanic, Reconciliation, Shared};
 use crate::policy::rate::RateTable;
 use crate::ws::{CloseCode, Doorbell};
 
@@ -63,8 +62,12 @@ pub struct Front {
 pub struct IoContext {
     /// What all io threads share.
     pub front: Arc<Front>,
-    /// Into Q1.
-    pub ingest: Sender<Vec<Submission>>,
+    /// Into the pipeline.
+    intake: Intake,
+    /// Events of this turn's connections, on their way there.
+    submissions: RefCell<Vec<Submission>>,
+    /// There are some.
+    submitted: Notify,
     /// Wakes this thread's connections.
     pub doorbell: Arc<Doorbell>,
     /// Read buffer, used by one connection after the other.
@@ -86,6 +89,28 @@ impl IoContext {
     /// Milliseconds since the process began.
     pub fn now_ms(&self) -> u64 {
         self.front.epoch.elapsed().as_millis() as u64
+    }
+
+    /// Takes a connection's events. They go on together with those of other connections that are ready, so that events
+    /// which come one by one from many are verified together.
+    pub fn submit(&self, mut batch: Vec<Submission>) {
+        let mut submissions = self.submissions.borrow_mut();
+        if submissions.is_empty() {
+            std::mem::swap(&mut *submissions, &mut batch);
+        } else {
+            submissions.append(&mut batch);
+        }
+        let full = submissions.len() >= Intake::FULL;
+        drop(submissions);
+        if full {
+            self.hand_over();
+        } else {
+            self.submitted.notify_one();
+        }
+    }
+
+    fn hand_over(&self) {
+        self.intake.submit(&self.front.shared, self.submissions.take());
     }
 
     /// Adds a session to those that are ended when their clients stay silent.
@@ -166,7 +191,7 @@ impl Server {
     pub fn start(
         options: Options,
         shared: Arc<Shared>,
-        ingest: &Sender<Vec<Submission>>,
+        intake: &Intake,
         listener: StdListener,
         monitor: Option<StdListener>,
         on_panic: &OnPanic,
@@ -188,13 +213,13 @@ impl Server {
         let mut threads = Vec::new();
         let mut monitor = monitor;
         for index in 0..count {
-            let (front, ingest, stopped) = (Arc::clone(&front), ingest.clone(), stopped.clone());
+            let (front, intake, stopped) = (Arc::clone(&front), intake.clone(), stopped.clone());
             let listener = listener.try_clone()?;
             let (monitor, on_panic) = (monitor.take(), Arc::clone(on_panic));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
             let run = move || {
                 let work = std::panic::AssertUnwindSafe(|| {
-                    LocalSet::new().block_on(&runtime, io_thread(front, ingest, listener, monitor, stopped));
+                    LocalSet::new().block_on(&runtime, io_thread(front, intake, listener, monitor, stopped));
                 });
                 if std::panic::catch_unwind(work).is_err() {
                     on_panic("io");
@@ -224,7 +249,7 @@ impl Server {
 
 async fn io_thread(
     front: Arc<Front>,
-    ingest: Sender<Vec<Submission>>,
+    intake: Intake,
     listener: StdListener,
     monitor: Option<StdListener>,
     mut stopped: watch::Receiver<bool>,
@@ -240,14 +265,23 @@ async fn io_thread(
         next_client: Cell::new(0),
         sockets: Cell::new(0),
         negentropy: RefCell::default(),
+        submissions: RefCell::default(),
+        submitted: Notify::new(),
         front,
-        ingest,
+        intake,
     });
     let doorbell = Arc::clone(&context.doorbell);
     tokio::task::spawn_local(async move { doorbell.answer().await });
     if !fanout_interval.is_zero() {
         tokio::task::spawn_local(pace(Arc::clone(&context.doorbell), fanout_interval));
     }
+    let submitting = Rc::clone(&context);
+    tokio::task::spawn_local(async move {
+        loop {
+            submitting.submitted.notified().await;
+            submitting.hand_over();
+        }
+    });
     if let Some(listener) = monitor {
         tokio::task::spawn_local(monitor::serve(Rc::clone(&context), listener));
     }
@@ -257,6 +291,7 @@ async fn io_thread(
     let _ = stopped.wait_for(|stop| *stop).await;
     acceptor.abort();
     drain(&context).await;
+    context.hand_over();
 }
 
 /// Sends the live events that were gathered, an interval apart; those that come after a quiet one are sent at once.
