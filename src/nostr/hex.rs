@@ -32,7 +32,34 @@ pub fn encode(bytes: &[u8]) -> String {
 
 /// Appends the lower-case hexadecimal of `bytes` to `out`.
 pub fn append(bytes: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + 2 * bytes.len(), 0);
-    faster_hex::hex_encode(bytes, &mut out[start..]).expect("the destination was made twice as long as the source");
+    out.reserve(2 * bytes.len());
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    blocks.iter().for_each(|block| out.extend_from_slice(digits(block).as_flattened()));
+    rest.iter().for_each(|byte| out.extend_from_slice(digits(&[*byte]).as_flattened()));
+}
+
+/// Bytes encoded together: two registers of SSE2 take their digits.
+const BLOCK: usize = 16;
+
+/// The two digits of each byte. Without a table, so that the compiler works on a register of bytes at a time.
+#[inline]
+fn digits<const N: usize>(bytes: &[u8; N]) -> [[u8; 2]; N] {
+    let digit = |nibble: u8| nibble + if nibble > 9 { b'a' - 10 } else { b'0' };
+    bytes.map(|byte| [digit(byte >> 4), digit(byte & 15)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_appended_as_its_two_digits() {
+        let bytes: Vec<u8> = (0..=u8::MAX).chain(0..37).collect();
+        for from in 0..40 {
+            let mut out = b"kept".to_vec();
+            append(&bytes[from..], &mut out);
+            let expected: String = bytes[from..].iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(String::from_utf8(out).expect("digits"), format!("kept{expected}"));
+        }
+    }
 }

@@ -69,7 +69,10 @@ pub fn json(event: EventView<'_>, out: &mut Vec<u8>) {
 fn tags(tags: Tags<'_>, out: &mut Vec<u8>) {
     out.push(b'[');
     for (index, tag) in tags.enumerate() {
-        out.extend_from_slice(if index == 0 { b"[" } else { b",[" });
+        if index > 0 {
+            out.push(b',');
+        }
+        out.push(b'[');
         value(tag.name(), out);
         for element in tag.rest() {
             out.push(b',');
@@ -93,49 +96,66 @@ fn value(value: TagValue<'_>, out: &mut Vec<u8>) {
 
 /// Appends `number` in decimal.
 pub fn number(mut number: u64, out: &mut Vec<u8>) {
-    // 20 digits hold u64::MAX.
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
+    /// `u64::MAX` has as many.
+    const MOST: usize = 20;
+    let (start, len) = (out.len(), number.checked_ilog10().unwrap_or(0) as usize + 1);
+    out.extend_from_slice(&[0; MOST]);
+    for digit in out[start..start + len].iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
         number /= 10;
-        if number == 0 {
-            break;
-        }
     }
-    out.extend_from_slice(&digits[start..]);
+    out.truncate(start + len);
 }
 
 /// Appends `text` as a JSON string with NIP-01's escapes: the seven it lists, lower-case `\u00xx` for the other
 /// control characters, everything else as it is.
 pub fn string(text: &[u8], out: &mut Vec<u8>) {
-    out.reserve(text.len() + 2);
+    out.reserve(text.len() + 2 + STRIDE);
     out.push(b'"');
     let mut rest = text;
-    loop {
-        let plain = plain_prefix(rest);
-        out.extend_from_slice(&rest[..plain]);
-        let Some((&special, behind)) = rest[plain..].split_first() else { break };
-        escape(special, out);
-        rest = behind;
+    while let Some((stride, behind)) = rest.split_first_chunk() {
+        rest = match escaped(stride, STRIDE, out) {
+            // A branch that is foretold, so that the next stride is under way before this one is judged.
+            None => behind,
+            Some(special) => &rest[special + 1..],
+        };
+    }
+    while let Some(special) = escaped(&padded(rest), rest.len(), out) {
+        rest = &rest[special + 1..];
     }
     out.push(b'"');
 }
 
-/// How many bytes at the front of `text` need no escape.
-fn plain_prefix(text: &[u8]) -> usize {
-    let (strides, tail) = text.as_chunks::<STRIDE>();
-    for (index, stride) in strides.iter().enumerate() {
-        let special = specials(stride);
-        if special != 0 {
-            return index * STRIDE + special.trailing_zeros() as usize;
-        }
+/// Appends the first `len` bytes of `stride` up to one that needs an escape, and the escape; the place of that byte.
+#[inline]
+fn escaped(stride: &[u8; STRIDE], len: usize, out: &mut Vec<u8>) -> Option<usize> {
+    let start = out.len();
+    // All of it, before it is known how much is plain: a copy of fixed size is one move.
+    out.extend_from_slice(stride);
+    let specials = specials(stride) & ((1 << len) - 1);
+    if specials == 0 {
+        out.truncate(start + len);
+        return None;
     }
-    let mut padded = [b' '; STRIDE];
-    padded[..tail.len()].copy_from_slice(tail);
-    let special = specials(&padded);
-    text.len() - tail.len() + (special.trailing_zeros() as usize).min(tail.len())
+    let special = specials.trailing_zeros() as usize;
+    out.truncate(start + special);
+    escape(stride[special], out);
+    Some(special)
+}
+
+/// `tail`, shorter than a stride, with zeros behind it. Put together in registers, since what was stored in pieces and
+/// is loaded whole makes the CPU wait, and most strings of tags are short.
+#[inline]
+fn padded(tail: &[u8]) -> [u8; STRIDE] {
+    let len = tail.len();
+    let whole = if let (Some(first), Some(last)) = (tail.first_chunk(), tail.last_chunk()) {
+        u128::from(u64::from_le_bytes(*first)) | u128::from(u64::from_le_bytes(*last)) << (8 * (len - 8))
+    } else if let (Some(first), Some(last)) = (tail.first_chunk(), tail.last_chunk()) {
+        (u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << (8 * (len - 4))).into()
+    } else {
+        tail.iter().rev().fold(0, |whole: u32, byte| whole << 8 | u32::from(*byte)).into()
+    };
+    whole.to_le_bytes()
 }
 
 /// A bit for each byte that needs an escape, the first byte's lowest.
@@ -203,15 +223,27 @@ mod tests {
         assert_eq!(rendered(&long), format!("\"{}\\n{}\\\"\"", "x".repeat(31), "é".repeat(40)));
     }
 
+    /// The same, byte by byte.
+    fn plain(text: &[u8]) -> Vec<u8> {
+        let mut out = vec![b'"'];
+        for &byte in text {
+            if byte < 0x20 || byte == b'"' || byte == b'\\' { escape(byte, &mut out) } else { out.push(byte) }
+        }
+        out.push(b'"');
+        out
+    }
+
     #[test]
     fn a_byte_that_needs_an_escape_is_found_at_every_place() {
         for len in 0..50 {
             for at in 0..len {
                 for special in 0..=u8::MAX {
-                    let mut text = vec![b'x'; len];
+                    let mut text: Vec<u8> = (0..len).map(|place| b'a' + place as u8 % 26).collect();
                     text[at] = special;
-                    let wanted = if special < 0x20 || special == b'"' || special == b'\\' { at } else { len };
-                    assert_eq!(plain_prefix(&text), wanted, "{special:#x} at {at} of {len}");
+                    text[len - 1 - at / 2] ^= special & 0x40;
+                    let mut out = Vec::new();
+                    string(&text, &mut out);
+                    assert_eq!(out, plain(&text), "{special:#x} at {at} of {len}");
                 }
             }
         }
