@@ -61,8 +61,12 @@ pub(super) struct Lookup<'t> {
 impl<'t> Lookup<'t> {
     /// The event with this number.
     pub fn get(&self, seq: Seq) -> Result<Option<EventView<'t>>, StoreError> {
-        let record = self.tables.event.get(self.txn, &keys::six(seq.0))?;
-        record.map(view).transpose()
+        self.record(seq)?.map(view).transpose()
+    }
+
+    /// The bytes of the event with this number, not looked at.
+    pub fn record(&self, seq: Seq) -> Result<Option<&'t [u8]>, StoreError> {
+        Ok(self.tables.event.get(self.txn, &keys::six(seq.0))?)
     }
 
     /// The event with this id.

@@ -10,10 +10,10 @@ use heed::RoRange;
 use heed::types::Bytes;
 
 use super::keys::{Index, Secret};
-use super::plan::{Key, Prefix, Ranges};
+use super::plan::{Key, Prefix, Ranges, Source};
 use super::position::{Head, Position};
 use super::schema::Table;
-use super::{Seq, Snapshot, StoreError};
+use super::{Seq, Snapshot, StoreError, lookup};
 use crate::nostr::{EventId, EventView, Timestamp};
 
 /// The most cursors open at a time (about 0.5 KB each); ranges beyond that are stepped by seeking.
@@ -47,12 +47,14 @@ pub(super) struct Rows<'t> {
     secret: &'t Secret,
     cursors: Vec<Cursor<'t>>,
     records: Vec<EventView<'t>>,
+    /// The record that is on its way from memory, see [`Rows::fetch_ahead`].
+    ahead: Option<(Seq, &'t [u8])>,
 }
 
 impl<'t> Rows<'t> {
     /// Nothing is read or allocated yet.
     pub fn new(snapshot: &'t Snapshot<'t>) -> Self {
-        Self { snapshot, secret: snapshot.store.secret(), cursors: Vec::new(), records: Vec::new() }
+        Self { snapshot, secret: snapshot.store.secret(), cursors: Vec::new(), records: Vec::new(), ahead: None }
     }
 
     /// The store's secret, which tag keys are made with.
@@ -67,7 +69,25 @@ impl<'t> Rows<'t> {
 
     /// The record with this arrival number; `None` when it was deleted.
     pub fn record(&self, seq: Seq) -> Result<Option<EventView<'t>>, StoreError> {
-        self.snapshot.get(seq)
+        match self.ahead {
+            Some((own, record)) if own == seq => Ok(Some(lookup::view(record)?)),
+            _ => self.snapshot.get(seq),
+        }
+    }
+
+    /// Finds the record of the row that comes next and lets it come from memory while another one is worked on: with
+    /// records that nobody read lately, a page is mostly waiting for memory.
+    pub fn fetch_ahead(&mut self, head: Head, source: Source) -> Result<(), StoreError> {
+        if source == Source::Ids {
+            self.found(head.slot).into_iter().for_each(|event| prefetch(event.record()));
+            return Ok(());
+        }
+        let seq = head.position.seq();
+        let record = self.snapshot.record(seq)?;
+        // Nothing of it may be looked at here, or there is nothing gained.
+        record.into_iter().for_each(prefetch);
+        self.ahead = record.map(|record| (seq, record));
+        Ok(())
     }
 
     /// The record that [`Rows::find_id`] put into this slot.
@@ -172,6 +192,24 @@ impl<'t> Rows<'t> {
         }
         counted.is_all = true;
         Ok(counted)
+    }
+}
+
+/// The bytes of a record that are asked for ahead; what follows comes with the walk through them.
+const PREFETCH_BYTES: usize = 1024;
+const CACHE_LINE: usize = 64;
+
+/// Tells the CPU that these bytes are needed soon.
+fn prefetch(bytes: &[u8]) {
+    for line in bytes[..bytes.len().min(PREFETCH_BYTES)].chunks(CACHE_LINE) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch reads nothing and cannot fault; SSE is part of every x86-64.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
     }
 }
 

@@ -233,6 +233,7 @@ impl Scan {
             None => rows.record(seq)?,
         };
         slice.spend(1);
+        self.fetch_ahead(rows)?;
         let filters = &self.query.filters;
         let is_match = |number: &u16| event.is_some_and(|event| filters[usize::from(*number)].matches(event));
         let matching: Numbers = bringers.iter().copied().filter(is_match).collect();
@@ -246,6 +247,18 @@ impl Scan {
             Some(event) if is_sent => visitor.take(seq, event),
             _ => Flow::Continue,
         })
+    }
+
+    /// Has the record of the next row come from memory, if it is to be looked at, as far as can be told.
+    fn fetch_ahead(&self, rows: &mut Rows<'_>) -> Result<(), StoreError> {
+        let Some(&Reverse(next)) = self.heads.peek() else { return Ok(()) };
+        let part = &self.parts[usize::from(next.filter)];
+        let filter = &self.query.filters[usize::from(next.filter)];
+        // One is left for the row at hand.
+        if part.quota.left() <= 1 {
+            return Ok(());
+        }
+        rows.fetch_ahead(next, part.ranges(filter).source)
     }
 
     /// Takes the rows off the heap that tie with one, and puts them all into the order of their ids.

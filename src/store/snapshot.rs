@@ -107,6 +107,11 @@ impl<'s> Snapshot<'s> {
         self.lookup().get(seq)
     }
 
+    /// The bytes of the event with this number, not looked at.
+    pub(super) fn record(&self, seq: Seq) -> Result<Option<&[u8]>, StoreError> {
+        self.lookup().record(seq)
+    }
+
     /// The event with this id, visible or not.
     ///
     /// # Errors
