@@ -422,6 +422,88 @@ fn a_scan_gives_what_sorting_and_filtering_everything_gives() {
     }
 }
 
+/// A store in which authors and tags have more rows of each kind than a first look takes in.
+fn crowd(mut random: Random) -> World {
+    let mut world = World::new(Random(random.next()), 2);
+    let named = world.hexes[..2].to_vec();
+    let events: Vec<Value> = (0..480)
+        .map(|_| {
+            let tags = [["t", "x"], ["t", "y"], ["p", &named[0]], ["p", &named[1]]];
+            let tags: Vec<_> = tags.into_iter().filter(|_| random.once_in(2)).collect();
+            let (author, content) = (random.pick(&world.authors), *random.pick(&["", "private"]));
+            let (kind, time) = (*random.pick(&[1, 7]), 1_700_000_000 + random.below(160));
+            corpus::event(author, time, kind, &json!(tags), content)
+        })
+        .collect();
+    let batch: Vec<_> = events.iter().map(|event| corpus::trusted(&mut world.parser, event)).collect();
+    world.ids = events.iter().map(|event| event["id"].as_str().expect("an id").to_string()).collect();
+    world.store.writer().commit(&batch, Timestamp(1)).expect("a commit");
+    world
+}
+
+/// A filter that two indexes can answer.
+fn crossing(world: &mut World) -> Value {
+    let mut filter = Map::new();
+    let (authors, named) = (world.authors.clone(), world.hexes[..2].to_vec());
+    let mark = if world.random.once_in(6) { '&' } else { '#' };
+    filter.insert(format!("{mark}t"), json!(world.some(&["x", "y"], 2)));
+    match world.random.below(3) {
+        0 => drop(filter.insert("#p".into(), json!(world.some(&named, 2)))),
+        1 => drop(filter.insert("authors".into(), json!(world.some(&authors, 2)))),
+        _ => {
+            filter.insert("authors".into(), json!(world.some(&authors, 1)));
+            filter.insert("#p".into(), json!(world.some(&named, 1)));
+        }
+    }
+    match world.random.below(4) {
+        0 => None,
+        1 => filter.insert("kinds".into(), json!([1, 7])),
+        _ => filter.insert("kinds".into(), json!([1])),
+    };
+    for (bound, time) in [("since", 1_700_000_000), ("until", 1_700_000_080)] {
+        if world.random.once_in(5) {
+            filter.insert(bound.into(), json!(time + world.random.below(80)));
+        }
+    }
+    if world.random.once_in(2) {
+        filter.insert("limit".into(), json!(1 + world.random.below(30)));
+    }
+    Value::Object(filter)
+}
+
+#[test]
+fn two_indexes_walked_together_give_what_sorting_and_filtering_everything_gives() {
+    let (cases, seed) = (number("WEIR_SCAN_CASES", 4_000) / 20, number("WEIR_SCAN_SEED", 1));
+    println!("WEIR_SCAN_SEED={seed} WEIR_SCAN_CASES={}", cases * 20);
+    let mut random = Random(seed);
+    let mut world = crowd(random.clone());
+    let mut together = 0;
+    for case in 0..cases {
+        if case % 16 == 0 {
+            world = crowd(Random(random.next()));
+        }
+        let mut filters = vec![crossing(&mut world)];
+        if world.random.once_in(4) {
+            filters.push(if world.random.once_in(2) { crossing(&mut world) } else { world.filter() });
+        }
+        let limits = QueryLimits { default_limit: 200, max_limit: 200, tie_extension: *random.pick(&[0, 3, 256]) };
+        let last = world.last_seq();
+        let until_seq = if random.once_in(2) { last } else { Seq(random.below(last.0 + 1)) };
+        let query = Query { filters: world.compile(&filters), until_seq, limits: Some(limits) };
+        let plans = Scan::new(query.clone()).explain(&world.store.read().expect("a snapshot")).expect("plans");
+        together += usize::from(plans[0].beside.is_some());
+        let mode = mode(&mut random);
+        let (hide, pause_once_in) = (random.once_in(3), mode.pause_once_in);
+        let mut taker = Taker { taken: Vec::new(), hide, pause_once_in, random: Random(case) };
+        if mode.changes {
+            check_changing(&mut world, &filters, &query, mode, &mut taker);
+        } else {
+            check_still(&mut world, &filters, &query, mode, &mut taker);
+        }
+    }
+    assert!(together as u64 > cases / 4, "{together} of {cases} walked two indexes together");
+}
+
 /// A store of one author's notes, one each second, and a query for them.
 fn diary(notes: u64) -> (World, String) {
     let mut world = World::new(Random(3), 5);
@@ -464,6 +546,24 @@ fn of_two_indexes_the_one_with_fewer_rows_is_walked() {
     assert_eq!(scan.plans()[0].to_string(), "index not chosen yet");
     let plans = scan.explain(&world.store.read().expect("a snapshot")).expect("plans");
     assert_eq!(plans[0].to_string(), "tag index, 1 range, at most 2 rows and ranges to look at");
+}
+
+#[test]
+fn of_two_common_indexes_only_records_in_both_are_looked_at() {
+    let (mut world, author) = diary(900);
+    let others = |n: u64| corpus::event(&"ab".repeat(32), 1_000 + n, 1, &json!([["t", "common"]]), "");
+    let own = |n: u64| corpus::event(&author, 990 + 100 * n, 1, &json!([["t", "common"]]), "both");
+    let events: Vec<_> = (0..900).map(others).chain((0..5).map(own)).collect();
+    let events: Vec<_> = events.iter().map(|event| corpus::trusted(&mut world.parser, event)).collect();
+    world.store.writer().commit(&events, Timestamp(1)).expect("a commit");
+    let filter = json!({"authors": [author], "#t": ["common"], "kinds": [1]});
+    let filters = world.compile(std::slice::from_ref(&filter));
+    let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: None });
+    let plans = scan.explain(&world.store.read().expect("a snapshot")).expect("plans");
+    assert_eq!(plans[0].to_string(), "tag index, 1 range, beside the author index");
+    // Sixteen keys a step, where records would be one a step.
+    let (found, slices) = steps(&mut world, &filter);
+    assert!(found == 5 && slices < 1_805 / 8, "{found} found in {slices} steps");
 }
 
 #[test]

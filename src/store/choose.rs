@@ -2,7 +2,8 @@
 //!
 //! All candidates are counted to the same depth, shallow first, until one is seen to its end: finding the
 //! rarest one costs a small multiple of the rarest one's size, never the size of the others. If none ends, the
-//! one whose newest rows lie furthest apart in time is taken.
+//! one whose newest rows lie furthest apart in time is taken; and if another one is not much denser and both have few
+//! ranges, the two are walked together, so that only records are looked at that are in both.
 
 use smallvec::SmallVec;
 
@@ -16,6 +17,26 @@ const ROUNDS: [u32; 2] = [64, 512];
 
 /// What opening a range costs, in row steps.
 const SEEK: u32 = 8;
+
+/// The most ranges beside each other, one pair for each range of the first index and each item of the second.
+const MAX_PAIRS: u32 = 16;
+
+/// How many kinds a source is taken to have when the filter names none.
+const USUAL_KINDS: u32 = 4;
+
+/// How much denser the second index may be: so many keys are stepped over in the time of one look at a record.
+const MAX_RATIO: f64 = 16.0;
+
+/// What was chosen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chosen {
+    /// The index whose ranges are merged.
+    pub source: Source,
+    /// The index that their rows must be in too before a record is looked at.
+    pub beside: Option<Source>,
+    /// What is known about the first.
+    pub weight: Weight,
+}
 
 /// What is known about a source after a look at it.
 #[derive(Clone, Copy, Debug)]
@@ -53,38 +74,47 @@ impl Choice {
     }
 
     /// Looks at one more candidate; returns the best one when that is known.
-    pub fn step(
-        &mut self,
-        filter: &Filter,
-        rows: &Rows<'_>,
-        window: Window,
-    ) -> Result<Option<(Source, Weight)>, StoreError> {
+    pub fn step(&mut self, filter: &Filter, rows: &Rows<'_>, window: Window) -> Result<Option<Chosen>, StoreError> {
         let ranges = Ranges { filter, source: self.sources[self.weights.len()] };
         let weight = weigh(ranges, rows, window, ROUNDS[self.round])?;
         self.weights.push(weight);
         let unseen = &self.sources[self.weights.len()..];
         let beats_unseen = |cost| unseen.iter().all(|&source| Ranges { filter, source }.len() >= cost);
         if weight.exact.is_some_and(beats_unseen) {
-            return Ok(Some(self.best()));
+            return Ok(Some(self.best(None)));
         }
         if !unseen.is_empty() {
             return Ok(None);
         }
-        let is_settled = self.weights.iter().any(|weight| weight.exact.is_some()) || self.round + 1 == ROUNDS.len();
-        if is_settled {
-            return Ok(Some(self.best()));
+        if self.weights.iter().any(|weight| weight.exact.is_some()) {
+            return Ok(Some(self.best(None)));
+        }
+        let both = self.best(Some(filter));
+        if both.beside.is_some() || self.round + 1 == ROUNDS.len() {
+            return Ok(Some(both));
         }
         self.weights.clear();
         self.round += 1;
         Ok(None)
     }
 
-    fn best(&self) -> (Source, Weight) {
-        let weighed = self.sources.iter().copied().zip(self.weights.iter().copied());
+    /// The rarest source; with a filter, also the one to walk beside it, if that pays.
+    fn best(&self, filter: Option<&Filter>) -> Chosen {
+        let weighed = || self.sources.iter().copied().zip(self.weights.iter().copied());
         let rank = |weight: Weight| (weight.exact.unwrap_or(u32::MAX), weight.density);
-        weighed
-            .reduce(|best, next| if rank(next.1) < rank(best.1) { next } else { best })
-            .expect("a filter has at least one source")
+        let rarest =
+            |best: (Source, Weight), next: (Source, Weight)| if rank(next.1) < rank(best.1) { next } else { best };
+        let (source, weight) = weighed().reduce(rarest).expect("a filter has at least one source");
+        let beside = filter.and_then(|filter| {
+            let first = Ranges { filter, source };
+            let kinds = if matches!(first.kinds(), Kinds::All) { USUAL_KINDS } else { 1 };
+            let pairs = |source| (kinds * first.len()).saturating_mul(Ranges { filter, source }.items());
+            let pays = |&(other, of): &(Source, Weight)| {
+                other != source && of.density <= MAX_RATIO * weight.density && pairs(other) <= MAX_PAIRS
+            };
+            weighed().filter(pays).reduce(rarest).map(|(other, _)| other)
+        });
+        Chosen { source, beside, weight }
     }
 }
 

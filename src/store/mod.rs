@@ -15,6 +15,7 @@ mod generation;
 mod journal;
 pub mod keys;
 mod lookup;
+mod meet;
 mod pack;
 mod part;
 mod plan;

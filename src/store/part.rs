@@ -4,7 +4,7 @@
 //! It keeps how far it has come, as numbers and keys; the cursors belong to the slice.
 
 use super::StoreError;
-use super::choose::{Choice, Weight};
+use super::choose::{Choice, Chosen, Weight};
 use super::plan::{Key, Kinds, Plan, Prefix, Ranges, Source};
 use super::position::{Head, Position};
 use super::quota::{QueryLimits, Quota};
@@ -15,6 +15,8 @@ use crate::nostr::{Filter, KindClass};
 /// See the module.
 pub(super) struct Part {
     source: Source,
+    /// The index that is walked beside it.
+    beside: Option<Source>,
     /// Weighing under way, or not begun.
     choice: Option<Box<Choice>>,
     weight: Option<Weight>,
@@ -62,6 +64,7 @@ impl Part {
         let only = choice.only();
         let mut part = Self {
             source: only.unwrap_or(Source::Nothing),
+            beside: None,
             choice: only.is_none().then(|| Box::new(choice)),
             weight: None,
             walk: None,
@@ -80,6 +83,11 @@ impl Part {
         Ranges { filter, source: self.source }
     }
 
+    /// The ranges beside them, in one of which each row must be too.
+    pub fn beside<'f>(&self, filter: &'f Filter) -> Option<Ranges<'f>> {
+        self.beside.map(|source| Ranges { filter, source })
+    }
+
     /// Whether every range is open.
     pub fn is_open(&self, filter: &Filter) -> bool {
         self.item >= self.ranges(filter).items()
@@ -91,6 +99,7 @@ impl Part {
         Plan {
             source: self.choice.is_none().then_some(source),
             walked_first: self.walk.as_ref().map(|_| self.source),
+            beside: self.beside,
             ranges: Ranges { filter, source }.len(),
             cost: self.weight.and_then(|weight| weight.exact),
         }
@@ -99,9 +108,10 @@ impl Part {
     /// Takes one step toward choosing the index; true once it is chosen.
     pub fn choose(&mut self, filter: &Filter, rows: &Rows<'_>) -> Result<bool, StoreError> {
         let Some(choice) = &mut self.choice else { return Ok(true) };
-        let Some((source, weight)) = choice.step(filter, rows, self.window)? else { return Ok(false) };
-        (self.source, self.weight, self.choice) = (source, Some(weight), None);
-        if weight.exact.is_none() {
+        let Some(chosen) = choice.step(filter, rows, self.window)? else { return Ok(false) };
+        let Chosen { source, beside, weight } = chosen;
+        (self.source, self.beside, self.weight, self.choice) = (source, beside, Some(weight), None);
+        if weight.exact.is_none() && beside.is_none() {
             self.consider_walk(filter);
         }
         Ok(true)

@@ -39,6 +39,8 @@ pub struct Plan {
     pub source: Option<Source>,
     /// The index that is walked first, and given up if few of its newest events match.
     pub walked_first: Option<Source>,
+    /// The index that is walked beside the other, so that only records are looked at that are in both.
+    pub beside: Option<Source>,
     /// How many ranges are merged; without `kinds`, each stands for all kinds that its author or tag value has.
     pub ranges: u32,
     /// The most rows and ranges that can be looked at, if several indexes were weighed and this one was seen
@@ -68,6 +70,9 @@ impl std::fmt::Display for Plan {
             write!(f, "{} index, if the newest rows do not suffice ", first.name())?;
         }
         write!(f, "{} index, {} range{}", source.name(), self.ranges, if self.ranges == 1 { "" } else { "s" })?;
+        if let Some(beside) = self.beside {
+            write!(f, ", beside the {} index", beside.name())?;
+        }
         match self.cost {
             Some(cost) => write!(f, ", at most {cost} rows and ranges to look at"),
             None => Ok(()),

@@ -10,6 +10,7 @@ use heed::RoRange;
 use heed::types::Bytes;
 
 use super::keys::{Index, Secret};
+use super::meet::Beside;
 use super::plan::{Key, Prefix, Ranges, Source};
 use super::position::{Head, Position};
 use super::schema::Table;
@@ -36,10 +37,15 @@ impl Window {
 }
 
 /// An open cursor and the range it walks.
-struct Cursor<'t> {
+pub(super) struct Cursor<'t> {
     rows: RoRange<'t, Bytes, Bytes>,
     prefix: Prefix,
+    /// How many rows a leap steps over before it seeks.
+    patience: u32,
 }
+
+/// The most rows that a leap steps over: about what a seek costs.
+const MAX_PATIENCE: u32 = 16;
 
 /// See the module.
 pub(super) struct Rows<'t> {
@@ -49,12 +55,16 @@ pub(super) struct Rows<'t> {
     records: Vec<EventView<'t>>,
     /// The record that is on its way from memory, see [`Rows::fetch_ahead`].
     ahead: Option<(Seq, &'t [u8])>,
+    /// See [`Rows::meet`].
+    pub(super) besides: Vec<Beside<'t>>,
+    stepped: u64,
 }
 
 impl<'t> Rows<'t> {
     /// Nothing is read or allocated yet.
     pub fn new(snapshot: &'t Snapshot<'t>) -> Self {
-        Self { snapshot, secret: snapshot.store.secret(), cursors: Vec::new(), records: Vec::new(), ahead: None }
+        let (cursors, records, besides) = (Vec::new(), Vec::new(), Vec::new());
+        Self { snapshot, secret: snapshot.store.secret(), cursors, records, ahead: None, besides, stepped: 0 }
     }
 
     /// The store's secret, which tag keys are made with.
@@ -130,8 +140,14 @@ impl<'t> Rows<'t> {
         prefix: Prefix,
         window: Window,
     ) -> Result<Option<(Position, u32)>, StoreError> {
-        let rows = self.walk(index, Bound::Included(prefix.key(window.from).as_bytes()))?;
-        self.keep(Cursor { rows, prefix }, window)
+        let cursor = self.cursor(index, prefix, window.from)?;
+        self.keep(cursor, window)
+    }
+
+    /// A cursor before the first row of a range at or after `from`.
+    pub fn cursor(&self, index: Index, prefix: Prefix, from: Position) -> Result<Cursor<'t>, StoreError> {
+        let rows = self.walk(index, Bound::Included(prefix.key(from).as_bytes()))?;
+        Ok(Cursor { rows, prefix, patience: MAX_PATIENCE })
     }
 
     fn keep(&mut self, mut cursor: Cursor<'t>, window: Window) -> Result<Option<(Position, u32)>, StoreError> {
@@ -155,15 +171,74 @@ impl<'t> Rows<'t> {
         if ranges.index() == Index::Id || head.slot == Head::LAST {
             return Ok(None);
         }
-        let next = if head.slot == Head::NO_SLOT {
-            let prefix = ranges.prefix(head.item, head.kind, self.secret);
-            let rows = self.walk(ranges.index(), Bound::Excluded(prefix.key(head.position).as_bytes()))?;
-            self.keep(Cursor { rows, prefix }, window)?
-        } else {
-            let position = self.cursors[head.slot as usize].next(window)?;
-            position.map(|position| (position, head.slot))
-        };
-        Ok(next.map(|(position, slot)| Head { position, slot, ..head }))
+        if head.slot == Head::NO_SLOT {
+            return self.open_at(head, head.position.next(), ranges, window);
+        }
+        let position = self.cursors[head.slot as usize].next(window)?;
+        Ok(position.map(|position| Head { position, ..head }))
+    }
+
+    /// The first row at or after `to` in the range of `head`, whose row is before that.
+    pub fn step_to(
+        &mut self,
+        head: Head,
+        to: Position,
+        ranges: Ranges<'_>,
+        window: Window,
+    ) -> Result<Option<Head>, StoreError> {
+        match head.slot {
+            Head::LAST => Ok(None),
+            Head::NO_SLOT => self.open_at(head, to, ranges, window),
+            slot => {
+                let mut cursors = std::mem::take(&mut self.cursors);
+                let position = self.leap(&mut cursors[slot as usize], ranges.index(), to, window);
+                self.cursors = cursors;
+                Ok(position?.map(|position| Head { position, ..head }))
+            }
+        }
+    }
+
+    /// The first row at or after `from` in the range of `head`, its cursor kept open.
+    fn open_at(
+        &mut self,
+        head: Head,
+        from: Position,
+        ranges: Ranges<'_>,
+        window: Window,
+    ) -> Result<Option<Head>, StoreError> {
+        let prefix = ranges.prefix(head.item, head.kind, self.secret);
+        let cursor = self.cursor(ranges.index(), prefix, from)?;
+        self.stepped += 1;
+        Ok(self.keep(cursor, window)?.map(|(position, slot)| Head { position, slot, ..head }))
+    }
+
+    /// The first row at or after `to`, to which the cursor has not come: by steps if it is near, else by a seek.
+    pub fn leap(
+        &mut self,
+        cursor: &mut Cursor<'t>,
+        index: Index,
+        to: Position,
+        window: Window,
+    ) -> Result<Option<Position>, StoreError> {
+        for _ in 0..cursor.patience {
+            self.stepped += 1;
+            match cursor.next(window)? {
+                Some(position) if position < to => {}
+                found => {
+                    cursor.patience = (2 * cursor.patience).min(MAX_PATIENCE);
+                    return Ok(found);
+                }
+            }
+        }
+        let patience = (cursor.patience / 2).max(1);
+        self.stepped += u64::from(MAX_PATIENCE);
+        *cursor = Cursor { patience, ..self.cursor(index, cursor.prefix, to)? };
+        cursor.next(window)
+    }
+
+    /// How many rows were stepped over by leaps.
+    pub fn stepped(&self) -> u64 {
+        self.stepped
     }
 
     /// Counts the rows whose keys begin with `prefix`, from the key `from` on, to the first one older than
@@ -231,7 +306,8 @@ pub(super) struct Counted {
 }
 
 impl Cursor<'_> {
-    fn next(&mut self, window: Window) -> Result<Option<Position>, StoreError> {
+    /// The next row, if it is in the range and the window.
+    pub fn next(&mut self, window: Window) -> Result<Option<Position>, StoreError> {
         let row = self.rows.next().transpose()?;
         Ok(row.and_then(|(key, _)| self.prefix.row(key)).filter(|position| window.admits(*position)))
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::meet::Meeting;
 use super::part::Part;
 use super::plan::{Plan, Source};
 use super::position::{Head, MAX_TIED, Position};
@@ -214,11 +215,11 @@ impl Scan {
         slice: &mut Slice,
         visitor: &mut V,
     ) -> Result<Flow, StoreError> {
-        let (position, bringers, record) = match self.tied.pop() {
-            Some((position, bringers)) => (position, bringers, None),
+        let Popped { position, bringers, record, is_met } = match self.tied.pop() {
+            Some((position, bringers)) => Popped { position, bringers, record: None, is_met: true },
             None => {
                 let popped = self.pop(rows, slice)?;
-                if self.heads.peek().is_some_and(|next| next.0.position.ties(popped.0)) {
+                if self.heads.peek().is_some_and(|next| next.0.position.ties(popped.position)) {
                     self.untie(popped, rows, slice)?;
                     return Ok(Flow::Continue);
                 }
@@ -227,7 +228,7 @@ impl Scan {
         };
         let seq = position.seq();
         let event = match record {
-            _ if seq > self.query.until_seq => None,
+            _ if !is_met || seq > self.query.until_seq => None,
             Some(event) => Some(event),
             // A row without a record was deleted since it became a head.
             None => rows.record(seq)?,
@@ -255,7 +256,7 @@ impl Scan {
         let part = &self.parts[usize::from(next.filter)];
         let filter = &self.query.filters[usize::from(next.filter)];
         // One is left for the row at hand.
-        if part.quota.left() <= 1 {
+        if part.quota.left() <= 1 || part.beside(filter).is_some() {
             return Ok(());
         }
         rows.fetch_ahead(next, part.ranges(filter).source)
@@ -263,14 +264,15 @@ impl Scan {
 
     /// Takes the rows off the heap that tie with one, and puts them all into the order of their ids.
     fn untie(&mut self, first: Popped<'_>, rows: &mut Rows<'_>, slice: &mut Slice) -> Result<(), StoreError> {
-        let mut tied = vec![(first.0, first.1)];
-        while tied.len() < MAX_TIED && self.heads.peek().is_some_and(|next| next.0.position.ties(first.0)) {
-            let (position, bringers, _) = self.pop(rows, slice)?;
-            tied.push((position, bringers));
-            self.tie_end = position;
+        let end = first.position;
+        let mut tied = vec![first];
+        while tied.len() < MAX_TIED && self.heads.peek().is_some_and(|next| next.0.position.ties(end)) {
+            let popped = self.pop(rows, slice)?;
+            self.tie_end = popped.position;
+            tied.push(popped);
         }
         let mut by_id = Vec::with_capacity(tied.len());
-        for (position, bringers) in tied {
+        for Popped { position, bringers, .. } in tied {
             // A row without a record was deleted since it became a head.
             if let Some(event) = rows.record(position.seq())? {
                 by_id.push((*event.id_bytes(), position, bringers));
@@ -320,12 +322,11 @@ impl Scan {
         }
     }
 
-    /// Takes the first row off the heap: where it stands, the filters whose ranges brought it, and its record
-    /// if that was read already.
+    /// Takes the first row off the heap.
     fn pop<'t>(&mut self, rows: &mut Rows<'t>, slice: &mut Slice) -> Result<Popped<'t>, StoreError> {
         let first = self.heads.peek().expect("merge is called while there are heads").0;
         let mut bringers = Numbers::new();
-        let mut record = None;
+        let (mut record, mut is_met) = (None, false);
         while let Some(mut top) = self.heads.peek_mut() {
             let head = top.0;
             if head.position != first.position {
@@ -336,16 +337,29 @@ impl Scan {
                 bringers.push(head.filter);
             }
             let part = &self.parts[usize::from(head.filter)];
-            let ranges = part.ranges(&self.query.filters[usize::from(head.filter)]);
+            let filter = &self.query.filters[usize::from(head.filter)];
+            let ranges = part.ranges(filter);
             if ranges.source == Source::Ids {
                 record = record.or(rows.found(head.slot));
             }
-            match rows.step(head, ranges, part.window)? {
+            let stepped = rows.stepped();
+            let meeting = match part.beside(filter) {
+                Some(beside) => rows.meet(head, ranges, beside, part.window)?,
+                None => Meeting::Here,
+            };
+            is_met |= matches!(meeting, Meeting::Here);
+            let next = match meeting {
+                Meeting::Here => rows.step(head, ranges, part.window)?,
+                Meeting::From(next) => Some(next),
+                Meeting::Never => None,
+            };
+            slice.spend((rows.stepped() - stepped) as u32);
+            match next {
                 Some(next) => *top = Reverse(next),
                 None => drop(PeekMut::pop(top)),
             }
         }
-        Ok((first.position, bringers, record))
+        Ok(Popped { position: first.position, bringers, record, is_met })
     }
 
     /// Closes every range of a filter.
@@ -370,8 +384,16 @@ impl Scan {
 /// Numbers of filters.
 type Numbers = SmallVec<[u16; 8]>;
 
-/// See [`Scan::pop`].
-type Popped<'t> = (Position, Numbers, Option<EventView<'t>>);
+/// A row that was taken off the heap.
+struct Popped<'t> {
+    position: Position,
+    /// The filters whose ranges brought it.
+    bringers: Numbers,
+    /// Its record, if that was read already.
+    record: Option<EventView<'t>>,
+    /// Whether it may match; not if every filter that brought it has another index beside, which lacks it.
+    is_met: bool,
+}
 
 /// How much of a budget is spent.
 struct Slice {
