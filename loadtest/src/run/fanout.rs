@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::asker::{Asker, pace};
 use super::feeds::{self, Feeds, Layout, Plan};
 use super::meter::{Meter, Metered, add_latency, phase_report};
 use super::prepare::Fresh;
@@ -14,7 +15,7 @@ use super::progress::Progress;
 use super::publisher::{Frames, Publisher, Rules, Tally};
 use super::{Actor, Context};
 use crate::account::Account;
-use crate::pace::{Pacer, Schedule};
+use crate::pace::Schedule;
 use crate::process::Snapshot;
 use crate::report::PhaseReport;
 use crate::scenario::{Expect, Fanout};
@@ -39,7 +40,12 @@ pub async fn run(context: &Context, settings: &Fanout, first: u32, count: usize)
     let meter = Meter::start(&context.watched, &context.traffic)?;
     if settings.rate > 0.0 {
         let schedule = Schedule { start: meter.started(), rate: settings.rate };
-        pace(&publishers, &feeds, schedule, count).await?;
+        let note = |publisher: &Publisher, intended| {
+            if let Some(upcoming) = publisher.upcoming() {
+                feeds.timeline.sent(upcoming, intended);
+            }
+        };
+        pace(&publishers, schedule, count, note).await?;
     } else {
         burst(&publishers, &feeds, fresh, meter.started());
     }
@@ -95,27 +101,6 @@ async fn open_publishers(
     context.open_all(states, account, progress).await
 }
 
-async fn pace(publishers: &[Actor<Publisher>], feeds: &Feeds, schedule: Schedule, events: usize) -> Result<()> {
-    let pacer = Pacer::new()?;
-    for number in 0..events {
-        if publishers.is_empty() {
-            break;
-        }
-        let intended = schedule.moment(number as u64);
-        pacer.until(intended).await;
-        let actor = &publishers[number % publishers.len()];
-        if let Some(upcoming) = actor.state.borrow().upcoming() {
-            feeds.timeline.sent(upcoming, intended);
-        }
-        actor.state.borrow_mut().send_due(&actor.link, intended);
-        if number % 8 == 7 {
-            tokio::task::yield_now().await;
-        }
-    }
-    publishers.iter().for_each(|actor| actor.state.borrow_mut().end());
-    Ok(())
-}
-
 fn burst(publishers: &[Actor<Publisher>], feeds: &Feeds, fresh: Fresh, start: Instant) {
     (0..fresh.count).for_each(|number| feeds.timeline.sent(fresh.first + number, start));
     publishers.iter().for_each(|actor| actor.state.borrow_mut().fill(&actor.link, start));
@@ -142,12 +127,12 @@ fn report(
     account: &Rc<Account>,
     closed: usize,
 ) -> PhaseReport {
-    let (delivered, events) = (feeds.tally.delivered.get(), tally.answered.get());
+    let (delivered, events) = (feeds.tally.delivered.get(), tally.answers.answered.get());
     let (unit, units) = if settings.authors > 0 { ("event", events) } else { ("delivery", delivered) };
     let mut report = phase_report(&settings.name, unit, units, metered, account);
     add_latency(&mut report, "EVENT to delivery", &feeds.tally.latency.borrow());
-    add_latency(&mut report, "EVENT to OK", &tally.latency.borrow());
-    add_latency(&mut report, "generator lag", &tally.lag.borrow());
+    add_latency(&mut report, "EVENT to OK", &tally.answers.latency.borrow());
+    add_latency(&mut report, "generator lag", &tally.answers.lag.borrow());
     add_figures(&mut report, settings, delivered, events, closed);
     report
 }

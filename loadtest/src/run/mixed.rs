@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::asker::Asker;
 use super::feeds::{self, Feeds, Layout};
 use super::meter::{Meter, add_latency, phase_report};
 use super::prepare::{Fresh, Material};
@@ -62,7 +63,7 @@ pub async fn run(context: &Context, settings: &Mixed, material: Material) -> Res
     crowd.publishers.iter().for_each(|actor| actor.state.borrow_mut().settle());
     crowd.queriers.iter().for_each(|actor| actor.state.borrow_mut().settle());
     crowd.feeds.settle(&account);
-    let units = crowd.events.answered.get() + crowd.queries.answered.get();
+    let units = crowd.events.answers.answered.get() + crowd.queries.answers.answered.get();
     let mut report = phase_report(&settings.name, "operation", units, metered, &account);
     add_results(&mut report, &crowd);
     report.samples = samples.take();
@@ -191,11 +192,11 @@ async fn sample(
             anon_kib: cost.as_ref().map(|cost| cost.anon_after_kib),
             disk_bytes: cost.as_ref().and_then(|cost| cost.disk_bytes),
             relay_cores: cost.as_ref().map(|cost| cost.cpu_s / last.0.elapsed().as_secs_f64()),
-            events: tallies.events.answered.get(),
-            queries: tallies.queries.answered.get(),
+            events: tallies.events.answers.answered.get(),
+            queries: tallies.queries.answers.answered.get(),
             deliveries: tallies.deliveries.delivered.get(),
-            ok_p99_us: window(&tallies.events.window),
-            eose_p99_us: window(&tallies.queries.window),
+            ok_p99_us: window(&tallies.events.answers.window),
+            eose_p99_us: window(&tallies.queries.answers.window),
             delivery_p99_us: window(&tallies.deliveries.window),
         };
         if say {
@@ -207,14 +208,14 @@ async fn sample(
 }
 
 fn add_results(report: &mut PhaseReport, crowd: &Crowd) {
-    add_latency(report, "EVENT to OK", &crowd.events.latency.borrow());
-    add_latency(report, "REQ to EOSE", &crowd.queries.latency.borrow());
+    add_latency(report, "EVENT to OK", &crowd.events.answers.latency.borrow());
+    add_latency(report, "REQ to EOSE", &crowd.queries.answers.latency.borrow());
     add_latency(report, "EVENT to delivery", &crowd.feeds.tally.latency.borrow());
-    add_latency(report, "generator lag", &crowd.events.lag.borrow());
+    add_latency(report, "generator lag", &crowd.events.answers.lag.borrow());
     let figures = [
-        ("events", crowd.events.answered.get() as f64),
+        ("events", crowd.events.answers.answered.get() as f64),
         ("answered_duplicate_events", crowd.events.duplicates.get() as f64),
-        ("queries", crowd.queries.answered.get() as f64),
+        ("queries", crowd.queries.answers.answered.get() as f64),
         ("rows", crowd.queries.rows.get() as f64),
         ("deliveries", crowd.feeds.tally.delivered.get() as f64),
         ("answers_with_foreign_events", crowd.queries.inexact.get() as f64),

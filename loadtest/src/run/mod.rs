@@ -2,6 +2,7 @@
 //!
 //! It must never measure preparation: events, frames, queries and expected answers exist before a phase's clock starts.
 
+mod asker;
 mod connect;
 mod fanout;
 mod feeds;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::meter::{Meter, add_latency, phase_report};
+use super::Context;
+use super::asker::{OpenLoop, measure};
+use super::meter::{add_latency, phase_report};
 use super::prepare::Fresh;
 use super::progress::Progress;
 use super::publisher::{Frames, Publisher, Rules, Tally};
-use super::{Actor, Context};
 use crate::account::Account;
-use crate::pace::{Pacer, Schedule};
 use crate::report::PhaseReport;
 use crate::scenario::{Expect, Publish, Source};
 
@@ -44,22 +44,11 @@ pub async fn run(context: &Context, settings: &Publish, fresh: Fresh) -> Result<
     };
     let states = frames.into_iter().map(|frames| Publisher::new(rules.clone(), frames));
     let actors = context.open_all(states, &account, &progress).await;
-    let meter = Meter::start(&context.watched, &context.traffic)?;
-    if open_loop {
-        let schedule = Schedule { start: meter.started(), rate: settings.rate };
-        pace(&actors, schedule, count).await?;
-    } else {
-        actors.iter().for_each(|actor| actor.state.borrow_mut().fill(&actor.link, Instant::now()));
-    }
-    progress.wait(context.stall).await;
-    let metered = meter.stop(&context.watched, &context.traffic)?;
-    for actor in &actors {
-        actor.state.borrow_mut().settle();
-        actor.link.close();
-    }
-    let mut report = phase_report(&settings.name, "event", tally.answered.get(), metered, &account);
-    add_latency(&mut report, "EVENT to OK", &tally.latency.borrow());
-    add_latency(&mut report, "generator lag", &tally.lag.borrow());
+    let open_loop = open_loop.then_some(OpenLoop { rate: settings.rate, count });
+    let metered = measure(context, &actors, open_loop, &progress).await?;
+    let mut report = phase_report(&settings.name, "event", tally.answers.answered.get(), metered, &account);
+    add_latency(&mut report, "EVENT to OK", &tally.answers.latency.borrow());
+    add_latency(&mut report, "generator lag", &tally.answers.lag.borrow());
     let duplicates = tally.duplicates.get() as f64;
     report.figures.insert("answered_duplicate_events".into(), duplicates);
     if let Some(growth) = report.relay.as_ref().and_then(|cost| cost.disk_growth_bytes) {
@@ -88,22 +77,4 @@ fn encode(context: &Context, settings: &Publish, fresh: Fresh) -> (Vec<Frames>, 
         frames[turn % settings.connections].push(&context.library, number);
     }
     (frames, count)
-}
-
-async fn pace(actors: &[Actor<Publisher>], schedule: Schedule, events: usize) -> Result<()> {
-    let pacer = Pacer::new()?;
-    for number in 0..events {
-        if actors.is_empty() {
-            break;
-        }
-        let intended = schedule.moment(number as u64);
-        pacer.until(intended).await;
-        let actor = &actors[number % actors.len()];
-        actor.state.borrow_mut().send_due(&actor.link, intended);
-        if number % 32 == 31 {
-            tokio::task::yield_now().await;
-        }
-    }
-    actors.iter().for_each(|actor| actor.state.borrow_mut().end());
-    Ok(())
 }

@@ -2,15 +2,15 @@
 //!
 //! It must never encode or hash anything while the clock runs.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::asker::{Answers, Asker, Finish, add};
 use super::progress::Progress;
 use crate::account::{Account, Violation};
 use crate::corpus::library::{Library, decode_id};
-use crate::latency::Latency;
 use crate::scenario::Expect;
 use crate::wire::frame::{encode, opcode};
 use crate::wire::link::{Handler, Link, MASK};
@@ -46,18 +46,10 @@ impl Frames {
 /// What all publishers of a phase count together.
 #[derive(Default)]
 pub struct Tally {
-    /// EVENTs sent.
-    pub sent: Cell<u64>,
-    /// OKs that came for them.
-    pub answered: Cell<u64>,
+    /// EVENTs, and the OKs for them.
+    pub answers: Answers,
     /// Of those, duplicates.
     pub duplicates: Cell<u64>,
-    /// From the intended send to the OK.
-    pub latency: RefCell<Latency>,
-    /// The same since the last sample.
-    pub window: RefCell<Latency>,
-    /// How late the generator itself was.
-    pub lag: RefCell<Latency>,
 }
 
 /// How a publisher works.
@@ -91,7 +83,7 @@ pub struct Publisher {
     unanswered: VecDeque<(u32, Instant)>,
     /// Nothing more will be sent.
     ended: bool,
-    finished: bool,
+    finish: Finish,
 }
 
 impl Publisher {
@@ -99,7 +91,7 @@ impl Publisher {
     pub fn new(rules: Rules, frames: Frames) -> Self {
         // In a closed loop there is nothing to wait for without events; in an open loop somebody else says when it ends.
         let ended = frames.ends.is_empty() && rules.in_flight > 0;
-        Self { rules, frames, next: 0, unanswered: VecDeque::new(), ended, finished: false }
+        Self { rules, frames, next: 0, unanswered: VecDeque::new(), ended, finish: Finish::default() }
     }
 
     /// Closed loop: sends until `in_flight` events are unanswered, in one write.
@@ -114,7 +106,6 @@ impl Publisher {
                 link.send(self.frames.range(self.next, to));
                 let numbers = &self.frames.numbers[self.next..to];
                 self.unanswered.extend(numbers.iter().map(|&number| (number, now)));
-                add(&self.rules.tally.sent, (to - self.next) as u64);
                 self.next = to;
             }
             if self.next == self.frames.ends.len() {
@@ -125,26 +116,13 @@ impl Publisher {
         self.check_finished();
     }
 
-    /// Open loop: sends the next event, which was due at `intended`.
-    pub fn send_due(&mut self, link: &Link, intended: Instant) -> Option<u32> {
-        let at = self.next;
-        let number = *self.frames.numbers.get(at)?;
-        link.send(self.frames.range(at, at + 1));
-        self.rules.tally.lag.borrow_mut().record(intended.elapsed());
-        self.unanswered.push_back((number, intended));
-        add(&self.rules.tally.sent, 1);
-        self.next += 1;
-        Some(number)
-    }
-
     /// Open loop over a mix that is too long to be encoded beforehand: encodes one event (about 0.1 us) and sends it.
     pub fn send_number(&mut self, link: &Link, number: u32, intended: Instant) {
         let mut frames = Frames::default();
         frames.push(&self.rules.library, number);
         link.send(&frames.bytes);
-        self.rules.tally.lag.borrow_mut().record(intended.elapsed());
+        self.rules.tally.answers.lag.borrow_mut().record(intended.elapsed());
         self.unanswered.push_back((number, intended));
-        add(&self.rules.tally.sent, 1);
     }
 
     /// The number of the event that [`Self::send_due`] will send.
@@ -152,26 +130,9 @@ impl Publisher {
         self.frames.numbers.get(self.next).copied()
     }
 
-    /// Open loop: nothing more will be sent.
-    pub fn end(&mut self) {
-        self.ended = true;
-        self.check_finished();
-    }
-
-    /// Counts what is still unanswered as missing; call it when the phase is over.
-    pub fn settle(&mut self) {
-        let count = self.unanswered.len() as u64;
-        let first = self.unanswered.front().map(|&(number, _)| faster_hex::hex_string(self.rules.library.id(number)));
-        self.rules.account.note_many(Violation::MissingOk, count, || {
-            format!("{count} events without OK, the first is {}", first.unwrap_or_default())
-        });
-        self.unanswered.clear();
-    }
-
     fn check_finished(&mut self) {
-        if self.ended && self.unanswered.is_empty() && !self.finished {
-            self.finished = true;
-            self.rules.progress.finish();
+        if self.ended && self.unanswered.is_empty() {
+            self.finish.tell(&self.rules.progress);
         }
     }
 
@@ -185,10 +146,7 @@ impl Publisher {
             return;
         };
         let tally = &self.rules.tally;
-        let latency = at.saturating_duration_since(intended);
-        tally.latency.borrow_mut().record(latency);
-        tally.window.borrow_mut().record(latency);
-        add(&tally.answered, 1);
+        tally.answers.add(at.saturating_duration_since(intended));
         let duplicate = text.starts_with("duplicate:");
         if duplicate {
             add(&tally.duplicates, 1);
@@ -201,6 +159,35 @@ impl Publisher {
             _ if !accepted && !duplicate => account.note(Violation::RefusedEvent, message),
             _ => {}
         }
+    }
+}
+
+impl Asker for Publisher {
+    fn start(&mut self, link: &Link, now: Instant) {
+        self.fill(link, now);
+    }
+
+    fn send_due(&mut self, link: &Link, intended: Instant) {
+        let at = self.next;
+        let Some(&number) = self.frames.numbers.get(at) else { return };
+        link.send(self.frames.range(at, at + 1));
+        self.rules.tally.answers.lag.borrow_mut().record(intended.elapsed());
+        self.unanswered.push_back((number, intended));
+        self.next += 1;
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.check_finished();
+    }
+
+    fn settle(&mut self) {
+        let count = self.unanswered.len() as u64;
+        let first = self.unanswered.front().map(|&(number, _)| faster_hex::hex_string(self.rules.library.id(number)));
+        self.rules.account.note_many(Violation::MissingOk, count, || {
+            format!("{count} events without OK, the first is {}", first.unwrap_or_default())
+        });
+        self.unanswered.clear();
     }
 }
 
@@ -230,10 +217,7 @@ impl Handler for Publisher {
         if !asked {
             self.rules.account.note(Violation::LostConnection, || format!("a publisher: {reason}"));
             self.ended = true;
-            if !self.finished {
-                self.finished = true;
-                self.rules.progress.finish();
-            }
+            self.finish.tell(&self.rules.progress);
         }
     }
 }
@@ -241,9 +225,4 @@ impl Handler for Publisher {
 /// Notes a message that is none.
 pub fn malformed(account: &Account, reason: &str, text: &[u8]) {
     account.note(Violation::Malformed, || format!("{reason}: {}", String::from_utf8_lossy(text)));
-}
-
-/// Adds to a counter.
-pub fn add(cell: &Cell<u64>, count: u64) {
-    cell.set(cell.get() + count);
 }

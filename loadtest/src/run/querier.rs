@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::asker::{Answers, Asker, Finish, add};
 use super::progress::Progress;
-use super::publisher::{add, malformed};
+use super::publisher::malformed;
 use crate::account::{Account, Violation};
 use crate::corpus::library::Library;
-use crate::latency::Latency;
 use crate::query::answer::{Question, Row, judge};
 use crate::query::filter::Filter;
 use crate::query::shape::Shape;
@@ -48,22 +48,14 @@ impl Prepared {
 /// What all queriers of a phase count together.
 #[derive(Default)]
 pub struct Tally {
-    /// REQs sent.
-    pub sent: Cell<u64>,
-    /// EOSEs that came for them.
-    pub answered: Cell<u64>,
+    /// REQs, and the EOSEs for them.
+    pub answers: Answers,
     /// Rows in the answers.
     pub rows: Cell<u64>,
     /// Answers that held events from outside the corpus and so could not be compared row by row.
     pub inexact: Cell<u64>,
     /// Live events between EOSE and CLOSE.
     pub late: Cell<u64>,
-    /// From the intended send to EOSE.
-    pub latency: RefCell<Latency>,
-    /// The same since the last sample.
-    pub window: RefCell<Latency>,
-    /// How late the generator itself was.
-    pub lag: RefCell<Latency>,
 }
 
 /// How a querier works.
@@ -116,7 +108,7 @@ pub struct Querier {
     spare: Vec<Vec<u32>>,
     intact: Intact,
     ended: bool,
-    finished: bool,
+    finish: Finish,
 }
 
 impl Querier {
@@ -132,41 +124,8 @@ impl Querier {
             spare: Vec::new(),
             intact: Intact::default(),
             ended: false,
-            finished: false,
+            finish: Finish::default(),
         }
-    }
-
-    /// Open loop: a query is due; it is sent at once unless too many are open.
-    pub fn send_due(&mut self, link: &Link, intended: Instant) {
-        self.due.push_back(intended);
-        self.send_waiting(link);
-    }
-
-    /// Open loop: no more queries will be due.
-    pub fn end(&mut self) {
-        self.ended = true;
-        self.check_finished();
-    }
-
-    /// Closed loop: the first queries.
-    pub fn start(&mut self, link: &Link, now: Instant) {
-        self.take_turns(now);
-        self.send_waiting(link);
-        self.check_finished();
-    }
-
-    /// Counts what is still unanswered as missing; call it when the phase is over.
-    pub fn settle(&mut self) {
-        for flight in self.flights.drain(..) {
-            let query = &self.rules.queries[flight.query];
-            self.rules.account.note(Violation::MissingEose, || {
-                format!("{}: {} rows and no EOSE", query.shape.name(), flight.rows.len())
-            });
-        }
-        let unsent = self.due.len() as u64;
-        self.rules
-            .account
-            .note_many(Violation::MissingEose, unsent, || format!("{unsent} queries could not be sent in time"));
     }
 
     fn take_turns(&mut self, now: Instant) {
@@ -195,9 +154,8 @@ impl Querier {
             let mut rows = self.spare.pop().unwrap_or_default();
             rows.clear();
             self.flights.push(Flight { query, intended, rows, foreign: Vec::new() });
-            add(&self.rules.tally.sent, 1);
             if !self.rules.closed_loop {
-                self.rules.tally.lag.borrow_mut().record(intended.elapsed());
+                self.rules.tally.answers.lag.borrow_mut().record(intended.elapsed());
             }
         }
         if !self.out.is_empty() {
@@ -247,11 +205,7 @@ impl Querier {
             return;
         };
         let mut flight = self.flights.swap_remove(position);
-        let latency = at.saturating_duration_since(flight.intended);
-        let tally = &self.rules.tally;
-        tally.latency.borrow_mut().record(latency);
-        tally.window.borrow_mut().record(latency);
-        add(&tally.answered, 1);
+        self.rules.tally.answers.add(at.saturating_duration_since(flight.intended));
         let query = &self.rules.queries[flight.query];
         self.out.extend_from_slice(&query.close);
         if flight.rows != query.expected {
@@ -302,10 +256,41 @@ impl Querier {
     }
 
     fn check_finished(&mut self) {
-        if self.ended && self.flights.is_empty() && self.due.is_empty() && !self.finished {
-            self.finished = true;
-            self.rules.progress.finish();
+        if self.ended && self.flights.is_empty() && self.due.is_empty() {
+            self.finish.tell(&self.rules.progress);
         }
+    }
+}
+
+impl Asker for Querier {
+    fn start(&mut self, link: &Link, now: Instant) {
+        self.take_turns(now);
+        self.send_waiting(link);
+        self.check_finished();
+    }
+
+    /// A query is sent at once unless too many are open.
+    fn send_due(&mut self, link: &Link, intended: Instant) {
+        self.due.push_back(intended);
+        self.send_waiting(link);
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.check_finished();
+    }
+
+    fn settle(&mut self) {
+        for flight in self.flights.drain(..) {
+            let query = &self.rules.queries[flight.query];
+            self.rules.account.note(Violation::MissingEose, || {
+                format!("{}: {} rows and no EOSE", query.shape.name(), flight.rows.len())
+            });
+        }
+        let unsent = self.due.len() as u64;
+        self.rules
+            .account
+            .note_many(Violation::MissingEose, unsent, || format!("{unsent} queries could not be sent in time"));
     }
 }
 
@@ -332,10 +317,7 @@ impl Handler for Querier {
     fn closed(&mut self, reason: &str, asked: bool) {
         if !asked {
             self.rules.account.note(Violation::LostConnection, || format!("a querier: {reason}"));
-            if !self.finished {
-                self.finished = true;
-                self.rules.progress.finish();
-            }
+            self.finish.tell(&self.rules.progress);
         }
     }
 }

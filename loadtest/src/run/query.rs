@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::meter::{Meter, add_latency, phase_report};
+use super::Context;
+use super::asker::{OpenLoop, measure};
+use super::meter::{add_latency, phase_report};
 use super::progress::Progress;
 use super::querier::{Prepared, Querier, Rules, Tally};
-use super::{Actor, Context};
 use crate::account::Account;
-use crate::pace::{Pacer, Schedule};
 use crate::report::PhaseReport;
 use crate::scenario::Query;
 
@@ -40,25 +40,14 @@ pub async fn run(context: &Context, settings: &Query, queries: Rc<Vec<Prepared>>
     };
     let states = (0..settings.connections).map(|number| Querier::new(rules.clone(), number));
     let actors = context.open_all(states, &account, &progress).await;
-    let meter = Meter::start(&context.watched, &context.traffic)?;
-    if open_loop {
-        let timed = seconds.map(|seconds| (settings.rate * seconds.as_secs_f64()) as usize);
-        let counted = Some(settings.count).filter(|&count| count > 0);
-        let count = timed.into_iter().chain(counted).min().unwrap_or(0);
-        let schedule = Schedule { start: meter.started(), rate: settings.rate };
-        pace(&actors, schedule, count).await?;
-    } else {
-        actors.iter().for_each(|actor| actor.state.borrow_mut().start(&actor.link, Instant::now()));
-    }
-    progress.wait(context.stall).await;
-    let metered = meter.stop(&context.watched, &context.traffic)?;
-    for actor in &actors {
-        actor.state.borrow_mut().settle();
-        actor.link.close();
-    }
-    let mut report = phase_report(&settings.name, "query", tally.answered.get(), metered, &account);
-    add_latency(&mut report, "REQ to EOSE", &tally.latency.borrow());
-    add_latency(&mut report, "generator lag", &tally.lag.borrow());
+    let timed = seconds.map(|seconds| (settings.rate * seconds.as_secs_f64()) as usize);
+    let counted = Some(settings.count).filter(|&count| count > 0);
+    let count = timed.into_iter().chain(counted).min().unwrap_or(0);
+    let open_loop = open_loop.then_some(OpenLoop { rate: settings.rate, count });
+    let metered = measure(context, &actors, open_loop, &progress).await?;
+    let mut report = phase_report(&settings.name, "query", tally.answers.answered.get(), metered, &account);
+    add_latency(&mut report, "REQ to EOSE", &tally.answers.latency.borrow());
+    add_latency(&mut report, "generator lag", &tally.answers.lag.borrow());
     add_figures(&mut report, &tally, &queries);
     Ok(report)
 }
@@ -74,22 +63,4 @@ fn add_figures(report: &mut PhaseReport, tally: &Tally, queries: &[Prepared]) {
         ("answers_with_foreign_events", tally.inexact.get() as f64),
     ];
     report.figures.extend(figures.map(|(name, value)| (name.to_string(), value)));
-}
-
-async fn pace(actors: &[Actor<Querier>], schedule: Schedule, queries: usize) -> Result<()> {
-    let pacer = Pacer::new()?;
-    for number in 0..queries {
-        if actors.is_empty() {
-            break;
-        }
-        let intended = schedule.moment(number as u64);
-        pacer.until(intended).await;
-        let actor = &actors[number % actors.len()];
-        actor.state.borrow_mut().send_due(&actor.link, intended);
-        if number % 32 == 31 {
-            tokio::task::yield_now().await;
-        }
-    }
-    actors.iter().for_each(|actor| actor.state.borrow_mut().end());
-    Ok(())
 }

@@ -6,8 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::asker::add;
 use super::progress::Progress;
-use super::publisher::{add, malformed};
+use super::publisher::malformed;
 use super::querier::Intact;
 use crate::account::{Account, Deliveries, Delivery, Violation};
 use crate::corpus::library::Library;
