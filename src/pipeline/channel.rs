@@ -73,6 +73,27 @@ pub struct Receiver<T>(Arc<Inner<T>>);
 /// Tells how many entries wait. It keeps the queue neither open nor read.
 pub struct Depth<T>(Arc<Inner<T>>);
 
+/// Puts entries in without keeping the queue open.
+pub struct WeakSender<T>(Arc<Inner<T>>);
+
+impl<T> WeakSender<T> {
+    /// As [`Sender::try_send`]; a queue that no other sender keeps open is closed.
+    ///
+    /// # Errors
+    /// The value, when the queue is full or closed.
+    pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
+        let state = self.0.state();
+        if state.senders == 0 || state.receivers == 0 {
+            return Err(SendError::Closed(value));
+        }
+        if state.queue.len() >= self.0.bound {
+            return Err(SendError::Full(value));
+        }
+        self.0.put(state, value);
+        Ok(())
+    }
+}
+
 impl<T> Depth<T> {
     /// Entries that wait.
     #[must_use]
@@ -146,6 +167,12 @@ impl<T> Sender<T> {
     pub fn is_awaited(&self) -> bool {
         let state = self.0.state();
         state.sleeping > 0 && state.queue.is_empty()
+    }
+
+    /// For those who may come too late.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakSender<T> {
+        WeakSender(Arc::clone(&self.0))
     }
 
     /// For those who only watch.
@@ -287,6 +314,16 @@ mod tests {
     fn nothing_in_time_is_a_timeout() {
         let (_tx, rx) = channel::<u8>(1);
         assert_eq!(rx.recv_timeout(Duration::ZERO), Err(RecvError::Timeout));
+    }
+
+    #[test]
+    fn a_weak_sender_keeps_no_queue_open() {
+        let (tx, rx) = channel(1);
+        let weak = tx.downgrade();
+        assert_eq!((weak.try_send(1), weak.try_send(2)), (Ok(()), Err(SendError::Full(2))));
+        assert_eq!(rx.recv(), Some(1));
+        drop(tx);
+        assert_eq!((weak.try_send(3), rx.recv()), (Err(SendError::Closed(3)), None));
     }
 
     #[test]

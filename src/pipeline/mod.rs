@@ -20,6 +20,7 @@ pub mod reader;
 pub mod reconcile;
 pub mod retention;
 pub mod signatures;
+pub mod uncommitted;
 pub mod verify;
 pub mod writer;
 

@@ -93,13 +93,15 @@ pub struct Verified {
 pub enum WriteCommand {
     /// Commit these and answer them.
     Store(Vec<Verified>),
+    /// Commit what is acknowledged: a query waits for it.
+    Fold,
     /// Do a step of upkeep: reap expired events, purge vanished authors.
     Upkeep,
     /// Remove these, which the retention rules no longer keep: with batches, a few for each event, or between them.
     Evict(Eviction),
 }
 
-/// An event that is on disk.
+/// An event that survives a power cut.
 pub struct Committed {
     /// Its arrival number.
     pub seq: Seq,
@@ -110,7 +112,7 @@ pub struct Committed {
 /// What live is told.
 pub enum LiveCommand {
     /// These are on disk, in ascending order of seq.
-    Committed(Vec<Committed>, Instant),
+    Committed(Arc<[Committed]>, Instant),
     /// Deliver these, which are never stored, and answer them.
     Ephemeral(Vec<Verified>),
 }

@@ -13,6 +13,7 @@ use super::client::{ClientHandle, Identity, Subscription};
 use super::live::Recipient;
 use super::reconcile::NegJob;
 use super::run::Shared;
+use super::uncommitted::Look;
 use crate::nostr::hll::Hll;
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, reply};
 use crate::policy::{Quantity, ReadGuard, Settings};
@@ -44,6 +45,10 @@ pub struct ScanJob {
     client: Arc<ClientHandle>,
     work: Work,
     started: Instant,
+    /// No event up to here concerns the query, but for those that the store shows.
+    passed: Seq,
+    /// It has waited for what was acknowledged before it came.
+    has_waited: bool,
 }
 
 enum Work {
@@ -74,11 +79,18 @@ impl ScanJob {
 
     fn new(client: &Arc<ClientHandle>, work: Work, started: Instant) -> Box<Self> {
         client.scans().fetch_add(1, Ordering::AcqRel);
-        Box::new(Self { client: Arc::clone(client), work, started })
+        Box::new(Self { client: Arc::clone(client), work, started, passed: Seq::default(), has_waited: false })
     }
 
-    /// Runs a first slice here and passes the rest on to the readers.
-    pub fn start(self: Box<Self>, shared: &Arc<Shared>) {
+    /// Runs a first slice here and passes the rest on to the readers. A query that concerns what is acknowledged and
+    /// not yet committed waits for that commit.
+    pub fn start(mut self: Box<Self>, shared: &Arc<Shared>) {
+        if let Work::Rows { query, .. } | Work::Count { query, .. } = &self.work {
+            match shared.uncommitted.look(&query.filters) {
+                Look::Unconcerned(passed) => self.passed = passed,
+                Look::Concerned => return self.wait(shared),
+            }
+        }
         if shared.options.inline_us == 0 {
             return submit(shared, ReaderCommand::Run(self));
         }
@@ -86,6 +98,14 @@ impl ScanJob {
         match self.run(shared, budget) {
             Left::Finished | Left::Parked => {}
             Left::Again(job) => submit(shared, ReaderCommand::Run(job)),
+        }
+    }
+
+    /// Runs on when what is acknowledged now is committed.
+    fn wait(mut self: Box<Self>, shared: &Arc<Shared>) {
+        self.has_waited = true;
+        if let Some(command) = shared.uncommitted.wait(ReaderCommand::Run(self)) {
+            submit(shared, command);
         }
     }
 
@@ -114,6 +134,10 @@ impl ScanJob {
             Ok(Slice::Done) => Left::Finished,
             Ok(Slice::More) => Left::Again(self),
             Ok(Slice::ClientFull) => self.park(shared),
+            Ok(Slice::Uncommitted) => {
+                self.wait(shared);
+                Left::Parked
+            }
             Err(error) => {
                 self.fail(shared, &error);
                 Left::Finished
@@ -176,7 +200,8 @@ impl ScanJob {
             });
         };
         rows.end(&RelayMessage::Eose { sub: sub.id.clone(), hint });
-        let (sub, filters, sent) = (Arc::clone(sub), Arc::clone(&query.filters), query.until_seq);
+        let sent = query.until_seq.max(self.passed);
+        let (sub, filters) = (Arc::clone(sub), Arc::clone(&query.filters));
         self.client.scans().fetch_sub(1, Ordering::AcqRel);
         shared.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
         // A closed connection is noticed by whoever uses the outbox next.
@@ -186,6 +211,7 @@ impl ScanJob {
         let Some(until) = until.filter(|until| *until > sent) else {
             return Ok(Slice::Done);
         };
+        self.has_waited = false;
         self.work = Work::CatchUp { sub, filters, next: sent, until };
         Ok(Slice::More)
     }
@@ -195,6 +221,9 @@ impl ScanJob {
             unreachable!("only called for catching up");
         };
         let snapshot = shared.store.read()?;
+        if snapshot.last_seq()? < *until && !self.has_waited {
+            return Ok(Slice::Uncommitted);
+        }
         let mut rows = RowBlock::new(&self.client, &sub.head);
         let sight = Sight::new(shared, &self.client);
         let mut done = true;
@@ -258,6 +287,8 @@ enum Slice {
     Done,
     More,
     ClientFull,
+    /// What it is to read is not committed yet.
+    Uncommitted,
 }
 
 /// Which stored events a client may see now: not expired, and not somebody else's messages (INV-15). What

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::client::ClientHandle;
 use super::reader::{ReaderCommand, Sight, submit};
 use super::run::Shared;
+use super::uncommitted::Look;
 use crate::negentropy::{MIN_FRAME_BYTES, RecordsBuilder, Session, TooMany};
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::store::{Budget, Flow, Query, QueryLimits, Scan, Seq, Step, StoreError, Visitor};
@@ -190,8 +191,13 @@ impl Reconciliation {
         let limits = filter.limit.map(|limit| QueryLimits { default_limit: limit, max_limit: limit, tie_extension: 0 });
         let query = Query { filters: [filter].into(), until_seq: Seq::default(), limits };
         let records = RecordsBuilder::new(max_records);
+        let look = shared.uncommitted.look(&query.filters);
         let work = NegWork::Collect(Box::new(Collect { query, scan: None, records }));
-        submit(shared, ReaderCommand::Reconcile(Box::new(NegJob { session: Arc::clone(&session), work, message })));
+        let job = ReaderCommand::Reconcile(Box::new(NegJob { session: Arc::clone(&session), work, message }));
+        let job = if look == Look::Concerned { shared.uncommitted.wait(job) } else { Some(job) };
+        if let Some(job) = job {
+            submit(shared, job);
+        }
         Ok(session)
     }
 

@@ -16,6 +16,7 @@ use super::queues::{Bounds, Depths};
 use super::reader::ReaderCommand;
 use super::reconcile::{self, Sessions};
 use super::retention::{self, Horizons};
+use super::uncommitted::Uncommitted;
 use super::verify::Intake;
 use super::{cron, live, reader, verify, writer};
 use crate::metrics::{Metrics, Queue};
@@ -41,7 +42,7 @@ pub struct Options {
     pub inline_rows: u32,
     /// Microseconds a scan may take on the io thread; 0 always uses a reader.
     pub inline_us: u64,
-    /// Milliseconds from one commit of events to the next at the least; 0 commits at once.
+    /// Milliseconds that events may stand in the write-ahead log alone; 0 commits each batch before its OKs.
     pub commit_interval_ms: u64,
     /// Milliseconds from one sending of live events to the next at the least; 0 sends at once.
     pub fanout_interval_ms: u64,
@@ -56,14 +57,14 @@ impl Default for Options {
             slice_us: 5_000,
             inline_rows: 512,
             inline_us: 300,
-            commit_interval_ms: 0,
+            commit_interval_ms: 100,
             fanout_interval_ms: 0,
         }
     }
 }
 
 impl Options {
-    /// The longest interval between commits: clients wait for their OK that long.
+    /// The longest interval between commits: commands in other processes wait that long for their turn.
     pub const MAX_COMMIT_INTERVAL_MS: u64 = 1_000;
 
     /// The longest interval between sendings: subscribers wait for new events that long.
@@ -110,6 +111,8 @@ pub struct Shared {
     pub settings: ArcSwap<Settings>,
     /// From where on events are kept beside what is held.
     pub horizons: Horizons,
+    /// What is acknowledged and not yet committed.
+    pub uncommitted: Uncommitted,
     /// The live index.
     pub live: LiveHub,
     /// The gate of Q1.
@@ -236,6 +239,7 @@ impl Pipeline {
         metrics.storage_writable.set(1);
         let shared = Arc::new(Shared {
             horizons: Horizons::default(),
+            uncommitted: Uncommitted::new(write.downgrade()),
             live: LiveHub::new(last_seq, random()?),
             ingest: Ingest::new(&bounds),
             outboxes: Arc::new(ws::Budget::new(outbox_ceiling_bytes)),

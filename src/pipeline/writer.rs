@@ -1,62 +1,64 @@
 //! The `writer` thread: the only one that opens write transactions in a serving process.
 //!
-//! It takes everything that waits, commits it in one transaction with an fsync, tells live, then answers. Nothing
-//! is answered `OK true` before the commit that holds it is on disk (INV-1). It never waits on a client.
+//! It takes everything that waits as one batch, makes that durable with one small write to the write-ahead log, tells
+//! live, then answers; batches of some milliseconds share one commit. Nothing is answered `OK true` before it is on
+//! disk (INV-1). It never waits on a client.
 
 use std::time::{Duration, Instant};
 
-use super::channel::{Receiver, RecvError, Sender};
-use super::client::BatchReplies;
+use std::sync::Arc;
+
+use super::channel::{Receiver, Sender};
+use super::client::{BatchReplies, ClientHandle};
 use super::queues::{Committed, LiveCommand, Verified, WriteCommand};
+use super::reader;
 use super::retention::Chores;
 use super::run::Shared;
 use crate::metrics::EventOutcome;
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
 use crate::store::{Outcome, Removed, Seq, StoreError, Writer};
 
-/// Events per commit. More does not make an event cheaper, and the first of them waits for the last.
+/// Events per batch. More does not make an event cheaper, and the first of them waits for the last.
 const MAX_BATCH: usize = 1024;
 
 /// Events of evictions that are removed at the most with a batch, for each event of it.
 const EVICTED_FOR_STORED: usize = 2;
 
-/// Keeps commits apart, so that events which come one by one share the pages and the fsync of one.
-struct Pace {
-    interval: Duration,
-    /// When the last commit began.
-    last: Option<Instant>,
+/// Events that are made durable and answered together.
+#[derive(Default)]
+struct Batch {
+    events: Vec<VerifiedEvent>,
+    origins: Vec<(Arc<ClientHandle>, Instant)>,
 }
 
-impl Pace {
-    /// Until when events are gathered for the next commit; `None` when it need not wait.
-    fn until(&self, now: Instant) -> Option<Instant> {
-        let until = self.last? + self.interval;
-        (until > now).then_some(until)
+impl Batch {
+    fn add(&mut self, more: Vec<Verified>) {
+        for Verified { event, from, received } in more {
+            self.events.push(event);
+            self.origins.push((from, received));
+        }
     }
 }
 
+/// Live has ended, which ends the process in order.
+struct LiveEnded;
+
 /// Runs until Q2 is closed and empty.
-pub fn run(shared: &Shared, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
+pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
     let mut chores = Chores::default();
-    let mut pace = Pace { interval: Duration::from_millis(shared.options.commit_interval_ms), last: None };
     loop {
         // Between steps of upkeep only what waits is taken: events always go first.
         let command = if chores.is_empty() { inbox.recv() } else { inbox.try_recv() };
         match command {
-            Some(WriteCommand::Store(batch)) => {
-                let batch = gather(batch, inbox, &mut chores, pace.until(Instant::now()));
-                pace.last = Some(Instant::now());
-                shared.beat.writer();
-                // Also when events never stop, what must go goes as fast as they come.
-                let evictable = EVICTED_FOR_STORED * batch.len();
-                let riders = chores.riders(evictable);
-                match store(shared, &mut writer, batch, &riders, live) {
-                    Ok(Some(removed)) => chores.rode(riders.len(), removed),
-                    Ok(None) => {}
-                    Err(LiveEnded) => return,
+            Some(WriteCommand::Store(first)) => {
+                let mut group = Group { shared, inbox, chores: &mut chores, live, events: 0, evictable: 0 };
+                if group.run(&mut writer, first).is_err() {
+                    return;
                 }
-                chores.make_room(&mut writer, &shared.metrics, evictable - riders.len());
+                let evictable = group.evictable;
+                chores.make_room(&mut writer, &shared.metrics, evictable);
             }
+            Some(WriteCommand::Fold) => {}
             Some(WriteCommand::Upkeep) => {
                 chores.upkeep();
                 if let Err(error) = shared.store.forget_dead_copy() {
@@ -79,95 +81,190 @@ pub fn run(shared: &Shared, mut writer: Writer, inbox: &Receiver<WriteCommand>, 
     }
 }
 
-/// Adds to `batch` what waits behind it and what comes `until` then.
-fn gather(
-    mut batch: Vec<Verified>,
-    inbox: &Receiver<WriteCommand>,
-    chores: &mut Chores,
-    until: Option<Instant>,
-) -> Vec<Verified> {
-    while batch.len() < MAX_BATCH {
-        let left = until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
-        let command = match left {
-            None => inbox.try_recv(),
-            Some(left) => match inbox.recv_timeout(left) {
-                Ok(command) => Some(command),
-                // What came at the last moment is not left behind.
-                Err(RecvError::Timeout) => continue,
-                Err(RecvError::Closed) => None,
-            },
+/// The batches of one commit.
+struct Group<'a> {
+    shared: &'a Arc<Shared>,
+    inbox: &'a Receiver<WriteCommand>,
+    chores: &'a mut Chores,
+    live: &'a Sender<LiveCommand>,
+    events: usize,
+    /// Events that may be removed on its account and were not.
+    evictable: usize,
+}
+
+impl Group<'_> {
+    /// Takes batches, each answered when it is durable, until it is time for their commit.
+    fn run(&mut self, writer: &mut Writer, first: Vec<Verified>) -> Result<(), LiveEnded> {
+        let shared = self.shared;
+        let interval = Duration::from_millis(shared.options.commit_interval_ms);
+        let until = Instant::now() + interval;
+        let mut batch = Batch::default();
+        batch.add(first);
+        self.gather(&mut batch);
+        // What is not answered for yet.
+        let mut open = Some(batch);
+        let mut has_live = Ok(());
+        let mut began = Instant::now();
+        // What the group removes on its way.
+        let (mut riders, mut evicted) = (0, Removed::default());
+        let result = if interval.is_zero() {
+            let batch = open.as_ref().expect("it was put there");
+            let gone = self.riders(&mut riders, batch);
+            writer.commit_removing(&batch.events, shared.now(), &gone).map(|(outcomes, removed)| {
+                match removed {
+                    Some(removed) => evicted = removed,
+                    None => riders = 0,
+                }
+                Some(outcomes)
+            })
+        } else {
+            writer.group(|group| {
+                while let Some(batch) = open.as_ref() {
+                    let started = Instant::now();
+                    let gone = self.riders(&mut riders, batch);
+                    let added = group.add(&batch.events, shared.now(), &gone)?;
+                    evicted += added.evicted;
+                    if !added.is_durable {
+                        return Ok(Some(added.outcomes));
+                    }
+                    shared.metrics.log_seconds.observe(started.elapsed().as_secs_f64());
+                    let batch = open.take().expect("it was there");
+                    has_live = self.answer(batch, &Ok(added.outcomes), Some(added.removed));
+                    open = has_live.is_ok().then(|| self.next(until)).flatten();
+                }
+                began = Instant::now();
+                Ok(None)
+            })
         };
-        match command {
-            Some(WriteCommand::Store(more)) => batch.extend(more),
-            Some(WriteCommand::Upkeep) => chores.upkeep(),
-            Some(WriteCommand::Evict(eviction)) => chores.evict(eviction),
-            None => break,
+        if result.is_ok() {
+            self.chores.rode(riders, evicted);
+        }
+        shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        for query in shared.uncommitted.settle() {
+            reader::submit(shared, query);
+        }
+        has_live?;
+        let result = match (open, result) {
+            (None, Ok(_)) => Ok(()),
+            // The next transaction adds what was answered for: the log has it.
+            (None, Err(error)) => {
+                tracing::error!(%error, "what the write-ahead log holds could not be committed; it is tried again");
+                Ok(())
+            }
+            (Some(batch), Ok(outcomes)) => self.answer(batch, &Ok(outcomes.unwrap_or_default()), None),
+            // Deletions are stored in a full store, and that without the log.
+            (Some(batch), Err(StoreError::Full)) => {
+                let outcomes = writer.commit(&batch.events, shared.now());
+                self.answer(batch, &outcomes, None)
+            }
+            (Some(batch), Err(error)) => self.answer(batch, &Err(error), None),
+        };
+        shared.metrics.commit_events.observe(self.events as f64);
+        result
+    }
+
+    /// What is removed in the same commit as a batch, behind the first `ridden` that the group has removed already: also
+    /// when events never stop, what must go goes as fast as they come.
+    fn riders(&mut self, ridden: &mut usize, batch: &Batch) -> Vec<Seq> {
+        self.evictable += EVICTED_FOR_STORED * batch.events.len();
+        let riders = self.chores.riders(*ridden, self.evictable);
+        *ridden += riders.len();
+        self.evictable -= riders.len();
+        riders
+    }
+
+    /// The next batch of this group; `None` when it is time to commit.
+    fn next(&mut self, until: Instant) -> Option<Batch> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || self.shared.uncommitted.is_wanted() {
+            return None;
+        }
+        let mut batch = Batch::default();
+        match self.inbox.recv_timeout(left) {
+            Ok(WriteCommand::Store(first)) => batch.add(first),
+            Ok(WriteCommand::Upkeep) => self.chores.upkeep(),
+            Ok(WriteCommand::Evict(eviction)) => self.chores.evict(eviction),
+            Ok(WriteCommand::Fold) | Err(_) => {}
+        }
+        self.gather(&mut batch);
+        (!batch.events.is_empty()).then_some(batch)
+    }
+
+    /// Adds to `batch` what waits behind it.
+    fn gather(&mut self, batch: &mut Batch) {
+        while !batch.events.is_empty()
+            && batch.events.len() < MAX_BATCH
+            && let Some(command) = self.inbox.try_recv()
+        {
+            match command {
+                WriteCommand::Store(more) => batch.add(more),
+                WriteCommand::Upkeep => self.chores.upkeep(),
+                WriteCommand::Evict(eviction) => self.chores.evict(eviction),
+                WriteCommand::Fold => {}
+            }
         }
     }
-    batch
-}
 
-/// Live has ended, which ends the process in order.
-struct LiveEnded;
-
-/// Commits and answers a batch, and removes `riders` in the same commit; what that removed, if it could.
-fn store(
-    shared: &Shared,
-    writer: &mut Writer,
-    batch: Vec<Verified>,
-    riders: &[Seq],
-    live: &Sender<LiveCommand>,
-) -> Result<Option<Removed>, LiveEnded> {
-    let started = Instant::now();
-    let (events, origins): (Vec<VerifiedEvent>, Vec<_>) =
-        batch.into_iter().map(|one| (one.event, (one.from, one.received))).unzip();
-    let (result, removed) = match writer.commit_removing(&events, shared.now(), riders) {
-        Ok((outcomes, removed)) => (Ok(outcomes), removed),
-        Err(error) => (Err(error), None),
-    };
-    shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-    shared.metrics.commit_events.observe(events.len() as f64);
-    let is_full = match &result {
-        Ok(outcomes) => outcomes.contains(&Outcome::Full),
-        Err(error) => matches!(error, StoreError::Full),
-    };
-    if is_full {
-        // The retention thread says when there is room again.
-        shared.storage_writable(false);
+    /// Tells live and answers. `removed` is what the batch removes when its commit is still to come.
+    fn answer(
+        &mut self,
+        batch: Batch,
+        result: &Result<Vec<Outcome>, StoreError>,
+        removed: Option<Vec<Box<[u8]>>>,
+    ) -> Result<(), LiveEnded> {
+        let shared = self.shared;
+        let Batch { events, origins } = batch;
+        self.events += events.len();
+        shared.beat.writer();
+        let is_full = match result {
+            Ok(outcomes) => outcomes.contains(&Outcome::Full),
+            Err(error) => matches!(error, StoreError::Full),
+        };
+        if is_full {
+            // The retention thread says when there is room again.
+            shared.storage_writable(false);
+        }
+        let ids: Vec<(EventId, usize)> = events.iter().map(|e| (e.view().id(), e.view().record().len())).collect();
+        let answers: Vec<RelayMessage> = match result {
+            Ok(outcomes) => ids.iter().zip(outcomes).map(|((id, _), outcome)| answer(*id, *outcome)).collect(),
+            Err(error) => refuse_all(&ids, error),
+        };
+        if let Ok(outcomes) = result {
+            outcomes.iter().for_each(|outcome| shared.metrics.event(counted(*outcome), 1));
+            self.tell(events, outcomes, removed)?;
+        } else {
+            shared.metrics.event(EventOutcome::Failed, ids.len() as u64);
+        }
+        let mut replies = BatchReplies::default();
+        for (((from, received), (_, bytes)), message) in origins.iter().zip(&ids).zip(&answers) {
+            shared.ingest.leave(1, *bytes);
+            shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
+            replies.answer(from, message);
+        }
+        Ok(())
     }
 
-    let ids: Vec<(EventId, usize)> = events.iter().map(|e| (e.view().id(), e.view().record().len())).collect();
-    let answers: Vec<RelayMessage> = match &result {
-        Ok(outcomes) => ids.iter().zip(outcomes).map(|((id, _), outcome)| answer(*id, *outcome)).collect(),
-        Err(error) => refuse_all(&ids, error),
-    };
-    if let Ok(outcomes) = result {
-        outcomes.iter().for_each(|outcome| shared.metrics.event(counted(*outcome), 1));
-        tell_live(events, &outcomes, live)?;
-    } else {
-        shared.metrics.event(EventOutcome::Failed, ids.len() as u64);
+    /// Hands what was stored to live, before the OKs: a client that reads its OK finds its event (INV-2).
+    fn tell(
+        &self,
+        events: Vec<VerifiedEvent>,
+        outcomes: &[Outcome],
+        removed: Option<Vec<Box<[u8]>>>,
+    ) -> Result<(), LiveEnded> {
+        let stored = |(event, outcome): (VerifiedEvent, &Outcome)| match outcome {
+            Outcome::Stored(seq) => Some(Committed { seq: *seq, event }),
+            _ => None,
+        };
+        // Numbers are given in the order of the batch.
+        let committed: Arc<[Committed]> = events.into_iter().zip(outcomes).filter_map(stored).collect();
+        if committed.is_empty() {
+            return Ok(());
+        }
+        if let Some(removed) = removed {
+            self.shared.uncommitted.add(&committed, removed);
+        }
+        self.live.send(LiveCommand::Committed(committed, Instant::now())).map_err(|_| LiveEnded)
     }
-    let mut replies = BatchReplies::default();
-    for (((from, received), (_, bytes)), message) in origins.iter().zip(&ids).zip(&answers) {
-        shared.ingest.leave(1, *bytes);
-        shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
-        replies.answer(from, message);
-    }
-    Ok(removed)
-}
-
-/// Hands what was stored to live, before the OKs: a client that reads its OK finds its event (INV-2).
-fn tell_live(events: Vec<VerifiedEvent>, outcomes: &[Outcome], live: &Sender<LiveCommand>) -> Result<(), LiveEnded> {
-    let stored = |(event, outcome): (VerifiedEvent, &Outcome)| match outcome {
-        Outcome::Stored(seq) => Some(Committed { seq: *seq, event }),
-        _ => None,
-    };
-    let mut committed: Vec<Committed> = events.into_iter().zip(outcomes).filter_map(stored).collect();
-    if committed.is_empty() {
-        return Ok(());
-    }
-    committed.sort_unstable_by_key(|one| one.seq);
-    live.send(LiveCommand::Committed(committed, Instant::now())).map_err(|_| LiveEnded)
 }
 
 /// What the client is told (NIP-01).
@@ -209,37 +306,4 @@ fn refuse_all(ids: &[(EventId, usize)], error: &StoreError) -> Vec<RelayMessage>
     };
     tracing::error!(%error, events = ids.len(), "a commit failed");
     ids.iter().map(|(id, _)| RelayMessage::refused(*id, Prefix::Error, text)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::channel::channel;
-    use super::*;
-
-    #[test]
-    fn commits_are_an_interval_apart_and_the_first_after_a_quiet_one_does_not_wait() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut pace = Pace { interval: Duration::from_millis(20), last: None };
-        assert_eq!(pace.until(at(0)), None, "nothing was committed yet");
-        pace.last = Some(at(0));
-        assert_eq!(pace.until(at(5)), Some(at(20)));
-        assert_eq!(pace.until(at(20)), None);
-        pace.interval = Duration::ZERO;
-        assert_eq!(pace.until(at(0)), None, "commits at once");
-    }
-
-    #[test]
-    fn what_comes_in_the_interval_is_gathered_and_a_closing_queue_ends_it() {
-        let (tx, rx) = channel(4);
-        let mut chores = Chores::default();
-        let hour = || Some(Instant::now() + Duration::from_secs(3600));
-        let late = std::thread::spawn(move || {
-            tx.send(WriteCommand::Store(Vec::new())).unwrap_or_else(|_| panic!("the queue is open"));
-            tx.send(WriteCommand::Upkeep).unwrap_or_else(|_| panic!("the queue is open"));
-        });
-        let batch = gather(Vec::new(), &rx, &mut chores, hour());
-        late.join().expect("the sender ends");
-        assert!(batch.is_empty() && !chores.is_empty(), "both commands were taken before the queue closed");
-    }
 }

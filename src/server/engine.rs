@@ -19,6 +19,7 @@ use crate::nostr::{ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, S
 use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::queues::Submission;
 use crate::pipeline::reader::{self, ScanJob};
+use crate::pipeline::uncommitted::Fate;
 use crate::pipeline::{ClientHandle, Reconciliation, Subscription};
 use crate::policy::{Peer, Settings};
 use crate::store::{Known, Query, QueryLimits, Seq};
@@ -220,7 +221,12 @@ impl Engine {
     fn submit(&mut self, event: Event, settings: &Settings) {
         let shared = &self.context.front.shared;
         let (id, now) = (event.view().id(), shared.now());
-        let known = shared.store.read().and_then(|snapshot| snapshot.status(event.view(), now));
+        let known = match shared.uncommitted.fate(&id) {
+            Some(Fate::Added) => Ok(Known::Stored),
+            // Only the writer can tell why.
+            Some(Fate::Removed) => Ok(Known::New),
+            None => shared.store.read().and_then(|snapshot| snapshot.status(event.view(), now)),
+        };
         let (outcome, answer) = match known {
             Ok(Known::New) => match shared.horizons.check(&settings.retention, event.view()) {
                 Ok(()) => return self.enter_gate(event),

@@ -19,6 +19,7 @@ use super::generation::{self, DATA_FILE, Generation, Inner, LOCK_FILE};
 use super::journal::{self, Note, Noted, State};
 use super::keys::{self, Index};
 use super::schema::{Absent, Table, Tables};
+use super::wal::LOG_FILE;
 use super::{Durability, Options, Report, Seq, Store, StoreError, lookup};
 
 /// Whoever copies the store holds a lock on this file, so that a copy whose maker died is known.
@@ -133,7 +134,7 @@ impl Compaction {
         let from = store.generation();
         let number = from.inner.number + 1;
         remove_others(store.path(), from.inner.number)?;
-        forget(&from.inner)?;
+        forget(&from)?;
         let options = Options { durability: Durability::None, full_bytes: None, ..store.shared.options.clone() };
         let directory = generation::directory(store.path(), number);
         std::fs::create_dir_all(&directory).map_err(|source| StoreError::Io { path: directory, source })?;
@@ -141,7 +142,7 @@ impl Compaction {
         let to = generation::open_one(store.path(), &options, number, create, &from.inner.full_bytes)?;
         let to = to.expect("it is created if it is absent");
 
-        let mut txn = from.inner.env.write_txn()?;
+        let mut txn = from.write_txn()?;
         let tables = &from.inner.tables;
         if journal::state(tables, &txn)? != State::Here {
             return Err(StoreError::Busy);
@@ -262,7 +263,7 @@ impl Compaction {
         }
         to.env.force_sync()?;
 
-        let mut txn = from.env.write_txn()?;
+        let mut txn = self.from.write_txn()?;
         let held = Instant::now();
         while catch_up(&self.from, &txn, to, &mut self.caught_up, CATCH_UP_ROWS)? > 0 {}
         compare(from, &txn, to)?;
@@ -291,7 +292,7 @@ impl Compaction {
     pub fn abort(self) -> Result<(), StoreError> {
         let Self { store, from, to, _lock, .. } = self;
         to.env.prepare_for_closing().wait();
-        forget(&from.inner)?;
+        forget(&from)?;
         remove_others(store.path(), from.inner.number)
     }
 }
@@ -304,13 +305,13 @@ impl Store {
     /// When the disk or the store fails.
     pub fn forget_dead_copy(&self) -> Result<(), StoreError> {
         self.follow()?;
-        let inner = self.inner();
-        if !matches!(inner.state()?, State::Copying(_)) {
+        let generation = self.generation();
+        if !matches!(generation.inner.state()?, State::Copying(_)) {
             return Ok(());
         }
         let Some(_lock) = lock(self.path())? else { return Ok(()) };
-        forget(&inner)?;
-        remove_others(self.path(), inner.number)
+        forget(&generation)?;
+        remove_others(self.path(), generation.inner.number)
     }
 }
 
@@ -327,16 +328,17 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>, StoreError> {
 }
 
 /// Ends a copy in the old file: its state first, then its journal in steps.
-fn forget(from: &Inner) -> Result<(), StoreError> {
-    if from.state()? == State::Here {
+fn forget(from: &Generation) -> Result<(), StoreError> {
+    if from.inner.state()? == State::Here {
         return Ok(());
     }
+    let tables = &from.inner.tables;
     loop {
-        let mut txn = from.env.write_txn()?;
-        if let State::Copying(_) = journal::state(&from.tables, &txn)? {
-            journal::set_state(&from.tables, &mut txn, State::Here)?;
+        let mut txn = from.write_txn()?;
+        if let State::Copying(_) = journal::state(tables, &txn)? {
+            journal::set_state(tables, &mut txn, State::Here)?;
         }
-        let more = journal::forget(&from.tables, &mut txn, FORGET_ROWS)?;
+        let more = journal::forget(tables, &mut txn, FORGET_ROWS)?;
         txn.commit()?;
         if !more {
             return Ok(());
@@ -455,7 +457,7 @@ fn compare(from: &Inner, txn: &RoTxn<'_>, to: &Inner) -> Result<(), StoreError> 
 fn remove_others(path: &Path, number: u64) -> Result<(), StoreError> {
     let error = |path: PathBuf| move |source| StoreError::Io { path, source };
     if number > 0 {
-        for name in [DATA_FILE, LOCK_FILE] {
+        for name in [LOG_FILE, DATA_FILE, LOCK_FILE] {
             let file = path.join(name);
             if file.exists() {
                 std::fs::remove_file(&file).map_err(error(file))?;

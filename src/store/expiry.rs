@@ -69,7 +69,7 @@ impl Writer {
     }
 }
 
-impl Transaction<'_, '_> {
+impl Transaction<'_> {
     fn expired(&self, now: Timestamp, max_rows: usize) -> Result<Vec<Seq>, StoreError> {
         // Whatever expires at the very end of time never does: the index holds later times as that.
         let last = now.0.min(Timestamp::MAX.0 - 1);

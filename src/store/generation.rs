@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use heed::{Env, WithTls};
+use heed::{Env, RwTxn, WithTls};
 
 use super::journal::{self, State};
 use super::schema::{self, Absent};
+use super::wal::Wal;
+use super::write::{Buffers, Transaction};
 use super::{Options, Shared, Store, StoreError, keys, lookup};
 
 /// Names the directory of the current generation, in a line; absent before the first move.
@@ -37,6 +39,7 @@ pub(super) struct Inner {
     /// See [`Store::set_full_bytes`].
     pub full_bytes: Arc<AtomicU64>,
     pub number: u64,
+    pub wal: Wal,
 }
 
 impl Inner {
@@ -65,6 +68,20 @@ pub(super) struct Generation {
 impl Generation {
     pub fn lookup<'t>(&'t self, txn: &'t heed::RoTxn<'_>) -> lookup::Lookup<'t> {
         self.inner.lookup(txn)
+    }
+
+    /// LMDB's write lock, with nothing left in the write-ahead log: any commit makes that worthless.
+    pub fn write_txn(&self) -> Result<RwTxn<'_>, StoreError> {
+        loop {
+            let txn = self.inner.env.write_txn()?;
+            if !self.inner.wal.is_left(txn.id() as u64)? {
+                return Ok(txn);
+            }
+            drop(txn);
+            if let Some(txn) = Transaction::begin(self, Buffers::default())? {
+                txn.commit()?;
+            }
+        }
     }
 
     /// What keys the hashes.
@@ -169,7 +186,7 @@ pub(super) fn open_one(
     }
     Ok(opened.map(|(env, tables, secret)| {
         let full_bytes = Arc::clone(full_bytes);
-        Inner { env, tables, secret, full_bytes, number }
+        Inner { env, tables, secret, full_bytes, number, wal: Wal::new(path, &directory, secret) }
     }))
 }
 

@@ -147,7 +147,7 @@ pub(super) fn forget(tables: &Tables, txn: &mut RwTxn<'_>, max_rows: usize) -> R
     Ok(rows.len() == max_rows)
 }
 
-impl Transaction<'_, '_> {
+impl Transaction<'_> {
     /// Puts a row of a table without arrival numbers.
     pub fn put_row(&mut self, table: Noted, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.note(table, key);

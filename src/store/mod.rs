@@ -12,6 +12,7 @@ mod error;
 mod expiry;
 mod export;
 mod generation;
+mod group;
 mod journal;
 pub mod keys;
 mod lookup;
@@ -36,6 +37,7 @@ mod tombstone;
 mod upgrade;
 mod usage;
 mod vanish;
+mod wal;
 mod walk;
 mod write;
 
@@ -52,6 +54,7 @@ pub use count::Count;
 pub use error::StoreError;
 pub use expiry::{Removed, Return};
 pub use export::OldestFirst;
+pub use group::{Added, Group};
 pub use pack::Run;
 pub use plan::{Plan, Source};
 pub use quota::QueryLimits;
@@ -146,7 +149,10 @@ impl Store {
         let secret = inner.secret;
         let current = ArcSwap::from_pointee(inner);
         let moving = Mutex::new(());
-        Ok(Self { shared: Arc::new(Shared { current, moving, secret, full_bytes, path: path.into(), options }) })
+        let store =
+            Self { shared: Arc::new(Shared { current, moving, secret, full_bytes, path: path.into(), options }) };
+        store.fold()?;
+        Ok(store)
     }
 
     /// A read transaction on this thread: what is committed now, until it is dropped. One at a time per thread.

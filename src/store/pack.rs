@@ -39,7 +39,7 @@ const fn is_inline(record: &[u8], page: usize) -> bool {
 }
 
 impl Inner {
-    fn page_bytes(&self) -> usize {
+    pub fn page_bytes(&self) -> usize {
         self.env.unnamed_database_stat().page_size as usize
     }
 }

@@ -63,7 +63,7 @@ impl Writer {
     }
 }
 
-impl Transaction<'_, '_> {
+impl Transaction<'_> {
     /// Looks at the next rows after `cursor`. True when there may be more.
     fn mend(
         &mut self,

@@ -179,10 +179,10 @@ impl Writer {
     }
 }
 
-impl<'b> Transaction<'_, 'b> {
+impl Transaction<'_> {
     /// `seq` is the number that the event had when it was held. The rest of what vanish requests cover is barred by
     /// its date; gift wraps are covered by arrival, and barred by id when they are purged.
-    fn restore(&mut self, seq: Seq, event: &'b VerifiedEvent, now: Timestamp) -> Result<Outcome, StoreError> {
+    fn restore(&mut self, seq: Seq, event: &VerifiedEvent, now: Timestamp) -> Result<Outcome, StoreError> {
         let view = event.view();
         for recipient in lookup::recipients(view) {
             if let Some(vanish) = self.lookup().vanish(&recipient)?.filter(|vanish| seq <= vanish.seq) {

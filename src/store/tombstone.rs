@@ -57,7 +57,7 @@ fn targets(request: EventView<'_>) -> impl Iterator<Item = Target<'_>> {
     })
 }
 
-impl Transaction<'_, '_> {
+impl Transaction<'_> {
     /// Obeys a deletion request and remembers it. False when nothing that it names could be its author's; then
     /// nothing was changed.
     pub fn delete_targets(&mut self, request: EventView<'_>) -> Result<bool, StoreError> {

@@ -102,7 +102,7 @@ impl Inner {
         Ok(self.used_bytes(txn)? >= self.full_bytes())
     }
 
-    fn used_bytes(&self, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
+    pub fn used_bytes(&self, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
         let mut used = 0;
         for (_, table) in self.tables.all() {
             used += page_bytes(&table.stat(txn)?);
@@ -110,7 +110,7 @@ impl Inner {
         Ok(used)
     }
 
-    fn full_bytes(&self) -> u64 {
+    pub fn full_bytes(&self) -> u64 {
         let map = self.env.info().map_size as u64;
         self.full_bytes.load(Ordering::Relaxed).min(map - reserve(map))
     }

@@ -57,7 +57,7 @@ impl Purge {
     }
 }
 
-impl Transaction<'_, '_> {
+impl Transaction<'_> {
     /// Obeys a request to vanish that was given the number `seq`. An older request than the last changes
     /// nothing, so that nobody can use it against what arrived since.
     pub fn vanish(&mut self, request: EventView<'_>, seq: Seq) -> Result<(), StoreError> {
@@ -146,7 +146,7 @@ pub(super) fn restart_purges(tables: &Tables, txn: &mut RwTxn<'_>) -> Result<(),
 }
 
 /// Where the gift wraps to an author stand in the tag index.
-fn wraps_prefix(txn: &Transaction<'_, '_>, author: &Pubkey) -> [u8; PREFIX + 2] {
+fn wraps_prefix(txn: &Transaction<'_>, author: &Pubkey) -> [u8; PREFIX + 2] {
     keys::tag_prefix(txn.store.inner.secret.tag(b'p', TagValue::Hex(&author.0)), Kind::GIFT_WRAP)
 }
 

@@ -1,7 +1,10 @@
-//! The writer: one transaction per batch, in which each event meets the rules in turn.
+//! The writer: transactions in which each event meets the rules in turn.
 //!
 //! The outcome of a batch is that of its events one by one. Nothing of a batch is stored when its commit
-//! fails. A write transaction never leaves the thread that began it, since LMDB's lock belongs to the thread.
+//! fails, but for what the write-ahead log holds of it: see [`super::group`]. A write transaction never leaves the
+//! thread that began it, since LMDB's lock belongs to the thread.
+
+use std::ops::Range;
 
 use hashbrown::HashMap;
 use heed::{PutFlags, RwTxn};
@@ -11,6 +14,7 @@ use super::journal::{self, Noted, State};
 use super::keys::{self, Index, LONGEST};
 use super::lookup::{self, Bar, Lookup};
 use super::tally::Tally;
+use super::wal::LENGTH;
 use super::{Removed, Return, Seq, Store, StoreError};
 use crate::nostr::{EventId, EventView, Kind, Timestamp, VerifiedEvent};
 
@@ -40,41 +44,68 @@ pub enum Outcome {
 /// Writes to a store. Each call is one transaction on the calling thread.
 pub struct Writer {
     pub(super) store: Store,
-    rows: Rows,
+    buffers: Buffers,
 }
 
-/// Index keys of a batch, by index; a key is padded with zeros to the longest.
-type Rows = [Vec<[u8; LONGEST]>; Index::ALL.len()];
+/// The memory of a transaction, used again by the next.
+#[derive(Default)]
+pub(super) struct Buffers {
+    /// The records that it adds, each after its length, as the write-ahead log has them.
+    pub records: Vec<u8>,
+    /// Their index keys, by index; a key is padded with zeros to the longest.
+    pub rows: [Vec<[u8; LONGEST]>; Index::ALL.len()],
+    /// A record being removed.
+    scratch: Vec<u8>,
+}
 
-/// An event of the batch that was given a number.
-struct Slot<'b> {
-    event: EventView<'b>,
-    /// Not replaced or deleted later in the batch.
+/// From this many index entries on, the pages that a transaction frees are worth a commit.
+const LARGE_ROWS: usize = 2 << 10;
+
+/// More than this is given back after a transaction.
+const KEPT_BYTES: usize = 4 << 20;
+
+impl Buffers {
+    fn clear(&mut self) {
+        self.records.clear();
+        self.rows.iter_mut().for_each(Vec::clear);
+        self.records.shrink_to(KEPT_BYTES);
+        self.rows.iter_mut().for_each(|rows| rows.shrink_to(KEPT_BYTES / LONGEST / Index::ALL.len()));
+    }
+}
+
+/// An event that the transaction adds.
+struct Slot {
+    /// Its record, in [`Buffers::records`].
+    record: Range<usize>,
+    /// Not replaced or deleted later in the transaction.
     is_held: bool,
 }
 
 /// A write transaction with the events that it is to add.
-pub(super) struct Transaction<'s, 'b> {
+pub(super) struct Transaction<'s> {
     pub store: &'s Generation,
     pub txn: RwTxn<'s>,
     /// What a copy of the store must be told, while one is being made.
     pub notes: Option<Vec<Vec<u8>>>,
+    /// Records that it removed, for who asks.
+    pub removed: Option<Vec<Box<[u8]>>>,
     /// Only deletions are stored, since there is no room for more.
-    only_deletions: bool,
+    pub only_deletions: bool,
+    pub buffers: Buffers,
     /// The number of the first slot.
     first: u64,
-    slots: Vec<Slot<'b>>,
+    slots: Vec<Slot>,
     /// The slots that are held, by id.
     ids: HashMap<EventId, Seq>,
-    /// A record or key being removed.
-    scratch: Vec<u8>,
     /// What changes in the number of events and bytes of each kind.
     tally: Tally,
+    /// Index entries that it removed.
+    deleted_rows: usize,
 }
 
 impl Writer {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, rows: Rows::default() }
+        Self { store, buffers: Buffers::default() }
     }
 
     /// Stores a batch in one durable commit and tells what became of each event, in order.
@@ -117,25 +148,42 @@ impl Writer {
     }
 
     /// Does something in one commit.
-    pub(super) fn update<'b, T>(
+    pub(super) fn update<T>(
         &mut self,
-        work: impl FnOnce(&mut Transaction<'_, 'b>) -> Result<T, StoreError>,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         loop {
             let generation = self.store.generation();
-            if let Some(mut txn) = Transaction::begin(&generation)? {
+            if let Some(mut txn) = Transaction::begin(&generation, std::mem::take(&mut self.buffers))? {
                 let result = work(&mut txn)?;
-                txn.commit(&mut self.rows)?;
+                let rows = txn.rows();
+                self.buffers = txn.commit()?;
+                if rows >= LARGE_ROWS {
+                    self.pass_on_pages()?;
+                }
                 return Ok(result);
             }
             self.store.move_on(generation.inner.number)?;
         }
     }
+
+    /// Commits next to nothing. The pages that a commit frees may be used again by the next but one: with a small one in
+    /// between, large ones take turns with one set of free pages instead of two.
+    fn pass_on_pages(&mut self) -> Result<(), StoreError> {
+        let generation = self.store.generation();
+        if let Some(mut txn) = Transaction::begin(&generation, std::mem::take(&mut self.buffers))? {
+            let tables = &generation.inner.tables;
+            tables.put_next_seq(&mut txn.txn, txn.first)?;
+            self.buffers = txn.commit()?;
+        }
+        Ok(())
+    }
 }
 
-impl<'s, 'b> Transaction<'s, 'b> {
-    /// Waits for its turn. `None` when the store has moved on to another generation.
-    pub fn begin(store: &'s Generation) -> Result<Option<Self>, StoreError> {
+impl<'s> Transaction<'s> {
+    /// Waits for its turn, and adds what the write-ahead log holds for it. `None` when the store has moved on to
+    /// another generation.
+    pub fn begin(store: &'s Generation, buffers: Buffers) -> Result<Option<Self>, StoreError> {
         let txn = store.inner.env.write_txn()?;
         let notes = match journal::state(&store.inner.tables, &txn)? {
             State::Here => None,
@@ -143,20 +191,35 @@ impl<'s, 'b> Transaction<'s, 'b> {
             State::Moved(_) => return Ok(None),
         };
         let first = store.inner.tables.next_seq(&txn)?;
-        let (slots, ids, scratch, tally) = (Vec::new(), HashMap::new(), Vec::new(), Tally::default());
-        Ok(Some(Self { store, txn, notes, only_deletions: false, first, slots, ids, scratch, tally }))
+        let (slots, ids, tally) = (Vec::new(), HashMap::new(), Tally::default());
+        let mut txn = Self {
+            store,
+            txn,
+            notes,
+            removed: None,
+            only_deletions: false,
+            buffers,
+            first,
+            slots,
+            ids,
+            tally,
+            deleted_rows: 0,
+        };
+        txn.buffers.clear();
+        txn.readmit()?;
+        Ok(Some(txn))
     }
 
     pub fn lookup(&self) -> Lookup<'_> {
         self.store.lookup(&self.txn)
     }
 
-    fn admit_all(&mut self, batch: &'b [VerifiedEvent], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+    pub fn admit_all(&mut self, batch: &[VerifiedEvent], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
         batch.iter().map(|event| self.admit(event.view(), now)).collect()
     }
 
     /// Takes one event through the rules.
-    pub fn admit(&mut self, event: EventView<'b>, now: Timestamp) -> Result<Outcome, StoreError> {
+    pub fn admit(&mut self, event: EventView<'_>, now: Timestamp) -> Result<Outcome, StoreError> {
         if event.kind().is_ephemeral() {
             return Ok(Outcome::Ephemeral);
         }
@@ -209,7 +272,7 @@ impl<'s, 'b> Transaction<'s, 'b> {
     /// An event that is held, in the store or in the batch so far.
     pub fn held(&self, seq: Seq) -> Result<EventView<'_>, StoreError> {
         match self.slot(seq) {
-            Some(slot) => Ok(self.slots[slot].event),
+            Some(slot) => lookup::view(&self.buffers.records[self.slots[slot].record.clone()]),
             None => self.lookup().get(seq)?.ok_or(StoreError::Damaged("a number has no record")),
         }
     }
@@ -220,8 +283,8 @@ impl<'s, 'b> Transaction<'s, 'b> {
         (slot < self.slots.len()).then_some(slot)
     }
 
-    /// Gives the event a number. Its record and index entries are put when the batch is complete.
-    fn add(&mut self, event: EventView<'b>, address: Option<[u8; 16]>) -> Result<Seq, StoreError> {
+    /// Gives the event a number. Its record and index entries are put when the transaction is complete.
+    fn add(&mut self, event: EventView<'_>, address: Option<[u8; 16]>) -> Result<Seq, StoreError> {
         let seq = Seq(self.first + self.slots.len() as u64);
         if seq > Seq::MAX {
             return Err(StoreError::Damaged("the arrival numbers are used up"));
@@ -229,20 +292,38 @@ impl<'s, 'b> Transaction<'s, 'b> {
         if let Some(address) = address {
             self.store.inner.tables.holder.put(&mut self.txn, &address, &keys::six(seq.0))?;
         }
+        let Buffers { records, rows, .. } = &mut self.buffers;
+        keys::index_entries(event, seq, &self.store.inner.secret, |index, key| {
+            let mut padded = [0; LONGEST];
+            padded[..key.len()].copy_from_slice(key);
+            rows[index as usize].push(padded);
+        });
+        let length: [u8; LENGTH] = (event.record().len() as u32).to_le_bytes();
+        records.extend_from_slice(&length);
+        let start = records.len();
+        records.extend_from_slice(event.record());
         self.ids.insert(event.id(), seq);
         self.tally.add(event);
-        self.slots.push(Slot { event, is_held: true });
+        self.slots.push(Slot { record: start..records.len(), is_held: true });
         Ok(seq)
+    }
+
+    /// Uses up a number.
+    pub fn skip_number(&mut self) {
+        self.slots.push(Slot { record: 0..0, is_held: false });
     }
 
     /// Removes an event, its index entries and its hold on a coordinate.
     pub fn remove(&mut self, seq: Seq) -> Result<(), StoreError> {
         let (tables, secret) = (&self.store.inner.tables, &self.store.inner.secret);
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = std::mem::take(&mut self.buffers.scratch);
         scratch.clear();
         scratch.extend_from_slice(self.held(seq)?.record());
         let event = lookup::view(&scratch)?;
         self.tally.remove(event);
+        if let Some(removed) = &mut self.removed {
+            removed.push(event.record().into());
+        }
         if let Some(address) = secret.address_of(event)
             && self.lookup().holder(&address)? == Some(seq)
         {
@@ -255,6 +336,7 @@ impl<'s, 'b> Transaction<'s, 'b> {
             let mut result = Ok(());
             keys::index_entries(event, seq, secret, |index, key| {
                 if result.is_ok() {
+                    self.deleted_rows += 1;
                     result = tables.index(index).delete(&mut self.txn, key).map(|_| ());
                 }
             });
@@ -263,30 +345,39 @@ impl<'s, 'b> Transaction<'s, 'b> {
             tables.event.delete(&mut self.txn, &key)?;
             self.note(Noted::Event, &key);
         }
-        self.scratch = scratch;
+        self.buffers.scratch = scratch;
         Ok(())
     }
 
-    /// Puts what the batch adds and commits.
-    pub fn commit(mut self, rows: &mut Rows) -> Result<(), StoreError> {
-        let (tables, secret) = (&self.store.inner.tables, &self.store.inner.secret);
-        rows.iter_mut().for_each(Vec::clear);
-        for (number, slot) in (self.first..).zip(&self.slots).filter(|(_, slot)| slot.is_held) {
-            let event = slot.event;
-            let key = keys::six(number);
-            tables.event.put_with_flags(&mut self.txn, PutFlags::APPEND, &key, event.record())?;
-            keys::index_entries(event, Seq(number), secret, |index, key| {
-                let mut padded = [0; LONGEST];
-                padded[..key.len()].copy_from_slice(key);
-                rows[index as usize].push(padded);
-            });
+    /// The number of this transaction: that of the next commit.
+    pub fn id(&self) -> u64 {
+        self.txn.id() as u64
+    }
+
+    /// Index entries that it adds and removes.
+    pub fn rows(&self) -> usize {
+        self.deleted_rows + self.buffers.rows.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Puts what the transaction adds and commits.
+    pub fn commit(mut self) -> Result<Buffers, StoreError> {
+        let tables = &self.store.inner.tables;
+        let (first, slots) = (self.first, &self.slots);
+        let is_held = |number: u64| slots.get((number - first) as usize).is_some_and(|slot| slot.is_held);
+        let Buffers { records, rows, .. } = &mut self.buffers;
+        for (number, slot) in (first..).zip(slots).filter(|(_, slot)| slot.is_held) {
+            let record = &records[slot.record.clone()];
+            tables.event.put_with_flags(&mut self.txn, PutFlags::APPEND, &keys::six(number), record)?;
         }
         // In the order of the keys, neighbours share the pages that they change.
         for index in Index::ALL {
             let rows = &mut rows[index as usize];
             rows.sort_unstable();
             for row in rows {
-                tables.index(index).put(&mut self.txn, &row[..index.key_len()], &[])?;
+                let key = &row[..index.key_len()];
+                if keys::seq_of(key).is_some_and(|seq| is_held(seq.0)) {
+                    tables.index(index).put(&mut self.txn, key, &[])?;
+                }
             }
         }
         self.tally.put(tables.meta, &mut self.txn)?;
@@ -294,6 +385,7 @@ impl<'s, 'b> Transaction<'s, 'b> {
             tables.put_next_seq(&mut self.txn, self.first + self.slots.len() as u64)?;
         }
         self.put_notes()?;
-        Ok(self.txn.commit()?)
+        self.txn.commit()?;
+        Ok(self.buffers)
     }
 }

@@ -31,7 +31,7 @@ fn wait_for(relay: &Relay, sample: &str, expected: f64) {
 
 #[test]
 fn what_clients_do_is_counted() {
-    let relay = Relay::start(&format!("{WATCHED}[access]\ndeny_kinds = [7]\n"));
+    let relay = Relay::start(&format!("{WATCHED}[access]\ndeny_kinds = [7]\n[pipeline]\ncommit_interval_ms = 0\n"));
     let alice = Key::named("alice");
     let mut client = relay.connect();
     let note = alice.note("counted");

@@ -72,14 +72,14 @@ impl Chores {
         self.upkeep = true;
     }
 
-    /// Up to `most` events to remove: in the commit of a batch they need no sync of their own.
+    /// Up to `most` events to remove, behind the first `ridden`: in the commit of a batch they need no sync of their own.
     #[must_use]
-    pub fn riders(&self, most: usize) -> Vec<Seq> {
+    pub fn riders(&self, ridden: usize, most: usize) -> Vec<Seq> {
         let to_remove = self.evictions.iter().filter_map(|eviction| match &eviction.chore {
             Chore::Remove(seqs) => Some(seqs),
             Chore::Pack(_) => None,
         });
-        to_remove.flatten().take(most).copied().collect()
+        to_remove.flatten().skip(ridden).take(most).copied().collect()
     }
 
     /// The first so many [`Self::riders`] were removed.
@@ -224,11 +224,11 @@ mod tests {
         for chore in [Chore::Remove(seqs(1..41)), Chore::Pack(run), Chore::Remove(seqs(41..301))] {
             chores.evict(Eviction { chore, done: done.clone() });
         }
-        assert_eq!(chores.riders(50), seqs(1..51));
+        assert_eq!(chores.riders(0, 50), seqs(1..51));
         let (_, removed) = writer.commit_removing(&[], Timestamp(1000), &seqs(1..51)).expect("a commit");
         chores.rode(50, removed.expect("there is room"));
         assert_eq!(told.try_recv().expect("the first is done").expect("no error").events, 50);
-        assert_eq!(chores.riders(1000), seqs(51..301));
+        assert_eq!(chores.riders(0, 1000), seqs(51..301));
         chores.make_room(&mut writer, &metrics, 1);
         assert!(told.try_recv().is_none(), "the pages are packed in steps, and so is the rest removed");
         chores.make_room(&mut writer, &metrics, usize::MAX);

@@ -147,12 +147,13 @@ fn events_whose_ids_begin_alike_do_not_overwrite_each_other() {
     let records: Vec<_> = ids.iter().map(|id| forged(*id, 100)).collect();
     let views: Vec<_> = records.iter().map(|record| EventView::from_record(record).expect("a record")).collect();
     let generation = home.store.generation();
-    let mut txn = Transaction::begin(&generation).expect("a transaction").expect("the store is here");
+    let mut txn =
+        Transaction::begin(&generation, Default::default()).expect("a transaction").expect("the store is here");
     for view in &views {
         assert!(matches!(txn.admit(*view, NOW).expect("an outcome"), Outcome::Stored(_)));
     }
     assert_eq!(txn.admit(views[3], NOW).expect("an outcome"), Outcome::Duplicate);
-    txn.commit(&mut Default::default()).expect("a commit");
+    txn.commit().map(drop).expect("a commit");
 
     let snapshot = home.store.read().expect("a snapshot");
     for (view, seq) in views.iter().zip(1..) {

@@ -98,12 +98,13 @@ fn events_of_one_second_whose_ids_begin_alike_stand_in_the_order_of_their_ids() 
     let id = |n: u8| std::array::from_fn(|at| if at < 8 { begin(n) } else { n.wrapping_mul(37) });
     let records: Vec<_> = (0..40).map(|n| super::damage::forged(id(n), 100)).collect();
     let generation = home.store.generation();
-    let mut txn = write::Transaction::begin(&generation).expect("a transaction").expect("the store is here");
+    let mut txn =
+        write::Transaction::begin(&generation, Default::default()).expect("a transaction").expect("the store is here");
     for record in &records {
         let view = EventView::from_record(record).expect("a record");
         assert!(matches!(txn.admit(view, NOW).expect("an outcome"), Outcome::Stored(_)));
     }
-    txn.commit(&mut Default::default()).expect("a commit");
+    txn.commit().map(drop).expect("a commit");
 
     let mut expected: Vec<([u8; 32], Seq)> = (0..40).map(|n| (id(n), Seq(u64::from(n) + 1))).collect();
     expected.sort_unstable();

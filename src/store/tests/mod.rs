@@ -4,6 +4,7 @@ mod compact;
 mod damage;
 mod deletion;
 mod export;
+mod group;
 mod open;
 mod oracle;
 mod replace;

@@ -32,6 +32,8 @@ struct Spec {
 enum Op {
     /// Publish these places of the pool as one batch, having removed these numbers.
     Publish(Vec<usize>, Vec<u64>),
+    /// Publish these batches as one group, each having removed these numbers, or with a commit that fails.
+    Group(Vec<(Vec<usize>, Vec<u64>)>, bool),
     /// Let days pass.
     Wait(u64),
     /// Remove the expired, so many at a time.
@@ -267,6 +269,25 @@ fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
             let expected: Vec<_> = batch.iter().map(|plain| oracle.publish(plain)).collect();
             assert_eq!(outcomes.into_iter().map(verdict_of).collect::<Vec<_>>(), expected);
         }
+        Op::Group(batches, fails) => {
+            let result = writer.group(|group| {
+                for (places, gone) in batches {
+                    // What a failed commit does not remove stays.
+                    let gone: Vec<Seq> =
+                        gone.into_iter().filter(|_| !fails).map(|seq| Seq(seq % (oracle.last + 1))).collect();
+                    let batch: Vec<&Plain> = places.iter().map(|place| &pool[place % pool.len()]).collect();
+                    let events: Vec<_> = batch.iter().map(|plain| plain.event.clone()).collect();
+                    let Added { outcomes, is_durable, .. } = group.add(&events, now, &gone)?;
+                    gone.into_iter().for_each(|seq| oracle.remove(seq.0, false));
+                    let expected: Vec<_> = batch.iter().map(|plain| oracle.publish(plain)).collect();
+                    assert_eq!(outcomes.into_iter().map(verdict_of).collect::<Vec<_>>(), expected);
+                    assert!(is_durable);
+                }
+                if fails { Err(StoreError::Full) } else { Ok(()) }
+            });
+            assert_eq!(result.is_err(), fails);
+            home.store.fold().expect("a commit");
+        }
         Op::Wait(days) => oracle.day += days,
         Op::Reap(step) => {
             while writer.reap_expired(now, step).expect("a commit").events == step as u64 {}
@@ -326,6 +347,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         10 => (prop::collection::vec(any::<usize>(), 1..8), prop::collection::vec(any::<u64>(), 0..2))
             .prop_map(|(places, gone)| Op::Publish(places, gone)),
+        5 => (prop::collection::vec((prop::collection::vec(any::<usize>(), 1..5), prop::collection::vec(any::<u64>(), 0..2)), 1..4), any::<bool>())
+            .prop_map(|(batches, fails)| Op::Group(batches, fails)),
         1 => (1..3u64).prop_map(Op::Wait),
         1 => (1..3usize).prop_map(Op::Reap),
         3 => (1..4usize, 1..4usize).prop_map(|(steps, rows)| Op::Purge(steps, rows)),

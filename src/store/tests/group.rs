@@ -1,0 +1,159 @@
+//! Groups: what was answered for is there, whatever becomes of the commit.
+
+use super::*;
+use crate::store::wal::{FRAME, LOG_FILE};
+
+/// A group that gets these batches and then ends as `end` says.
+fn group(
+    home: &Home,
+    batches: &[&[VerifiedEvent]],
+    end: Result<(), StoreError>,
+) -> (Vec<(Vec<Outcome>, bool)>, Result<(), StoreError>) {
+    let mut added = Vec::new();
+    let result = home.store.writer().group(|group| {
+        for batch in batches {
+            let Added { outcomes, is_durable, .. } = group.add(batch, NOW, &[])?;
+            added.push((outcomes, is_durable));
+        }
+        end
+    });
+    (added, result)
+}
+
+fn stored(seqs: std::ops::RangeInclusive<u64>) -> Vec<Outcome> {
+    seqs.map(|seq| Outcome::Stored(Seq(seq))).collect()
+}
+
+fn notes(from: u64, count: u64) -> Vec<VerifiedEvent> {
+    (from..from + count).map(|at| note(author(at % 3), at, "a note")).collect()
+}
+
+#[test]
+fn batches_of_a_group_are_durable_at_once_and_readable_after_its_commit() {
+    let home = home();
+    let (first, second) = (notes(1, 3), notes(3, 3));
+    let mut seen = Vec::new();
+    let result = home.store.writer().group(|group| {
+        for batch in [&first, &second] {
+            let Added { outcomes, is_durable, removed, .. } = group.add(batch, NOW, &[])?;
+            assert!(is_durable && removed.is_empty());
+            seen.push(outcomes);
+        }
+        Ok(())
+    });
+    result.expect("a commit");
+    let again = [vec![Outcome::Duplicate], stored(4..=5)].concat();
+    assert_eq!(seen, [stored(1..=3), again]);
+    assert!(first.iter().chain(&second).all(|event| home.holds(event)));
+    home.assert_clean();
+}
+
+#[test]
+fn what_a_group_made_durable_is_added_by_the_next_transaction_when_its_commit_fails() {
+    let home = home();
+    let profile = trusted(author(1), 0, 10, &[], "old");
+    home.commit_one(&profile);
+    let newer = trusted(author(1), 0, 20, &[], "new");
+    let deletion = trusted(author(2), 5, 30, &[&["e", &"ab".repeat(32)]], "");
+    let (added, result) = group(&home, &[&notes(1, 2), &[newer.clone(), deletion.clone()]], Err(StoreError::Full));
+    assert_eq!(added, [(stored(2..=3), true), (stored(4..=5), true)]);
+    assert!(matches!(result, Err(StoreError::Full)));
+    assert!(home.holds(&profile) && !home.holds(&newer), "nothing is committed yet");
+
+    assert_eq!(home.commit(&notes(2, 2)), [Outcome::Duplicate, Outcome::Stored(Seq(6))], "the numbers are the same");
+    assert!(!home.holds(&profile) && home.holds(&newer) && home.holds(&deletion));
+    home.assert_clean();
+}
+
+#[test]
+fn whoever_opens_a_store_finds_what_a_dead_process_had_acknowledged() {
+    let home = home();
+    let events = notes(1, 40);
+    let (added, _) = group(&home, &[&events[..20], &events[20..]], Err(StoreError::Full));
+    assert_eq!(added, [(stored(1..=20), true), (stored(21..=40), true)]);
+    let Home { store, dir } = home;
+    drop(store);
+    let home = Home { store: Store::open(dir.path(), options()).expect("the store"), dir };
+    assert!(events.iter().all(|event| home.holds(event)));
+    assert_eq!(home.store.read().expect("a snapshot").last_seq().expect("a number"), Seq(40));
+    home.assert_clean();
+    home.store.fold().expect("nothing is left");
+    assert_eq!(home.assert_clean().events, 40);
+}
+
+#[test]
+fn a_frame_that_was_cut_off_takes_only_its_own_batch_along() {
+    let home = home();
+    let (first, second) = (notes(1, 2), notes(10, 2));
+    drop(group(&home, &[&first, &second], Err(StoreError::Full)));
+    let path = home.dir.path().join(LOG_FILE);
+    let mut log = std::fs::read(&path).expect("the log");
+    let at = FRAME + first.iter().map(|event| event.view().record().len() + 4).sum::<usize>();
+    log[at + FRAME + 50] ^= 1;
+    std::fs::write(&path, log).expect("the log");
+    home.store.fold().expect("a commit");
+    let held: Vec<bool> = first.iter().chain(&second).map(|event| home.holds(event)).collect();
+    assert_eq!(held, [true, true, false, false]);
+    home.assert_clean();
+}
+
+#[test]
+fn a_batch_that_the_log_cannot_take_is_durable_with_the_commit() {
+    let home = home();
+    let long = "x".repeat(1 << 20);
+    let large: Vec<_> = (1..=3).map(|at| note(author(1), at, &long)).collect();
+    let (added, result) = group(&home, &[&notes(50, 1), &large], Ok(()));
+    result.expect("a commit");
+    assert_eq!(added, [(stored(1..=1), true), (stored(2..=4), false)]);
+    assert!(large.iter().all(|event| home.holds(event)));
+    home.assert_clean();
+}
+
+#[test]
+fn near_the_limit_nothing_is_answered_for_before_its_commit() {
+    let home = home();
+    home.commit(&notes(1, 100));
+    let used = home.store.usage().expect("usage").used_bytes;
+    home.store.set_full_bytes(used + 1_000);
+    let (added, _) = group(&home, &[&notes(200, 1)], Ok(()));
+    assert_eq!(added, [(stored(101..=101), false)]);
+    home.store.set_full_bytes(used / 2);
+    let deletion = trusted(author(2), 5, 30, &[&["e", &"ab".repeat(32)]], "");
+    let (added, _) = group(&home, &[&[note(author(1), 300, ""), deletion]], Ok(()));
+    assert_eq!(added, [(vec![Outcome::Full, Outcome::Stored(Seq(102))], false)]);
+    home.assert_clean();
+}
+
+#[test]
+fn a_group_tells_which_records_it_removes() {
+    let home = home();
+    let [old, new] = [trusted(author(1), 0, 10, &[], "old"), trusted(author(1), 0, 20, &[], "new")];
+    let gone = note(author(1), 5, "");
+    home.commit(&[old.clone(), gone.clone()]);
+    let deletion = trusted(author(1), 5, 30, &[&["e", &id(&gone)]], "");
+    let removed =
+        home.store.writer().group(|group| Ok(group.add(&[new, deletion], NOW, &[])?.removed)).expect("a commit");
+    assert_eq!(removed, [old.view().record().into(), gone.view().record().into()] as [Box<[u8]>; 2]);
+}
+
+#[test]
+fn a_store_that_moves_takes_what_was_acknowledged_along() {
+    let home = home();
+    let (first, second) = (notes(1, 5), notes(10, 5));
+    drop(group(&home, &[&first], Err(StoreError::Full)));
+    let mut copy = Compaction::begin(&home.store).expect("a copy");
+    drop(group(&home, &[&second], Err(StoreError::Full)));
+    while copy.step().expect("a step") != Stage::Ready {}
+    let third = notes(20, 5);
+    let (added, _) = group(&home, &[&third], Err(StoreError::Full));
+    assert_eq!(added, [(stored(11..=15), false)], "what is left in the log must not be written over");
+    home.store.fold().expect("a commit");
+    let (added, _) = group(&home, &[&third], Err(StoreError::Full));
+    assert_eq!(added, [(stored(11..=15), true)]);
+    copy.finish().expect("a move");
+    assert!(first.iter().chain(&second).chain(&third).all(|event| home.holds(event)));
+    assert_eq!(home.assert_clean().events, 15);
+    let (added, result) = group(&home, &[&notes(30, 1)], Ok(()));
+    result.expect("a commit in the new file");
+    assert_eq!(added, [(stored(16..=16), true)]);
+}
