@@ -130,6 +130,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Copies what has come up to now; adds the numbers to `live`.
     fn copy_records(&mut self, mut live: Option<&mut Live>) -> Result<(), BackupError> {
+        self.store.fold()?;
         let until = self.store.read()?.last_seq()?;
         while self.last < until {
             let (bytes, seqs) = self.slice(until)?;

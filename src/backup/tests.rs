@@ -216,3 +216,16 @@ fn a_directory_of_somebody_else_and_a_store_are_left_alone() {
     assert!(matches!(result, Err(BackupError::Store(crate::store::StoreError::Exists(_)))));
     assert!(matches!(verify(home.dir.path(), &mut |_, _| {}), Err(BackupError::Absent(_))));
 }
+
+#[test]
+fn a_run_has_what_was_acknowledged_and_not_yet_committed() {
+    let home = Home::new();
+    home.commit(&notes(0..10));
+    let result: Result<(), _> = home.store.writer().group(|group| {
+        assert!(group.add(&notes(10..20), NOW, &[])?.is_durable);
+        Err(crate::store::StoreError::Full)
+    });
+    assert!(result.is_err() && held(&home.store).len() == 10);
+    assert_eq!(home.run().added, 20);
+    assert_eq!(home.restored("new").1.len(), 20);
+}

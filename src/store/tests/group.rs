@@ -3,12 +3,15 @@
 use super::*;
 use crate::store::wal::{FRAME, LOG_FILE};
 
+/// Outcomes of a batch, and whether they are durable at once.
+type Answer = (Vec<Outcome>, bool);
+
 /// A group that gets these batches and then ends as `end` says.
 fn group(
     home: &Home,
     batches: &[&[VerifiedEvent]],
     end: Result<(), StoreError>,
-) -> (Vec<(Vec<Outcome>, bool)>, Result<(), StoreError>) {
+) -> (Vec<Answer>, Result<(), StoreError>) {
     let mut added = Vec::new();
     let result = home.store.writer().group(|group| {
         for batch in batches {
@@ -113,8 +116,8 @@ fn a_batch_that_the_log_cannot_take_is_durable_with_the_commit() {
 fn near_the_limit_nothing_is_answered_for_before_its_commit() {
     let home = home();
     home.commit(&notes(1, 100));
-    let used = home.store.usage().expect("usage").used_bytes;
-    home.store.set_full_bytes(used + 1_000);
+    let used = home.store.room().expect("the room").used_bytes;
+    home.store.set_full_bytes(used + 300);
     let (added, _) = group(&home, &[&notes(200, 1)], Ok(()));
     assert_eq!(added, [(stored(101..=101), false)]);
     home.store.set_full_bytes(used / 2);

@@ -270,11 +270,12 @@ fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
             assert_eq!(outcomes.into_iter().map(verdict_of).collect::<Vec<_>>(), expected);
         }
         Op::Group(batches, fails) => {
+            // Who makes room picks among what is committed.
+            let committed = oracle.last + 1;
             let result = writer.group(|group| {
                 for (places, gone) in batches {
                     // What a failed commit does not remove stays.
-                    let gone: Vec<Seq> =
-                        gone.into_iter().filter(|_| !fails).map(|seq| Seq(seq % (oracle.last + 1))).collect();
+                    let gone: Vec<Seq> = gone.into_iter().filter(|_| !fails).map(|seq| Seq(seq % committed)).collect();
                     let batch: Vec<&Plain> = places.iter().map(|place| &pool[place % pool.len()]).collect();
                     let events: Vec<_> = batch.iter().map(|plain| plain.event.clone()).collect();
                     let Added { outcomes, is_durable, .. } = group.add(&events, now, &gone)?;
