@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::nostr::testing::{author, trusted};
 use crate::nostr::{EventId, Timestamp, VerifiedEvent};
-use crate::store::{Durability, Options, Outcome, Return, Seq, Store};
+use crate::store::{Durability, Evicted, Options, Outcome, Return, Seq, Store};
 
 const NOW: Timestamp = Timestamp(1_700_000_000);
 static GO_ON: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
@@ -222,7 +222,7 @@ fn a_run_has_what_was_acknowledged_and_not_yet_committed() {
     let home = Home::new();
     home.commit(&notes(0..10));
     let result: Result<(), _> = home.store.writer().group(|group| {
-        assert!(group.add(&notes(10..20), NOW, &[])?.is_durable);
+        assert!(group.add(&notes(10..20), NOW, Evicted::default())?.is_durable);
         Err(crate::store::StoreError::Full)
     });
     assert!(result.is_err() && held(&home.store).len() == 10);

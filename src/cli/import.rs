@@ -17,8 +17,8 @@ use crate::schnorr::Verifier;
 /// Reasons that the summary lists.
 const LISTED: usize = 10;
 
-/// What should not be in a file of events at all.
-const DEFECTS: [Fate; 3] = [Fate::Invalid, Fate::InvalidDeletion, Fate::Refused];
+/// What needs a reason: it should not be in the file, or the operator's rules are against it.
+const DEFECTS: [Fate; 4] = [Fate::Invalid, Fate::InvalidDeletion, Fate::Refused, Fate::NotKept];
 
 /// Arguments of `weir import`.
 #[derive(clap::Args)]
@@ -28,7 +28,8 @@ const DEFECTS: [Fate; 3] = [Fate::Invalid, Fate::InvalidDeletion, Fate::Refused]
   weir import --show-refused events.jsonl 2> refused.txt
 
 Works while the relay runs on the same --data: its subscribers get what arrives. Limits, dates and lists of \
-the configuration are not applied; expired and ephemeral events are not stored. A bad line is counted and passed \
+the configuration are not applied; expired and ephemeral events are not stored, nor what the retention rules have \
+removed or would remove for its age. A bad line is counted and passed \
 over. Exits 1 when the input or the store failed, and tells the line to go on from.")]
 pub struct Arguments {
     /// The file with one event in JSON on each line; - is standard input

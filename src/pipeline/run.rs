@@ -238,7 +238,7 @@ impl Pipeline {
         let pool = pool(&options, cores)?;
         metrics.storage_writable.set(1);
         let shared = Arc::new(Shared {
-            horizons: Horizons::default(),
+            horizons: Horizons::load(&settings.retention, &store)?,
             uncommitted: Uncommitted::new(write.downgrade()),
             live: LiveHub::new(last_seq, random()?),
             ingest: Ingest::new(&bounds),

@@ -16,7 +16,7 @@ use super::retention::Chores;
 use super::run::Shared;
 use crate::metrics::EventOutcome;
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
-use crate::store::{Outcome, Removed, Seq, StoreError, Writer};
+use crate::store::{Evicted, Outcome, Removed, Seq, StoreError, Writer};
 
 /// Events per batch. More does not make an event cheaper, and the first of them waits for the last.
 const MAX_BATCH: usize = 1024;
@@ -56,7 +56,7 @@ pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteComma
                     return;
                 }
                 let evictable = group.evictable;
-                chores.make_room(&mut writer, &shared.metrics, evictable);
+                chores.make_room(&mut writer, &shared.horizons, &shared.metrics, evictable);
             }
             Some(WriteCommand::Fold) => {}
             Some(WriteCommand::Upkeep) => {
@@ -70,7 +70,7 @@ pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteComma
             None => return,
         }
         if inbox.is_empty() {
-            chores.make_room(&mut writer, &shared.metrics, 1);
+            chores.make_room(&mut writer, &shared.horizons, &shared.metrics, 1);
             if inbox.is_empty()
                 && let Err(error) = chores.keep_up(&mut writer, shared.now())
             {
@@ -110,7 +110,9 @@ impl Group<'_> {
         let result = if interval.is_zero() {
             let batch = open.as_ref().expect("it was put there");
             let gone = self.riders(&mut riders, batch);
-            writer.commit_removing(&batch.events, shared.now(), &gone).map(|(outcomes, removed)| {
+            let row = self.horizons(&gone);
+            let gone = Evicted { seqs: &gone, horizons: row.as_deref() };
+            writer.commit_evicting(&batch.events, shared.now(), gone).map(|(outcomes, removed)| {
                 match removed {
                     Some(removed) => evicted = removed,
                     None => riders = 0,
@@ -122,7 +124,9 @@ impl Group<'_> {
                 while let Some(batch) = open.as_ref() {
                     let started = Instant::now();
                     let gone = self.riders(&mut riders, batch);
-                    let added = group.add(&batch.events, shared.now(), &gone)?;
+                    let row = self.horizons(&gone);
+                    let gone = Evicted { seqs: &gone, horizons: row.as_deref() };
+                    let added = group.add(&batch.events, shared.now(), gone)?;
                     evicted += added.evicted;
                     if !added.is_durable {
                         return Ok(Some(added.outcomes));
@@ -171,6 +175,11 @@ impl Group<'_> {
         *ridden += riders.len();
         self.evictable -= riders.len();
         riders
+    }
+
+    /// What is put in the same commit with what goes: how far the rules have come.
+    fn horizons(&self, gone: &[Seq]) -> Option<Vec<u8>> {
+        (!gone.is_empty()).then(|| self.shared.horizons.to_bytes())
     }
 
     /// The next batch of this group; `None` when it is time to commit.

@@ -228,7 +228,7 @@ impl Engine {
             None => shared.store.read().and_then(|snapshot| snapshot.status(event.view(), now)),
         };
         let (outcome, answer) = match known {
-            Ok(Known::New) => match shared.horizons.check(&settings.retention, event.view()) {
+            Ok(Known::New) => match shared.horizons.check_held(&shared.store, &settings.retention, event.view(), now) {
                 Ok(()) => return self.enter_gate(event),
                 Err(reason) => (EventOutcome::Refused, RelayMessage::Ok { id, accepted: false, reason: Some(reason) }),
             },

@@ -10,6 +10,19 @@ use super::write::Transaction;
 use super::{Seq, StoreError, Writer};
 use crate::nostr::{EventView, Timestamp};
 
+/// The row of the `weir` table with what an evictor has to remember.
+const HORIZONS: &[u8] = b"horizons";
+
+impl super::Snapshot<'_> {
+    /// What the last evictor left here with [`Evicted::horizons`]; the store does not look into it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn horizons(&self) -> Result<Option<&[u8]>, StoreError> {
+        Ok(self.store.inner.tables.meta.get(&self.txn, HORIZONS)?)
+    }
+}
+
 /// Whether a removed event may come back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Return {
@@ -41,7 +54,24 @@ impl std::ops::AddAssign for Removed {
     }
 }
 
+/// What an evictor removes in one commit. It may all come back: what is not to come back yet is the evictor's to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Evicted<'a> {
+    /// Events.
+    pub seqs: &'a [Seq],
+    /// The evictor's own record of how far it has come, for [`super::Snapshot::horizons`]; `None` leaves the last.
+    pub horizons: Option<&'a [u8]>,
+}
+
 impl Writer {
+    /// Removes these events in one commit, as [`Self::remove`] does.
+    ///
+    /// # Errors
+    /// When the commit fails; then nothing was removed.
+    pub fn evict(&mut self, evicted: Evicted<'_>) -> Result<Removed, StoreError> {
+        self.update(|txn| txn.evict(evicted))
+    }
+
     /// Removes up to `max_rows` events that are past their expiration at `now`, earliest first. Fewer removed
     /// than `max_rows` means that none are left.
     ///
@@ -84,8 +114,15 @@ impl Transaction<'_> {
         Ok(expired)
     }
 
-    /// Removes these events; see [`Writer::remove`].
-    pub fn remove_all(&mut self, seqs: &[Seq], back: Return) -> Result<Removed, StoreError> {
+    /// See [`Writer::evict`].
+    pub fn evict(&mut self, evicted: Evicted<'_>) -> Result<Removed, StoreError> {
+        if let Some(row) = evicted.horizons {
+            self.store.inner.tables.meta.put(&mut self.txn, HORIZONS, row)?;
+        }
+        self.remove_all(evicted.seqs, Return::Allowed)
+    }
+
+    fn remove_all(&mut self, seqs: &[Seq], back: Return) -> Result<Removed, StoreError> {
         let mut removed = Removed::default();
         for &seq in seqs {
             let Some(event) = self.lookup().get(seq)? else { continue };

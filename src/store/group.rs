@@ -10,7 +10,7 @@
 
 use super::wal::{FRAME, LENGTH, LOG_BYTES};
 use super::write::Transaction;
-use super::{Durability, Outcome, Removed, Return, Seq, Store, StoreError, Writer, lookup};
+use super::{Durability, Evicted, Outcome, Removed, Store, StoreError, Writer, lookup};
 use crate::nostr::{Timestamp, VerifiedEvent};
 
 /// Room that an index entry may need at the worst: its leaf and the branch above it written anew, and their numbers in
@@ -79,15 +79,15 @@ impl<'g, 's> Group<'g, 's> {
         Self { txn, room, syncs }
     }
 
-    /// Removes `gone` and takes a batch through the rules, as [`Writer::commit_removing`] does.
+    /// Evicts and takes a batch through the rules, as [`Writer::commit_evicting`] does.
     ///
     /// # Errors
     /// When the store is full or damaged. Then the group is undone but for what is in the log, which the next transaction
     /// adds.
-    pub fn add(&mut self, batch: &[VerifiedEvent], now: Timestamp, gone: &[Seq]) -> Result<Added, StoreError> {
+    pub fn add(&mut self, batch: &[VerifiedEvent], now: Timestamp, evicted: Evicted<'_>) -> Result<Added, StoreError> {
         let start = self.txn.buffers.records.len();
         self.txn.buffers.records.resize(start + FRAME, 0);
-        let evicted = self.txn.remove_all(gone, Return::Allowed)?;
+        let evicted = self.txn.evict(evicted)?;
         self.txn.only_deletions = !self.has_room()?;
         self.txn.removed = Some(Vec::new());
         let outcomes = self.txn.admit_all(batch, now)?;

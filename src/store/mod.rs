@@ -52,7 +52,7 @@ pub use check::{Problem, Report};
 pub use compact::{Compacted, Compaction, Stage};
 pub use count::Count;
 pub use error::StoreError;
-pub use expiry::{Removed, Return};
+pub use expiry::{Evicted, Removed, Return};
 pub use export::OldestFirst;
 pub use group::{Added, Group};
 pub use pack::Run;

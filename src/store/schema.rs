@@ -9,6 +9,7 @@
 //! | weir            | `kind`, kind 2                | events 6, bytes 6: see [`super::tally`]      |
 //! | weir            | `id`                          | what tells this store from others, 16        |
 //! | weir            | `upgrade`                     | how far an upgrade is, 6                     |
+//! | weir            | `horizons`, or absent         | the evictor's: see [`super::Evicted`]        |
 //! | weir            | `state`, `log` with number 6  | see [`super::journal`]                       |
 //! | event           | seq 6                         | record                                       |
 //! | id … expiration | see [`keys`]                  | empty                                        |

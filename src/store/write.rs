@@ -15,7 +15,7 @@ use super::keys::{self, Index, LONGEST};
 use super::lookup::{self, Bar, Lookup};
 use super::tally::Tally;
 use super::wal::LENGTH;
-use super::{Removed, Return, Seq, Store, StoreError};
+use super::{Evicted, Removed, Seq, Store, StoreError};
 use crate::nostr::{EventId, EventView, Kind, Timestamp, VerifiedEvent};
 
 /// What became of one event of a batch.
@@ -118,22 +118,22 @@ impl Writer {
     /// When the commit fails; then nothing of the batch is stored. [`StoreError::Full`] when there is no room
     /// even for the deletions.
     pub fn commit(&mut self, batch: &[VerifiedEvent], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
-        self.commit_removing(batch, now, &[]).map(|(outcomes, _)| outcomes)
+        self.commit_evicting(batch, now, Evicted::default()).map(|(outcomes, _)| outcomes)
     }
 
-    /// The same, having removed some events that may come back in the same commit, which makes room at the price of no
-    /// other sync. `None` when there is no room even to remove them: then they stay.
+    /// The same, having evicted some events in the same commit, which makes room at the price of no other sync. `None`
+    /// when there is no room even to remove them: then they stay.
     ///
     /// # Errors
     /// As [`Self::commit`].
-    pub fn commit_removing(
+    pub fn commit_evicting(
         &mut self,
         batch: &[VerifiedEvent],
         now: Timestamp,
-        gone: &[Seq],
+        evicted: Evicted<'_>,
     ) -> Result<(Vec<Outcome>, Option<Removed>), StoreError> {
         let tried = self.update(|txn| {
-            let removed = txn.remove_all(gone, Return::Allowed)?;
+            let removed = txn.evict(evicted)?;
             txn.only_deletions = txn.store.inner.is_full(&txn.txn)?;
             Ok((txn.admit_all(batch, now)?, Some(removed)))
         });

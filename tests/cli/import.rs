@@ -66,6 +66,34 @@ fn a_full_store_stops_the_import_and_names_the_line_to_go_on_from() {
     assert_eq!(home.export(), lines(&events[100..]).lines().collect::<Vec<_>>());
 }
 
+#[test]
+fn what_the_retention_rules_removed_does_not_come_back_by_an_import() {
+    let home = Home::new();
+    let events: Vec<_> = (1..=300).map(|n| event(author(n % 3), 1, 1000 + n, &[], &"x".repeat(500))).collect();
+    home.hold(&events);
+    let rules = home.write("rules.toml", "[[storage.retention]]\nmax_bytes = 100000\n");
+    home.run(&["retention", "--run", "--config", &rules]).good();
+    let left = home.export();
+    assert!(left.len() > 100 && left.len() < 200, "{} are left", left.len());
+    let all = lines(&events);
+    let ran = home.run_with(&["import", "--no-verify", "--config", &rules], all.as_bytes());
+    let counts = ["stored", "duplicate", "not kept"].map(|fate| ran.count(fate));
+    assert_eq!((ran.code, counts), (Some(0), [0, left.len() as u64, 300 - left.len() as u64]), "{ran:?}");
+    let since = 1000 + 300 - left.len() + 1;
+    let reason = format!("  line 1: not kept: there is only room for events of kind 1 since {since} (rule 1)\n");
+    assert!(ran.out.contains(&reason), "{ran:?}");
+    assert_eq!(home.export(), left);
+
+    let numbers = home.write("numbers.toml", "[[storage.retention]]\nmax_per_author_and_kind = 20\n");
+    home.run(&["retention", "--run", "--config", &numbers]).good();
+    let ran = home.run_with(&["import", "--no-verify", "--config", &numbers], all.as_bytes());
+    assert_eq!(["stored", "duplicate", "not kept"].map(|fate| ran.count(fate)), [0, 60, 240], "{ran:?}");
+    let reason = "  line 1: not kept: the newest 20 events of kind 1 of one author are kept (rule 1)\n";
+    assert!(ran.out.contains(reason), "{ran:?}");
+    let ran = home.run_with(&["import", "--no-verify"], all.as_bytes());
+    assert_eq!((ran.count("stored"), ran.count("duplicate")), (240, 60), "without rules everything comes back");
+}
+
 /// Runs `weir scan --count` until it says so.
 fn await_count(home: &Home, count: usize) {
     let started = Instant::now();

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::scene::{assert_clean, eventually, free_address, held, metric, notes, storm, text, weir};
+use crate::support::client::Client;
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed, now, wait_until};
 
@@ -15,7 +16,8 @@ fn max_bytes_keeps_the_file_small_and_the_newest_events_in_it() {
         "metrics.listen = \"{monitor}\"\n[storage]\nmax_bytes = {MAX_BYTES}\n\
          [[storage.retention]]\nkinds = [0]\nkeep = \"forever\"\n[[storage.retention]]\n"
     );
-    let relay = Relay::start(&config);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let relay = Relay::start_in(dir.path(), &config);
     let (author, mut client) = (Key::named("storm"), relay.connect());
     let profile = author.event(0, 1_600_000_000, json!([]), "{}");
     client.publish(&profile);
@@ -41,11 +43,35 @@ fn max_bytes_keeps_the_file_small_and_the_newest_events_in_it() {
     let file = std::fs::metadata(relay.data().join("data.mdb")).expect("the data file").len();
     assert!(file < 2 * MAX_BYTES, "the file has {file} bytes");
 
-    let refused = storm(&mut client, [answers.stored[0].clone()]);
-    let reason = refused.reasons().first().map(ToString::to_string).unwrap_or_default();
-    assert!(reason.starts_with("blocked: there is only room for events of kind 1 since "), "{reason}");
+    let comes_back = |client: &mut Client<'_>| {
+        let refused = storm(client, [answers.stored[0].clone()]);
+        let reason = refused.reasons().first().map(ToString::to_string).unwrap_or_default();
+        assert!(reason.starts_with("blocked: there is only room for events of kind 1 since "), "{reason}");
+    };
+    comes_back(&mut client);
     assert_eq!(storm(&mut client, [author.note("new")]).reasons(), Vec::<&str>::new());
     assert!(metric(monitor, "weir_evicted_events_total") >= 3000 - 2100);
+    assert_clean(&relay);
+    // Killed, it knows at once what went before.
+    drop(client);
+    drop(relay);
+    let relay = Relay::start_in(dir.path(), &config);
+    comes_back(&mut relay.connect());
+    assert_clean(&relay);
+}
+
+#[test]
+fn what_was_too_much_of_an_author_does_not_come_back_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = "[[storage.retention]]\nkinds = [1]\nmax_per_author_and_kind = 50\n";
+    let relay = Relay::start_in(dir.path(), config);
+    let author = Key::named("restart");
+    let all: Vec<Signed> = notes(&author, 100, 20).collect();
+    relay.connect().publish_all(&all);
+    eventually("the oldest go", || held(&mut relay.connect(), &all).len() <= 53);
+    drop(relay);
+    let relay = Relay::start_in(dir.path(), config);
+    relay.connect().refused(&all[0], "blocked: the newest 50 events of kind 1 of one author are kept (rule 1)");
     assert_clean(&relay);
 }
 

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use super::lines::Piece;
 use super::{Fate, Verdict};
 use crate::nostr::json::Parser;
-use crate::nostr::{Event, Timestamp, VerifiedEvent};
+use crate::nostr::{Event, EventView, Reason, Timestamp, VerifiedEvent};
+use crate::pipeline::retention::Horizons;
 use crate::policy::{Settings, check_import};
 use crate::schnorr::Verifier;
-use crate::store::{Known, Store, StoreError};
+use crate::store::{Known, Snapshot, Store, StoreError};
 
 /// What checking a piece needs.
 pub struct Checker {
     pub store: Store,
     pub settings: Settings,
+    /// How far the rules have come: what they removed does not come back by this way either.
+    pub horizons: Horizons,
     pub verifier: Arc<Verifier>,
     /// Whether signatures are checked or taken on trust.
     pub verify: bool,
@@ -86,15 +89,17 @@ impl Checker {
                     continue;
                 }
             };
-            let kept = check_import(&self.settings, event.view())
-                .and_then(|()| self.settings.retention.check_age(event.view(), now));
-            if let Err(reason) = kept {
+            if let Err(reason) = check_import(&self.settings, event.view()) {
                 checked.settle(number, Fate::Refused, reason.text);
+            } else if let Err(reason) = self.settings.retention.check_age(event.view(), now) {
+                checked.settle(number, Fate::NotKept, reason.text);
             } else if event.view().kind().is_ephemeral() {
                 checked.settle(number, Fate::Ephemeral, Fate::Ephemeral.reason());
             } else if let Some(fate) = known(snapshot.status(event.view(), now)?) {
                 // Sound before any signature work, since the id was checked against the content.
                 checked.settle(number, fate, fate.reason());
+            } else if let Err(reason) = self.check_horizons(&snapshot, event.view(), now)? {
+                checked.settle(number, Fate::NotKept, reason.text);
             } else {
                 lines.push(number);
                 events.push(event);
@@ -103,6 +108,18 @@ impl Checker {
         drop(snapshot);
         self.verify(lines, events, checked);
         Ok(())
+    }
+
+    /// Whether the rules would keep the event beside what is held.
+    fn check_horizons(
+        &self,
+        snapshot: &Snapshot<'_>,
+        event: EventView<'_>,
+        now: Timestamp,
+    ) -> Result<Result<(), Reason>, StoreError> {
+        let rules = &self.settings.retention;
+        self.horizons.look(rules, event.pubkey(), snapshot, now, u32::MAX)?;
+        Ok(self.horizons.check(rules, event))
     }
 
     fn verify(&self, lines: Vec<u64>, events: Vec<Event>, checked: &mut Checked) {

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use rayon::ThreadPool;
 
 use super::channel::{Receiver, RecvError, Sender, channel};
+use super::retention::Horizons;
 use super::run::{StartError, now, pinned_pool};
 use crate::nostr::VerifiedEvent;
 use crate::policy::Settings;
@@ -88,6 +89,8 @@ pub enum Fate {
     Ephemeral,
     /// An event that this relay may not keep.
     Refused,
+    /// The retention rules would remove it, or removed it before.
+    NotKept,
     /// A deletion request without a target that is its author's (NIP-09).
     InvalidDeletion,
     /// Not an event, or its id or signature is wrong.
@@ -96,7 +99,7 @@ pub enum Fate {
 
 impl Fate {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Stored,
         Self::Duplicate,
         Self::Replaced,
@@ -105,6 +108,7 @@ impl Fate {
         Self::Expired,
         Self::Ephemeral,
         Self::Refused,
+        Self::NotKept,
         Self::InvalidDeletion,
         Self::Invalid,
     ];
@@ -121,6 +125,7 @@ impl Fate {
             Self::Expired => "expired",
             Self::Ephemeral => "ephemeral",
             Self::Refused => "refused",
+            Self::NotKept => "not kept",
             Self::InvalidDeletion => "invalid deletion",
             Self::Invalid => "invalid",
         }
@@ -138,6 +143,7 @@ impl Fate {
             Self::Expired => "it is past its expiration",
             Self::Ephemeral => "its kind is never stored",
             Self::Refused => "this relay may not keep it",
+            Self::NotKept => "the retention rules would remove it",
             Self::InvalidDeletion => "it names nothing that its author may delete",
             Self::Invalid => "it is not an event",
         }
@@ -219,7 +225,7 @@ type Ticket = Receiver<Result<Checked, StoreError>>;
 /// Brings in all of `input`.
 ///
 /// # Errors
-/// When threads cannot be started. Whatever goes wrong later is in the report.
+/// When the store cannot be read at first, or threads cannot be started. Whatever goes wrong later is in the report.
 pub fn import(
     parts: Parts,
     input: impl Read + Send + 'static,
@@ -230,7 +236,8 @@ pub fn import(
     let pool = pinned_pool(if options.threads == 0 { cores } else { options.threads }, cores)?;
     let Options { verify, batch_events, max_line_bytes, .. } = options;
     let writer = store.writer();
-    let checker = Checker { store, settings, verifier: Arc::new(verifier), verify, max_line_bytes };
+    let horizons = Horizons::load(&settings.retention, &store)?;
+    let checker = Checker { store, settings, horizons, verifier: Arc::new(verifier), verify, max_line_bytes };
     let (tickets, queue) = channel(AHEAD);
     let lines = Lines::new(input, max_line_bytes);
     // Not joined: it may wait for input for ever, and has nothing to finish.

@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Chore, Eviction};
+use super::{Chore, Eviction, Horizons};
 use crate::metrics::Metrics;
 use crate::nostr::Timestamp;
-use crate::store::{Removed, Return, Seq, StoreError, Writer};
+use crate::store::{Evicted, Removed, Seq, StoreError, Writer};
 
 /// How long a step should hold the writer, its sync with the disk included.
 const AIM: Duration = Duration::from_millis(3);
@@ -85,24 +85,22 @@ impl Chores {
     /// The first so many [`Self::riders`] were removed.
     pub fn rode(&mut self, mut riders: usize, removed: Removed) {
         self.removed += removed;
-        let mut left = VecDeque::with_capacity(self.evictions.len());
-        for mut eviction in self.evictions.drain(..) {
-            if let Chore::Remove(seqs) = &mut eviction.chore {
-                let gone = riders.min(seqs.len());
-                riders -= gone;
-                seqs.drain(..gone);
-                if seqs.is_empty() {
-                    let _ = eviction.done.send(Ok(std::mem::take(&mut self.removed)));
-                    continue;
-                }
+        self.evictions.retain_mut(|Eviction { chore, done }| {
+            let Chore::Remove(seqs) = chore else { return true };
+            let gone = riders.min(seqs.len());
+            riders -= gone;
+            seqs.drain(..gone);
+            if gone > 0 && seqs.is_empty() {
+                // The retention thread is gone only when the process ends.
+                let _ = done.send(Ok(std::mem::take(&mut self.removed)));
+                return false;
             }
-            left.push_back(eviction);
-        }
-        self.evictions = left;
+            true
+        });
     }
 
     /// Makes room in steps until that comes to `events`.
-    pub fn make_room(&mut self, writer: &mut Writer, metrics: &Metrics, mut events: usize) {
+    pub fn make_room(&mut self, writer: &mut Writer, horizons: &Horizons, metrics: &Metrics, mut events: usize) {
         while events > 0
             && let Some(Eviction { chore, done }) = self.evictions.front_mut()
         {
@@ -111,7 +109,11 @@ impl Chores {
                 Chore::Remove(seqs) => {
                     let rest = seqs.split_off(self.remove.0.min(seqs.len()));
                     let step = std::mem::replace(seqs, rest);
-                    (&mut self.remove, 1, remove(writer, &step).map(|removed| (step.len(), removed, seqs.is_empty())))
+                    (
+                        &mut self.remove,
+                        1,
+                        evict(writer, &step, horizons).map(|removed| (step.len(), removed, seqs.is_empty())),
+                    )
                 }
                 Chore::Pack(run) => {
                     let packed = writer.pack(*run, self.pack.0).map(|(rows, rest)| {
@@ -160,14 +162,15 @@ impl Chores {
     }
 }
 
-fn remove(writer: &mut Writer, seqs: &[Seq]) -> Result<Removed, StoreError> {
-    let mut sum = match writer.remove(seqs, Return::Allowed) {
+fn evict(writer: &mut Writer, seqs: &[Seq], horizons: &Horizons) -> Result<Removed, StoreError> {
+    let row = horizons.to_bytes();
+    let mut sum = match writer.evict(Evicted { seqs, horizons: Some(&row) }) {
         // New pages are written before old ones are free: on a full disk only a few at a time.
         Err(StoreError::Full) => Removed::default(),
         result => return result,
     };
     for seqs in seqs.chunks(4) {
-        sum += writer.remove(seqs, Return::Allowed)?;
+        sum += writer.evict(Evicted { seqs, horizons: Some(&row) })?;
     }
     Ok(sum)
 }
@@ -217,7 +220,7 @@ mod tests {
         let mut writer = store.writer();
         let events: Vec<_> = (0..400).map(|n| trusted(author(n), 1, n, &[], &"x".repeat(500))).collect();
         writer.commit(&events, Timestamp(1000)).expect("a commit");
-        let (metrics, (done, told)) = (Metrics::default(), channel(3));
+        let (horizons, metrics, (done, told)) = (Horizons::default(), Metrics::default(), channel(3));
         let mut chores = Chores::default();
         let seqs = |range: std::ops::Range<u64>| range.map(Seq).collect::<Vec<_>>();
         let run = store.read().expect("a snapshot").run_of_pages(Seq(1)).expect("a walk").expect("events");
@@ -225,17 +228,20 @@ mod tests {
             chores.evict(Eviction { chore, done: done.clone() });
         }
         assert_eq!(chores.riders(0, 50), seqs(1..51));
-        let (_, removed) = writer.commit_removing(&[], Timestamp(1000), &seqs(1..51)).expect("a commit");
+        let evicted = Evicted { seqs: &seqs(1..51), horizons: None };
+        let (_, removed) = writer.commit_evicting(&[], Timestamp(1000), evicted).expect("a commit");
         chores.rode(50, removed.expect("there is room"));
         assert_eq!(told.try_recv().expect("the first is done").expect("no error").events, 50);
         assert_eq!(chores.riders(0, 1000), seqs(51..301));
-        chores.make_room(&mut writer, &metrics, 1);
+        chores.make_room(&mut writer, &horizons, &metrics, 1);
         assert!(told.try_recv().is_none(), "the pages are packed in steps, and so is the rest removed");
-        chores.make_room(&mut writer, &metrics, usize::MAX);
+        chores.make_room(&mut writer, &horizons, &metrics, usize::MAX);
         let rest: Vec<u64> =
             std::iter::from_fn(|| told.try_recv()).map(|done| done.expect("no error").events).collect();
         assert_eq!((rest, chores.is_empty()), (vec![0, 250], true));
         let report = store.check(|_, _| {}).expect("a check");
         assert_eq!((report.events, report.problems), (100, vec![]));
+        let row = horizons.to_bytes();
+        assert_eq!(store.read().expect("a snapshot").horizons().expect("a row"), Some(&row[..]));
     }
 }

@@ -30,7 +30,7 @@ pub struct Eviction {
 
 /// What makes room.
 pub enum Chore {
-    /// Remove these events.
+    /// Remove these events, and put the horizons, which are told before.
     Remove(Vec<Seq>),
     /// Pack these records.
     Pack(Run),
@@ -160,8 +160,8 @@ impl<'a> Evictor<'a> {
         if self.rules.is_empty() {
             return Ok(watch);
         }
-        if room.used_bytes < marks.relax {
-            self.shared.horizons.relax_total();
+        if room.used_bytes < marks.relax && self.shared.horizons.relax_total() {
+            self.remember()?;
         }
         let is_waiting = self.exhausted.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
         if (self.pressure.is_some() || room.used_bytes > marks.start) && !is_waiting {
@@ -181,7 +181,7 @@ impl<'a> Evictor<'a> {
             return Ok(());
         }
         self.rules = settings.retention.clone();
-        self.shared.horizons.reset(self.rules.rules().len());
+        self.shared.horizons.begin(&self.rules);
         (self.pressure, self.exhausted, self.job) = (None, None, None);
         self.margins.clear();
         self.counted = self.shared.store.read()?.last_seq()?;
@@ -237,13 +237,7 @@ impl<'a> Evictor<'a> {
             let mut oldest = self.pressure.take().unwrap_or_else(|| OldestFirst::new(last));
             let rule = oldest.rule();
             let is_forever = self.rules.rules()[rule].is_forever();
-            let is_done = is_forever
-                || self.slice(
-                    |slice| oldest.step(slice, Cause::Total(rule), None, |_| false),
-                    |newest, horizons| {
-                        horizons.set(rule, |horizon| horizon.total = newest);
-                    },
-                )?;
+            let is_done = is_forever || self.slice(|slice| oldest.step(slice, Cause::Total(rule), None, |_| false))?;
             self.pressure = match (is_done, rule.checked_sub(1)) {
                 (false, _) => Some(oldest),
                 (true, Some(before)) => {
@@ -261,7 +255,9 @@ impl<'a> Evictor<'a> {
 
     /// Nothing is left that could go: the store is full from here on, for every rule alike.
     fn exhaust(&mut self, marks: Marks) -> Result<(), Trouble> {
-        self.shared.horizons.relax_total();
+        if self.shared.horizons.relax_total() {
+            self.remember()?;
+        }
         let is_full = self.shared.store.room()?.used_bytes > marks.start;
         if is_full && self.exhausted.is_none() {
             tracing::warn!("nothing is left that the retention rules would remove for room");
@@ -271,20 +267,16 @@ impl<'a> Evictor<'a> {
     }
 
     /// One slice: what it finds is passed to the writer. True when the walk is complete.
-    fn slice(
-        &mut self,
-        step: impl FnOnce(&mut Slice<'_>) -> Result<bool, StoreError>,
-        tell: impl FnOnce(Timestamp, &super::Horizons),
-    ) -> Result<bool, Trouble> {
+    fn slice(&mut self, step: impl FnOnce(&mut Slice<'_>) -> Result<bool, StoreError>) -> Result<bool, Trouble> {
         let snapshot = self.shared.store.read()?;
         let mut slice = Slice::new(&self.rules, &snapshot, self.shared.now(), SLICE_ROWS);
         let is_done = step(&mut slice)?;
-        let found = slice.found;
+        let mut found = slice.found;
         drop(snapshot);
+        // They go in several steps.
+        found.sort_unstable_by_key(|one| one.created_at);
         // Told before the events are gone, so that none slips in again.
-        if let Some(newest) = found.iter().map(|one| one.created_at).max() {
-            tell(newest, &self.shared.horizons);
-        }
+        self.shared.horizons.went(&found);
         self.remove(&found)?;
         Ok(is_done)
     }
@@ -297,6 +289,12 @@ impl<'a> Evictor<'a> {
         let seqs: Vec<Seq> = found.iter().map(|one| one.seq).collect();
         self.thin.note(seqs.iter().copied());
         self.give(Chore::Remove(seqs))
+    }
+
+    /// Has the horizons put although nothing is removed: older events are welcome again.
+    fn remember(&mut self) -> Result<(), Trouble> {
+        self.settle(PENDING - 1)?;
+        self.give(Chore::Remove(Vec::new()))
     }
 
     fn give(&mut self, chore: Chore) -> Result<(), Trouble> {
@@ -333,7 +331,7 @@ impl<'a> Evictor<'a> {
         let Some(job) = self.job.take().map_or_else(|| self.choose(), |job| Ok(Some(job)))? else { return Ok(false) };
         self.job = match job {
             Job::Age(mut sweep, began) => {
-                let is_done = self.slice(|slice| sweep.step(slice), |_, _| {})?;
+                let is_done = self.slice(|slice| sweep.step(slice))?;
                 if is_done {
                     self.age_due = Instant::now() + self.age_interval().max(began.elapsed() * 10);
                 }
@@ -347,8 +345,11 @@ impl<'a> Evictor<'a> {
                         margins.push((walk.author, margin(walk)));
                     })
                 };
-                let is_done = self.slice(step, |_, _| {})?;
-                margins.drain(..).for_each(|(author, margin)| self.remember(author, margin));
+                let is_done = self.slice(step)?;
+                margins.drain(..).for_each(|(author, margin)| self.set_margin(author, margin));
+                if is_done {
+                    horizons.know_authors();
+                }
                 (!is_done).then_some(Job::Authors(sweep))
             }
             Job::Writers(queue, walk) => self.look_at_writers(queue, walk)?,
@@ -359,9 +360,7 @@ impl<'a> Evictor<'a> {
                         excess == 0
                     })
                 };
-                let is_done = self.slice(step, |newest, horizons| {
-                    horizons.set(rule, |horizon| horizon.own = newest);
-                })?;
+                let is_done = self.slice(step)?;
                 (!is_done && excess > 0).then_some(Job::Bytes(rule, oldest, excess))
             }
         };
@@ -422,26 +421,23 @@ impl<'a> Evictor<'a> {
     fn look_at_writers(&mut self, mut queue: Vec<Pubkey>, walk: Option<AuthorWalk>) -> Result<Option<Job>, Trouble> {
         let mut walk = walk;
         let mut walked = Vec::new();
-        let is_done = self.slice(
-            |slice| {
-                while !slice.is_over() {
-                    let Some(mut current) = walk.take().or_else(|| queue.pop().map(AuthorWalk::new)) else {
-                        return Ok(true);
-                    };
-                    if current.step(slice)? { walked.push(current) } else { walk = Some(current) }
-                }
-                Ok(false)
-            },
-            |_, _| {},
-        )?;
+        let is_done = self.slice(|slice| {
+            while !slice.is_over() {
+                let Some(mut current) = walk.take().or_else(|| queue.pop().map(AuthorWalk::new)) else {
+                    return Ok(true);
+                };
+                if current.step(slice)? { walked.push(current) } else { walk = Some(current) }
+            }
+            Ok(false)
+        })?;
         for walk in walked {
             self.shared.horizons.note(walk.author, &walk.floors);
-            self.remember(walk.author, margin(&walk));
+            self.set_margin(walk.author, margin(&walk));
         }
         Ok((!is_done).then_some(Job::Writers(queue, walk)))
     }
 
-    fn remember(&mut self, author: Pubkey, margin: u64) {
+    fn set_margin(&mut self, author: Pubkey, margin: u64) {
         if self.margins.len() >= MARGINS {
             // Everybody is looked at once more, at about a microsecond each.
             self.margins.clear();
@@ -453,13 +449,17 @@ impl<'a> Evictor<'a> {
     fn largest_excess(&mut self) -> Result<Option<Job>, Trouble> {
         self.settle(0)?;
         let bytes = bytes_by_rule(&self.rules, &self.shared.store.read()?)?;
+        let mut is_relaxed = false;
         for (place, rule) in self.rules.rules().iter().enumerate().filter(|(_, rule)| rule.max_bytes > 0) {
             if bytes[place] > rule.max_bytes {
                 return Ok(Some(Job::Bytes(place, OldestFirst::new(place), bytes[place] - rule.max_bytes)));
             }
             if bytes[place] < rule.max_bytes - rule.max_bytes / 16 {
-                self.shared.horizons.set(place, |horizon| horizon.own = Timestamp(0));
+                is_relaxed |= self.shared.horizons.set(place, |horizon| horizon.own = Timestamp(0));
             }
+        }
+        if is_relaxed {
+            self.remember()?;
         }
         self.bytes_due = Instant::now() + BYTES;
         Ok(None)

@@ -1,18 +1,28 @@
 //! How far back events are kept where that depends on what is held: what was evicted does not come back to be
 //! evicted again.
 //!
-//! The evictor writes it, the connections read it. It is a memory, not a record: what it forgets may come back once.
+//! The evictor writes it, the connections read it. How far the rules for bytes have come is a row of the store, put by
+//! the commit that evicts, so a restart or an import knows it too. What authors have reached is found again from what
+//! they have; only where nobody has looked yet, or too many authors are at a limit, an event may come back once.
+
+use std::hash::Hasher as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
+use siphasher::sip::SipHasher24;
 
-use super::sweep::Floors;
+use super::sweep::{AuthorWalk, Candidate, Cause, Floors, Slice};
 use crate::nostr::{EventView, Kind, Pubkey, Reason, Timestamp};
 use crate::policy::Retention;
 use crate::policy::retention::{blocked, is_request};
+use crate::store::{Snapshot, Store, StoreError};
 
 /// Authors and kinds that are remembered to have reached a limit, at about 50 bytes each.
 const AUTHORS: usize = 65_536;
+
+/// Index rows that a connection looks at to know what an author has: a millisecond or two, once for each author.
+const LOOK_ROWS: u32 = 16_384;
 
 /// No event is young enough.
 pub const NEVER: Timestamp = Timestamp(u64::MAX);
@@ -31,41 +41,122 @@ type Reached = (Pubkey, Option<Kind>);
 
 /// See the module.
 pub struct Horizons {
+    /// What tells these rules from others.
+    fingerprint: AtomicU64,
     rules: ArcSwap<Vec<Horizon>>,
     /// The rule and time of the last event that stays; the rule is of no meaning for a kind.
     authors: Cache<Reached, (usize, Timestamp)>,
+    /// Every author was looked at since the rules are these.
+    knows_authors: AtomicBool,
+    /// Authors that were, until then.
+    looked: Cache<Pubkey, ()>,
 }
 
 impl Default for Horizons {
     fn default() -> Self {
-        Self { rules: ArcSwap::default(), authors: Cache::new(AUTHORS) }
+        Self {
+            fingerprint: AtomicU64::new(fingerprint(&Retention::default())),
+            rules: ArcSwap::default(),
+            authors: Cache::new(AUTHORS),
+            knows_authors: AtomicBool::new(false),
+            looked: Cache::new(AUTHORS),
+        }
     }
 }
 
+/// The same for the same rules in every build. The limits over all of them are left out: a horizon is given up when there
+/// is room.
+fn fingerprint(rules: &Retention) -> u64 {
+    let text = serde_json::to_vec(rules.rules()).expect("rules are plain data");
+    let mut hasher = SipHasher24::new();
+    hasher.write(&text);
+    hasher.finish()
+}
+
 impl Horizons {
-    /// Forgets everything: there are other rules now.
-    pub fn reset(&self, rules: usize) {
-        self.rules.store(vec![Horizon::default(); rules].into());
-        self.authors.clear();
+    /// What an evictor with the same rules left in the store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn load(rules: &Retention, store: &Store) -> Result<Self, StoreError> {
+        let horizons = Self::default();
+        horizons.begin(rules);
+        if let Some(saved) = store.read()?.horizons()?.and_then(|row| horizons.read(row)) {
+            horizons.rules.store(saved.into());
+        }
+        Ok(horizons)
     }
 
-    /// Changes the horizon of one rule.
-    pub fn set(&self, rule: usize, change: impl FnOnce(&mut Horizon)) {
+    /// The row for the store: the fingerprint, and both times of every rule, each in 8 bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let rules = self.rules.load();
+        let times = rules.iter().flat_map(|horizon| [horizon.own.0, horizon.total.0]);
+        let all = std::iter::once(self.fingerprint.load(Ordering::Relaxed)).chain(times);
+        all.flat_map(u64::to_be_bytes).collect()
+    }
+
+    /// Reads a row, if it is of these rules.
+    fn read(&self, row: &[u8]) -> Option<Vec<Horizon>> {
+        let (numbers, rest) = row.as_chunks::<8>();
+        let (first, times) = numbers.split_first()?;
+        let (pairs, odd) = times.as_chunks::<2>();
+        let time = |bytes: [u8; 8]| Timestamp(u64::from_be_bytes(bytes));
+        let saved: Vec<_> = pairs.iter().map(|[own, total]| Horizon { own: time(*own), total: time(*total) }).collect();
+        let is_ours = u64::from_be_bytes(*first) == self.fingerprint.load(Ordering::Relaxed);
+        (is_ours && rest.is_empty() && odd.is_empty() && saved.len() == self.rules.load().len()).then_some(saved)
+    }
+
+    /// Forgets what is known of authors, and everything if these are other rules than before.
+    pub fn begin(&self, rules: &Retention) {
+        self.knows_authors.store(false, Ordering::Relaxed);
+        self.authors.clear();
+        self.looked.clear();
+        let fingerprint = fingerprint(rules);
+        if self.fingerprint.swap(fingerprint, Ordering::Relaxed) != fingerprint {
+            self.rules.store(vec![Horizon::default(); rules.rules().len()].into());
+        }
+    }
+
+    /// Every author was looked at.
+    pub fn know_authors(&self) {
+        self.knows_authors.store(true, Ordering::Relaxed);
+        self.looked.clear();
+    }
+
+    /// Changes the horizon of one rule; whether it is another now.
+    pub fn set(&self, rule: usize, change: impl FnOnce(&mut Horizon)) -> bool {
         let mut rules = Vec::clone(&self.rules.load());
         if let Some(horizon) = rules.get_mut(rule) {
             let before = *horizon;
             change(horizon);
             if *horizon != before {
                 self.rules.store(rules.into());
+                return true;
             }
         }
+        false
     }
 
-    /// Forgets the horizons for the total.
-    pub fn relax_total(&self) {
-        for rule in 0..self.rules.load().len() {
-            self.set(rule, |horizon| horizon.total = Timestamp(0));
+    /// These are to go. For bytes the oldest of a rule go first, so none as old comes in again.
+    pub fn went(&self, found: &[Candidate]) {
+        let mut rules = Vec::clone(&self.rules.load());
+        for one in found {
+            let Some(horizon) = rules.get_mut(one.cause.rule()) else { continue };
+            let time = match one.cause {
+                Cause::RuleBytes(_) => &mut horizon.own,
+                Cause::Total(_) => &mut horizon.total,
+                Cause::Age(_) | Cause::PerAuthorAndKind(_) | Cause::PerAuthor(_) => continue,
+            };
+            *time = (*time).max(Timestamp(one.created_at.0 + 1));
         }
+        self.rules.store(rules.into());
+    }
+
+    /// Forgets the horizons for the total; whether there were any.
+    pub fn relax_total(&self) -> bool {
+        let relax = |rule| self.set(rule, |horizon| horizon.total = Timestamp(0));
+        (0..self.rules.load().len()).filter(|rule| relax(*rule)).count() > 0
     }
 
     /// Remembers from where on an author's events are kept.
@@ -77,6 +168,58 @@ impl Horizons {
             Some(worst) => self.authors.insert((author, None), worst),
             None => drop(self.authors.remove(&(author, None))),
         }
+    }
+
+    /// Looks at what an author has, unless that is known or there are more than `rows` rows of it.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn look(
+        &self,
+        rules: &Retention,
+        author: Pubkey,
+        snapshot: &Snapshot<'_>,
+        now: Timestamp,
+        rows: u32,
+    ) -> Result<(), StoreError> {
+        let is_known = || self.knows_authors.load(Ordering::Relaxed) || self.looked.get(&author).is_some();
+        if !rules.counts_authors() || is_known() {
+            return Ok(());
+        }
+        let mut left = rows;
+        let mut walk = AuthorWalk::new(author);
+        while left > 0 {
+            let mut slice = Slice::new(rules, snapshot, now, left);
+            if walk.step(&mut slice)? {
+                self.note(author, &walk.floors);
+                break;
+            }
+            left = slice.rows;
+        }
+        self.looked.insert(author, ());
+        Ok(())
+    }
+
+    /// Whether `event` would be kept beside what is held, having looked at what its author has. If that cannot be read
+    /// the event may come in: the writer will tell.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn check_held(
+        &self,
+        store: &Store,
+        rules: &Retention,
+        event: EventView<'_>,
+        now: Timestamp,
+    ) -> Result<(), Reason> {
+        if rules.counts_authors()
+            && !self.knows_authors.load(Ordering::Relaxed)
+            && let Ok(snapshot) = store.read()
+            && let Err(error) = self.look(rules, event.pubkey(), &snapshot, now, LOOK_ROWS)
+        {
+            tracing::error!(%error, "what an author has could not be read");
+        }
+        self.check(rules, event)
     }
 
     /// Whether `event` would be kept beside what is held.

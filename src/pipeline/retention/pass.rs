@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashSet;
 
+use super::horizons::Horizons;
 use super::oldest::{OldestFirst, bytes_by_rule};
 use super::sweep::{AgeSweep, AuthorSweep, Candidate, Cause, Slice};
 use super::thin::{BUSY, Thin};
 use super::{Marks, SLICE_ROWS, limit};
 use crate::nostr::Timestamp;
 use crate::policy::Retention;
-use crate::store::{Removed, Return, Room, Seq, Store, StoreError, Writer};
+use crate::store::{Evicted, Removed, Room, Seq, Store, StoreError, Writer};
 
 /// What a pass does with what it finds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +61,7 @@ struct Pass<'a, P> {
     /// What would be removed, when events are only counted.
     gone: HashSet<Seq>,
     thin: Thin,
+    horizons: Horizons,
     found: Found,
     stop: &'a AtomicBool,
     progress: P,
@@ -92,7 +94,8 @@ pub(super) fn pass_in_slices(
 ) -> Result<Found, StoreError> {
     let writer = (mode == Mode::Remove).then(|| store.writer());
     let (gone, thin, found) = (HashSet::new(), Thin::default(), Found::default());
-    let mut pass = Pass { store, rules, now, rows, writer, gone, thin, found, stop, progress };
+    let horizons = Horizons::load(rules, store)?;
+    let mut pass = Pass { store, rules, now, rows, writer, gone, thin, horizons, found, stop, progress };
     if !rules.is_empty() {
         pass.run()?;
     }
@@ -149,7 +152,8 @@ impl<P: FnMut(Removed)> Pass<'_, P> {
             && !found.is_empty()
         {
             let seqs: Vec<Seq> = found.iter().map(|one| one.seq).collect();
-            writer.remove(&seqs, Return::Allowed)?;
+            self.horizons.went(found);
+            writer.evict(Evicted { seqs: &seqs, horizons: Some(&self.horizons.to_bytes()) })?;
             self.thin.note(seqs.into_iter());
             self.pack(BUSY)?;
         }

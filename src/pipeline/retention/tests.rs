@@ -193,7 +193,7 @@ fn what_was_evicted_for_room_or_number_is_refused_until_there_is_room() {
     let all = rules(&[r#"{"kinds":[1],"max_per_author_and_kind":2}"#, r#"{"kinds":[7]}"#]);
     let rules = Retention::new(all, RetentionLimits { max_events_per_author: 3, ..RetentionLimits::default() });
     let horizons = Horizons::default();
-    horizons.reset(2);
+    horizons.begin(&rules);
     let said = |kind, at| match horizons.check(&rules, trusted(author(1), kind, at, &[], "").view()) {
         Ok(()) => String::new(),
         Err(reason) => reason.to_string(),
@@ -214,6 +214,44 @@ fn what_was_evicted_for_room_or_number_is_refused_until_there_is_room() {
     assert_eq!([said(1, 50), said(7, 60)], [""; 2]);
     let other = trusted(author(2), 7, 1, &[], "");
     assert!(horizons.check(&rules, other.view()).is_ok());
+}
+
+#[test]
+fn what_the_rules_removed_is_refused_after_a_restart_but_not_by_other_rules() {
+    let (store, _dir) = open(64 << 20);
+    let of = |n: u64| trusted(author(n % 2), 1, NOW.0 - n, &[], &"n".repeat(300));
+    let events: Vec<_> = (0..200).map(of).collect();
+    store.writer().commit(&events, NOW).expect("a commit");
+    let with = |text: &str| Retention::new(rules(&[text]), RetentionLimits::default());
+    let bytes = with(r#"{"max_bytes":30000}"#);
+    pass(&store, &bytes, NOW, Mode::Remove, &NEVER_STOP, |_| {}).expect("a pass");
+    let left = held(&store);
+    assert!(left.len() > 10 && left.len() < 190, "{} are left", left.len());
+    let newest_gone = &events[left.len()];
+    let horizons = Horizons::load(&bytes, &store).expect("the row");
+    let since = newest_gone.view().created_at().0 + 1;
+    let reason = format!("blocked: there is only room for events of kind 1 since {since} (rule 1)");
+    assert_eq!(horizons.check(&bytes, newest_gone.view()).map_err(|reason| reason.to_string()), Err(reason));
+    assert!(horizons.check(&bytes, events[left.len() - 1].view()).is_ok());
+    let other = with(r#"{"max_bytes":30001}"#);
+    let none = Horizons::load(&other, &store).expect("the row");
+    assert!(none.check(&other, newest_gone.view()).is_ok(), "what other rules removed may come back");
+
+    // What an author has is looked at, not remembered; and once only.
+    let number = with(r#"{"max_per_author_and_kind":10}"#);
+    pass(&store, &number, NOW, Mode::Remove, &NEVER_STOP, |_| {}).expect("a pass");
+    let check = |horizons: &Horizons, event: &VerifiedEvent| {
+        let result = horizons.check_held(&store, &number, event.view(), NOW);
+        result.map_err(|reason| reason.to_string())
+    };
+    let horizons = Horizons::load(&number, &store).expect("the row");
+    let reason = "blocked: the newest 10 events of kind 1 of one author are kept (rule 1)";
+    assert_eq!(check(&horizons, &events[20]), Err(reason.to_string()));
+    assert_eq!([check(&horizons, &events[19]), check(&horizons, &of(1))], [Ok(()), Ok(())]);
+    let snapshot = store.read().expect("a snapshot");
+    let too_many = Horizons::load(&number, &open(1 << 20).0).expect("no row");
+    too_many.look(&number, author(0), &snapshot, NOW, 5).expect("a look");
+    assert!(too_many.check(&number, events[20].view()).is_ok(), "more rows than a connection looks at");
 }
 
 #[test]

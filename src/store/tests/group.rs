@@ -15,7 +15,7 @@ fn group(
     let mut added = Vec::new();
     let result = home.store.writer().group(|group| {
         for batch in batches {
-            let Added { outcomes, is_durable, .. } = group.add(batch, NOW, &[])?;
+            let Added { outcomes, is_durable, .. } = group.add(batch, NOW, Evicted::default())?;
             added.push((outcomes, is_durable));
         }
         end
@@ -38,7 +38,7 @@ fn batches_of_a_group_are_durable_at_once_and_readable_after_its_commit() {
     let mut seen = Vec::new();
     let result = home.store.writer().group(|group| {
         for batch in [&first, &second] {
-            let Added { outcomes, is_durable, removed, .. } = group.add(batch, NOW, &[])?;
+            let Added { outcomes, is_durable, removed, .. } = group.add(batch, NOW, Evicted::default())?;
             assert!(is_durable && removed.is_empty());
             seen.push(outcomes);
         }
@@ -134,8 +134,11 @@ fn a_group_tells_which_records_it_removes() {
     let gone = note(author(1), 5, "");
     home.commit(&[old.clone(), gone.clone()]);
     let deletion = trusted(author(1), 5, 30, &[&["e", &id(&gone)]], "");
-    let removed =
-        home.store.writer().group(|group| Ok(group.add(&[new, deletion], NOW, &[])?.removed)).expect("a commit");
+    let removed = home
+        .store
+        .writer()
+        .group(|group| Ok(group.add(&[new, deletion], NOW, Evicted::default())?.removed))
+        .expect("a commit");
     assert_eq!(removed, [old.view().record().into(), gone.view().record().into()] as [Box<[u8]>; 2]);
 }
 

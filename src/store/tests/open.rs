@@ -130,12 +130,15 @@ fn what_is_removed_with_a_batch_makes_room_for_it() {
     let batch = |round: u64| (0..100).map(|n| note(author(n), round, &"x".repeat(3_000))).collect::<Vec<_>>();
     (0..20).for_each(|round| drop(home.commit(&batch(round))));
     let oldest: Vec<Seq> = (1..=200).map(Seq).collect();
+    let evicted = Evicted { seqs: &oldest, horizons: Some(b"up to here") };
     let mut writer = home.store.writer();
-    let full = writer.commit_removing(&batch(20), NOW, &[]).expect("a commit");
+    let full = writer.commit_evicting(&batch(20), NOW, Evicted::default()).expect("a commit");
     assert_eq!(full, (vec![Outcome::Full; 100], Some(Removed::default())));
-    let (outcomes, removed) = writer.commit_removing(&batch(20), NOW, &oldest).expect("a commit");
+    let (outcomes, removed) = writer.commit_evicting(&batch(20), NOW, evicted).expect("a commit");
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored(_))), "{outcomes:?}");
     assert_eq!(removed.map(|removed| removed.events), Some(200));
     assert!(!home.holds(&batch(0)[0]) && home.holds(&batch(20)[99]));
+    home.commit_one(&note(author(1), 21, ""));
+    assert_eq!(home.store.read().expect("a snapshot").horizons().expect("a row"), Some(&b"up to here"[..]));
     home.assert_clean();
 }

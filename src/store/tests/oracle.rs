@@ -264,7 +264,8 @@ fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
             let gone: Vec<Seq> = gone.into_iter().map(|seq| Seq(seq % (oracle.last + 1))).collect();
             let batch: Vec<&Plain> = places.iter().map(|place| &pool[place % pool.len()]).collect();
             let events: Vec<_> = batch.iter().map(|plain| plain.event.clone()).collect();
-            let (outcomes, _) = writer.commit_removing(&events, now, &gone).expect("a commit");
+            let (outcomes, _) =
+                writer.commit_evicting(&events, now, Evicted { seqs: &gone, horizons: None }).expect("a commit");
             gone.into_iter().for_each(|seq| oracle.remove(seq.0, false));
             let expected: Vec<_> = batch.iter().map(|plain| oracle.publish(plain)).collect();
             assert_eq!(outcomes.into_iter().map(verdict_of).collect::<Vec<_>>(), expected);
@@ -278,7 +279,8 @@ fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
                     let gone: Vec<Seq> = gone.into_iter().filter(|_| !fails).map(|seq| Seq(seq % committed)).collect();
                     let batch: Vec<&Plain> = places.iter().map(|place| &pool[place % pool.len()]).collect();
                     let events: Vec<_> = batch.iter().map(|plain| plain.event.clone()).collect();
-                    let Added { outcomes, is_durable, .. } = group.add(&events, now, &gone)?;
+                    let Added { outcomes, is_durable, .. } =
+                        group.add(&events, now, Evicted { seqs: &gone, horizons: None })?;
                     gone.into_iter().for_each(|seq| oracle.remove(seq.0, false));
                     let expected: Vec<_> = batch.iter().map(|plain| oracle.publish(plain)).collect();
                     assert_eq!(outcomes.into_iter().map(verdict_of).collect::<Vec<_>>(), expected);
