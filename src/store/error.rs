@@ -15,7 +15,7 @@ pub enum StoreError {
     #[error("{0} is not a weir database; nothing was changed")]
     Foreign(PathBuf),
     /// The database was written by another version of weir, with another layout.
-    #[error("{path} has store format {found}, this version of weir reads {FORMAT}; {}", advice(*found))]
+    #[error("{path} has store format {}, {}", found & !UNDER_WAY, advice(*found))]
     Format {
         /// The directory.
         path: PathBuf,
@@ -48,12 +48,12 @@ pub enum StoreError {
 }
 
 /// What to do about a store of another format.
-fn advice(found: u32) -> &'static str {
-    match found {
-        _ if found & UNDER_WAY != 0 => "an upgrade of it was begun: weir upgrade goes on",
-        _ if found < FORMAT => "weir upgrade makes it one; nothing was changed",
-        _ => "a later version wrote it; nothing was changed",
+fn advice(found: u32) -> String {
+    if found & UNDER_WAY != 0 {
+        return "and an upgrade of it was begun: weir upgrade goes on".to_owned();
     }
+    let advice = if found < FORMAT { "weir upgrade makes it one" } else { "a later version wrote it" };
+    format!("this version of weir reads {FORMAT}; {advice}; nothing was changed")
 }
 
 impl From<heed::Error> for StoreError {

@@ -8,3 +8,4 @@ mod model;
 mod serving;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;

@@ -1,0 +1,147 @@
+//! A store of an earlier format, as an operator meets it: every command refuses it, and `weir upgrade` mends it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, EnvFlags, EnvOpenOptions};
+use weir::nostr::EventView;
+use weir::store::keys::{self, Index, Secret};
+use weir::store::{Options, Seq, Store};
+
+use super::home::{Home, lines};
+use super::support::event::{author, event};
+
+/// The index entries that format 0 had: longer prefixes and numbers.
+fn entries(event: EventView<'_>, seq: Seq, secret: &Secret) -> Vec<(Index, Vec<u8>)> {
+    let (time, id) = (keys::newest_first(event.created_at()), &event.id_bytes()[..8]);
+    let row = [&time[..], id, &keys::six(seq.0)].concat();
+    let kind = event.kind().0.to_be_bytes();
+    let mut entries = vec![
+        (Index::Id, [id, &keys::six(seq.0)].concat()),
+        (Index::Time, row.clone()),
+        (Index::Kind, [&kind[..], &row].concat()),
+        (Index::Author, [&event.pubkey_bytes()[..8], &kind, &row].concat()),
+    ];
+    for (letter, value) in event.tags().indexed() {
+        // The real one had 8 bytes of the hash; any 8 will do for what is thrown away.
+        let hash = [&secret.tag(letter, value)[..], b"xx"].concat();
+        entries.push((Index::Tag, [&hash[..], &kind, &row].concat()));
+    }
+    entries.extend(event.expiration().map(|at| (Index::Expiration, [keys::six(at.0), keys::six(seq.0)].concat())));
+    entries
+}
+
+const TABLES: [(Index, &str); 6] = [
+    (Index::Id, "id"),
+    (Index::Time, "time"),
+    (Index::Author, "author"),
+    (Index::Kind, "kind"),
+    (Index::Tag, "tag"),
+    (Index::Expiration, "expiration"),
+];
+
+/// Makes a store what the version with format 0 would have written.
+fn downgrade(data: &Path) {
+    let store = Store::open(data, Options::default()).expect("the store");
+    let secret = *store.secret();
+    let snapshot = store.read().expect("a snapshot");
+    let rows = snapshot.after(Seq(0)).expect("a walk").map(|row| row.expect("a row"));
+    let old: Vec<_> = rows.flat_map(|(seq, event)| entries(event, seq, &secret)).collect();
+    drop(snapshot);
+    drop(store);
+    // SAFETY: nothing else has the file open, and no flag trades safety.
+    let env = unsafe { EnvOpenOptions::new().map_size(1 << 30).max_dbs(32).flags(EnvFlags::NO_SYNC).open(data) };
+    let env = env.expect("LMDB");
+    let opened = env.open_databases_and_commit(env.read_txn().expect("a transaction"), |opener, txn| {
+        let open = |name| opener.open_database::<Bytes, Bytes>(txn, Some(name)).map(|table| table.expect("a table"));
+        let tables = TABLES.map(|(_, name)| open(name).expect("LMDB"));
+        Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((open("weir")?, tables)))
+    });
+    let (meta, tables) = opened.expect("LMDB").unwrap_commit();
+    let mut txn = env.write_txn().expect("a transaction");
+    for ((index, _), table) in TABLES.into_iter().zip(tables) {
+        table.clear(&mut txn).expect("a table");
+        for (_, key) in old.iter().filter(|(of, _)| *of == index) {
+            table.put(&mut txn, key, &[]).expect("a put");
+        }
+    }
+    let counts = meta.prefix_iter(&txn, b"kind").expect("a walk").map(|row| row.expect("a row").0.to_vec());
+    for key in counts.collect::<Vec<_>>() {
+        meta.delete(&mut txn, &key).expect("a delete");
+    }
+    let mut header = meta.get(&txn, b"header").expect("LMDB").expect("the header").to_vec();
+    header[8..12].copy_from_slice(&0_u32.to_be_bytes());
+    meta.put(&mut txn, b"header", &header).expect("a put");
+    txn.commit().expect("a commit");
+    env.prepare_for_closing().wait();
+}
+
+/// The number of the last commit: LMDB notes the last two in the first two pages of its file.
+fn last_commit(data: &Path) -> u64 {
+    let file = File::open(data.join("data.mdb")).expect("the data file");
+    let number = |page: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, page * 4096 + 144).expect("a page of LMDB");
+        u64::from_ne_bytes(bytes)
+    };
+    number(0).max(number(1))
+}
+
+/// Starts an upgrade and kills it when it has made two more commits.
+fn kill_an_upgrade(home: &Home) {
+    let data = home.path("data");
+    let (before, started) = (last_commit(&data), Instant::now());
+    let mut upgrade = home.command(&["upgrade"]);
+    let mut child = upgrade.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+    while last_commit(&data) < before + 2 {
+        assert!(started.elapsed() < Duration::from_secs(60), "the upgrade writes nothing");
+        std::thread::yield_now();
+    }
+    child.kill().expect("it is ours");
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn a_store_of_format_0_is_refused_until_an_upgrade_is_complete_however_often_it_is_killed() {
+    let home = Home::new();
+    let of = |n: u64| {
+        let tag = (n % 9).to_string();
+        event(author(n % 50), 1 + (n % 3) as u16, 1000 + n, &[&["t", &tag], &["expiration", "9999999999"]], "old")
+    };
+    home.hold(&(0..30_000).map(of).collect::<Vec<_>>());
+    home.run(&["delete", "--filter", r#"{"until":1099}"#]).good();
+    let before = home.export();
+    let kinds = || {
+        let store = Store::open(&home.path("data"), Options::default()).expect("the store");
+        store.read().expect("a snapshot").kinds().expect("the tally")
+    };
+    let held = kinds();
+    downgrade(&home.path("data"));
+
+    let data = home.path("data").display().to_string();
+    let refuses = |what: &str| {
+        for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["export"], &["info"], &["check"]] {
+            let ran = home.run(command);
+            assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+            assert!(ran.err.ends_with(&format!("{data} {what}\n")), "{ran:?}");
+        }
+    };
+    refuses("has store format 0, this version of weir reads 1; weir upgrade makes it one; nothing was changed");
+    for _ in 0..2 {
+        kill_an_upgrade(&home);
+        refuses("has store format 0, and an upgrade of it was begun: weir upgrade goes on");
+    }
+    assert_eq!(home.run(&["upgrade"]).good(), "upgraded from format 0 to 1\n");
+    assert_eq!(home.run(&["upgrade"]).good(), "the store has format 1 already\n");
+    assert_eq!(home.export(), before);
+    assert_eq!(kinds(), held);
+    let ran = home.run(&["check", "--signatures", "none"]);
+    assert!(ran.code == Some(0) && ran.out.ends_with("nothing is wrong\n"), "{ran:?}");
+    // What was deleted stays out, and new events come in.
+    let ran = home.run_with(&["import", "--no-verify"], lines(&[of(6), of(30_000)]).as_bytes());
+    assert_eq!((ran.count("deleted"), ran.count("stored")), (1, 1), "{ran:?}");
+}
