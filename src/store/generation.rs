@@ -44,7 +44,7 @@ pub(super) struct Inner {
 
 impl Inner {
     pub fn lookup<'t>(&'t self, txn: &'t heed::RoTxn<'_>) -> lookup::Lookup<'t> {
-        lookup::Lookup { tables: &self.tables, secret: &self.secret, txn }
+        lookup::Lookup { tables: &self.tables, secret: &self.secret, txn, pages: None }
     }
 
     /// What becomes of this generation. This thread must not be reading.

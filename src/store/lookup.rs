@@ -5,6 +5,7 @@
 use heed::RoTxn;
 
 use super::keys::{self, ID, Index, SEQ, SIX, Secret};
+use super::pages::Pages;
 use super::schema::Tables;
 use super::{Seq, StoreError};
 use crate::nostr::{EventId, EventView, Kind, Pubkey, TagValue, Timestamp};
@@ -56,6 +57,8 @@ pub(super) struct Lookup<'t> {
     pub tables: &'t Tables,
     pub secret: &'t Secret,
     pub txn: &'t RoTxn<'t>,
+    /// Where records are looked for first, if this is a read transaction.
+    pub pages: Option<&'t Pages>,
 }
 
 impl<'t> Lookup<'t> {
@@ -66,7 +69,10 @@ impl<'t> Lookup<'t> {
 
     /// The bytes of the event with this number, not looked at.
     pub fn record(&self, seq: Seq) -> Result<Option<&'t [u8]>, StoreError> {
-        Ok(self.tables.event.get(self.txn, &keys::six(seq.0))?)
+        match self.pages.and_then(|pages| pages.find(seq)) {
+            Some(record) => Ok(Some(record)),
+            None => Ok(self.tables.event.get(self.txn, &keys::six(seq.0))?),
+        }
     }
 
     /// The event with this id.

@@ -18,6 +18,7 @@ pub mod keys;
 mod lookup;
 mod meet;
 mod pack;
+mod pages;
 mod part;
 mod plan;
 mod position;

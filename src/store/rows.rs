@@ -11,6 +11,7 @@ use heed::types::Bytes;
 
 use super::keys::{Index, Secret};
 use super::meet::Beside;
+use super::pages::{BATCH, prefetch};
 use super::plan::{Key, Prefix, Ranges, Source};
 use super::position::{Head, Position};
 use super::schema::Table;
@@ -47,11 +48,30 @@ pub(super) struct Cursor<'t> {
 /// The most rows that a leap steps over: about what a seek costs.
 const MAX_PATIENCE: u32 = 16;
 
+/// A cursor that is kept for a head.
+struct Kept<'t> {
+    cursor: Cursor<'t>,
+    ahead: Ahead<'t>,
+}
+
+/// Rows of a range that were read together, more of them each time, so that their records are found together.
+struct Ahead<'t> {
+    rows: [Position; BATCH],
+    records: [Option<&'t [u8]>; BATCH],
+    /// The row at hand.
+    at: usize,
+    len: usize,
+}
+
+impl Ahead<'_> {
+    const NONE: Self = Self { rows: [Position::FIRST; BATCH], records: [None; BATCH], at: 0, len: 0 };
+}
+
 /// See the module.
 pub(super) struct Rows<'t> {
     snapshot: &'t Snapshot<'t>,
     secret: &'t Secret,
-    cursors: Vec<Cursor<'t>>,
+    cursors: Vec<Kept<'t>>,
     records: Vec<EventView<'t>>,
     /// The record that is on its way from memory, see [`Rows::fetch_ahead`].
     ahead: Option<(Seq, &'t [u8])>,
@@ -85,24 +105,27 @@ impl<'t> Rows<'t> {
         }
     }
 
-    /// Finds the record of the row that comes next and lets it come from memory while another one is worked on: with
-    /// records that nobody read lately, a page is mostly waiting for memory.
+    /// Has the record of the row that comes next come from memory while another one is worked on: with records that
+    /// nobody read lately, a page is mostly waiting for memory.
     pub fn fetch_ahead(&mut self, head: Head, source: Source) -> Result<(), StoreError> {
-        if source == Source::Ids {
-            self.found(head.slot).into_iter().for_each(|event| prefetch(event.record()));
-            return Ok(());
-        }
         let seq = head.position.seq();
-        let record = self.snapshot.record(seq)?;
+        let record = match self.held(head, source) {
+            Some(record) => Some(record),
+            None => self.snapshot.record(seq)?,
+        };
         // Nothing of it may be looked at here, or there is nothing gained.
-        record.into_iter().for_each(prefetch);
+        record.into_iter().for_each(|record| prefetch(&record[..record.len().min(PREFETCH_BYTES)]));
         self.ahead = record.map(|record| (seq, record));
         Ok(())
     }
 
-    /// The record that [`Rows::find_id`] put into this slot.
-    pub fn found(&self, slot: u32) -> Option<EventView<'t>> {
-        self.records.get(slot as usize).copied()
+    /// The record of this head, if it was found already.
+    pub fn held(&self, head: Head, source: Source) -> Option<&'t [u8]> {
+        if source == Source::Ids {
+            return self.records.get(head.slot as usize).map(|event| event.record());
+        }
+        let ahead = &self.cursors.get(head.slot as usize)?.ahead;
+        ahead.records.get(..ahead.len)?.get(ahead.at).copied().flatten()
     }
 
     /// Whether a vanish request hides the event (NIP-62).
@@ -155,7 +178,7 @@ impl<'t> Rows<'t> {
         if self.cursors.len() == MAX_CURSORS {
             return Ok(Some((position, Head::NO_SLOT)));
         }
-        self.cursors.push(cursor);
+        self.cursors.push(Kept { cursor, ahead: Ahead::NONE });
         Ok(Some((position, self.cursors.len() as u32 - 1)))
     }
 
@@ -166,16 +189,47 @@ impl<'t> Rows<'t> {
         Ok(Some((Position::of_event(event.created_at(), &id.0, seq), self.records.len() as u32 - 1)))
     }
 
-    /// The row after `head` in its range.
-    pub fn step(&mut self, head: Head, ranges: Ranges<'_>, window: Window) -> Result<Option<Head>, StoreError> {
+    /// The row after `head` in its range. With `takes_all`, rows are read ahead, since the record of each will be asked for.
+    pub fn step(
+        &mut self,
+        head: Head,
+        ranges: Ranges<'_>,
+        window: Window,
+        takes_all: bool,
+    ) -> Result<Option<Head>, StoreError> {
         if ranges.index() == Index::Id || head.slot == Head::LAST {
             return Ok(None);
         }
         if head.slot == Head::NO_SLOT {
             return self.open_at(head, head.position.next(), ranges, window);
         }
-        let position = self.cursors[head.slot as usize].next(window)?;
+        let position = match takes_all {
+            true => self.read_ahead(head.slot, window)?,
+            false => self.cursors[head.slot as usize].cursor.next(window)?,
+        };
         Ok(position.map(|position| Head { position, ..head }))
+    }
+
+    /// The next row of a kept cursor, of which its record may be held then.
+    fn read_ahead(&mut self, slot: u32, window: Window) -> Result<Option<Position>, StoreError> {
+        let Kept { cursor, ahead } = &mut self.cursors[slot as usize];
+        ahead.at += 1;
+        if ahead.at < ahead.len {
+            return Ok(Some(ahead.rows[ahead.at]));
+        }
+        let batch = (2 * ahead.len).clamp(2, BATCH);
+        (ahead.at, ahead.len) = (0, 0);
+        while ahead.len < batch
+            && let Some(position) = cursor.next(window)?
+        {
+            ahead.rows[ahead.len] = position;
+            ahead.len += 1;
+        }
+        let len = ahead.len;
+        if let Some(pages) = self.snapshot.pages() {
+            pages.find_all(&ahead.rows.map(Position::seq)[..len], &mut ahead.records[..len]);
+        }
+        Ok(ahead.rows[..len].first().copied())
     }
 
     /// The first row at or after `to` in the range of `head`, whose row is before that.
@@ -191,7 +245,7 @@ impl<'t> Rows<'t> {
             Head::NO_SLOT => self.open_at(head, to, ranges, window),
             slot => {
                 let mut cursors = std::mem::take(&mut self.cursors);
-                let position = self.leap(&mut cursors[slot as usize], ranges.index(), to, window);
+                let position = self.leap(&mut cursors[slot as usize].cursor, ranges.index(), to, window);
                 self.cursors = cursors;
                 Ok(position?.map(|position| Head { position, ..head }))
             }
@@ -272,21 +326,6 @@ impl<'t> Rows<'t> {
 
 /// The bytes of a record that are asked for ahead; what follows comes with the walk through them.
 const PREFETCH_BYTES: usize = 1024;
-const CACHE_LINE: usize = 64;
-
-/// Tells the CPU that these bytes are needed soon.
-fn prefetch(bytes: &[u8]) {
-    for line in bytes[..bytes.len().min(PREFETCH_BYTES)].chunks(CACHE_LINE) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing and cannot fault; SSE is part of every x86-64.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = line;
-    }
-}
 
 fn read(key: &[u8]) -> Result<Key, StoreError> {
     Key::new(key).ok_or(StoreError::Damaged("an index key is too long"))

@@ -14,11 +14,11 @@ use smallvec::SmallVec;
 
 use super::meet::Meeting;
 use super::part::Part;
-use super::plan::{Plan, Source};
+use super::plan::Plan;
 use super::position::{Head, MAX_TIED, Position};
 use super::quota::{QueryLimits, Rest};
 use super::rows::Rows;
-use super::{Seq, Snapshot, StoreError};
+use super::{Seq, Snapshot, StoreError, lookup};
 use crate::nostr::{EventView, Filter, Hint};
 
 /// What is asked of the store.
@@ -229,7 +229,7 @@ impl Scan {
         let seq = position.seq();
         let event = match record {
             _ if !is_met || seq > self.query.until_seq => None,
-            Some(event) => Some(event),
+            Some(record) => Some(lookup::view(record)?),
             // A row without a record was deleted since it became a head.
             None => rows.record(seq)?,
         };
@@ -339,9 +339,7 @@ impl Scan {
             let part = &self.parts[usize::from(head.filter)];
             let filter = &self.query.filters[usize::from(head.filter)];
             let ranges = part.ranges(filter);
-            if ranges.source == Source::Ids {
-                record = record.or(rows.found(head.slot));
-            }
+            record = record.or(rows.held(head, ranges.source));
             let stepped = rows.stepped();
             let meeting = match part.beside(filter) {
                 Some(beside) => rows.meet(head, ranges, beside, part.window)?,
@@ -349,7 +347,7 @@ impl Scan {
             };
             is_met |= matches!(meeting, Meeting::Here);
             let next = match meeting {
-                Meeting::Here => rows.step(head, ranges, part.window)?,
+                Meeting::Here => rows.step(head, ranges, part.window, part.beside(filter).is_none())?,
                 Meeting::From(next) => Some(next),
                 Meeting::Never => None,
             };
@@ -390,7 +388,7 @@ struct Popped<'t> {
     /// The filters whose ranges brought it.
     bringers: Numbers,
     /// Its record, if that was read already.
-    record: Option<EventView<'t>>,
+    record: Option<&'t [u8]>,
     /// Whether it may match; not if every filter that brought it has another index beside, which lacks it.
     is_met: bool,
 }

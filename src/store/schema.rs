@@ -61,6 +61,8 @@ const NAMES: [&str; 13] = [
 /// Handles of every table.
 #[derive(Clone, Copy)]
 pub(super) struct Tables {
+    /// LMDB's own, which has a row for each other: see [`super::pages`].
+    pub unnamed: Table,
     pub meta: Table,
     pub event: Table,
     indexes: [Table; Index::ALL.len()],
@@ -72,11 +74,11 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    fn new(all: [Table; NAMES.len()]) -> Self {
+    fn new(unnamed: Table, all: [Table; NAMES.len()]) -> Self {
         let [meta, event, id, time, author, kind, tag, expiration, holder, deleted, deleted_address, vanished, purge] =
             all;
         let indexes = [id, time, author, kind, tag, expiration];
-        Self { meta, event, indexes, holder, deleted, deleted_address, vanished, purge }
+        Self { unnamed, meta, event, indexes, holder, deleted, deleted_address, vanished, purge }
     }
 
     /// The table of an index.
@@ -103,6 +105,11 @@ impl Tables {
             self.purge,
         ];
         NAMES.into_iter().zip(all)
+    }
+
+    /// The event table's row in LMDB's own table, as a read transaction sees it.
+    pub fn event_row<'t>(&self, txn: &'t heed::RoTxn<'_>) -> Result<Option<&'t [u8]>, StoreError> {
+        Ok(self.unnamed.get(txn, NAMES[1].as_bytes())?)
     }
 
     /// The number the next event will get.
@@ -142,7 +149,10 @@ pub(super) fn open(
     let env = open_env(path, options)?;
     env.clear_stale_readers()?;
     match (open_tables(&env)?, absent) {
-        (CommitOrAbort::Commit((tables, secret)), _) => Ok(Some((env, Tables::new(tables), secret))),
+        (CommitOrAbort::Commit((tables, secret)), _) => {
+            let tables = Tables::new(open_unnamed(&env)?, tables);
+            Ok(Some((env, tables, secret)))
+        }
         (CommitOrAbort::Abort(Found::Nothing), Absent::Leave) => Ok(None),
         (CommitOrAbort::Abort(Found::Nothing), Absent::Create(secret)) => {
             let (tables, secret) = create(&env, secret)?;
@@ -184,7 +194,8 @@ pub(super) fn open_other(
         Ok::<_, StoreError>(CommitOrAbort::<_, ()>::Commit(tables))
     })?;
     let (format, secret) = found.ok_or_else(|| StoreError::Foreign(path.into()))?;
-    Ok(Some(Other { env, tables: Tables::new(opened.unwrap_commit()), secret, format }))
+    let tables = Tables::new(open_unnamed(&env)?, opened.unwrap_commit());
+    Ok(Some(Other { env, tables, secret, format }))
 }
 
 /// Writes the header anew.
@@ -244,6 +255,18 @@ fn open_tables(env: &Env<WithTls>) -> Result<Opened, StoreError> {
     Ok(opened)
 }
 
+/// LMDB's own table, which is always there.
+fn open_unnamed(env: &Env<WithTls>) -> Result<Table, StoreError> {
+    let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
+        let unnamed = opener.open_database::<Bytes, Bytes>(txn, None)?;
+        Ok::<_, StoreError>(unnamed.map_or(CommitOrAbort::Abort(()), CommitOrAbort::Commit))
+    })?;
+    match opened {
+        CommitOrAbort::Commit(table) => Ok(table),
+        CommitOrAbort::Abort(()) => Err(StoreError::Damaged("LMDB's own table is missing")),
+    }
+}
+
 /// Carries the secret through heed's commit.
 struct Committed(Secret);
 
@@ -275,7 +298,7 @@ fn create(env: &Env<WithTls>, secret: Option<Secret>) -> Result<(Tables, Secret)
         }
         Ok::<_, StoreError>(CommitOrAbort::<_, ()>::Commit(tables))
     })?;
-    Ok((Tables::new(created.unwrap_commit()), Secret(secret)))
+    Ok((Tables::new(open_unnamed(env)?, created.unwrap_commit()), Secret(secret)))
 }
 
 pub(super) fn random() -> Result<[u8; 16], StoreError> {

@@ -2,6 +2,7 @@
 //!
 //! It belongs to its thread and pins pages of the file, so it must never outlive a slice of work (INV-9).
 
+use std::cell::OnceCell;
 use std::marker::PhantomData;
 use std::ops::Bound;
 
@@ -9,6 +10,7 @@ use heed::{RoTxn, WithTls};
 
 use super::generation::Generation;
 use super::lookup::{self, Bar, Lookup};
+use super::pages::Pages;
 use super::{Seq, Store, StoreError, keys};
 use crate::nostr::{EventId, EventView, Timestamp};
 
@@ -35,6 +37,7 @@ pub struct Snapshot<'s> {
     /// The data file that is read: it stays open as long as this, also when the store moves to another.
     pub(super) store: Generation,
     is_purging: bool,
+    pages: OnceCell<Option<Pages>>,
     of: PhantomData<&'s Store>,
 }
 
@@ -43,11 +46,26 @@ impl<'s> Snapshot<'s> {
         let store = Generation { inner: store.inner() };
         let txn = store.inner.env.clone().static_read_txn()?;
         let is_purging = store.lookup(&txn).is_purging()?;
-        Ok(Self { txn, store, is_purging, of: PhantomData })
+        Ok(Self { txn, store, is_purging, pages: OnceCell::new(), of: PhantomData })
     }
 
     fn lookup(&self) -> Lookup<'_> {
         self.store.lookup(&self.txn)
+    }
+
+    /// The same, for finding records.
+    fn records(&self) -> Lookup<'_> {
+        Lookup { pages: self.pages(), ..self.lookup() }
+    }
+
+    /// The pages of the event table; `None` when only LMDB understands them.
+    pub(super) fn pages(&self) -> Option<&Pages> {
+        let read = || {
+            let row = self.store.inner.tables.event_row(&self.txn).ok()??;
+            // SAFETY: the row was read by our transaction, which lives as long as we do.
+            unsafe { Pages::of_table(row, self.store.inner.env.info().last_page_number) }
+        };
+        self.pages.get_or_init(read).as_ref()
     }
 
     /// The commit that is seen, comparable with [`Store::txn_id`].
@@ -104,12 +122,12 @@ impl<'s> Snapshot<'s> {
     /// # Errors
     /// When the store is damaged.
     pub fn get(&self, seq: Seq) -> Result<Option<EventView<'_>>, StoreError> {
-        self.lookup().get(seq)
+        self.records().get(seq)
     }
 
     /// The bytes of the event with this number, not looked at.
     pub(super) fn record(&self, seq: Seq) -> Result<Option<&[u8]>, StoreError> {
-        self.lookup().record(seq)
+        self.records().record(seq)
     }
 
     /// The event with this id, visible or not.
@@ -117,7 +135,7 @@ impl<'s> Snapshot<'s> {
     /// # Errors
     /// When the store is damaged.
     pub fn by_id(&self, id: &EventId) -> Result<Option<(Seq, EventView<'_>)>, StoreError> {
-        self.lookup().by_id(id)
+        self.records().by_id(id)
     }
 
     /// Whether the event must not be served although it is still there: a vanish request covers it (NIP-62).

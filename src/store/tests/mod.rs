@@ -7,6 +7,7 @@ mod export;
 mod group;
 mod open;
 mod oracle;
+mod pages;
 mod replace;
 mod survey;
 mod upgrade;
