@@ -113,7 +113,7 @@ fn a_store_of_format_0_is_refused_until_an_upgrade_is_complete_however_often_it_
         event(author(n % 50), 1 + (n % 3) as u16, 1000 + n, &[&["t", &tag], &["expiration", "9999999999"]], "old")
     };
     home.hold(&(0..30_000).map(of).collect::<Vec<_>>());
-    home.run(&["delete", "--filter", r#"{"until":1099}"#]).good();
+    home.run(&["delete", "--bar", "--filter", r#"{"until":1099}"#]).good();
     let before = home.export();
     let kinds = || {
         let store = Store::open(&home.path("data"), Options::default()).expect("the store");
