@@ -43,6 +43,24 @@ struct Held {
     waiting: Vec<ReaderCommand>,
 }
 
+impl Held {
+    fn concerns(&self, filters: &[Filter]) -> bool {
+        let names = |filter: &Filter| match &filter.ids {
+            Some(ids) => ids.iter().any(|id| self.fates.contains_key(id)),
+            None => false,
+        };
+        let matches = |event: EventView<'_>| filters.iter().any(|filter| filter.ids.is_none() && filter.matches(event));
+        if self.has_vanish || filters.iter().any(names) {
+            return true;
+        }
+        // Most queries by id end here, also in a storm.
+        filters.iter().any(|filter| filter.ids.is_none())
+            && (self.events + self.removed.len() > MOST_COMPARED
+                || self.batches.iter().flat_map(|batch| batch.iter()).any(|one| matches(one.event.view()))
+                || self.removed.iter().any(|record| EventView::from_record(record).is_some_and(matches)))
+    }
+}
+
 /// What a group does to an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
@@ -115,12 +133,7 @@ impl Uncommitted {
             return Look::Unconcerned(Seq::default());
         }
         let held = self.held();
-        let matches = |event: EventView<'_>| filters.iter().any(|filter| filter.matches(event));
-        let is_concerned = held.has_vanish
-            || held.events + held.removed.len() > MOST_COMPARED
-            || held.batches.iter().flat_map(|batch| batch.iter()).any(|one| matches(one.event.view()))
-            || held.removed.iter().any(|record| EventView::from_record(record).is_some_and(matches));
-        if is_concerned { Look::Concerned } else { Look::Unconcerned(held.last) }
+        if held.concerns(filters) { Look::Concerned } else { Look::Unconcerned(held.last) }
     }
 
     /// Leaves a query here until the commit, and asks for that. It comes back when everything is committed.
@@ -193,7 +206,11 @@ mod tests {
         drop(uncommitted.settle());
         uncommitted.add(&batch(1, &[1; MOST_COMPARED]), Vec::new());
         assert_eq!(uncommitted.look(&of_kind(4)), Look::Unconcerned(Seq(MOST_COMPARED as u64)));
-        uncommitted.add(&batch(1000, &[1]), Vec::new());
+        let last = batch(1000, &[1]);
+        uncommitted.add(&last, Vec::new());
         assert_eq!(uncommitted.look(&of_kind(4)), Look::Concerned);
+        let by_id = |id| [Filter { ids: Some([id].into()), ..Filter::default() }];
+        assert_eq!(uncommitted.look(&by_id(EventId([7; 32]))), Look::Unconcerned(Seq(1000)), "ids are looked up");
+        assert_eq!(uncommitted.look(&by_id(last[0].event.view().id())), Look::Concerned);
     }
 }
