@@ -157,3 +157,29 @@ fn every_event_of_a_storm_comes_once_while_scans_pause_every_few_rows() {
 fn every_event_of_a_storm_comes_once_while_live_events_are_gathered() {
     storm(&format!("{ALL}{TINY_SLICES}fanout_interval_ms = 20\n"));
 }
+
+#[test]
+fn events_of_one_client_arrive_in_its_order_whether_they_come_alone_or_many_at_once() {
+    let relay = Relay::start("");
+    let key = Key::named("the only author");
+    let (mut subscriber, mut publisher) = (relay.connect(), relay.connect());
+    subscriber.open("s", &[json!({"authors": [key.hex]})]);
+    let mut sent = Vec::new();
+    for round in 0..30 {
+        let event = |n| key.event(1, now(), json!([]), &format!("{round} {n}"));
+        let events: Vec<Signed> = (0..10).map(event).collect();
+        if round % 2 == 0 {
+            publisher.publish_all(&events);
+        } else {
+            events.iter().for_each(|event| publisher.publish(event));
+        }
+        sent.extend(events.into_iter().map(|event| event.id));
+    }
+    let received: Vec<String> = (0..sent.len())
+        .map(|_| {
+            let frame: Value = serde_json::from_str(&subscriber.next()).expect("JSON");
+            frame[2]["id"].as_str().expect("an id").to_owned()
+        })
+        .collect();
+    assert_eq!(received, sent);
+}
