@@ -152,8 +152,11 @@ impl Store {
         let moving = Mutex::new(());
         let store =
             Self { shared: Arc::new(Shared { current, moving, secret, full_bytes, path: path.into(), options }) };
-        store.fold()?;
-        Ok(store)
+        match store.fold() {
+            // What is left in the log stays there until there is room. Readers need not wait for that.
+            Ok(()) | Err(StoreError::Full) => Ok(store),
+            Err(error) => Err(error),
+        }
     }
 
     /// A read transaction on this thread: what is committed now, until it is dropped. One at a time per thread.

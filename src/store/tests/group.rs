@@ -163,3 +163,25 @@ fn a_store_that_moves_takes_what_was_acknowledged_along() {
     result.expect("a commit in the new file");
     assert_eq!(added, [(stored(16..=16), true)]);
 }
+
+#[test]
+fn a_store_without_room_for_what_is_left_opens_and_takes_it_over_when_there_is_room() {
+    let home = home();
+    let [first, ..] = &notes(1, 1)[..] else { unreachable!() };
+    home.commit_one(first);
+    let long = "x".repeat(10_000);
+    let events: Vec<_> = (1..=150).map(|at| note(author(1), at, &long)).collect();
+    let (added, _) = group(&home, &[&events], Err(StoreError::Full));
+    assert_eq!(added, [(stored(2..=151), true)]);
+    let Home { store, dir } = home;
+    drop(store);
+    let open = |map_bytes| Store::open(dir.path(), Options { map_bytes, ..options() }).expect("the store");
+    let store = open(1 << 20);
+    assert!(store.read().expect("a snapshot").contains(&first.view().id()).expect("a look"));
+    let result = store.writer().commit(&notes(500, 1), NOW);
+    assert!(matches!(result, Err(StoreError::Full)), "nothing takes the place of what was acknowledged");
+    drop(store);
+    let home = Home { store: open(1 << 30), dir };
+    assert!(events.iter().all(|event| home.holds(event)));
+    home.assert_clean();
+}
