@@ -40,6 +40,8 @@ pub(super) struct Inner {
     pub full_bytes: Arc<AtomicU64>,
     pub number: u64,
     pub wal: Wal,
+    /// A commit at which no purge was under way: between two commits nobody need look again.
+    pub quiet_txn: AtomicU64,
 }
 
 impl Inner {
@@ -186,7 +188,8 @@ pub(super) fn open_one(
     }
     Ok(opened.map(|(env, tables, secret)| {
         let full_bytes = Arc::clone(full_bytes);
-        Inner { env, tables, secret, full_bytes, number, wal: Wal::new(path, &directory, secret) }
+        let wal = Wal::new(path, &directory, secret);
+        Inner { env, tables, secret, full_bytes, number, wal, quiet_txn: AtomicU64::new(u64::MAX) }
     }))
 }
 

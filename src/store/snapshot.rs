@@ -5,6 +5,7 @@
 use std::cell::OnceCell;
 use std::marker::PhantomData;
 use std::ops::Bound;
+use std::sync::atomic::Ordering;
 
 use heed::{RoTxn, WithTls};
 
@@ -45,7 +46,12 @@ impl<'s> Snapshot<'s> {
     pub(super) fn new(store: &'s Store) -> Result<Self, StoreError> {
         let store = Generation { inner: store.inner() };
         let txn = store.inner.env.clone().static_read_txn()?;
-        let is_purging = store.lookup(&txn).is_purging()?;
+        let (id, quiet) = (txn.id() as u64, &store.inner.quiet_txn);
+        let is_known = quiet.load(Ordering::Relaxed) == id;
+        let is_purging = !is_known && store.lookup(&txn).is_purging()?;
+        if !is_known && !is_purging {
+            quiet.store(id, Ordering::Relaxed);
+        }
         Ok(Self { txn, store, is_purging, pages: OnceCell::new(), of: PhantomData })
     }
 
