@@ -3,6 +3,7 @@
 //! On disk the lengths of a run of absent numbers, a run of held ones, and so on in turns, each as LEB128, from the
 //! number 1 on. A store from which little was removed takes a few bytes, any other at most a few per event.
 
+use crate::nostr::record::{put_varint, take_varint_of};
 use crate::store::Seq;
 
 /// A set of arrival numbers up to a greatest one; an eighth of a byte for each.
@@ -34,7 +35,7 @@ impl Live {
     /// The bytes on disk.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let (mut is_held, mut run) = (false, 0);
+        let (mut is_held, mut run) = (false, 0_u64);
         for seq in 1..self.words.len() as u64 * 64 {
             if self.contains(Seq(seq)) != is_held {
                 put_varint(run, &mut bytes);
@@ -53,7 +54,7 @@ impl Live {
         let mut live = Self::default();
         let (mut next, mut is_held) = (1_u64, false);
         while !bytes.is_empty() {
-            let run = take_varint(&mut bytes)?;
+            let run = take_varint_of::<7>(&mut bytes)?;
             let end = next.checked_add(run).filter(|end| *end <= last.0 + 1)?;
             if is_held {
                 (next..end).for_each(|seq| live.insert(Seq(seq)));
@@ -62,27 +63,6 @@ impl Live {
         }
         Some(live)
     }
-}
-
-fn put_varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for place in 0..7 {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << (7 * place);
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -148,7 +148,8 @@ const fn longest_word() -> usize {
 }
 
 /// Appends `value` as LEB128.
-pub fn put_varint(mut value: u32, out: &mut Vec<u8>) {
+pub fn put_varint(value: impl Into<u64>, out: &mut Vec<u8>) {
+    let mut value = value.into();
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -156,13 +157,19 @@ pub fn put_varint(mut value: u32, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Takes a LEB128 number of at most four bytes off the front of `bytes`.
+/// Takes a LEB128 number of at most four bytes, as records have them, off the front of `bytes`.
 pub fn take_varint(bytes: &mut &[u8]) -> Option<u32> {
+    take_varint_of::<4>(bytes).map(|value| value as u32)
+}
+
+/// Takes a LEB128 number of at most `MOST` bytes off the front of `bytes`.
+pub fn take_varint_of<const MOST: u32>(bytes: &mut &[u8]) -> Option<u64> {
+    const { assert!(MOST * 7 < u64::BITS) };
     let mut value = 0;
-    for place in 0..4 {
+    for place in 0..MOST {
         let (&byte, rest) = bytes.split_first()?;
         *bytes = rest;
-        value |= u32::from(byte & 0x7f) << (7 * place);
+        value |= u64::from(byte & 0x7f) << (7 * place);
         if byte < 0x80 {
             return Some(value);
         }
@@ -176,7 +183,7 @@ mod tests {
 
     #[test]
     fn varints_return_what_was_put_and_refuse_five_bytes() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, (1 << 28) - 1] {
+        for value in [0_u32, 1, 127, 128, 16_383, 16_384, (1 << 28) - 1] {
             let mut bytes = Vec::new();
             put_varint(value, &mut bytes);
             assert_eq!(take_varint(&mut &bytes[..]), Some(value));

@@ -166,7 +166,7 @@ fn take_element<'a>(bytes: &mut &'a [u8]) -> Option<TagValue<'a>> {
 /// Appends one string of a tag in its only encoding.
 pub(super) fn put_element(text: &[u8], out: &mut Vec<u8>) {
     if let Some(bytes) = hex::decode::<32>(text) {
-        record::put_varint(1, out);
+        record::put_varint(1_u32, out);
         out.extend_from_slice(&bytes);
     } else if let Some(index) = record::word_index(text) {
         record::put_varint(record::word_header(index), out);

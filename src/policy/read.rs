@@ -57,24 +57,6 @@ impl<'a> ReadGuard<'a> {
         }
     }
 
-    /// Whether every event that matches one of `filters` may be seen, so that rows need no check and may even be
-    /// counted without being read.
-    #[must_use]
-    pub fn is_open(self, filters: &[Filter]) -> bool {
-        filters.iter().all(|filter| {
-            let own = filter.authors.as_ref().is_some_and(|authors| authors.iter().all(|author| self.has(&author.0)));
-            let for_us = recipients(filter).any(|tag| tag.values.iter().all(|value| self.is_ours(value)));
-            own || filter.kinds.as_ref().is_some_and(|kinds| {
-                kinds.iter().all(|&kind| match self.auth.rule(kind) {
-                    Rule::Anyone => true,
-                    Rule::Authenticated => !self.keys.is_empty(),
-                    Rule::Author => false,
-                    Rule::Involved => for_us,
-                })
-            })
-        })
-    }
-
     fn is_involved(self, event: EventView<'_>) -> bool {
         !self.keys.is_empty()
             && (self.has(event.pubkey_bytes())
@@ -86,10 +68,6 @@ impl<'a> ReadGuard<'a> {
 
     fn has(self, key: &[u8; 32]) -> bool {
         self.keys.binary_search_by(|own| own.0.cmp(key)).is_ok()
-    }
-
-    fn is_ours(self, value: &OwnedTagValue) -> bool {
-        matches!(value, OwnedTagValue::Hex(key) if self.has(key))
     }
 }
 
@@ -283,9 +261,9 @@ mod tests {
     #[test]
     fn a_count_without_kinds_counts_no_messages_of_others() {
         let settings = Settings::default();
-        let all = [filter(&format!(r##"{{"#p":["{}"]}}"##, hex::encode(&FRIEND)))];
-        let open = peers().map(|peer| ReadGuard::new(&settings, peer.keys()).is_open(&all));
-        assert_eq!(open, [false; 4], "rows are checked, because the filter names no kinds");
+        let message = crate::nostr::testing::event(Pubkey(AUTHOR), 4, 1, &[&["p", &hex::encode(&FRIEND)]], "");
+        let counted = peers().map(|peer| ReadGuard::new(&settings, peer.keys()).allows(message.view()));
+        assert_eq!(counted, [false, true, true, false], "rows are checked");
         let [nobody, ..] = peers();
         let text = r#"{"kinds":[4]}"#;
         let refused = "auth-required: cannot count other people's direct messages";
@@ -297,34 +275,10 @@ mod tests {
     #[test]
     fn negentropy_follows_the_rules_of_req() {
         let settings = Settings::default();
-        let [nobody, _, friend, stranger] = peers();
-        for peer in [&nobody, &stranger] {
-            assert!(!ReadGuard::new(&settings, peer.keys()).is_open(&[filter("{}")]));
-        }
+        let [nobody, _, friend, _] = peers();
         let own = filter(&format!(r##"{{"kinds":[4,1059],"#p":["{}"]}}"##, hex::encode(&FRIEND)));
-        assert_eq!(check_filters(&settings, &friend, std::slice::from_ref(&own)), Ok(()));
-        assert!(ReadGuard::new(&settings, friend.keys()).is_open(&[own]));
-    }
-
-    #[test]
-    fn open_filters_are_exactly_those_whose_rows_need_no_check() {
-        let mut settings = Settings::default();
-        settings.auth.author_only_kinds = KindSet::of(&[31234]);
-        let (friend, author) = (hex::encode(&FRIEND), hex::encode(&AUTHOR));
-        let cases = [
-            (r#"{"kinds":[0,1,3]}"#.into(), [true; 4]),
-            (r#"{"kinds":[1,4]}"#.into(), [false; 4]),
-            (r#"{"ids":[]}"#.into(), [false; 4]),
-            (format!(r#"{{"authors":["{author}"]}}"#), [false, true, false, false]),
-            (format!(r##"{{"kinds":[4],"#p":["{friend}"]}}"##), [false, false, true, false]),
-            (format!(r##"{{"kinds":[4],"#p":["{friend}","{author}"]}}"##), [false; 4]),
-            (format!(r##"{{"kinds":[31234],"#p":["{friend}"]}}"##), [false; 4]),
-        ];
-        for (text, expected) in cases {
-            let filters = [filter(r#"{"kinds":[1]}"#), filter(&text)];
-            let open = peers().map(|peer| ReadGuard::new(&settings, peer.keys()).is_open(&filters));
-            assert_eq!(open, expected, "{text}");
-        }
+        assert!(check_filters(&settings, &nobody, std::slice::from_ref(&own)).is_err());
+        assert_eq!(check_filters(&settings, &friend, &[own]), Ok(()));
     }
 
     #[test]
@@ -390,9 +344,9 @@ mod tests {
     }
 
     proptest! {
-        /// INV-15: a refused filter gives nothing, and the rows of an open one need no check.
+        /// INV-15: a refused filter gives nothing.
         #[test]
-        fn refused_filters_give_nothing_and_open_ones_give_only_what_may_be_seen(
+        fn refused_filters_match_nothing_that_may_be_seen(
             asked in small_filter(),
             keys in 0..8u8,
             (kind, author, recipient) in (0..3usize, 0..3u8, 0..4u8),
@@ -413,8 +367,6 @@ mod tests {
             if filter.matches(event.view()) {
                 let refused = check_filters(&settings, &peer, std::slice::from_ref(&filter)).is_err();
                 prop_assert!(!(refused && guard.allows(event.view())), "refused: {filter:?}");
-                let open = guard.is_open(std::slice::from_ref(&filter));
-                prop_assert!(!open || guard.allows(event.view()), "open: {filter:?}");
             }
         }
     }
