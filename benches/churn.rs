@@ -6,8 +6,8 @@
 //! then no more; CPU per event is that of an insert and a removal, about the same at the end as at the start.
 //!
 //! Run with `cargo bench --bench churn`. It prints CSV, one row for each tenth of a turnover up to the first, then one
-//! for each turnover. `WEIR_CHURN_TURNOVERS` (3), `WEIR_CHURN_MIB` (64) and `WEIR_BENCH_DIR` (.) choose how much and
-//! where; `WEIR_CHURN_RULES` (age) chooses what goes first: `age` the oldest, `value` the oldest reactions.
+//! for each turnover. `WEIR_CHURN_TURNOVERS` (3), `WEIR_CHURN_MIB` (64), `WEIR_CHURN_BATCH` (512 events) and `WEIR_BENCH_DIR`
+//! (.) choose how much, how and where; `WEIR_CHURN_RULES` (age) chooses what goes first: `age` the oldest, `value` the oldest reactions.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -22,7 +22,6 @@ use weir::store::{Durability, Options, Store};
 mod testing;
 
 const AUTHORS: u64 = 2_000;
-const BATCH: usize = 512;
 static NEVER_STOP: AtomicBool = AtomicBool::new(false);
 
 /// SplitMix64: the same numbers in every run.
@@ -93,6 +92,8 @@ struct Churn {
     store: Store,
     rules: Retention,
     max_bytes: u64,
+    /// Events of one commit.
+    batch: u64,
     random: Random,
     authors: Vec<Pubkey>,
     now: u64,
@@ -102,8 +103,8 @@ struct Churn {
 impl Churn {
     /// Stores one batch, and makes room if need be; true once room had to be made.
     fn batch(&mut self, writer: &mut weir::store::Writer) -> bool {
-        let mut batch = Vec::with_capacity(BATCH);
-        for _ in 0..BATCH {
+        let mut batch = Vec::with_capacity(self.batch as usize);
+        for _ in 0..self.batch {
             self.now += 1;
             batch.push(event(&mut self.random, &self.authors, self.now));
         }
@@ -111,7 +112,7 @@ impl Churn {
         let start = cpu_us();
         writer.commit(&batch, now).expect("a commit");
         self.spent.insert_us += cpu_us() - start;
-        self.spent.events += BATCH as u64;
+        self.spent.events += self.batch;
         if self.store.room().expect("the room").used_bytes <= Marks::new(self.max_bytes).start {
             return false;
         }
@@ -159,6 +160,7 @@ fn main() {
         store: Store::open(dir.path(), options).expect("a new store"),
         rules: rules(by_value, max_bytes),
         max_bytes,
+        batch: number("WEIR_CHURN_BATCH", 512).max(1),
         random: Random(1),
         authors: (0..AUTHORS).map(testing::author).collect(),
         now: 1_700_000_000,
@@ -172,14 +174,14 @@ fn main() {
     );
     let mut first = 0;
     while !churn.batch(&mut writer) {
-        first += BATCH as u64;
+        first += churn.batch;
     }
     churn.row(0.0, started);
     let mut inserted = 0;
     for turnover in (1..10).map(|tenth| f64::from(tenth) / 10.0).chain((1..=turnovers).map(|whole| whole as f64)) {
         while (inserted as f64) < turnover * first as f64 {
             churn.batch(&mut writer);
-            inserted += BATCH as u64;
+            inserted += churn.batch;
         }
         churn.row(turnover, started);
     }
