@@ -4,9 +4,8 @@
 //! live, then answers; batches of some milliseconds share one commit. Nothing is answered `OK true` before it is on
 //! disk (INV-1). It never waits on a client.
 
-use std::time::{Duration, Instant};
-
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::channel::{Receiver, Sender};
 use super::client::{BatchReplies, ClientHandle};
@@ -51,7 +50,7 @@ pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteComma
         let command = if chores.is_empty() { inbox.recv() } else { inbox.try_recv() };
         match command {
             Some(WriteCommand::Store(first)) => {
-                let mut group = Group { shared, inbox, chores: &mut chores, live, events: 0, evictable: 0 };
+                let mut group = Group::new(shared, inbox, &mut chores, live);
                 if group.run(&mut writer, first).is_err() {
                     return;
                 }
@@ -87,99 +86,126 @@ struct Group<'a> {
     inbox: &'a Receiver<WriteCommand>,
     chores: &'a mut Chores,
     live: &'a Sender<LiveCommand>,
+    live_ended: bool,
+    /// The batch in hand, which is not answered for.
+    open: Option<Batch>,
     events: usize,
     /// Events that may be removed on its account and were not.
     evictable: usize,
+    /// Events that are removed on its way, and what that comes to.
+    riders: usize,
+    evicted: Removed,
 }
 
-impl Group<'_> {
+impl<'a> Group<'a> {
+    fn new(
+        shared: &'a Arc<Shared>,
+        inbox: &'a Receiver<WriteCommand>,
+        chores: &'a mut Chores,
+        live: &'a Sender<LiveCommand>,
+    ) -> Self {
+        let (open, evicted) = (None, Removed::default());
+        Self { shared, inbox, chores, live, live_ended: false, open, events: 0, evictable: 0, riders: 0, evicted }
+    }
+
     /// Takes batches, each answered when it is durable, until it is time for their commit.
     fn run(&mut self, writer: &mut Writer, first: Vec<Verified>) -> Result<(), LiveEnded> {
         let shared = self.shared;
-        let interval = Duration::from_millis(shared.options.commit_interval_ms);
-        let until = Instant::now() + interval;
         let mut batch = Batch::default();
         batch.add(first);
         self.gather(&mut batch);
-        // What is not answered for yet.
-        let mut open = Some(batch);
-        let mut has_live = Ok(());
-        let mut began = Instant::now();
-        // What the group removes on its way.
-        let (mut riders, mut evicted) = (0, Removed::default());
-        let result = if interval.is_zero() {
-            let batch = open.as_ref().expect("it was put there");
-            let gone = self.riders(&mut riders, batch);
-            let row = self.horizons(&gone);
-            let gone = Evicted { seqs: &gone, horizons: row.as_deref() };
-            writer.commit_evicting(&batch.events, shared.now(), gone).map(|(outcomes, removed)| {
-                match removed {
-                    Some(removed) => evicted = removed,
-                    None => riders = 0,
-                }
-                Some(outcomes)
-            })
-        } else {
-            writer.group(|group| {
-                while let Some(batch) = open.as_ref() {
-                    let started = Instant::now();
-                    let gone = self.riders(&mut riders, batch);
-                    let row = self.horizons(&gone);
-                    let gone = Evicted { seqs: &gone, horizons: row.as_deref() };
-                    let added = group.add(&batch.events, shared.now(), gone)?;
-                    evicted += added.evicted;
-                    if !added.is_durable {
-                        return Ok(Some(added.outcomes));
-                    }
-                    shared.metrics.log_seconds.observe(started.elapsed().as_secs_f64());
-                    let batch = open.take().expect("it was there");
-                    has_live = self.answer(batch, &Ok(added.outcomes), Some(added.removed));
-                    open = has_live.is_ok().then(|| self.next(until)).flatten();
-                }
-                began = Instant::now();
-                Ok(None)
-            })
+        self.open = Some(batch);
+        let result = match shared.options.commit_interval_ms {
+            0 => self.commit_at_once(writer),
+            ms => self.commit_later(writer, Duration::from_millis(ms)),
         };
         if result.is_ok() {
-            self.chores.rode(riders, evicted);
+            self.chores.rode(self.riders, self.evicted);
         }
-        shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         for query in shared.uncommitted.settle() {
             reader::submit(shared, query);
         }
-        has_live?;
-        let result = match (open, result) {
+        let answered = match (self.open.take(), result) {
             (None, Ok(_)) => Ok(()),
             // The next transaction adds what was answered for: the log has it.
             (None, Err(error)) => {
                 tracing::error!(%error, "what the write-ahead log holds could not be committed; it is tried again");
                 Ok(())
             }
-            (Some(batch), Ok(outcomes)) => self.answer(batch, &Ok(outcomes.unwrap_or_default()), None),
             // Deletions are stored in a full store, and that without the log.
             (Some(batch), Err(StoreError::Full)) => {
                 let outcomes = writer.commit(&batch.events, shared.now());
                 self.answer(batch, &outcomes, None)
             }
-            (Some(batch), Err(error)) => self.answer(batch, &Err(error), None),
+            (Some(batch), result) => self.answer(batch, &result, None),
         };
         shared.metrics.commit_events.observe(self.events as f64);
+        if self.live_ended { Err(LiveEnded) } else { answered }
+    }
+
+    /// Commits the batch in hand, and tells what became of its events.
+    fn commit_at_once(&mut self, writer: &mut Writer) -> Result<Vec<Outcome>, StoreError> {
+        let (shared, began) = (self.shared, Instant::now());
+        let batch = self.open.take().expect("it was put there");
+        let (seqs, row) = self.take_along(&batch);
+        let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
+        let result = writer.commit_evicting(&batch.events, shared.now(), gone);
+        self.open = Some(batch);
+        shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        let (outcomes, removed) = result?;
+        match removed {
+            Some(removed) => self.evicted = removed,
+            None => self.riders = 0,
+        }
+        Ok(outcomes)
+    }
+
+    /// Answers batches from the log until `interval` is over, and commits them. One that is still in hand then was too
+    /// much for the log: the commit was its own, and this is what became of its events.
+    fn commit_later(&mut self, writer: &mut Writer, interval: Duration) -> Result<Vec<Outcome>, StoreError> {
+        let shared = self.shared;
+        let mut began = Instant::now();
+        let until = began + interval;
+        let result = writer.group(|group| {
+            while let Some(batch) = self.open.take() {
+                began = Instant::now();
+                let (seqs, row) = self.take_along(&batch);
+                let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
+                let added = match group.add(&batch.events, shared.now(), gone) {
+                    Ok(added) => added,
+                    Err(error) => {
+                        self.open = Some(batch);
+                        return Err(error);
+                    }
+                };
+                self.evicted += added.evicted;
+                if !added.is_durable {
+                    self.open = Some(batch);
+                    return Ok(added.outcomes);
+                }
+                shared.metrics.log_seconds.observe(began.elapsed().as_secs_f64());
+                if self.answer(batch, &Ok(added.outcomes), Some(added.removed)).is_err() {
+                    self.live_ended = true;
+                    break;
+                }
+                self.open = self.next(until);
+            }
+            began = Instant::now();
+            Ok(Vec::new())
+        });
+        shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         result
     }
 
-    /// What is removed in the same commit as a batch, behind the first `ridden` that the group has removed already: also
-    /// when events never stop, what must go goes as fast as they come.
-    fn riders(&mut self, ridden: &mut usize, batch: &Batch) -> Vec<Seq> {
+    /// What is removed in the same commit as a batch, and put with it: how far the rules have come. Also when events
+    /// never stop, what must go goes as fast as they come.
+    fn take_along(&mut self, batch: &Batch) -> (Vec<Seq>, Option<Vec<u8>>) {
         self.evictable += EVICTED_FOR_STORED * batch.events.len();
-        let riders = self.chores.riders(*ridden, self.evictable);
-        *ridden += riders.len();
-        self.evictable -= riders.len();
-        riders
-    }
-
-    /// What is put in the same commit with what goes: how far the rules have come.
-    fn horizons(&self, gone: &[Seq]) -> Option<Vec<u8>> {
-        (!gone.is_empty()).then(|| self.shared.horizons.to_bytes())
+        let seqs = self.chores.riders(self.riders, self.evictable);
+        self.riders += seqs.len();
+        self.evictable -= seqs.len();
+        let row = (!seqs.is_empty()).then(|| self.shared.horizons.to_bytes());
+        (seqs, row)
     }
 
     /// The next batch of this group; `None` when it is time to commit.
