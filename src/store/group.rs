@@ -125,12 +125,8 @@ impl<'g, 's> Group<'g, 's> {
 impl Transaction<'_> {
     /// Adds what was left in the log for this transaction, as it was answered for: none of it is refused.
     pub(super) fn readmit(&mut self) -> Result<(), StoreError> {
-        let wal = &self.store.inner.wal;
-        if !wal.is_left(self.id())? {
-            return Ok(());
-        }
-        let frames = wal.frames(self.id())?;
-        let mut rest = &frames[..];
+        let left = self.store.inner.wal.left(self.id())?;
+        let mut rest = &left[..];
         while let Some((length, more)) = rest.split_first_chunk::<LENGTH>() {
             let length = u32::from_le_bytes(*length) as usize;
             let record = more.get(..length).ok_or(StoreError::Damaged("a frame of the write-ahead log"))?;

@@ -69,22 +69,23 @@ impl Wal {
         }
     }
 
-    /// Whether frames of the transaction `txn` were left: by a process that died before its commit, or by a commit
-    /// that failed. Costs one small read.
+    /// Whether [`Wal::left`] has anything.
     pub fn is_left(&self, txn: u64) -> Result<bool, StoreError> {
-        let Some(file) = self.file()? else { return Ok(false) };
-        let mut number = [0; 8];
-        match file.read_exact_at(&mut number, 0) {
-            Ok(()) => Ok(u64::from_le_bytes(number) == txn && !self.frames(txn)?.is_empty()),
-            // Made by a process that died before it was filled.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(self.error()(error)),
-        }
+        Ok(!self.left(txn)?.is_empty())
     }
 
-    /// The records of the frames that are whole and belong to the transaction `txn`, each after its length.
-    pub fn frames(&self, txn: u64) -> Result<Vec<u8>, StoreError> {
+    /// What was left for the transaction `txn`, by a process that died before its commit or by a commit that failed: the
+    /// records of whole frames, each after its length. Costs one small read when there is nothing, as nearly always.
+    pub fn left(&self, txn: u64) -> Result<Vec<u8>, StoreError> {
         let Some(file) = self.file()? else { return Ok(Vec::new()) };
+        let mut number = [0; 8];
+        match file.read_exact_at(&mut number, 0) {
+            Ok(()) if u64::from_le_bytes(number) == txn => {}
+            Ok(()) => return Ok(Vec::new()),
+            // Made by a process that died before it was filled.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Vec::new()),
+            Err(error) => return Err(self.error()(error)),
+        }
         let mut bytes = vec![0; LOG_BYTES];
         let mut len = 0;
         while len < bytes.len() {
@@ -186,12 +187,12 @@ mod tests {
         assert!(!wal.is_left(0).expect("a read"), "zeros are no frame");
         let second = write(&wal, 5, 0, b"one");
         write(&wal, 5, second, b"two");
-        assert_eq!(wal.frames(5).expect("a read"), b"onetwo");
+        assert_eq!(wal.left(5).expect("a read"), b"onetwo");
         assert!(wal.is_left(5).expect("a read"));
         assert_eq!((wal.is_left(4).expect("a read"), wal.is_left(6).expect("a read")), (false, false));
         write(&wal, 6, 0, b"six");
-        assert_eq!(wal.frames(6).expect("a read"), b"six", "the second frame is of an older transaction");
-        assert_eq!(wal.frames(5).expect("a read"), b"", "its first frame is gone");
+        assert_eq!(wal.left(6).expect("a read"), b"six", "the second frame is of an older transaction");
+        assert_eq!(wal.left(5).expect("a read"), b"", "its first frame is gone");
     }
 
     #[test]
@@ -205,17 +206,17 @@ mod tests {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at as u64).expect("a read");
             file.write_all_at(&[byte[0] ^ 0x10], at as u64).expect("a write");
-            assert_eq!(wal.frames(5).expect("a read"), b"first", "byte {at}");
+            assert_eq!(wal.left(5).expect("a read"), b"first", "byte {at}");
             file.write_all_at(&byte, at as u64).expect("a write");
         }
         for len in second..end {
             file.set_len(len as u64).expect("cut off");
-            assert_eq!(wal.frames(5).expect("a read"), b"first", "{len} bytes");
+            assert_eq!(wal.left(5).expect("a read"), b"first", "{len} bytes");
             file.set_len(0).expect("cut off");
             let again = write(&wal, 5, 0, b"first");
             write(&wal, 5, again, b"second");
         }
-        assert_eq!(wal.frames(5).expect("a read"), b"firstsecond");
+        assert_eq!(wal.left(5).expect("a read"), b"firstsecond");
     }
 
     #[test]
@@ -233,6 +234,6 @@ mod tests {
         let wal = wal(dir.path());
         assert_eq!(std::fs::metadata(dir.path().join(LOG_FILE)).expect("a file").len(), LOG_BYTES as u64);
         write(&wal, 1, 0, b"one");
-        assert_eq!(wal.frames(1).expect("a read"), b"one");
+        assert_eq!(wal.left(1).expect("a read"), b"one");
     }
 }
