@@ -90,7 +90,7 @@ fn gather(config: &Config, store: &Store, is_full: bool) -> Result<Facts, StoreE
     let rules = config.storage.retention();
     let next =
         if is_full { Some(pass(store, &rules, now(), Mode::Count, interrupt::watch(), |_| ())?.total()) } else { None };
-    let (usage, room, disk_free_bytes) = (store.usage()?, store.room()?, store.disk_free_bytes()?);
+    let (usage, room, disk_free_bytes) = (store.usage()?, store.room()?, store.disk_space()?.free_bytes);
     Ok(Facts { usage, room, disk_free_bytes, last_seq, kinds, survey, is_full, next })
 }
 

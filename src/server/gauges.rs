@@ -49,9 +49,9 @@ fn collect_store(shared: &Shared) {
         }
         Err(error) => tracing::warn!(%error, "the store's room could not be measured"),
     }
-    match shared.store.disk_free_bytes() {
-        Ok(bytes) => {
-            metrics.disk_free_bytes.set(bytes as i64);
+    match shared.store.disk_space() {
+        Ok(space) => {
+            metrics.disk_free_bytes.set(space.free_bytes as i64);
         }
         Err(error) => tracing::warn!(%error, "the file system could not be measured"),
     }

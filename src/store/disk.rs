@@ -14,11 +14,11 @@ impl Store {
         generation::current(path).is_ok_and(|number| generation::directory(path, number).join(DATA_FILE).exists())
     }
 
-    /// Bytes that an unprivileged process can still write to the file system that the store is on.
+    /// The room on the file system that the store is on.
     ///
     /// # Errors
     /// When the system does not tell.
-    pub fn disk_free_bytes(&self) -> Result<u64, StoreError> {
+    pub fn disk_space(&self) -> Result<Space, StoreError> {
         let error = |source| StoreError::Io { path: self.path().into(), source };
         let path = CString::new(self.path().as_os_str().as_bytes()).map_err(|nul| error(nul.into()))?;
         // SAFETY: an all-zero statvfs is a valid value of its plain integers; the path ends with a zero byte and
@@ -30,6 +30,16 @@ impl Store {
         if result != 0 {
             return Err(error(std::io::Error::last_os_error()));
         }
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let unit = stat.f_frsize;
+        Ok(Space { free_bytes: stat.f_bavail.saturating_mul(unit), total_bytes: stat.f_blocks.saturating_mul(unit) })
     }
+}
+
+/// Room on a file system, for whoever is not root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes that it has.
+    pub total_bytes: u64,
 }

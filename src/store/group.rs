@@ -60,7 +60,7 @@ impl Writer {
         &mut self,
         work: impl FnOnce(&mut Group<'_, '_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let disk = self.store.disk_free_bytes().unwrap_or(0);
+        let disk = self.store.disk_space().map_or(0, |space| space.free_bytes);
         let syncs = self.store.shared.options.durability == Durability::Full;
         self.update(|txn| work(&mut Group::new(txn, disk, syncs)))
     }

@@ -52,6 +52,7 @@ use generation::Inner;
 pub use check::{Problem, Report};
 pub use compact::{Compacted, Compaction, Stage};
 pub use count::Count;
+pub use disk::Space;
 pub use error::StoreError;
 pub use expiry::{Evicted, Removed, Return};
 pub use export::OldestFirst;

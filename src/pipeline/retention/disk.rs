@@ -4,43 +4,12 @@
 //! (`fallocate(2)`, `FALLOC_FL_KEEP_SIZE`): when that fails, writes are refused before the writer meets the full disk,
 //! and what still has to be written, such as deletions, has those blocks. Nothing here waits or writes data.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::store::{Room, Store};
-
-/// Room on a file system, for whoever is not root.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Space {
-    /// Bytes that are free.
-    pub free_bytes: u64,
-    /// Bytes that it has.
-    pub total_bytes: u64,
-}
-
-impl Space {
-    /// The room on the file system that holds `path`.
-    ///
-    /// # Errors
-    /// When the system cannot tell.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: an all-zero statvfs is valid, the path ends in a NUL, and both outlive the call.
-        let stat = unsafe {
-            let mut stat: libc::statvfs = std::mem::zeroed();
-            if libc::statvfs(path.as_ptr(), &raw mut stat) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            stat
-        };
-        let unit = stat.f_frsize as u64;
-        Ok(Self { free_bytes: stat.f_bavail as u64 * unit, total_bytes: stat.f_blocks as u64 * unit })
-    }
-}
+use crate::store::{Room, Space, Store};
 
 /// The most bytes that are held in reserve.
 const RESERVE: u64 = 16 << 20;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-use super::disk::{Disk, Space};
+use super::disk::Disk;
 use super::horizons::NEVER;
 use super::oldest::{OldestFirst, bytes_by_rule};
 use super::sweep::{AgeSweep, AuthorSweep, AuthorWalk, BATCH_BYTES, Candidate, Cause, Slice};
@@ -195,7 +195,7 @@ impl<'a> Evictor<'a> {
         let min_free = self.rules.limits().min_free_disk_bytes;
         let mut full = limit(&self.rules, room);
         let mut watch = WATCH;
-        match Space::of(self.shared.store.path()) {
+        match self.shared.store.disk_space() {
             Ok(space) => {
                 if self.disk.watch(&self.shared.store, space, room, min_free) {
                     // What is free in the file can be used again, but for what deletions need.

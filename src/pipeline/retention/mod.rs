@@ -20,7 +20,7 @@ mod tests;
 mod thin;
 
 pub use chores::Chores;
-pub use disk::{Disk, Space};
+pub use disk::Disk;
 pub use evictor::{Chore, Eviction, run};
 pub use horizons::{Horizon, Horizons};
 pub use pass::{Found, Mode, pass};
