@@ -26,7 +26,7 @@ const HOMES: [(&str, &[&str]); 10] = [
     ("toml", &["src/config/"]),
     ("rayon", &["src/pipeline/"]),
     ("secp256k1", &["src/schnorr/"]),
-    ("simd_json", &["src/nostr/json.rs"]),
+    ("simd_json", &["src/nostr/json"]),
     ("anyhow", &["src/cli/"]),
 ];
 

@@ -52,7 +52,7 @@ pub fn filters(text: &str) -> Result<Filters, String> {
             None => filter(root).map(|filter| [filter].into()),
         }
     });
-    let list = read.map_err(|error| format!("not valid JSON: {error}"))?.map_err(|error| error.to_string())?;
+    let list = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     if list.is_empty() { Err("the array holds no filter".into()) } else { Ok(Filters(list)) }
 }
 

@@ -107,28 +107,30 @@ impl Filter {
     pub fn parse(parser: &mut json::Parser, text: &[u8], options: ParseOptions) -> Result<Self, FilterError> {
         parser
             .parse(text, |value| Self::from_value(value, options))
-            .map_err(|error| FilterError::Invalid(format!("the filter is not valid JSON: {error}")))?
+            .map_err(|error| invalid(format!("the filter is {error}")))?
     }
 
     /// Reads a filter that is part of a larger message.
     ///
     /// # Errors
-    /// When the value is not an object, a key stands twice or is unknown, or a value is out of form.
+    /// When the value is not an object, a key stands twice or is unknown, or a value is out of form. A key whose value
+    /// is `null` is as good as absent: serialisers write it so.
     pub fn from_value(value: Value<'_, '_>, options: ParseOptions) -> Result<Self, FilterError> {
         let entries = value.as_object().ok_or_else(|| invalid("a filter is a JSON object"))?;
         let mut filter = Self::default();
-        let mut tags = Vec::new();
+        let (mut since, mut until, mut tags) = (None, None, Vec::new());
+        if entries.clone().any(|(_, value)| value.is_null()) {
+            each_once(entries.clone().map(|(key, _)| key).collect())?;
+        }
         for (key, value) in entries {
             match key {
+                _ if value.is_null() => {}
                 "ids" => once(&mut filter.ids, key, hex_list(key, value)?)?,
                 "authors" => once(&mut filter.authors, key, hex_list(key, value)?)?,
                 "kinds" => once(&mut filter.kinds, key, kind_list(value)?)?,
-                "since" => once(&mut filter.since, key, Timestamp(whole_number(key, value)?))?,
-                "until" => once(&mut filter.until, key, Timestamp(whole_number(key, value)?))?,
-                "limit" => {
-                    let limit = whole_number(key, value)?;
-                    once(&mut filter.limit, key, u32::try_from(limit).unwrap_or(u32::MAX))?;
-                }
+                "since" => once(&mut since, key, whole_number(key, value)?)?,
+                "until" => once(&mut until, key, whole_number(key, value)?)?,
+                "limit" => once(&mut filter.limit, key, limit(value)?)?,
                 _ => tags.push(tag_filter(key, value, options)?),
             }
         }
@@ -139,6 +141,7 @@ impl Filter {
             return Err(invalid(format!("{mark}{} stands twice", pair[0].letter as char)));
         }
         filter.tags = without_values_asked_for_together(tags);
+        (filter.since, filter.until) = window(since, until);
         Ok(filter)
     }
 
@@ -193,8 +196,34 @@ fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), FilterError>
     Ok(())
 }
 
-fn whole_number(key: &str, value: Value<'_, '_>) -> Result<u64, FilterError> {
-    value.as_u64().ok_or_else(|| invalid(format!("{key} is not a whole number of 0 or more")))
+/// Refuses a key that stands twice.
+fn each_once(mut keys: Vec<&str>) -> Result<(), FilterError> {
+    keys.sort_unstable();
+    match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(invalid(format!("{} stands twice", pair[0]))),
+        None => Ok(()),
+    }
+}
+
+fn whole_number(key: &str, value: Value<'_, '_>) -> Result<i128, FilterError> {
+    value.as_integer().ok_or_else(|| invalid(format!("{key} is not a whole number")))
+}
+
+fn limit(value: Value<'_, '_>) -> Result<u32, FilterError> {
+    let limit = value.as_integer().filter(|&limit| limit >= 0);
+    let limit = limit.ok_or_else(|| invalid("limit is not a whole number of 0 or more"))?;
+    Ok(u32::try_from(limit).unwrap_or(u32::MAX))
+}
+
+/// The part of the window in which there can be events: from 0 to [`Timestamp::MAX`]. One that lies outside of it is
+/// empty.
+fn window(since: Option<i128>, until: Option<i128>) -> (Option<Timestamp>, Option<Timestamp>) {
+    let last = i128::from(Timestamp::MAX.0);
+    if until.is_some_and(|until| until < 0) || since.is_some_and(|since| since > last) {
+        return (Some(Timestamp::MAX), Some(Timestamp(0)));
+    }
+    let within = |time: i128| Timestamp(time.clamp(0, last) as u64);
+    (since.map(within), until.map(within))
 }
 
 fn hex_list<T: From32 + Ord>(key: &str, value: Value<'_, '_>) -> Result<Box<[T]>, FilterError> {
@@ -222,12 +251,24 @@ impl From32 for Pubkey {
 }
 
 fn kind_list(value: Value<'_, '_>) -> Result<Box<[Kind]>, FilterError> {
-    let wrong = || invalid("kinds is not a list of whole numbers from 0 to 65535");
+    let wrong = || invalid("kinds is not a list of whole numbers");
     let items = value.as_array().ok_or_else(wrong)?;
-    sorted_set(items.map(|value| value.as_u64()?.try_into().ok().map(Kind)), wrong)
+    let mut kinds = Vec::with_capacity(items.len());
+    for item in items {
+        let number = item.as_integer().ok_or_else(wrong)?;
+        // No event is of another kind, so it asks for nothing (clients probe a connection that way).
+        kinds.extend(u16::try_from(number).ok().map(Kind));
+    }
+    Ok(set(kinds))
 }
 
-/// Sorts into a set. The capacity is exact from the start: a list that had grown would keep up to twice its size.
+/// Makes a set of a list whose capacity is exact: one that had grown would keep up to twice its size.
+fn set<T: Ord>(mut list: Vec<T>) -> Box<[T]> {
+    list.sort_unstable();
+    list.dedup();
+    list.into_boxed_slice()
+}
+
 fn sorted_set<T: Ord>(
     items: impl ExactSizeIterator<Item = Option<T>>,
     wrong: impl Fn() -> FilterError,
@@ -236,9 +277,7 @@ fn sorted_set<T: Ord>(
     for item in items {
         list.push(item.ok_or_else(&wrong)?);
     }
-    list.sort_unstable();
-    list.dedup();
-    Ok(list.into_boxed_slice())
+    Ok(set(list))
 }
 
 fn tag_filter(key: &str, value: Value<'_, '_>, options: ParseOptions) -> Result<TagFilter, FilterError> {
@@ -251,7 +290,7 @@ fn tag_filter(key: &str, value: Value<'_, '_>, options: ParseOptions) -> Result<
         invalid(if matches!(letter, b'e' | b'p') {
             format!("{key} is not a list of 64 lower-case hex digits each")
         } else {
-            format!("{key} is not a list of strings")
+            format!("{key} is not a list of Unicode strings")
         })
     };
     let item = |value: Value<'_, '_>| match (letter, OwnedTagValue::new(value.as_str()?)) {
@@ -305,12 +344,18 @@ mod tests {
         let texts = [
             upper.as_str(),
             short,
-            r#"{"kinds":[65536]}"#,
-            r#"{"kinds":[-1]}"#,
             r#"{"kinds":["1"]}"#,
+            r#"{"kinds":[1.5]}"#,
+            r#"{"kinds":[null]}"#,
             r#"{"since":1.5}"#,
+            r#"{"since":"1"}"#,
+            r#"{"limit":1.5}"#,
             r#"{"limit":-1}"#,
+            r#"{"limit":-1e400}"#,
             r#"{"limit":1,"limit":2}"#,
+            r#"{"limit":null,"limit":2}"#,
+            r#"{"x":null,"x":null}"#,
+            r##"{"#t":["\ud800"]}"##,
             r##"{"#t":["a"],"#t":["b"]}"##,
             r##"{"#t":[1]}"##,
             r#"[]"#,
@@ -324,6 +369,38 @@ mod tests {
         }
         let and = Filter::parse(&mut json::Parser::default(), br#"{"&t":["a"]}"#, ParseOptions::default());
         assert!(matches!(and, Err(FilterError::Unsupported(_))));
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_read_for_what_they_mean() {
+        let kinds = |text: &str| parse(&format!(r#"{{"kinds":{text}}}"#)).expect("a filter").kinds;
+        assert_eq!(kinds("[65535,65536,-1,1e0,18446744073709551616,-1e400]"), Some([Kind(1), Kind(65535)].into()));
+        assert_eq!(kinds("[99999]"), Some([].into()));
+        let window = |text: &str| {
+            let filter = parse(text).expect("a filter");
+            if filter.is_never() { None } else { Some((filter.since, filter.until)) }
+        };
+        let (first, last) = (Some(Timestamp(0)), Some(Timestamp::MAX));
+        assert_eq!(window(r#"{"since":-1,"until":18446744073709551616}"#), Some((first, last)));
+        assert_eq!(window(r#"{"since":-1e400,"until":1e400}"#), Some((first, last)));
+        assert_eq!(window(r#"{"since":281474976710655}"#), Some((last, None)));
+        assert_eq!(window(r#"{"since":1e3,"until":2000.0}"#), Some((Some(Timestamp(1000)), Some(Timestamp(2000)))));
+        for never in [r#"{"until":-1}"#, r#"{"since":281474976710656}"#, r#"{"since":1e400}"#, r#"{"until":-1e400}"#] {
+            assert_eq!(window(never), None, "{never}");
+        }
+        let limit = |text: &str| parse(&format!(r#"{{"limit":{text}}}"#)).expect("a filter").limit;
+        assert_eq!(
+            ["1e400", "18446744073709551616", "2.0", "-0.0"].map(limit),
+            [Some(u32::MAX), Some(u32::MAX), Some(2), Some(0)]
+        );
+    }
+
+    #[test]
+    fn null_is_absence_whatever_the_key() {
+        let text = r##"{"ids":null,"authors":null,"kinds":null,"#t":null,"since":null,"until":null,"limit":null,
+            "search":null}"##;
+        assert_eq!(parse(text), Ok(Filter::default()));
+        assert_eq!(parse(r#"{"since":null,"kinds":[1]}"#), parse(r#"{"kinds":[1]}"#));
     }
 
     #[test]

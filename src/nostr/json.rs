@@ -1,8 +1,11 @@
 //! JSON in: a simd-json tape with reused buffers, and a cursor that walks it.
 //!
-//! The tape is the only parse a message gets. Never the DOM, never serde: duplicate keys must be seen.
+//! The tape is the only parse a message gets. Never the DOM, never serde: duplicate keys must be seen. Valid JSON that
+//! simd-json does not take is rewritten and parsed once more.
 
-use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
+mod rewrite;
+
+use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, StaticNode, Tape};
 
 /// How deep a message may nest: `["EVENT",{"tags":[[…]]}]` needs four, the rest is room for unknown keys.
 const MAX_DEPTH: usize = 32;
@@ -20,10 +23,16 @@ impl Default for Parser {
     }
 }
 
-/// The text was not JSON (RFC 8259), not UTF-8, or nested too deeply.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct JsonError(String);
+/// Why a text is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Not one JSON value (RFC 8259), or not UTF-8.
+    #[error("not valid JSON")]
+    Invalid,
+    /// Arrays and objects within each other beyond the bound.
+    #[error("nested deeper than {MAX_DEPTH}")]
+    TooDeep,
+}
 
 impl Parser {
     /// Parses `text` and hands its root to `read`; the text itself is left as it was.
@@ -31,6 +40,19 @@ impl Parser {
     /// # Errors
     /// When `text` is not one complete JSON value in UTF-8, or nests deeper than 32.
     pub fn parse<R>(&mut self, text: &[u8], read: impl FnOnce(Value<'_, '_>) -> R) -> Result<R, JsonError> {
+        let (read, error) = match self.parse_once(text, read) {
+            Ok(result) => return Ok(result),
+            Err(refused) => refused,
+        };
+        let mut rewritten = Vec::new();
+        if error == JsonError::TooDeep || !rewrite::rewrite(text, &mut rewritten) {
+            return Err(error);
+        }
+        self.parse_once(&rewritten, read).map_err(|(_, error)| error)
+    }
+
+    /// Parses what simd-json takes; gives `read` back where it does not.
+    fn parse_once<R, F: FnOnce(Value<'_, '_>) -> R>(&mut self, text: &[u8], read: F) -> Result<R, (F, JsonError)> {
         self.input.clear();
         self.input.extend_from_slice(text);
         self.input.resize(text.len() + INPUT_PADDING, 0);
@@ -38,7 +60,8 @@ impl Parser {
         let parsed = simd_json::fill_tape_padded(&mut self.input, text.len(), &mut self.buffers, &mut tape);
         let result = match parsed {
             Ok(()) => Ok(read(Value { nodes: &tape.0 })),
-            Err(error) => Err(JsonError(error.to_string())),
+            Err(error) if *error.error() == ErrorType::DepthLimitExceeded => Err((read, JsonError::TooDeep)),
+            Err(_) => Err((read, JsonError::Invalid)),
         };
         self.tape = Some(tape.reset());
         if self.input.capacity() > KEEP_BYTES {
@@ -73,14 +96,24 @@ impl<'t, 'i> Value<'t, 'i> {
         }
     }
 
-    /// A non-negative integer; `1.0` and `1e3` are not integers.
+    /// A number without a fraction, however it is written: `1000`, `1000.0` and `1e3` are one.
+    ///
+    /// What has a point or an exponent, or more than 64 bits, is read as a double (RFC 8259 §6). Beyond i128 comes its
+    /// largest or smallest number.
     #[must_use]
-    pub fn as_u64(self) -> Option<u64> {
+    pub fn as_integer(self) -> Option<i128> {
         match self.nodes.first() {
-            Some(Node::Static(StaticNode::U64(number))) => Some(*number),
-            Some(Node::Static(StaticNode::I64(number))) => u64::try_from(*number).ok(),
+            Some(Node::Static(StaticNode::U64(number))) => Some((*number).into()),
+            Some(Node::Static(StaticNode::I64(number))) => Some((*number).into()),
+            Some(Node::Static(StaticNode::F64(number))) if number.fract() == 0.0 => Some(*number as i128),
             _ => None,
         }
+    }
+
+    /// Whether this is `null`.
+    #[must_use]
+    pub fn is_null(self) -> bool {
+        matches!(self.nodes.first(), Some(Node::Static(StaticNode::Null)))
     }
 
     /// The elements of an array.
@@ -155,17 +188,17 @@ mod tests {
     fn a_cursor_walks_nested_values_and_the_parser_is_reused() {
         let mut parser = Parser::default();
         for _ in 0..3 {
-            let text = br#"[{"a":[1,[2],{}],"a":"x"},-1,1.0,18446744073709551615]"#;
+            let text = br#"[{"a":[1,[2],{}],"a":"x"},-1,1.0,1.5,18446744073709551615]"#;
             parser
                 .parse(text, |root| {
                     let values: Vec<_> = root.as_array().expect("an array").collect();
-                    assert_eq!(values.len(), 4);
+                    assert_eq!(values.len(), 5);
                     let keys: Vec<_> = values[0].as_object().expect("an object").collect();
                     assert_eq!(keys.len(), 2);
                     assert_eq!(keys[0].1.as_array().expect("an array").len(), 3);
                     assert_eq!(keys[1].1.as_str(), Some("x"));
-                    let numbers: Vec<_> = values[1..].iter().map(|v| v.as_u64()).collect();
-                    assert_eq!(numbers, [None, None, Some(u64::MAX)]);
+                    let numbers: Vec<_> = values[1..].iter().map(|v| v.as_integer()).collect();
+                    assert_eq!(numbers, [Some(-1), Some(1), None, Some(u64::MAX.into())]);
                 })
                 .expect("valid JSON");
         }
@@ -175,7 +208,7 @@ mod tests {
     fn what_is_not_json_is_an_error() {
         let mut parser = Parser::default();
         let deep = "[".repeat(40) + &"]".repeat(40);
-        for text in ["", "[", "[1,]", "\u{feff}[]", "[1]x", "[\"\\ud800\"]", "[\"\n\"]", "[01]", &deep] {
+        for text in ["", "[", "[1,]", "\u{feff}[]", "[1]x", "[\"\n\"]", "[01]", &deep] {
             assert!(parser.parse(text.as_bytes(), |_| ()).is_err(), "{text}");
         }
         assert!(parser.parse(b"[\"\xff\"]", |_| ()).is_err());

@@ -48,7 +48,7 @@ impl ClientMessage {
     /// The answer to give when the message is not one of NIP-01, 42, 45 or 77, strictly read.
     pub fn parse(parser: &mut Parser, text: &[u8], options: ParseOptions) -> Result<Self, Box<RelayMessage>> {
         let parsed = parser.parse(text, |root| Self::from_value(root, options));
-        parsed.unwrap_or_else(|error| Err(notice(format!("the message is not valid JSON: {error}"))))
+        parsed.unwrap_or_else(|error| Err(notice(format!("the message is {error}"))))
     }
 
     fn from_value(root: Value<'_, '_>, options: ParseOptions) -> Result<Self, Box<RelayMessage>> {
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(refusal(r#"["REQ","s",{"x":1}]"#), r#"["CLOSED","s","unsupported: filter key \"x\" is unknown"]"#);
         assert_eq!(
             refusal(r#"["COUNT","s",{"kinds":1}]"#),
-            r#"["CLOSED","s","invalid: kinds is not a list of whole numbers from 0 to 65535"]"#
+            r#"["CLOSED","s","invalid: kinds is not a list of whole numbers"]"#
         );
         assert_eq!(refusal(r#"["REQ","",{}]"#), r#"["CLOSED","","invalid: a subscription id has 1 to 64 characters"]"#);
         assert_eq!(
@@ -221,6 +221,37 @@ mod tests {
             refusal(r#"["NEG-OPEN","s",{},"6G"]"#),
             r#"["NEG-ERR","s","invalid: the message is not lower-case hex"]"#
         );
+    }
+
+    #[test]
+    fn a_number_of_any_size_or_half_a_surrogate_pair_leaves_the_id_readable() {
+        let id = "ab".repeat(32);
+        for odd in ["18446744073709551616", "-1e400", r#""\ud800""#] {
+            assert_eq!(
+                refusal(&format!(r#"["EVENT",{{"content":{odd},"id":"{id}"}}]"#)),
+                format!(r#"["OK","{id}",false,"invalid: content is not a Unicode string"]"#)
+            );
+            assert_eq!(
+                refusal(&format!(r#"["REQ","s",{{"ids":{odd}}}]"#)),
+                r#"["CLOSED","s","invalid: ids is not a list of 64 lower-case hex digits each"]"#
+            );
+            assert_eq!(
+                refusal(&format!(r#"["NEG-MSG","s",{odd}]"#)),
+                r#"["NEG-ERR","s","invalid: the message is not lower-case hex"]"#
+            );
+            assert_eq!(
+                refusal(&format!(r#"["REQ",{odd},{{}}]"#)),
+                r#"["NOTICE","invalid: the subscription id is missing or not a string"]"#
+            );
+        }
+    }
+
+    #[test]
+    fn no_name_of_a_parsers_error_reaches_a_client() {
+        for text in ["", "[", "[01]", "nul", r#"["\x"]"#, "[1e400", "[\"\\ud800]"] {
+            assert_eq!(refusal(text), r#"["NOTICE","invalid: the message is not valid JSON"]"#, "{text}");
+        }
+        assert_eq!(refusal(&"[".repeat(40)), r#"["NOTICE","invalid: the message is nested deeper than 32"]"#);
     }
 
     #[test]

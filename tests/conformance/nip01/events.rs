@@ -44,14 +44,43 @@ fn any_legal_escape_is_resolved_before_hashing() {
 }
 
 #[test]
-fn a_lone_surrogate_is_invalid() {
+fn a_lone_surrogate_is_invalid_by_id() {
     let (key, relay) = (Key::named("surrogates"), Relay::shared());
+    let event = key.event(1, now(), json!([["t", "y"]]), "x");
     let mut client = relay.connect();
     for lone in [r"\ud83d", r"\ude00", r"\ud83dx", r"\ude00\ud83d"] {
-        client.send(key.note("x").with(r#""x""#, &format!(r#""{lone}""#)).message());
-        let answer = client.next();
-        assert!(answer.starts_with(r#"["NOTICE","invalid: "#), "{lone}: {answer}");
+        let content = event.with(r#""x""#, &format!(r#""{lone}""#));
+        client.ask(content.message(), &event.refused("invalid: content is not a Unicode string"));
+        let tag = event.with(r#""y""#, &format!(r#""{lone}""#));
+        client.ask(tag.message(), &event.refused("invalid: a tag is an array of one or more Unicode strings"));
     }
+    client.is_silent();
+}
+
+#[test]
+fn a_number_of_any_size_in_an_unknown_field_does_no_harm() {
+    let (key, relay) = (Key::named("large numbers"), Relay::shared());
+    let mut client = relay.connect();
+    for number in ["18446744073709551616", "-9223372036854775809", "1e400", "[-1E+999999,{\"a\":1e-999999}]"] {
+        let event = key.note(number);
+        let more = event.with("{", &format!(r#"{{"seen":{number},"\udead":"\ud800","#));
+        client.ask(more.message(), &event.ok());
+        client.finds(json!({"ids": [event.id]}), &[&event]);
+    }
+}
+
+#[test]
+fn a_number_that_equals_an_integer_is_one_if_the_id_is_that_of_the_integer() {
+    let (key, relay) = (Key::named("integers"), Relay::shared());
+    let mut client = relay.connect();
+    for (old, new) in [("1700000000", "1.7e9"), ("1700000000", "1700000000.0"), (r#""kind":1,"#, r#""kind":1.0,"#)] {
+        let event = key.event(1, 1_700_000_000, json!([]), new);
+        client.ask(event.with(old, new).message(), &event.ok());
+        client.finds(json!({"ids": [event.id]}), &[&event]);
+    }
+    let event = key.event(1, 1_700_000_000, json!([]), "another time");
+    let other = event.with("1700000000", "1.6e9");
+    client.ask(other.message(), &event.refused("invalid: id is not the SHA-256 of the event"));
 }
 
 #[test]
@@ -100,12 +129,15 @@ fn a_field_out_of_form_is_invalid() {
         (&key.hex, &key.hex[1..], "invalid: pubkey is not 64 lower-case hex digits"),
         (r#""sig":""#, r#""sig":"0"#, "invalid: sig is not 128 lower-case hex digits"),
         (&time, r#""created_at":1.5"#, "invalid: created_at is not a whole number"),
-        (&time, r#""created_at":1e9"#, "invalid: created_at is not a whole number"),
+        (&time, r#""created_at":1e-9"#, "invalid: created_at is not a whole number"),
+        (&time, r#""created_at":1e400"#, "invalid: created_at is not a whole number"),
+        (&time, r#""created_at":18446744073709551616"#, "invalid: created_at is not a whole number"),
         (&time, r#""created_at":-1"#, "invalid: created_at is not a whole number"),
         (&time, r#""created_at":"1""#, "invalid: created_at is not a whole number"),
         (r#""kind":1"#, r#""kind":65536"#, "invalid: kind is not a whole number from 0 to 65535"),
         (r#""kind":1"#, r#""kind":-1"#, "invalid: kind is not a whole number from 0 to 65535"),
-        (r#""kind":1"#, r#""kind":1.0"#, "invalid: kind is not a whole number from 0 to 65535"),
+        (r#""kind":1"#, r#""kind":1.5"#, "invalid: kind is not a whole number from 0 to 65535"),
+        (r#""kind":1"#, r#""kind":18446744073709551616"#, "invalid: kind is not a whole number from 0 to 65535"),
         (r#""kind":1"#, r#""kind":null"#, "invalid: kind is not a whole number from 0 to 65535"),
         (r#"[["t","x"]]"#, "null", "invalid: tags is not an array"),
         (r#"[["t","x"]]"#, r#"{"t":"x"}"#, "invalid: tags is not an array"),
@@ -114,7 +146,7 @@ fn a_field_out_of_form_is_invalid() {
         (r#"[["t","x"]]"#, r#"[["t",1]]"#, "invalid: a tag is"),
         (r#"[["t","x"]]"#, r#"[["t",null]]"#, "invalid: a tag is"),
         (r#"[["t","x"]]"#, r#"[["t",["x"]]]"#, "invalid: a tag is"),
-        (r#""content":"y""#, r#""content":null"#, "invalid: content is not a string"),
+        (r#""content":"y""#, r#""content":null"#, "invalid: content is not a Unicode string"),
         (r#""content":"y","#, "", "invalid: content is missing"),
         (r#""content":"y""#, r#""content":"y","content":"y""#, "invalid: content stands twice"),
         (r#""content":"y""#, r#""content":"z""#, "invalid: id is not the SHA-256 of the event"),

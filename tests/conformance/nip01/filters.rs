@@ -172,14 +172,15 @@ fn a_value_out_of_form_closes_the_subscription_as_invalid() {
         (json!({"authors": [hex, 1]}), "authors is not a list of 64 lower-case hex digits each"),
         (json!({"#e": ["x"]}), "#e is not a list of 64 lower-case hex digits each"),
         (json!({"#p": [hex.to_uppercase()]}), "#p is not a list of 64 lower-case hex digits each"),
-        (json!({"#t": ["a", 1]}), "#t is not a list of strings"),
-        (json!({"#t": "a"}), "#t is not a list of strings"),
-        (json!({"kinds": [65_536]}), "kinds is not a list of whole numbers from 0 to 65535"),
-        (json!({"kinds": [-1]}), "kinds is not a list of whole numbers from 0 to 65535"),
-        (json!({"kinds": 1}), "kinds is not a list of whole numbers from 0 to 65535"),
-        (json!({"kinds": [1.0]}), "kinds is not a list of whole numbers from 0 to 65535"),
-        (json!({"since": -1}), "since is not a whole number of 0 or more"),
-        (json!({"until": 1.5}), "until is not a whole number of 0 or more"),
+        (json!({"#t": ["a", 1]}), "#t is not a list of Unicode strings"),
+        (json!({"#t": "a"}), "#t is not a list of Unicode strings"),
+        (json!({"kinds": 1}), "kinds is not a list of whole numbers"),
+        (json!({"kinds": ["1"]}), "kinds is not a list of whole numbers"),
+        (json!({"kinds": [1.5]}), "kinds is not a list of whole numbers"),
+        (json!({"kinds": [null]}), "kinds is not a list of whole numbers"),
+        (json!({"since": "1"}), "since is not a whole number"),
+        (json!({"until": 1.5}), "until is not a whole number"),
+        (json!({"limit": -1}), "limit is not a whole number of 0 or more"),
         (json!({"limit": "1"}), "limit is not a whole number of 0 or more"),
         (json!([]), "a filter is a JSON object"),
         (json!("x"), "a filter is a JSON object"),
@@ -191,6 +192,71 @@ fn a_value_out_of_form_closes_the_subscription_as_invalid() {
     }
     client.ask(r#"["REQ","s",{"kinds":[1],"kinds":[2]}]"#, r#"["CLOSED","s","invalid: kinds stands twice"]"#);
     client.is_silent();
+}
+
+/// `["<verb>","s",<filter>]`, with numbers that serde_json cannot hold.
+fn ask(verb: &str, filter: &str) -> String {
+    format!(r#"["{verb}","s",{filter}]"#)
+}
+
+#[test]
+fn kinds_that_no_event_has_match_nothing_stored_counted_or_live() {
+    let (key, relay) = (Key::named("no such kind"), Relay::shared());
+    let mut client = relay.connect();
+    let note = key.note("before");
+    client.publish(&note);
+    let none = ["[99999]", "[65536]", "[-1]", "[18446744073709551616,-1e400]"];
+    for kinds in none {
+        let filter = format!(r#"{{"authors":["{}"],"kinds":{kinds}}}"#, key.hex);
+        client.ask(ask("REQ", &filter), r#"["EOSE","s",["finish"]]"#);
+        client.ask(ask("COUNT", &filter), r#"["COUNT","s",{"count":0}]"#);
+        client.publish(&key.note(kinds));
+        client.is_silent();
+    }
+    let filter = format!(r#"{{"authors":["{}"],"kinds":[-1,1,99999,1.0],"until":1e400}}"#, key.hex);
+    client.ask(ask("COUNT", &filter), &format!(r#"["COUNT","s",{{"count":{}}}]"#, 1 + none.len()));
+}
+
+#[test]
+fn times_and_limits_beyond_64_bits_are_read_for_what_they_mean() {
+    let (key, relay) = (Key::named("beyond 64 bits"), Relay::shared());
+    let mut client = relay.connect();
+    client.publish(&key.note("one"));
+    let cases = [
+        (r#""since":-1"#, 1),
+        (r#""since":-1e400"#, 1),
+        (r#""until":18446744073709551616"#, 1),
+        (r#""since":0.0,"until":1e400,"limit":1e400"#, 1),
+        (r#""limit":18446744073709551616"#, 1),
+        (r#""since":18446744073709551616"#, 0),
+        (r#""since":281474976710656"#, 0),
+        (r#""until":-1"#, 0),
+    ];
+    for (condition, count) in cases {
+        let filter = format!(r#"{{"authors":["{}"],{condition}}}"#, key.hex);
+        client.ask(ask("COUNT", &filter), &format!(r#"["COUNT","s",{{"count":{count}}}]"#));
+        client.send(ask("REQ", &filter));
+        assert_eq!(client.rest("s").0.len(), count, "{condition}");
+    }
+    let wrong = r#""s","invalid: limit is not a whole number of 0 or more"]"#;
+    client.ask(ask("REQ", r#"{"limit":-1e400}"#), &format!(r#"["CLOSED",{wrong}"#));
+    client.ask(r#"["NEG-OPEN","s",{"limit":-1e400},"61"]"#, &format!(r#"["NEG-ERR",{wrong}"#));
+}
+
+#[test]
+fn null_in_a_filter_is_absence() {
+    let (key, relay) = (Key::named("null"), Relay::shared());
+    let mut client = relay.connect();
+    let note = key.note("note");
+    client.publish(&note);
+    let nulls = r##""ids":null,"kinds":null,"#e":null,"since":null,"until":null,"limit":null,"search":null"##;
+    let filter = format!(r#"{{"authors":["{}"],{nulls}}}"#, key.hex);
+    client.ask(ask("COUNT", &filter), r#"["COUNT","s",{"count":1}]"#);
+    client.ask(ask("REQ", &filter), &note.frame("s"));
+    client.rest("s");
+    let twice = r#"["CLOSED","s","invalid: kinds stands twice"]"#;
+    client.ask(ask("REQ", r#"{"kinds":null,"kinds":[1]}"#), twice);
+    client.ask(ask("REQ", r#"{"kinds":[1],"kinds":null}"#), twice);
 }
 
 #[test]
