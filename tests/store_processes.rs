@@ -68,7 +68,7 @@ fn acknowledged(child: &mut Child) -> impl Iterator<Item = (Seq, EventId)> {
 fn two_processes_write_to_one_store_and_no_number_is_given_twice() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let store = open(dir.path());
-    let before = store.txn_id();
+    let before = store.txn_id().expect("a number");
     let mut child = start(dir.path(), 50);
     let mut writer = store.writer();
     let mut seqs = Vec::new();
@@ -82,7 +82,7 @@ fn two_processes_write_to_one_store_and_no_number_is_given_twice() {
     assert!(child.wait().expect("an end").success());
     seqs.sort_unstable();
     assert_eq!(seqs, (1..=800).map(Seq).collect::<Vec<_>>(), "INV-4");
-    assert!(store.txn_id() >= before + 100, "the commits of the other process are noticed");
+    assert!(store.txn_id().expect("a number") >= before + 100, "the commits of the other process are noticed");
     let report = store.check(|_, _| {}).expect("a check");
     assert_eq!((report.events, report.problems), (2 * (50 * 7 + 1), vec![]));
 }

@@ -144,7 +144,7 @@ impl Delivery<'_> {
 
 /// Runs until Q3 is closed and empty.
 pub fn run(shared: &Shared, inbox: &Receiver<LiveCommand>) {
-    let mut seen_txn = 0;
+    let mut seen_txn = None;
     loop {
         match inbox.recv_timeout(FOREIGN_COMMITS) {
             Ok(LiveCommand::Committed(events, at)) => committed(shared, &events, at),
@@ -152,22 +152,32 @@ pub fn run(shared: &Shared, inbox: &Receiver<LiveCommand>) {
             Err(RecvError::Closed) => return,
             Err(RecvError::Timeout) => {}
         }
-        if inbox.is_empty() {
-            let txn = shared.store.txn_id();
-            if std::mem::replace(&mut seen_txn, txn) != txn {
-                if let Err(error) = shared.store.follow() {
-                    tracing::error!(%error, "could not follow the store to its new data file");
-                }
-                catch_up(shared, Seq::MAX);
-            }
+        if inbox.is_empty()
+            && let Err(error) = look(shared, &mut seen_txn)
+        {
+            tracing::error!(%error, "could not read events that another process committed; it is tried again");
         }
     }
 }
 
+/// Delivers what was committed since the last look that went well.
+fn look(shared: &Shared, seen_txn: &mut Option<u64>) -> Result<(), StoreError> {
+    // Before the events are read: those of a later commit are seen now or at the next look.
+    let txn = shared.store.txn_id()?;
+    if *seen_txn != Some(txn) {
+        shared.store.follow()?;
+        catch_up(shared, Seq::MAX)?;
+        *seen_txn = Some(txn);
+    }
+    Ok(())
+}
+
 fn committed(shared: &Shared, events: &[Committed], at: Instant) {
     let Some(first) = events.first() else { return };
-    // A gap before our own batch was committed by another process.
-    catch_up(shared, first.seq);
+    // A gap before our own batch was committed by another process. Ours do not wait until it can be read.
+    if let Err(error) = catch_up(shared, first.seq) {
+        tracing::error!(%error, "events that another process committed could not be read and are not delivered");
+    }
     let settings = shared.settings.load();
     let delivered_to = shared.live.last_seq();
     for Committed { seq, event } in events.iter().filter(|one| one.seq > delivered_to) {
@@ -178,20 +188,15 @@ fn committed(shared: &Shared, events: &[Committed], at: Instant) {
 }
 
 /// Delivers what the store holds beyond the last delivered seq, up to but not including `before`.
-fn catch_up(shared: &Shared, before: Seq) {
+fn catch_up(shared: &Shared, before: Seq) -> Result<(), StoreError> {
     let settings = shared.settings.load();
     loop {
         let from = shared.live.last_seq();
         if from.0 + 1 >= before.0 {
-            return;
+            return Ok(());
         }
-        match catch_up_rows(shared, &settings, from, before) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(%error, "could not read events that another process committed");
-                return;
-            }
+        if catch_up_rows(shared, &settings, from, before)? == 0 {
+            return Ok(());
         }
     }
 }

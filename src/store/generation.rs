@@ -55,6 +55,13 @@ impl Inner {
         journal::state(&self.tables, &txn)
     }
 
+    /// The last commit that a read transaction sees. Not `Env::info`'s: that reads the newer of LMDB's meta pages, which
+    /// names a commit from the moment at which it is being written, before its writer is told and any reader sees it.
+    /// This thread must not be reading.
+    pub fn last_commit(&self) -> Result<usize, StoreError> {
+        Ok(self.env.read_txn()?.id())
+    }
+
     /// A commit of this generation as a number that no other generation has.
     pub fn txn_id(&self, id: usize) -> u64 {
         (self.number << 44) + id as u64

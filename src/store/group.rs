@@ -69,6 +69,7 @@ impl Writer {
 impl<'g, 's> Group<'g, 's> {
     fn new(txn: &'g mut Transaction<'s>, disk: u64, syncs: bool) -> Self {
         let inner = &txn.store.inner;
+        // Nobody else commits while this transaction is open, so these are facts about its own state.
         let info = inner.env.info();
         let map = (info.map_size as u64).saturating_sub(info.last_page_number as u64 * inner.page_bytes() as u64);
         let mut room = disk.saturating_sub(DISK_RESERVE).min(map);
@@ -144,13 +145,16 @@ impl Transaction<'_> {
 
 impl Store {
     /// Waits until everything that was acknowledged, by whatever process, is committed and so can be read. Cheap when
-    /// it is. Takes over what a process left that died.
+    /// it is. Takes over what a process left that died. This thread must not be reading.
     ///
     /// # Errors
     /// When the disk or the store fails.
     pub fn fold(&self) -> Result<(), StoreError> {
+        // What was acknowledged after the store moved is in the log of the new data file.
+        self.follow()?;
         let inner = self.inner();
-        let next = inner.env.info().last_txn_id as u64 + 1;
+        // What readers do not see yet is in the frames of the commit that comes next for them, under way or not.
+        let next = inner.last_commit()? as u64 + 1;
         if inner.wal.is_left(next)? { self.writer().update(|_| Ok(())) } else { Ok(()) }
     }
 }

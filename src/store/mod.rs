@@ -174,12 +174,14 @@ impl Store {
         Writer::new(self.clone())
     }
 
-    /// The number of the last commit by any process. Cheap: one read of shared memory. Differs from all numbers
-    /// before, also when the store has moved to another data file.
-    #[must_use]
-    pub fn txn_id(&self) -> u64 {
+    /// The number of the last commit by any process that a read transaction sees. Cheap: one such transaction. Differs
+    /// from all numbers before, also when the store has moved to another data file. This thread must not be reading.
+    ///
+    /// # Errors
+    /// When all reader slots are taken, or LMDB gave the data file up ([`StoreError::is_fatal`]).
+    pub fn txn_id(&self) -> Result<u64, StoreError> {
         let inner = self.inner();
-        inner.txn_id(inner.env.info().last_txn_id)
+        Ok(inner.txn_id(inner.last_commit()?))
     }
 
     /// Waits until everything committed is on disk, whatever the durability.

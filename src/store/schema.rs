@@ -234,10 +234,14 @@ type Opened = CommitOrAbort<([Table; NAMES.len()], Secret), Found>;
 
 /// Looks at the database with a read transaction, so that a foreign one stays as it is.
 fn open_tables(env: &Env<WithTls>) -> Result<Opened, StoreError> {
-    let is_empty = env.unnamed_database_stat().entries == 0;
     let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
-        let open = |name| opener.open_database::<Bytes, Bytes>(txn, Some(name));
-        let Some(meta) = open(NAMES[0])? else {
+        let open = |name| opener.open_database::<Bytes, Bytes>(txn, name);
+        let Some(meta) = open(Some(NAMES[0]))? else {
+            // By the same transaction: `Env::stat` already sees the tables of a commit that is being written.
+            let is_empty = match open(None)? {
+                Some(unnamed) => unnamed.is_empty(txn)?,
+                None => true,
+            };
             return Ok(CommitOrAbort::Abort(if is_empty { Found::Nothing } else { Found::Foreign }));
         };
         let Some((format, secret)) = meta.get(txn, HEADER)?.and_then(read_header) else {
@@ -248,7 +252,7 @@ fn open_tables(env: &Env<WithTls>) -> Result<Opened, StoreError> {
         }
         let mut tables = [meta; NAMES.len()];
         for (table, name) in tables.iter_mut().zip(NAMES) {
-            *table = open(name)?.ok_or(StoreError::Damaged("a table is missing"))?;
+            *table = open(Some(name))?.ok_or(StoreError::Damaged("a table is missing"))?;
         }
         Ok::<_, StoreError>(CommitOrAbort::Commit((tables, Committed(secret))))
     })?;

@@ -68,7 +68,9 @@ impl<'s> Snapshot<'s> {
     pub(super) fn pages(&self) -> Option<&Pages> {
         let read = || {
             let row = self.store.inner.tables.event_row(&self.txn).ok()??;
-            // SAFETY: the row was read by our transaction, which lives as long as we do.
+            // SAFETY: the row was read by our transaction, which lives as long as we do. The number of pages is of its
+            // commit or of a later one, written or being written: the pages of ours are among them, and nothing else
+            // is reached from its root. It bounds what a damaged number can reach.
             unsafe { Pages::of_table(row, self.store.inner.env.info().last_page_number) }
         };
         self.pages.get_or_init(read).as_ref()

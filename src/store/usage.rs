@@ -62,9 +62,11 @@ impl Store {
             let stat = table.stat(&txn)?;
             tables.push(TableUsage { name, entries: stat.entries as u64, bytes: page_bytes(&stat) });
         }
+        let root = inner.tables.unnamed.stat(&txn)?;
         drop(txn);
+        // May tell of a commit that is being written: LMDB writes pages before the meta page that counts them, so the
+        // file has them.
         let info = inner.env.info();
-        let root = inner.env.unnamed_database_stat();
         // Two pages hold the state of the last two commits.
         let fixed = page_bytes(&root) + 2 * u64::from(root.page_size);
         let used_bytes = fixed + tables.iter().map(|table| table.bytes).sum::<u64>();
@@ -89,7 +91,7 @@ impl Store {
         let used_bytes = inner.used_bytes(&txn)?;
         drop(txn);
         let info = inner.env.info();
-        let page = u64::from(inner.env.unnamed_database_stat().page_size);
+        let page = inner.page_bytes() as u64;
         let map = info.map_size as u64;
         let file_bytes = (info.last_page_number as u64 + 1) * page;
         Ok(Room { used_bytes, file_bytes, map_bytes: map - reserve(map), full_bytes: inner.full_bytes() })

@@ -1,0 +1,8 @@
+//! Faults of the disk and of the system below a relay: what it says of them, what it keeps, and that it recovers or ends.
+
+mod support;
+
+#[path = "faults/shim.rs"]
+mod shim;
+#[path = "faults/visibility.rs"]
+mod visibility;
