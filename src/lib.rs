@@ -7,13 +7,14 @@
 //! - Floor 3: [`server`] (one client at a time).
 //! - Floor 4: [`config`] (what the operator wrote).
 //!
-//! [`metrics`] is below all of them: every metric, declared once.
+//! [`metrics`] and [`ledger`] are below all of them: every metric, declared once; and who holds how much.
 
 #![warn(missing_docs, clippy::too_many_lines, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)]
 
 pub mod backup;
 pub mod cli;
 pub mod config;
+pub mod ledger;
 pub mod live;
 pub mod metrics;
 pub mod negentropy;

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub connections_turned_away: Family<TurnedAwayLabel, Counter>,
     /// Connections open now.
     pub connections: Gauge,
+    /// Sockets whose request is not answered yet.
+    pub half_open: Gauge,
     /// Subscriptions that receive live events now.
     pub subscriptions: Gauge,
     /// Values in the filters of those subscriptions.
@@ -130,8 +132,13 @@ impl Metrics {
             refusals: add(&mut r, "refusals", "OK false and CLOSED answers by policy, by their prefix"),
             connections_opened: add(&mut r, "connections_opened", "Connections opened"),
             connections_closed: add(&mut r, "connections_closed", "Connections ended, by reason"),
-            connections_turned_away: add(&mut r, "connections_turned_away", "Connections refused before the upgrade"),
+            connections_turned_away: add(
+                &mut r,
+                "connections_turned_away",
+                "Connections refused before the upgrade, by reason",
+            ),
             connections: add(&mut r, "connections", "Connections open now"),
+            half_open: add(&mut r, "half_open", "Sockets whose HTTP request is not answered yet"),
             subscriptions: add(&mut r, "subscriptions", "Live subscriptions now"),
             filter_items: add(&mut r, "filter_items", "Values in the filters of live subscriptions"),
             negentropy_sessions: add(&mut r, "negentropy_sessions", "Negentropy sessions now"),

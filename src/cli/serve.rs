@@ -47,7 +47,8 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = load()?;
     let signals = Signals::catch()?;
     start_log(&config.log)?;
-    raise_descriptor_limit(config.server.max_connections);
+    let mut sockets = config.server.clone();
+    raise_descriptor_limit(&mut sockets);
     let failed = Arc::new(AtomicBool::new(false));
     let on_panic = on_panic(&failed);
     let pipeline = Pipeline::start(parts(&config)?, &on_panic)?;
@@ -60,8 +61,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tracing::info!("metrics on http://{}/metrics", monitor.local_addr()?);
     }
     let shared = Arc::clone(pipeline.shared());
-    let server =
-        Server::start(config.server.clone(), Arc::clone(&shared), &pipeline.intake(), listener, monitor, &on_panic)?;
+    let server = Server::start(sockets, Arc::clone(&shared), &pipeline.intake(), listener, monitor, &on_panic)?;
     tracing::info!("listening on {}", server.address);
     shared.metrics.start_time_seconds.set(now().0 as i64);
     tell_systemd(&[NotifyState::Ready]);
@@ -115,26 +115,47 @@ pub fn tell_systemd(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Each connection needs a descriptor; the soft limit is often 1,024.
-fn raise_descriptor_limit(connections: usize) {
-    let wanted = connections as libc::rlim_t + 256;
+/// Descriptors that are never a client's: the store's files, the log, the metrics' sockets.
+const OWN_DESCRIPTORS: usize = 256;
+
+/// Each connection needs a descriptor; the soft limit is often 1,024. Where the system gives fewer than are wanted, the
+/// doors are made as narrow, so that clients never take the last one.
+fn raise_descriptor_limit(server: &mut server::Options) {
+    let wanted = server.max_connections.saturating_add(server.max_half_open).saturating_add(OWN_DESCRIPTORS);
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid rlimit for both calls and outlives them.
-    let raised = unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < wanted {
-            limit.rlim_cur = wanted.min(limit.rlim_max);
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+    let known = unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            false
+        } else if limit.rlim_cur < wanted as libc::rlim_t {
+            let raised = libc::rlimit { rlim_cur: (wanted as libc::rlim_t).min(limit.rlim_max), ..limit };
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 {
+                limit = raised;
+            }
+            true
         } else {
             true
         }
     };
-    if !raised || limit.rlim_cur < wanted {
+    let available = usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX);
+    if known && available < wanted {
+        fit_descriptors(server, available);
         tracing::warn!(
-            limit = limit.rlim_cur,
+            limit = available,
             wanted,
-            "fewer file descriptors than server.max_connections needs; raise LimitNOFILE"
+            max_connections = server.max_connections,
+            max_half_open = server.max_half_open,
+            "fewer file descriptors than server.max_connections and max_half_open need: both are lowered; raise LimitNOFILE"
         );
     }
+}
+
+/// Makes what clients may take fit what is available, in the proportions that the operator chose.
+fn fit_descriptors(server: &mut server::Options, available: usize) {
+    let for_clients = available.saturating_sub(OWN_DESCRIPTORS).max(available / 4).max(2);
+    let half_open = server.max_half_open.min(for_clients / 4).max(1);
+    server.max_half_open = half_open;
+    server.max_connections = server.max_connections.min(for_clients - half_open);
 }
 
 /// A thread that panicked ends the process in order: what was taken is committed where that is still possible.
@@ -146,4 +167,22 @@ fn on_panic(failed: &Arc<AtomicBool>) -> OnPanic {
         // SAFETY: kill has no preconditions; SIGTERM to ourselves is handled by `signals::wait`.
         unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_never_get_the_last_descriptor() {
+        for available in [16, 256, 300, 1024, 4096, 20_000, 34_000] {
+            let mut server = server::Options::default();
+            fit_descriptors(&mut server, available);
+            let taken = server.max_connections + server.max_half_open;
+            assert!(taken < available && taken * 5 > available, "{taken} of {available}");
+        }
+        let mut server = server::Options::default();
+        fit_descriptors(&mut server, 1_024);
+        assert_eq!((server.max_connections, server.max_half_open), (576, 192));
+    }
 }

@@ -54,6 +54,7 @@ fn server(config: &Config, faults: &mut Faults) {
     faults.unless(is_path, "server.path", "a path starts with a slash and has no ?, # or space");
     faults.range("server.max_connections", server.max_connections as u64, 1..=u64::MAX);
     faults.range("server.max_connections_per_address", server.max_connections_per_address as u64, 1..=u64::MAX);
+    faults.range("server.max_half_open", server.max_half_open as u64, 16..=u64::MAX);
     faults.range("server.header_timeout_s", server.header_timeout_s, 1..=3600);
     faults.range("server.outbox_frames", server.outbox_frames as u64, 1..=u64::MAX);
     let message = config.limits.max_message_length;

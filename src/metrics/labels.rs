@@ -116,6 +116,14 @@ words!(
         Address = "address",
         /// The address is denied (403).
         Denied = "denied",
+        /// The door was full of sockets without a request, and its address had the most of them: no answer.
+        HalfOpen = "half-open",
+        /// It did not send its request in time: no answer.
+        Slow = "slow",
+        /// A trusted proxy sent an X-Forwarded-For that is no list of addresses (400).
+        Forwarded = "forwarded",
+        /// The request names no host, or two (400).
+        Host = "host",
     }
 );
 

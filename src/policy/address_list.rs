@@ -120,43 +120,33 @@ pub fn group(address: IpAddr, v4_bits: u8, v6_bits: u8) -> IpAddr {
     IpNet::new(address, bits).expect("settings hold prefix lengths of 0 to 32 and 0 to 128").trunc().addr()
 }
 
-/// What became of `X-Forwarded-For`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ForwardedFor {
-    /// The socket's other end is no trusted proxy: the header was not looked at.
-    Untrusted,
-    /// A trusted proxy sent no such header.
-    Absent,
-    /// The address is from the header.
-    Taken,
-    /// A trusted proxy sent something that is no list of addresses: ignored.
-    Malformed,
-}
+/// A trusted proxy sent an `X-Forwarded-For` that is no list of addresses.
+///
+/// To take the proxy's own address instead would give the client its limits, or none where it is exempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("X-Forwarded-For is no list of addresses")]
+pub struct MalformedForwardedFor;
 
-/// The address of the client behind `socket`.
+/// The address of the client behind `socket`; the socket's own where it is no trusted proxy, or sends no header.
 ///
 /// `forwarded` are the values of all `X-Forwarded-For` headers in their order. They are read from right to left,
 /// past every trusted proxy: what stands left of the first stranger was written by that stranger.
+///
+/// # Errors
+/// When what a trusted proxy wrote is no address, such as `unknown`, nothing, or an address in quotes.
 pub fn client_address<'a>(
     socket: IpAddr,
     forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
     trusted: &AddressSet,
-) -> (IpAddr, ForwardedFor) {
-    let socket = socket.to_canonical();
-    if !trusted.contains(socket) {
-        return (socket, ForwardedFor::Untrusted);
-    }
-    let (mut address, mut outcome) = (socket, ForwardedFor::Absent);
+) -> Result<IpAddr, MalformedForwardedFor> {
+    let mut address = socket.to_canonical();
     for hop in forwarded.rev().flat_map(|value| value.rsplit(|&byte| byte == b',')) {
-        let Some(parsed) = parse_hop(hop) else {
-            return (socket, ForwardedFor::Malformed);
-        };
-        (address, outcome) = (parsed, ForwardedFor::Taken);
         if !trusted.contains(address) {
             break;
         }
+        address = parse_hop(hop).ok_or(MalformedForwardedFor)?;
     }
-    (address, outcome)
+    Ok(address)
 }
 
 /// Reads an address, with or without a port, IPv6 with or without brackets.
@@ -203,35 +193,38 @@ mod tests {
 
     #[test]
     fn forwarded_for_is_read_from_the_right_past_trusted_proxies() {
-        use ForwardedFor::{Absent, Malformed, Taken};
         let trusted = set(&["127.0.0.1", "10.0.0.0/8"]);
-        let cases: [(&[&str], &str, ForwardedFor); 12] = [
-            (&[], "127.0.0.1", Absent),
-            (&["198.51.100.1"], "198.51.100.1", Taken),
-            (&["1.1.1.1, 198.51.100.1"], "198.51.100.1", Taken),
-            (&["1.1.1.1", "198.51.100.1, 10.0.0.9"], "198.51.100.1", Taken),
-            (&["garbage, 198.51.100.1"], "198.51.100.1", Taken),
-            (&["198.51.100.1:5678"], "198.51.100.1", Taken),
-            (&["[2001:db8::1]:5678"], "2001:db8::1", Taken),
-            (&["2001:db8::1"], "2001:db8::1", Taken),
-            (&["[2001:db8::1]"], "2001:db8::1", Taken),
-            (&["10.0.0.1,10.0.0.2"], "10.0.0.1", Taken),
-            (&["198.51.100.1, unknown"], "127.0.0.1", Malformed),
-            (&["198.51.100.1,"], "127.0.0.1", Malformed),
+        let cases: [(&[&str], Option<&str>); 17] = [
+            (&[], Some("127.0.0.1")),
+            (&["198.51.100.1"], Some("198.51.100.1")),
+            (&["1.1.1.1, 198.51.100.1"], Some("198.51.100.1")),
+            (&["1.1.1.1", "198.51.100.1, 10.0.0.9"], Some("198.51.100.1")),
+            (&["garbage, 198.51.100.1"], Some("198.51.100.1")),
+            (&["198.51.100.1:5678"], Some("198.51.100.1")),
+            (&["[2001:db8::1]:5678"], Some("2001:db8::1")),
+            (&["2001:db8::1"], Some("2001:db8::1")),
+            (&["[2001:db8::1]"], Some("2001:db8::1")),
+            (&["10.0.0.1,10.0.0.2"], Some("10.0.0.1")),
+            (&["198.51.100.1, unknown"], None),
+            (&["unknown, 10.0.0.2"], None),
+            (&["198.51.100.1,"], None),
+            (&[""], None),
+            (&["\"198.51.100.1\""], None),
+            (&["\"[2001:db8::1]:5678\""], None),
+            (&["_hidden"], None),
         ];
-        for (values, address, outcome) in cases {
-            let values = values.iter().map(|value| value.as_bytes());
-            assert_eq!(client_address(at("::ffff:127.0.0.1"), values, &trusted), (at(address), outcome));
+        for (values, address) in cases {
+            let bytes = values.iter().map(|value| value.as_bytes());
+            let expected = address.map(at).ok_or(MalformedForwardedFor);
+            assert_eq!(client_address(at("::ffff:127.0.0.1"), bytes, &trusted), expected, "{values:?}");
         }
     }
 
     #[test]
     fn a_stranger_or_an_empty_list_of_proxies_is_never_believed() {
         let header = || [b"1.1.1.1".as_slice()].into_iter();
-        let believed = client_address(at("198.51.100.1"), header(), &set(&["127.0.0.1"]));
-        assert_eq!(believed, (at("198.51.100.1"), ForwardedFor::Untrusted));
-        let believed = client_address(at("127.0.0.1"), header(), &AddressSet::default());
-        assert_eq!(believed, (at("127.0.0.1"), ForwardedFor::Untrusted));
+        assert_eq!(client_address(at("198.51.100.1"), header(), &set(&["127.0.0.1"])), Ok(at("198.51.100.1")));
+        assert_eq!(client_address(at("127.0.0.1"), header(), &AddressSet::default()), Ok(at("127.0.0.1")));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod write;
 #[cfg(test)]
 mod testing;
 
-pub use address_list::{AddressError, AddressSet, ForwardedFor, client_address};
+pub use address_list::{AddressError, AddressSet, MalformedForwardedFor, client_address};
 pub use auth::check_auth;
 pub use info::Info;
 pub use limits::{Limitation, Limits, Tier, TierLimits, Tiers};

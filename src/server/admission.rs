@@ -1,11 +1,20 @@
-//! How many connections there are, in all and by address. It counts; it never waits.
+//! How many sockets there are, in all and by address, from accept on. It counts; it never waits.
+//!
+//! A socket whose request is not answered yet is at the door: it has sent nothing, half a request, or it asks for the
+//! document. When the door is full, or when an address is at its share, the oldest socket there gives way (`Pool`).
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
+use tokio::sync::Notify;
 
+use crate::ledger::{GiveWay, Key, Pool};
 use crate::metrics::TurnedAway;
+
+/// Sockets that an address has at the door even when it has all the connections that it may: so that it can be told,
+/// and can ask for the document.
+const LEAST_AT_THE_DOOR: usize = 8;
 
 /// The counters, shared by all io threads.
 pub struct Admission {
@@ -14,10 +23,24 @@ pub struct Admission {
     held: Mutex<Held>,
 }
 
-#[derive(Default)]
 struct Held {
-    total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    open: usize,
+    open_by_address: HashMap<IpAddr, usize>,
+    /// Sockets of clients, and of trusted proxies: those have a door of their own, where nobody is limited by address,
+    /// since the address of the client behind one is not known before the request.
+    doors: [Pool<Arc<Notify>>; 2],
+}
+
+/// Whose sockets wait at a door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// Clients that connect by themselves; those of an exempt address are not limited by address.
+    Clients {
+        /// Whether the address is limited.
+        is_exempt: bool,
+    },
+    /// Proxies in `server.trusted_proxies`.
+    Proxies,
 }
 
 /// A place among the connections; given back when dropped.
@@ -26,10 +49,52 @@ pub struct Place {
     address: IpAddr,
 }
 
+/// A place at the door; given back when dropped.
+pub struct Waiting {
+    admission: Arc<Admission>,
+    door: Door,
+    address: IpAddr,
+    key: Key,
+    leave: Arc<Notify>,
+}
+
 impl Admission {
-    /// No connections yet. `max_per_address` of 0 does not limit.
-    pub fn new(max: usize, max_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { max, max_per_address, held: Mutex::default() })
+    /// No connections yet: `max` in all and `max_per_address`, and `max_half_open` at each door.
+    pub fn new(max: usize, max_per_address: usize, max_half_open: usize) -> Arc<Self> {
+        let doors = [max_half_open, max_half_open].map(|max| Pool::new(max as u64));
+        let held = Held { open: 0, open_by_address: HashMap::new(), doors };
+        Arc::new(Self { max, max_per_address, held: Mutex::new(held) })
+    }
+
+    /// Takes a place at the door for a socket from `address`, the network of its other end. Tells who had to leave
+    /// for it and why, once for each.
+    pub fn arrive(self: &Arc<Self>, address: IpAddr, door: Door) -> (Waiting, Vec<(TurnedAway, IpAddr)>) {
+        let leave = Arc::new(Notify::new());
+        let mut held = self.held();
+        let max_of_address = match door {
+            Door::Clients { is_exempt: false } => {
+                let open = held.open_by_address.get(&address).copied().unwrap_or_default();
+                self.max_per_address.saturating_sub(open).max(LEAST_AT_THE_DOOR) as u64
+            }
+            Door::Clients { is_exempt: true } | Door::Proxies => u64::MAX,
+        };
+        let (key, gone) = held.door(door).enter(address, 1, max_of_address, Arc::clone(&leave));
+        drop(held);
+        let waiting = Waiting { admission: Arc::clone(self), door, address, key, leave };
+        (waiting, gone.into_iter().map(send_away).collect())
+    }
+
+    /// Sends the oldest socket of the greediest address away from the door, to free its descriptor.
+    pub fn make_room(&self) -> Option<(TurnedAway, IpAddr)> {
+        let mut held = self.held();
+        let gone = held.doors.iter_mut().find_map(Pool::take_greediest);
+        drop(held);
+        gone.map(send_away)
+    }
+
+    /// Sockets at both doors now.
+    pub fn half_open(&self) -> u64 {
+        self.held().doors.iter().map(Pool::units).sum()
     }
 
     /// Takes a place for a client whose network is `address`.
@@ -37,28 +102,60 @@ impl Admission {
     /// # Errors
     /// When the relay is full, or the address has too many.
     pub fn enter(self: &Arc<Self>, address: IpAddr, is_exempt: bool) -> Result<Place, TurnedAway> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.total >= self.max {
+        let mut held = self.held();
+        if held.open >= self.max {
             return Err(TurnedAway::Full);
         }
-        let own = held.by_address.entry(address).or_default();
-        if *own >= self.max_per_address && self.max_per_address > 0 && !is_exempt {
+        let own = held.open_by_address.entry(address).or_default();
+        if *own >= self.max_per_address && !is_exempt {
             return Err(TurnedAway::Address);
         }
         *own += 1;
-        held.total += 1;
+        held.open += 1;
         Ok(Place { admission: Arc::clone(self), address })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    const fn door(&mut self, door: Door) -> &mut Pool<Arc<Notify>> {
+        match door {
+            Door::Clients { .. } => &mut self.doors[0],
+            Door::Proxies => &mut self.doors[1],
+        }
+    }
+}
+
+fn send_away(gone: GiveWay<Arc<Notify>>) -> (TurnedAway, IpAddr) {
+    gone.owner.notify_one();
+    let reason = if gone.address_is_full { TurnedAway::Address } else { TurnedAway::HalfOpen };
+    (reason, gone.address)
+}
+
+impl Waiting {
+    /// Resolves when this socket must make room for another one.
+    pub async fn is_sent_away(&self) {
+        self.leave.notified().await;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.admission.held().door(self.door).leave(self.address, self.key);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut held = self.admission.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.total -= 1;
-        if let Some(own) = held.by_address.get_mut(&self.address) {
+        let mut held = self.admission.held();
+        held.open -= 1;
+        if let Some(own) = held.open_by_address.get_mut(&self.address) {
             *own -= 1;
             if *own == 0 {
-                held.by_address.remove(&self.address);
+                held.open_by_address.remove(&self.address);
             }
         }
     }
@@ -68,10 +165,22 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    const CLIENTS: Door = Door::Clients { is_exempt: false };
+
+    fn address(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    fn is_sent_away(waiting: &Waiting) -> bool {
+        let mut told = std::pin::pin!(waiting.is_sent_away());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        told.as_mut().poll(&mut context).is_ready()
+    }
+
     #[test]
     fn places_are_limited_in_all_and_by_address_and_come_back() {
-        let admission = Admission::new(3, 2);
-        let [a, b] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        let admission = Admission::new(3, 2, 9);
+        let [a, b] = [1, 2].map(address);
         let first = admission.enter(a, false).map_err(drop).expect("a place");
         let _second = admission.enter(a, false).map_err(drop).expect("a place");
         assert_eq!(admission.enter(a, false).err(), Some(TurnedAway::Address));
@@ -80,5 +189,44 @@ mod tests {
         drop((first, exempt));
         assert!(admission.enter(b, false).is_ok());
         assert!(admission.enter(a, false).is_ok());
+    }
+
+    #[test]
+    fn the_oldest_half_open_socket_of_the_greediest_address_makes_room_for_a_stranger() {
+        let admission = Admission::new(99, 99, 3);
+        let greedy: Vec<_> = (0..3).map(|_| admission.arrive(address(1), CLIENTS)).collect();
+        assert!(greedy.iter().all(|(_, told)| told.is_empty()));
+        let (stranger, told) = admission.arrive(address(2), CLIENTS);
+        assert_eq!(told, [(TurnedAway::HalfOpen, address(1))]);
+        assert_eq!(greedy.iter().map(|(waiting, _)| is_sent_away(waiting)).collect::<Vec<_>>(), [true, false, false]);
+        assert!(!is_sent_away(&stranger));
+        assert_eq!(admission.half_open(), 3);
+        drop((greedy, stranger));
+        assert_eq!(admission.half_open(), 0);
+    }
+
+    #[test]
+    fn half_open_sockets_take_of_the_share_of_their_address_and_a_few_are_left_for_a_word() {
+        let admission = Admission::new(99, 20, 99);
+        let held: Vec<_> =
+            (0..11).map(|_| admission.enter(address(1), false).map_err(drop).expect("a place")).collect();
+        let nine: Vec<_> = (0..9).map(|_| admission.arrive(address(1), CLIENTS)).collect();
+        assert!(nine.iter().all(|(_, told)| told.is_empty()), "11 open and 9 at the door are 20");
+        let (_tenth, told) = admission.arrive(address(1), CLIENTS);
+        assert_eq!((told, is_sent_away(&nine[0].0)), (vec![(TurnedAway::Address, address(1))], true));
+        let more: Vec<_> = (0..9).map(|_| admission.enter(address(1), false).map_err(drop).expect("a place")).collect();
+        let (_last, told) = admission.arrive(address(1), CLIENTS);
+        assert_eq!(told, [(TurnedAway::Address, address(1)); 2], "8 stay where 20 are open");
+        assert_eq!(admission.half_open(), 8);
+        drop((held, more));
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_not_limited_as_one_client_nor_sent_away_for_clients() {
+        let admission = Admission::new(99, 2, 20);
+        let proxied: Vec<_> = (0..20).map(|_| admission.arrive(address(1), Door::Proxies)).collect();
+        let direct: Vec<_> = (2..23).map(|last| admission.arrive(address(last), CLIENTS)).collect();
+        assert!(proxied.iter().all(|(waiting, told)| told.is_empty() && !is_sent_away(waiting)));
+        assert_eq!(direct[20].1, [(TurnedAway::HalfOpen, address(2))]);
     }
 }

@@ -8,16 +8,16 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE,
-    HeaderValue, RETRY_AFTER,
+    HOST, HeaderValue, RETRY_AFTER,
 };
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use super::connection;
 use super::info;
 use super::io::IoContext;
 use super::options::Options;
-use crate::metrics::{TurnedAway, TurnedAwayLabel};
-use crate::policy::{self, ForwardedFor, Settings};
+use crate::metrics::TurnedAway;
+use crate::policy::{self, MalformedForwardedFor, Settings};
 use crate::ws::upgrade;
 
 /// The media type of the information document (NIP-11).
@@ -26,13 +26,18 @@ const NOSTR_JSON: &str = "application/nostr+json";
 /// Answers one request.
 pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
     let front = &context.front;
+    if !names_one_host(request.version(), request.headers()) {
+        return turn_away(context, TurnedAway::Host, from.ip());
+    }
     let settings = front.shared.settings.load();
     if request.uri().path() != front.options.path {
         return text(StatusCode::NOT_FOUND, "there is nothing here; the relay is elsewhere\n");
     }
     if upgrade::is_requested(&request) {
-        let address = client_address(&front.options, request.headers(), from);
-        return upgrade_to_websocket(context, &settings, &mut request, address);
+        return match client_address(&front.options, request.headers(), from) {
+            Ok(address) => upgrade_to_websocket(context, &settings, &mut request, address),
+            Err(MalformedForwardedFor) => turn_away(context, TurnedAway::Forwarded, from.ip()),
+        };
     }
     match *request.method() {
         Method::OPTIONS => with_cors(Response::builder().status(StatusCode::NO_CONTENT), Bytes::new()),
@@ -45,14 +50,19 @@ pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: Soc
     }
 }
 
-/// Where the client is: behind trusted proxies, where they say it is.
-fn client_address(options: &Options, headers: &HeaderMap, from: SocketAddr) -> IpAddr {
-    let forwarded: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
-    let (address, header) = policy::client_address(from.ip(), forwarded.into_iter(), &options.trusted_proxies);
-    if header == ForwardedFor::Malformed {
-        tracing::warn!(%from, "a trusted proxy sent an X-Forwarded-For that is no list of addresses");
+/// Whether there is exactly one Host, as HTTP/1.1 demands (RFC 9112 §3.2); HTTP/1.0 may do without.
+pub fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
+    match headers.get_all(HOST).iter().count() {
+        0 => version < Version::HTTP_11,
+        1 => true,
+        _ => false,
     }
-    address
+}
+
+/// Where the client is: behind trusted proxies, where they say it is.
+fn client_address(options: &Options, headers: &HeaderMap, from: SocketAddr) -> Result<IpAddr, MalformedForwardedFor> {
+    let forwarded: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
+    policy::client_address(from.ip(), forwarded.into_iter(), &options.trusted_proxies)
 }
 
 fn upgrade_to_websocket(
@@ -63,12 +73,12 @@ fn upgrade_to_websocket(
 ) -> Response<Full<Bytes>> {
     let front = &context.front;
     if !settings.access.admits(address) {
-        return turn_away(context, TurnedAway::Denied);
+        return turn_away(context, TurnedAway::Denied, address);
     }
     let exempt = settings.rates.exempt_addresses.contains(address);
     let place = match front.admission.enter(settings.rates.group(address), exempt) {
         Ok(place) => place,
-        Err(reason) => return turn_away(context, reason),
+        Err(reason) => return turn_away(context, reason, address),
     };
     match upgrade::accept(request, front.options.compression) {
         Ok((response, upgrading)) => {
@@ -79,16 +89,18 @@ fn upgrade_to_websocket(
     }
 }
 
-fn turn_away(context: &IoContext, reason: TurnedAway) -> Response<Full<Bytes>> {
-    let counted = &context.front.shared.metrics.connections_turned_away;
-    counted.get_or_create(&TurnedAwayLabel { reason }).inc();
+fn turn_away(context: &IoContext, reason: TurnedAway, address: IpAddr) -> Response<Full<Bytes>> {
+    context.refuse(reason, address);
     let (status, why) = match reason {
         TurnedAway::Full => (StatusCode::SERVICE_UNAVAILABLE, "the relay is full; try again later\n"),
         TurnedAway::Address => (StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n"),
         TurnedAway::Denied => (StatusCode::FORBIDDEN, "this address is not welcome here\n"),
+        TurnedAway::Forwarded => (StatusCode::BAD_REQUEST, "X-Forwarded-For is no list of addresses\n"),
+        TurnedAway::Host => (StatusCode::BAD_REQUEST, "a request names one host\n"),
+        TurnedAway::HalfOpen | TurnedAway::Slow => (StatusCode::REQUEST_TIMEOUT, "the request took too long\n"),
     };
     let mut response = text(status, why);
-    if reason != TurnedAway::Denied {
+    if matches!(reason, TurnedAway::Full | TurnedAway::Address) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
     }
     response

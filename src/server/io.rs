@@ -1,7 +1,7 @@
 //! The io threads: accepting, serving HTTP, and ending in order.
 
 use std::cell::{Cell, RefCell};
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -16,9 +16,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
-use super::admission::Admission;
+use super::admission::{Admission, Door, Waiting};
 use super::options::Options;
+use super::refusals::Refusals;
 use super::{http, monitor};
+use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Intake, OnPanic, Reconciliation, Shared};
@@ -32,10 +34,7 @@ const SCRATCH_BYTES: usize = 64 << 10;
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 /// After an accept that failed for want of descriptors or memory, wait this long.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Sockets of one io thread that may be in HTTP at a time: asking for the document, or not yet upgraded.
-const MAX_HTTP_SOCKETS: usize = 4096;
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The most addresses and keys whose rates are remembered, about 100 bytes each.
 const RATE_ENTRIES: usize = 200_000;
@@ -46,10 +45,12 @@ pub struct Front {
     pub options: Options,
     /// The pipeline's shared state.
     pub shared: Arc<Shared>,
-    /// Who is connected.
+    /// Who is connected, and who is at the door.
     pub admission: Arc<Admission>,
+    /// Who was turned away.
+    refusals: Refusals,
     /// Rates by network address.
-    pub address_rates: RateTable<std::net::IpAddr>,
+    pub address_rates: RateTable<IpAddr>,
     /// Rates by proven key.
     pub key_rates: RateTable<crate::nostr::Pubkey>,
     /// Rounds of the accept loops, for the watchdog.
@@ -79,8 +80,6 @@ pub struct IoContext {
     /// Every connection of this thread.
     pub clients: RefCell<HashMap<u64, Arc<ClientHandle>>>,
     next_client: Cell<u64>,
-    /// Sockets of this thread that are in HTTP.
-    sockets: Cell<usize>,
     /// Negentropy sessions of this thread's connections, looked at for idle ones.
     negentropy: RefCell<Vec<Weak<Reconciliation>>>,
 }
@@ -111,6 +110,36 @@ impl IoContext {
 
     fn hand_over(&self) {
         self.intake.submit(&self.front.shared, self.submissions.take());
+    }
+
+    /// Counts a client that is turned away before it is served.
+    pub fn refuse(&self, reason: TurnedAway, address: IpAddr) {
+        let front = &self.front;
+        front.refusals.count(&front.shared.metrics, reason, address, front.shared.now_us());
+    }
+
+    /// Takes a place at the door for a socket, whose other end is at `address`.
+    fn arrive(&self, address: IpAddr) -> Waiting {
+        let address = address.to_canonical();
+        let settings = self.front.shared.settings.load();
+        let door = if self.front.options.trusted_proxies.contains(address) {
+            Door::Proxies
+        } else {
+            Door::Clients { is_exempt: settings.rates.exempt_addresses.contains(address) }
+        };
+        let (waiting, sent_away) = self.front.admission.arrive(settings.rates.group(address), door);
+        sent_away.into_iter().for_each(|(reason, address)| self.refuse(reason, address));
+        waiting
+    }
+
+    /// After an accept that failed: where descriptors have run out, the door gives one back.
+    fn make_room(&self, error: &std::io::Error) {
+        tracing::warn!(%error, "a connection could not be accepted");
+        if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+            && let Some((reason, address)) = self.front.admission.make_room()
+        {
+            self.refuse(reason, address);
+        }
     }
 
     /// Adds a session to those that are ended when their clients stay silent.
@@ -201,7 +230,12 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.io_threads == 0 { cores.div_ceil(2) } else { options.io_threads };
         let front = Arc::new(Front {
-            admission: Admission::new(options.max_connections, options.max_connections_per_address),
+            admission: Admission::new(
+                options.max_connections,
+                options.max_connections_per_address,
+                options.max_half_open,
+            ),
+            refusals: Refusals::default(),
             address_rates: RateTable::new(RATE_ENTRIES),
             key_rates: RateTable::new(RATE_ENTRIES),
             accept_rounds: AtomicU64::new(0),
@@ -263,7 +297,6 @@ async fn io_thread(
         draining: Cell::new(false),
         clients: RefCell::default(),
         next_client: Cell::new(0),
-        sockets: Cell::new(0),
         negentropy: RefCell::default(),
         submissions: RefCell::default(),
         submitted: Notify::new(),
@@ -316,13 +349,12 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                // One that finds too many sockets in HTTP is dropped: there is no room even for a refusal.
-                Ok(_) if context.sockets.get() >= MAX_HTTP_SOCKETS => {}
                 Ok((stream, address)) => {
-                    tokio::task::spawn_local(serve(Rc::clone(context), stream, address));
+                    let waiting = context.arrive(address.ip());
+                    tokio::task::spawn_local(serve(Rc::clone(context), stream, address, waiting));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    context.make_room(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -332,32 +364,16 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
     }
 }
 
-/// Counts a socket for as long as it is in HTTP.
-struct Counted(Rc<IoContext>);
-
-impl Counted {
-    fn new(context: &Rc<IoContext>) -> Self {
-        context.sockets.set(context.sockets.get() + 1);
-        Self(Rc::clone(context))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.sockets.set(self.0.sockets.get() - 1);
-    }
-}
-
-/// Serves HTTP on one socket until it is upgraded or ends.
-async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAddr) {
+/// Serves HTTP on one socket until it is upgraded, ends, or must make room for another one at the door.
+async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAddr, waiting: Waiting) {
     // Replies are small and gathered by us; waiting for more to send only adds delay.
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let _counted = Counted::new(&context);
     let header_timeout = Duration::from_secs(context.front.options.header_timeout_s.max(1));
+    let serving = Rc::clone(&context);
     let service = service_fn(move |request| {
-        let context = Rc::clone(&context);
+        let context = Rc::clone(&serving);
         async move { Ok::<_, std::convert::Infallible>(http::handle(&context, request, address)) }
     });
     let served = http1::Builder::new()
@@ -366,10 +382,15 @@ async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAddr) {
         .max_headers(64)
         .max_buf_size(16 << 10)
         .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::trace!(%error, "an HTTP connection ended");
+        .with_upgrades();
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            if error.is_timeout() {
+                context.refuse(TurnedAway::Slow, address.ip());
+            }
+            tracing::trace!(%error, "an HTTP connection ended");
+        },
+        () = waiting.is_sent_away() => {}
     }
 }
 

@@ -13,6 +13,7 @@ mod info;
 mod io;
 mod monitor;
 mod options;
+mod refusals;
 pub mod session;
 
 pub use io::{Server, ServerError, listen};

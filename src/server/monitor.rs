@@ -18,8 +18,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use super::gauges;
-use super::http::text;
-use super::io::IoContext;
+use super::http::{names_one_host, text};
+use super::io::{ACCEPT_PAUSE, IoContext};
 
 /// Serves until the io thread ends.
 pub async fn serve(context: Rc<IoContext>, listener: StdListener) {
@@ -31,7 +31,16 @@ pub async fn serve(context: Rc<IoContext>, listener: StdListener) {
             return;
         }
     };
-    while let Ok((stream, _)) = listener.accept().await {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors: when some are free again, operators can look again.
+                tracing::debug!(%error, "a metrics connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         let context = Rc::clone(&context);
         let service = service_fn(move |request| {
             let context = Rc::clone(&context);
@@ -51,13 +60,18 @@ pub async fn serve(context: Rc<IoContext>, listener: StdListener) {
 }
 
 fn handle(context: &IoContext, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if !names_one_host(request.version(), request.headers()) {
+        return text(StatusCode::BAD_REQUEST, "a request names one host\n");
+    }
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
     }
     match request.uri().path() {
         "/metrics" => {
-            gauges::collect(&context.front.shared);
-            let mut response = text(StatusCode::OK, context.front.shared.metrics.render());
+            let shared = &context.front.shared;
+            gauges::collect(shared);
+            shared.metrics.half_open.set(context.front.admission.half_open() as i64);
+            let mut response = text(StatusCode::OK, shared.metrics.render());
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
             response

@@ -18,8 +18,11 @@ pub struct Options {
     pub io_threads: usize,
     /// Open connections; one more is answered with 503.
     pub max_connections: usize,
-    /// Open connections of one address (an IPv6 /64 counts as one); one more is answered with 429.
+    /// Sockets of one address (an IPv6 /64 counts as one), from accept on. One more WebSocket is answered with 429; one
+    /// more without a request costs the address its oldest of those.
     pub max_connections_per_address: usize,
+    /// Sockets that have not been answered a request yet. One more costs the address with the most of them its oldest.
+    pub max_half_open: usize,
     /// Addresses and prefixes of proxies whose `X-Forwarded-For` is believed; empty for none.
     pub trusted_proxies: AddressSet,
     /// Whether permessage-deflate is offered.
@@ -50,6 +53,7 @@ impl Default for Options {
             io_threads: 0,
             max_connections: 30_000,
             max_connections_per_address: 256,
+            max_half_open: 4096,
             trusted_proxies: AddressSet::default(),
             compression: true,
             header_timeout_s: 10,

@@ -261,6 +261,45 @@ fn connections_beyond_the_limits_are_told_before_the_upgrade() {
 }
 
 #[test]
+fn a_request_without_a_host_or_with_two_gets_400() {
+    let relay = Relay::start("[metrics]\nlisten = \"127.0.0.1:0\"");
+    let status = |head: &str| relay.http(&format!("{head}Connection: close\r\n\r\n")).0[..12].to_string();
+    assert_eq!(status("GET / HTTP/1.1\r\n"), "http/1.1 400");
+    assert_eq!(status("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n"), "http/1.1 400");
+    assert_eq!(status("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n"), "http/1.0 400");
+    assert_eq!(status("GET / HTTP/1.1\r\nHost: a\r\n"), "http/1.1 200");
+    assert_eq!(status("GET / HTTP/1.0\r\n"), "http/1.0 200");
+    let upgrade = "GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    assert!(relay.http(upgrade).0.starts_with("http/1.1 400"));
+    let (_, metrics) = relay.watch("/metrics");
+    assert!(metrics.contains("weir_connections_turned_away_total{reason=\"host\"} 4\n"), "{metrics}");
+}
+
+#[test]
+fn a_forwarded_for_that_is_no_address_gets_400() {
+    let relay = Relay::start("[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[access]\ndeny_addresses = [\"192.0.2.7\"]");
+    let status = |forwarded: &str| {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n{forwarded}\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bad\r\n\r\n"
+        );
+        let (head, body) = relay.http(&request);
+        (head[9..12].to_string(), body)
+    };
+    // A bad key tells that the address was taken, without an upgrade.
+    let taken = ("400".to_string(), "bad Sec-WebSocket-Key\n".to_string());
+    let refused = ("400".to_string(), "X-Forwarded-For is no list of addresses\n".to_string());
+    for forwarded in ["", "X-Forwarded-For: 192.0.2.8\r\n", "X-Forwarded-For: unknown, 192.0.2.8\r\n"] {
+        assert_eq!(status(forwarded), taken, "{forwarded:?}");
+    }
+    assert_eq!(status("X-Forwarded-For: 192.0.2.7\r\n").0, "403");
+    for value in ["unknown", "", "192.0.2.8,", "192.0.2.8, unknown", "\"192.0.2.8\"", "_hidden"] {
+        assert_eq!(status(&format!("X-Forwarded-For: {value}\r\n")), refused, "{value:?}");
+    }
+}
+
+#[test]
 fn a_silent_client_is_pinged_and_then_closed() {
     let relay = Relay::start("[server]\nping_after_s = 1\npong_timeout_s = 1");
     let mut raw = Raw::greeted(&relay);
