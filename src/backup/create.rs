@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::live::Live;
+use super::held::Held;
 use super::manifest::{self, Listed, Locked, Manifest};
-use super::part::{PartReader, PartWriter, put_record, put_row};
-use super::{BackupError, verify};
+use super::part::{PartWriter, put_record, put_row};
+use super::state::{State, remembered};
+use super::{BackupError, contents, thin};
 use crate::nostr::{EventId, Timestamp, hex};
 use crate::store::{Seq, Store, TombstoneTable};
 
@@ -18,15 +19,6 @@ const SLICE_BYTES: usize = 4 << 20;
 /// Index or tombstone rows that are read in one transaction.
 const SLICE_ROWS: usize = 1 << 15;
 
-/// A part is ended when it has so many bytes, so that writing one anew stays a small thing.
-const PART_BYTES: u64 = 1 << 30;
-
-/// With more parts than this, small ones side by side are joined.
-const MANY_PARTS: usize = 64;
-
-/// What counts as small.
-const SMALL_BYTES: u64 = 64 << 20;
-
 /// What a run did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Created {
@@ -36,12 +28,12 @@ pub struct Created {
     pub events: u64,
     /// Bytes of all its files.
     pub bytes: u64,
-    /// Runs that made it, this one included.
-    pub runs: u64,
+    /// Which run it was, counted from 1.
+    pub run: u64,
 }
 
-/// Adds to the backup in `dir`, which is made if need be, what the store has more than it. `progress` is told how many
-/// records were copied.
+/// Adds to the backup in `dir`, which is made if need be, what the store has and it has not. What the store no longer
+/// holds stays in the backup for `keep_removed_s` seconds. `progress` is told how many records were copied.
 ///
 /// # Errors
 /// When the directory holds something else, or the disk or the store fails; the backup is then what it was before.
@@ -49,6 +41,7 @@ pub fn create(
     store: &Store,
     dir: &Path,
     now: Timestamp,
+    keep_removed_s: u64,
     progress: &mut dyn FnMut(u64),
     stop: &AtomicBool,
 ) -> Result<Created, BackupError> {
@@ -62,48 +55,108 @@ pub fn create(
         is_continued_by(before, store, &id, dir)?;
     }
     remove(manifest::unlisted(dir, before.as_ref())?)?;
-    let runs = before.as_ref().map_or(0, |before| before.runs) + 1;
-    let last = Seq(before.as_ref().map_or(0, |before| before.last_seq));
+    let number = before.as_ref().map_or(0, |before| before.newest().run) + 1;
+    let last = Seq(before.as_ref().map_or(0, |before| before.newest().last_seq));
     let mut run =
-        Run { store, dir, runs, progress, stop, last, last_id: None, added: 0, part: None, records: Vec::new() };
+        Run { store, dir, number, progress, stop, last, last_id: None, added: 0, part: None, records: vec![] };
     run.copy_records(None)?;
-    let mut live = run.live()?;
+    let mut held = run.held()?;
     // What took the place of an event while the index was walked is copied as well, so nothing is lost.
-    run.copy_records(Some(&mut live))?;
-    let tombstones = run.tombstones()?;
-    let last_id = match (run.last_id, &before) {
-        (Some(id), _) => id.to_string(),
-        (None, Some(before)) => before.last_id.clone(),
-        (None, None) => String::new(),
+    run.copy_records(Some(&mut held))?;
+    let state = State {
+        run: number,
+        created_at: now.0,
+        last_seq: run.last.0,
+        events: held.len(),
+        held: write_held(dir, number, &held)?,
+        tombstones: run.tombstones()?,
     };
-    let (last_seq, added, mut new) = (run.last.0, run.added, run.finish()?);
-    let mut records = before.as_ref().map_or_else(Vec::new, |before| before.records.clone());
-    records.append(&mut new);
-    let manifest = Manifest {
+    let (added, last_id, mut new) = (run.added, run.last_id, run.finish()?);
+    let mut manifest = before.unwrap_or_else(|| Manifest {
         format: manifest::FORMAT,
         store: id,
         secret: hex::encode(&store.secret().0),
-        runs,
-        created_at: now.0,
-        last_seq,
-        last_id,
-        events: live.len(),
-        records: thin_out(dir, runs, records, &live)?,
-        live: write_live(dir, runs, &live)?,
-        tombstones,
-    };
+        last_id: String::new(),
+        records: Vec::new(),
+        states: Vec::new(),
+    });
+    manifest.last_id = last_id.map_or(manifest.last_id, |id| id.to_string());
+    manifest.records.append(&mut new);
+    manifest.states.push(state);
+    settle(dir, &mut manifest, now, keep_removed_s, thin::Pace::WhenMostIsGone)?;
+    Ok(Created { added, events: manifest.newest().events, bytes: manifest.bytes(), run: number })
+}
+
+/// What [`prune`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pruned {
+    /// Bytes of all files before.
+    pub before: u64,
+    /// And after.
+    pub after: u64,
+    /// States that are still remembered.
+    pub states: usize,
+}
+
+/// Forgets what the store removed more than `keep_removed_s` seconds ago, and gives its bytes back.
+///
+/// # Errors
+/// When there is no backup, or the disk fails; the backup is then what it was before.
+pub fn prune(dir: &Path, now: Timestamp, keep_removed_s: u64) -> Result<Pruned, BackupError> {
+    Manifest::read_present(dir)?;
+    let _lock = Locked::new(dir)?;
+    // Again, now that no run can change it.
+    let mut manifest = Manifest::read_present(dir)?;
+    let before = manifest.bytes();
+    settle(dir, &mut manifest, now, keep_removed_s, thin::Pace::WhenAnyIsGone)?;
+    Ok(Pruned { before, after: manifest.bytes(), states: manifest.states.len() })
+}
+
+/// Forgets old states, rewrites the parts that only they needed, and makes this the backup.
+fn settle(
+    dir: &Path,
+    manifest: &mut Manifest,
+    now: Timestamp,
+    keep_removed_s: u64,
+    pace: thin::Pace,
+) -> Result<(), BackupError> {
+    manifest.states = remembered(std::mem::take(&mut manifest.states), now, keep_removed_s);
+    share_equal_files(&mut manifest.states);
+    let needed = needed(dir, manifest)?;
+    manifest.records = thin::parts(dir, manifest.newest().run, std::mem::take(&mut manifest.records), &needed, pace)?;
     manifest.write(dir)?;
-    remove(manifest::unlisted(dir, Some(&manifest))?)?;
-    let bytes = manifest.files().map(|file| file.bytes).sum();
-    Ok(Created { added, events: manifest.events, bytes, runs })
+    remove(manifest::unlisted(dir, Some(manifest))?)
+}
+
+/// Lists that are the same byte for byte, as of two runs between which nothing was removed, need one file.
+fn share_equal_files(states: &mut [State]) {
+    for later in 1..states.len() {
+        let (before, after) = states.split_at_mut(later);
+        let (before, after) = (&before[later - 1], &mut after[0]);
+        for (old, new) in [(&before.held, &mut after.held), (&before.tombstones, &mut after.tombstones)] {
+            if old.sha256 == new.sha256 && old.bytes == new.bytes {
+                new.clone_from(old);
+            }
+        }
+    }
+}
+
+/// The numbers that some state holds.
+fn needed(dir: &Path, manifest: &Manifest) -> Result<Held, BackupError> {
+    let mut needed = Held::default();
+    for state in &manifest.states {
+        needed.join(&contents::held(dir, state)?);
+    }
+    Ok(needed)
 }
 
 /// Refuses to add the events of one store to those of another.
 fn is_continued_by(before: &Manifest, store: &Store, id: &str, dir: &Path) -> Result<(), BackupError> {
     let snapshot = store.read()?;
-    let held = snapshot.get(Seq(before.last_seq))?.map(|event| event.id().to_string());
+    let last_seq = before.newest().last_seq;
+    let held = snapshot.get(Seq(last_seq))?.map(|event| event.id().to_string());
     let is_same = before.store == id
-        && snapshot.last_seq()?.0 >= before.last_seq
+        && snapshot.last_seq()?.0 >= last_seq
         && held.is_none_or(|held| before.last_id.is_empty() || held == before.last_id);
     if is_same { Ok(()) } else { Err(BackupError::OtherStore(dir.into())) }
 }
@@ -116,7 +169,7 @@ fn remove(files: Vec<std::path::PathBuf>) -> Result<(), BackupError> {
 struct Run<'a> {
     store: &'a Store,
     dir: &'a Path,
-    runs: u64,
+    number: u64,
     progress: &'a mut dyn FnMut(u64),
     stop: &'a AtomicBool,
     /// The last number that was copied, and the event's id if it was by this run.
@@ -128,8 +181,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Copies what has come up to now; adds the numbers to `live`.
-    fn copy_records(&mut self, mut live: Option<&mut Live>) -> Result<(), BackupError> {
+    /// Copies what has come up to now; adds the numbers to `held`.
+    fn copy_records(&mut self, mut held: Option<&mut Held>) -> Result<(), BackupError> {
         self.store.fold()?;
         let until = self.store.read()?.last_seq()?;
         while self.last < until {
@@ -140,16 +193,16 @@ impl Run<'_> {
             let part = match &mut self.part {
                 Some(part) => part,
                 None => {
-                    let name = format!("records-{}-{}.weir", self.runs, self.records.len());
+                    let name = format!("records-{}-{}.weir", self.number, self.records.len());
                     self.part.insert(PartWriter::new(self.dir, name)?)
                 }
             };
             part.records(&bytes, &seqs)?;
-            if part.bytes() >= PART_BYTES {
+            if part.is_large() {
                 self.end_part()?;
             }
-            if let Some(live) = &mut live {
-                seqs.iter().for_each(|seq| live.insert(*seq));
+            if let Some(held) = &mut held {
+                seqs.iter().for_each(|seq| held.insert(*seq));
             }
             self.added += seqs.len() as u64;
             (self.progress)(self.added);
@@ -181,19 +234,19 @@ impl Run<'_> {
     }
 
     /// Which of the numbers that were copied are held.
-    fn live(&self) -> Result<Live, BackupError> {
-        let (mut live, mut place) = (Live::default(), Vec::new());
+    fn held(&self) -> Result<Held, BackupError> {
+        let (mut held, mut place) = (Held::default(), Vec::new());
         loop {
             let seqs = self.store.read()?.seqs(&mut place, SLICE_ROWS)?;
             if seqs.is_empty() {
-                return Ok(live);
+                return Ok(held);
             }
-            seqs.into_iter().filter(|seq| *seq <= self.last).for_each(|seq| live.insert(seq));
+            seqs.into_iter().filter(|seq| *seq <= self.last).for_each(|seq| held.insert(seq));
         }
     }
 
     fn tombstones(&self) -> Result<Listed, BackupError> {
-        let mut part = PartWriter::new(self.dir, format!("tombstones-{}.weir", self.runs))?;
+        let mut part = PartWriter::new(self.dir, format!("tombstones-{}.weir", self.number))?;
         for table in TombstoneTable::ALL {
             let mut after = Vec::new();
             loop {
@@ -224,48 +277,8 @@ impl Run<'_> {
     }
 }
 
-fn write_live(dir: &Path, runs: u64, live: &Live) -> Result<Listed, BackupError> {
-    let mut part = PartWriter::new(dir, format!("live-{runs}.weir"))?;
-    part.rows(&live.to_bytes(), live.len())?;
+fn write_held(dir: &Path, run: u64, held: &Held) -> Result<Listed, BackupError> {
+    let mut part = PartWriter::new(dir, format!("held-{run}.weir"))?;
+    part.rows(&held.to_bytes(), held.len())?;
     part.finish()
-}
-
-/// Writes those parts anew, without what is gone, of which most is gone; and joins small ones when there are many.
-fn thin_out(dir: &Path, runs: u64, records: Vec<Listed>, live: &Live) -> Result<Vec<Listed>, BackupError> {
-    let is_many = records.len() > MANY_PARTS;
-    let (mut kept, mut part): (Vec<Listed>, Option<PartWriter>) = (Vec::new(), None);
-    for (number, listed) in records.into_iter().enumerate() {
-        let held = (listed.first_seq..=listed.last_seq).filter(|seq| live.contains(Seq(*seq))).count() as u64;
-        if held * 2 >= listed.rows && !(is_many && listed.bytes < SMALL_BYTES) {
-            kept.extend(part.take().map(PartWriter::finish).transpose()?);
-            kept.push(listed);
-            continue;
-        }
-        if held == 0 {
-            continue;
-        }
-        let out = match &mut part {
-            Some(part) => part,
-            None => part.insert(PartWriter::new(dir, format!("records-{runs}-thin-{number}.weir"))?),
-        };
-        copy_live(dir, &listed, live, out)?;
-        if out.bytes() >= PART_BYTES {
-            kept.extend(part.take().map(PartWriter::finish).transpose()?);
-        }
-    }
-    kept.extend(part.map(PartWriter::finish).transpose()?);
-    Ok(kept)
-}
-
-fn copy_live(dir: &Path, listed: &Listed, live: &Live, out: &mut PartWriter) -> Result<(), BackupError> {
-    let (mut part, mut last) = (PartReader::open(dir, listed)?, Seq(0));
-    while let Some((seq, record)) = part.record(&mut last)? {
-        if live.contains(seq) {
-            verify::event(&part, &record)?;
-            let mut bytes = Vec::new();
-            put_record(seq, &record, &mut bytes);
-            out.records(&bytes, &[seq])?;
-        }
-    }
-    Ok(())
 }

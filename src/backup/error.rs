@@ -35,6 +35,12 @@ pub enum BackupError {
     /// Another process writes to the directory.
     #[error("another process works on {0}")]
     Busy(PathBuf),
+    /// No run that is remembered is as old as what was asked for. Holds when the oldest began, in unix seconds.
+    #[error("the oldest state that the backup remembers is of unix time {0}; see weir backup DIR --list")]
+    TooEarly(u64),
+    /// A run that never was or is not remembered.
+    #[error("the backup does not remember run {0}; see weir backup DIR --list")]
+    NoSuchRun(u64),
     /// A file is not what was written.
     #[error("{path} is damaged: {what}")]
     Damaged {

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::BackupError;
+use super::state::State;
 use crate::nostr::hex;
 
 /// The layout of the files.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 const NAME: &str = "MANIFEST";
 const LOCK: &str = "lock";
@@ -45,22 +46,42 @@ pub struct Manifest {
     pub store: String,
     /// The secret that tombstones are hashed with, in hexadecimal digits.
     pub secret: String,
-    /// How many runs have added to it.
-    pub runs: u64,
-    /// When the last run began, in unix seconds.
-    pub created_at: u64,
-    /// The last arrival number that it covers.
-    pub last_seq: u64,
-    /// The id of the event with that number, if it was still held; empty otherwise.
+    /// The id of the event with the last arrival number, if it was still held; empty otherwise.
     pub last_id: String,
-    /// Events that it holds.
-    pub events: u64,
     /// Records, in the order of arrival.
     pub records: Vec<Listed>,
-    /// Which of them are held.
-    pub live: Listed,
-    /// What must not come back.
-    pub tombstones: Listed,
+    /// What was held after the runs that are remembered, oldest first. Never empty.
+    pub states: Vec<State>,
+}
+
+/// A manifest of format 1, which knew its last run only.
+#[derive(Deserialize)]
+struct SingleState {
+    store: String,
+    secret: String,
+    runs: u64,
+    created_at: u64,
+    last_seq: u64,
+    last_id: String,
+    events: u64,
+    records: Vec<Listed>,
+    live: Listed,
+    tombstones: Listed,
+}
+
+impl From<SingleState> for Manifest {
+    fn from(old: SingleState) -> Self {
+        let state = State {
+            run: old.runs,
+            created_at: old.created_at,
+            last_seq: old.last_seq,
+            events: old.events,
+            held: old.live,
+            tombstones: old.tombstones,
+        };
+        let SingleState { store, secret, last_id, records, .. } = old;
+        Self { format: FORMAT, store, secret, last_id, records, states: vec![state] }
+    }
 }
 
 impl Manifest {
@@ -88,10 +109,24 @@ impl Manifest {
         }
         let wrong = |_| BackupError::damaged(&path, "it is no manifest");
         let Format { format: found } = serde_json::from_str(json).map_err(wrong)?;
-        if found != FORMAT {
-            return Err(BackupError::Format { path: dir.into(), found });
+        let manifest: Self = match found {
+            1 => serde_json::from_str::<SingleState>(json).map_err(wrong)?.into(),
+            FORMAT => serde_json::from_str(json).map_err(wrong)?,
+            _ => return Err(BackupError::Format { path: dir.into(), found }),
+        };
+        if manifest.states.is_empty() {
+            return Err(BackupError::damaged(&path, "it names no run"));
         }
-        serde_json::from_str(json).map(Some).map_err(wrong)
+        Ok(Some(manifest))
+    }
+
+    /// What the backup holds.
+    ///
+    /// # Panics
+    /// Never for a manifest that was read.
+    #[must_use]
+    pub fn newest(&self) -> &State {
+        self.states.last().expect("a manifest names at least one run")
     }
 
     /// As [`Manifest::read`], for whom there must be one.
@@ -118,7 +153,17 @@ impl Manifest {
 
     /// All files.
     pub(super) fn files(&self) -> impl Iterator<Item = &Listed> {
-        self.records.iter().chain([&self.live, &self.tombstones])
+        let states = self.states.iter().flat_map(|state| [&state.held, &state.tombstones]);
+        self.records.iter().chain(states)
+    }
+
+    /// Bytes of all files. States whose lists are equal share a file, which counts once.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let mut files: Vec<&Listed> = self.files().collect();
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        files.dedup_by(|a, b| a.name == b.name);
+        files.iter().map(|file| file.bytes).sum()
     }
 }
 
@@ -154,8 +199,8 @@ pub(super) fn unlisted(dir: &Path, manifest: Option<&Manifest>) -> Result<Vec<Pa
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let is_listed = manifest.is_some_and(|manifest| manifest.files().any(|file| file.name == name));
-        let is_part =
-            name.ends_with(".weir") && ["records-", "live-", "tombstones-"].iter().any(|p| name.starts_with(p));
+        let is_part = name.ends_with(".weir")
+            && ["records-", "held-", "live-", "tombstones-"].iter().any(|p| name.starts_with(p));
         if name == NAME || name == LOCK || is_listed {
             continue;
         }

@@ -25,6 +25,9 @@ const LONGEST: u32 = 1 << 28;
 
 const BUFFER: usize = 1 << 20;
 
+/// A part is ended when it has so many bytes, so that rewriting one stays a small thing.
+const LARGE: u64 = 1 << 30;
+
 /// The head and the body of a row.
 pub(super) type Row = (Vec<u8>, Vec<u8>);
 
@@ -46,9 +49,9 @@ impl PartWriter {
         Ok(part)
     }
 
-    /// Bytes so far.
-    pub fn bytes(&self) -> u64 {
-        self.listed.bytes
+    /// Whether the next record should begin another part.
+    pub fn is_large(&self) -> bool {
+        self.listed.bytes >= LARGE
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), BackupError> {

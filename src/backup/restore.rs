@@ -1,17 +1,50 @@
-//! A store from a backup: tombstones first, then the events through the rules of the store.
+//! Makes a store from a backup, as it is now or as it was after an earlier run.
+//!
+//! The store is written aside and takes its name at the very end: cut off, there is no store.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::BackupError;
+use super::contents;
 use super::manifest::Manifest;
-use super::part::{PartReader, Row};
-use super::{BackupError, verify};
-use crate::nostr::{Timestamp, VerifiedEvent};
+use super::part::PartReader;
+use super::state::State;
+use crate::nostr::{Kind, Timestamp, VerifiedEvent};
 use crate::store::keys::Secret;
-use crate::store::{Options, Outcome, Seq, Store, StoreError, Tombstone, TombstoneTable, Writer};
+use crate::store::{Options, Outcome, Seq, Store, StoreError, Writer};
 
 /// Events or tombstones in one commit.
 const BATCH: usize = 2048;
+
+/// Which state of a backup is restored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Which {
+    /// That of the last run.
+    #[default]
+    Newest,
+    /// That of the newest run that began no later.
+    AsOf(Timestamp),
+    /// That of this run.
+    Run(u64),
+}
+
+impl Which {
+    /// The state that is meant.
+    ///
+    /// # Errors
+    /// When the backup does not remember it.
+    pub fn of(self, manifest: &Manifest) -> Result<&State, BackupError> {
+        let mut newest_first = manifest.states.iter().rev();
+        match self {
+            Self::Newest => Ok(manifest.newest()),
+            Self::AsOf(time) => newest_first
+                .find(|state| state.created_at <= time.0)
+                .ok_or_else(|| BackupError::TooEarly(manifest.states[0].created_at)),
+            Self::Run(run) => newest_first.find(|state| state.run == run).ok_or(BackupError::NoSuchRun(run)),
+        }
+    }
+}
 
 /// What a restore did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -20,44 +53,55 @@ pub struct Restored {
     pub stored: u64,
     /// Events that are past their expiration by now.
     pub expired: u64,
-    /// Events that were removed or replaced while the backup was made.
+    /// Events that were removed or replaced while the backup was made, or by their authors since.
     pub superseded: u64,
     /// Tombstones.
     pub tombstones: u64,
 }
 
-/// Makes a store in `path` from the backup in `dir` and opens it. `progress` is told how many events were read, of
-/// how many. The ids of all events are checked on the way, and the hashes of all files; signatures are not.
+/// Makes a store in `path` from the backup in `dir`. `progress` is told how many events were read. The ids of all events
+/// are checked on the way, and the hashes of all files; signatures are not.
+///
+/// Of an earlier state the store holds what that run held, less what its authors have deleted since: later deletion
+/// requests (NIP-09) and requests to vanish (NIP-62) are obeyed too. What the operator or a retention rule removed
+/// since comes back.
 ///
 /// # Errors
-/// When there is a store already, when the backup is damaged, or when the disk fails: then there is no store.
+/// When there is a store already, when the state is not remembered, when the backup is damaged, or when the disk fails: then
+/// there is no store.
 pub fn restore(
     dir: &Path,
     path: &Path,
     options: Options,
-    now: Timestamp,
-    progress: &mut dyn FnMut(u64, u64),
+    (which, now): (Which, Timestamp),
+    progress: &mut dyn FnMut(u64),
     stop: &AtomicBool,
 ) -> Result<Restored, BackupError> {
     let manifest = Manifest::read_present(dir)?;
-    let live = verify::live(dir, &manifest)?;
-    let store = Store::begin_restore(path, options, Secret(verify::secret(dir, &manifest)?))?;
+    let state = which.of(&manifest)?;
+    let (held, newest) = (contents::held(dir, state)?, contents::held(dir, manifest.newest())?);
+    let store = Store::begin_restore(path, options, Secret(contents::secret(dir, &manifest)?))?;
     let mut writer = store.writer();
-    let tombstones = tombstones(dir, &manifest, &mut writer)?;
+    let tombstones = tombstones(dir, state, &mut writer)?;
     let mut restored = Restored { tombstones, ..Restored::default() };
+    let is_request = |kind| kind == Kind::DELETION || kind == Kind::VANISH;
     let (mut last, mut read, mut batch) = (Seq(0), 0, Vec::with_capacity(BATCH));
     for listed in &manifest.records {
         let mut part = PartReader::open(dir, listed)?;
         while let Some((seq, record)) = part.record(&mut last)? {
-            if !live.contains(seq) {
+            let is_held = held.contains(seq);
+            if !is_held && (seq.0 <= state.last_seq || !newest.contains(seq)) {
                 continue;
             }
-            let event = verify::event(&part, &record)?.to_event().expect("its id was compared");
-            batch.push((seq, VerifiedEvent::trust(event)));
-            read += 1;
+            let event = contents::event(&part, &record)?;
+            if !is_held && !is_request(event.kind()) {
+                continue;
+            }
+            batch.push((seq, VerifiedEvent::trust(event.to_event().expect("its id was compared"))));
+            read += u64::from(is_held);
             if batch.len() == BATCH {
                 commit(&mut writer, &mut batch, now, &mut restored)?;
-                progress(read, manifest.events);
+                progress(read);
                 if stop.load(Ordering::Relaxed) {
                     return Err(BackupError::Interrupted);
                 }
@@ -65,8 +109,8 @@ pub fn restore(
         }
     }
     commit(&mut writer, &mut batch, now, &mut restored)?;
-    if read != manifest.events {
-        return Err(BackupError::damaged(&dir.join(&manifest.live.name), "it does not fit the records"));
+    if read != state.events {
+        return Err(BackupError::damaged(&dir.join(&state.held.name), "it does not fit the records"));
     }
     store.settle()?;
     Ok(restored)
@@ -90,25 +134,16 @@ fn commit(
     Ok(())
 }
 
-fn tombstones(dir: &Path, manifest: &Manifest, writer: &mut Writer) -> Result<u64, BackupError> {
-    let mut part = PartReader::open(dir, &manifest.tombstones)?;
+fn tombstones(dir: &Path, state: &State, writer: &mut Writer) -> Result<u64, BackupError> {
+    let mut part = PartReader::open(dir, &state.tombstones)?;
     let mut batch = Vec::with_capacity(BATCH);
     while let Some(row) = part.row()? {
-        batch.push(tombstone(&part, row)?);
+        batch.push(contents::tombstone(&part, row)?);
         if batch.len() == BATCH {
             writer.put_tombstones(&batch)?;
             batch.clear();
         }
     }
     writer.put_tombstones(&batch)?;
-    Ok(manifest.tombstones.rows)
-}
-
-/// A row of the file as a tombstone.
-pub(super) fn tombstone(part: &PartReader<'_>, (head, value): Row) -> Result<Tombstone, BackupError> {
-    let row = head.split_first().and_then(|(number, key)| {
-        let table = TombstoneTable::ALL.into_iter().find(|table| *table as u8 == *number)?;
-        (!key.is_empty()).then(|| Tombstone { table, key: key.to_vec(), value })
-    });
-    row.ok_or_else(|| part.damaged("a tombstone of no known sort"))
+    Ok(state.tombstones.rows)
 }

@@ -9,6 +9,8 @@ use crate::nostr::{EventId, Timestamp, VerifiedEvent};
 use crate::store::{Durability, Evicted, Options, Outcome, Return, Seq, Store};
 
 const NOW: Timestamp = Timestamp(1_700_000_000);
+const DAY: u64 = 24 * 60 * 60;
+const KEEP_S: u64 = 30 * DAY;
 static GO_ON: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 struct Home {
@@ -36,13 +38,26 @@ impl Home {
     }
 
     fn run(&self) -> Created {
-        create(&self.store, &self.backup(), NOW, &mut |_| {}, &GO_ON).expect("a backup")
+        create(&self.store, &self.backup(), NOW, 0, &mut |_| {}, &GO_ON).expect("a backup")
+    }
+
+    /// A run at `now` that remembers what was removed in the last 30 days.
+    fn run_at(&self, now: u64) -> Created {
+        create(&self.store, &self.backup(), Timestamp(now), KEEP_S, &mut |_| {}, &GO_ON).expect("a backup")
     }
 
     /// A store from the backup, and what it holds.
     fn restored(&self, name: &str) -> (Store, BTreeMap<EventId, String>) {
+        self.restored_state(name, Which::Newest)
+    }
+
+    fn restored_as_of(&self, name: &str, as_of: u64) -> (Store, BTreeMap<EventId, String>) {
+        self.restored_state(name, Which::AsOf(Timestamp(as_of)))
+    }
+
+    fn restored_state(&self, name: &str, which: Which) -> (Store, BTreeMap<EventId, String>) {
         let path = self.dir.path().join(name);
-        restore(&self.backup(), &path, options(), NOW, &mut |_, _| {}, &GO_ON).expect("a restore");
+        restore(&self.backup(), &path, options(), (which, NOW), &mut |_| {}, &GO_ON).expect("a restore");
         let store = Store::open(&path, options()).expect("the store");
         assert_eq!(store.check(|_, _| {}).expect("a check").problems, []);
         let held = held(&store);
@@ -70,7 +85,7 @@ fn a_restored_store_holds_what_the_store_held() {
     let home = Home::new();
     home.commit(&notes(0..500));
     home.commit(&[trusted(author(1), 0, 1, &[], "old"), trusted(author(1), 0, 2, &[], "new")]);
-    assert_eq!(home.run(), Created { added: 501, events: 501, runs: 1, ..home.run_again() });
+    assert_eq!(home.run(), Created { added: 501, events: 501, run: 1, ..home.run_again() });
     let (restored, events) = home.restored("new");
     assert_eq!(events, held(&home.store));
     assert_eq!(restored.writer().commit(&notes(0..500), NOW).expect("a commit"), vec![Outcome::Duplicate; 500]);
@@ -80,8 +95,7 @@ impl Home {
     /// The same backup, of which only the bytes are of interest.
     fn run_again(&self) -> Created {
         let manifest = Manifest::read(&self.backup()).expect("a manifest").expect("a backup");
-        let bytes = manifest.files().map(|file| file.bytes).sum();
-        Created { added: 0, events: 0, runs: 0, bytes }
+        Created { added: 0, events: 0, run: 0, bytes: manifest.bytes() }
     }
 }
 
@@ -95,11 +109,11 @@ fn a_run_adds_what_is_new_and_what_is_gone_is_gone() {
     home.commit(&notes(100..130));
     home.store.writer().remove(&[Seq(1), Seq(2)], Return::Barred).expect("a commit");
     home.store.writer().remove(&[Seq(3)], Return::Allowed).expect("a commit");
-    let Created { added, events, runs, .. } = home.run();
-    assert_eq!((added, events, runs), (31, 131 - 4, 2));
+    let Created { added, events, run, .. } = home.run();
+    assert_eq!((added, events, run), (31, 131 - 4, 2));
     assert_eq!(home.run().added, 0);
     let verified = verify(&home.backup(), &mut |_, _| {}).expect("a good backup");
-    assert_eq!((verified.events, verified.gone), (127, 4));
+    assert_eq!((verified.events, verified.removed), (127, 4));
     let (restored, events) = home.restored("new");
     assert_eq!(events, held(&home.store));
     let again = [note(7), note(0), note(1), note(2)];
@@ -135,12 +149,12 @@ fn parts_that_are_mostly_gone_are_written_anew() {
     home.store.writer().remove(&most, Return::Allowed).expect("a commit");
     assert!(home.run().bytes < before / 4);
     let verified = verify(&home.backup(), &mut |_, _| {}).expect("a good backup");
-    assert_eq!((verified.events, verified.gone), (100, 0));
+    assert_eq!((verified.events, verified.removed), (100, 0));
     home.commit(&notes(2000..2010));
     home.run();
     assert_eq!(home.restored("new").1, held(&home.store));
     let files = std::fs::read_dir(home.backup()).expect("the directory").count();
-    assert_eq!(files, 2 + 2 + 2, "manifest and lock, two parts, live and tombstones");
+    assert_eq!(files, 2 + 2 + 2, "manifest and lock, two parts, held and tombstones");
 }
 
 #[test]
@@ -149,7 +163,7 @@ fn a_flipped_bit_anywhere_is_found_and_not_restored() {
     home.commit(&notes(0..20));
     home.commit(&[trusted(author(2), 5, 200, &[&["e", &note(7).view().id().to_string()]], "")]);
     home.run();
-    let names = ["MANIFEST", "records-1-0.weir", "live-1.weir", "tombstones-1.weir"];
+    let names = ["MANIFEST", "records-1-0.weir", "held-1.weir", "tombstones-1.weir"];
     for name in names {
         let path = home.backup().join(name);
         let good = std::fs::read(&path).expect("the file");
@@ -159,7 +173,7 @@ fn a_flipped_bit_anywhere_is_found_and_not_restored() {
             std::fs::write(&path, bad).expect("the file");
             assert!(verify(&home.backup(), &mut |_, _| {}).is_err(), "{name} at {place}");
             let to = home.dir.path().join("new");
-            let result = restore(&home.backup(), &to, options(), NOW, &mut |_, _| {}, &GO_ON);
+            let result = restore(&home.backup(), &to, options(), (Which::Newest, NOW), &mut |_| {}, &GO_ON);
             assert!(result.is_err() && !Store::exists(&to), "{name} at {place}");
         }
         std::fs::write(&path, &good[..good.len() - 2]).expect("the file");
@@ -176,10 +190,10 @@ fn a_run_that_is_cut_off_leaves_the_backup_and_the_next_one_goes_on() {
     home.run();
     home.commit(&notes(50..80));
     let stop = std::sync::atomic::AtomicBool::new(true);
-    let result = create(&home.store, &home.backup(), NOW, &mut |_| {}, &stop);
+    let result = create(&home.store, &home.backup(), NOW, 0, &mut |_| {}, &stop);
     assert!(matches!(result, Err(BackupError::Interrupted)));
     // What a killed run leaves.
-    for name in ["records-2-0.weir", "live-2.weir", "MANIFEST.partial"] {
+    for name in ["records-2-0.weir", "held-2.weir", "MANIFEST.partial"] {
         std::fs::write(home.backup().join(name), "half").expect("a file");
     }
     assert_eq!(home.restored("first").1.len(), 50);
@@ -194,10 +208,10 @@ fn another_store_or_an_older_state_is_not_mixed_in() {
     home.run();
     let other = Home::new();
     other.commit(&notes(0..90));
-    let result = create(&other.store, &home.backup(), NOW, &mut |_| {}, &GO_ON);
+    let result = create(&other.store, &home.backup(), NOW, 0, &mut |_| {}, &GO_ON);
     assert!(matches!(result, Err(BackupError::OtherStore(_))));
     let (restored, _) = home.restored("new");
-    let result = create(&restored, &home.backup(), NOW, &mut |_| {}, &GO_ON);
+    let result = create(&restored, &home.backup(), NOW, 0, &mut |_| {}, &GO_ON);
     assert!(matches!(result, Err(BackupError::OtherStore(_))), "its numbers are others");
 }
 
@@ -207,12 +221,12 @@ fn a_directory_of_somebody_else_and_a_store_are_left_alone() {
     home.commit(&notes(0..5));
     std::fs::create_dir(home.backup()).expect("a directory");
     std::fs::write(home.backup().join("letter.txt"), "dear").expect("a file");
-    let result = create(&home.store, &home.backup(), NOW, &mut |_| {}, &GO_ON);
+    let result = create(&home.store, &home.backup(), NOW, 0, &mut |_| {}, &GO_ON);
     assert!(matches!(result, Err(BackupError::Foreign(_))));
     assert_eq!(std::fs::read_dir(home.backup()).expect("the directory").count(), 1);
     std::fs::remove_file(home.backup().join("letter.txt")).expect("the file");
     home.run();
-    let result = restore(&home.backup(), home.store.path(), options(), NOW, &mut |_, _| {}, &GO_ON);
+    let result = restore(&home.backup(), home.store.path(), options(), (Which::Newest, NOW), &mut |_| {}, &GO_ON);
     assert!(matches!(result, Err(BackupError::Store(crate::store::StoreError::Exists(_)))));
     assert!(matches!(verify(home.dir.path(), &mut |_, _| {}), Err(BackupError::Absent(_))));
 }
@@ -228,4 +242,121 @@ fn a_run_has_what_was_acknowledged_and_not_yet_committed() {
     assert!(result.is_err() && held(&home.store).len() == 10);
     assert_eq!(home.run().added, 20);
     assert_eq!(home.restored("new").1.len(), 20);
+}
+
+#[test]
+fn what_was_removed_is_restored_as_of_a_run_that_held_it() {
+    let home = Home::new();
+    home.commit(&notes(0..1000));
+    home.run_at(NOW.0);
+    let before = held(&home.store);
+    let most: Vec<Seq> = (1..=990).map(Seq).collect();
+    home.store.writer().remove(&most, Return::Allowed).expect("a commit");
+    for day in 1..=3 {
+        home.run_at(NOW.0 + day * DAY);
+    }
+    let verified = verify(&home.backup(), &mut |_, _| {}).expect("a good backup");
+    assert_eq!((verified.events, verified.removed, verified.states), (10, 990, 4));
+    assert_eq!(home.restored("newest").1, held(&home.store));
+    assert_eq!(home.restored_as_of("first", NOW.0).1, before);
+    assert_eq!(home.restored_as_of("between", NOW.0 + DAY - 1).1, before);
+    assert_eq!(home.restored_as_of("second", NOW.0 + DAY).1, held(&home.store));
+    assert_eq!(home.restored_state("run", Which::Run(1)).1, before);
+    let to = home.dir.path().join("early");
+    let try_one = |which| restore(&home.backup(), &to, options(), (which, NOW), &mut |_| {}, &GO_ON);
+    let early = try_one(Which::AsOf(Timestamp(NOW.0 - 1)));
+    assert!(matches!(early, Err(BackupError::TooEarly(time)) if time == NOW.0) && !Store::exists(&to));
+    assert!(matches!(try_one(Which::Run(5)), Err(BackupError::NoSuchRun(5))) && !Store::exists(&to));
+}
+
+#[test]
+fn what_authors_deleted_since_stays_deleted_in_an_earlier_state() {
+    let home = Home::new();
+    home.commit(&notes(0..20));
+    home.run_at(NOW.0);
+    let id = note(7).view().id();
+    home.commit(&[trusted(author(2), 5, NOW.0, &[&["e", &id.to_string()]], "")]);
+    home.commit(&[trusted(author(3), 62, NOW.0, &[&["relay", "ALL_RELAYS"]], "")]);
+    home.store.writer().purge_vanished(100).expect("a commit");
+    home.store.writer().remove(&[Seq(1)], Return::Barred).expect("a commit");
+    home.commit(&notes(30..31));
+    home.run_at(NOW.0 + DAY);
+    let (restored, events) = home.restored_as_of("then", NOW.0);
+    let is_back = |n: u64| events.contains_key(&note(n).view().id());
+    assert!(is_back(0), "the operator removed it");
+    assert!(!is_back(7) && !is_back(3) && !is_back(8) && !is_back(30));
+    assert_eq!((0..20).filter(|n| is_back(*n)).count(), 20 - 4 - 1);
+    let outcomes = restored.writer().commit(&[note(7), note(3)], NOW).expect("a commit");
+    assert_eq!(outcomes, [Outcome::Deleted, Outcome::Vanished]);
+}
+
+#[test]
+fn pruning_forgets_what_is_older_and_frees_its_bytes() {
+    let home = Home::new();
+    home.commit(&notes(0..1000));
+    home.run_at(NOW.0);
+    home.store.writer().remove(&(1..=300).map(Seq).collect::<Vec<_>>(), Return::Allowed).expect("a commit");
+    home.run_at(NOW.0 + DAY);
+    let bytes = Manifest::read(&home.backup()).expect("a manifest").expect("a backup").bytes();
+    let now = Timestamp(NOW.0 + 10 * DAY);
+    let kept = prune(&home.backup(), now, KEEP_S).expect("a backup");
+    assert_eq!(kept, Pruned { before: bytes, after: bytes, states: 2 });
+    let pruned = prune(&home.backup(), now, 5 * DAY).expect("a backup");
+    assert_eq!((pruned.before, pruned.states), (bytes, 1));
+    assert!(pruned.after < bytes * 3 / 4);
+    assert_eq!(prune(&home.backup(), now, 0).expect("a backup").after, pruned.after);
+    let verified = verify(&home.backup(), &mut |_, _| {}).expect("a good backup");
+    assert_eq!((verified.events, verified.removed), (700, 0));
+    home.commit(&notes(2000..2010));
+    home.run_at(NOW.0 + 11 * DAY);
+    assert_eq!(home.restored("new").1, held(&home.store));
+    assert!(matches!(prune(home.dir.path(), now, 0), Err(BackupError::Absent(_))));
+}
+
+#[test]
+fn runs_without_removals_share_their_files() {
+    let home = Home::new();
+    home.commit(&notes(0..50));
+    home.run_at(NOW.0);
+    home.run_at(NOW.0 + DAY);
+    let manifest = Manifest::read(&home.backup()).expect("a manifest").expect("a backup");
+    let [first, second] = &manifest.states[..] else { panic!("two states") };
+    assert_eq!((&first.held, &first.tombstones), (&second.held, &second.tombstones));
+    let files = std::fs::read_dir(home.backup()).expect("the directory").count();
+    assert_eq!(files, 2 + 1 + 2, "manifest and lock, one part, one of each list");
+    verify(&home.backup(), &mut |_, _| {}).expect("a good backup");
+}
+
+#[test]
+fn a_backup_of_the_first_format_is_read_and_goes_on() {
+    let home = Home::new();
+    home.commit(&notes(0..50));
+    home.run_at(NOW.0);
+    home.store.writer().remove(&[Seq(5)], Return::Allowed).expect("a commit");
+    // As the first format had it: one state, whose list was called otherwise.
+    let path = home.backup().join("MANIFEST");
+    let text = std::fs::read_to_string(&path).expect("the manifest");
+    let mut json: serde_json::Value =
+        serde_json::from_str(text.lines().next().expect("a line")).expect("the manifest is JSON");
+    let state = json["states"][0].take();
+    let old = json.as_object_mut().expect("an object");
+    old.remove("states");
+    old.insert("format".into(), 1.into());
+    for (new, name) in [("run", "runs"), ("created_at", "created_at"), ("last_seq", "last_seq"), ("events", "events")] {
+        old.insert(name.into(), state[new].clone());
+    }
+    old.insert("tombstones".into(), state["tombstones"].clone());
+    let mut live = state["held"].clone();
+    live["name"] = "live-1.weir".into();
+    old.insert("live".into(), live);
+    std::fs::rename(home.backup().join("held-1.weir"), home.backup().join("live-1.weir")).expect("a file");
+    let line = json.to_string();
+    let sum =
+        crate::nostr::hex::encode(&sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&line)));
+    std::fs::write(&path, format!("{line}\n{sum}\n")).expect("a file");
+
+    assert_eq!(home.restored("old").1.len(), 50);
+    assert_eq!(home.run_at(NOW.0 + DAY).run, 2);
+    assert_eq!(home.restored_as_of("then", NOW.0).1.len(), 50);
+    assert_eq!(home.restored("now").1, held(&home.store));
 }

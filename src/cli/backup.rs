@@ -1,16 +1,18 @@
 //! `weir backup`: the events into a directory that can be taken elsewhere, and whether they are still good there.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::{BinaryBytes, HumanCount};
 
 use super::output::{progress, progress_of, stdout};
-use super::{Common, interrupt};
-use crate::backup::{self, BackupError, Created, Manifest, Verified};
+use super::{Common, interrupt, time};
+use crate::backup::{self, BackupError, Created, Manifest, Pruned, Verified};
+use crate::nostr::Timestamp;
 use crate::pipeline::now;
 use crate::pipeline::signatures::Signatures;
+use crate::policy::retention::Age;
 use crate::schnorr::Verifier;
 
 /// Signatures that a verification checks, spread evenly.
@@ -19,46 +21,96 @@ const SAMPLE: u64 = 10_000;
 /// Arguments of `weir backup`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir backup /backups/relay              also while the relay runs; again, and only what is new is added
-  weir backup /backups/relay --verify     read it all and compare: hashes, ids, numbers, some signatures
-  weir restore /backups/relay --data new  a store from it
+  weir backup /backups/relay                         also while the relay runs; the next run adds what is new
+  weir backup /backups/relay --keep-removed 90d      what the relay removes stays restorable for 90 days
+  weir backup /backups/relay --list                  the states that can be restored
+  weir backup /backups/relay --verify                read it all and compare: hashes, ids, numbers, some signatures
+  weir backup /backups/relay --prune --keep-removed 7d
+                                                     forget what was removed more than a week ago, free its bytes
+  weir restore /backups/relay --data new             a store from it; --as-of DATE for an earlier state
 
-The directory is good at any time, also when a run is killed: it is then what it was before. It holds the store's
-secret and everybody's events, so only its owner may read it. To start anew, use another directory.")]
+A run is remembered as a state, for as long as --keep-removed says: the newest 24, the last of each hour for a day, and
+the last of each day before that. The directory is good at any time, even when a run is killed: it is then what it was before. It
+holds the store's secret and everybody's events, so only its owner may read it. To start over, use another directory.")]
 pub struct Arguments {
     /// The directory; made if it is absent
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// How long what the store removed stays in the backup: a number with s, m, h, d, w or y; 0s keeps nothing
+    #[arg(long, value_name = "AGE", default_value = "30d", value_parser = keep_removed)]
+    keep_removed: u64,
     /// Only check what is there
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["list", "prune"])]
     verify: bool,
+    /// Only list the states that can be restored
+    #[arg(long, conflicts_with = "prune")]
+    list: bool,
+    /// Only forget what was removed longer ago than --keep-removed, and free its bytes
+    #[arg(long)]
+    prune: bool,
 }
 
-/// Adds to the backup, or verifies it.
+fn keep_removed(text: &str) -> Result<u64, String> {
+    if text == "0s" { Ok(0) } else { Age::parse(text).map(|age| age.seconds).map_err(str::to_owned) }
+}
+
+/// Adds to the backup, verifies, lists or prunes it.
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.verify {
-        return verify(common, arguments);
+        verify(common, arguments)
+    } else if arguments.list {
+        list(&arguments.dir)
+    } else if arguments.prune {
+        prune(arguments)
+    } else {
+        create(common, arguments)
     }
+}
+
+fn create(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (_, store) = common.open()?;
     let stop = interrupt::watch();
     let bar = progress(None, false);
-    let created = backup::create(&store, &arguments.dir, now(), &mut |events| bar.set_position(events), stop);
+    let mut tell = |events| bar.set_position(events);
+    let created = backup::create(&store, &arguments.dir, now(), arguments.keep_removed, &mut tell, stop);
     bar.finish_and_clear();
     if let Err(BackupError::Interrupted) = created {
         eprintln!("weir: interrupted; the backup is as it was");
         return Ok(interrupt::EXIT_CODE.into());
     }
-    let Created { added, events, bytes, runs } = created?;
+    let Created { added, events, bytes, run } = created?;
     let mut out = stdout();
     let (added, events, bytes) = (HumanCount(added), HumanCount(events), BinaryBytes(bytes));
-    writeln!(out, "{added} events added; the backup holds {events} in {bytes}, from {runs} runs")?;
+    writeln!(out, "run {run}: {added} events added; the backup holds {events}, in {bytes}")?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(dir: &Path) -> anyhow::Result<ExitCode> {
+    let manifest = Manifest::read(dir)?.ok_or_else(|| BackupError::Absent(dir.into()))?;
+    let mut out = stdout();
+    writeln!(out, "{:>6}  {:<19}  {:>15}", "run", "began (UTC)", "events")?;
+    for state in &manifest.states {
+        let (began, events) = (time::display(Timestamp(state.created_at)), HumanCount(state.events).to_string());
+        writeln!(out, "{:>6}  {began:<19}  {events:>15}", state.run)?;
+    }
+    writeln!(out, "{} in all", BinaryBytes(manifest.bytes()))?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prune(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let Pruned { before, after, states } = backup::prune(&arguments.dir, now(), arguments.keep_removed)?;
+    let mut out = stdout();
+    let freed = BinaryBytes(before.saturating_sub(after));
+    writeln!(out, "{freed} freed, {} left; {states} states can be restored", BinaryBytes(after))?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn verify(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = common.config()?;
-    let total = Manifest::read(&arguments.dir)?.map_or(0, |manifest| manifest.events);
+    let total = Manifest::read(&arguments.dir)?.map_or(0, |manifest| manifest.newest().events);
     let stride = total.div_ceil(SAMPLE).max(1);
     let bar = progress_of(total, "events");
     let mut signatures = Signatures::new(Verifier::new(config.verify))?;
@@ -71,11 +123,11 @@ fn verify(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         bar.set_position(visited);
     });
     bar.finish_and_clear();
-    let Verified { events, gone, tombstones, bytes } = verified?;
+    let Verified { events, removed, tombstones, bytes, states } = verified?;
     let wrong = signatures.finish().len();
     let mut out = stdout();
     let (held, bytes) = (HumanCount(events), BinaryBytes(bytes));
-    writeln!(out, "{held} events, {gone} records of events that are gone, {tombstones} tombstones, {bytes}")?;
+    writeln!(out, "{held} events, {removed} removed ones, {tombstones} tombstones, {states} states, {bytes}")?;
     if wrong == 0 {
         writeln!(out, "nothing is wrong")?;
     } else {

@@ -28,6 +28,7 @@ mod scan;
 mod serve;
 mod signals;
 mod stream;
+mod time;
 mod upgrade;
 
 /// A Nostr relay for operators of large public relays.

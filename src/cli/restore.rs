@@ -8,22 +8,40 @@ use anyhow::Context as _;
 use indicatif::HumanCount;
 
 use super::output::{progress_of, stdout};
-use super::{Common, interrupt};
-use crate::backup::{self, BackupError, Manifest, Restored};
+use super::{Common, interrupt, time};
+use crate::backup::{self, BackupError, Manifest, Restored, Which};
+use crate::nostr::Timestamp;
 use crate::pipeline::now;
 
 /// Arguments of `weir restore`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir restore /backups/relay --data new     then: weir serve --data new
+  weir restore /backups/relay --data new                     then: weir serve --data new
+  weir restore /backups/relay --data new --as-of 2026-11-27  as it was at the end of that day (UTC)
   weir restore /backups/relay --config /etc/weir/weir.toml
 
-Where a store is, nothing is done. What was deleted stays deleted, also when somebody sends it again. Killed half-way
-there is no store, and the next try begins anew. The store is checked at the end, as by weir check.")]
+An existing store is never touched. What was deleted stays deleted, even when somebody sends it again. --as-of brings
+back what retention rules or weir delete removed later, but not what the authors themselves deleted later; weir backup
+DIR --list shows the states. Killed half-way there is no store, and the next try starts over. The store is checked at
+the end, as by weir check.")]
 pub struct Arguments {
     /// The directory of the backup
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Restore the newest state that is not later: 2026-11-28 (its end), 2026-11-28T14:00, with Z or an offset, or
+    /// seconds since 1970
+    #[arg(long, value_name = "DATE", value_parser = time::parse)]
+    as_of: Option<Timestamp>,
+    /// Restore the state of this run
+    #[arg(long, value_name = "N", conflicts_with = "as_of")]
+    run: Option<u64>,
+}
+
+impl Arguments {
+    fn which(&self) -> Which {
+        let run = self.run.map(Which::Run);
+        run.or(self.as_of.map(Which::AsOf)).unwrap_or_default()
+    }
 }
 
 /// Restores the backup and checks the store.
@@ -32,9 +50,12 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     config.validate()?;
     let path = &config.storage.data;
     let stop = interrupt::watch();
-    let bar = progress_of(Manifest::read(&arguments.dir)?.map_or(0, |manifest| manifest.events), "events");
-    let mut tell = |read, _| bar.set_position(read);
-    let restored = backup::restore(&arguments.dir, path, config.storage.options(), now(), &mut tell, stop);
+    let manifest = Manifest::read(&arguments.dir)?.ok_or_else(|| BackupError::Absent(arguments.dir.clone()))?;
+    let which = arguments.which();
+    let state = which.of(&manifest)?;
+    let bar = progress_of(state.events, "events");
+    let mut tell = |read| bar.set_position(read);
+    let restored = backup::restore(&arguments.dir, path, config.storage.options(), (which, now()), &mut tell, stop);
     bar.finish_and_clear();
     if let Err(BackupError::Interrupted) = restored {
         eprintln!("weir: interrupted; there is no store in {}", path.display());
@@ -43,8 +64,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Restored { stored, expired, superseded, tombstones } = restored.context("nothing is restored")?;
     let mut out = stdout();
     writeln!(out, "{} events and {tombstones} tombstones restored to {}", HumanCount(stored), path.display())?;
+    writeln!(out, "the state is of run {}, {} UTC", state.run, time::display(Timestamp(state.created_at)))?;
     if expired + superseded > 0 {
-        writeln!(out, "{expired} events are expired, {superseded} were removed while the backup was made")?;
+        writeln!(out, "{expired} events are expired, {superseded} were removed meanwhile")?;
     }
     let (_, store) = common.open()?;
     let bar = progress_of(stored, "events checked");

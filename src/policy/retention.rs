@@ -64,7 +64,11 @@ pub struct Age {
 const UNITS: [(char, u64); 6] = [('y', 31_536_000), ('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
 
 impl Age {
-    fn parse(text: &str) -> Result<Self, &'static str> {
+    /// Reads a number and a unit.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
         const FORM: &str = "give a number and one of s, m, h, d, w, y, such as \"90d\"";
         let unit = text.chars().next_back().and_then(|last| UNITS.iter().find(|(unit, _)| *unit == last));
         let (unit, factor) = unit.ok_or(FORM)?;

@@ -58,6 +58,13 @@ impl Home {
         Ran::new(&self.command(arguments).output().expect("the binary runs"))
     }
 
+    /// Runs on another data directory beside the usual one.
+    pub fn run_elsewhere(&self, name: &str, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.arg("--data").arg(self.path(name)).args(arguments).stdin(Stdio::null());
+        Ran::new(&command.output().expect("the binary runs"))
+    }
+
     /// Runs with this on standard input.
     pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
         let mut command = self.command(arguments);

@@ -1,5 +1,6 @@
 //! The command line, as a user runs it: the built binary, its files, its output and its exit codes.
 
+mod backup;
 mod commands;
 mod corpus;
 mod home;

@@ -8,11 +8,11 @@ use crate::store::Seq;
 
 /// A set of arrival numbers up to a greatest one; an eighth of a byte for each.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Live {
+pub struct Held {
     words: Vec<u64>,
 }
 
-impl Live {
+impl Held {
     /// Adds a number.
     pub fn insert(&mut self, seq: Seq) {
         let word = (seq.0 / 64) as usize;
@@ -25,6 +25,20 @@ impl Live {
     /// Whether it has the number.
     pub fn contains(&self, seq: Seq) -> bool {
         self.words.get((seq.0 / 64) as usize).is_some_and(|word| word >> (seq.0 % 64) & 1 == 1)
+    }
+
+    /// Adds all numbers of another set.
+    pub fn join(&mut self, other: &Self) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        self.words.iter_mut().zip(&other.words).for_each(|(own, other)| *own |= other);
+    }
+
+    /// Whether `other` has every number of this set.
+    pub fn is_within(&self, other: &Self) -> bool {
+        let others = other.words.iter().chain(std::iter::repeat(&0));
+        self.words.iter().zip(others).all(|(own, other)| own & !other == 0)
     }
 
     /// How many numbers it has.
@@ -49,19 +63,19 @@ impl Live {
         bytes
     }
 
-    /// Reads what [`Live::to_bytes`] wrote, if no number in it is past `last`.
+    /// Reads what [`Held::to_bytes`] wrote, if no number in it is past `last`.
     pub fn read(mut bytes: &[u8], last: Seq) -> Option<Self> {
-        let mut live = Self::default();
+        let mut held = Self::default();
         let (mut next, mut is_held) = (1_u64, false);
         while !bytes.is_empty() {
             let run = take_varint_of::<7>(&mut bytes)?;
             let end = next.checked_add(run).filter(|end| *end <= last.0 + 1)?;
             if is_held {
-                (next..end).for_each(|seq| live.insert(Seq(seq)));
+                (next..end).for_each(|seq| held.insert(Seq(seq)));
             }
             (next, is_held) = (end, !is_held);
         }
-        Some(live)
+        Some(held)
     }
 }
 
@@ -72,21 +86,40 @@ mod tests {
     #[test]
     fn a_set_returns_from_its_bytes() {
         for seqs in [vec![], vec![1], vec![64], vec![1, 2, 3, 63, 64, 65, 127, 128, 1000], (1..=500).collect()] {
-            let mut live = Live::default();
-            seqs.iter().for_each(|seq| live.insert(Seq(*seq)));
+            let mut held = Held::default();
+            seqs.iter().for_each(|seq| held.insert(Seq(*seq)));
             let last = Seq(seqs.last().copied().unwrap_or(0));
-            let read = Live::read(&live.to_bytes(), last).expect("it is well formed");
+            let read = Held::read(&held.to_bytes(), last).expect("it is well formed");
             assert_eq!((1..1100).filter(|seq| read.contains(Seq(*seq))).collect::<Vec<_>>(), seqs);
-            assert_eq!((read.len(), read), (seqs.len() as u64, live));
+            assert_eq!((read.len(), read), (seqs.len() as u64, held));
         }
+    }
+
+    fn set(seqs: &[u64]) -> Held {
+        let mut held = Held::default();
+        seqs.iter().for_each(|seq| held.insert(Seq(*seq)));
+        held
+    }
+
+    #[test]
+    fn sets_of_other_lengths_are_joined_and_compared() {
+        let (short, long) = (set(&[3]), set(&[5, 700]));
+        let mut both = short.clone();
+        both.join(&long);
+        assert_eq!(both, set(&[3, 5, 700]));
+        let mut same = long.clone();
+        same.join(&short);
+        assert_eq!(same, both);
+        let within = [short.is_within(&both), long.is_within(&both), both.is_within(&long), long.is_within(&short)];
+        assert_eq!(within, [true, true, false, false]);
     }
 
     #[test]
     fn numbers_past_the_last_are_refused() {
-        let mut live = Live::default();
-        live.insert(Seq(10));
-        assert_eq!(Live::read(&live.to_bytes(), Seq(9)), None);
-        assert_eq!(Live::read(&[0xff; 9], Seq::MAX), None);
-        assert_eq!(Live::read(&[0x80], Seq::MAX), None);
+        let mut held = Held::default();
+        held.insert(Seq(10));
+        assert_eq!(Held::read(&held.to_bytes(), Seq(9)), None);
+        assert_eq!(Held::read(&[0xff; 9], Seq::MAX), None);
+        assert_eq!(Held::read(&[0x80], Seq::MAX), None);
     }
 }

@@ -1,0 +1,87 @@
+//! Rewriting parts: drops the records that no remembered state holds, and joins small parts when there are many.
+//!
+//! Never changes a part in place: it writes another file, which counts once the manifest names it.
+
+use std::path::Path;
+
+use super::held::Held;
+use super::manifest::Listed;
+use super::part::{PartReader, PartWriter, put_record};
+use super::{BackupError, contents};
+use crate::store::Seq;
+
+/// With more parts than this, small ones side by side are joined.
+const MANY_PARTS: usize = 64;
+
+/// What counts as small.
+const SMALL_BYTES: u64 = 64 << 20;
+
+/// When a part is rewritten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pace {
+    /// Once half of its records are not needed: each byte is then written twice at most.
+    WhenMostIsGone,
+    /// As soon as one is not needed.
+    WhenAnyIsGone,
+}
+
+impl Pace {
+    const fn is_due(self, needed: u64, rows: u64) -> bool {
+        match self {
+            Self::WhenMostIsGone => needed * 2 < rows,
+            Self::WhenAnyIsGone => needed < rows,
+        }
+    }
+}
+
+/// Rewrites the parts that are due, without what is not `needed`; the rest stays as it is. `run` names new files.
+pub(super) fn parts(
+    dir: &Path,
+    run: u64,
+    records: Vec<Listed>,
+    needed: &Held,
+    pace: Pace,
+) -> Result<Vec<Listed>, BackupError> {
+    let is_many = records.len() > MANY_PARTS;
+    let (mut kept, mut part): (Vec<Listed>, Option<PartWriter>) = (Vec::new(), None);
+    for listed in records {
+        let rows = (listed.first_seq..=listed.last_seq).filter(|seq| needed.contains(Seq(*seq))).count() as u64;
+        if !pace.is_due(rows, listed.rows) && !(is_many && listed.bytes < SMALL_BYTES) {
+            kept.extend(part.take().map(PartWriter::finish).transpose()?);
+            kept.push(listed);
+            continue;
+        }
+        if rows == 0 {
+            continue;
+        }
+        let out = match &mut part {
+            Some(part) => part,
+            None => part.insert(PartWriter::new(dir, unused_name(dir, run))?),
+        };
+        copy(dir, &listed, needed, out)?;
+        if out.is_large() {
+            kept.extend(part.take().map(PartWriter::finish).transpose()?);
+        }
+    }
+    kept.extend(part.map(PartWriter::finish).transpose()?);
+    Ok(kept)
+}
+
+/// A name that no file has: pruning twice after one run must not write over what the first left.
+fn unused_name(dir: &Path, run: u64) -> String {
+    let names = (0_u64..).map(|number| format!("records-{run}-thin-{number}.weir"));
+    names.into_iter().find(|name| !dir.join(name).exists()).expect("a directory holds fewer than 2^64 files")
+}
+
+fn copy(dir: &Path, listed: &Listed, needed: &Held, out: &mut PartWriter) -> Result<(), BackupError> {
+    let (mut part, mut last) = (PartReader::open(dir, listed)?, Seq(0));
+    while let Some((seq, record)) = part.record(&mut last)? {
+        if needed.contains(seq) {
+            contents::event(&part, &record)?;
+            let mut bytes = Vec::new();
+            put_record(seq, &record, &mut bytes);
+            out.records(&bytes, &[seq])?;
+        }
+    }
+    Ok(())
+}
