@@ -28,6 +28,8 @@ pub struct Info {
     pub terms_of_service: String,
     /// URL where a client's user can pay.
     pub payments_url: String,
+    /// URL of the source code (NIP-11 `software`); by default where the package says it is, if it does.
+    pub software: String,
     /// Whether NIP-11 says that using the relay costs money. Only says so; who may write is set in `[auth]`.
     pub payment_required: bool,
     /// Prices (NIP-11 `fees`).
@@ -74,6 +76,7 @@ impl Default for Info {
             contact: String::new(),
             terms_of_service: String::new(),
             payments_url: String::new(),
+            software: env!("CARGO_PKG_REPOSITORY").into(),
             payment_required: false,
             fees: Fees::default(),
         }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE,
-    HOST, HeaderValue, RETRY_AFTER,
+    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
+    CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
@@ -23,6 +23,9 @@ use crate::ws::upgrade;
 /// The media type of the information document (NIP-11).
 const NOSTR_JSON: &str = "application/nostr+json";
 
+/// What is served here.
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
 /// Answers one request.
 pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
     let front = &context.front;
@@ -32,6 +35,9 @@ pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: Soc
     let settings = front.shared.settings.load();
     if request.uri().path() != front.options.path {
         return text(StatusCode::NOT_FOUND, "there is nothing here; the relay is elsewhere\n");
+    }
+    if upgrade::is_meant(&request) {
+        front.proxy_faults.watch(&request, front.shared.now_us());
     }
     if upgrade::is_requested(&request) {
         return match client_address(&front.options, request.headers(), from) {
@@ -46,7 +52,7 @@ pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: Soc
             with_cors(response, info::document(&settings, front.shared.negentropy.options().enabled).into())
         }
         Method::GET | Method::HEAD => text(StatusCode::OK, info::greeting(&settings)),
-        _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET and OPTIONS are served here\n"),
+        _ => method_not_allowed(METHODS),
     }
 }
 
@@ -118,9 +124,16 @@ fn with_cors(response: hyper::http::response::Builder, body: Bytes) -> Response<
     response
         .header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")
         .header(ACCESS_CONTROL_ALLOW_HEADERS, "*")
-        .header(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS")
+        .header(ACCESS_CONTROL_ALLOW_METHODS, METHODS)
         .body(Full::new(body))
         .expect("every part of the response is valid")
+}
+
+/// The refusal of a method, with those that are served (RFC 9110 §15.5.6).
+pub fn method_not_allowed(served: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("served here: {served}\n"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(served));
+    response
 }
 
 /// A short answer for people.

@@ -15,9 +15,6 @@ const ALWAYS: [u32; 14] = [1, 2, 4, 9, 11, 13, 17, 40, 42, 45, 59, 62, 67, 70];
 /// Negentropy sync.
 const NEGENTROPY: u32 = 77;
 
-/// Where the code is (NIP-11: a URL); left out of the document while the package names no place.
-const SOFTWARE: &str = env!("CARGO_PKG_REPOSITORY");
-
 /// The document, as JSON text.
 #[must_use]
 pub fn document(settings: &Settings, negentropy: bool) -> String {
@@ -31,6 +28,7 @@ pub fn document(settings: &Settings, negentropy: bool) -> String {
         ("contact", &info.contact),
         ("terms_of_service", &info.terms_of_service),
         ("payments_url", &info.payments_url),
+        ("software", &info.software),
     ];
     for (key, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
         document.insert(key.into(), json!(text));
@@ -43,9 +41,6 @@ pub fn document(settings: &Settings, negentropy: bool) -> String {
     let mut nips = ALWAYS.to_vec();
     nips.extend(negentropy.then_some(NEGENTROPY));
     document.insert("supported_nips".into(), json!(nips));
-    if !SOFTWARE.is_empty() {
-        document.insert("software".into(), json!(SOFTWARE));
-    }
     document.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
     document.insert("limitation".into(), limitation(settings));
     if let Some(fees) = fees(info) {

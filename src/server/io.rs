@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 
 use super::admission::{Admission, Door, Waiting};
 use super::options::Options;
+use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
 use super::{http, monitor};
 use crate::metrics::TurnedAway;
@@ -57,6 +58,8 @@ pub struct Front {
     pub accept_rounds: AtomicU64,
     /// When this process began; connection times are milliseconds since then.
     pub epoch: Instant,
+    /// What proxies in front get wrong.
+    pub proxy_faults: ProxyFaults,
 }
 
 /// What the connections of one io thread share.
@@ -240,6 +243,7 @@ impl Server {
             key_rates: RateTable::new(RATE_ENTRIES),
             accept_rounds: AtomicU64::new(0),
             epoch: Instant::now(),
+            proxy_faults: ProxyFaults::default(),
             options,
             shared,
         });

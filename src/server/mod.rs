@@ -11,8 +11,10 @@ pub mod gauges;
 mod http;
 mod info;
 mod io;
+mod log_limit;
 mod monitor;
 mod options;
+mod proxy;
 mod refusals;
 pub mod session;
 

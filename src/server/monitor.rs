@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use super::gauges;
-use super::http::{names_one_host, text};
+use super::http::{method_not_allowed, names_one_host, text};
 use super::io::{ACCEPT_PAUSE, IoContext};
 
 /// Serves until the io thread ends.
@@ -64,7 +64,7 @@ fn handle(context: &IoContext, request: &Request<Incoming>) -> Response<Full<Byt
         return text(StatusCode::BAD_REQUEST, "a request names one host\n");
     }
     if request.method() != Method::GET {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+        return method_not_allowed("GET");
     }
     match request.uri().path() {
         "/metrics" => {

@@ -80,6 +80,12 @@ pub fn is_requested<B>(request: &Request<B>) -> bool {
     fastwebsockets::upgrade::is_upgrade_request(request)
 }
 
+/// Whether the request is of a client that wants a WebSocket, though a proxy may have taken away what asks for it.
+#[must_use]
+pub fn is_meant<B>(request: &Request<B>) -> bool {
+    is_requested(request) || request.headers().contains_key(SEC_WEBSOCKET_KEY)
+}
+
 /// Checks the request and builds the 101 response; `deflate` allows permessage-deflate.
 ///
 /// # Errors

@@ -257,6 +257,28 @@ fn connections_beyond_the_limits_are_told_before_the_upgrade() {
     assert!(crowded.information()["limitation"].is_object());
 
     let denying = Relay::start("[access]\ndeny_addresses = [\"127.0.0.0/8\"]");
+#[test]
+fn what_a_proxy_gets_wrong_is_told_to_the_operator_once_with_a_count() {
+    let relay = Relay::start("[server]\ntrusted_proxies = [\"127.0.0.1\"]");
+    let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n";
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade, close\r\n";
+    for _ in 0..3 {
+        relay.http(&format!("GET / HTTP/1.0\r\nHost: relay\r\nConnection: close\r\n{key}"));
+        relay.http(&format!("GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n{key}"));
+        relay.http(&format!("GET / HTTP/1.1\r\nHost: relay\r\nX-Forwarded-For: unknown\r\n{upgrade}{key}"));
+        // A health check is no client.
+        relay.http("GET / HTTP/1.0\r\nHost: relay\r\n\r\n");
+    }
+    relay.signal("HUP");
+    let lines = relay.log_until("the configuration was reloaded");
+    let (_, told) = lines.split_last().expect("the last line is that of the reload");
+    let faults = ["asked for in HTTP/1.0", "asked for without Upgrade", "reason=\"forwarded\""];
+    assert_eq!(told.len(), faults.len(), "{told:#?}");
+    for (line, fault) in told.iter().zip(faults) {
+        assert!(line.contains("INFO") && line.contains(fault) && line.contains("count=1"), "{line}");
+    }
+}
+
     assert!(denying.http(upgrade).0.starts_with("http/1.1 403"));
 }
 

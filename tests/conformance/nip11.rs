@@ -69,7 +69,8 @@ fn other_paths_are_not_found_by_http_or_websocket() {
 fn other_methods_are_not_allowed_and_head_has_no_body() {
     let relay = Relay::shared();
     for method in ["PUT", "DELETE", "PATCH"] {
-        assert!(relay.http(&request(method, "/", "")).0.starts_with("http/1.1 405"), "{method}");
+        let (head, _) = relay.http(&request(method, "/", ""));
+        assert!(head.starts_with("http/1.1 405") && head.contains("allow: get, head, options"), "{method}: {head}");
     }
     let (head, body) = relay.http(&request("HEAD", "/", "Accept: application/nostr+json\r\n"));
     assert!(head.starts_with("http/1.1 200") && head.contains("application/nostr+json") && body.is_empty(), "{head}");
@@ -118,6 +119,7 @@ self = "{own}"
 contact = "mailto:admin@example.com"
 terms_of_service = "https://relay/terms"
 payments_url = "https://relay/pay"
+software = "https://relay/source"
 payment_required = true
 [info.fees]
 admission = [{{ amount = 1000, unit = "msats" }}]
@@ -132,7 +134,7 @@ publication = [{{ kinds = [4], amount = 100, unit = "msats" }}]
         "name": "quoted \"name\" \\ and \u{1}", "description": "line\nline", "banner": "https://relay/banner.png",
         "icon": "https://relay/icon.png", "pubkey": operator.hex, "self": own.hex,
         "contact": "mailto:admin@example.com", "terms_of_service": "https://relay/terms",
-        "payments_url": "https://relay/pay",
+        "payments_url": "https://relay/pay", "software": "https://relay/source",
     });
     for (key, value) in texts.as_object().expect("an object") {
         assert_eq!(&document[key], value, "{key}");

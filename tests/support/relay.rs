@@ -99,26 +99,31 @@ impl Relay {
         format!("ws://{}", self.address)
     }
 
-    /// A client that has read the challenge.
+    /// A client that has read the challenge, if the relay sends one at connect.
     pub fn connect(&self) -> Client<'_> {
         Client::connect(self)
     }
 
-    /// A client of a relay that sends no challenge at connect.
+    /// A client that has read nothing.
     pub fn connect_unchallenged(&self) -> Client<'_> {
         Client::connect_unchallenged(self)
     }
 
     /// Waits for a line of the log that holds `text`, and returns it.
     pub fn wait_for_log(&self, text: &str) -> String {
+        self.log_until(text).pop().expect("at least the line that was waited for")
+    }
+
+    /// The lines of the log up to one that holds `text`.
+    pub fn log_until(&self, text: &str) -> Vec<String> {
         let log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut said = Vec::new();
         loop {
             let line = log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {text:?} in the log, but {said:#?}"));
-            if line.contains(text) {
-                return line;
-            }
             said.push(line);
+            if said.last().is_some_and(|line| line.contains(text)) {
+                return said;
+            }
         }
     }
 
