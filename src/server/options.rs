@@ -57,7 +57,7 @@ impl Default for Options {
             trusted_proxies: AddressSet::default(),
             compression: true,
             header_timeout_s: 10,
-            ping_after_s: 55,
+            ping_after_s: 25,
             pong_timeout_s: 25,
             outbox_bytes: 8 << 20,
             outbox_frames: 4096,

@@ -60,7 +60,9 @@ impl Keepalive {
             Some(_) => Beat::Close,
             None => {
                 self.pinged_ms = Some(now_ms);
-                Beat::Ping(now_ms.saturating_add(self.options.close_after_ms))
+                // Its answer starts the silence anew, so the next ping may be due before this one is given up.
+                let again_ms = self.options.close_after_ms.min(self.options.ping_after_ms);
+                Beat::Ping(now_ms.saturating_add(again_ms))
             }
         }
     }
@@ -89,6 +91,17 @@ mod tests {
         assert_eq!(keepalive.beat(99), Beat::Ping(119));
         keepalive.heard(118);
         assert_eq!(keepalive.beat(119), Beat::Wait(168));
+    }
+
+    #[test]
+    fn the_next_ping_comes_in_time_though_a_peer_may_take_longer_to_answer() {
+        let mut keepalive = Keepalive::new(KeepaliveOptions { ping_after_ms: 20, close_after_ms: 50 }, 0);
+        assert_eq!(keepalive.beat(20), Beat::Ping(40));
+        keepalive.heard(21);
+        assert_eq!(keepalive.beat(40), Beat::Wait(41));
+        assert_eq!(keepalive.beat(41), Beat::Ping(61));
+        assert_eq!(keepalive.beat(61), Beat::Wait(91));
+        assert_eq!(keepalive.beat(91), Beat::Close);
     }
 
     #[test]
