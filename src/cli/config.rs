@@ -39,6 +39,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Action::Check => match common.config().and_then(|config| config.validate().map(|()| config)) {
             Ok(config) => {
+                for warning in config.warnings() {
+                    writeln!(out, "warning: {warning}")?;
+                }
                 writeln!(out, "{}\nthe configuration is good", memory_ceiling(&config))?;
                 ExitCode::SUCCESS
             }

@@ -47,6 +47,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = load()?;
     let signals = Signals::catch()?;
     start_log(&config.log)?;
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut sockets = config.server.clone();
     raise_descriptor_limit(&mut sockets);
     let failed = Arc::new(AtomicBool::new(false));

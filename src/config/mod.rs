@@ -14,6 +14,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod warn;
 
 use std::path::Path;
 
@@ -103,6 +104,12 @@ impl Config {
             return Ok(());
         }
         Err(ConfigError::Wrong { file: "configuration".into(), problems })
+    }
+
+    /// What is allowed and yet seldom meant, each a sentence that begins with the key.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        warn::warnings(self)
     }
 
     /// The same configuration as the text of a file, every key included.

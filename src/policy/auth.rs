@@ -30,7 +30,8 @@ pub fn check_auth(settings: &Settings, challenge: &str, event: EventView<'_>, no
     }
     let names_us = |value: &[u8]| settings.auth.urls.name_host(value);
     if !event.tags().values("relay").filter_map(TagValue::as_text).any(names_us) {
-        return Err(invalid("the relay tag does not name this relay"));
+        let text = format!("the relay tag does not name this relay, which is {}", settings.auth.urls);
+        return Err(Reason::new(Prefix::Invalid, text));
     }
     Ok(())
 }
@@ -71,7 +72,7 @@ mod tests {
             assert_eq!(check(NOW, 22242, &tags), wrong, "{tags}");
         }
         for tags in [good.replace("example.com", "example.org"), good.replace("relay\"", "relays\"")] {
-            let wrong = "invalid: the relay tag does not name this relay";
+            let wrong = "invalid: the relay tag does not name this relay, which is wss://relay.example.com";
             assert_eq!(check(NOW, 22242, &tags), wrong, "{tags}");
         }
     }

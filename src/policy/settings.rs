@@ -59,8 +59,11 @@ pub enum Who {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChallengeWhen {
-    /// As soon as a client connects: some clients look for it only then.
+    /// As soon as a client connects where nobody may read, or nobody may write, without a key; else on demand. With a
+    /// challenge that nothing needs, some clients drop every EOSE, and others never reconnect.
     #[default]
+    Auto,
+    /// As soon as a client connects: some clients look for it only then.
     Connect,
     /// Just before the first answer that says `auth-required:`.
     Demand,
@@ -94,7 +97,7 @@ pub struct Auth {
 impl Default for Auth {
     fn default() -> Self {
         Self {
-            challenge: ChallengeWhen::Connect,
+            challenge: ChallengeWhen::Auto,
             urls: RelayUrls::default(),
             window: 600,
             read: Who::Anyone,
@@ -103,6 +106,20 @@ impl Default for Auth {
             read_kinds: KindSet::default(),
             involved_kinds: KindSet::of(&[4, 1059, 21059]),
             author_only_kinds: KindSet::default(),
+        }
+    }
+}
+
+impl Auth {
+    /// Whether the challenge is sent as soon as a client connects.
+    ///
+    /// Kinds that need a key do not ask for it by themselves: a client that never comes near them needs none.
+    #[must_use]
+    pub fn challenges_at_connect(&self) -> bool {
+        match self.challenge {
+            ChallengeWhen::Auto => self.read != Who::Anyone || self.write != Who::Anyone,
+            ChallengeWhen::Connect => true,
+            ChallengeWhen::Demand => false,
         }
     }
 }
@@ -160,6 +177,19 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_challenge_comes_at_connect_where_reading_or_writing_needs_a_key() {
+        let mut auth = Auth::default();
+        auth.read_kinds = KindSet::of(&[7]);
+        auth.write_kinds = KindSet::of(&[8]);
+        assert!(!auth.challenges_at_connect());
+        let with = |challenge, read, write| Auth { challenge, read, write, ..Auth::default() }.challenges_at_connect();
+        let (anyone, authenticated, listed) = (Who::Anyone, Who::Authenticated, Who::Listed);
+        assert!(with(ChallengeWhen::Auto, authenticated, anyone) && with(ChallengeWhen::Auto, anyone, listed));
+        assert!(with(ChallengeWhen::Connect, anyone, anyone));
+        assert!(!with(ChallengeWhen::Demand, listed, authenticated));
+    }
 
     #[test]
     fn deny_is_stronger_than_allow_and_no_list_admits_all() {

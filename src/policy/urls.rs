@@ -1,20 +1,29 @@
 //! The relay's own URLs, and whether a URL in an event names this relay (NIP-42, NIP-62).
 //!
-//! URLs are compared by host, port and path after normalising. `ws` and `wss` are the same relay: the proxy in
-//! front decides which of them a client sees. International names are compared as they are written.
+//! URLs are compared by host, port and path after normalising as browsers do (WHATWG URL), so an international name
+//! and its punycode are one. `ws` and `wss` are the same relay: the proxy in front decides which of them a client sees.
+
+use std::fmt;
 
 use serde::de::Deserializer;
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::sets::from_text;
+
+/// The longest text that is looked at: what browsers are sure to take.
+const MAX_URL_BYTES: usize = 2048;
+
+/// The most URLs that a refusal names.
+const MAX_NAMED: usize = 4;
 
 /// A relay URL in its parts, normalised.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RelayUrl {
     /// As the operator wrote it.
     text: Box<str>,
-    /// Lower case, without a dot at the end; IPv6 addresses in brackets.
+    /// Lower case and in punycode, without a dot at the end; IPv6 addresses in brackets.
     host: Box<str>,
     /// `None` for the scheme's own port: 80 for `ws`, 443 for `wss`.
     port: Option<u16>,
@@ -26,26 +35,23 @@ impl RelayUrl {
     /// Reads a `ws://` or `wss://` URL; `None` for anything else, and for a URL with a user name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (scheme, rest) = text.trim().split_once("://")?;
-        let own_port = if scheme.eq_ignore_ascii_case("wss") {
-            443
-        } else if scheme.eq_ignore_ascii_case("ws") {
-            80
-        } else {
-            return None;
-        };
-        let rest = rest.split('#').next().unwrap_or_default();
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let (host, port) = split_port(authority)?;
-        let host = host.strip_suffix('.').unwrap_or(host);
-        if host.is_empty() || host.contains(['@', ' ', ',']) {
+        if text.len() > MAX_URL_BYTES {
             return None;
         }
+        let url = Url::parse(text).ok()?;
+        let host = url.host_str()?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        // One comma and it is a list of URLs.
+        let is_ours = matches!(url.scheme(), "ws" | "wss") && url.username().is_empty() && url.password().is_none();
+        if !is_ours || host.is_empty() || host.contains(',') {
+            return None;
+        }
+        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
         Some(Self {
             text: text.into(),
-            host: host.to_ascii_lowercase().into(),
-            port: port.filter(|&port| port != own_port),
-            path: path.trim_end_matches('/').into(),
+            host: host.into(),
+            port: url.port(),
+            path: format!("{}{query}", url.path().trim_end_matches('/')).trim_end_matches('/').into(),
         })
     }
 
@@ -62,19 +68,6 @@ impl RelayUrl {
     /// Whether the host is this machine.
     fn is_loopback(&self) -> bool {
         matches!(&*self.host, "localhost" | "127.0.0.1" | "[::1]")
-    }
-}
-
-/// Splits `host:port`, minding the colons of a bracketed IPv6 address.
-fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    let end = authority.rfind(']').map_or(0, |at| at + 1);
-    match authority[end..].split_once(':') {
-        None if end == 0 || end == authority.len() => Some((authority, None)),
-        Some((name, port)) if end == 0 || name.is_empty() => {
-            let port = if port.is_empty() { None } else { Some(port.parse().ok()?) };
-            Some((&authority[..end + name.len()], port))
-        }
-        _ => None,
     }
 }
 
@@ -107,6 +100,19 @@ impl RelayUrls {
     pub fn name_host(&self, text: &[u8]) -> bool {
         let Some(url) = parse_bytes(text) else { return false };
         if self.0.is_empty() { url.is_loopback() } else { self.0.iter().any(|own| own.host == url.host) }
+    }
+}
+
+/// What an event may name, for the refusal of one that does not.
+impl fmt::Display for RelayUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("known as ws://localhost, ws://127.0.0.1 and ws://[::1] only");
+        }
+        for (place, url) in self.0.iter().take(MAX_NAMED).enumerate() {
+            write!(f, "{}{}", if place > 0 { " or " } else { "" }, url.text)?;
+        }
+        Ok(())
     }
 }
 
@@ -184,6 +190,32 @@ mod tests {
         for text in other {
             assert!(!own.name(text.as_bytes()), "{text}");
         }
+    }
+
+    #[test]
+    fn an_international_name_is_known_by_its_punycode_and_the_other_way_round() {
+        for own in ["wss://bücher.example", "wss://xn--bcher-kva.example", "wss://BÜCHER.example/"] {
+            let own = urls(&[own]);
+            for text in ["wss://xn--bcher-kva.example/", "wss://bücher.example", "wss://XN--BCHER-KVA.example"] {
+                assert!(own.name(text.as_bytes()) && own.name_host(text.as_bytes()), "{text}");
+            }
+            assert!(!own.name("wss://bucher.example".as_bytes()) && !own.name_host("wss://bucher.example".as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_text_beyond_the_longest_url_names_nothing() {
+        let long = format!("wss://relay.example.com/?{}", "x".repeat(MAX_URL_BYTES));
+        assert_eq!(RelayUrl::parse(&long), None);
+        assert!(RelayUrl::parse(&long[..MAX_URL_BYTES]).is_some());
+    }
+
+    #[test]
+    fn what_would_be_taken_is_told() {
+        assert_eq!(urls(&["wss://a.example", "ws://b.onion:81/x"]).to_string(), "wss://a.example or ws://b.onion:81/x");
+        assert_eq!(urls(&["ws://a"; 5]).to_string(), "ws://a or ws://a or ws://a or ws://a");
+        let local = "known as ws://localhost, ws://127.0.0.1 and ws://[::1] only";
+        assert_eq!(RelayUrls::default().to_string(), local);
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn check_vanish(settings: &Settings, event: EventView<'_>) -> Result<(), Reason>
     if relays.any(|relay| relay == b"ALL_RELAYS" || settings.auth.urls.name(relay)) {
         return Ok(());
     }
-    Err(invalid("request does not name this relay"))
+    Err(Reason::new(Prefix::Invalid, format!("request does not name this relay, which is {}", settings.auth.urls)))
 }
 
 fn check_lists(access: &Access, event: EventView<'_>) -> Result<(), Reason> {

@@ -190,8 +190,12 @@ fn a_request_to_vanish_names_this_relay_among_any_others() {
         assert_eq!(vanish(tags), "", "NIP-62 binds a relay that is closed to the author: {tags}");
     }
     for tags in ["[]", r#"[["relay","wss://other.example.com"]]"#, r#"[["relay","all_relays"]]"#, r#"[["relay"]]"#] {
-        assert_eq!(vanish(tags), "invalid: request does not name this relay", "{tags}");
+        assert_eq!(
+            vanish(tags),
+            "invalid: request does not name this relay, which is wss://relay.example.com",
+            "{tags}"
+        );
     }
     let hexed = format!(r#"[["relay","{}"]]"#, hex::encode(&[1; 32]));
-    assert_eq!(vanish(&hexed), "invalid: request does not name this relay");
+    assert_eq!(vanish(&hexed), "invalid: request does not name this relay, which is wss://relay.example.com");
 }

@@ -12,7 +12,7 @@ use crate::nostr::{
     ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, VerifiedEvent,
 };
 use crate::pipeline::Subscription;
-use crate::policy::{self, ChallengeWhen, Peer, Quantity, RateLimiter, Settings};
+use crate::policy::{self, Peer, Quantity, RateLimiter, Settings};
 use crate::schnorr::Verifier;
 
 /// What `connection` is to do, in order.
@@ -93,7 +93,7 @@ impl Session {
 
     /// What is said before the client says anything.
     pub fn greet(&mut self, settings: &Settings) -> Option<RelayMessage> {
-        (settings.auth.challenge == ChallengeWhen::Connect).then(|| self.challenge.message())
+        settings.auth.challenges_at_connect().then(|| self.challenge.message())
     }
 
     /// Handles one message.

@@ -156,6 +156,10 @@ fn what_is_configured_can_be_printed_and_checked() {
     let file = home.write("weir.toml", &printed);
     assert_eq!(home.run(&["config", "print", "--config", &file]).good(), printed);
     assert!(home.run(&["config", "check", "--config", &file]).good().contains("memory: at most"));
+    let nameless = home.write("nameless.toml", "[server]\nlisten = \"0.0.0.0:7777\"\n");
+    let checked = home.run(&["config", "check", "--config", &nameless]).good();
+    assert!(checked.starts_with("warning: auth.urls is empty though server.listen is a public address: "), "{checked}");
+    assert!(checked.ends_with("the configuration is good\n"), "{checked}");
     let wrong = home.write("wrong.toml", "[limits]\nmax_fliters = 3\n");
     let ran = home.run(&["config", "check", "--config", &wrong]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""));

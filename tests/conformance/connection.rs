@@ -35,13 +35,11 @@ impl Raw {
         (Self { stream }, String::from_utf8(head).expect("text").to_ascii_lowercase())
     }
 
-    /// Connects and reads the challenge.
-    fn greeted(relay: &Relay) -> Self {
-        let (mut raw, head) = Self::connect(relay, "");
+    /// Connects.
+    fn open(relay: &Relay) -> Self {
+        let (raw, head) = Self::connect(relay, "");
         assert!(head.starts_with("http/1.1 101"), "{head}");
         assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
-        let (first, payload) = raw.frame();
-        assert!(first == 0x81 && payload.starts_with(b"[\"AUTH\","), "{first}");
         raw
     }
 
@@ -99,7 +97,7 @@ impl Raw {
 #[test]
 fn a_ping_is_answered_with_its_payload_also_between_fragments() {
     let relay = Relay::shared();
-    let mut raw = Raw::greeted(&relay);
+    let mut raw = Raw::open(&relay);
     for payload in [&b""[..], b"x", &[0xff; 125]] {
         raw.send(0x89, payload);
         assert_eq!(raw.frame(), (0x8a, payload.to_vec()));
@@ -119,7 +117,7 @@ fn fragments_may_cut_a_character() {
     let (relay, key) = (Relay::shared(), Key::named("fragments"));
     let event = key.note("é😀");
     let message = event.message().into_bytes();
-    let mut raw = Raw::greeted(&relay);
+    let mut raw = Raw::open(&relay);
     let (last, rest) = message.split_last().expect("a message");
     raw.send(0x01, &[]);
     rest.iter().for_each(|byte| raw.send(0x00, &[*byte]));
@@ -131,7 +129,7 @@ fn fragments_may_cut_a_character() {
 fn a_violation_of_rfc_6455_closes_with_its_code() {
     let relay = Relay::shared();
     let closed = |first: u8, payload: &[u8]| {
-        let mut raw = Raw::greeted(&relay);
+        let mut raw = Raw::open(&relay);
         raw.send(first, payload);
         raw.closing_code()
     };
@@ -144,10 +142,10 @@ fn a_violation_of_rfc_6455_closes_with_its_code() {
     assert_eq!(closed(0x81, b"[\"\xed\xa0\x80\"]"), 1007, "a surrogate in UTF-8");
     assert_eq!(closed(0x88, b"x"), 1002, "half a close code");
     assert_eq!(closed(0x88, &999_u16.to_be_bytes()), 1002, "a close code that is none");
-    let mut unmasked = Raw::greeted(&relay);
+    let mut unmasked = Raw::open(&relay);
     unmasked.send_as(0x81, NOTHING.as_bytes(), 0);
     assert_eq!(unmasked.closing_code(), 1002, "no mask");
-    let mut mixed = Raw::greeted(&relay);
+    let mut mixed = Raw::open(&relay);
     mixed.send(0x01, b"[");
     mixed.send(0x81, b"]");
     assert_eq!(mixed.closing_code(), 1002, "a message inside another");
@@ -157,7 +155,7 @@ fn a_violation_of_rfc_6455_closes_with_its_code() {
 fn a_close_is_answered_with_the_same_code() {
     let relay = Relay::shared();
     for code in [1000_u16, 1001, 3000, 4999] {
-        let mut raw = Raw::greeted(&relay);
+        let mut raw = Raw::open(&relay);
         raw.send(0x88, &code.to_be_bytes());
         assert_eq!(raw.closing_code(), code);
     }
@@ -166,7 +164,7 @@ fn a_close_is_answered_with_the_same_code() {
 #[test]
 fn what_was_said_before_a_violation_is_answered_first() {
     let relay = Relay::shared();
-    let mut raw = Raw::greeted(&relay);
+    let mut raw = Raw::open(&relay);
     raw.send(0x81, NOTHING.as_bytes());
     raw.send(0x83, b"");
     assert_eq!(raw.frame(), (0x81, ZERO.to_vec()));
@@ -176,7 +174,7 @@ fn what_was_said_before_a_violation_is_answered_first() {
 #[test]
 fn the_limit_of_a_message_holds_over_its_fragments() {
     let relay = Relay::start("[limits]\nmax_message_length = 2000");
-    let mut raw = Raw::greeted(&relay);
+    let mut raw = Raw::open(&relay);
     raw.send(0x01, &[b' '; 1200]);
     raw.send(0x00, &[b' '; 800 - NOTHING.len()]);
     raw.send(0x80, NOTHING.as_bytes());
@@ -192,7 +190,6 @@ fn compression_is_agreed_on_where_it_is_offered_and_allowed() {
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
     let (mut raw, head) = Raw::connect(&relay, offer);
     assert!(head.contains("sec-websocket-extensions: permessage-deflate"), "{head}");
-    raw.frame();
     // A message that is not compressed is fine all the same.
     raw.send(0x81, NOTHING.as_bytes());
     assert_eq!(raw.frame(), (0x81, ZERO.to_vec()));
@@ -257,6 +254,9 @@ fn connections_beyond_the_limits_are_told_before_the_upgrade() {
     assert!(crowded.information()["limitation"].is_object());
 
     let denying = Relay::start("[access]\ndeny_addresses = [\"127.0.0.0/8\"]");
+    assert!(denying.http(upgrade).0.starts_with("http/1.1 403"));
+}
+
 #[test]
 fn what_a_proxy_gets_wrong_is_told_to_the_operator_once_with_a_count() {
     let relay = Relay::start("[server]\ntrusted_proxies = [\"127.0.0.1\"]");
@@ -277,9 +277,6 @@ fn what_a_proxy_gets_wrong_is_told_to_the_operator_once_with_a_count() {
     for (line, fault) in told.iter().zip(faults) {
         assert!(line.contains("INFO") && line.contains(fault) && line.contains("count=1"), "{line}");
     }
-}
-
-    assert!(denying.http(upgrade).0.starts_with("http/1.1 403"));
 }
 
 #[test]
@@ -324,7 +321,7 @@ fn a_forwarded_for_that_is_no_address_gets_400() {
 #[test]
 fn a_silent_client_is_pinged_and_then_closed() {
     let relay = Relay::start("[server]\nping_after_s = 1\npong_timeout_s = 1");
-    let mut raw = Raw::greeted(&relay);
+    let mut raw = Raw::open(&relay);
     assert_eq!(raw.frame(), (0x89, vec![]));
     raw.send(0x8a, b"");
     assert_eq!(raw.frame(), (0x89, vec![]));
@@ -338,7 +335,7 @@ fn an_event_is_stored_though_its_client_left_right_after_sending() {
     watcher.open("s", &[json!({"authors": [key.hex]})]);
     for n in 0..10 {
         let event = key.note(&n.to_string());
-        let mut raw = Raw::greeted(&relay);
+        let mut raw = Raw::open(&relay);
         raw.send(0x81, event.message().as_bytes());
         match n % 3 {
             0 => drop(raw),

@@ -79,6 +79,7 @@ fn a_filter_for_nothing_but_private_kinds_asks_for_a_key_and_then_for_the_right_
         json!({"kinds": [1059], "#p": [bob]}),
     ];
     let mut client = relay.connect();
+    client.challenge();
     let uncounted = "cannot count other people's direct messages";
     for filter in &filters {
         client.ask(ask(filter), &closed("auth-required", PRIVATE));
@@ -201,7 +202,9 @@ fn the_recipient_of_a_wrap_may_have_it_deleted_and_nobody_else() {
 
 #[test]
 fn the_operator_chooses_which_kinds_are_private_and_which_are_for_their_author() {
-    let relay = Relay::start("[auth]\ninvolved_kinds = [14]\nauthor_only_kinds = [31234]\nread_kinds = [7]");
+    let relay = Relay::start(
+        "[auth]\nchallenge = \"connect\"\ninvolved_kinds = [14]\nauthor_only_kinds = [31234]\nread_kinds = [7]",
+    );
     let [alice, bob] = ["kinds alice", "kinds bob"].map(Key::named);
     let at = now();
     let event = |kind: u64, at: u64| alice.event(kind, at, json!([["p", bob.hex], ["d", "x"]]), "");

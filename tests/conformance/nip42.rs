@@ -15,9 +15,37 @@ fn answer(key: &Key, kind: u64, at: u64, relay: &str, challenge: &str) -> Signed
 
 #[test]
 fn the_challenge_comes_first_and_is_new_for_each_connection() {
+    let relay = Relay::start("[auth]\nchallenge = \"connect\"");
+    let challenges = (0..20).map(|_| {
+        let mut client = relay.connect_unchallenged();
+        client.take_challenge();
+        client.challenge()
+    });
+    assert_eq!(challenges.collect::<std::collections::HashSet<String>>().len(), 20);
+}
+
+#[test]
+fn by_default_nothing_comes_before_a_client_speaks_nor_before_a_refusal_asks_for_a_key() {
     let relay = Relay::shared();
-    let challenges: std::collections::HashSet<String> = (0..20).map(|_| relay.connect().challenge).collect();
-    assert_eq!(challenges.len(), 20);
+    let mut client = relay.connect_unchallenged();
+    let note = Key::named("no greeting").note("no greeting");
+    client.publish(&note);
+    client.finds(json!({"ids": [note.id]}), &[&note]);
+    client.send(r#"["REQ","s",{"kinds":[1059]}]"#);
+    client.take_challenge();
+    assert!(client.next().starts_with(r#"["CLOSED","s","auth-required: "#));
+}
+
+#[test]
+fn where_reading_or_writing_needs_a_key_the_challenge_comes_at_connect() {
+    for section in ["read = \"authenticated\"", "write = \"authenticated\""] {
+        let relay = Relay::start(&format!("[auth]\n{section}"));
+        let mut client = relay.connect_unchallenged();
+        client.take_challenge();
+        client.authenticate(&Key::named("at connect"));
+    }
+    let relay = Relay::start("[auth]\nread_kinds = [7]\nwrite_kinds = [8]");
+    relay.connect_unchallenged().is_silent();
 }
 
 #[test]
@@ -57,11 +85,12 @@ fn an_answer_to_no_challenge_is_invalid() {
 fn auth_of_the_wrong_kind_time_challenge_relay_or_signature_is_refused_and_proves_nothing() {
     let (key, relay) = (Key::named("wrong auth"), Relay::shared());
     let mut client = relay.connect();
-    let (url, challenge, at) = (relay.url(), client.challenge.clone(), now());
-    let foreign = relay.connect().challenge;
+    let (url, challenge, at) = (relay.url(), client.challenge(), now());
+    let foreign = relay.connect().challenge();
     let far = "invalid: created_at of the AUTH event is too far from now";
     let other = "invalid: the challenge is not the one of this connection";
-    let unnamed = "invalid: the relay tag does not name this relay";
+    let unnamed = "invalid: the relay tag does not name this relay, which is known as ws://localhost, ws://127.0.0.1 and \
+                   ws://[::1] only";
     let cases = [
         (answer(&key, 22_243, at, &url, &challenge), "invalid: an AUTH event is of kind 22242"),
         (answer(&key, 1, at, &url, &challenge), "invalid: an AUTH event is of kind 22242"),
@@ -100,7 +129,7 @@ fn every_url_of_the_relay_is_taken_with_any_scheme_port_and_path() {
         ["wss://relay.example.com", "wss://RELAY.example.com/", "ws://relay.example.com:7777/x", "ws://hidden.onion"]
     {
         let mut client = relay.connect();
-        let event = answer(&key, 22_242, now(), url, &client.challenge);
+        let event = answer(&key, 22_242, now(), url, &client.challenge());
         client.ask(auth(&event), &event.ok());
     }
     for url in [
@@ -111,8 +140,23 @@ fn every_url_of_the_relay_is_taken_with_any_scheme_port_and_path() {
         "https://relay.example.com",
     ] {
         let mut client = relay.connect();
-        let event = answer(&key, 22_242, now(), url, &client.challenge);
-        client.ask(auth(&event), &event.refused("invalid: the relay tag does not name this relay"));
+        let event = answer(&key, 22_242, now(), url, &client.challenge());
+        let named = "wss://relay.example.com or ws://hidden.onion:81/nostr";
+        let wrong = format!("invalid: the relay tag does not name this relay, which is {named}");
+        client.ask(auth(&event), &event.refused(&wrong));
+    }
+}
+
+#[test]
+fn an_international_name_is_known_by_its_punycode_too() {
+    let key = Key::named("punycode");
+    for own in ["wss://bücher.example", "wss://xn--bcher-kva.example"] {
+        let relay = Relay::start(&format!("[auth]\nurls = [\"{own}\"]"));
+        for url in ["wss://xn--bcher-kva.example/", "wss://Bücher.example"] {
+            let mut client = relay.connect();
+            let event = answer(&key, 22_242, now(), url, &client.challenge());
+            client.ask(auth(&event), &event.ok());
+        }
     }
 }
 
@@ -137,7 +181,7 @@ fn a_connection_proves_up_to_64_keys() {
     let mut client = relay.connect();
     let keys: Vec<Key> = (0..65).map(|n| Key::named(&format!("of 65: {n}"))).collect();
     keys[..64].iter().for_each(|key| client.authenticate(key));
-    let event = keys[64].answer(&client.challenge, &relay.url());
+    let event = keys[64].answer(&client.challenge(), &relay.url());
     client.ask(auth(&event), &event.refused("restricted: a connection authenticates at most 64 keys"));
     client.authenticate(&keys[3]);
 }
@@ -148,7 +192,7 @@ fn kind_22242_is_never_taken_as_an_event_nor_delivered() {
     let mut follower = relay.connect();
     follower.open("s", &[json!({"authors": [key.hex]})]);
     let mut client = relay.connect();
-    let event = key.answer(&client.challenge, &relay.url());
+    let event = key.answer(&client.challenge(), &relay.url());
     client.refused(&event, "invalid: kind 22242 proves who someone is and is never published");
     client.ask(auth(&event), &event.ok());
     client.refused(&event, "invalid: kind 22242 proves who someone is and is never published");
@@ -194,6 +238,7 @@ fn a_subscription_refused_for_want_of_a_key_opens_after_auth() {
     let mut client = relay.connect();
     let filter = json!({"kinds": [4], "#p": [key.hex]});
     client.send(json!(["REQ", "s", filter]).to_string());
+    client.take_challenge();
     assert!(client.next().starts_with(r#"["CLOSED","s","auth-required: "#));
     client.authenticate(&key);
     assert_eq!(client.open("s", &[filter]).1, r#"["EOSE","s",["finish"]]"#);

@@ -12,7 +12,9 @@ fn a_protected_event_is_taken_from_its_author_only() {
     let (alice, bob, relay) = (Key::named("protected alice"), Key::named("protected bob"), Relay::shared());
     let event = alice.event(1, now(), json!([["t", "x"], ["-"]]), "mine alone");
     let mut client = relay.connect();
-    client.refused(&event, &format!("auth-required: {ONLY_AUTHOR}"));
+    client.send(event.message());
+    client.take_challenge();
+    client.expect(&event.refused(&format!("auth-required: {ONLY_AUTHOR}")));
     client.authenticate(&bob);
     client.refused(&event, &format!("restricted: {ONLY_AUTHOR}"));
     client.finds(json!({"authors": [alice.hex]}), &[]);

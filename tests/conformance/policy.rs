@@ -196,6 +196,7 @@ fn every_reason_begins_with_a_word_of_the_nips() {
     let relay = Relay::start("[auth]\nread_kinds = [7]\n[access]\ndeny_kinds = [2]\n[limits]\nmax_filters = 1");
     let key = Key::named("reasons");
     let mut client = relay.connect();
+    client.challenge();
     let kept = key.note("x");
     client.publish(&kept);
     let messages = [

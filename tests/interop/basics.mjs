@@ -5,7 +5,7 @@ import { decode, nprofileEncode } from 'nostr-tools/nip19';
 import { fetchRelayInformation } from 'nostr-tools/nip11';
 import { feedPubkey, computeOffset, hllEncode, newHll } from 'nostr-tools/nip45';
 import { verifyEvent } from 'nostr-tools/pure';
-import { connect, connectAs, deferred, follow, ids, now, person, pool, query, raw, refusal, sorted, test, url } from './harness.mjs';
+import { challenged, connect, connectAs, deferred, follow, ids, now, person, pool, query, raw, refusal, sorted, test, url } from './harness.mjs';
 
 test('the information document is one that the library reads', async () => {
   const information = await fetchRelayInformation(url);
@@ -194,10 +194,10 @@ test('AUTH is accepted once and refused for another relay or challenge', async (
   const alice = person();
   await connectAs(alice, cleanup);
   const wrong = (change) => async (template) => alice.sign({ ...template, tags: template.tags.map(change) });
-  const elsewhere = await connect(cleanup);
+  const elsewhere = await challenged(cleanup);
   const named = wrong(([name, value]) => [name, name === 'relay' ? 'wss://elsewhere.example.com/' : value]);
   assert.match(await refusal(elsewhere.auth(named)), /^invalid: /);
-  const guessing = await connect(cleanup);
+  const guessing = await challenged(cleanup);
   const guessed = wrong(([name, value]) => [name, name === 'challenge' ? 'guess' : value]);
   assert.match(await refusal(guessing.auth(guessed)), /^invalid: /);
 });

@@ -93,7 +93,9 @@ fn filters_that_a_req_may_not_have_open_no_session() {
     let mut client = relay.connect();
     let wraps = json!(["NEG-OPEN", "s", {"kinds": [1059], "#p": [bob.hex]}, "61"]).to_string();
     let private = "direct messages are only for those who wrote them or to whom they are written";
-    client.ask(&wraps, &json!(["NEG-ERR", "s", format!("auth-required: {private}")]).to_string());
+    client.send(&wraps);
+    client.take_challenge();
+    client.expect(&json!(["NEG-ERR", "s", format!("auth-required: {private}")]).to_string());
     client.authenticate(&carol);
     client.ask(&wraps, &json!(["NEG-ERR", "s", format!("restricted: {private}")]).to_string());
     let mut client = relay.connect();

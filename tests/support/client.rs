@@ -20,16 +20,34 @@ pub struct Client<'relay> {
     relay: PhantomData<&'relay Relay>,
     /// Events that came while something else was asked for, with their subscriptions.
     pub kept: Vec<(String, String)>,
-    /// What AUTH must answer.
-    pub challenge: String,
+    /// What AUTH must answer; empty as long as the relay has not sent it.
+    challenge: String,
 }
 
 impl<'relay> Client<'relay> {
-    /// Connects and reads the challenge, which is the first frame.
+    /// Connects and reads the challenge if the relay sends one at connect: then it comes before the answer to a ping.
     pub fn connect(relay: &'relay Relay) -> Self {
         let mut client = Self::connect_unchallenged(relay);
-        client.take_challenge();
+        client.send_message(Message::Ping(b"challenge?".as_slice().into()));
+        match client.socket.read().expect("a frame within 10 s") {
+            Message::Pong(_) => {}
+            Message::Text(frame) => {
+                client.note_challenge(&frame);
+                client.next_pong();
+            }
+            other => panic!("a challenge or a pong, not {other:?}"),
+        }
         client
+    }
+
+    /// What AUTH must answer. A relay that has sent no challenge sends it before it refuses what needs a key.
+    pub fn challenge(&mut self) -> String {
+        if self.challenge.is_empty() {
+            self.send(r#"["COUNT","challenge",{"kinds":[1059]}]"#);
+            self.take_challenge();
+            self.expect(r#"["CLOSED","challenge","auth-required: cannot count other people's direct messages"]"#);
+        }
+        self.challenge.clone()
     }
 
     /// Connects and reads nothing.
@@ -51,7 +69,11 @@ impl<'relay> Client<'relay> {
     /// Reads a frame that must be a challenge.
     pub fn take_challenge(&mut self) {
         let frame = self.next();
-        let message: Value = serde_json::from_str(&frame).expect("JSON");
+        self.note_challenge(&frame);
+    }
+
+    fn note_challenge(&mut self, frame: &str) {
+        let message: Value = serde_json::from_str(frame).expect("JSON");
         let challenge = message[1].as_str().unwrap_or_else(|| panic!("a challenge, not {frame}"));
         assert_eq!(frame, format!(r#"["AUTH","{challenge}"]"#));
         assert!(challenge.len() >= 32, "a challenge has 128 bits in hex: {challenge}");
@@ -170,7 +192,7 @@ impl<'relay> Client<'relay> {
     /// Authenticates as `key`.
     #[track_caller]
     pub fn authenticate(&mut self, key: &Key) {
-        let event = key.answer(&self.challenge, &self.url);
+        let event = key.answer(&self.challenge(), &self.url);
         self.ask(format!(r#"["AUTH",{}]"#, event.text), &event.ok());
     }
 

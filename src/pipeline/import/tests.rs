@@ -85,7 +85,9 @@ fn every_line_meets_its_fate_and_none_stops_the_import() {
     ];
     assert_eq!(lines, expected);
     assert_eq!(told[3].2, "the signature is wrong");
-    assert_eq!(told[8].2, "request does not name this relay");
+    let local =
+        "request does not name this relay, which is known as ws://localhost, ws://127.0.0.1 and ws://[::1] only";
+    assert_eq!(told[8].2, local);
     assert_eq!(told[10].2, "the line is longer than 1000 bytes");
     assert_eq!((report.count(Stored), report.next_line), (5, 19));
     assert_eq!(report.bytes, text.concat().len() as u64);

@@ -1,0 +1,76 @@
+//! What is allowed and yet seldom meant. It never keeps the relay from starting.
+
+use std::net::IpAddr;
+
+use super::Config;
+use crate::policy::Who;
+
+/// Everything about `config` that an operator should look at.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let why = if !config.auth.urls.is_empty() {
+        None
+    } else if asks_for_keys(config) {
+        Some("[auth] asks for keys")
+    } else if is_public(config.server.listen.ip()) {
+        Some("server.listen is a public address")
+    } else if !config.server.trusted_proxies.is_empty() {
+        Some("clients come through a proxy")
+    } else {
+        None
+    };
+    let text = |why| {
+        format!(
+            "auth.urls is empty though {why}: AUTH (NIP-42) and requests to vanish (NIP-62) are taken only if they name \
+             localhost, 127.0.0.1 or [::1]; give the URL that clients use, such as [\"wss://relay.example.com\"]"
+        )
+    };
+    why.map(text).into_iter().collect()
+}
+
+/// Whether the operator made something depend on a key. The kinds of direct messages do so by default.
+fn asks_for_keys(config: &Config) -> bool {
+    let auth = &config.auth;
+    auth.read != Who::Anyone
+        || auth.write != Who::Anyone
+        || [&auth.read_kinds, &auth.write_kinds, &auth.author_only_kinds].iter().any(|kinds| !kinds.is_empty())
+}
+
+/// Whether strangers may reach a socket that listens at `address`: all addresses of the machine are more than the
+/// private ones.
+fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => !(address.is_loopback() || address.is_private() || address.is_link_local()),
+        IpAddr::V6(address) => !(address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warned(text: &str) -> Option<String> {
+        let warnings = Config::parse("weir.toml", text).expect("a configuration").warnings();
+        assert!(warnings.len() <= 1, "{warnings:?}");
+        warnings.into_iter().next()
+    }
+
+    #[test]
+    fn a_relay_that_asks_for_keys_or_is_public_wants_its_urls() {
+        for (text, why) in [
+            ("auth.read = \"authenticated\"", "[auth] asks for keys"),
+            ("auth.write = \"authenticated\"", "[auth] asks for keys"),
+            ("auth.author_only_kinds = [31234]", "[auth] asks for keys"),
+            ("server.listen = \"0.0.0.0:7777\"", "server.listen is a public address"),
+            ("server.listen = \"[::]:7777\"", "server.listen is a public address"),
+            ("server.listen = \"203.0.113.7:7777\"", "server.listen is a public address"),
+            ("server.trusted_proxies = [\"127.0.0.1\"]", "clients come through a proxy"),
+        ] {
+            let warning = warned(text).unwrap_or_default();
+            assert!(warning.starts_with(&format!("auth.urls is empty though {why}: ")), "{text}: {warning}");
+            assert_eq!(warned(&format!("{text}\nauth.urls = [\"wss://relay.example.com\"]")), None, "{text}");
+        }
+        for text in ["", "server.listen = \"192.168.1.2:7777\"", "server.listen = \"[fd00::1]:7777\""] {
+            assert_eq!(warned(text), None, "{text}");
+        }
+    }
+}
