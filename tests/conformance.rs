@@ -21,6 +21,7 @@ mod conformance {
     mod peers;
     mod policy;
     mod regression;
+    mod shares;
     mod nip01 {
         mod events;
         mod filters;

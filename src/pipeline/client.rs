@@ -2,7 +2,8 @@
 //!
 //! A handle never gives access to the socket, and nothing here waits.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
@@ -20,13 +21,21 @@ pub struct ClientHandle {
     pub deflate: bool,
     /// What it may spend.
     pub rates: RateLimiter,
+    /// The network that it comes from, which has one share in the queues, however many connections.
+    pub address: IpAddr,
     identity: ArcSwap<Identity>,
     unanswered: AtomicUsize,
     /// OKs that are no longer owed and not yet in the outbox.
     on_the_way: AtomicUsize,
     scans: AtomicUsize,
+    /// Microseconds of scans on the io thread that its address was not charged yet in Q4.
+    uncharged_us: AtomicU64,
     slow: AtomicBool,
 }
+
+/// Scans on the io thread are charged to an address in Q4 by this many microseconds of a connection: a query by id
+/// takes a few of them.
+const CHARGED_TOGETHER_US: u64 = 1_000;
 
 /// Who a connection has proven to be (NIP-42).
 #[derive(Debug)]
@@ -38,18 +47,20 @@ pub struct Identity {
 }
 
 impl ClientHandle {
-    /// A connection that is owed nothing and has proven nothing.
+    /// A connection that is owed nothing and has proven nothing. `address` is that of its network.
     #[must_use]
-    pub fn new(outbox: Arc<Outbox>, deflate: bool, rates: RateLimiter) -> Self {
+    pub fn new(outbox: Arc<Outbox>, deflate: bool, rates: RateLimiter, address: IpAddr) -> Self {
         let nobody = Identity { keys: Arc::default(), tier: Tier::Anonymous };
         Self {
             outbox,
             deflate,
             rates,
+            address,
             identity: ArcSwap::from_pointee(nobody),
             unanswered: AtomicUsize::new(0),
             on_the_way: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
+            uncharged_us: AtomicU64::new(0),
             slow: AtomicBool::new(false),
         }
     }
@@ -93,6 +104,12 @@ impl ClientHandle {
     /// Scans of it that wait or run.
     pub fn scans(&self) -> &AtomicUsize {
         &self.scans
+    }
+
+    /// Counts what a scan took on the io thread; gives back what its address is to be charged now.
+    pub fn spent_here(&self, spent_us: u64) -> Option<u64> {
+        let uncharged_us = self.uncharged_us.fetch_add(spent_us, Ordering::Relaxed) + spent_us;
+        (uncharged_us >= CHARGED_TOGETHER_US).then(|| self.uncharged_us.swap(0, Ordering::Relaxed))
     }
 
     /// Queues one reply.

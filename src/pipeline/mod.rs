@@ -12,6 +12,8 @@
 pub mod channel;
 pub mod client;
 pub mod cron;
+pub mod fair;
+pub mod fair_channel;
 pub mod import;
 pub mod ingest;
 pub mod live;

@@ -5,11 +5,14 @@
 //! | Q1 ingest     | [`Submission`] batches        | `ingest_events`, `ingest_bytes` over Q1 and Q2; `unanswered` per connection | the connection stops reading, so TCP slows its client |
 //! | Q2 write      | [`WriteCommand`]              | `write_batches`                        | verify and retention wait          |
 //! | Q3 live       | [`LiveCommand`]               | `live_batches`                         | writer and verify wait; live never waits, so not for long |
-//! | Q4 scans      | [`ScanJob`](super::reader::ScanJob) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` |
+//! | Q4 scans      | [`ReaderCommand`](super::reader::ReaderCommand) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` for the newest query of the address that has most in line; of several, of the one that used most |
 //! | Q5 outbox     | frames of one connection      | `ws::outbox` has its bounds            | scans park; a live event closes the connection |
 //!
 //! Q1 counts events at its gate ([`Ingest`](super::Ingest)), before they enter; the channels behind it are sized
 //! so that what passed the gate always fits, and sending into them never blocks an io thread.
+//!
+//! Q4 is no line: the address that used least time of scans lately is served first ([`fair`](super::fair)). A query
+//! that waits for its client to read is with that client's outbox, not in Q4.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +21,6 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::Depth;
 use super::client::ClientHandle;
-use super::reader::ReaderCommand;
 use super::retention::Eviction;
 use crate::nostr::{Event, VerifiedEvent};
 use crate::store::Seq;
@@ -65,8 +67,6 @@ pub struct Depths {
     pub write: Depth<WriteCommand>,
     /// Q3.
     pub live: Depth<LiveCommand>,
-    /// Q4.
-    pub scans: Depth<ReaderCommand>,
 }
 
 /// An event on its way to the disk.

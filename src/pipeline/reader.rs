@@ -1,19 +1,20 @@
 //! Reading stored events for a client: slices of a scan, on whatever thread has the time.
 //!
 //! A job is a value: between slices it holds keys and counters, never a transaction (INV-9). It runs its first
-//! slice on the io thread that read the REQ, and goes to the `read` threads if that was not enough. It stops
-//! while its client has enough to read, and ends when nobody wants its rows any more.
+//! slice on the io thread that read the REQ if it would be the next one served, and goes to the `read` threads
+//! through Q4, which serves the address that used least lately. It stops while its client has enough to read, and
+//! ends when nobody wants its rows any more. No other thread ever runs a slice.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::channel::{Receiver, SendError};
 use super::client::{ClientHandle, Identity, Subscription};
+use super::fair::Progress;
 use super::live::Recipient;
 use super::reconcile::NegJob;
 use super::run::Shared;
-use super::uncommitted::Look;
+use super::uncommitted::{Look, Wait};
 use crate::nostr::hll::Hll;
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, reply};
 use crate::policy::{Quantity, ReadGuard, Settings};
@@ -26,9 +27,36 @@ pub enum ReaderCommand {
     Run(Box<ScanJob>),
     /// Run a slice of this negentropy session.
     Reconcile(Box<NegJob>),
-    /// End.
-    Stop,
 }
+
+impl ReaderCommand {
+    fn client(&self) -> &ClientHandle {
+        match self {
+            Self::Run(job) => &job.client,
+            Self::Reconcile(job) => job.client(),
+        }
+    }
+
+    /// Tells the client that its query has to give way.
+    fn refuse(self, shared: &Shared) {
+        let reason = Reason::new(Prefix::RateLimited, "too many queries are waiting; try again later");
+        shared.metrics.refusal(reason.prefix.as_str());
+        match self {
+            Self::Run(job) => job.close(shared, reason),
+            Self::Reconcile(job) => job.refuse(reason),
+        }
+    }
+}
+
+impl From<Box<ScanJob>> for ReaderCommand {
+    fn from(job: Box<ScanJob>) -> Self {
+        Self::Run(job)
+    }
+}
+
+/// Ids in a query by ids alone that is always answered on the io thread: each is one look-up, about as much work as
+/// the parsing of the id.
+const MAX_SHORT_IDS: usize = 16;
 
 /// How a slice left its job.
 enum Left {
@@ -45,8 +73,8 @@ pub struct ScanJob {
     client: Arc<ClientHandle>,
     work: Work,
     started: Instant,
-    /// No event up to here concerns the query, but for those that the store shows.
-    passed: Seq,
+    /// No event up to here concerns the query, but for those that the store shows. `None` until that was looked at.
+    passed: Option<Seq>,
     /// It has waited for what was acknowledged before it came.
     has_waited: bool,
 }
@@ -79,33 +107,65 @@ impl ScanJob {
 
     fn new(client: &Arc<ClientHandle>, work: Work, started: Instant) -> Box<Self> {
         client.scans().fetch_add(1, Ordering::AcqRel);
-        Box::new(Self { client: Arc::clone(client), work, started, passed: Seq::default(), has_waited: false })
+        Box::new(Self { client: Arc::clone(client), work, started, passed: None, has_waited: false })
     }
 
-    /// Runs a first slice here and passes the rest on to the readers. A query that concerns what is acknowledged and
-    /// not yet committed waits for that commit.
-    pub fn start(mut self: Box<Self>, shared: &Arc<Shared>) {
-        if let Work::Rows { query, .. } | Work::Count { query, .. } = &self.work {
-            match shared.uncommitted.look(&query.filters) {
-                Look::Unconcerned(passed) => self.passed = passed,
-                Look::Concerned => return self.wait(shared),
-            }
+    /// Runs a first slice here if no other address is to be served first and this thread has time for it, and passes
+    /// the rest on to the readers. Returns the microseconds that were spent here.
+    pub fn start(self: Box<Self>, shared: &Arc<Shared>, has_time: bool) -> u64 {
+        let client = Arc::clone(&self.client);
+        if shared.options.inline_us == 0 || !self.runs_here(shared, has_time) {
+            submit(shared, self.into(), Progress::Fresh);
+            return 0;
         }
-        if shared.options.inline_us == 0 {
-            return submit(shared, ReaderCommand::Run(self));
-        }
+        let began = Instant::now();
         let budget = Budget { rows: shared.options.inline_rows, time: Duration::from_micros(shared.options.inline_us) };
-        match self.run(shared, budget) {
-            Left::Finished | Left::Parked => {}
-            Left::Again(job) => submit(shared, ReaderCommand::Run(job)),
+        let left = self.run(shared, budget);
+        let spent_us = began.elapsed().as_micros() as u64;
+        if let Some(spent_us) = client.spent_here(spent_us) {
+            shared.scans.charge(client.address, spent_us, shared.now_us());
         }
+        if let Left::Again(job) = left {
+            submit(shared, job.into(), Progress::Begun);
+        }
+        spent_us
     }
 
-    /// Runs on when what is acknowledged now is committed.
-    fn wait(mut self: Box<Self>, shared: &Arc<Shared>) {
+    fn runs_here(&self, shared: &Shared, has_time: bool) -> bool {
+        let is_next = || shared.scans.is_empty() || shared.scans.would_be_next(&self.client.address, shared.now_us());
+        (has_time && is_next()) || self.is_short()
+    }
+
+    /// Whether the query is known to take little, before it is planned.
+    fn is_short(&self) -> bool {
+        let (Work::Rows { query, .. } | Work::Count { query, .. }) = &self.work else { return false };
+        let ids = query.filters.iter().map(|filter| filter.ids.as_ref().map(|ids| ids.len()));
+        ids.sum::<Option<usize>>().is_some_and(|ids| ids <= MAX_SHORT_IDS)
+    }
+
+    /// Whether the query would miss something that is acknowledged and not yet committed.
+    fn is_ahead(&mut self, shared: &Shared) -> bool {
+        let (Work::Rows { query, .. } | Work::Count { query, .. }) = &self.work else { return false };
+        if self.passed.is_some() || self.has_waited {
+            return false;
+        }
+        match shared.uncommitted.look(&query.filters) {
+            Look::Unconcerned(passed) => self.passed = Some(passed),
+            Look::Concerned => return true,
+        }
+        false
+    }
+
+    /// Leaves the job until what is acknowledged now is committed.
+    fn wait(mut self: Box<Self>, shared: &Shared) -> Left {
         self.has_waited = true;
-        if let Some(command) = shared.uncommitted.wait(ReaderCommand::Run(self)) {
-            submit(shared, command);
+        match shared.uncommitted.wait(self) {
+            Wait::Left => Left::Parked,
+            Wait::Over(job) => Left::Again(job),
+            Wait::Full(mut job) => {
+                job.has_waited = false;
+                Left::Again(job)
+            }
         }
     }
 
@@ -121,6 +181,9 @@ impl ScanJob {
             self.settle();
             return Left::Finished;
         }
+        if self.is_ahead(shared) {
+            return self.wait(shared);
+        }
         let began = Instant::now();
         let slice = match &self.work {
             Work::Count { .. } => self.count_slice(shared, budget),
@@ -134,10 +197,7 @@ impl ScanJob {
             Ok(Slice::Done) => Left::Finished,
             Ok(Slice::More) => Left::Again(self),
             Ok(Slice::ClientFull) => self.park(shared),
-            Ok(Slice::Uncommitted) => {
-                self.wait(shared);
-                Left::Parked
-            }
+            Ok(Slice::Uncommitted) => self.wait(shared),
             Err(error) => {
                 self.fail(shared, &error);
                 Left::Finished
@@ -149,7 +209,8 @@ impl ScanJob {
     fn park(self: Box<Self>, shared: &Arc<Shared>) -> Left {
         let client = Arc::clone(&self.client);
         let shared = Arc::clone(shared);
-        if let Some(resume) = client.outbox.park(Box::new(move || submit(&shared, ReaderCommand::Run(self)))) {
+        let resume = move || submit(&shared, self.into(), Progress::Begun);
+        if let Some(resume) = client.outbox.park(Box::new(resume)) {
             // Drained meanwhile.
             resume();
         }
@@ -166,6 +227,11 @@ impl ScanJob {
     /// No EOSE after a failed read: the client is told that it did not get everything.
     fn fail(&self, shared: &Shared, error: &StoreError) {
         tracing::error!(%error, "a scan failed");
+        self.close(shared, Reason::new(Prefix::Error, "the store could not be read"));
+    }
+
+    /// Ends the query, and says why.
+    fn close(&self, shared: &Shared, reason: Reason) {
         self.settle();
         let id = match &self.work {
             Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => {
@@ -174,7 +240,6 @@ impl ScanJob {
             }
             Work::Count { id, .. } => id.as_str(),
         };
-        let reason = Reason::new(Prefix::Error, "the store could not be read");
         self.client.reply(&RelayMessage::Closed { sub: id.into(), reason });
     }
 
@@ -200,7 +265,7 @@ impl ScanJob {
             });
         };
         rows.end(&RelayMessage::Eose { sub: sub.id.clone(), hint });
-        let sent = query.until_seq.max(self.passed);
+        let sent = query.until_seq.max(self.passed.unwrap_or_default());
         let (sub, filters) = (Arc::clone(sub), Arc::clone(&query.filters));
         self.client.scans().fetch_sub(1, Ordering::AcqRel);
         shared.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
@@ -400,37 +465,31 @@ impl<'a> RowBlock<'a> {
     }
 }
 
-/// Puts a job in line. It was admitted before, so a full queue does not refuse it: it runs here.
-pub fn submit(shared: &Arc<Shared>, mut command: ReaderCommand) {
-    while let Err(SendError::Full(refused) | SendError::Closed(refused)) = shared.scans.try_send(command) {
-        match step(shared, refused) {
-            Some(again) => command = again,
-            None => return,
-        }
+/// Puts a job in line; never waits, and never runs it here. If the queue is full, the newest query of the greediest
+/// address is refused.
+pub fn submit(shared: &Arc<Shared>, command: ReaderCommand, progress: Progress) {
+    let address = command.client().address;
+    if let Some(refused) = shared.scans.push(address, command, progress, shared.now_us()) {
+        refused.refuse(shared);
     }
 }
 
-/// Runs one slice; what is left to do comes back.
-fn step(shared: &Arc<Shared>, command: ReaderCommand) -> Option<ReaderCommand> {
-    let budget = shared.options.slice();
-    match command {
-        ReaderCommand::Run(job) => match job.run(shared, budget) {
-            Left::Finished | Left::Parked => None,
-            Left::Again(job) => Some(ReaderCommand::Run(job)),
-        },
-        ReaderCommand::Reconcile(job) => job.run(shared, budget).map(ReaderCommand::Reconcile),
-        ReaderCommand::Stop => None,
-    }
-}
-
-/// One `read` thread: a slice of each job in turn.
-pub fn run(shared: &Arc<Shared>, inbox: &Receiver<ReaderCommand>) {
-    while let Some(command) = inbox.recv() {
-        if matches!(command, ReaderCommand::Stop) {
-            return;
-        }
-        if let Some(again) = step(shared, command) {
-            submit(shared, again);
+/// One `read` thread: a slice of one job after the other.
+pub fn run(shared: &Arc<Shared>) {
+    let (budget, slice_us) = (shared.options.slice(), shared.options.slice_us);
+    while let Some((address, command)) = shared.scans.pop(slice_us, || shared.now_us()) {
+        let began = Instant::now();
+        let again = match command {
+            ReaderCommand::Run(job) => match job.run(shared, budget) {
+                Left::Finished | Left::Parked => None,
+                Left::Again(job) => Some(job.into()),
+            },
+            ReaderCommand::Reconcile(job) => job.run(shared, budget).map(ReaderCommand::Reconcile),
+        };
+        let spent_us = began.elapsed().as_micros() as u64;
+        shared.scans.settle(address, slice_us, spent_us, shared.now_us());
+        if let Some(again) = again {
+            submit(shared, again, Progress::Begun);
         }
     }
 }

@@ -12,9 +12,10 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::client::ClientHandle;
+use super::fair::Progress;
 use super::reader::{ReaderCommand, Sight, submit};
 use super::run::Shared;
-use super::uncommitted::Look;
+use super::uncommitted::{Look, Wait};
 use crate::negentropy::{MIN_FRAME_BYTES, RecordsBuilder, Session, TooMany};
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::store::{Budget, Flow, Query, QueryLimits, Scan, Seq, Step, StoreError, Visitor};
@@ -133,6 +134,10 @@ impl Sessions {
         held.records += records;
         true
     }
+
+    fn remove_records(&self, records: usize) {
+        self.held().records -= records;
+    }
 }
 
 fn busy(text: &'static str) -> Reason {
@@ -191,13 +196,8 @@ impl Reconciliation {
         let limits = filter.limit.map(|limit| QueryLimits { default_limit: limit, max_limit: limit, tie_extension: 0 });
         let query = Query { filters: [filter].into(), until_seq: Seq::default(), limits };
         let records = RecordsBuilder::new(max_records);
-        let look = shared.uncommitted.look(&query.filters);
-        let work = NegWork::Collect(Box::new(Collect { query, scan: None, records }));
-        let job = ReaderCommand::Reconcile(Box::new(NegJob { session: Arc::clone(&session), work, message }));
-        let job = if look == Look::Concerned { shared.uncommitted.wait(job) } else { Some(job) };
-        if let Some(job) = job {
-            submit(shared, job);
-        }
+        let work = NegWork::Collect(Box::new(Collect { query, scan: None, records, has_waited: false }));
+        session.put_in_line(work, message);
         Ok(session)
     }
 
@@ -225,14 +225,25 @@ impl Reconciliation {
             }
         };
         drop(stage);
-        let work = NegWork::Answer(session);
-        submit(&self.shared, ReaderCommand::Reconcile(Box::new(NegJob { session: Arc::clone(self), work, message })));
+        self.put_in_line(NegWork::Answer(session), message);
         Ok(())
     }
 
-    /// Ends the session and frees its records; says nothing to the client.
+    fn put_in_line(self: &Arc<Self>, work: NegWork, message: Vec<u8>) {
+        let job = Box::new(NegJob { session: Arc::clone(self), work, message });
+        submit(&self.shared, job.into(), Progress::Fresh);
+    }
+
+    /// Ends the session and frees its place and its records; says nothing to the client.
     pub fn end(&self) {
-        self.stage().work = Work::Ended;
+        let mut stage = self.stage();
+        let work = std::mem::replace(&mut stage.work, Work::Ended);
+        let records = std::mem::take(&mut stage.records);
+        drop(stage);
+        // Whoever was told that it is over finds its place free: a reader may hold on to the session for a moment.
+        if !matches!(work, Work::Ended) {
+            self.shared.negentropy.leave(self.address, records);
+        }
     }
 
     /// Whether the session is over.
@@ -278,8 +289,7 @@ impl Reconciliation {
 
 impl Drop for Reconciliation {
     fn drop(&mut self) {
-        let records = self.stage().records;
-        self.shared.negentropy.leave(self.address, records);
+        self.end();
     }
 }
 
@@ -294,6 +304,8 @@ struct Collect {
     query: Query,
     scan: Option<Scan>,
     records: RecordsBuilder,
+    /// It has waited for what was acknowledged before it came.
+    has_waited: bool,
 }
 
 enum NegWork {
@@ -301,12 +313,51 @@ enum NegWork {
     Answer(Arc<Session>),
 }
 
+impl From<Box<NegJob>> for ReaderCommand {
+    fn from(job: Box<NegJob>) -> Self {
+        Self::Reconcile(job)
+    }
+}
+
 impl NegJob {
+    /// Whose session it is.
+    #[must_use]
+    pub fn client(&self) -> &ClientHandle {
+        &self.session.client
+    }
+
+    /// Ends the session, and says why.
+    pub fn refuse(&self, reason: Reason) {
+        if !self.session.is_ended() {
+            self.session.fail(reason, None);
+        }
+    }
+
+    /// Whether the session would miss something that is acknowledged and not yet committed.
+    fn is_ahead(&mut self, shared: &Shared) -> bool {
+        let NegWork::Collect(collect) = &mut self.work else { return false };
+        collect.scan.is_none()
+            && !std::mem::replace(&mut collect.has_waited, true)
+            && shared.uncommitted.look(&collect.query.filters) == Look::Concerned
+    }
+
     /// Does a slice of the work; the job comes back when there is more.
     #[must_use]
     pub fn run(mut self: Box<Self>, shared: &Shared, budget: Budget) -> Option<Box<Self>> {
         if self.session.is_ended() || self.session.client.outbox.is_closed() {
             return None;
+        }
+        if self.is_ahead(shared) {
+            match shared.uncommitted.wait(self) {
+                Wait::Left => return None,
+                Wait::Over(job) => self = job,
+                Wait::Full(mut job) => {
+                    if let NegWork::Collect(collect) = &mut job.work {
+                        collect.has_waited = false;
+                    }
+                    return Some(job);
+                }
+            }
         }
         if let NegWork::Answer(session) = &self.work {
             self.session.answer(Arc::clone(session), &self.message);
@@ -331,7 +382,7 @@ impl NegJob {
         let NegWork::Collect(collect) = &mut self.work else {
             unreachable!("only called while collecting");
         };
-        let Collect { query, scan, records } = &mut **collect;
+        let Collect { query, scan, records, .. } = &mut **collect;
         let snapshot = shared.store.read()?;
         if scan.is_none() {
             query.until_seq = snapshot.last_seq()?;
@@ -358,7 +409,13 @@ impl NegJob {
             let reason = Reason::new(Prefix::Blocked, "too many records are being compared; try again later");
             return self.session.fail(reason, None);
         }
-        self.session.stage().records = count;
+        let mut stage = self.session.stage();
+        if matches!(stage.work, Work::Ended) {
+            sessions.remove_records(count);
+            return;
+        }
+        stage.records = count;
+        drop(stage);
         let session = Session::new(Arc::new(records.finish()), sessions.options.frame_bytes);
         self.session.answer(Arc::new(session), &self.message);
     }

@@ -10,6 +10,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Sender, channel};
+use super::fair_channel::FairChannel;
 use super::ingest::Ingest;
 use super::live::LiveHub;
 use super::queues::{Bounds, Depths};
@@ -103,6 +104,10 @@ pub fn now() -> Timestamp {
     Timestamp(since.map_or(0, |since| since.as_secs()))
 }
 
+/// How much nicer query threads are than the rest. On busy cores a long scan then gets a third of what the threads
+/// get that answer events, and these run as soon as they have work.
+const READ_NICE: libc::c_int = 5;
+
 /// What all threads share.
 pub struct Shared {
     /// The events.
@@ -112,7 +117,7 @@ pub struct Shared {
     /// From where on events are kept beside what is held.
     pub horizons: Horizons,
     /// What is acknowledged and not yet committed.
-    pub uncommitted: Uncommitted,
+    pub uncommitted: Uncommitted<ReaderCommand>,
     /// The live index.
     pub live: LiveHub,
     /// The gate of Q1.
@@ -130,7 +135,7 @@ pub struct Shared {
     /// How queries run.
     pub options: Options,
     /// Q4.
-    pub scans: Sender<ReaderCommand>,
+    pub scans: FairChannel<ReaderCommand>,
     /// Negentropy sessions, counted.
     pub negentropy: Sessions,
     depths: Depths,
@@ -160,7 +165,7 @@ impl Shared {
             (Queue::Verify, depths.verify.len(), bounds.ingest_events),
             (Queue::Write, depths.write.len(), bounds.write_batches),
             (Queue::Live, depths.live.len(), bounds.live_batches),
-            (Queue::Scans, depths.scans.len(), bounds.scans),
+            (Queue::Scans, self.scans.len(), bounds.scans),
         ]
     }
 
@@ -229,17 +234,15 @@ impl Pipeline {
         let (ingest, q1) = channel(bounds.ingest_events);
         let (write, q2) = channel(bounds.write_batches);
         let (live_tx, q3) = channel(bounds.live_batches);
-        let (scans, q4) = channel(bounds.scans);
         let (stop_cron, cron_stopped) = channel::<()>(1);
-        let depths =
-            Depths { verify: ingest.depth(), write: write.depth(), live: live_tx.depth(), scans: scans.depth() };
+        let depths = Depths { verify: ingest.depth(), write: write.depth(), live: live_tx.depth() };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let read_threads = if options.read_threads == 0 { cores.clamp(1, 8) } else { options.read_threads };
         let pool = pool(&options, cores)?;
         metrics.storage_writable.set(1);
         let shared = Arc::new(Shared {
             horizons: Horizons::load(&settings.retention, &store)?,
-            uncommitted: Uncommitted::new(write.downgrade()),
+            uncommitted: Uncommitted::new(write.downgrade(), bounds.scans),
             live: LiveHub::new(last_seq, random()?),
             ingest: Ingest::new(&bounds),
             outboxes: Arc::new(ws::Budget::new(outbox_ceiling_bytes)),
@@ -250,9 +253,9 @@ impl Pipeline {
             store,
             verifier,
             metrics,
+            scans: FairChannel::new(bounds.scans),
             bounds,
             options,
-            scans,
             negentropy: Sessions::new(negentropy),
             depths,
         });
@@ -272,8 +275,11 @@ impl Pipeline {
         ];
         let mut readers = Vec::new();
         for _ in 0..read_threads {
-            let inbox = q4.clone();
-            readers.push(spawn("read", Box::new(move |shared| reader::run(shared, &inbox)))?);
+            let read = |shared: &Arc<Shared>| {
+                lower_priority(READ_NICE);
+                reader::run(shared);
+            };
+            readers.push(spawn("read", Box::new(read))?);
         }
         Ok(Self { shared, intake: Some(intake), stop_cron: Some(stop_cron), threads, readers })
     }
@@ -299,10 +305,7 @@ impl Pipeline {
         let started = Instant::now();
         self.intake = None;
         self.stop_cron = None;
-        for _ in &self.readers {
-            // Readers take from the queue until they see this; a closed one has no readers left.
-            let _ = self.shared.scans.send(ReaderCommand::Stop);
-        }
+        self.shared.scans.close();
         for thread in self.readers.drain(..).chain(self.threads.drain(..).rev()) {
             // A panic was reported when it happened.
             let _ = thread.join();
@@ -369,6 +372,19 @@ fn pin(core: usize) {
     }
 }
 
+/// Lets other threads of this process go first (setpriority(2); on Linux a nice value is a thread's own).
+fn lower_priority(nice: libc::c_int) {
+    // SAFETY: getpriority and setpriority take numbers and touch no memory of ours; 0 is the calling thread.
+    let result = unsafe {
+        let own = libc::getpriority(libc::PRIO_PROCESS, 0);
+        libc::setpriority(libc::PRIO_PROCESS, 0, own + nice)
+    };
+    if result != 0 {
+        // Less even, not wrong.
+        tracing::debug!("could not lower the priority of a query thread");
+    }
+}
+
 /// What a thread does with the shared state until it ends.
 type Work = Box<dyn FnOnce(&Arc<Shared>) + Send>;
 
@@ -384,4 +400,22 @@ fn spawn(
             on_panic(name);
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_of_lower_priority_leaves_the_others_as_they_are() {
+        // SAFETY: getpriority takes numbers and touches no memory of ours.
+        let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let before = nice();
+        let lowered = std::thread::spawn(move || {
+            lower_priority(3);
+            nice()
+        });
+        assert_eq!(lowered.join().expect("no panic"), (before + 3).min(19));
+        assert_eq!(nice(), before);
+    }
 }

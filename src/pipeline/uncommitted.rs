@@ -5,7 +5,8 @@
 //! reads at once; otherwise it is left here, the writer is asked to commit, and then it runs. So who reads an OK finds
 //! the event, and nobody waits for longer than a commit. Nothing here waits itself.
 //!
-//! The events are bounded by what a group may hold, the queries by `queues.scans_per_connection` of each connection.
+//! The events are bounded by what a group may hold, the queries by `queues.scans`: one more goes back into Q4 and looks
+//! again when its turn comes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,23 +15,22 @@ use hashbrown::HashMap;
 
 use super::channel::WeakSender;
 use super::queues::{Committed, WriteCommand};
-use super::reader::ReaderCommand;
 use crate::nostr::{EventId, EventView, Filter, Kind};
 use crate::store::Seq;
 
 /// Events that a query is compared with at the most: more would cost it more than the commit that it then waits for.
 const MOST_COMPARED: usize = 512;
 
-/// What is acknowledged and not yet committed.
-pub struct Uncommitted {
-    held: Mutex<Held>,
+/// What is acknowledged and not yet committed, and queries `Q` that wait for that.
+pub struct Uncommitted<Q> {
+    held: Mutex<Held<Q>>,
+    max_waiting: usize,
     is_empty: AtomicBool,
     is_wanted: AtomicBool,
     writer: WeakSender<WriteCommand>,
 }
 
-#[derive(Default)]
-struct Held {
+struct Held<Q> {
     batches: Vec<Arc<[Committed]>>,
     events: usize,
     /// What the group does to events, by their ids.
@@ -40,10 +40,24 @@ struct Held {
     /// Somebody vanishes: every query may be concerned.
     has_vanish: bool,
     last: Seq,
-    waiting: Vec<ReaderCommand>,
+    waiting: Vec<Q>,
 }
 
-impl Held {
+impl<Q> Default for Held<Q> {
+    fn default() -> Self {
+        Self {
+            batches: Vec::new(),
+            events: 0,
+            fates: HashMap::new(),
+            removed: Vec::new(),
+            has_vanish: false,
+            last: Seq::default(),
+            waiting: Vec::new(),
+        }
+    }
+}
+
+impl<Q> Held<Q> {
     fn concerns(&self, filters: &[Filter]) -> bool {
         let names = |filter: &Filter| match &filter.ids {
             Some(ids) => ids.iter().any(|id| self.fates.contains_key(id)),
@@ -79,14 +93,27 @@ pub enum Look {
     Concerned,
 }
 
-impl Uncommitted {
-    /// Nothing yet. `writer` is where commits are asked for.
+/// What becomes of a query `J` that is to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Wait<J> {
+    /// It is left here.
+    Left,
+    /// Everything is committed; it may read.
+    Over(J),
+    /// Too many wait: it has to look again later.
+    Full(J),
+}
+
+impl<Q> Uncommitted<Q> {
+    /// Nothing yet. `writer` is where commits are asked for, and at most `max_waiting` queries wait.
     #[must_use]
-    pub fn new(writer: WeakSender<WriteCommand>) -> Self {
-        Self { held: Mutex::default(), is_empty: AtomicBool::new(true), is_wanted: AtomicBool::new(false), writer }
+    pub fn new(writer: WeakSender<WriteCommand>, max_waiting: usize) -> Self {
+        let (is_empty, is_wanted) = (AtomicBool::new(true), AtomicBool::new(false));
+        Self { held: Mutex::default(), max_waiting, is_empty, is_wanted, writer }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, Held<Q>> {
         self.held.lock().expect("nothing panics while it holds what is uncommitted")
     }
 
@@ -107,7 +134,7 @@ impl Uncommitted {
 
     /// Forgets everything, since the group is committed, and gives back the queries that waited for that.
     #[must_use]
-    pub fn settle(&self) -> Vec<ReaderCommand> {
+    pub fn settle(&self) -> Vec<Q> {
         self.is_wanted.store(false, Ordering::Release);
         let mut held = self.held();
         self.is_empty.store(true, Ordering::Release);
@@ -136,20 +163,23 @@ impl Uncommitted {
         if held.concerns(filters) { Look::Concerned } else { Look::Unconcerned(held.last) }
     }
 
-    /// Leaves a query here until the commit, and asks for that. It comes back when everything is committed.
-    #[must_use]
-    pub fn wait(&self, query: ReaderCommand) -> Option<ReaderCommand> {
+    /// Leaves a query here until the commit, and asks for that. It comes back when everything is committed,
+    /// or at once when too many wait.
+    pub fn wait<J: Into<Q>>(&self, query: J) -> Wait<J> {
         let mut held = self.held();
         if held.batches.is_empty() {
-            return Some(query);
+            return Wait::Over(query);
         }
-        held.waiting.push(query);
+        if held.waiting.len() >= self.max_waiting {
+            return Wait::Full(query);
+        }
+        held.waiting.push(query.into());
         drop(held);
         if !self.is_wanted.swap(true, Ordering::AcqRel) {
             // A writer whose queue is full looks at the flag after the batch in hand; one that ended has settled.
             let _ = self.writer.try_send(WriteCommand::Fold);
         }
-        None
+        Wait::Left
     }
 }
 
@@ -173,7 +203,7 @@ mod tests {
     #[test]
     fn a_query_waits_only_for_what_concerns_it() {
         let (writer, inbox) = channel(1);
-        let uncommitted = Uncommitted::new(writer.downgrade());
+        let uncommitted = Uncommitted::<char>::new(writer.downgrade(), 2);
         assert_eq!(uncommitted.look(&of_kind(1)), Look::Unconcerned(Seq(0)));
         let added = batch(7, &[1, 3]);
         let gone = trusted(author(2), 0, 5, &[], "");
@@ -186,21 +216,21 @@ mod tests {
         assert_eq!(fates(), [Some(Fate::Added), Some(Fate::Removed)]);
         assert!(!uncommitted.is_wanted());
 
-        assert!(uncommitted.wait(ReaderCommand::Stop).is_none());
-        assert!(uncommitted.wait(ReaderCommand::Stop).is_none());
+        let waits = ['a', 'b', 'c'].map(|query| uncommitted.wait(query));
+        assert_eq!(waits, [Wait::Left, Wait::Left, Wait::Full('c')]);
         assert!(matches!(inbox.try_recv(), Some(WriteCommand::Fold)) && inbox.is_empty(), "asked for once");
         assert!(uncommitted.is_wanted());
-        assert_eq!(uncommitted.settle().len(), 2);
+        assert_eq!(uncommitted.settle(), ['a', 'b']);
         assert!(!uncommitted.is_wanted());
         assert_eq!(fates(), [None, None]);
         assert_eq!(uncommitted.look(&of_kind(1)), Look::Unconcerned(Seq(0)));
-        assert!(uncommitted.wait(ReaderCommand::Stop).is_some(), "there is nothing to wait for");
+        assert_eq!(uncommitted.wait('d'), Wait::Over('d'), "there is nothing to wait for");
     }
 
     #[test]
     fn everybody_waits_for_a_request_to_vanish_and_for_more_events_than_are_worth_comparing() {
         let (writer, _inbox) = channel(1);
-        let uncommitted = Uncommitted::new(writer.downgrade());
+        let uncommitted = Uncommitted::<char>::new(writer.downgrade(), 2);
         uncommitted.add(&batch(1, &[62]), Vec::new());
         assert_eq!(uncommitted.look(&of_kind(4)), Look::Concerned);
         drop(uncommitted.settle());

@@ -168,7 +168,7 @@ mod tests {
         let (settings, address) = (Settings::default(), std::net::Ipv4Addr::LOCALHOST.into());
         let (outbox, _writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
         let rates = RateLimiter::new(&settings, address, RateTable::new(1).get(address, 0));
-        let from = Arc::new(ClientHandle::new(outbox, false, rates));
+        let from = Arc::new(ClientHandle::new(outbox, false, rates, address));
         let one = |kind| {
             vec![Verified {
                 event: trusted(author(1), kind, 1, &[], "x"),

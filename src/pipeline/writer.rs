@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::channel::{Receiver, Sender};
 use super::client::{BatchReplies, ClientHandle};
+use super::fair::Progress;
 use super::queues::{Committed, LiveCommand, Verified, WriteCommand};
 use super::reader;
 use super::retention::Chores;
@@ -123,7 +124,7 @@ impl<'a> Group<'a> {
             self.chores.rode(self.riders, self.evicted);
         }
         for query in shared.uncommitted.settle() {
-            reader::submit(shared, query);
+            reader::submit(shared, query, Progress::Begun);
         }
         let answered = match (self.open.take(), result) {
             (None, Ok(_)) => Ok(()),

@@ -81,9 +81,10 @@ impl Connection {
         let budget = Arc::clone(&front.shared.outboxes);
         let (outbox, writer) = Outbox::new(bounds, budget, Some(Arc::clone(&context.doorbell)));
         let settings = front.shared.settings.load();
-        let buckets = front.address_rates.get(settings.rates.group(address), front.shared.now_us());
+        let network = settings.rates.group(address);
+        let buckets = front.address_rates.get(network, front.shared.now_us());
         let rates = RateLimiter::new(&settings, address, buckets);
-        let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates));
+        let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates, network));
         let reader = Reader::new(ReaderOptions {
             max_message_bytes: settings.limits.max_message_length,
             deflate: upgraded.deflate,

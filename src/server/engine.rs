@@ -359,7 +359,8 @@ impl Engine {
                 Waiting::Rows(..) => continue,
                 Waiting::Count(id, query, at) => ScanJob::count(&self.client, id, query, at),
             };
-            job.start(&self.context.front.shared);
+            let spent_us = job.start(&self.context.front.shared, self.context.round.has_time());
+            self.context.round.spend(spent_us);
         }
     }
 

@@ -20,6 +20,7 @@ use super::admission::{Admission, Door, Waiting};
 use super::options::Options;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
+use super::round::Round;
 use super::{http, monitor};
 use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
@@ -78,6 +79,8 @@ pub struct IoContext {
     pub scratch: RefCell<Box<[u8]>>,
     /// JSON buffers, likewise.
     pub parser: RefCell<Parser>,
+    /// How much time is left for scans before other sockets have their turn.
+    pub round: Round,
     /// Whether the relay is stopping.
     pub draining: Cell<bool>,
     /// Every connection of this thread.
@@ -298,6 +301,7 @@ async fn io_thread(
         doorbell: Arc::new(doorbell),
         scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         parser: RefCell::default(),
+        round: Round::default(),
         draining: Cell::new(false),
         clients: RefCell::default(),
         next_client: Cell::new(0),
@@ -319,6 +323,8 @@ async fn io_thread(
             submitting.hand_over();
         }
     });
+    let watching = Rc::clone(&context);
+    tokio::task::spawn_local(async move { watching.round.watch().await });
     if let Some(listener) = monitor {
         tokio::task::spawn_local(monitor::serve(Rc::clone(&context), listener));
     }

@@ -16,6 +16,7 @@ mod monitor;
 mod options;
 mod proxy;
 mod refusals;
+mod round;
 pub mod session;
 
 pub use io::{Server, ServerError, listen};

@@ -136,6 +136,10 @@ impl Session {
             act(Action::End(old));
         }
         let items = filters.iter().map(Filter::items).sum::<usize>();
+        if policy::check_open(context.settings, &self.peer, self.subscriptions.len(), self.open_items + items).is_err()
+        {
+            self.forget_ended();
+        }
         let (open, open_items) = (self.subscriptions.len(), self.open_items + items);
         let checked = policy::check_open(context.settings, &self.peer, open, open_items)
             .and_then(|()| policy::check_filters(context.settings, &self.peer, &filters))
@@ -220,6 +224,16 @@ impl Session {
     /// Forgets a subscription that is ended from elsewhere, and gives it back.
     pub fn forget(&mut self, id: &SubscriptionId) -> Option<Arc<Subscription>> {
         self.take_out(id)
+    }
+
+    /// Forgets subscriptions that the relay closed.
+    fn forget_ended(&mut self) {
+        let open_items = &mut self.open_items;
+        self.subscriptions.retain(|_, (sub, items)| {
+            let is_ended = sub.is_ended();
+            *open_items -= if is_ended { *items } else { 0 };
+            !is_ended
+        });
     }
 
     fn take_out(&mut self, id: &SubscriptionId) -> Option<Arc<Subscription>> {

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::marker::PhantomData;
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -52,8 +52,21 @@ impl<'relay> Client<'relay> {
 
     /// Connects and reads nothing.
     pub fn connect_unchallenged(relay: &'relay Relay) -> Self {
+        Self::over(relay, TcpStream::connect(relay.address).expect("a connection"))
+    }
+
+    /// Connects from another address of this machine, `127.0.0.0/8`, and reads the challenge.
+    pub fn connect_from(relay: &'relay Relay, address: [u8; 4]) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((IpAddr::from(address), 0)).into()).expect("an address of this machine");
+        socket.connect(&relay.address.into()).expect("a connection");
+        let mut client = Self::over(relay, socket.into());
+        client.take_challenge();
+        client
+    }
+
+    fn over(relay: &'relay Relay, stream: TcpStream) -> Self {
         let url = relay.url();
-        let stream = TcpStream::connect(relay.address).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");

@@ -1,0 +1,139 @@
+//! A [`FairQueue`] between threads: a mutex and a condition variable.
+//!
+//! Putting in never waits, on whatever thread: a full queue gives back the job that has to give way.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use super::fair::{FairQueue, Progress};
+
+/// Any number of threads put jobs in and take them out.
+pub struct FairChannel<T> {
+    state: Mutex<State<T>>,
+    /// A job was put in, or the queue was closed.
+    filled: Condvar,
+    /// Jobs that wait, for those who only look.
+    len: AtomicUsize,
+}
+
+struct State<T> {
+    queue: FairQueue<T>,
+    /// Threads that sleep until `filled`.
+    sleeping: usize,
+    is_closed: bool,
+}
+
+impl<T> FairChannel<T> {
+    /// A queue of at most `max_jobs`.
+    #[must_use]
+    pub fn new(max_jobs: usize) -> Self {
+        let state = State { queue: FairQueue::new(max_jobs), sleeping: 0, is_closed: false };
+        Self { state: Mutex::new(state), filled: Condvar::new(), len: AtomicUsize::new(0) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().expect("nothing panics while it holds a queue")
+    }
+
+    /// Jobs that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts a job in line, as [`FairQueue::push`]; gives back the one that is to be refused.
+    #[must_use]
+    pub fn push(&self, address: IpAddr, job: T, progress: Progress, now_us: u64) -> Option<T> {
+        let mut state = self.state();
+        let refused = state.queue.push(address, job, progress, now_us);
+        self.len.store(state.queue.len(), Ordering::Relaxed);
+        let wake = state.sleeping > 0;
+        drop(state);
+        if wake {
+            self.filled.notify_one();
+        }
+        refused
+    }
+
+    /// Takes the next job, as [`FairQueue::pop`], waiting for one; `None` once the queue is closed and empty.
+    #[must_use]
+    pub fn pop(&self, advance_us: u64, now_us: impl Fn() -> u64) -> Option<(IpAddr, T)> {
+        let mut state = self.state();
+        while state.queue.is_empty() && !state.is_closed {
+            state.sleeping += 1;
+            state = self.filled.wait(state).expect("nothing panics while it holds a queue");
+            state.sleeping -= 1;
+        }
+        let job = state.queue.pop(advance_us, now_us());
+        self.len.store(state.queue.len(), Ordering::Relaxed);
+        job
+    }
+
+    /// As [`FairQueue::charge`].
+    pub fn charge(&self, address: IpAddr, spent_us: u64, now_us: u64) {
+        self.state().queue.charge(address, spent_us, now_us);
+    }
+
+    /// As [`FairQueue::settle`].
+    pub fn settle(&self, address: IpAddr, advance_us: u64, spent_us: u64, now_us: u64) {
+        self.state().queue.settle(address, advance_us, spent_us, now_us);
+    }
+
+    /// Whether a job of this address that came now would be the next one.
+    #[must_use]
+    pub fn would_be_next(&self, address: &IpAddr, now_us: u64) -> bool {
+        self.is_empty() || self.state().queue.would_be_next(address, now_us)
+    }
+
+    /// Lets those go who wait for a job, once none is left.
+    pub fn close(&self) {
+        self.state().is_closed = true;
+        self.filled.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    #[test]
+    fn many_threads_carry_every_job_exactly_once_and_a_closed_queue_is_emptied_first() {
+        const EACH: usize = 5_000;
+        let queue = Arc::new(FairChannel::new(usize::MAX));
+        let takers: Vec<_> = (0..3)
+            .map(|_| {
+                let queue = Arc::clone(&queue);
+                std::thread::spawn(move || {
+                    std::iter::from_fn(|| queue.pop(1, || 0)).map(|(_, job)| job).collect::<Vec<usize>>()
+                })
+            })
+            .collect();
+        let givers: Vec<_> = (0..4)
+            .map(|giver| {
+                let queue = Arc::clone(&queue);
+                std::thread::spawn(move || {
+                    for number in 0..EACH {
+                        assert_eq!(queue.push(ADDRESS, giver * EACH + number, Progress::Fresh, 0), None);
+                    }
+                })
+            })
+            .collect();
+        givers.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        queue.close();
+        let mut all: Vec<_> = takers.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..4 * EACH));
+        assert!(queue.is_empty() && queue.pop(1, || 0).is_none());
+    }
+}

@@ -1,0 +1,85 @@
+//! No client costs another its answers: who is served, and who gives way, when many ask for more than there is.
+
+use serde_json::json;
+
+use crate::support::client::Client;
+use crate::support::relay::Relay;
+use crate::support::wire::{Key, Signed};
+
+const STORED: u64 = 200;
+
+/// A relay with a queue of two queries, in which each of them takes long.
+fn crowded() -> (Relay, Vec<Signed>) {
+    let relay = Relay::start(
+        "[queues]\nscans = 2\nscans_per_connection = 4\n[pipeline]\nread_threads = 1\ninline_us = 0\nslice_rows = 1\n\
+         [metrics]\nlisten = \"127.0.0.1:0\"\n",
+    );
+    let key = Key::named("crowded");
+    let events: Vec<Signed> = (0..STORED).map(|n| key.event(1, 1000 + n, json!([]), "")).collect();
+    relay.connect().publish_all(&events);
+    (relay, events)
+}
+
+#[test]
+fn a_full_queue_refuses_queries_of_the_greediest_address_and_no_others() {
+    let (relay, events) = crowded();
+    let mut greedy: Vec<_> = (0..4).map(|_| Client::connect_from(&relay, [127, 0, 0, 2])).collect();
+    let mut light = Client::connect_from(&relay, [127, 0, 0, 3]);
+    for client in &mut greedy {
+        (0..8).for_each(|n| client.send(format!(r#"["COUNT","c{n}",{{}}]"#)));
+    }
+    for _ in 0..20 {
+        light.finds(json!({"limit": 3}), &[&events[199], &events[198], &events[197]]);
+    }
+    let mut refused = 0;
+    for client in &mut greedy {
+        let mut answers: Vec<String> = (0..8).map(|_| client.next()).collect();
+        answers.sort();
+        let mut named: Vec<String> = Vec::new();
+        for n in 0..8 {
+            let counted = format!(r#"["COUNT","c{n}",{{"count":{STORED}}}]"#);
+            let busy = format!(r#"["CLOSED","c{n}","rate-limited: too many queries are waiting; try again later"]"#);
+            let is_refused = answers.contains(&busy);
+            refused += u32::from(is_refused);
+            named.push(if is_refused { busy } else { counted });
+        }
+        named.sort();
+        assert_eq!(answers, named, "each query is answered once");
+    }
+    assert!(refused > 0);
+    let (_, metrics) = relay.watch("/metrics");
+    let counted = format!("weir_refusals_total{{prefix=\"rate-limited\"}} {refused}\n");
+    assert!(metrics.contains(&counted), "{counted}{metrics}");
+}
+
+#[test]
+fn an_id_whose_query_was_refused_is_free_again() {
+    let relay = Relay::start(
+        "[queues]\nscans = 1\n[pipeline]\nread_threads = 1\ninline_us = 0\nslice_rows = 1\n\
+         [tiers.anonymous]\nmax_subscriptions = 5\n",
+    );
+    let key = Key::named("refused");
+    let events: Vec<Signed> = (0..STORED).map(|n| key.event(1, 1000 + n, json!([]), "")).collect();
+    relay.connect().publish_all(&events);
+    let mut client = relay.connect();
+    let mut open = 0;
+    for n in 0..40 {
+        (0..3).for_each(|m| client.send(format!(r#"["REQ","{n} {m}",{{"limit":30}}]"#)));
+        let mut over = 0;
+        while over < 3 {
+            let frame = client.next();
+            if frame.starts_with(r#"["EVENT""#) {
+                continue;
+            }
+            over += 1;
+            if frame.starts_with(r#"["EOSE""#) {
+                open += 1;
+                let sub = frame.split('"').nth(3).expect("an id");
+                client.send(format!(r#"["CLOSE","{sub}"]"#));
+            } else {
+                assert!(frame.ends_with(r#"rate-limited: too many queries are waiting; try again later"]"#), "{frame}");
+            }
+        }
+    }
+    assert!(open < 120, "some were refused");
+}
