@@ -84,6 +84,10 @@ pub struct Metrics {
     pub fanout_seconds: Histogram,
     /// Whether writes are accepted (1) or the storage is full (0).
     pub storage_writable: Gauge,
+    /// Failures of the store, by what it was to do.
+    pub store_failures: Family<StoreLabel, Counter>,
+    /// Whether the last commit succeeded (1) or failed for another reason than want of room (0).
+    pub store_committing: Gauge,
     /// Bytes of the database by table.
     pub store_bytes: Family<TableLabel, Gauge>,
     /// Entries of the database by table.
@@ -161,6 +165,8 @@ impl Metrics {
             verify_batch: histogram(&mut r, "verify_batch", "Signatures per verification batch", 1.0),
             fanout_seconds: histogram(&mut r, "fanout_seconds", "From commit to queueing the live events", 10e-6),
             storage_writable: add(&mut r, "storage_writable", "1 while writes are accepted, 0 when storage is full"),
+            store_failures: add(&mut r, "store_failures", "Failures of the store, by what it was to do"),
+            store_committing: add(&mut r, "store_committing", "1 while commits succeed, 0 from a failed one on"),
             store_bytes: add(&mut r, "store_bytes", "Bytes of the database by table"),
             store_entries: add(&mut r, "store_entries", "Entries of the database by table"),
             store_used_bytes: add(&mut r, "store_used_bytes", "Bytes of the data file in use"),
@@ -206,6 +212,9 @@ impl Metrics {
         }
         for &reason in TurnedAway::ALL {
             self.connections_turned_away.get_or_create(&TurnedAwayLabel { reason }).inc_by(0);
+        }
+        for &operation in StoreOperation::ALL {
+            self.store_failures.get_or_create(&StoreLabel { operation }).inc_by(0);
         }
         for &result in Reload::ALL {
             self.reloads.get_or_create(&ReloadLabel { result }).inc_by(0);

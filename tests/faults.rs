@@ -2,6 +2,10 @@
 
 mod support;
 
+#[path = "faults/commits.rs"]
+mod commits;
+#[path = "faults/files.rs"]
+mod files;
 #[path = "faults/shim.rs"]
 mod shim;
 #[path = "faults/visibility.rs"]

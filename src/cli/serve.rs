@@ -13,7 +13,7 @@ use super::Common;
 use super::signals::Signals;
 use crate::config::{Config, Log, LogFormat};
 use crate::metrics::Metrics;
-use crate::pipeline::{OnPanic, Parts, Pipeline, now};
+use crate::pipeline::{OnFailure, Parts, Pipeline, now};
 use crate::schnorr::Verifier;
 use crate::server::{self, Server};
 use crate::store::Store;
@@ -51,8 +51,8 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut sockets = config.server.clone();
     raise_descriptor_limit(&mut sockets);
     let failed = Arc::new(AtomicBool::new(false));
-    let on_panic = on_panic(&failed);
-    let pipeline = Pipeline::start(parts(&config)?, &on_panic)?;
+    let on_failure = on_failure(&failed);
+    let pipeline = Pipeline::start(parts(&config)?, &on_failure)?;
     let listener = match socket_from_systemd()? {
         Some(listener) => listener,
         None => server::listen(config.server.listen)?,
@@ -62,7 +62,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tracing::info!("metrics on http://{}/metrics", monitor.local_addr()?);
     }
     let shared = Arc::clone(pipeline.shared());
-    let server = Server::start(sockets, Arc::clone(&shared), &pipeline.intake(), listener, monitor, &on_panic)?;
+    let server = Server::start(sockets, Arc::clone(&shared), &pipeline.intake(), listener, monitor, &on_failure)?;
     tracing::info!("listening on {}", server.address);
     shared.metrics.start_time_seconds.set(now().0 as i64);
     tell_systemd(&[NotifyState::Ready]);
@@ -159,11 +159,11 @@ fn fit_descriptors(server: &mut server::Options, available: usize) {
     server.max_connections = server.max_connections.min(for_clients - half_open);
 }
 
-/// A thread that panicked ends the process in order: what was taken is committed where that is still possible.
-fn on_panic(failed: &Arc<AtomicBool>) -> OnPanic {
+/// A failure ends the process in order: what was taken is committed where that is still possible.
+fn on_failure(failed: &Arc<AtomicBool>) -> OnFailure {
     let failed = Arc::clone(failed);
-    Arc::new(move |thread| {
-        tracing::error!(thread, "a thread panicked; the relay stops");
+    Arc::new(move |why: &str| {
+        tracing::error!("{why}; the relay stops");
         failed.store(true, Ordering::Release);
         // SAFETY: kill has no preconditions; SIGTERM to ourselves is handled by `signals::wait`.
         unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };

@@ -138,6 +138,22 @@ words!(
 );
 
 words!(
+    /// What the store was to do when it failed.
+    StoreOperation {
+        /// A query, a look-up or live delivery.
+        Read = "read",
+        /// Events into the write-ahead log.
+        Log = "log",
+        /// A commit.
+        Commit = "commit",
+        /// The background sync of relaxed durability.
+        Sync = "sync",
+        /// Finding or removing what the retention rules no longer keep.
+        Retention = "retention",
+    }
+);
+
+words!(
     /// A queue between threads (`pipeline::queues`).
     Queue {
         /// Events between the socket and the disk (Q1 and Q2).
@@ -172,5 +188,6 @@ label!(
     TurnedAwayLabel { reason: TurnedAway },
     ReloadLabel { result: Reload },
     QueueLabel { queue: Queue },
+    StoreLabel { operation: StoreOperation },
     TableLabel { table: &'static str },
 );

@@ -12,7 +12,7 @@ use super::client::{BatchReplies, ClientHandle, Subscription};
 use super::queues::{Committed, LiveCommand, Verified};
 use super::run::Shared;
 use crate::live::LiveIndex;
-use crate::metrics::EventOutcome;
+use crate::metrics::{EventOutcome, StoreOperation};
 use crate::nostr::{EventView, Filter, Prefix, RelayMessage, reply};
 use crate::policy::{ReadGuard, Settings};
 use crate::store::{Seq, StoreError};
@@ -155,7 +155,8 @@ pub fn run(shared: &Shared, inbox: &Receiver<LiveCommand>) {
         if inbox.is_empty()
             && let Err(error) = look(shared, &mut seen_txn)
         {
-            tracing::error!(%error, "could not read events that another process committed; it is tried again");
+            // It is tried again soon.
+            shared.health.failed(StoreOperation::Read, &error);
         }
     }
 }
@@ -176,7 +177,7 @@ fn committed(shared: &Shared, events: &[Committed], at: Instant) {
     let Some(first) = events.first() else { return };
     // A gap before our own batch was committed by another process. Ours do not wait until it can be read.
     if let Err(error) = catch_up(shared, first.seq) {
-        tracing::error!(%error, "events that another process committed could not be read and are not delivered");
+        shared.health.failed(StoreOperation::Read, &error);
     }
     let settings = shared.settings.load();
     let delivered_to = shared.live.last_seq();

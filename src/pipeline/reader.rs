@@ -15,6 +15,7 @@ use super::live::Recipient;
 use super::reconcile::NegJob;
 use super::run::Shared;
 use super::uncommitted::{Look, Wait};
+use crate::metrics::StoreOperation;
 use crate::nostr::hll::Hll;
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, reply};
 use crate::policy::{Quantity, ReadGuard, Settings};
@@ -226,7 +227,7 @@ impl ScanJob {
 
     /// No EOSE after a failed read: the client is told that it did not get everything.
     fn fail(&self, shared: &Shared, error: &StoreError) {
-        tracing::error!(%error, "a scan failed");
+        shared.health.failed(StoreOperation::Read, error);
         self.close(shared, Reason::new(Prefix::Error, "the store could not be read"));
     }
 

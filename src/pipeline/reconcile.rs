@@ -16,6 +16,7 @@ use super::fair::Progress;
 use super::reader::{ReaderCommand, Sight, submit};
 use super::run::Shared;
 use super::uncommitted::{Look, Wait};
+use crate::metrics::StoreOperation;
 use crate::negentropy::{MIN_FRAME_BYTES, RecordsBuilder, Session, TooMany};
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::store::{Budget, Flow, Query, QueryLimits, Scan, Seq, Step, StoreError, Visitor};
@@ -371,7 +372,7 @@ impl NegJob {
                 self.session.fail(reason, Some(max_records as u64));
             }
             Err(error) => {
-                tracing::error!(%error, "a negentropy session could not be collected");
+                shared.health.failed(StoreOperation::Read, &error);
                 self.session.fail(Reason::new(Prefix::Error, "the store could not be read"), None);
             }
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{Sender, channel};
 use super::fair_channel::FairChannel;
+use super::health::Health;
 use super::ingest::Ingest;
 use super::live::LiveHub;
 use super::queues::{Bounds, Depths};
@@ -130,6 +131,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Signs of life.
     pub beat: Heartbeat,
+    /// Whether the store does its work.
+    pub health: Health,
     /// Bounds of the queues.
     pub bounds: Bounds,
     /// How queries run.
@@ -218,16 +221,17 @@ pub struct Pipeline {
     readers: Vec<JoinHandle<()>>,
 }
 
-/// Called with a thread's name when it panicked: the process must end, in order.
-pub type OnPanic = Arc<dyn Fn(&'static str) + Send + Sync>;
+/// Called with the reason when the process must end as failed, in order.
+pub type OnFailure = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Pipeline {
     /// Starts every thread.
     ///
     /// # Errors
     /// When the store cannot be read or a thread cannot be started.
-    pub fn start(parts: Parts, on_panic: &OnPanic) -> Result<Self, StartError> {
+    pub fn start(parts: Parts, on_failure: &OnFailure) -> Result<Self, StartError> {
         let Parts { store, settings, verifier, metrics, bounds, outbox_ceiling_bytes, options, negentropy } = parts;
+        store.open_log()?;
         let last_seq = store.read()?.last_seq()?;
         let write_half = store.writer();
         // Every event has passed the gate, so as many batches as events always fit: io never blocks here.
@@ -248,6 +252,7 @@ impl Pipeline {
             outboxes: Arc::new(ws::Budget::new(outbox_ceiling_bytes)),
             settings: ArcSwap::from_pointee(settings),
             beat: Heartbeat::default(),
+            health: Health::new(&metrics, on_failure),
             epoch: Instant::now(),
             writable: AtomicBool::new(true),
             store,
@@ -259,7 +264,7 @@ impl Pipeline {
             negentropy: Sessions::new(negentropy),
             depths,
         });
-        let spawn = |name: &'static str, work: Work| spawn(name, Arc::clone(&shared), Arc::clone(on_panic), work);
+        let spawn = |name: &'static str, work: Work| spawn(name, Arc::clone(&shared), Arc::clone(on_failure), work);
         let intake = Intake::new(ingest, write.clone(), live_tx.clone());
         let (write_for_cron, live_for_verify) = (write.clone(), live_tx.clone());
         let (write_for_retention, retention_stopped) = (write.clone(), cron_stopped.clone());
@@ -391,13 +396,13 @@ type Work = Box<dyn FnOnce(&Arc<Shared>) + Send>;
 fn spawn(
     name: &'static str,
     shared: Arc<Shared>,
-    on_panic: OnPanic,
+    on_failure: OnFailure,
     work: Work,
 ) -> Result<JoinHandle<()>, std::io::Error> {
     std::thread::Builder::new().name(name.into()).spawn(move || {
         let run = std::panic::AssertUnwindSafe(|| work(&shared));
         if std::panic::catch_unwind(run).is_err() {
-            on_panic(name);
+            on_failure(&format!("the thread {name} panicked"));
         }
     })
 }

@@ -14,7 +14,7 @@ use super::queues::{Committed, LiveCommand, Verified, WriteCommand};
 use super::reader;
 use super::retention::Chores;
 use super::run::Shared;
-use crate::metrics::EventOutcome;
+use crate::metrics::{EventOutcome, StoreOperation};
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
 use crate::store::{Evicted, Outcome, Removed, Seq, StoreError, Writer};
 
@@ -61,6 +61,7 @@ pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteComma
             Some(WriteCommand::Fold) => {}
             Some(WriteCommand::Upkeep) => {
                 chores.upkeep();
+                look_after(shared, &mut writer);
                 if let Err(error) = shared.store.forget_dead_copy() {
                     tracing::error!(%error, "what a killed compaction left could not be removed");
                 }
@@ -74,10 +75,20 @@ pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteComma
             if inbox.is_empty()
                 && let Err(error) = chores.keep_up(&mut writer, shared.now())
             {
-                tracing::error!(%error, "upkeep failed; it is tried again later");
+                shared.health.failed(StoreOperation::Commit, &error);
             }
         }
         shared.beat.writer();
+    }
+}
+
+/// Finds out whether commits are possible although no event asks for one: after one that failed, and when files of the
+/// store were removed.
+fn look_after(shared: &Shared, writer: &mut Writer) {
+    let found = if shared.health.is_failing() { writer.probe() } else { shared.store.check_files() };
+    match found {
+        Ok(()) => shared.health.committed(),
+        Err(error) => shared.health.failed(StoreOperation::Commit, &error),
     }
 }
 
@@ -120,22 +131,25 @@ impl<'a> Group<'a> {
             0 => self.commit_at_once(writer),
             ms => self.commit_later(writer, Duration::from_millis(ms)),
         };
-        if result.is_ok() {
-            self.chores.rode(self.riders, self.evicted);
+        match &result {
+            Ok(_) => {
+                self.chores.rode(self.riders, self.evicted);
+                shared.health.committed();
+            }
+            Err(error) => shared.health.failed(StoreOperation::Commit, error),
         }
         for query in shared.uncommitted.settle() {
             reader::submit(shared, query, Progress::Begun);
         }
         let answered = match (self.open.take(), result) {
-            (None, Ok(_)) => Ok(()),
-            // The next transaction adds what was answered for: the log has it.
-            (None, Err(error)) => {
-                tracing::error!(%error, "what the write-ahead log holds could not be committed; it is tried again");
-                Ok(())
-            }
+            // When it failed, the next transaction adds what was answered for: the log has it.
+            (None, _) => Ok(()),
             // Deletions are stored in a full store, and that without the log.
             (Some(batch), Err(StoreError::Full)) => {
                 let outcomes = writer.commit(&batch.events, shared.now());
+                if let Err(error) = &outcomes {
+                    shared.health.failed(StoreOperation::Commit, error);
+                }
                 self.answer(batch, &outcomes, None)
             }
             (Some(batch), result) => self.answer(batch, &result, None),
@@ -180,6 +194,9 @@ impl<'a> Group<'a> {
                     }
                 };
                 self.evicted += added.evicted;
+                if let Some(error) = &added.log_failure {
+                    shared.health.failed(StoreOperation::Log, error);
+                }
                 if !added.is_durable {
                     self.open = Some(batch);
                     return Ok(added.outcomes);
@@ -334,12 +351,13 @@ const fn counted(outcome: Outcome) -> EventOutcome {
     }
 }
 
-/// The batch was not committed: nothing of it is held, and every client may try again.
+/// The commit of a batch failed, and its client may try again. Its events are not known to be missing: a frame may be in
+/// the log although its sync failed, and is added by the next transaction then.
 fn refuse_all(ids: &[(EventId, usize)], error: &StoreError) -> Vec<RelayMessage> {
     let text = match error {
         StoreError::Full => "storage full",
-        _ => "the event could not be stored",
+        StoreError::Removed(_) => "the relay cannot store events now",
+        _ => "it could not be confirmed that the event is stored; it may still be; send it again",
     };
-    tracing::error!(%error, events = ids.len(), "a commit failed");
     ids.iter().map(|(id, _)| RelayMessage::refused(*id, Prefix::Error, text)).collect()
 }

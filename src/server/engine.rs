@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 
 use super::io::IoContext;
 use super::session::{Action, Context, Session};
-use crate::metrics::{EventOutcome, Verb};
+use crate::metrics::{EventOutcome, StoreOperation, Verb};
 use crate::nostr::{ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::queues::Submission;
@@ -250,7 +250,7 @@ impl Engine {
                 (EventOutcome::Expired, RelayMessage::refused(id, Prefix::Invalid, "the event is expired"))
             }
             Err(error) => {
-                tracing::error!(%error, "an event could not be looked up");
+                shared.health.failed(StoreOperation::Read, &error);
                 (EventOutcome::Failed, RelayMessage::refused(id, Prefix::Error, "the store could not be read"))
             }
         };

@@ -25,7 +25,7 @@ use super::{http, monitor};
 use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
 use crate::pipeline::queues::Submission;
-use crate::pipeline::{ClientHandle, Intake, OnPanic, Reconciliation, Shared};
+use crate::pipeline::{ClientHandle, Intake, OnFailure, Reconciliation, Shared};
 use crate::policy::rate::RateTable;
 use crate::ws::{CloseCode, Doorbell};
 
@@ -229,7 +229,7 @@ impl Server {
         intake: &Intake,
         listener: StdListener,
         monitor: Option<StdListener>,
-        on_panic: &OnPanic,
+        on_failure: &OnFailure,
     ) -> Result<Self, ServerError> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -256,14 +256,14 @@ impl Server {
         for index in 0..count {
             let (front, intake, stopped) = (Arc::clone(&front), intake.clone(), stopped.clone());
             let listener = listener.try_clone()?;
-            let (monitor, on_panic) = (monitor.take(), Arc::clone(on_panic));
+            let (monitor, on_failure) = (monitor.take(), Arc::clone(on_failure));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
             let run = move || {
                 let work = std::panic::AssertUnwindSafe(|| {
                     LocalSet::new().block_on(&runtime, io_thread(front, intake, listener, monitor, stopped));
                 });
                 if std::panic::catch_unwind(work).is_err() {
-                    on_panic("io");
+                    on_failure("an io thread panicked");
                 }
             };
             threads.push(std::thread::Builder::new().name(format!("io-{index}")).spawn(run)?);

@@ -78,7 +78,8 @@ fn handle(context: &IoContext, request: &Request<Incoming>) -> Response<Full<Byt
         }
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => {
-            let (status, why) = readiness(context.draining.get(), context.front.shared.is_writable());
+            let shared = &context.front.shared;
+            let (status, why) = readiness(shared.health.trouble(), context.draining.get(), shared.is_writable());
             text(status, why)
         }
         _ => text(StatusCode::NOT_FOUND, "/metrics, /healthz and /readyz are served here\n"),
@@ -86,12 +87,14 @@ fn handle(context: &IoContext, request: &Request<Incoming>) -> Response<Full<Byt
 }
 
 /// What a load balancer is told.
-const fn readiness(is_draining: bool, is_writable: bool) -> (StatusCode, &'static str) {
-    match (is_draining, is_writable) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n"),
-        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "storage full: reads go on, events are refused\n"),
-        (false, true) => (StatusCode::OK, "ready\n"),
-    }
+fn readiness(trouble: Option<String>, is_draining: bool, is_writable: bool) -> (StatusCode, String) {
+    let reason = match (trouble, is_draining, is_writable) {
+        (Some(trouble), _, _) => trouble,
+        (None, true, _) => "the relay is stopping".into(),
+        (None, false, false) => "storage full: reads go on, events are refused".into(),
+        (None, false, true) => return (StatusCode::OK, "ready\n".into()),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, reason + "\n")
 }
 
 #[cfg(test)]
@@ -99,11 +102,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relay_that_stops_or_is_full_is_not_ready() {
-        let status = |is_draining, is_writable| readiness(is_draining, is_writable).0.as_u16();
+    fn a_relay_that_stops_or_is_full_or_cannot_commit_is_not_ready() {
+        let status = |is_draining, is_writable| readiness(None, is_draining, is_writable).0.as_u16();
         assert_eq!(
             [status(false, true), status(false, false), status(true, true), status(true, false)],
             [200, 503, 503, 503]
         );
+        let (status, why) = readiness(Some("events cannot be stored: no disk".into()), true, false);
+        assert_eq!((status.as_u16(), why.as_str()), (503, "events cannot be stored: no disk\n"));
     }
 }

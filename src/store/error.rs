@@ -34,6 +34,9 @@ pub enum StoreError {
     /// A record or key is not what the layout allows. `weir check` tells more.
     #[error("the store is damaged: {0}")]
     Damaged(&'static str),
+    /// A file of the store is no longer where it was: what would be stored now is lost with this process.
+    #[error("{0} was removed or replaced while the store is open")]
+    Removed(PathBuf),
     /// The directory or a file in it.
     #[error("{path}: {source}")]
     Io {
@@ -47,6 +50,25 @@ pub enum StoreError {
     Lmdb(#[source] heed::Error),
 }
 
+impl StoreError {
+    /// Whether this process can do nothing more with the store, while a new one can.
+    ///
+    /// LMDB gives an open data file up for good when the write of a meta page fails (`MDB_PANIC`), and cannot use one
+    /// that another process opened with a larger map and filled (`MDB_MAP_RESIZED`). Everything else may pass: an I/O
+    /// error or an internal one undoes its transaction, and a damaged page fails only what meets it, which a new process
+    /// would meet as well.
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        matches!(self, Self::Lmdb(heed::Error::Mdb(heed::MdbError::Panic | heed::MdbError::MapResized)))
+    }
+
+    /// What LMDB says once it has given a data file up.
+    #[cfg(test)]
+    pub const fn panicked() -> Self {
+        Self::Lmdb(heed::Error::Mdb(heed::MdbError::Panic))
+    }
+}
+
 /// What to do about a store of another format.
 fn advice(found: u32) -> String {
     if found & UNDER_WAY != 0 {
@@ -56,14 +78,34 @@ fn advice(found: u32) -> String {
     format!("this version of weir reads {FORMAT}; {advice}; nothing was changed")
 }
 
+/// Whether write(2) found no room.
+pub(super) fn is_want_of_room(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 impl From<heed::Error> for StoreError {
     fn from(error: heed::Error) -> Self {
-        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         match error {
             heed::Error::Mdb(heed::MdbError::MapFull) => Self::Full,
-            // LMDB passes on what write(2) said when the disk ran out of room.
-            heed::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded | FileTooLarge) => Self::Full,
+            // LMDB passes on what the system said.
+            heed::Error::Io(io) if is_want_of_room(&io) => Self::Full,
             other => Self::Lmdb(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_new_process_recovers_from_is_fatal() {
+        use heed::MdbError::{BadRslot, BadTxn, Corrupted, MapResized, PageNotFound, Panic, ReadersFull};
+        let fatal = |error| StoreError::from(heed::Error::Mdb(error)).is_fatal();
+        assert_eq!([Panic, MapResized].map(fatal), [true; 2]);
+        assert_eq!([Corrupted, PageNotFound, ReadersFull, BadTxn, BadRslot].map(fatal), [false; 5]);
+        let io = StoreError::from(heed::Error::Io(std::io::Error::other("broken disk")));
+        assert!(![io, StoreError::Full, StoreError::Damaged("a record")].iter().any(StoreError::is_fatal));
     }
 }

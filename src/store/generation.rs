@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicU64;
 
 use heed::{Env, RwTxn, WithTls};
 
+use super::disk::InPlace;
 use super::journal::{self, State};
 use super::schema::{self, Absent};
 use super::wal::Wal;
@@ -40,6 +41,8 @@ pub(super) struct Inner {
     pub full_bytes: Arc<AtomicU64>,
     pub number: u64,
     pub wal: Wal,
+    /// LMDB's files.
+    pub files: [InPlace; 2],
     /// A commit at which no purge was under way: between two commits nobody need look again.
     pub quiet_txn: AtomicU64,
 }
@@ -84,6 +87,7 @@ impl Generation {
         loop {
             let txn = self.inner.env.write_txn()?;
             if !self.inner.wal.is_left(txn.id() as u64)? {
+                self.inner.check_files()?;
                 return Ok(txn);
             }
             drop(txn);
@@ -193,11 +197,10 @@ pub(super) fn open_one(
             give_to_owner(path, &file).map_err(|source| StoreError::Io { path: file, source })?;
         }
     }
-    Ok(opened.map(|(env, tables, secret)| {
-        let full_bytes = Arc::clone(full_bytes);
-        let wal = Wal::new(path, &directory, secret);
-        Inner { env, tables, secret, full_bytes, number, wal, quiet_txn: AtomicU64::new(u64::MAX) }
-    }))
+    let Some((env, tables, secret)) = opened else { return Ok(None) };
+    let files = [InPlace::at(directory.join(DATA_FILE))?, InPlace::at(directory.join(LOCK_FILE))?];
+    let (wal, quiet_txn) = (Wal::new(path, &directory, secret), AtomicU64::new(u64::MAX));
+    Ok(Some(Inner { env, tables, secret, full_bytes: Arc::clone(full_bytes), number, wal, files, quiet_txn }))
 }
 
 impl Store {

@@ -40,6 +40,8 @@ pub struct Added {
     pub removed: Vec<Box<[u8]>>,
     /// What became of those that were to make room.
     pub evicted: Removed,
+    /// Why the log could not be used, if it failed. The caller ends the group at once: see `is_durable`.
+    pub log_failure: Option<StoreError>,
 }
 
 /// A write transaction under way, which batches join.
@@ -48,6 +50,7 @@ pub struct Group<'g, 's> {
     /// New pages that its commit may write, in bytes; zero when the log cannot be used, or no more.
     room: u64,
     syncs: bool,
+    log_failure: Option<StoreError>,
 }
 
 impl Writer {
@@ -73,11 +76,14 @@ impl<'g, 's> Group<'g, 's> {
         let info = inner.env.info();
         let map = (info.map_size as u64).saturating_sub(info.last_page_number as u64 * inner.page_bytes() as u64);
         let mut room = disk.saturating_sub(DISK_RESERVE).min(map);
+        let mut log_failure = None;
         // A transaction that took over what was left in the log must not write it anew before its commit.
-        if room < LEAST_ROOM || txn.rows() > 0 || inner.wal.create().is_err() {
+        if room < LEAST_ROOM || txn.rows() > 0 {
             room = 0;
+        } else if let Err(error) = inner.wal.create() {
+            (room, log_failure) = (0, Some(error));
         }
-        Self { txn, room, syncs }
+        Self { txn, room, syncs, log_failure }
     }
 
     /// Evicts and takes a batch through the rules, as [`Writer::commit_evicting`] does.
@@ -94,7 +100,7 @@ impl<'g, 's> Group<'g, 's> {
         let outcomes = self.txn.admit_all(batch, now)?;
         let removed = self.txn.removed.take().unwrap_or_default();
         let is_durable = self.has_room()? && self.log(start);
-        Ok(Added { outcomes, is_durable, removed, evicted })
+        Ok(Added { outcomes, is_durable, removed, evicted, log_failure: self.log_failure.take() })
     }
 
     /// Whether the store is below its limit with what the group will put.
@@ -115,7 +121,12 @@ impl<'g, 's> Group<'g, 's> {
         }
         let is_fit = needed <= self.room && rows <= MAX_ROWS && records.len() <= LOG_BYTES;
         let wal = &self.txn.store.inner.wal;
-        let is_logged = is_fit && wal.write(id, start, &mut records[start..], self.syncs).is_ok();
+        let logged =
+            if is_fit { wal.write(id, start, &mut records[start..], self.syncs).map(|()| true) } else { Ok(false) };
+        let is_logged = logged.unwrap_or_else(|error| {
+            self.log_failure = Some(error);
+            false
+        });
         if !is_logged {
             self.room = 0;
         }
@@ -144,6 +155,31 @@ impl Transaction<'_> {
 }
 
 impl Store {
+    /// Makes and opens the write-ahead log, so that the first event needs no new descriptor. Without room there is none.
+    ///
+    /// # Errors
+    /// When the disk or the store fails.
+    pub fn open_log(&self) -> Result<(), StoreError> {
+        let generation = self.generation();
+        // Another process may be making it.
+        let _lock = generation.write_txn()?;
+        match generation.inner.wal.create() {
+            Ok(()) | Err(StoreError::Full) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes durable what was acknowledged until now, where that waits for no disk ([`Durability::NoMetaSync`]).
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let inner = self.inner();
+        // In this order: what leaves the log in between is in a commit that the data file has by then.
+        inner.wal.sync()?;
+        Ok(inner.env.force_sync()?)
+    }
+
     /// Waits until everything that was acknowledged, by whatever process, is committed and so can be read. Cheap when
     /// it is. Takes over what a process left that died. This thread must not be reading.
     ///

@@ -94,7 +94,7 @@ pub enum Durability {
     /// A committed batch survives a power cut.
     #[default]
     Full,
-    /// A power cut may undo the last commits; it never damages the store (LMDB: `MDB_NOMETASYNC`).
+    /// A power cut may undo what came since the last [`Store::sync`]; it never damages the store (LMDB: `MDB_NOMETASYNC`).
     NoMetaSync,
     /// A power cut may damage the store until [`Store::force_sync`] has returned. Only for imports.
     None,
@@ -205,6 +205,12 @@ impl Store {
     /// from their next commit on. May be set at any time, as when the disk fills up.
     pub fn set_full_bytes(&self, bytes: u64) {
         self.shared.full_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What a commit promises.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.shared.options.durability
     }
 
     /// The directory.

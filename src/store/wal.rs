@@ -22,6 +22,8 @@ use std::sync::OnceLock;
 
 use siphasher::sip::SipHasher24;
 
+use super::disk::InPlace;
+use super::error::is_want_of_room;
 use super::keys::Secret;
 use super::{StoreError, generation};
 
@@ -54,7 +56,23 @@ impl Wal {
     }
 
     fn error(&self) -> impl Fn(std::io::Error) -> StoreError + '_ {
-        |source| StoreError::Io { path: self.path.clone(), source }
+        |source| match is_want_of_room(&source) {
+            true => StoreError::Full,
+            false => StoreError::Io { path: self.path.clone(), source },
+        }
+    }
+
+    /// Whether the path still leads to the file that is open, if one is: after a crash nobody finds another.
+    pub fn check_file(&self) -> Result<(), StoreError> {
+        match self.file.get() {
+            Some(file) => InPlace::new(self.path.clone(), &file.metadata().map_err(self.error())?).check(),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until what was written is on disk, if anything was.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.file.get().map_or(Ok(()), |file| file.sync_data().map_err(self.error()))
     }
 
     /// The file, if there is one.

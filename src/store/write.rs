@@ -168,6 +168,14 @@ impl Writer {
         }
     }
 
+    /// Commits what the write-ahead log holds, or else next to nothing: tells whether commits are possible.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn probe(&mut self) -> Result<(), StoreError> {
+        self.update(|txn| txn.store.inner.tables.put_next_seq(&mut txn.txn, txn.first))
+    }
+
     /// Commits next to nothing. The pages that a commit frees may be used again by the next but one: with a small one in
     /// between, large ones take turns with one set of free pages instead of two.
     fn pass_on_pages(&mut self) -> Result<(), StoreError> {
@@ -191,6 +199,7 @@ impl<'s> Transaction<'s> {
             State::Copying(_) => Some(Vec::new()),
             State::Moved(_) => return Ok(None),
         };
+        store.inner.check_files()?;
         let first = store.inner.tables.next_seq(&txn)?;
         let (slots, ids, tally) = (Vec::new(), HashMap::new(), Tally::default());
         let mut txn = Self {

@@ -152,6 +152,27 @@ impl Relay {
         panic!("the relay did not end within {PATIENCE:?}");
     }
 
+    /// Waits until the process has ended by itself; its exit code, or `None` when a signal ended it.
+    pub fn wait_for_status(mut self) -> Option<i32> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the relay did not end within {PATIENCE:?}");
+    }
+
+    /// Lets the process open no descriptor from this number on; what is open stays.
+    pub fn limit_descriptors(&self, first: libc::rlim_t) {
+        let limit = libc::rlimit { rlim_cur: first, rlim_max: first };
+        let process = libc::pid_t::try_from(self.child.id()).expect("a process id");
+        // SAFETY: `limit` is a valid rlimit that outlives the call, and no old one is asked for.
+        let result = unsafe { libc::prlimit(process, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+        assert_eq!(result, 0, "the limit is set");
+    }
+
     /// Kills the relay without a warning and starts it again on the same store.
     pub fn restart_killed(mut self, config: &str) -> Self {
         self.end();

@@ -57,6 +57,8 @@ impl Disk {
                 true
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => false,
+            // No descriptor is free: tried again at the next look.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => true,
             Err(error) => {
                 tracing::info!(%error, "no room can be held in reserve on this file system");
                 self.is_unable = true;

@@ -13,6 +13,7 @@ use super::oldest::{OldestFirst, bytes_by_rule};
 use super::sweep::{AgeSweep, AuthorSweep, AuthorWalk, BATCH_BYTES, Candidate, Cause, Slice};
 use super::thin::{BUSY, Thin};
 use super::{Marks, SLICE_ROWS, limit};
+use crate::metrics::StoreOperation;
 use crate::nostr::{Pubkey, Timestamp};
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::WriteCommand;
@@ -71,7 +72,8 @@ pub fn run(shared: &Arc<Shared>, write: &Sender<WriteCommand>, stop: &Receiver<(
             Ok(pause) => pause,
             Err(Trouble::Closed) => return,
             Err(Trouble::Store(error)) => {
-                tracing::error!(%error, "retention failed; it is tried again");
+                // It is tried again soon.
+                shared.health.failed(StoreOperation::Retention, &error);
                 Duration::from_secs(1)
             }
         };

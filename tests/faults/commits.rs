@@ -1,0 +1,103 @@
+//! Writes and syncs that fail: of LMDB's meta page, of its data, of the write-ahead log, and of both.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::shim::{Faults, eventually};
+use crate::support::relay::Relay;
+use crate::support::wire::Key;
+
+const UNCONFIRMED: &str = "error: it could not be confirmed that the event is stored; it may still be; send it again";
+
+/// A relay that serves its metrics, with faults.
+fn relay(faults: &Faults, dir: &Path) -> Relay {
+    Relay::start_by(faults.beneath_relay(), dir, "metrics.listen = \"127.0.0.1:0\"\n")
+}
+
+fn wait_until_ready_says(relay: &Relay, status: u16, why: &str) {
+    eventually(why, || relay.watch("/readyz") == (status, format!("{why}\n")));
+}
+
+fn metric(relay: &Relay, name: &str) -> u64 {
+    let (_, body) = relay.watch("/metrics");
+    let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {body}")).parse().expect("a whole number")
+}
+
+#[test]
+fn a_failed_write_of_the_meta_page_ends_the_relay_and_nothing_acknowledged_is_lost() {
+    let (dir, faults) = (tempfile::tempdir().expect("a temporary directory"), Faults::none());
+    let relay = relay(&faults, dir.path());
+    let [before, during] = ["before", "during"].map(|text| Key::named("alice").note(text));
+    let mut client = relay.connect();
+    client.publish(&before);
+    client.finds(json!({ "kinds": [1] }), &[&before]);
+    faults.switch_on("fail-meta-once");
+    // The log has it; then its commit fails, and LMDB refuses every transaction of this process.
+    client.publish(&during);
+    let line = relay.wait_for_log("; the relay stops");
+    assert!(line.contains("this process cannot use the store any more (LMDB: MDB_PANIC"), "{line}");
+    drop(client);
+    assert_eq!(relay.wait_for_status(), Some(1), "systemd starts it again");
+
+    let relay = Relay::start_in(dir.path(), "");
+    for event in [&before, &during] {
+        relay.connect().finds(json!({ "ids": [event.id] }), &[event]);
+    }
+}
+
+#[test]
+fn commits_that_fail_are_shown_until_one_succeeds_and_nothing_acknowledged_is_lost() {
+    let (dir, faults) = (tempfile::tempdir().expect("a temporary directory"), Faults::none());
+    let relay = relay(&faults, dir.path());
+    let [first, second] = ["first", "second"].map(|text| Key::named("alice").note(text));
+    let mut client = relay.connect();
+    faults.switch_on("fail-data-sync");
+    client.publish(&first);
+    wait_until_ready_says(&relay, 503, "events cannot be stored: LMDB: Input/output error (os error 5)");
+    assert_eq!(metric(&relay, "weir_store_committing"), 0);
+    assert!(metric(&relay, "weir_store_failures_total{operation=\"commit\"}") > 0);
+    // The log keeps what it has until that is committed, so another event needs a commit of its own.
+    client.refused(&second, UNCONFIRMED);
+    relay.wait_for_log("a commit failed; events are refused until one succeeds");
+
+    faults.switch_off("fail-data-sync");
+    wait_until_ready_says(&relay, 200, "ready");
+    assert_eq!(metric(&relay, "weir_store_committing"), 1);
+    relay.wait_for_log("commits succeed again");
+    client.finds(json!({ "kinds": [1] }), &[&first]);
+    client.publish(&second);
+}
+
+#[test]
+fn a_log_that_fails_alone_refuses_nothing_and_is_counted() {
+    let (dir, faults) = (tempfile::tempdir().expect("a temporary directory"), Faults::none());
+    let relay = relay(&faults, dir.path());
+    let note = Key::named("alice").note("committed");
+    faults.switch_on("fail-log-sync");
+    relay.connect().publish(&note);
+    relay.connect().finds(json!({ "kinds": [1] }), &[&note]);
+    assert_eq!(metric(&relay, "weir_store_failures_total{operation=\"log\"}"), 1);
+    assert_eq!(relay.watch("/readyz"), (200, "ready\n".into()));
+}
+
+#[test]
+fn an_event_whose_log_and_commit_both_fail_is_unconfirmed_and_may_be_stored_and_delivered_later() {
+    let (dir, faults) = (tempfile::tempdir().expect("a temporary directory"), Faults::none());
+    let relay = relay(&faults, dir.path());
+    let note = Key::named("alice").note("unconfirmed");
+    let mut subscriber = relay.connect();
+    assert_eq!(subscriber.open("live", &[json!({ "kinds": [1] })]).0, Vec::<String>::new());
+    faults.switch_on("fail-log-sync");
+    faults.switch_on("fail-data-sync");
+    let mut client = relay.connect();
+    client.refused(&note, UNCONFIRMED);
+    client.finds(json!({ "kinds": [1] }), &[]);
+    faults.switch_off("fail-log-sync");
+    faults.switch_off("fail-data-sync");
+    // Its frame is in the log although the sync failed: the relay itself tries again.
+    subscriber.expect(&note.frame("live"));
+    client.finds(json!({ "kinds": [1] }), &[&note]);
+    client.ask(note.message(), &note.duplicate());
+}
