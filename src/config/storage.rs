@@ -36,7 +36,8 @@ pub struct Storage {
 pub enum Durability {
     /// The event survives a power cut.
     Full,
-    /// A power cut may undo the last commits, but never damages the store.
+    /// A power cut undoes what came since the last background sync began, which is once a second; it never damages the
+    /// store.
     Relaxed,
 }
 

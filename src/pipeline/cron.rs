@@ -1,4 +1,5 @@
-//! The `cron` thread: asks for upkeep now and then, and frees what processes that died left behind.
+//! The `cron` thread: asks for upkeep now and then, frees what processes that died left behind, and with relaxed
+//! durability syncs what was acknowledged.
 //!
 //! It writes nothing itself, and never waits for those that do.
 
@@ -7,9 +8,17 @@ use std::time::Duration;
 use super::channel::{Receiver, RecvError, SendError, Sender};
 use super::queues::WriteCommand;
 use super::run::Shared;
+use crate::metrics::StoreOperation;
+use crate::store::Durability;
 
 /// How often upkeep is asked for. Expired events are never served, so reaping them is not urgent.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How often what was acknowledged is synced where nobody waits for that (`storage.durability = "relaxed"`): a power cut
+/// undoes no more than came since the last sync began. It takes the disk's time, not the writer's.
+const SYNC: Duration = Duration::from_secs(1);
+
+const _: () = assert!(UPKEEP.as_secs().is_multiple_of(SYNC.as_secs()), "upkeep comes with every so many syncs");
 
 /// Every how many of these reader slots of processes that died are freed. Each keeps pages from being used again:
 /// a minute of writes is little beside any store, and the look takes a system call for each reader.
@@ -17,12 +26,22 @@ const STALE_READERS: u32 = 12;
 
 /// Runs until `stop` is closed.
 pub fn run(shared: &Shared, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
+    let is_relaxed = shared.store.durability() == Durability::NoMetaSync;
+    let pause = if is_relaxed { SYNC } else { UPKEEP };
+    let mut slept = Duration::ZERO;
     let mut rounds: u32 = 0;
     loop {
-        match stop.recv_timeout(UPKEEP) {
-            Err(RecvError::Timeout) => {}
+        match stop.recv_timeout(pause) {
+            Err(RecvError::Timeout) => slept += pause,
             Ok(()) | Err(RecvError::Closed) => return,
         }
+        if is_relaxed && let Err(error) = shared.store.sync() {
+            shared.health.failed(StoreOperation::Sync, &error);
+        }
+        if slept < UPKEEP {
+            continue;
+        }
+        slept = Duration::ZERO;
         match write.try_send(WriteCommand::Upkeep) {
             // A full queue has better things to do; the next time will do.
             Ok(()) | Err(SendError::Full(_)) => {}

@@ -21,11 +21,11 @@ use super::retention::{self, Horizons};
 use super::uncommitted::Uncommitted;
 use super::verify::Intake;
 use super::{cron, live, reader, verify, writer};
-use crate::metrics::{Metrics, Queue};
+use crate::metrics::{Metrics, Queue, StoreOperation};
 use crate::nostr::Timestamp;
 use crate::policy::Settings;
 use crate::schnorr::Verifier;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Durability, Store, StoreError};
 use crate::ws;
 
 /// How queries are run, and how many threads there are.
@@ -314,6 +314,11 @@ impl Pipeline {
         for thread in self.readers.drain(..).chain(self.threads.drain(..).rev()) {
             // A panic was reported when it happened.
             let _ = thread.join();
+        }
+        if self.shared.store.durability() == Durability::NoMetaSync
+            && let Err(error) = self.shared.store.sync()
+        {
+            self.shared.health.failed(StoreOperation::Sync, &error);
         }
         tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "the pipeline is empty");
     }

@@ -101,3 +101,17 @@ fn an_event_whose_log_and_commit_both_fail_is_unconfirmed_and_may_be_stored_and_
     client.finds(json!({ "kinds": [1] }), &[&note]);
     client.ask(note.message(), &note.duplicate());
 }
+
+#[test]
+fn relaxed_durability_syncs_the_log_and_the_data_file_in_the_background() {
+    let (dir, faults) = (tempfile::tempdir().expect("a temporary directory"), Faults::none());
+    let relay = Relay::start_by(faults.beneath_relay(), dir.path(), "storage.durability = \"relaxed\"\n");
+    let note = Key::named("alice").note("synced");
+    let mut client = relay.connect();
+    client.publish(&note);
+    // What a query finds is committed; nothing writes from here on.
+    client.finds(json!({ "kinds": [1] }), &[&note]);
+    faults.switch_on("note-syncs");
+    faults.wait_for("synced-log");
+    faults.wait_for("synced-data");
+}
