@@ -183,6 +183,13 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
+    /// A new sender. Who hands out all of them and keeps none learns when nobody can send any more.
+    #[must_use]
+    pub fn sender(&self) -> Sender<T> {
+        self.0.state().senders += 1;
+        Sender(Arc::clone(&self.0))
+    }
+
     /// Takes the oldest entry, waiting for one; `None` when none is left and nobody sends any more.
     #[must_use]
     pub fn recv(&self) -> Option<T> {
@@ -314,6 +321,16 @@ mod tests {
     fn nothing_in_time_is_a_timeout() {
         let (_tx, rx) = channel::<u8>(1);
         assert_eq!(rx.recv_timeout(Duration::ZERO), Err(RecvError::Timeout));
+    }
+
+    #[test]
+    fn a_receiver_that_hands_out_senders_learns_when_they_are_gone() {
+        let (_, rx) = channel(1);
+        assert_eq!(rx.recv(), None::<u8>);
+        let tx = rx.sender();
+        assert_eq!((tx.send(1), rx.recv()), (Ok(()), Some(1)));
+        drop(tx);
+        assert_eq!(rx.recv(), None);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub mod reader;
 pub mod reconcile;
 pub mod retention;
 pub mod signatures;
+#[cfg(test)]
+mod testing;
 pub mod uncommitted;
 pub mod verify;
 pub mod writer;

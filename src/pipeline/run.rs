@@ -413,19 +413,4 @@ fn spawn(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thread_of_lower_priority_leaves_the_others_as_they_are() {
-        // SAFETY: getpriority takes numbers and touches no memory of ours.
-        let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-        let before = nice();
-        let lowered = std::thread::spawn(move || {
-            lower_priority(3);
-            nice()
-        });
-        assert_eq!(lowered.join().expect("no panic"), (before + 3).min(19));
-        assert_eq!(nice(), before);
-    }
-}
+mod tests;

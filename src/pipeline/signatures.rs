@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::ThreadPool;
 
-use super::channel::{Receiver, Sender, channel};
+use super::channel::{Receiver, channel};
 use super::run::{StartError, pinned_pool};
 use crate::nostr::EventView;
 use crate::schnorr::{Item, Verifier};
@@ -37,7 +37,7 @@ pub struct Signatures {
     pool: ThreadPool,
     verifier: Arc<Verifier>,
     batch: Vec<Signed>,
-    answers: (Sender<Vec<Seq>>, Receiver<Vec<Seq>>),
+    answers: Receiver<Vec<Seq>>,
     unanswered: usize,
     wrong: Vec<Seq>,
 }
@@ -54,7 +54,7 @@ impl Signatures {
             verifier: Arc::new(verifier),
             batch: Vec::new(),
             // Room for every batch that is out, so that no thread of the pool waits.
-            answers: channel(AHEAD),
+            answers: channel(AHEAD).1,
             unanswered: 0,
             wrong: Vec::new(),
         })
@@ -85,7 +85,7 @@ impl Signatures {
             self.take_answer();
         }
         let batch = std::mem::take(&mut self.batch);
-        let (verifier, answer) = (Arc::clone(&self.verifier), self.answers.0.clone());
+        let (verifier, answer) = (Arc::clone(&self.verifier), self.answers.sender());
         self.unanswered += 1;
         self.pool.spawn(move || {
             // The receiver is gone only when nobody asks any more.
@@ -94,7 +94,7 @@ impl Signatures {
     }
 
     fn take_answer(&mut self) {
-        let wrong = self.answers.1.recv().expect("this end holds a sender too, so the queue stays open");
+        let wrong = self.answers.recv().expect("a batch that is out is answered unless its check panics");
         self.wrong.extend(wrong);
         self.unanswered -= 1;
     }

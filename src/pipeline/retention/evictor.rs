@@ -109,7 +109,8 @@ enum Job {
 struct Evictor<'a> {
     shared: &'a Shared,
     write: &'a Sender<WriteCommand>,
-    done: (Sender<Done>, Receiver<Done>),
+    /// What the writer tells. Only what it was given holds senders: when it dies, so do they.
+    done: Receiver<Done>,
     pending: usize,
     rules: Retention,
     disk: Disk,
@@ -136,7 +137,7 @@ impl<'a> Evictor<'a> {
         Self {
             shared,
             write,
-            done: channel(PENDING),
+            done: channel(PENDING).1,
             pending: 0,
             rules: Retention::default(),
             disk: Disk::default(),
@@ -301,7 +302,7 @@ impl<'a> Evictor<'a> {
 
     fn give(&mut self, chore: Chore) -> Result<(), Trouble> {
         self.pending += 1;
-        let eviction = Eviction { chore, done: self.done.0.clone() };
+        let eviction = Eviction { chore, done: self.done.sender() };
         self.write.send(WriteCommand::Evict(eviction)).map_err(|_| Trouble::Closed)
     }
 
@@ -319,7 +320,7 @@ impl<'a> Evictor<'a> {
     /// Waits until the writer has no more than `pending` batches.
     fn settle(&mut self, pending: usize) -> Result<(), Trouble> {
         while self.pending > pending {
-            let removed = self.done.1.recv().ok_or(Trouble::Closed)?;
+            let removed = self.done.recv().ok_or(Trouble::Closed)?;
             self.pending -= 1;
             let removed = removed?;
             self.shared.metrics.evicted_events.inc_by(removed.events);
@@ -473,3 +474,6 @@ impl<'a> Evictor<'a> {
 fn margin(walk: &AuthorWalk) -> u64 {
     walk.margin.max(walk.rows / 16)
 }
+
+#[cfg(test)]
+mod tests;

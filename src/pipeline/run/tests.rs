@@ -1,0 +1,56 @@
+//! The threads: their priority, and what becomes of the rest when one of them dies.
+
+use super::super::client::ClientHandle;
+use super::super::queues::Submission;
+use super::super::testing::{PATIENCE, ends, start};
+use super::*;
+use crate::nostr::testing::{author, signed, trusted};
+use crate::policy::rate::{RateLimiter, RateTable};
+use crate::policy::{Retention, RetentionLimits, Rule};
+use crate::ws::{Budget, Outbox, OutboxOptions};
+
+fn client(settings: &Settings) -> Arc<ClientHandle> {
+    let address = std::net::Ipv4Addr::LOCALHOST.into();
+    let (outbox, _writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
+    let rates = RateLimiter::new(settings, address, RateTable::new(1).get(address, 0));
+    Arc::new(ClientHandle::new(outbox, false, rates))
+}
+
+#[test]
+fn a_writer_that_panics_while_evictions_are_pending_ends_every_thread() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = store::Options { map_bytes: 1 << 30, durability: Durability::None, ..store::Options::default() };
+    let store = Store::open(dir.path(), options).expect("a new store");
+    for batch in 0..20 {
+        let events: Vec<_> =
+            (0..1000).map(|n| trusted(author(n), 1, batch * 1000 + n, &[], &"x".repeat(1000))).collect();
+        store.writer().commit(&events, Timestamp(1)).expect("a commit");
+    }
+    // Far too many bytes: the evictor gives the writer work and waits for it, over and over.
+    let limits = RetentionLimits { max_bytes: 8 << 20, ..RetentionLimits::default() };
+    let settings = Settings { retention: Retention::new(vec![Rule::default()], limits), ..Settings::default() };
+    let client = client(&settings);
+    let (pipeline, failures) = start(store, settings);
+    let shared = Arc::clone(pipeline.shared());
+    while shared.metrics.evicted_events.get() == 0 {
+        std::thread::yield_now();
+    }
+    // An event that did not enter by the gate is one too many when it leaves: the writer asserts INV-12.
+    let event = signed(1, 1, 1_700_000_000, &[], "uncounted");
+    pipeline.intake().submit(&shared, vec![Submission { event, from: client, received: Instant::now() }]);
+    assert_eq!(failures.recv_timeout(PATIENCE).as_deref(), Ok("the thread writer panicked"));
+    assert!(ends(move || pipeline.finish()), "a thread waits for ever");
+}
+
+#[test]
+fn a_thread_of_lower_priority_leaves_the_others_as_they_are() {
+    // SAFETY: getpriority takes numbers and touches no memory of ours.
+    let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    let before = nice();
+    let lowered = std::thread::spawn(move || {
+        lower_priority(3);
+        nice()
+    });
+    assert_eq!(lowered.join().expect("no panic"), (before + 3).min(19));
+    assert_eq!(nice(), before);
+}
