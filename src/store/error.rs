@@ -22,6 +22,12 @@ pub enum StoreError {
         /// The format that the database names.
         found: u32,
     },
+    /// A store of another format whose log holds events that a relay acknowledged before it was killed.
+    #[error(
+        "{0} has acknowledged events in its write-ahead log: start and stop the version of weir that wrote them, then \
+         upgrade; nothing was changed"
+    )]
+    Uncommitted(PathBuf),
     /// This process has the directory open already.
     #[error("{0} is already open in this process")]
     AlreadyOpen(PathBuf),

@@ -25,6 +25,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, WithTls};
 
 use super::keys::{self, Index, Secret};
+use super::wal::Wal;
 use super::{Durability, Options, StoreError};
 
 /// The layout that this version reads and writes.
@@ -187,6 +188,12 @@ pub(super) fn open_other(
     let opened = env.create_databases_and_commit(env.write_txn()?, |creator, txn| {
         let meta = creator.create_database::<Bytes, Bytes>(txn, Some(NAMES[0]))?;
         found = meta.get(txn, HEADER)?.and_then(read_header);
+        // The first commit makes what a killed relay left in the log worthless.
+        if let Some((_, secret)) = found
+            && Wal::new(path, path, secret).is_left(txn.id() as u64)?
+        {
+            return Err(StoreError::Uncommitted(path.into()));
+        }
         let mut tables = [meta; NAMES.len()];
         for (table, name) in tables.iter_mut().zip(NAMES) {
             *table = creator.create_database(txn, Some(name))?;

@@ -93,3 +93,21 @@ fn a_store_of_today_or_of_tomorrow_is_not_upgraded() {
     let found = Upgrade::find(dir.path(), &options());
     assert!(matches!(found, Err(StoreError::Format { found, .. }) if found == FORMAT + 1));
 }
+
+#[test]
+fn a_store_whose_log_holds_acknowledged_events_is_not_upgraded_before_they_are_committed() {
+    let home = home();
+    downgrade(&home.store);
+    let acknowledged = note(author(1), 1, "acknowledged");
+    let killed: Result<(), _> = home.store.writer().group(|group| {
+        assert!(group.add(std::slice::from_ref(&acknowledged), NOW, Evicted::default())?.is_durable);
+        Err(StoreError::Busy)
+    });
+    assert!(matches!(killed, Err(StoreError::Busy)));
+    let Home { store, dir } = home;
+    drop(store);
+    for _ in 0..2 {
+        let found = Upgrade::find(dir.path(), &options());
+        assert!(matches!(found, Err(StoreError::Uncommitted(path)) if path == dir.path()), "and nothing was changed");
+    }
+}
