@@ -5,6 +5,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sd_notify::NotifyState;
@@ -17,6 +18,10 @@ use crate::pipeline::{OnFailure, Parts, Pipeline, now};
 use crate::schnorr::Verifier;
 use crate::server::{self, Server};
 use crate::store::Store;
+
+/// How long clients are given to leave when the store cannot be used any more: the sooner a new process serves them, the
+/// better.
+const LOST_DRAIN: Duration = Duration::from_millis(500);
 
 /// Arguments of `weir serve`.
 #[derive(clap::Args)]
@@ -66,10 +71,12 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     tracing::info!("listening on {}", server.address);
     shared.metrics.start_time_seconds.set(now().0 as i64);
     tell_systemd(&[NotifyState::Ready]);
+    let drain_timeout = Duration::from_secs(config.server.drain_timeout_s);
     signals.wait(config, load, &shared, &server);
     tracing::info!("stopping: what was taken is committed, clients are told");
     tell_systemd(&[NotifyState::Stopping]);
-    server.finish();
+    // Without a store no client is owed anything that it could still get.
+    server.finish(if shared.health.is_lost() { LOST_DRAIN } else { drain_timeout });
     pipeline.finish();
     Ok(if failed.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

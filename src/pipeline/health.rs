@@ -97,6 +97,12 @@ impl Health {
         self.is_committing.get() == 0
     }
 
+    /// Whether this process cannot use the store any more, and is ending for that.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.state().fatal.is_some()
+    }
+
     /// Why the relay is not ready, if the store is the reason.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -179,6 +185,7 @@ mod tests {
             health.failed(StoreOperation::Read, &StoreError::panicked());
         }
         health.committed();
+        assert!(health.is_lost());
         let text = health.trouble().expect("it stays");
         assert!(text.starts_with("the store failed, the relay is ending: LMDB: MDB_PANIC"), "{text}");
         assert_eq!(ended.load(Ordering::Relaxed), 1);

@@ -182,7 +182,8 @@ pub struct Server {
     /// Where clients connect.
     pub address: SocketAddr,
     front: Arc<Front>,
-    stop: watch::Sender<bool>,
+    /// How long clients are given, once the relay is stopping.
+    stop: watch::Sender<Option<Duration>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -250,7 +251,7 @@ impl Server {
             options,
             shared,
         });
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(None);
         let mut threads = Vec::new();
         let mut monitor = monitor;
         for index in 0..count {
@@ -277,10 +278,11 @@ impl Server {
         self.front.accept_rounds.load(Ordering::Relaxed)
     }
 
-    /// Stops accepting, answers what was taken, closes every client with 1012, and waits for the threads.
-    pub fn finish(mut self) {
+    /// Stops accepting, answers what was taken, closes every client with 1012 and gives it up to `patience` to leave, and
+    /// waits for the threads.
+    pub fn finish(mut self, patience: Duration) {
         // No receiver is left only when every thread has ended.
-        let _ = self.stop.send(true);
+        let _ = self.stop.send(Some(patience));
         for thread in self.threads.drain(..) {
             // A panic was reported when it happened.
             let _ = thread.join();
@@ -293,7 +295,7 @@ async fn io_thread(
     intake: Intake,
     listener: StdListener,
     monitor: Option<StdListener>,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<Option<Duration>>,
 ) {
     let fanout_interval = Duration::from_millis(front.shared.options.fanout_interval_ms);
     let doorbell = if fanout_interval.is_zero() { Doorbell::new() } else { Doorbell::gathering() };
@@ -331,9 +333,9 @@ async fn io_thread(
     let accepting = Rc::clone(&context);
     let acceptor = tokio::task::spawn_local(async move { accept(&accepting, listener).await });
     // An error means that the server was dropped: stop all the same.
-    let _ = stopped.wait_for(|stop| *stop).await;
+    let patience = stopped.wait_for(Option::is_some).await.ok().and_then(|patience| *patience);
     acceptor.abort();
-    drain(&context).await;
+    drain(&context, patience.unwrap_or_default()).await;
     context.hand_over();
 }
 
@@ -404,10 +406,10 @@ async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAddr, w
     }
 }
 
-/// Closes every connection once it is owed nothing, and waits for them until the deadline.
-async fn drain(context: &Rc<IoContext>) {
+/// Closes every connection once it is owed nothing, and waits for them for no longer than `patience`.
+async fn drain(context: &Rc<IoContext>, patience: Duration) {
     context.draining.set(true);
-    let deadline = Instant::now() + Duration::from_secs(context.front.options.drain_timeout_s);
+    let deadline = Instant::now() + patience;
     while !context.clients.borrow().is_empty() {
         let late = Instant::now() >= deadline;
         for client in context.clients.borrow().values() {
