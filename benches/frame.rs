@@ -24,7 +24,7 @@ use tokio::io::AsyncWrite;
 use weir::ws::frame::encode_masked;
 use weir::ws::{
     Budget, Doorbell, Flow, Frame, Live, OpCode, Outbox, OutboxOptions, Reader, ReaderOptions, Role, SharedBody,
-    Writer, deflate,
+    Stream, Writer, deflate,
 };
 
 #[global_allocator]
@@ -137,6 +137,7 @@ fn compress(c: &mut Criterion) {
 struct Fan {
     budget: Arc<Budget>,
     outboxes: Vec<Arc<Outbox>>,
+    streams: Vec<Stream>,
     writers: Vec<Writer>,
 }
 
@@ -149,15 +150,16 @@ impl Fan {
                 Outbox::new(OutboxOptions::default(), budget, Some(Arc::clone(doorbell)))
             })
             .unzip();
-        Self { budget, outboxes, writers }
+        let streams = (0..CONNECTIONS).map(|_| Stream::default()).collect();
+        Self { budget, outboxes, streams, writers }
     }
 
     fn push(&self, events: &[String], deflate: bool) {
         for event in events {
             let body = SharedBody::new(format!("{event}]").into_bytes(), &self.budget);
-            for outbox in &self.outboxes {
+            for (outbox, stream) in self.outboxes.iter().zip(&self.streams) {
                 let frame = body.frame(b"[\"EVENT\",\"a subscription id\",", deflate);
-                assert_eq!(outbox.push_live(frame), Live::Taken);
+                assert_eq!(outbox.push_live(stream, frame), Live::Taken);
             }
         }
     }

@@ -27,5 +27,6 @@ mod conformance {
         mod filters;
         mod kinds;
         mod messages;
+        mod subscriptions;
     }
 }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use arc_swap::ArcSwap;
 
 use super::live::{LiveHandle, LiveHub};
-use crate::nostr::{Pubkey, RelayMessage, SubscriptionId, reply};
+use crate::nostr::{Pubkey, Reason, RelayMessage, SubscriptionId, reply};
 use crate::policy::{RateLimiter, Tier};
-use crate::ws::{Frame, Outbox, frame};
+use crate::ws::{Frame, Outbox, Stream, frame};
 
 /// One connection, as other threads see it.
 pub struct ClientHandle {
@@ -118,6 +118,24 @@ impl ClientHandle {
         replies.push(message);
         replies.send(self, 0);
     }
+
+    /// Queues one reply of a stream, unless that is over.
+    pub fn answer(&self, stream: &Stream, message: &RelayMessage) {
+        // Refused only when nobody waits for it.
+        let _ = self.outbox.push_answer(stream, encoded(message));
+    }
+
+    /// Queues one reply of a stream as its last, unless that is over.
+    pub fn finish(&self, stream: &Stream, message: &RelayMessage) {
+        // As above.
+        let _ = self.outbox.push_last(stream, encoded(message));
+    }
+}
+
+fn encoded(message: &RelayMessage) -> Frame {
+    let mut frames = Vec::new();
+    frame::encode_text_with(&mut frames, |out| message.write(out));
+    Frame::encoded(frames.into())
 }
 
 /// Replies to one connection, gathered so that they cost one push and one wake-up.
@@ -187,6 +205,8 @@ pub struct Subscription {
     pub id: SubscriptionId,
     /// `["EVENT",<sub>,`, written once.
     pub head: Box<[u8]>,
+    /// Its frames: rows, EOSE, live events, and CLOSED when the relay ends it.
+    pub stream: Stream,
     stage: Mutex<Stage>,
 }
 
@@ -205,7 +225,7 @@ impl Subscription {
     pub fn new(id: SubscriptionId) -> Self {
         let mut head = Vec::with_capacity(16 + id.as_str().len());
         reply::event_head(&id, &mut head);
-        Self { id, head: head.into(), stage: Mutex::new(Stage::Scanning) }
+        Self { id, head: head.into(), stream: Stream::default(), stage: Mutex::new(Stage::Scanning) }
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
@@ -214,7 +234,7 @@ impl Subscription {
 
     /// Whether nobody wants its events any more.
     pub fn is_ended(&self) -> bool {
-        matches!(*self.stage(), Stage::Ended)
+        !self.stream.is_open()
     }
 
     /// Goes live through `register`, unless it was ended meanwhile.
@@ -230,8 +250,20 @@ impl Subscription {
         }
     }
 
-    /// Ends it: no event of it is queued after this returns, but for what is queued already.
-    pub fn end(&self, live: &LiveHub) {
+    /// Ends it for its client, who wants no more of it: nothing of it is queued from now on, and what waits is dropped.
+    /// For the connection's own thread.
+    pub fn end(&self, client: &ClientHandle, live: &LiveHub) {
+        client.outbox.end(&self.stream);
+        self.leave(live);
+    }
+
+    /// Ends it for the relay: a CLOSED with the reason is the last that its client gets of it.
+    pub fn fail(&self, client: &ClientHandle, live: &LiveHub, reason: Reason) {
+        client.finish(&self.stream, &RelayMessage::Closed { sub: self.id.as_str().into(), reason });
+        self.leave(live);
+    }
+
+    fn leave(&self, live: &LiveHub) {
         let stage = std::mem::replace(&mut *self.stage(), Stage::Ended);
         if let Stage::Live(handle) = stage {
             live.unregister(handle);

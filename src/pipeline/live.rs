@@ -131,7 +131,7 @@ impl Delivery<'_> {
             json.extend_from_slice(reply::EVENT_TAIL);
             SharedBody::new(json, &shared.outboxes)
         });
-        match client.outbox.push_live(body.frame(&sub.head, client.deflate)) {
+        match client.outbox.push_live(&sub.stream, body.frame(&sub.head, client.deflate)) {
             Live::Taken => self.count += 1,
             Live::Overflowed(bound) => {
                 tracing::debug!(bound = bound.as_str(), "closing a slow consumer");

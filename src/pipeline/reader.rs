@@ -234,14 +234,10 @@ impl ScanJob {
     /// Ends the query, and says why.
     fn close(&self, shared: &Shared, reason: Reason) {
         self.settle();
-        let id = match &self.work {
-            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => {
-                sub.end(&shared.live);
-                sub.id.as_str()
-            }
-            Work::Count { id, .. } => id.as_str(),
-        };
-        self.client.reply(&RelayMessage::Closed { sub: id.into(), reason });
+        match &self.work {
+            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => sub.fail(&self.client, &shared.live, reason),
+            Work::Count { id, .. } => self.client.reply(&RelayMessage::Closed { sub: id.as_str().into(), reason }),
+        }
     }
 
     fn rows_slice(&mut self, shared: &Arc<Shared>, budget: Budget) -> Result<Slice, StoreError> {
@@ -250,7 +246,7 @@ impl ScanJob {
         };
         let snapshot = shared.store.read()?;
         let scan = begin(query, scan, &snapshot)?;
-        let mut rows = RowBlock::new(&self.client, &sub.head);
+        let mut rows = RowBlock::new(&self.client, sub);
         let step =
             scan.run(&snapshot, budget, &mut Sending { sight: Sight::new(shared, &self.client), rows: &mut rows })?;
         drop(snapshot);
@@ -270,7 +266,7 @@ impl ScanJob {
         let (sub, filters) = (Arc::clone(sub), Arc::clone(&query.filters));
         self.client.scans().fetch_sub(1, Ordering::AcqRel);
         shared.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
-        // A closed connection is noticed by whoever uses the outbox next.
+        // One that ended meanwhile does not go live; a closed connection is noticed by whoever uses the outbox next.
         let _ = rows.send();
         let recipient = Recipient { client: Arc::clone(&self.client), sub: Arc::clone(&sub) };
         let until = sub.go_live(|| shared.live.register(recipient, &filters, sent));
@@ -290,7 +286,7 @@ impl ScanJob {
         if snapshot.last_seq()? < *until && !self.has_waited {
             return Ok(Slice::Uncommitted);
         }
-        let mut rows = RowBlock::new(&self.client, &sub.head);
+        let mut rows = RowBlock::new(&self.client, sub);
         let sight = Sight::new(shared, &self.client);
         let mut done = true;
         for (count, row) in snapshot.after(*next)?.enumerate() {
@@ -420,7 +416,7 @@ impl Visitor for Counting<'_> {
 /// Encoded rows of one slice, pushed at once.
 struct RowBlock<'a> {
     client: &'a ClientHandle,
-    head: &'a [u8],
+    sub: &'a Subscription,
     frames: Vec<u8>,
     count: u64,
 }
@@ -429,13 +425,13 @@ struct RowBlock<'a> {
 const LARGE_BLOCK_BYTES: usize = 256 << 10;
 
 impl<'a> RowBlock<'a> {
-    fn new(client: &'a ClientHandle, head: &'a [u8]) -> Self {
-        Self { client, head, frames: Vec::new(), count: 0 }
+    fn new(client: &'a ClientHandle, sub: &'a Subscription) -> Self {
+        Self { client, sub, frames: Vec::new(), count: 0 }
     }
 
     fn push(&mut self, event: EventView<'_>) {
         self.count += 1;
-        let head = self.head;
+        let head = &self.sub.head;
         let write = |out: &mut Vec<u8>| {
             out.extend_from_slice(head);
             event.write_json(out);
@@ -462,7 +458,7 @@ impl<'a> RowBlock<'a> {
         if self.frames.is_empty() {
             return Rows::More;
         }
-        self.client.outbox.push_rows(Frame::encoded(self.frames.into()))
+        self.client.outbox.push_rows(&self.sub.stream, Frame::encoded(self.frames.into()))
     }
 }
 

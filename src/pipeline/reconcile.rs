@@ -20,6 +20,7 @@ use crate::metrics::StoreOperation;
 use crate::negentropy::{MIN_FRAME_BYTES, RecordsBuilder, Session, TooMany};
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::store::{Budget, Flow, Query, QueryLimits, Scan, Seq, Step, StoreError, Visitor};
+use crate::ws::Stream;
 
 /// The `[negentropy]` section.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +152,8 @@ pub struct Reconciliation {
     client: Arc<ClientHandle>,
     shared: Arc<Shared>,
     address: IpAddr,
+    /// Its NEG-MSGs, and its NEG-ERR.
+    stream: Stream,
     stage: Mutex<Stage>,
     used_us: AtomicU64,
 }
@@ -189,6 +192,7 @@ impl Reconciliation {
             client: Arc::clone(client),
             shared: Arc::clone(shared),
             address,
+            stream: Stream::default(),
             stage: Mutex::new(Stage { work: Work::Busy, records: 0 }),
             used_us: AtomicU64::new(shared.now_us()),
         });
@@ -221,7 +225,7 @@ impl Reconciliation {
             }
             Work::Busy => {
                 drop(stage);
-                self.end();
+                self.leave();
                 return Err(Reason::new(Prefix::Invalid, "the message before this one is not answered yet"));
             }
         };
@@ -235,8 +239,15 @@ impl Reconciliation {
         submit(&self.shared, job.into(), Progress::Fresh);
     }
 
-    /// Ends the session and frees its place and its records; says nothing to the client.
+    /// Ends the session for its client, who wants no more of it: nothing of it is queued from now on, and what waits is
+    /// dropped. For the connection's own thread.
     pub fn end(&self) {
+        self.client.outbox.end(&self.stream);
+        self.leave();
+    }
+
+    /// Frees the place and the records of the session, which is over.
+    fn leave(&self) {
         let mut stage = self.stage();
         let work = std::mem::replace(&mut stage.work, Work::Ended);
         let records = std::mem::take(&mut stage.records);
@@ -266,8 +277,8 @@ impl Reconciliation {
     }
 
     fn fail(&self, reason: Reason, max_records: Option<u64>) {
-        self.end();
-        self.client.reply(&RelayMessage::NegErr { sub: self.id.as_str().into(), reason, max_records });
+        self.leave();
+        self.client.finish(&self.stream, &RelayMessage::NegErr { sub: self.id.as_str().into(), reason, max_records });
     }
 
     /// Sends an answer, after which it is the client's turn.
@@ -281,7 +292,7 @@ impl Reconciliation {
                 stage.work = Work::Ready(session);
                 drop(stage);
                 self.used_us.store(self.shared.now_us(), Ordering::Relaxed);
-                self.client.reply(&RelayMessage::NegMsg { sub: self.id.clone(), message });
+                self.client.answer(&self.stream, &RelayMessage::NegMsg { sub: self.id.clone(), message });
             }
             Err(error) => self.fail(Reason::new(Prefix::Invalid, error.to_string()), None),
         }
@@ -290,7 +301,7 @@ impl Reconciliation {
 
 impl Drop for Reconciliation {
     fn drop(&mut self) {
-        self.end();
+        self.leave();
     }
 }
 

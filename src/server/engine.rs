@@ -305,9 +305,14 @@ impl Engine {
     fn neg_open(&mut self, id: SubscriptionId, filter: Filter, message: Vec<u8>, settings: &Settings) {
         // A NEG-OPEN with an open id closes that session, whatever becomes of the new one (NIP-77).
         self.neg_close(&id);
-        self.negentropy.retain(|_, session| !session.is_ended());
+        // Replies that were decided before are sent before its answer.
+        self.send_replies();
         let shared = &self.context.front.shared;
         let options = shared.negentropy.options();
+        // One that failed stays while its NEG-ERR may wait: whoever opens it anew must not get that.
+        if self.client.outbox.is_empty() || self.negentropy.len() >= options.max_sessions_per_connection {
+            self.negentropy.retain(|_, session| !session.is_ended());
+        }
         let opened = if !options.enabled {
             Err(Reason::new(Prefix::Unsupported, "negentropy is off at this relay"))
         } else if self.negentropy.len() >= options.max_sessions_per_connection {
@@ -326,6 +331,7 @@ impl Engine {
     }
 
     fn neg_message(&mut self, id: &SubscriptionId, message: Vec<u8>) {
+        self.send_replies();
         let unknown = || Err(Reason::new(Prefix::Closed, "no such session is open"));
         let taken = self.negentropy.get(id).map_or_else(unknown, |session| session.message(message));
         if let Err(reason) = taken {
@@ -365,7 +371,7 @@ impl Engine {
     }
 
     fn end_subscription(&mut self, sub: &Arc<Subscription>) {
-        sub.end(&self.context.front.shared.live);
+        sub.end(&self.client, &self.context.front.shared.live);
         self.waiting.retain(|waiting| !matches!(waiting, Waiting::Rows(own, ..) if Arc::ptr_eq(own, sub)));
     }
 
@@ -434,8 +440,8 @@ impl Engine {
         self.flush();
         self.waiting.clear();
         self.negentropy.drain().for_each(|(_, session)| session.end());
-        let live = &self.context.front.shared.live;
-        self.session.end().for_each(|sub| sub.end(live));
+        let (client, live) = (&self.client, &self.context.front.shared.live);
+        self.session.end().for_each(|sub| sub.end(client, live));
     }
 }
 

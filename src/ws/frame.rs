@@ -282,6 +282,19 @@ pub fn encode_text_with(out: &mut Vec<u8>, render: impl FnOnce(&mut Vec<u8>)) {
     out[start..start + header.len()].copy_from_slice(header);
 }
 
+/// Where the message ends that byte `at` of `frames` stands in: the first end at or after it. `frames` are whole
+/// messages of one frame each, as this module writes them.
+#[must_use]
+pub fn message_end(frames: &[u8], at: usize) -> usize {
+    let mut end = 0;
+    while end < at {
+        let header = Header::parse(&frames[end..], Role::Client, true);
+        let header = header.ok().flatten().expect("only whole frames that were encoded here");
+        end += header.header_bytes + header.payload_bytes as usize;
+    }
+    end
+}
+
 /// Appends a ping or pong; a payload beyond [`MAX_CONTROL_BYTES`] is cut.
 pub fn encode_control(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     debug_assert!(matches!(opcode, OpCode::Ping | OpCode::Pong));

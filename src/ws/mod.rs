@@ -75,6 +75,7 @@ mod oracle;
 pub mod outbox;
 pub mod outgoing;
 pub mod reader;
+pub mod stream;
 pub mod upgrade;
 pub mod writer;
 
@@ -84,5 +85,6 @@ pub use keepalive::{Beat, Keepalive, KeepaliveOptions};
 pub use outbox::{Live, Outbox, OutboxOptions, Overflow, Resume, Rows};
 pub use outgoing::{Budget, Frame, SharedBody};
 pub use reader::{Fed, Flow, Incoming, Reader, ReaderOptions};
+pub use stream::Stream;
 pub use upgrade::{Refusal, UpgradeError, Upgraded, Upgrading};
 pub use writer::{Flushed, Writer};

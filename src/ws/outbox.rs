@@ -9,7 +9,8 @@ use std::task::Waker;
 
 use super::doorbell::Doorbell;
 use super::frame::CloseCode;
-use super::outgoing::{Budget, Frame};
+use super::outgoing::{Budget, Frame, Sent};
+use super::stream::Stream;
 use super::writer::Writer;
 
 /// Live events are gathered no further once this many bytes wait: a write takes about as much.
@@ -42,7 +43,7 @@ pub enum Rows {
     More,
     /// Enough for now: [`Outbox::park`] the job before its next slice.
     Park,
-    /// The connection ends: cancel the job.
+    /// The stream or the connection is over: cancel the job.
     Closed,
 }
 
@@ -54,7 +55,7 @@ pub enum Live {
     Taken,
     /// This push found the client too slow and closed it: count it, drop its subscriptions.
     Overflowed(Overflow),
-    /// The connection was ending already.
+    /// The stream or the connection was over already.
     Closed,
 }
 
@@ -96,6 +97,11 @@ pub struct Outbox {
 /// All counts are of frames that were pushed and not yet sent, in `queue` or in the writer.
 struct Inner {
     queue: VecDeque<Frame>,
+    /// Streams that ended since the writer last took frames, if it may hold some of theirs. As many at the most as a
+    /// connection ends in one turn, since the writer looks here in each.
+    ended: Vec<u64>,
+    /// Streams that had a frame so far.
+    streams: u64,
     wire_bytes: usize,
     frames: usize,
     owned_bytes: usize,
@@ -108,6 +114,14 @@ struct Inner {
     state: State,
 }
 
+impl Inner {
+    /// Whether frames of `stream` are queued.
+    #[inline]
+    fn takes(&self, stream: &Stream) -> bool {
+        self.state == State::Open && stream.is_open()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
@@ -117,22 +131,6 @@ enum State {
     Cutting,
     /// The writer is gone.
     Gone,
-}
-
-/// Frames that left the writer since it last told.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Sent {
-    pub(super) frames: usize,
-    pub(super) wire_bytes: usize,
-    pub(super) owned_bytes: usize,
-}
-
-impl Sent {
-    pub(super) fn count(&mut self, frame: &Frame) {
-        self.frames += 1;
-        self.wire_bytes += frame.wire_bytes();
-        self.owned_bytes += frame.owned_bytes();
-    }
 }
 
 /// What the writer finds when it comes for more.
@@ -153,6 +151,8 @@ impl Outbox {
     pub fn new(options: OutboxOptions, budget: Arc<Budget>, doorbell: Option<Arc<Doorbell>>) -> (Arc<Self>, Writer) {
         let inner = Inner {
             queue: VecDeque::new(),
+            ended: Vec::new(),
+            streams: 0,
             wire_bytes: 0,
             frames: 0,
             owned_bytes: 0,
@@ -167,9 +167,8 @@ impl Outbox {
         (outbox, writer)
     }
 
-    /// Queues a reply (OK, EOSE, CLOSED, NOTICE, AUTH, COUNT, a pong). It is taken at any
-    /// level, because permits bound how many replies can be owed; `false` if the connection
-    /// is ending.
+    /// Queues a reply that belongs to no stream (OK, NOTICE, AUTH, COUNT, a refusal, a pong). It is taken at any
+    /// level, because permits bound how many replies can be owed; `false` if the connection is ending.
     pub fn push_reply(&self, frame: Frame) -> bool {
         let mut inner = self.inner();
         if inner.state != State::Open {
@@ -180,14 +179,57 @@ impl Outbox {
         true
     }
 
+    /// Queues a reply of a stream; `false` if that or the connection is over.
+    pub fn push_answer(&self, stream: &Stream, frame: Frame) -> bool {
+        let mut inner = self.inner();
+        if !inner.takes(stream) {
+            return false;
+        }
+        self.enqueue_of(&mut inner, stream, frame);
+        self.wake(inner);
+        true
+    }
+
+    /// Queues the last frame of a stream, after which it takes none; `false` if that or the connection is over.
+    pub fn push_last(&self, stream: &Stream, frame: Frame) -> bool {
+        let mut inner = self.inner();
+        if !inner.takes(stream) {
+            return false;
+        }
+        self.enqueue_of(&mut inner, stream, frame);
+        stream.finish();
+        self.wake(inner);
+        true
+    }
+
+    /// Ends a stream: nothing of it is queued from now on, and what waits is dropped, but for a message that the
+    /// socket took a part of. To be called by the task that polls the [`Writer`], which drops what it holds when it is
+    /// polled next.
+    pub fn end(&self, stream: &Stream) {
+        let mut inner = self.inner();
+        let Some(number) = stream.end() else { return };
+        if inner.frames > inner.queue.len() {
+            inner.ended.push(number);
+        }
+        let mut dropped = Sent::default();
+        inner.queue.retain(|frame| {
+            let is_kept = frame.stream() != number;
+            if !is_kept {
+                dropped.count(frame);
+            }
+            is_kept
+        });
+        self.give_back(&mut inner, dropped);
+    }
+
     /// Queues rows of a scan and tells whether the job may go on. What it is given is always
     /// taken, so the high water is exceeded by at most one push of each running job.
-    pub fn push_rows(&self, frame: Frame) -> Rows {
+    pub fn push_rows(&self, stream: &Stream, frame: Frame) -> Rows {
         let mut inner = self.inner();
-        if inner.state != State::Open {
+        if !inner.takes(stream) {
             return Rows::Closed;
         }
-        self.enqueue(&mut inner, frame);
+        self.enqueue_of(&mut inner, stream, frame);
         let rows = if self.is_full_for_rows(&inner) { Rows::Park } else { Rows::More };
         self.wake(inner);
         rows
@@ -211,16 +253,16 @@ impl Outbox {
     /// Queues a live event, or closes the connection if the client does not keep up. A doorbell
     /// that gathers wakes a sleeping task for it at the end of the round; whatever wakes it before
     /// sends it too.
-    pub fn push_live(&self, frame: Frame) -> Live {
+    pub fn push_live(&self, stream: &Stream, frame: Frame) -> Live {
         let mut inner = self.inner();
-        if inner.state != State::Open {
+        if !inner.takes(stream) {
             return Live::Closed;
         }
         if let Some(overflow) = self.overflow(&inner) {
-            self.end(inner, CloseCode::Policy, "slow consumer", true);
+            self.finish(inner, CloseCode::Policy, "slow consumer", true);
             return Live::Overflowed(overflow);
         }
-        self.enqueue(&mut inner, frame);
+        self.enqueue_of(&mut inner, stream, frame);
         match self.doorbell.as_ref().and_then(|doorbell| Some((doorbell, doorbell.round()?))) {
             Some((doorbell, round)) if !self.is_worth_a_write(&inner) => list(inner, doorbell, round),
             _ => self.wake(inner),
@@ -230,7 +272,7 @@ impl Outbox {
 
     /// Queues a close frame; nothing is taken after it. Does nothing if one is queued already.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.end(self.inner(), code, reason, false);
+        self.finish(self.inner(), code, reason, false);
     }
 
     /// Whether pushes are refused: a close frame is queued, or the connection is gone.
@@ -243,6 +285,12 @@ impl Outbox {
     #[must_use]
     pub fn is_above_high_water(&self) -> bool {
         self.is_full_for_rows(&self.inner())
+    }
+
+    /// Whether everything that was pushed is sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inner().frames == 0
     }
 
     /// Bytes and frames pushed and not yet sent.
@@ -277,6 +325,12 @@ impl Outbox {
     }
 
     #[inline]
+    fn enqueue_of(&self, inner: &mut Inner, stream: &Stream, frame: Frame) {
+        let number = stream.number(&mut inner.streams);
+        self.enqueue(inner, frame.of(number));
+    }
+
+    #[inline]
     fn enqueue(&self, inner: &mut Inner, frame: Frame) {
         let owned_bytes = frame.owned_bytes();
         inner.frames += 1;
@@ -305,7 +359,7 @@ impl Outbox {
         }
     }
 
-    fn end(&self, mut inner: MutexGuard<'_, Inner>, code: CloseCode, reason: &str, cut: bool) {
+    fn finish(&self, mut inner: MutexGuard<'_, Inner>, code: CloseCode, reason: &str, cut: bool) {
         if inner.state != State::Open {
             return;
         }
@@ -343,6 +397,8 @@ impl Outbox {
         // Swapping would leave the writer's spare capacity here for as long as the connection
         // idles.
         *pending = std::mem::take(&mut inner.queue);
+        // Nothing of theirs is in the queue.
+        inner.ended = Vec::new();
         let taken = match inner.state {
             State::Open => {
                 if pending.is_empty() {
@@ -373,6 +429,11 @@ impl Outbox {
         }
         self.unpark(inner);
         Taken::Open
+    }
+
+    /// For the writer: the streams of which it is to drop what it holds.
+    pub(super) fn take_ended(&self) -> Vec<u64> {
+        std::mem::take(&mut self.inner().ended)
     }
 
     /// For the writer: the task runs and will come back, so nobody needs to wake it.

@@ -12,24 +12,26 @@ use super::frame::{self, CloseCode, HeaderBytes, OpCode};
 
 /// Bytes a [`Frame`] holds without a heap allocation.
 ///
-/// A WebSocket header (10), a stored block's header (5), `["EVENT","` (10), a subscription id
-/// of 64 one-byte characters and `",` (2) are 91 bytes; a typical OK is 85.
-pub const INLINE_BYTES: usize = 94;
+/// A WebSocket header (4 for up to 64 KiB), a stored block's header (5), `["EVENT","` (10), a subscription id of 64
+/// one-byte characters and `",` (2) are 85 bytes; an OK is 83.
+pub const INLINE_BYTES: usize = 86;
 
 /// One or more whole encoded frames, or one frame in two parts: a head of its own and a body
 /// shared with other connections.
 ///
 /// | bytes | part |
 /// |---|---|
-/// | 0..94 | head, inline |
-/// | 94 | bytes of the head in use |
-/// | 95 | whether the body is shared, so that somebody else pays for it |
+/// | 0..86 | head, inline |
+/// | 86 | bytes of the head in use |
+/// | 87 | whether the body is shared, so that somebody else pays for it |
+/// | 88..96 | the number of its [`Stream`](super::Stream); 0 without one |
 /// | 96..128 | body |
 #[derive(Clone)]
 pub struct Frame {
     head: [u8; INLINE_BYTES],
     head_len: u8,
     shared: bool,
+    stream: u64,
     body: Bytes,
 }
 
@@ -40,7 +42,7 @@ impl Frame {
     /// Takes one or more whole frames that are already encoded, such as rows of a scan.
     #[must_use]
     pub fn encoded(frames: Bytes) -> Self {
-        Self { head: [0; INLINE_BYTES], head_len: 0, shared: false, body: frames }
+        Self { head: [0; INLINE_BYTES], head_len: 0, shared: false, stream: 0, body: frames }
     }
 
     /// A text message; one that fits in [`INLINE_BYTES`] with its header costs no allocation.
@@ -85,7 +87,19 @@ impl Frame {
             head[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
-        Self { head, head_len: head_len as u8, shared: !body.is_empty(), body }
+        Self { head, head_len: head_len as u8, shared: !body.is_empty(), stream: 0, body }
+    }
+
+    /// The same, as part of a stream.
+    #[inline]
+    pub(super) fn of(self, stream: u64) -> Self {
+        Self { stream, ..self }
+    }
+
+    /// The number of its stream; 0 without one.
+    #[inline]
+    pub(super) fn stream(&self) -> u64 {
+        self.stream
     }
 
     /// The part only this frame has; may be empty.
@@ -116,6 +130,18 @@ impl Frame {
     pub fn owned_bytes(&self) -> usize {
         size_of::<Self>() + if self.shared { 0 } else { self.body.len() }
     }
+
+    /// Where the message ends that is cut by a socket which took `begun_bytes`; messages after it may be left out.
+    pub(super) fn message_end(&self, begun_bytes: usize) -> usize {
+        // A head belongs to a single message.
+        if self.head_len > 0 { self.wire_bytes() } else { frame::message_end(&self.body, begun_bytes) }
+    }
+
+    /// Leaves out what follows the first `wire_bytes` of a frame without a head, and frees it.
+    pub(super) fn truncate(&mut self, wire_bytes: usize) {
+        debug_assert!(self.head_len == 0 && !self.shared, "a head belongs to a single message");
+        self.body = Bytes::copy_from_slice(&self.body[..wire_bytes]);
+    }
 }
 
 impl std::fmt::Debug for Frame {
@@ -126,6 +152,28 @@ impl std::fmt::Debug for Frame {
             .field("body_bytes", &self.body.len())
             .field("shared", &self.shared)
             .finish()
+    }
+}
+
+/// Frames that left an outbox: sent, or dropped.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) frames: usize,
+    pub(super) wire_bytes: usize,
+    pub(super) owned_bytes: usize,
+}
+
+impl Sent {
+    pub(super) fn count(&mut self, frame: &Frame) {
+        self.frames += 1;
+        self.wire_bytes += frame.wire_bytes();
+        self.owned_bytes += frame.owned_bytes();
+    }
+
+    /// Counts bytes that a frame was shortened by.
+    pub(super) fn count_cut(&mut self, bytes: usize) {
+        self.wire_bytes += bytes;
+        self.owned_bytes += bytes;
     }
 }
 

@@ -13,8 +13,8 @@ use std::task::{Context, Poll};
 use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
-use super::outbox::{Outbox, Sent, Taken};
-use super::outgoing::Frame;
+use super::outbox::{Outbox, Taken};
+use super::outgoing::{Frame, Sent};
 
 /// Pieces given to one vectored write; IOV_MAX is 1,024 on Linux.
 ///
@@ -114,6 +114,9 @@ impl Writer {
         cx: &mut Context<'_>,
         mut socket: Pin<&mut W>,
     ) -> Poll<io::Result<Flushed>> {
+        if !self.pending.is_empty() {
+            self.withdraw();
+        }
         loop {
             if self.pending.is_empty()
                 && let Some(flushed) = self.take(cx)
@@ -156,6 +159,36 @@ impl Writer {
             let dropped = std::mem::take(&mut self.sent);
             self.outbox.wait(dropped, cx.waker());
         }
+    }
+
+    /// Drops what is pending of streams that ended. A message that the socket took a part of is sent to its end.
+    fn withdraw(&mut self) {
+        let ended = self.outbox.take_ended();
+        if ended.is_empty() {
+            return;
+        }
+        let begun = if self.begun_bytes > 0 { self.pending.pop_front() } else { None };
+        self.pending.retain(|frame| {
+            let is_kept = !ended.contains(&frame.stream());
+            if !is_kept {
+                self.sent.count(frame);
+            }
+            is_kept
+        });
+        let Some(mut first) = begun else { return };
+        if ended.contains(&first.stream()) {
+            let (end, wire_bytes) = (first.message_end(self.begun_bytes), first.wire_bytes());
+            if end == self.begun_bytes {
+                self.sent.count(&first);
+                self.begun_bytes = 0;
+                return;
+            }
+            if end < wire_bytes {
+                first.truncate(end);
+                self.sent.count_cut(wire_bytes - end);
+            }
+        }
+        self.pending.push_front(first);
     }
 
     fn write_some<W: AsyncWrite + ?Sized>(&self, cx: &mut Context<'_>, socket: Pin<&mut W>) -> Poll<io::Result<usize>> {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::initiator::{Ids, bytes, ids, initiator, open, reply};
 use crate::support::client::Client;
 use crate::support::relay::Relay;
-use crate::support::wire::{Key, hex};
+use crate::support::wire::{Key, Signed, hex};
 
 const NOTHING: &str = r#"["NEG-OPEN","s",{"ids":[]},"61"]"#;
 const NOTHING_NEW: &str = r#"["NEG-MSG","s","61"]"#;
@@ -157,4 +157,34 @@ fn the_bytes_of_an_answer_are_those_of_the_protocol() {
     // One list of ids up to infinity, empty on our side, with the relay's one id in the answer.
     client.send(open("s", &json!({}), "6100000200"));
     assert_eq!(reply(&mut client, "s"), bytes(&format!("6100000201{}", event.id)));
+}
+
+#[test]
+fn nothing_of_a_session_follows_the_answer_to_what_ended_it() {
+    let relay = Relay::start("[negentropy]\nmax_records = 20\n[pipeline]\nslice_rows = 3");
+    let mut client = relay.connect();
+    let key = Key::named("replaced sessions");
+    let events: Vec<Signed> = (0..21).map(|n| key.event(1, 1000 + n, json!([]), "")).collect();
+    client.publish_all(&events);
+    // Sessions of events that are not committed wait for that, and count until then.
+    client.query(&[json!({})]);
+    let (many, none) = (open("s", &json!({}), "61"), open("s", &json!({"ids": []}), "61"));
+    let some = open("s", &json!({"since": 1010}), "61");
+    let close = r#"["NEG-CLOSE","s"]"#.to_string();
+    let unread = r#"["NEG-OPEN","s",{"x":1},"61"]"#.to_string();
+    let refused = r#"["NEG-ERR","s","unsupported: filter key \"x\" is unknown"]"#;
+    let opened = r#"["NEG-MSG","s","61"]"#;
+    for _ in 0..20 {
+        // Sent in one write, so that the answers meet in the outbox.
+        client.send_all([&many, &none]);
+        client.expect(opened);
+        client.send_all([&some, &many, &close, &none]);
+        client.expect(opened);
+        client.send_all([&many, &unread]);
+        client.expect(refused);
+        client.send_all([&many, &close, &none]);
+        client.expect(opened);
+        client.send_all([&close]);
+        client.is_silent();
+    }
 }

@@ -103,6 +103,14 @@ impl<'relay> Client<'relay> {
         self.socket.send(Message::text(text.into())).expect("the message is sent");
     }
 
+    /// Sends several text messages in one write.
+    pub fn send_all<'a>(&mut self, texts: impl IntoIterator<Item = &'a String>) {
+        for text in texts {
+            self.socket.write(Message::text(text.as_str())).expect("the message is written");
+        }
+        self.socket.flush().expect("the messages are sent");
+    }
+
     /// Sends any kind of frame.
     pub fn send_message(&mut self, message: Message) {
         self.socket.send(message).expect("the message is sent");

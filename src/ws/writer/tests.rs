@@ -1,6 +1,7 @@
 //! Outbox and writer together, over a socket that takes as many bytes as the test allows.
 
 mod gathering;
+mod streams;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
@@ -12,6 +13,7 @@ use crate::ws::frame::{CloseCode, OpCode, encode_text};
 use crate::ws::oracle::{self, End, Rules, Seen};
 use crate::ws::outbox::{Live, OutboxOptions, Overflow, Rows};
 use crate::ws::outgoing::{Budget, SharedBody};
+use crate::ws::stream::Stream;
 
 /// Takes `allowance` bytes, then blocks.
 #[derive(Default)]
@@ -124,9 +126,9 @@ fn frames_of_every_form_arrive_in_order_whatever_the_socket_takes() {
             assert!(bench.outbox.push_reply(Frame::text(&format!("reply {i}"))));
             assert!(bench.outbox.push_reply(Frame::text(&long)));
             let head = format!("[\"EVENT\",\"sub{i}\",");
-            assert_eq!(bench.outbox.push_live(body.frame(head.as_bytes(), false)), Live::Taken);
-            assert_eq!(bench.outbox.push_rows(encoded(10)), Rows::More);
-            assert_eq!(bench.outbox.push_rows(encoded(3000)), Rows::More);
+            assert_eq!(bench.outbox.push_live(&Stream::default(), body.frame(head.as_bytes(), false)), Live::Taken);
+            assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(10)), Rows::More);
+            assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(3000)), Rows::More);
             expected.extend([
                 text(&format!("reply {i}")),
                 text(&long),
@@ -174,8 +176,8 @@ fn rows_park_above_high_water_and_resume_once_at_low_water() {
             resumed.fetch_add(1, Ordering::SeqCst);
         })
     };
-    assert_eq!(bench.outbox.push_rows(encoded(198)), Rows::More);
-    assert_eq!(bench.outbox.push_rows(encoded(198)), Rows::Park);
+    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(198)), Rows::More);
+    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(198)), Rows::Park);
     assert!(bench.outbox.is_above_high_water());
     assert!(bench.outbox.park(resume()).is_none());
     assert!(bench.outbox.park(resume()).is_none());
@@ -209,7 +211,7 @@ fn a_scan_on_another_thread_parks_and_resumes_until_all_rows_are_sent() {
     let most = OPTIONS.high_water_bytes + 54;
     let scan = std::thread::spawn(move || {
         for _ in 0..ROWS {
-            match outbox.push_rows(encoded(50)) {
+            match outbox.push_rows(&Stream::default(), encoded(50)) {
                 Rows::More => {}
                 Rows::Park => {
                     assert!(outbox.unsent().0 < most, "one push beyond the high water");
@@ -237,7 +239,7 @@ fn a_connection_that_ends_drops_its_parked_jobs_uncalled() {
     let park = |bench: &Bench| {
         let held = Arc::clone(&job);
         let resume = Box::new(move || panic!("resumed {held:?}"));
-        assert_eq!(bench.outbox.push_rows(encoded(500)), Rows::Park);
+        assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(500)), Rows::Park);
         assert!(bench.outbox.park(resume).is_none());
     };
     let bench = Bench::new(OPTIONS);
@@ -250,7 +252,7 @@ fn a_connection_that_ends_drops_its_parked_jobs_uncalled() {
     park(&bench);
     drop(bench.writer);
     assert_eq!(Arc::strong_count(&job), 1);
-    assert_eq!(bench.outbox.push_rows(encoded(1)), Rows::Closed);
+    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(1)), Rows::Closed);
     assert_eq!(bench.budget.used_bytes(), 0);
 }
 
@@ -261,8 +263,8 @@ fn nothing_follows_a_close_frame_and_everything_before_it_is_sent() {
     bench.outbox.close(CloseCode::Restart, "restarting");
     bench.outbox.close(CloseCode::Policy, "twice");
     assert!(!bench.outbox.push_reply(Frame::text("refused")));
-    assert_eq!(bench.outbox.push_rows(encoded(1)), Rows::Closed);
-    assert_eq!(bench.outbox.push_live(encoded(1)), Live::Closed);
+    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(1)), Rows::Closed);
+    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(1)), Live::Closed);
     assert!(bench.outbox.is_closed());
     assert_eq!(bench.flush(5), Poll::Pending);
     assert_eq!(bench.flush(1000), Poll::Ready(Flushed::Closed));
@@ -276,15 +278,15 @@ fn nothing_follows_a_close_frame_and_everything_before_it_is_sent() {
 fn a_slow_consumer_gets_the_frame_it_began_and_then_the_close() {
     let mut bench = Bench::new(OPTIONS);
     for _ in 0..4 {
-        assert_eq!(bench.outbox.push_live(encoded(198)), Live::Taken);
+        assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(198)), Live::Taken);
     }
     // The writer holds all four and has begun the first; two more wait behind them.
     assert_eq!(bench.flush(10), Poll::Pending);
-    assert_eq!(bench.outbox.push_live(encoded(100)), Live::Taken);
-    assert_eq!(bench.outbox.push_live(encoded(100)), Live::Taken);
+    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(100)), Live::Taken);
+    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(100)), Live::Taken);
     let overflowed = Live::Overflowed(Overflow::Bytes);
-    assert_eq!(bench.outbox.push_live(encoded(1)), overflowed);
-    assert_eq!(bench.outbox.push_live(encoded(1)), Live::Closed, "counted once");
+    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(1)), overflowed);
+    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(1)), Live::Closed, "counted once");
     assert_eq!(bench.wakes(), 1, "a close wakes a task that waits for its socket");
     assert_eq!(bench.flush(0), Poll::Pending);
     let close_bytes = 2 + 2 + "slow consumer".len();
@@ -304,7 +306,7 @@ fn live_events_beyond_the_frame_bound_close_and_replies_never_do() {
     }
     assert!(bench.outbox.push_reply(Frame::text("")), "replies are bounded by permits");
     let overflowed = Live::Overflowed(Overflow::Frames);
-    assert_eq!(bench.outbox.push_live(encoded(1)), overflowed);
+    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(1)), overflowed);
 }
 
 #[test]
@@ -314,10 +316,10 @@ fn the_common_ceiling_closes_only_those_with_a_backlog() {
     let (quick, quick_writer) = Outbox::new(OPTIONS, Arc::clone(&budget), None);
     let _hog = SharedBody::new(vec![b'h'; 3000], &budget);
     assert!(budget.is_over());
-    assert_eq!(slow.push_rows(encoded(50)), Rows::More);
-    assert_eq!(slow.push_rows(encoded(50)), Rows::Park);
-    assert_eq!(slow.push_live(encoded(1)), Live::Overflowed(Overflow::Budget));
-    assert_eq!(quick.push_live(encoded(50)), Live::Taken);
+    assert_eq!(slow.push_rows(&Stream::default(), encoded(50)), Rows::More);
+    assert_eq!(slow.push_rows(&Stream::default(), encoded(50)), Rows::Park);
+    assert_eq!(slow.push_live(&Stream::default(), encoded(1)), Live::Overflowed(Overflow::Budget));
+    assert_eq!(quick.push_live(&Stream::default(), encoded(50)), Live::Taken);
     drop((slow_writer, quick_writer, _hog));
     assert_eq!(budget.used_bytes(), 0);
 }
@@ -339,7 +341,7 @@ fn a_shared_body_reads_the_same_plain_and_compressed_in_any_window() {
             let plain = shared.frame(head.as_bytes(), false);
             assert!(compressed.wire_bytes() < plain.wire_bytes());
             for frame in [compressed, plain] {
-                assert_eq!(bench.outbox.push_live(frame), Live::Taken);
+                assert_eq!(bench.outbox.push_live(&Stream::default(), frame), Live::Taken);
                 expected.push(text(&format!("{head}{body}")));
             }
         }
@@ -353,7 +355,7 @@ fn a_shared_body_reads_the_same_plain_and_compressed_in_any_window() {
 fn a_small_frame_costs_no_more_than_its_place_in_the_queue() {
     let ok = format!("[\"OK\",\"{}\",true,\"\"]", "0".repeat(64));
     assert_eq!(Frame::text(&ok).owned_bytes(), size_of::<Frame>());
-    assert_eq!(Frame::control(OpCode::Pong, &[0; 92]).owned_bytes(), size_of::<Frame>());
+    assert_eq!(Frame::control(OpCode::Pong, &[0; 84]).owned_bytes(), size_of::<Frame>());
     let whole = Frame::control(OpCode::Ping, &[0; 200]);
     assert_eq!(whole.wire_bytes(), 2 + 125);
 }
@@ -388,8 +390,8 @@ fn pushers_on_many_threads_leave_every_counter_at_zero() {
                 for i in 0..EACH {
                     let taken = match i % 3 {
                         0 => outbox.push_reply(Frame::text("reply")),
-                        1 => outbox.push_live(body.frame(b"head", false)) == Live::Taken,
-                        _ => outbox.push_rows(encoded(50)) != Rows::Closed,
+                        1 => outbox.push_live(&Stream::default(), body.frame(b"head", false)) == Live::Taken,
+                        _ => outbox.push_rows(&Stream::default(), encoded(50)) != Rows::Closed,
                     };
                     assert!(taken);
                 }

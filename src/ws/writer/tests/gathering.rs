@@ -21,7 +21,7 @@ fn woken(bench: &Bench, doorbell: &Doorbell) -> usize {
 }
 
 fn live(bench: &Bench, text: &str) -> Live {
-    bench.outbox.push_live(Frame::text(text))
+    bench.outbox.push_live(&Stream::default(), Frame::text(text))
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_reply_rows_and_a_close_send_at_once_what_waits_before_them() {
     type Push = fn(&Outbox);
     let pushes: [(Push, Seen); 3] = [
         (|outbox| assert!(outbox.push_reply(Frame::text("reply"))), text("reply")),
-        (|outbox| assert_eq!(outbox.push_rows(encoded(3)), Rows::More), text("rrr")),
+        (|outbox| assert_eq!(outbox.push_rows(&Stream::default(), encoded(3)), Rows::More), text("rrr")),
         (|outbox| outbox.close(CloseCode::Restart, ""), Seen::Close(Some(1012), String::new())),
     ];
     for (push, pushed) in pushes {
@@ -125,7 +125,10 @@ fn pushers_on_many_threads_lose_no_wake_up_and_keep_their_order() {
                     if thread == 0 && n % 500 == 0 {
                         assert!(outbox.push_reply(Frame::text(&format!("{thread} {n}"))));
                     } else {
-                        assert_eq!(outbox.push_live(Frame::text(&format!("{thread} {n}"))), Live::Taken);
+                        assert_eq!(
+                            outbox.push_live(&Stream::default(), Frame::text(&format!("{thread} {n}"))),
+                            Live::Taken
+                        );
                     }
                 }
             })
