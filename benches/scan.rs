@@ -22,7 +22,7 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EVENTS: u64 = 50_000;
 const AUTHORS: usize = 2_000;
 const NOW: u64 = 1_700_000_000;
-const LIMITS: QueryLimits = QueryLimits { default_limit: 500, max_limit: 500, tie_extension: 256 };
+const LIMITS: QueryLimits = QueryLimits { default_limit: 500, max_limit: 500, hints: false, tie_extension: 0 };
 
 struct Corpus {
     _dir: tempfile::TempDir,

@@ -66,8 +66,10 @@ struct Room {
 
 impl Room {
     fn new(filter: &Value, limits: QueryLimits) -> Self {
-        let limit = filter.get("limit").map_or(limits.default_limit, |limit| limit.as_u64().expect("a limit") as u32);
-        Self { left: limit.min(limits.max_limit), ties_left: limits.tie_extension, last: 0 }
+        let own = filter.get("limit").map(|limit| limit.as_u64().expect("a limit") as u32);
+        let left = own.unwrap_or(limits.default_limit).min(limits.max_limit);
+        let ties_left = if own.is_some() { 0 } else { limits.tie_extension.min(limits.max_limit - left) };
+        Self { left, ties_left, last: 0 }
     }
 
     fn is_open(&self, time: u64) -> bool {
@@ -99,6 +101,7 @@ fn answer(filters: &[Value], held: &[Held], limits: QueryLimits, hide: bool) -> 
         }
     }
     let hint = match (more, empty.contains(&true)) {
+        _ if !limits.hints => None,
         (true, _) => Some(Hint::More),
         (false, true) => None,
         (false, false) => Some(Hint::Finish),
@@ -402,6 +405,7 @@ fn a_scan_gives_what_sorting_and_filtering_everything_gives() {
         let limits = QueryLimits {
             default_limit: 1 + world.random.below(60) as u32,
             max_limit: 1 + world.random.below(40) as u32,
+            hints: !world.random.once_in(4),
             tie_extension: *world.random.pick(&[0, 1, 3, 256]),
         };
         let last = world.last_seq();
@@ -486,7 +490,7 @@ fn two_indexes_walked_together_give_what_sorting_and_filtering_everything_gives(
         if world.random.once_in(4) {
             filters.push(if world.random.once_in(2) { crossing(&mut world) } else { world.filter() });
         }
-        let limits = QueryLimits { default_limit: 200, max_limit: 200, tie_extension: *random.pick(&[0, 3, 256]) };
+        let limits = QueryLimits { default_limit: 200, max_limit: 210, hints: true, tie_extension: *random.pick(&[0, 3, 256]) };
         let last = world.last_seq();
         let until_seq = if random.once_in(2) { last } else { Seq(random.below(last.0 + 1)) };
         let query = Query { filters: world.compile(&filters), until_seq, limits: Some(limits) };
@@ -516,7 +520,7 @@ fn diary(notes: u64) -> (World, String) {
 
 /// How many steps the answer takes: the slices of one step each.
 fn steps(world: &mut World, filter: &Value) -> (usize, u32) {
-    let limits = QueryLimits { default_limit: 500, max_limit: 500, tie_extension: 0 };
+    let limits = QueryLimits { default_limit: 500, max_limit: 500, hints: true, tie_extension: 0 };
     let filters = world.compile(std::slice::from_ref(filter));
     let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: Some(limits) });
     let random = Random(1);

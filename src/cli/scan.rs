@@ -37,7 +37,8 @@ pub struct Arguments {
 }
 
 /// Only what a filter itself says limits it.
-pub const NO_LIMITS: QueryLimits = QueryLimits { default_limit: u32::MAX, max_limit: u32::MAX, tie_extension: 0 };
+pub const NO_LIMITS: QueryLimits =
+    QueryLimits { default_limit: u32::MAX, max_limit: u32::MAX, hints: false, tie_extension: 0 };
 
 /// Runs the query.
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {

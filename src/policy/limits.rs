@@ -23,8 +23,12 @@ pub struct Limits {
     pub max_filter_items: usize,
     /// Stored events returned for a filter without `limit` (NIP-11).
     pub default_limit: u32,
-    /// How far a page may grow beyond `limit` to hold every event of its last second (NIP-67), in events.
-    pub max_tie_extension: usize,
+    /// Whether EOSE tells if there is more, and pages end between two seconds (NIP-67). NIP-11 advertises it. Off, since
+    /// clients in use take an EOSE with a third element for malformed.
+    pub eose_hints: bool,
+    /// Where `eose_hints` is on: how far a page may grow beyond `default_limit`, and never beyond `max_limit`, to hold
+    /// every event of its last second, in events.
+    pub max_tie_extension: u32,
     /// Tags of one event (NIP-11). 15,000 is about what fits in `max_message_length`.
     pub max_event_tags: usize,
     /// Unicode characters of `content` (NIP-11).
@@ -50,6 +54,7 @@ impl Default for Limits {
             max_filters: 100,
             max_filter_items: 10_000,
             default_limit: 500,
+            eose_hints: false,
             max_tie_extension: 256,
             max_event_tags: 15_000,
             max_content_length: 512 * 1024,

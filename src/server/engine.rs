@@ -272,7 +272,8 @@ impl Engine {
         let limits = QueryLimits {
             default_limit: settings.limits.default_limit,
             max_limit: settings.tiers.get(self.session.peer().tier(settings)).max_limit,
-            tie_extension: settings.limits.max_tie_extension as u32,
+            hints: settings.limits.eose_hints,
+            tie_extension: if settings.limits.eose_hints { settings.limits.max_tie_extension } else { 0 },
         };
         let query = Query { filters, until_seq: Seq::default(), limits: Some(limits) };
         self.enqueue(Waiting::Rows(sub, query, self.received));

@@ -10,7 +10,10 @@ use crate::policy::limits::{LimitValue, Limitation, Tier};
 use crate::policy::sets::OptionalKey;
 
 /// The NIPs that bind this relay and that it keeps whatever the settings are.
-const ALWAYS: [u32; 14] = [1, 2, 4, 9, 11, 13, 17, 40, 42, 45, 59, 62, 67, 70];
+const ALWAYS: [u32; 13] = [1, 2, 4, 9, 11, 13, 17, 40, 42, 45, 59, 62, 70];
+
+/// What EOSE says about completeness.
+const EOSE_HINTS: u32 = 67;
 
 /// Negentropy sync.
 const NEGENTROPY: u32 = 77;
@@ -40,6 +43,8 @@ pub fn document(settings: &Settings, negentropy: bool) -> String {
     }
     let mut nips = ALWAYS.to_vec();
     nips.extend(negentropy.then_some(NEGENTROPY));
+    nips.extend(settings.limits.eose_hints.then_some(EOSE_HINTS));
+    nips.sort_unstable();
     document.insert("supported_nips".into(), json!(nips));
     document.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
     document.insert("limitation".into(), limitation(settings));

@@ -12,8 +12,10 @@ pub struct QueryLimits {
     pub default_limit: u32,
     /// The most events for any filter (NIP-11 `max_limit`); a larger `limit` is cut to it.
     pub max_limit: u32,
-    /// The most events beyond the limit that share the last event's `created_at` (NIP-67: a page ends between
-    /// two seconds, so that paging by `until` loses nothing).
+    /// Whether the answer is to tell if there is more (NIP-67), which takes looking further.
+    pub hints: bool,
+    /// The most events beyond `default_limit`, up to `max_limit`, that share the last event's `created_at` (NIP-67: a page
+    /// ends between two seconds, so that paging by `until` loses nothing). A filter's own `limit` is never exceeded.
     pub tie_extension: u32,
 }
 
@@ -38,8 +40,14 @@ impl Quota {
     pub fn new(limit: Option<u32>, limits: Option<QueryLimits>) -> Self {
         let left =
             limits.map_or(u64::MAX, |limits| u64::from(limit.unwrap_or(limits.default_limit).min(limits.max_limit)));
-        let ties_left = limits.map_or(0, |limits| limits.tie_extension);
-        Self { left, ties_left, last: Timestamp(0), peeks_left: PEEKS }
+        let ties_left = match (limit, limits) {
+            (None, Some(QueryLimits { max_limit, tie_extension, .. })) => {
+                tie_extension.min(max_limit.saturating_sub(left as u32))
+            }
+            _ => 0,
+        };
+        let peeks_left = if limits.is_some_and(|limits| limits.hints) { PEEKS } else { 0 };
+        Self { left, ties_left, last: Timestamp(0), peeks_left }
     }
 
     /// Whether the filter asks for no stored event at all (`limit` 0).
@@ -114,12 +122,12 @@ impl Rest {
 mod tests {
     use super::*;
 
-    const LIMITS: QueryLimits = QueryLimits { default_limit: 2, max_limit: 3, tie_extension: 1 };
+    const LIMITS: QueryLimits = QueryLimits { default_limit: 2, max_limit: 4, hints: true, tie_extension: 1 };
 
     #[test]
     fn a_limit_is_defaulted_and_cut() {
         assert_eq!(Quota::new(None, Some(LIMITS)).left(), 2);
-        assert_eq!(Quota::new(Some(9), Some(LIMITS)).left(), 3);
+        assert_eq!(Quota::new(Some(9), Some(LIMITS)).left(), 4);
         assert!(Quota::new(Some(0), Some(LIMITS)).is_empty());
         assert_eq!(Quota::new(Some(0), None).left(), u64::MAX);
     }
@@ -132,6 +140,25 @@ mod tests {
         assert!(quota.has_room(Timestamp(8)) && !quota.has_room(Timestamp(7)));
         quota.count(Timestamp(8));
         assert!(!quota.has_room(Timestamp(8)));
+    }
+
+    #[test]
+    fn neither_the_limit_of_a_filter_nor_the_most_is_exceeded_by_ties() {
+        let ties_after = |limit: Option<u32>, limits: QueryLimits| {
+            let mut quota = Quota::new(limit, Some(limits));
+            let left = quota.left();
+            (0..left).for_each(|_| quota.count(Timestamp(8)));
+            let mut ties = 0;
+            while quota.has_room(Timestamp(8)) {
+                quota.count(Timestamp(8));
+                ties += 1;
+            }
+            (left, ties)
+        };
+        let limits = QueryLimits { tie_extension: 256, ..LIMITS };
+        let all = [None, Some(1), Some(4), Some(9)].map(|limit| ties_after(limit, limits));
+        assert_eq!(all, [(2, 2), (1, 0), (4, 0), (4, 0)]);
+        assert_eq!(ties_after(None, QueryLimits { default_limit: 9, ..limits }), (4, 0));
     }
 
     #[test]

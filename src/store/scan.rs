@@ -81,7 +81,8 @@ pub enum Step {
     Paused,
     /// The answer is complete.
     Done {
-        /// What EOSE may say (NIP-67); `None` when it would take too long to know, or a filter had `limit` 0.
+        /// What EOSE may say (NIP-67); `None` when nobody asked, it would take too long to know, or a filter had
+        /// `limit` 0.
         hint: Option<Hint>,
     },
 }
@@ -154,7 +155,7 @@ impl Scan {
                     self.opening.pop();
                 }
             } else if self.heads.is_empty() && self.tied.is_empty() {
-                return Ok(Step::Done { hint: self.rest.hint() });
+                return Ok(Step::Done { hint: self.hint() });
             } else if self.merge(&mut rows, slice, visitor)? == Flow::Pause {
                 break;
             }
@@ -166,6 +167,10 @@ impl Scan {
             self.forget_slots();
         }
         Ok(Step::Paused)
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        if self.query.limits.is_none_or(|limits| limits.hints) { self.rest.hint() } else { None }
     }
 
     /// How each filter is answered, as far as that is chosen.

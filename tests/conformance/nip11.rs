@@ -168,10 +168,10 @@ fn supported_nips_are_those_that_bind_a_relay_and_removed_fields_are_absent() {
         .iter()
         .map(|nip| nip.as_u64().expect("a number"))
         .collect();
-    for nip in [1, 2, 4, 9, 11, 13, 17, 40, 42, 45, 59, 62, 67, 70] {
+    for nip in [1, 2, 4, 9, 11, 13, 17, 40, 42, 45, 59, 62, 70, 77] {
         assert!(nips.contains(&nip), "{nip}");
     }
-    for nip in [12, 15, 16, 20, 26, 29, 33, 43, 50, 86] {
+    for nip in [12, 15, 16, 20, 26, 29, 33, 43, 50, 67, 86] {
         assert!(!nips.contains(&nip), "{nip}");
     }
     for removed in ["privacy_policy", "retention", "relay_countries", "language_tags", "tags", "posting_policy"] {

@@ -6,7 +6,7 @@ use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed, now};
 
 const PRIVATE: &str = "direct messages are only for those who wrote them or to whom they are written";
-const FINISH: &str = r#"["EOSE","s",["finish"]]"#;
+const EOSE: &str = r#"["EOSE","s"]"#;
 
 /// Two friends, a stranger, a message between the friends and a wrap for the second of them.
 struct Story {
@@ -58,7 +58,7 @@ fn stored_messages_are_given_to_those_involved_and_left_out_for_others() {
             client.finds(filter.clone(), &events);
             client.counts(filter.clone(), events.len() as u64);
             // What is hidden is no reason to say that there is more.
-            assert_eq!(client.open("s", std::slice::from_ref(filter)).1, FINISH);
+            assert_eq!(client.open("s", std::slice::from_ref(filter)).1, EOSE);
         }
     }
 }

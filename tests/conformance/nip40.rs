@@ -62,7 +62,7 @@ fn an_event_is_served_until_it_expires_and_not_after() {
 
 #[test]
 fn what_expired_is_no_reason_to_say_that_there_is_more() {
-    let (key, relay) = (Key::named("expired and more"), Relay::shared());
+    let (key, relay) = (Key::named("expired and more"), Relay::start("[limits]\neose_hints = true"));
     let (at, expiry) = (now(), now() + 1);
     let kept = key.event(1, at, json!([]), "");
     let soon = key.event(1, at - 1, json!([["expiration", expiry.to_string()]]), "");

@@ -62,7 +62,7 @@ fn on_demand_the_challenge_comes_right_before_the_first_auth_required() {
     );
     let key = Key::named("on demand");
     client.authenticate(&key);
-    assert_eq!(client.open("s", &[json!({"kinds": [7]})]).1, r#"["EOSE","s",["finish"]]"#);
+    assert_eq!(client.open("s", &[json!({"kinds": [7]})]).1, r#"["EOSE","s"]"#);
 
     let event = key.event(8, now(), json!([]), "");
     let mut writer = relay.connect_unchallenged();
@@ -118,7 +118,7 @@ fn auth_of_the_wrong_kind_time_challenge_relay_or_signature_is_refused_and_prove
     client.send(private);
     assert!(client.next().starts_with(r#"["CLOSED","s","auth-required: "#));
     client.ask(auth(&good), &good.ok());
-    assert_eq!(client.open("s", &[json!({"kinds": [1059], "#p": [key.hex]})]).1, r#"["EOSE","s",["finish"]]"#);
+    assert_eq!(client.open("s", &[json!({"kinds": [1059], "#p": [key.hex]})]).1, r#"["EOSE","s"]"#);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn every_key_of_a_connection_counts_and_a_second_answer_of_one_is_fine() {
     client.publish(&hers);
     client.publish(&his);
     for key in [&alice, &bob] {
-        assert_eq!(client.open("s", &[json!({"kinds": [1059], "#p": [key.hex]})]).1, r#"["EOSE","s",["finish"]]"#);
+        assert_eq!(client.open("s", &[json!({"kinds": [1059], "#p": [key.hex]})]).1, r#"["EOSE","s"]"#);
     }
 }
 
@@ -241,7 +241,7 @@ fn a_subscription_refused_for_want_of_a_key_opens_after_auth() {
     client.take_challenge();
     assert!(client.next().starts_with(r#"["CLOSED","s","auth-required: "#));
     client.authenticate(&key);
-    assert_eq!(client.open("s", &[filter]).1, r#"["EOSE","s",["finish"]]"#);
+    assert_eq!(client.open("s", &[filter]).1, r#"["EOSE","s"]"#);
     let message = Key::named("a friend").event(4, now(), json!([["p", key.hex]]), "x");
     relay.connect().publish(&message);
     client.expect(&message.frame("s"));

@@ -115,7 +115,7 @@ fn events_of_one_second_whose_ids_begin_alike_stand_in_the_order_of_their_ids() 
         assert_eq!(newest_first(&home, filters, 1), expected, "a row in each slice");
     }
     let limited = Filter { limit: Some(20), ..Filter::default() };
-    let limits = QueryLimits { default_limit: 500, max_limit: 500, tie_extension: 0 };
+    let limits = QueryLimits { default_limit: 500, max_limit: 500, hints: false, tie_extension: 0 };
     assert_eq!(scanned(&home, &[limited], Some(limits), 1), expected[..20]);
     expected.reverse();
     for rows in [1, 7, u32::MAX] {

@@ -25,7 +25,7 @@ fn a_subscription_id_is_any_1_to_64_characters_and_escaped_in_answers() {
         let quoted = Value::from(id.clone()).to_string();
         client.send(json!(["REQ", id, filter]).to_string());
         client.expect(&format!(r#"["EVENT",{quoted},{}]"#, stored.text));
-        client.expect(&format!(r#"["EOSE",{quoted},["finish"]]"#));
+        client.expect(&format!(r#"["EOSE",{quoted}]"#));
     }
     let live = key.note("live");
     client.send(live.message());
@@ -120,7 +120,7 @@ fn eose_comes_once_after_the_stored_events_and_live_ones_follow() {
     client.publish(&stored);
     let (events, eose) =
         client.open("s", &[json!({"authors": [key.hex]}), json!({"authors": [key.hex], "kinds": [1]})]);
-    assert_eq!((events, eose), (vec![stored.text], r#"["EOSE","s",["finish"]]"#.into()));
+    assert_eq!((events, eose), (vec![stored.text], r#"["EOSE","s"]"#.into()));
     let mut publisher = relay.connect();
     for event in &live {
         publisher.publish(event);
@@ -165,7 +165,7 @@ fn a_req_with_an_open_id_replaces_that_subscription_without_a_word() {
     client.publish(&old);
     client.open("s", &[json!({"authors": [alice.hex]})]);
     let (events, eose) = client.open("s", &[json!({"authors": [bob.hex]})]);
-    assert_eq!((events, eose), (vec![old.text], r#"["EOSE","s",["finish"]]"#.into()));
+    assert_eq!((events, eose), (vec![old.text], r#"["EOSE","s"]"#.into()));
     let (of_alice, of_bob) = (alice.note("x"), bob.note("x"));
     let mut publisher = relay.connect();
     publisher.publish(&of_alice);

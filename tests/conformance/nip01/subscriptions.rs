@@ -99,7 +99,7 @@ fn cases(new: &Key, of_new: &Signed) -> Vec<Case> {
     let filter = json!({"authors": [new.hex]});
     let none = json!({"authors": [new.hex], "limit": 0});
     let (req, close) = (json!(["REQ", "s", filter]), json!(["CLOSE", "s"]));
-    let answer = |sub: &str| vec![of_new.frame(sub), json!(["EOSE", sub, ["finish"]]).to_string()];
+    let answer = |sub: &str| vec![of_new.frame(sub), json!(["EOSE", sub]).to_string()];
     let closed = json!(["CLOSED", "s", "unsupported: filter key \"x\" is unknown"]).to_string();
     vec![
         ("replaced", vec![req.clone()], answer("s")),
