@@ -490,7 +490,8 @@ fn two_indexes_walked_together_give_what_sorting_and_filtering_everything_gives(
         if world.random.once_in(4) {
             filters.push(if world.random.once_in(2) { crossing(&mut world) } else { world.filter() });
         }
-        let limits = QueryLimits { default_limit: 200, max_limit: 210, hints: true, tie_extension: *random.pick(&[0, 3, 256]) };
+        let limits =
+            QueryLimits { default_limit: 200, max_limit: 210, hints: true, tie_extension: *random.pick(&[0, 3, 256]) };
         let last = world.last_seq();
         let until_seq = if random.once_in(2) { last } else { Seq(random.below(last.0 + 1)) };
         let query = Query { filters: world.compile(&filters), until_seq, limits: Some(limits) };

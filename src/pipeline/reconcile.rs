@@ -198,7 +198,12 @@ impl Reconciliation {
         });
         let max_records = shared.negentropy.options.max_records;
         // A `limit` asks for the newest so many; without one all matches count, and one too many is told apart.
-        let limits = filter.limit.map(|limit| QueryLimits { default_limit: limit, max_limit: limit, hints: false, tie_extension: 0 });
+        let limits = filter.limit.map(|limit| QueryLimits {
+            default_limit: limit,
+            max_limit: limit,
+            hints: false,
+            tie_extension: 0,
+        });
         let query = Query { filters: [filter].into(), until_seq: Seq::default(), limits };
         let records = RecordsBuilder::new(max_records);
         let work = NegWork::Collect(Box::new(Collect { query, scan: None, records, has_waited: false }));

@@ -38,8 +38,8 @@ pub struct Engine {
     session: Session,
     /// Events that passed the gate in this burst.
     batch: Vec<Submission>,
-    /// An event that the gate refused; nothing is read before it is in.
-    stalled: Option<Event>,
+    /// What cannot be done yet; nothing is read before it is.
+    stalled: Option<Stalled>,
     /// Woken when there is room at the gate.
     room: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// Queries that wait for a running scan of this connection to end.
@@ -52,6 +52,14 @@ pub struct Engine {
     handled: usize,
     /// Whether nobody is there to read an answer.
     left: bool,
+}
+
+/// Why a client is read no further.
+enum Stalled {
+    /// The gate refused this event.
+    Event(Event),
+    /// This query is to find what this client published before it, and that is not answered yet.
+    Query(Action),
 }
 
 /// A query that is in line.
@@ -175,6 +183,10 @@ impl Engine {
             if is_event && let Action::Reply(RelayMessage::Ok { .. }) = action {
                 shared.metrics.event(EventOutcome::Refused, 1);
             }
+            // A NEG-OPEN with an open id closes that session at once, whatever becomes of the new one (NIP-77).
+            if let Action::NegOpen(id, ..) = &action {
+                self.neg_close(id);
+            }
             self.act(action, settings);
         }
     }
@@ -183,6 +195,9 @@ impl Engine {
         match action {
             Action::Reply(message) => self.reply(&message),
             Action::Submit(event) => self.submit(event, settings),
+            Action::Query(..) | Action::Count(..) | Action::NegOpen(..) if self.awaits_own_events() => {
+                self.stalled = Some(Stalled::Query(action));
+            }
             Action::Query(sub, filters) => self.query(sub, filters, settings),
             Action::Count(id, filters) => {
                 let query = Query { filters, until_seq: Seq::default(), limits: None };
@@ -261,7 +276,7 @@ impl Engine {
     fn enter_gate(&mut self, event: Event) {
         let ingest = &self.context.front.shared.ingest;
         if !ingest.try_enter(event.view().record().len()) {
-            self.stalled = Some(event);
+            self.stalled = Some(Stalled::Event(event));
             return;
         }
         self.client.owe();
@@ -304,8 +319,6 @@ impl Engine {
     }
 
     fn neg_open(&mut self, id: SubscriptionId, filter: Filter, message: Vec<u8>, settings: &Settings) {
-        // A NEG-OPEN with an open id closes that session, whatever becomes of the new one (NIP-77).
-        self.neg_close(&id);
         // Replies that were decided before are sent before its answer.
         self.send_replies();
         let shared = &self.context.front.shared;
@@ -376,6 +389,12 @@ impl Engine {
         self.waiting.retain(|waiting| !matches!(waiting, Waiting::Rows(own, ..) if Arc::ptr_eq(own, sub)));
     }
 
+    /// Whether a query might miss what the same client published before it. The answers wake the connection, but not one
+    /// whose client left.
+    fn awaits_own_events(&self) -> bool {
+        !self.left && self.client.unanswered() > 0
+    }
+
     /// Whether this client must be served before it is read further.
     fn must_wait(&self) -> bool {
         self.stalled.is_some()
@@ -392,12 +411,19 @@ impl Engine {
     /// Whether a paused client may be read on; if not, the task is woken when that may have changed.
     pub fn may_resume(&mut self, cx: &mut TaskContext<'_>) -> bool {
         self.handled = 0;
-        if let Some(event) = self.stalled.take() {
-            self.enter_gate(event);
+        match self.stalled.take() {
+            None => {}
+            Some(Stalled::Event(event)) => self.enter_gate(event),
+            Some(Stalled::Query(query)) => {
+                let settings = self.context.front.shared.settings.load_full();
+                self.act(query, &settings);
+            }
         }
-        if self.stalled.is_some() && !self.poll_room(cx) {
+        if matches!(self.stalled, Some(Stalled::Event(_))) && !self.poll_room(cx) {
             return false;
         }
+        // The caller flushes only if the client is read on.
+        self.flush();
         // Unanswered events and a full outbox change by a push or a flush, which wake or run this task.
         !self.must_wait()
     }
@@ -412,8 +438,13 @@ impl Engine {
             if ready {
                 self.room = None;
             }
-            let Some(event) = self.stalled.take() else { return true };
-            self.enter_gate(event);
+            match self.stalled.take() {
+                Some(Stalled::Event(event)) => self.enter_gate(event),
+                other => {
+                    self.stalled = other;
+                    return true;
+                }
+            }
             if self.stalled.is_none() {
                 self.room = None;
                 return true;

@@ -9,7 +9,7 @@ import { challenged, connect, connectAs, deferred, follow, ids, now, person, poo
 
 test('the information document is one that the library reads', async () => {
   const information = await fetchRelayInformation(url);
-  for (const nip of [1, 9, 11, 40, 42, 45, 62, 67, 70, 77]) assert.ok(information.supported_nips.includes(nip), nip);
+  for (const nip of [1, 9, 11, 40, 42, 45, 62, 70, 77]) assert.ok(information.supported_nips.includes(nip), nip);
   assert.equal(typeof information.limitation.max_subscriptions, 'number');
   assert.equal(decode(nprofileEncode({ pubkey: person().key, relays: [url] })).data.relays[0], url);
 });

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::initiator::{Ids, compare, ids, named};
+use super::initiator::{Ids, compare, ids, initiator, named, open, reply};
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed, now};
 
@@ -152,4 +152,20 @@ fn a_session_holds_what_was_there_when_it_was_opened() {
     }
     let need: Ids = need.iter().map(|id| crate::support::wire::hex(id.as_bytes())).collect();
     assert_eq!(need, ids(&events));
+}
+
+#[test]
+fn a_session_holds_what_the_same_connection_published_right_before_it() {
+    let (key, relay) = (Key::named("own events in a session"), Relay::shared());
+    let mut client = relay.connect();
+    let events: Vec<Signed> = (0..50).map(|n| key.event(1, 1000 + n, json!([]), "")).collect();
+    let mut messages: Vec<String> = events.iter().map(|event| event.message()).collect();
+    let (mut negentropy, message) = initiator(&[]);
+    messages.push(open("s", &json!({"authors": [key.hex]}), &message));
+    client.send_all(&messages);
+    client.expect_all(events.iter().map(|event| event.ok()));
+    let (mut have, mut need) = (Vec::new(), Vec::new());
+    let answer = reply(&mut client, "s");
+    let next = negentropy.reconcile_with_ids(&answer, &mut have, &mut need).expect("a well-formed answer");
+    assert_eq!((next, have.len(), need.len()), (None, 0, 50));
 }

@@ -115,10 +115,7 @@ fn an_empty_list_matches_nothing_stored_or_live() {
         json!({"authors": author, "#e": []}),
     ];
     for (sub, filter) in ["a", "b", "c", "d", "e"].iter().zip(empty) {
-        assert_eq!(
-            client.open(sub, std::slice::from_ref(&filter)),
-            (vec![], format!(r#"["EOSE","{sub}"]"#))
-        );
+        assert_eq!(client.open(sub, std::slice::from_ref(&filter)), (vec![], format!(r#"["EOSE","{sub}"]"#)));
         client.counts(filter, 0);
     }
     client.publish(&key.note("after"));

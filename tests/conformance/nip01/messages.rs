@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::relay::Relay;
-use crate::support::wire::{Key, now};
+use crate::support::wire::{Key, Signed, now};
 
 /// Ids of 1 to 64 characters of every kind.
 fn odd_ids() -> Vec<String> {
@@ -266,4 +266,58 @@ fn something_after_an_event_is_refused_by_its_id() {
     let relay = Relay::shared();
     let mut client = relay.connect();
     client.ask(format!(r#"["EVENT",{},1]"#, event.text), &event.refused("invalid: something follows the event"));
+}
+
+#[test]
+fn a_query_finds_what_the_same_connection_published_right_before_it() {
+    let (key, relay) = (Key::named("own events"), Relay::shared());
+    let at = now() - 100;
+    let mut client = relay.connect();
+    for round in 0..5 {
+        // Newest first, as they come back.
+        let events: Vec<_> =
+            (0..50).rev().map(|n| key.event(1, at + n, json!([["r", round.to_string()]]), "")).collect();
+        // Two values, or the count would come with registers.
+        let filter = json!({"authors": [key.hex], "#r": [round.to_string(), "none"]});
+        let mut messages: Vec<String> = events.iter().map(|event| event.message()).collect();
+        let (req, count) = (json!(["REQ", "s", filter]), json!(["COUNT", "c", filter]));
+        messages.extend([req.to_string(), count.to_string()]);
+        client.send_all(&messages);
+        client.expect_all(events.iter().map(|event| event.ok()));
+        let rows = events.iter().map(|event| event.frame("s"));
+        client.expect_all(rows.chain([r#"["EOSE","s"]"#.into(), r#"["COUNT","c",{"count":50}]"#.into()]));
+        client.send(r#"["CLOSE","s"]"#);
+    }
+}
+
+#[test]
+fn events_and_queries_in_turn_are_all_answered_with_every_bound_at_its_least() {
+    let bounds = "[queues]\ningest_events = 1\nunanswered_events = 1\nscans_per_connection = 1";
+    let relay = Relay::start(bounds);
+    std::thread::scope(|scope| {
+        for name in ["one", "two", "three"] {
+            let relay = &relay;
+            scope.spawn(move || {
+                let key = Key::named(name);
+                let mut client = relay.connect();
+                let events: Vec<_> = (0..40).map(|n| key.note(&n.to_string())).collect();
+                let pair =
+                    |event: &Signed| [event.message(), json!(["COUNT", "c", {"authors": [key.hex]}]).to_string()];
+                client.send_all(&events.iter().flat_map(pair).collect::<Vec<String>>());
+                let frames: Vec<String> = (0..80).map(|_| client.next()).collect();
+                let (counts, mut answers): (Vec<String>, Vec<String>) =
+                    frames.into_iter().partition(|frame| frame.starts_with(r#"["COUNT""#));
+                let mut wanted: Vec<String> = events.iter().map(Signed::ok).collect();
+                answers.sort();
+                wanted.sort();
+                assert_eq!(answers, wanted);
+                // A count may be taken when later events are stored already, but never before its own.
+                for (least, frame) in (1..).zip(&counts) {
+                    let message: Value = serde_json::from_str(frame).expect("JSON");
+                    let count = message[2]["count"].as_u64().expect("a count");
+                    assert!((least..=40).contains(&count), "{count} of {least}");
+                }
+            });
+        }
+    });
 }
