@@ -299,10 +299,10 @@ mod tests {
             (
                 RelayMessage::NegErr {
                     sub: "x".into(),
-                    reason: Reason::new(Prefix::Blocked, "this query is too big"),
+                    reason: Reason::new(Prefix::Blocked, "too many records (11, at most 10)"),
                     max_records: Some(10),
                 },
-                r#"["NEG-ERR","x","blocked: this query is too big",10]"#.into(),
+                r#"["NEG-ERR","x","blocked: too many records (11, at most 10)",10]"#.into(),
             ),
         ];
         for (message, text) in cases {

@@ -384,7 +384,10 @@ impl NegJob {
             Ok(Collected::More) => return Some(self),
             Ok(Collected::All) => self.begin(shared),
             Ok(Collected::TooMany(TooMany { max_records })) => {
-                let reason = Reason::new(Prefix::Blocked, "this query is too big");
+                // Clients split their query when they read these words. Collecting stopped with the first beyond.
+                let found = max_records + 1;
+                let text = format!("too many records ({found}, at most {max_records})");
+                let reason = Reason::new(Prefix::Blocked, text);
                 self.session.fail(reason, Some(max_records as u64));
             }
             Err(error) => {
@@ -423,7 +426,8 @@ impl NegJob {
         let sessions = &shared.negentropy;
         let count = records.len();
         if !sessions.add_records(count) {
-            let reason = Reason::new(Prefix::Blocked, "too many records are being compared; try again later");
+            // Splitting the query does not help, so nothing here may read as if it did.
+            let reason = busy("all open sessions together hold as much as they may; try again later");
             return self.session.fail(reason, None);
         }
         let mut stage = self.session.stage();

@@ -79,7 +79,7 @@ fn a_query_with_too_many_records_is_blocked_and_told_how_many_there_may_be() {
     let key = Key::named("too many");
     let events: Vec<Signed> = (0..21).map(|n| key.event(1, 1000 + n, json!([]), "")).collect();
     client.publish_all(&events);
-    client.ask(open("s", &json!({}), "61"), r#"["NEG-ERR","s","blocked: this query is too big",20]"#);
+    client.ask(open("s", &json!({}), "61"), r#"["NEG-ERR","s","blocked: too many records (21, at most 20)",20]"#);
     client.ask(r#"["NEG-MSG","s","61"]"#, r#"["NEG-ERR","s","closed: no such session is open"]"#);
     assert_eq!(named(&mut client, &json!({"since": 1001})), ids(&events[1..]));
     assert_eq!(named(&mut client, &json!({"limit": 20})), ids(&events[1..]));
@@ -95,7 +95,7 @@ fn all_sessions_together_hold_no_more_records_than_they_may() {
     client.ask(open("a", &json!({}), "61"), r#"["NEG-MSG","a","61"]"#);
     client.ask(
         open("b", &json!({}), "61"),
-        r#"["NEG-ERR","b","blocked: too many records are being compared; try again later"]"#,
+        r#"["NEG-ERR","b","rate-limited: all open sessions together hold as much as they may; try again later"]"#,
     );
     client.ask(open("c", &json!({"since": 1010}), "61"), r#"["NEG-MSG","c","61"]"#);
     client.send(r#"["NEG-CLOSE","a"]"#);
