@@ -90,11 +90,12 @@ pub fn restore(
         let mut part = PartReader::open(dir, listed)?;
         while let Some((seq, record)) = part.record(&mut last)? {
             let is_held = held.contains(seq);
-            if !is_held && (seq.0 <= state.last_seq || !newest.contains(seq)) {
+            let is_later = seq.0 > state.last_seq && newest.contains(seq);
+            if !is_held && !is_later {
                 continue;
             }
             let event = contents::event(&part, &record)?;
-            if !is_held && !is_request(event.kind()) {
+            if is_later && !is_request(event.kind()) {
                 continue;
             }
             batch.push((seq, VerifiedEvent::trust(event.to_event().expect("its id was compared"))));

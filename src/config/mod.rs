@@ -13,6 +13,7 @@ mod reload;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod units;
 mod validate;
 mod warn;
 

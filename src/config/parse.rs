@@ -7,7 +7,7 @@ use toml::{Spanned, Table};
 
 use super::error::Problem;
 use super::validate::Fault;
-use super::{Config, nearest};
+use super::{Config, nearest, units};
 
 /// What was read, and where each key stands in the text.
 pub struct Read {
@@ -42,6 +42,14 @@ pub fn read(text: &str) -> Result<Read, Vec<Problem>> {
     remove_unknown(text, &known, &[], &mut table, &mut problems);
     let mut keys = Vec::new();
     locate(&table, "", &mut keys);
+    let numbers = match units::numbers(text, &table) {
+        Ok(numbers) => numbers,
+        Err(wrong) => {
+            problems.extend(wrong);
+            return Err(in_order(problems));
+        }
+    };
+    units::replace(&mut table, &numbers);
 
     // A value of the wrong type is noted and taken out, so that the next one is found too.
     let config = loop {
