@@ -46,7 +46,8 @@ pub(super) fn parts(
     let (mut kept, mut part): (Vec<Listed>, Option<PartWriter>) = (Vec::new(), None);
     for listed in records {
         let rows = (listed.first_seq..=listed.last_seq).filter(|seq| needed.contains(Seq(*seq))).count() as u64;
-        if !pace.is_due(rows, listed.rows) && !(is_many && listed.bytes < SMALL_BYTES) {
+        let is_to_be_joined = is_many && listed.bytes < SMALL_BYTES;
+        if !pace.is_due(rows, listed.rows) && !is_to_be_joined {
             kept.extend(part.take().map(PartWriter::finish).transpose()?);
             kept.push(listed);
             continue;

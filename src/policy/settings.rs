@@ -180,9 +180,8 @@ mod tests {
 
     #[test]
     fn a_challenge_comes_at_connect_where_reading_or_writing_needs_a_key() {
-        let mut auth = Auth::default();
-        auth.read_kinds = KindSet::of(&[7]);
-        auth.write_kinds = KindSet::of(&[8]);
+        let (read_kinds, write_kinds) = (KindSet::of(&[7]), KindSet::of(&[8]));
+        let auth = Auth { read_kinds, write_kinds, ..Auth::default() };
         assert!(!auth.challenges_at_connect());
         let with = |challenge, read, write| Auth { challenge, read, write, ..Auth::default() }.challenges_at_connect();
         let (anyone, authenticated, listed) = (Who::Anyone, Who::Authenticated, Who::Listed);
