@@ -44,6 +44,8 @@ pub struct Metrics {
     pub subscriptions: Gauge,
     /// Values in the filters of those subscriptions.
     pub filter_items: Gauge,
+    /// Bytes of filters of subscriptions and of queries that wait.
+    pub filter_bytes: Gauge,
     /// Negentropy sessions now.
     pub negentropy_sessions: Gauge,
     /// Events held by those sessions.
@@ -145,6 +147,7 @@ impl Metrics {
             half_open: add(&mut r, "half_open", "Sockets whose HTTP request is not answered yet"),
             subscriptions: add(&mut r, "subscriptions", "Live subscriptions now"),
             filter_items: add(&mut r, "filter_items", "Values in the filters of live subscriptions"),
+            filter_bytes: add(&mut r, "filter_bytes", "Bytes of filters that subscriptions and queries hold"),
             negentropy_sessions: add(&mut r, "negentropy_sessions", "Negentropy sessions now"),
             negentropy_records: add(&mut r, "negentropy_records", "Events held by negentropy sessions"),
             rows_sent: add(&mut r, "rows_sent", "Stored events sent"),

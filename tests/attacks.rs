@@ -7,4 +7,5 @@ mod support;
 
 mod attacks {
     mod doors;
+    mod memory;
 }

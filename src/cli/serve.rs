@@ -91,6 +91,7 @@ fn parts(config: &Config) -> anyhow::Result<Parts> {
         verifier: Verifier::new(config.verify),
         metrics: Metrics::new(),
         bounds: config.queues.clone(),
+        memory: config.memory,
         outbox_ceiling_bytes: config.server.outbox_total_bytes,
         options: config.pipeline.clone(),
         negentropy: config.negentropy.clone(),

@@ -8,12 +8,6 @@ use super::Config;
 /// buffers in the kernel.
 const CONNECTION_BYTES: u64 = 16 << 10;
 
-/// What one subscription takes besides the values of its filters, in bytes.
-const SUBSCRIPTION_BYTES: u64 = 512;
-
-/// What one value of a filter takes: 32 bytes in the filter and an entry of the live index.
-const FILTER_ITEM_BYTES: u64 = 128;
-
 /// What one event of a negentropy session takes.
 const NEGENTROPY_RECORD_BYTES: u64 = 41;
 
@@ -25,9 +19,7 @@ pub fn memory_ceiling(config: &Config) -> String {
     let outboxes = server.outbox_total_bytes;
     let connections = server.max_connections as u64 * CONNECTION_BYTES;
     let tier = &config.tiers.anonymous;
-    let of_one_client = limits.max_message_length as u64
-        + tier.max_subscriptions as u64 * SUBSCRIPTION_BYTES
-        + tier.max_open_items as u64 * FILTER_ITEM_BYTES;
+    let of_one_client = limits.max_message_length as u64 + tier.max_filter_bytes;
     format!(
         "memory: at most {} of events on their way to disk, {} waiting for clients, {} in negentropy sessions, \
          {} for {} idle connections; one anonymous client may make the relay hold {} more",
@@ -58,7 +50,7 @@ mod tests {
         let mut config = Config::default();
         config.server.max_connections = 1024;
         let expected = "memory: at most 64.0 MiB of events on their way to disk, 512.0 MiB waiting for clients, \
-                        312.8 MiB in negentropy sessions, 16.0 MiB for 1024 idle connections; one anonymous client may make the relay hold 3.4 MiB more";
+                        312.8 MiB in negentropy sessions, 16.0 MiB for 1024 idle connections; one anonymous client may make the relay hold 3.0 MiB more";
         assert_eq!(memory_ceiling(&config), expected);
     }
 }

@@ -21,6 +21,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ledger;
 use crate::pipeline;
 use crate::policy::{Access, Auth, Info, Limits, RateOptions, Settings, Tiers};
 use crate::schnorr;
@@ -59,6 +60,8 @@ pub struct Config {
     pub verify: schnorr::Options,
     /// Negentropy sync (NIP-77).
     pub negentropy: pipeline::reconcile::Options,
+    /// What clients may make the relay hold.
+    pub memory: ledger::Options,
     /// Bounds of the queues between the threads.
     pub queues: pipeline::Bounds,
     /// Where operators watch.

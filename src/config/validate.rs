@@ -42,6 +42,7 @@ pub fn check(config: &Config) -> Vec<Fault> {
     limits(config, &mut faults);
     tiers(config, &mut faults);
     rates(config, &mut faults);
+    memory(config, &mut faults);
     access(config, &mut faults);
     pipeline(config, &mut faults);
     watching(config, &mut faults);
@@ -105,7 +106,7 @@ macro_rules! tier_keys {
     ($name:literal) => {
         [
             concat!("tiers.", $name, ".max_subscriptions"),
-            concat!("tiers.", $name, ".max_open_items"),
+            concat!("tiers.", $name, ".max_filter_bytes"),
             concat!("tiers.", $name, ".max_limit"),
             concat!("tiers.", $name, ".max_event_bytes"),
             concat!("tiers.", $name, ".events"),
@@ -124,9 +125,9 @@ fn tiers(config: &Config, faults: &mut Faults) {
 }
 
 fn check_tier(config: &Config, tier: &TierLimits, keys: TierKeys, faults: &mut Faults) {
-    let [max_subscriptions, max_open_items, max_limit, max_event_bytes, events, bytes, queries, query_us] = keys;
+    let [max_subscriptions, max_filter_bytes, max_limit, max_event_bytes, events, bytes, queries, query_us] = keys;
     faults.range(max_subscriptions, tier.max_subscriptions as u64, 1..=u64::MAX);
-    faults.range(max_open_items, tier.max_open_items as u64, 1..=u64::MAX);
+    faults.range(max_filter_bytes, tier.max_filter_bytes, 1..=u64::MAX);
     let default = config.limits.default_limit;
     let text = format!("{} is less than limits.default_limit, which is {default}", tier.max_limit);
     faults.unless(tier.max_limit >= default, max_limit, text);
@@ -155,6 +156,13 @@ fn rates(config: &Config, faults: &mut Faults) {
     }
     faults.range("rates.ipv4_prefix_bits", rates.ipv4_prefix_bits.into(), 0..=32);
     faults.range("rates.ipv6_prefix_bits", rates.ipv6_prefix_bits.into(), 0..=128);
+}
+
+fn memory(config: &Config, faults: &mut Faults) {
+    for (key, bound) in [("memory.filters", config.memory.filters)] {
+        let fits = bound.per_address > 0 && bound.per_address <= bound.total;
+        faults.unless(fits, key, "give per_address at least 1 and at most total");
+    }
 }
 
 fn access(config: &Config, faults: &mut Faults) {

@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 
 use super::candidates::{Condition, Dimension, Keys, KindSet, Used};
 use super::postings::Postings;
-use crate::nostr::filter::{OwnedTagValue, TagFilter};
 use crate::nostr::{EventView, Filter};
 
 /// Names one subscription of one index until it is removed, and never another one after.
@@ -265,23 +264,12 @@ fn push<T>(all: &mut Vec<T>, value: T) -> u32 {
 
 /// Bytes of heap behind the filters of one subscription.
 fn heap_bytes(filters: &Arc<[Filter]>, listed: &SmallVec<[u32; 4]>) -> usize {
-    let text = |value: &OwnedTagValue| match value {
-        OwnedTagValue::Text(text) => text.len(),
-        OwnedTagValue::Hex(_) => 0,
-    };
-    let tag = |tag: &TagFilter| {
-        size_of::<TagFilter>()
-            + tag.values.len() * size_of::<OwnedTagValue>()
-            + tag.values.iter().map(text).sum::<usize>()
-    };
-    let lists = |filter: &Filter| {
-        32 * (filter.ids.as_ref().map_or(0, |ids| ids.len()) + filter.authors.as_ref().map_or(0, |list| list.len()))
-            + 2 * filter.kinds.as_ref().map_or(0, |kinds| kinds.len())
-            + filter.tags.iter().map(tag).sum::<usize>()
-    };
     // An Arc has two counters in front of what it holds.
     let spilled = if listed.spilled() { listed.capacity() * size_of::<u32>() } else { 0 };
-    2 * size_of::<usize>() + size_of_val::<[Filter]>(filters) + filters.iter().map(lists).sum::<usize>() + spilled
+    2 * size_of::<usize>()
+        + size_of_val::<[Filter]>(filters)
+        + filters.iter().map(Filter::heap_bytes).sum::<usize>()
+        + spilled
 }
 
 #[cfg(test)]

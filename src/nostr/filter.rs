@@ -171,7 +171,29 @@ impl Filter {
             || matches!((self.since, self.until), (Some(since), Some(until)) if since > until)
     }
 
-    /// The values in all lists together, what a filter costs to hold.
+    /// Bytes of memory that holding the filter takes, with its entries in an index of live subscriptions.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.heap_bytes() + INDEX_ENTRY_BYTES * self.items()
+    }
+
+    /// Bytes of heap behind its lists.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let text = |value: &OwnedTagValue| match value {
+            OwnedTagValue::Text(text) => text.len() + ALLOCATION_BYTES,
+            OwnedTagValue::Hex(_) => 0,
+        };
+        let tag = |tag: &TagFilter| {
+            size_of::<TagFilter>() + size_of_val(&*tag.values) + tag.values.iter().map(text).sum::<usize>()
+        };
+        self.ids.as_deref().map_or(0, size_of_val)
+            + self.authors.as_deref().map_or(0, size_of_val)
+            + self.kinds.as_deref().map_or(0, size_of_val)
+            + self.tags.iter().map(tag).sum::<usize>()
+    }
+
+    /// The values in all lists together, what a filter costs to look at.
     #[must_use]
     pub fn items(&self) -> usize {
         self.ids.as_ref().map_or(0, |list| list.len())
@@ -180,6 +202,13 @@ impl Filter {
             + self.tags.iter().map(|tag| tag.values.len()).sum::<usize>()
     }
 }
+
+/// What one value takes in the live index (`live::postings`): 16 bytes and one of control, in a table that is at least
+/// 7/16 full after it has grown.
+const INDEX_ENTRY_BYTES: usize = 40;
+
+/// What an allocator adds to a small allocation on average: sizes are rounded up.
+const ALLOCATION_BYTES: usize = 16;
 
 fn contains<T: AsRef<[u8]>>(sorted: &[T], wanted: &[u8; 32]) -> bool {
     sorted.binary_search_by(|own| own.as_ref().cmp(wanted)).is_ok()
@@ -401,6 +430,18 @@ mod tests {
             "search":null}"##;
         assert_eq!(parse(text), Ok(Filter::default()));
         assert_eq!(parse(r#"{"since":null,"kinds":[1]}"#), parse(r#"{"kinds":[1]}"#));
+    }
+
+    #[test]
+    fn a_filter_weighs_what_its_values_are_long() {
+        let weight = |text: &str| parse(text).expect("a filter").memory_bytes() - size_of::<Filter>();
+        assert_eq!(weight("{}"), 0);
+        assert_eq!(weight(r#"{"kinds":[1,7]}"#), 2 * (2 + 40));
+        let authors = (0..2_000).map(|n| format!("\"{n:064x}\"")).collect::<Vec<_>>().join(",");
+        assert_eq!(weight(&format!(r#"{{"authors":[{authors}]}}"#)), 2_000 * (32 + 40));
+        let value = "x".repeat(1_000_000);
+        let long = weight(&format!(r##"{{"#t":["{value}"]}}"##));
+        assert_eq!(long, size_of::<TagFilter>() + size_of::<OwnedTagValue>() + 1_000_000 + 16 + 40);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use arc_swap::ArcSwap;
 
 use super::live::{LiveHandle, LiveHub};
+use crate::ledger::{Account, Address, Hold};
 use crate::nostr::{Pubkey, Reason, RelayMessage, SubscriptionId, reply};
 use crate::policy::{RateLimiter, Tier};
 use crate::ws::{Frame, Outbox, Stream, frame};
@@ -23,6 +24,10 @@ pub struct ClientHandle {
     pub rates: RateLimiter,
     /// The network that it comes from, which has one share in the queues, however many connections.
     pub address: IpAddr,
+    /// The accounts of its address, which live as long as its connections.
+    pub memory: Arc<Address>,
+    /// Its own filters, in its address's account.
+    pub filters: Arc<Account>,
     identity: ArcSwap<Identity>,
     unanswered: AtomicUsize,
     /// OKs that are no longer owed and not yet in the outbox.
@@ -49,13 +54,15 @@ pub struct Identity {
 impl ClientHandle {
     /// A connection that is owed nothing and has proven nothing. `address` is that of its network.
     #[must_use]
-    pub fn new(outbox: Arc<Outbox>, deflate: bool, rates: RateLimiter, address: IpAddr) -> Self {
+    pub fn new(outbox: Arc<Outbox>, deflate: bool, rates: RateLimiter, address: IpAddr, memory: Arc<Address>) -> Self {
         let nobody = Identity { keys: Arc::default(), tier: Tier::Anonymous };
         Self {
             outbox,
             deflate,
             rates,
             address,
+            filters: Arc::new(Account::of_connection(&memory.filters)),
+            memory,
             identity: ArcSwap::from_pointee(nobody),
             unanswered: AtomicUsize::new(0),
             on_the_way: AtomicUsize::new(0),
@@ -207,6 +214,8 @@ pub struct Subscription {
     pub head: Box<[u8]>,
     /// Its frames: rows, EOSE, live events, and CLOSED when the relay ends it.
     pub stream: Stream,
+    /// Its filters, counted for as long as anybody works for it.
+    memory: Hold,
     stage: Mutex<Stage>,
 }
 
@@ -220,12 +229,17 @@ enum Stage {
 }
 
 impl Subscription {
-    /// A subscription whose scan begins now.
+    /// A subscription whose scan begins now, and whose filters are counted in `memory`.
     #[must_use]
-    pub fn new(id: SubscriptionId) -> Self {
+    pub fn new(id: SubscriptionId, memory: Hold) -> Self {
         let mut head = Vec::with_capacity(16 + id.as_str().len());
         reply::event_head(&id, &mut head);
-        Self { id, head: head.into(), stream: Stream::default(), stage: Mutex::new(Stage::Scanning) }
+        Self { id, head: head.into(), stream: Stream::default(), memory, stage: Mutex::new(Stage::Scanning) }
+    }
+
+    /// Bytes that its filters take.
+    pub const fn filter_bytes(&self) -> u64 {
+        self.memory.bytes()
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {

@@ -15,6 +15,7 @@ use super::live::Recipient;
 use super::reconcile::NegJob;
 use super::run::Shared;
 use super::uncommitted::{Look, Wait};
+use crate::ledger::Hold;
 use crate::metrics::StoreOperation;
 use crate::nostr::hll::Hll;
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, reply};
@@ -86,7 +87,7 @@ enum Work {
     /// After going live: send what was committed during the scan.
     CatchUp { sub: Arc<Subscription>, filters: Arc<[Filter]>, next: Seq, until: Seq },
     /// Count the rows.
-    Count { id: SubscriptionId, query: Query, scan: Option<Scan>, count: u64, hll: Option<Box<Hll>> },
+    Count { id: SubscriptionId, query: Query, scan: Option<Scan>, count: u64, hll: Option<Box<Hll>>, _memory: Hold },
 }
 
 impl ScanJob {
@@ -96,14 +97,20 @@ impl ScanJob {
         Self::new(client, Work::Rows { sub, query, scan: None }, started)
     }
 
-    /// Answers a COUNT.
+    /// Answers a COUNT, whose filters are counted in `memory`.
     #[must_use]
-    pub fn count(client: &Arc<ClientHandle>, id: SubscriptionId, query: Query, started: Instant) -> Box<Self> {
+    pub fn count(
+        client: &Arc<ClientHandle>,
+        id: SubscriptionId,
+        query: Query,
+        memory: Hold,
+        started: Instant,
+    ) -> Box<Self> {
         let hll = match &query.filters[..] {
             [filter] => Hll::for_filter(filter).map(Box::new),
             _ => None,
         };
-        Self::new(client, Work::Count { id, query, scan: None, count: 0, hll }, started)
+        Self::new(client, Work::Count { id, query, scan: None, count: 0, hll, _memory: memory }, started)
     }
 
     fn new(client: &Arc<ClientHandle>, work: Work, started: Instant) -> Box<Self> {
@@ -315,7 +322,7 @@ impl ScanJob {
     }
 
     fn count_slice(&mut self, shared: &Shared, budget: Budget) -> Result<Slice, StoreError> {
-        let Work::Count { id, query, scan, count, hll } = &mut self.work else {
+        let Work::Count { id, query, scan, count, hll, .. } = &mut self.work else {
             unreachable!("only called for counting");
         };
         let snapshot = shared.store.read()?;

@@ -16,6 +16,7 @@ use super::fair::Progress;
 use super::reader::{ReaderCommand, Sight, submit};
 use super::run::Shared;
 use super::uncommitted::{Look, Wait};
+use crate::ledger::Hold;
 use crate::metrics::StoreOperation;
 use crate::negentropy::{MIN_FRAME_BYTES, RecordsBuilder, Session, TooMany};
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
@@ -185,6 +186,7 @@ impl Reconciliation {
         id: SubscriptionId,
         filter: Filter,
         message: Vec<u8>,
+        memory: Hold,
     ) -> Result<Arc<Self>, Reason> {
         shared.negentropy.enter(address)?;
         let session = Arc::new(Self {
@@ -207,7 +209,7 @@ impl Reconciliation {
         let query = Query { filters: [filter].into(), until_seq: Seq::default(), limits };
         let records = RecordsBuilder::new(max_records);
         let work = NegWork::Collect(Box::new(Collect { query, scan: None, records, has_waited: false }));
-        session.put_in_line(work, message);
+        session.put_in_line(work, message, memory);
         Ok(session)
     }
 
@@ -219,7 +221,7 @@ impl Reconciliation {
     ///
     /// # Errors
     /// When the session is over, or has not answered the message before.
-    pub fn message(self: &Arc<Self>, message: Vec<u8>) -> Result<(), Reason> {
+    pub fn message(self: &Arc<Self>, message: Vec<u8>, memory: Hold) -> Result<(), Reason> {
         self.used_us.store(self.shared.now_us(), Ordering::Relaxed);
         let mut stage = self.stage();
         let session = match std::mem::replace(&mut stage.work, Work::Busy) {
@@ -235,12 +237,12 @@ impl Reconciliation {
             }
         };
         drop(stage);
-        self.put_in_line(NegWork::Answer(session), message);
+        self.put_in_line(NegWork::Answer(session), message, memory);
         Ok(())
     }
 
-    fn put_in_line(self: &Arc<Self>, work: NegWork, message: Vec<u8>) {
-        let job = Box::new(NegJob { session: Arc::clone(self), work, message });
+    fn put_in_line(self: &Arc<Self>, work: NegWork, message: Vec<u8>, memory: Hold) {
+        let job = Box::new(NegJob { session: Arc::clone(self), work, message, _memory: memory });
         submit(&self.shared, job.into(), Progress::Fresh);
     }
 
@@ -315,6 +317,8 @@ pub struct NegJob {
     session: Arc<Reconciliation>,
     work: NegWork,
     message: Vec<u8>,
+    /// The message, and the filter while it is collected for.
+    _memory: Hold,
 }
 
 struct Collect {

@@ -21,6 +21,7 @@ use super::retention::{self, Horizons};
 use super::uncommitted::Uncommitted;
 use super::verify::Intake;
 use super::{cron, live, reader, verify, writer};
+use crate::ledger::{self, Ledger};
 use crate::metrics::{Metrics, Queue, StoreOperation};
 use crate::nostr::Timestamp;
 use crate::policy::Settings;
@@ -123,6 +124,8 @@ pub struct Shared {
     pub live: LiveHub,
     /// The gate of Q1.
     pub ingest: Ingest,
+    /// What clients make the relay hold.
+    pub memory: Arc<Ledger>,
     /// The ceiling on all outboxes.
     pub outboxes: Arc<ws::Budget>,
     /// The signature engines.
@@ -204,6 +207,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Bounds of the queues.
     pub bounds: Bounds,
+    /// What clients may make the relay hold.
+    pub memory: ledger::Options,
     /// Bytes that all outboxes together may hold.
     pub outbox_ceiling_bytes: u64,
     /// How queries run.
@@ -230,7 +235,8 @@ impl Pipeline {
     /// # Errors
     /// When the store cannot be read or a thread cannot be started.
     pub fn start(parts: Parts, on_failure: &OnFailure) -> Result<Self, StartError> {
-        let Parts { store, settings, verifier, metrics, bounds, outbox_ceiling_bytes, options, negentropy } = parts;
+        let Parts { store, settings, verifier, metrics, bounds, memory, outbox_ceiling_bytes, options, negentropy } =
+            parts;
         store.open_log()?;
         let last_seq = store.read()?.last_seq()?;
         let write_half = store.writer();
@@ -249,6 +255,7 @@ impl Pipeline {
             uncommitted: Uncommitted::new(write.downgrade(), bounds.scans),
             live: LiveHub::new(last_seq, random()?),
             ingest: Ingest::new(&bounds),
+            memory: Ledger::new(memory),
             outboxes: Arc::new(ws::Budget::new(outbox_ceiling_bytes)),
             settings: ArcSwap::from_pointee(settings),
             beat: Heartbeat::default(),

@@ -158,6 +158,7 @@ fn sort(shared: &Shared, verdicts: Vec<(Origin, Verdict)>) -> (Vec<Verified>, Ve
 mod tests {
     use super::super::channel::channel;
     use super::*;
+    use crate::ledger::{self, Ledger};
     use crate::nostr::testing::{author, trusted};
     use crate::policy::Settings;
     use crate::policy::rate::{RateLimiter, RateTable};
@@ -168,7 +169,8 @@ mod tests {
         let (settings, address) = (Settings::default(), std::net::Ipv4Addr::LOCALHOST.into());
         let (outbox, _writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
         let rates = RateLimiter::new(&settings, address, RateTable::new(1).get(address, 0));
-        let from = Arc::new(ClientHandle::new(outbox, false, rates, address));
+        let memory = Ledger::new(ledger::Options::default()).address(address);
+        let from = Arc::new(ClientHandle::new(outbox, false, rates, address, memory));
         let one = |kind| {
             vec![Verified {
                 event: trusted(author(1), kind, 1, &[], "x"),

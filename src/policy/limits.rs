@@ -108,8 +108,8 @@ pub struct Tiers {
 pub struct TierLimits {
     /// Open subscriptions of one connection (NIP-11).
     pub max_subscriptions: usize,
-    /// Values in the filters of all open subscriptions of one connection: each takes about 100 bytes.
-    pub max_open_items: usize,
+    /// Bytes in the filters of one connection's open subscriptions and waiting queries. An author takes 72.
+    pub max_filter_bytes: u64,
     /// Stored events returned for one filter; larger limits are cut to it (NIP-11).
     pub max_limit: u32,
     /// Bytes of one event as it is stored: a bit over half of its JSON.
@@ -128,7 +128,7 @@ impl TierLimits {
     const fn anonymous() -> Self {
         Self {
             max_subscriptions: 100,
-            max_open_items: 20_000,
+            max_filter_bytes: 2 << 20,
             max_limit: 1_000,
             max_event_bytes: 512 * 1024,
             events: Rate::new(50, 1_000),
@@ -141,7 +141,7 @@ impl TierLimits {
     const fn authenticated() -> Self {
         Self {
             max_subscriptions: 200,
-            max_open_items: 50_000,
+            max_filter_bytes: 4 << 20,
             max_limit: 2_000,
             max_event_bytes: 1 << 20,
             events: Rate::new(100, 5_000),
@@ -154,7 +154,7 @@ impl TierLimits {
     const fn listed() -> Self {
         Self {
             max_subscriptions: 1_000,
-            max_open_items: 200_000,
+            max_filter_bytes: 16 << 20,
             max_limit: 5_000,
             max_event_bytes: 1 << 20,
             events: Rate::UNLIMITED,
@@ -263,6 +263,14 @@ mod tests {
             r#""created_at_upper_limit":900,"default_limit":500}"#
         );
         assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
+    }
+
+    #[test]
+    fn eleven_subscriptions_of_two_thousand_follows_fit_an_anonymous_connection() {
+        let authors = (0..2_000).map(|n| format!("\"{n:064x}\"")).collect::<Vec<_>>().join(",");
+        let filter = super::super::testing::filter(&format!(r#"{{"authors":[{authors}],"kinds":[0,1,3,6,7]}}"#));
+        let bytes = 11 * super::super::read::subscription_bytes(&[filter]);
+        assert!(bytes < TierLimits::anonymous().max_filter_bytes, "{bytes}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use info::Info;
 pub use limits::{Limitation, Limits, Tier, TierLimits, Tiers};
 pub use peer::Peer;
 pub use rate::{Buckets, Quantity, Rate, RateLimiter, RateOptions, RateTable};
-pub use read::{ReadGuard, check_count, check_filters, check_open};
+pub use read::{ReadGuard, check_count, check_filters, check_open, hold_filters, subscription_bytes};
 pub use retention::{Age, Keep, Limits as RetentionLimits, Retention, Rule};
 pub use sets::{KeySet, KindSet, OptionalKey};
 pub use settings::{Access, Auth, ChallengeWhen, Settings, Who};

@@ -3,8 +3,12 @@
 //! Filters are refused where they can give nothing; where they can give something, events that the client may
 //! not see are left out without a word, row by row.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::peer::Peer;
 use super::settings::{Auth, Settings};
+use crate::ledger::{Account, Hold, Scope};
 use crate::nostr::filter::{OwnedTagValue, TagFilter};
 use crate::nostr::{EventView, Filter, Kind, Prefix, Pubkey, Reason, TagValue};
 
@@ -148,24 +152,55 @@ fn may_give(settings: &Settings, peer: &Peer, filter: &Filter, kind: Kind) -> bo
     }
 }
 
-/// Whether `peer` may open a subscription while `open` others are, with `open_items` values in the filters of all
-/// of them together, the new one's included. One that is replaced is not another, so it must not be counted in.
+/// Whether `peer` may open a subscription while `open` others are. One that is replaced is not another, so it must not
+/// be counted in.
 ///
 /// # Errors
-/// `rate-limited:` at the most that the client's tier may have.
-pub fn check_open(settings: &Settings, peer: &Peer, open: usize, open_items: usize) -> Result<(), Reason> {
-    let tier = settings.tiers.get(peer.tier(settings));
-    let too_many = |what, max| {
-        let text = format!("too many {what}: a connection has at most {max}; close some first");
-        Err(Reason::new(Prefix::RateLimited, text))
-    };
-    if open >= tier.max_subscriptions {
-        too_many("subscriptions", tier.max_subscriptions)
-    } else if open_items > tier.max_open_items {
-        too_many("values in the filters of its subscriptions", tier.max_open_items)
-    } else {
-        Ok(())
+/// `error:` at the most that the client's tier may have: another try does not help, as it would with `rate-limited:`.
+pub fn check_open(settings: &Settings, peer: &Peer, open: usize) -> Result<(), Reason> {
+    let max = settings.tiers.get(peer.tier(settings)).max_subscriptions;
+    if open >= max {
+        let text = format!("too many subscriptions: a connection has at most {max}; close some first");
+        return Err(Reason::new(Prefix::Error, text));
     }
+    Ok(())
+}
+
+/// What a subscription or query takes besides its filters: its id, its place in tables, its job.
+const SUBSCRIPTION_BYTES: u64 = 512;
+
+/// Bytes of memory that a subscription or query with these filters takes.
+#[must_use]
+pub fn subscription_bytes(filters: &[Filter]) -> u64 {
+    SUBSCRIPTION_BYTES + filters.iter().map(Filter::memory_bytes).sum::<usize>() as u64
+}
+
+/// Counts the memory of a query in its connection's account, of which `spare_bytes` are about to be given back.
+///
+/// # Errors
+/// `error:` when it would exceed the bound of the client's tier, of its address, or of all together.
+pub fn hold_filters(
+    settings: &Settings,
+    peer: &Peer,
+    account: &Arc<Account>,
+    bytes: u64,
+    spare_bytes: u64,
+) -> Result<Hold, Reason> {
+    let max = settings.tiers.get(peer.tier(settings)).max_filter_bytes;
+    Hold::take(account, bytes, spare_bytes, max).map_err(|scope| {
+        let text: Cow<'static, str> = match scope {
+            Scope::Connection => {
+                let has = account.used_bytes();
+                format!(
+                    "filters too large: a connection has at most {max} bytes, this one {has}, and this takes {bytes}"
+                )
+                .into()
+            }
+            Scope::Address => "filters too large: your address has as many open as it may; close some first".into(),
+            Scope::All => "filters too large: the relay holds as many as it can".into(),
+        };
+        Reason::new(Prefix::Error, text)
+    })
 }
 
 #[cfg(test)]
@@ -175,6 +210,7 @@ mod tests {
     use super::super::sets::KindSet;
     use super::super::testing::{AUTHOR, event, filter, prefix, said};
     use super::*;
+    use crate::ledger::{Bound, Ledger, Options};
     use crate::nostr::hex;
 
     const FRIEND: [u8; 32] = [0xcd; 32];
@@ -300,15 +336,35 @@ mod tests {
     fn at_the_cap_another_subscription_is_refused_with_a_reason_for_closed() {
         let mut settings = Settings::default();
         settings.tiers.anonymous.max_subscriptions = 2;
-        settings.tiers.anonymous.max_open_items = 9;
         let [nobody, author, ..] = peers();
-        let said = |peer, open, items| said(check_open(&settings, peer, open, items));
-        assert_eq!([said(&nobody, 1, 9), said(&author, 2, 10)], ["", ""]);
-        let text = "rate-limited: too many subscriptions: a connection has at most 2; close some first";
-        assert_eq!(said(&nobody, 2, 9), text);
-        let text = "rate-limited: too many values in the filters of its subscriptions: a connection has at most 9; \
-                    close some first";
-        assert_eq!(said(&nobody, 1, 10), text);
+        let said = |peer, open| said(check_open(&settings, peer, open));
+        assert_eq!([said(&nobody, 1), said(&author, 2)], ["", ""]);
+        assert_eq!(said(&nobody, 2), "error: too many subscriptions: a connection has at most 2; close some first");
+    }
+
+    #[test]
+    fn filters_beyond_a_bound_of_memory_are_told_whose_bound_it_is() {
+        let mut settings = Settings::default();
+        settings.tiers.anonymous.max_filter_bytes = 9_000;
+        let [nobody, author, ..] = peers();
+        let ledger =
+            Ledger::new(Options { filters: Bound { per_address: 20_000, total: 25_000 }, ..Options::default() });
+        let addresses = [1, 2].map(|last| ledger.address([192, 0, 2, last].into()));
+        let connect = |address: usize| Arc::new(Account::of_connection(&addresses[address].filters));
+        let (one, two, stranger) = (connect(0), connect(0), connect(1));
+        let hold = |peer, account, bytes| hold_filters(&settings, peer, account, bytes, 0);
+        let said = |held: Result<Hold, Reason>| held.expect_err("a refusal").to_string();
+        let _first = hold(&nobody, &one, 8_000).expect("room");
+        let text = "error: filters too large: a connection has at most 9000 bytes, this one 8000, and this takes 1001";
+        assert_eq!(said(hold(&nobody, &one, 1_001)), text);
+        let _second = hold(&author, &two, 10_000).expect("room of another tier");
+        let text = "error: filters too large: your address has as many open as it may; close some first";
+        assert_eq!(said(hold(&author, &two, 2_001)), text);
+        assert_eq!(
+            said(hold(&nobody, &stranger, 7_001)),
+            "error: filters too large: the relay holds as many as it can"
+        );
+        assert!(hold(&nobody, &stranger, 7_000).is_ok());
     }
 
     /// Another relay puts a word before `auth-required:`, so clients do not see it.

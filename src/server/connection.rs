@@ -82,9 +82,10 @@ impl Connection {
         let (outbox, writer) = Outbox::new(bounds, budget, Some(Arc::clone(&context.doorbell)));
         let settings = front.shared.settings.load();
         let network = settings.rates.group(address);
+        let memory = front.shared.memory.address(network);
         let buckets = front.address_rates.get(network, front.shared.now_us());
         let rates = RateLimiter::new(&settings, address, buckets);
-        let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates, network));
+        let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates, network, memory));
         let reader = Reader::new(ReaderOptions {
             max_message_bytes: settings.limits.max_message_length,
             deflate: upgraded.deflate,

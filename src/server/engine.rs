@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::io::IoContext;
 use super::session::{Action, Context, Session};
+use crate::ledger::Hold;
 use crate::metrics::{EventOutcome, StoreOperation, Verb};
 use crate::nostr::{ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::pipeline::client::{Identity, Replies};
@@ -65,7 +66,7 @@ enum Stalled {
 /// A query that is in line.
 enum Waiting {
     Rows(Arc<Subscription>, Query, Instant),
-    Count(SubscriptionId, Query, Instant),
+    Count(SubscriptionId, Query, Hold, Instant),
 }
 
 impl Engine {
@@ -174,6 +175,7 @@ impl Engine {
             now: shared.now(),
             now_us: shared.now_us(),
             rates: &client.rates,
+            filters: &client.filters,
             verifier: &shared.verifier,
         };
         let is_event = matches!(message, ClientMessage::Event(_));
@@ -199,14 +201,14 @@ impl Engine {
                 self.stalled = Some(Stalled::Query(action));
             }
             Action::Query(sub, filters) => self.query(sub, filters, settings),
-            Action::Count(id, filters) => {
+            Action::Count(id, filters, memory) => {
                 let query = Query { filters, until_seq: Seq::default(), limits: None };
-                self.enqueue(Waiting::Count(id, query, self.received));
+                self.enqueue(Waiting::Count(id, query, memory, self.received));
             }
             Action::End(sub) => self.end_subscription(&sub),
             Action::KeysChanged => self.identify(settings),
-            Action::NegOpen(id, filter, message) => self.neg_open(id, filter, message, settings),
-            Action::NegMsg(id, message) => self.neg_message(&id, message),
+            Action::NegOpen(id, filter, message, memory) => self.neg_open(id, filter, message, memory, settings),
+            Action::NegMsg(id, message, memory) => self.neg_message(&id, message, memory),
             Action::NegClose(id) => self.neg_close(&id),
         }
     }
@@ -318,7 +320,7 @@ impl Engine {
         self.reply(&busy);
     }
 
-    fn neg_open(&mut self, id: SubscriptionId, filter: Filter, message: Vec<u8>, settings: &Settings) {
+    fn neg_open(&mut self, id: SubscriptionId, filter: Filter, message: Vec<u8>, memory: Hold, settings: &Settings) {
         // Replies that were decided before are sent before its answer.
         self.send_replies();
         let shared = &self.context.front.shared;
@@ -333,7 +335,7 @@ impl Engine {
             Err(Reason::new(Prefix::RateLimited, "too many open sessions; close some first"))
         } else {
             let address = settings.rates.group(self.session.peer().address);
-            Reconciliation::open(shared, &self.client, address, id.clone(), filter, message)
+            Reconciliation::open(shared, &self.client, address, id.clone(), filter, message, memory)
         };
         match opened {
             Ok(session) => {
@@ -344,10 +346,10 @@ impl Engine {
         }
     }
 
-    fn neg_message(&mut self, id: &SubscriptionId, message: Vec<u8>) {
+    fn neg_message(&mut self, id: &SubscriptionId, message: Vec<u8>, memory: Hold) {
         self.send_replies();
         let unknown = || Err(Reason::new(Prefix::Closed, "no such session is open"));
-        let taken = self.negentropy.get(id).map_or_else(unknown, |session| session.message(message));
+        let taken = self.negentropy.get(id).map_or_else(unknown, |session| session.message(message, memory));
         if let Err(reason) = taken {
             self.neg_close(id);
             self.neg_err(id, reason);
@@ -377,7 +379,7 @@ impl Engine {
             let job = match waiting {
                 Waiting::Rows(sub, query, at) if !sub.is_ended() => ScanJob::rows(&self.client, sub, query, at),
                 Waiting::Rows(..) => continue,
-                Waiting::Count(id, query, at) => ScanJob::count(&self.client, id, query, at),
+                Waiting::Count(id, query, memory, at) => ScanJob::count(&self.client, id, query, memory, at),
             };
             let spent_us = job.start(&self.context.front.shared, self.context.round.has_time());
             self.context.round.spend(spent_us);

@@ -12,6 +12,7 @@ pub fn collect(shared: &Shared) {
     let (subscriptions, items) = shared.live.size();
     metrics.subscriptions.set(subscriptions as i64);
     metrics.filter_items.set(items as i64);
+    metrics.filter_bytes.set(shared.memory.filters.used_bytes() as i64);
     metrics.outbox_bytes.set(shared.outboxes.used_bytes() as i64);
     metrics.ingest_bytes.set(shared.ingest.bytes() as i64);
     metrics.verify_mismatches.set(shared.verifier.mismatches() as i64);

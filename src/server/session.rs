@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::auth::Challenge;
+use crate::ledger::{Account, Hold};
 use crate::nostr::{
     ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, VerifiedEvent,
 };
@@ -24,15 +25,15 @@ pub enum Action {
     /// Scan, then follow.
     Query(Arc<Subscription>, Arc<[Filter]>),
     /// Count.
-    Count(SubscriptionId, Arc<[Filter]>),
+    Count(SubscriptionId, Arc<[Filter]>, Hold),
     /// Stop working for a subscription.
     End(Arc<Subscription>),
     /// Keys were proven: tell the threads that deliver.
     KeysChanged,
     /// Begin a negentropy session; one of the same id ends.
-    NegOpen(SubscriptionId, Filter, Vec<u8>),
+    NegOpen(SubscriptionId, Filter, Vec<u8>, Hold),
     /// Go on with a negentropy session.
-    NegMsg(SubscriptionId, Vec<u8>),
+    NegMsg(SubscriptionId, Vec<u8>, Hold),
     /// End a negentropy session, if there is one.
     NegClose(SubscriptionId),
 }
@@ -47,6 +48,8 @@ pub struct Context<'a> {
     pub now_us: u64,
     /// What the client may spend.
     pub rates: &'a RateLimiter,
+    /// Where the memory of its queries is counted.
+    pub filters: &'a Arc<Account>,
     /// For the signature of an AUTH.
     pub verifier: &'a Verifier,
 }
@@ -54,6 +57,10 @@ pub struct Context<'a> {
 impl Context<'_> {
     fn spend(&self, peer: &Peer, quantity: Quantity, units: u64) -> Result<(), Reason> {
         self.rates.take(self.settings, peer.tier(self.settings), quantity, units, self.now_us)
+    }
+
+    fn hold(&self, peer: &Peer, bytes: u64, spare_bytes: u64) -> Result<Hold, Reason> {
+        policy::hold_filters(self.settings, peer, self.filters, bytes, spare_bytes)
     }
 
     fn spend_query(&self, peer: &Peer) -> Result<(), Reason> {
@@ -72,17 +79,15 @@ pub struct Session {
     challenge: Challenge,
     /// AUTHs that were looked at.
     auths: u32,
-    /// Open subscriptions, each with the number of values in its filters.
-    subscriptions: HashMap<SubscriptionId, (Arc<Subscription>, usize)>,
-    /// Those numbers together.
-    open_items: usize,
+    /// Open subscriptions.
+    subscriptions: HashMap<SubscriptionId, Arc<Subscription>>,
 }
 
 impl Session {
     /// A session of a client that has said nothing yet.
     #[must_use]
     pub fn new(peer: Peer) -> Self {
-        Self { peer, challenge: Challenge::new(), auths: 0, subscriptions: HashMap::new(), open_items: 0 }
+        Self { peer, challenge: Challenge::new(), auths: 0, subscriptions: HashMap::new() }
     }
 
     /// Who the client is.
@@ -110,7 +115,10 @@ impl Session {
             }
             ClientMessage::Auth(event) => self.auth(event, context, act),
             ClientMessage::NegOpen(id, filter, message) => self.neg_open(id, filter, message, context, act),
-            ClientMessage::NegMsg(id, message) => act(Action::NegMsg(id, message)),
+            ClientMessage::NegMsg(id, message) => match context.hold(&self.peer, message.len() as u64, 0) {
+                Ok(memory) => act(Action::NegMsg(id, message, memory)),
+                Err(reason) => self.neg_err(&id, reason, act),
+            },
             ClientMessage::NegClose(id) => act(Action::NegClose(id)),
         }
     }
@@ -132,32 +140,43 @@ impl Session {
 
     fn req(&mut self, id: SubscriptionId, filters: Vec<Filter>, context: &Context<'_>, act: &mut impl FnMut(Action)) {
         // A REQ with an open id replaces that subscription, whatever becomes of the new one (NIP-01).
-        if let Some(old) = self.take_out(&id) {
+        let old = self.take_out(&id);
+        let spare_bytes = old.as_ref().map_or(0, |old| old.filter_bytes());
+        if let Some(old) = old {
             act(Action::End(old));
         }
-        let items = filters.iter().map(Filter::items).sum::<usize>();
-        if policy::check_open(context.settings, &self.peer, self.subscriptions.len(), self.open_items + items).is_err()
-        {
+        match self.check_req(&filters, spare_bytes, context) {
+            Ok(memory) => {
+                let sub = Arc::new(Subscription::new(id.clone(), memory));
+                self.subscriptions.insert(id, Arc::clone(&sub));
+                act(Action::Query(sub, filters.into()));
+            }
+            Err(reason) => self.closed(&id, reason, act),
+        }
+    }
+
+    /// Whether the client may ask, and the memory of its filters.
+    fn check_req(&mut self, filters: &[Filter], spare_bytes: u64, context: &Context<'_>) -> Result<Hold, Reason> {
+        let bytes = policy::subscription_bytes(filters);
+        let open = |own: &Self| {
+            policy::check_open(context.settings, &own.peer, own.subscriptions.len())?;
+            policy::check_filters(context.settings, &own.peer, filters)?;
+            context.hold(&own.peer, bytes, spare_bytes)
+        };
+        let memory = open(self).or_else(|_| {
             self.forget_ended();
-        }
-        let (open, open_items) = (self.subscriptions.len(), self.open_items + items);
-        let checked = policy::check_open(context.settings, &self.peer, open, open_items)
-            .and_then(|()| policy::check_filters(context.settings, &self.peer, &filters))
-            .and_then(|()| context.spend_query(&self.peer));
-        if let Err(reason) = checked {
-            return self.closed(&id, reason, act);
-        }
-        let sub = Arc::new(Subscription::new(id.clone()));
-        self.subscriptions.insert(id, (Arc::clone(&sub), items));
-        self.open_items = open_items;
-        act(Action::Query(sub, filters.into()));
+            open(self)
+        })?;
+        context.spend_query(&self.peer)?;
+        Ok(memory)
     }
 
     fn count(&mut self, id: SubscriptionId, filters: Vec<Filter>, context: &Context<'_>, act: &mut impl FnMut(Action)) {
-        let checked =
-            policy::check_count(context.settings, &self.peer, &filters).and_then(|()| context.spend_query(&self.peer));
+        let checked = policy::check_count(context.settings, &self.peer, &filters)
+            .and_then(|()| context.hold(&self.peer, policy::subscription_bytes(&filters), 0))
+            .and_then(|memory| context.spend_query(&self.peer).map(|()| memory));
         match checked {
-            Ok(()) => act(Action::Count(id, filters.into())),
+            Ok(memory) => act(Action::Count(id, filters.into(), memory)),
             Err(reason) => self.closed(&id, reason, act),
         }
     }
@@ -170,17 +189,23 @@ impl Session {
         context: &Context<'_>,
         act: &mut impl FnMut(Action),
     ) {
-        let checked = policy::check_filters(context.settings, &self.peer, std::slice::from_ref(&filter))
-            .and_then(|()| context.spend_query(&self.peer));
+        let filters = std::slice::from_ref(&filter);
+        let bytes = policy::subscription_bytes(filters) + message.len() as u64;
+        let checked = policy::check_filters(context.settings, &self.peer, filters)
+            .and_then(|()| context.hold(&self.peer, bytes, 0))
+            .and_then(|memory| context.spend_query(&self.peer).map(|()| memory));
         match checked {
-            Ok(()) => act(Action::NegOpen(id, filter, message)),
-            Err(reason) => {
-                self.challenge_first(&reason, act);
-                act(Action::NegClose(id.clone()));
-                let sub = id.as_str().into();
-                act(Action::Reply(RelayMessage::NegErr { sub, reason, max_records: None }));
-            }
+            Ok(memory) => act(Action::NegOpen(id, filter, message, memory)),
+            Err(reason) => self.neg_err(&id, reason, act),
         }
+    }
+
+    /// Refuses a message of a negentropy session, which ends it.
+    fn neg_err(&mut self, id: &SubscriptionId, reason: Reason, act: &mut impl FnMut(Action)) {
+        self.challenge_first(&reason, act);
+        act(Action::NegClose(id.clone()));
+        let sub = id.as_str().into();
+        act(Action::Reply(RelayMessage::NegErr { sub, reason, max_records: None }));
     }
 
     fn auth(&mut self, event: Event, context: &Context<'_>, act: &mut impl FnMut(Action)) {
@@ -228,23 +253,15 @@ impl Session {
 
     /// Forgets subscriptions that the relay closed.
     fn forget_ended(&mut self) {
-        let open_items = &mut self.open_items;
-        self.subscriptions.retain(|_, (sub, items)| {
-            let is_ended = sub.is_ended();
-            *open_items -= if is_ended { *items } else { 0 };
-            !is_ended
-        });
+        self.subscriptions.retain(|_, sub| !sub.is_ended());
     }
 
     fn take_out(&mut self, id: &SubscriptionId) -> Option<Arc<Subscription>> {
-        let (sub, items) = self.subscriptions.remove(id)?;
-        self.open_items -= items;
-        Some(sub)
+        self.subscriptions.remove(id)
     }
 
     /// Takes every open subscription out, to end them.
     pub fn end(&mut self) -> impl Iterator<Item = Arc<Subscription>> + '_ {
-        self.open_items = 0;
-        self.subscriptions.drain().map(|(_, (sub, _))| sub)
+        self.subscriptions.drain().map(|(_, sub)| sub)
     }
 }

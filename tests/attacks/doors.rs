@@ -1,36 +1,23 @@
 //! Sockets that are held open: one address keeps no other out.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 
-use socket2::{Domain, Socket, Type};
-
-use crate::support::relay::{PATIENCE, Relay};
+use crate::support::relay::Relay;
 
 const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A connection from one of this machine's loopback addresses, 127.0.0.`last`.
-fn connect_from(relay: &Relay, last: u8) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let source = SocketAddr::new(IpAddr::from([127, 0, 0, last]), 0);
-    socket.bind(&source.into()).expect("a loopback address");
-    socket.connect(&relay.address.into()).expect("a connection");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream
-}
-
 /// A socket that says half of a request and no more.
 fn half_open(relay: &Relay, last: u8) -> TcpStream {
-    let mut stream = connect_from(relay, last);
+    let mut stream = relay.stream_from([127, 0, 0, last]);
     stream.write_all(b"GET / HTTP/1.1\r\n").expect("half a request is sent");
     stream
 }
 
 /// The first line of the answer to an upgrade.
 fn status(relay: &Relay, last: u8) -> String {
-    let mut stream = connect_from(relay, last);
+    let mut stream = relay.stream_from([127, 0, 0, last]);
     stream.write_all(UPGRADE.as_bytes()).expect("the request is sent");
     let mut line = vec![0; 12];
     stream.read_exact(&mut line).expect("an answer");
@@ -42,10 +29,7 @@ fn is_hung_up(mut stream: TcpStream) -> bool {
 }
 
 fn turned_away(relay: &Relay, reason: &str) -> u64 {
-    let (_, metrics) = relay.watch("/metrics");
-    let name = format!("weir_connections_turned_away_total{{reason=\"{reason}\"}} ");
-    let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
-    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {metrics}"))
+    relay.metric(&format!("weir_connections_turned_away_total{{reason=\"{reason}\"}}"))
 }
 
 #[test]
@@ -79,7 +63,7 @@ fn an_address_at_its_share_loses_its_own_half_open_sockets_and_is_still_told() {
     assert_eq!(status(&relay, 3), "HTTP/1.1 101", "others are not concerned");
     let held: Vec<TcpStream> = (0..10)
         .map(|_| {
-            let mut stream = connect_from(&relay, 4);
+            let mut stream = relay.stream_from([127, 0, 0, 4]);
             stream.write_all(UPGRADE.as_bytes()).expect("the request is sent");
             stream.read_exact(&mut [0; 12]).expect("an answer");
             stream

@@ -15,7 +15,7 @@ fn open_subscriptions(client: &mut Client<'_>, count: usize) -> usize {
         if answer.starts_with("[\"EOSE\"") {
             open += 1;
         } else {
-            assert!(answer.contains(r#""rate-limited: too many subscriptions: "#), "{answer}");
+            assert!(answer.contains(r#""error: too many subscriptions: "#), "{answer}");
         }
     }
     (0..count).for_each(|n| client.send(json!(["CLOSE", format!("sub {n}")]).to_string()));
@@ -92,22 +92,24 @@ fn what_comes_too_fast_is_refused_by_name_and_the_connection_lives_on() {
 
 #[test]
 fn filters_beyond_the_limits_are_closed_by_name() {
-    let relay = Relay::start("[limits]\nmax_filters = 2\nmax_filter_items = 5\n[tiers.anonymous]\nmax_open_items = 6");
+    let relay =
+        Relay::start("[limits]\nmax_filters = 2\nmax_filter_items = 5\n[tiers.anonymous]\nmax_filter_bytes = 2000");
     let mut client = relay.connect();
     let closed = |text: &str| json!(["CLOSED", "s", text]).to_string();
     client.ask(r#"["REQ","s",{},{},{}]"#, &closed("invalid: too many filters: 3 are more than 2"));
     let wide = r##"["REQ","s",{"kinds":[1,2,3]},{"#t":["a","b","c"]}]"##;
     client.ask(wide, &closed("invalid: too many values in the filters: 6 are more than 5"));
-    client.open("a", &[json!({"kinds": [1, 2, 3, 4, 5]})]);
-    client.open("b", &[json!({"kinds": [1]})]);
-    client.send(r#"["REQ","s",{"kinds":[1]}]"#);
-    assert!(
-        client
-            .next()
-            .starts_with(r#"["CLOSED","s","rate-limited: too many values in the filters of its subscriptions"#)
-    );
+    // Filters count by their bytes: one long value as much as many short ones.
+    let long = json!({"#t": ["x".repeat(500)]});
+    client.open("a", std::slice::from_ref(&long));
+    client.send(json!(["REQ", "s", long]).to_string());
+    let closed = client.next();
+    assert!(closed.starts_with(r#"["CLOSED","s","error: filters too large: a connection has at most 2000 bytes, "#));
+    client.send(json!(["COUNT", "c", long]).to_string());
+    assert!(client.next().starts_with(r#"["CLOSED","c","error: filters too large: "#));
+    client.open("a", std::slice::from_ref(&long));
     client.send(r#"["CLOSE","a"]"#);
-    client.open("s", &[json!({"kinds": [1]})]);
+    client.open("s", &[long]);
 }
 
 #[test]

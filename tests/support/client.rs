@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::marker::PhantomData;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -27,17 +27,20 @@ pub struct Client<'relay> {
 impl<'relay> Client<'relay> {
     /// Connects and reads the challenge if the relay sends one at connect: then it comes before the answer to a ping.
     pub fn connect(relay: &'relay Relay) -> Self {
-        let mut client = Self::connect_unchallenged(relay);
-        client.send_message(Message::Ping(b"challenge?".as_slice().into()));
-        match client.socket.read().expect("a frame within 10 s") {
+        Self::connect_unchallenged(relay).greeted()
+    }
+
+    fn greeted(mut self) -> Self {
+        self.send_message(Message::Ping(b"challenge?".as_slice().into()));
+        match self.socket.read().expect("a frame within 10 s") {
             Message::Pong(_) => {}
             Message::Text(frame) => {
-                client.note_challenge(&frame);
-                client.next_pong();
+                self.note_challenge(&frame);
+                self.next_pong();
             }
             other => panic!("a challenge or a pong, not {other:?}"),
         }
-        client
+        self
     }
 
     /// What AUTH must answer. A relay that has sent no challenge sends it before it refuses what needs a key.
@@ -55,14 +58,9 @@ impl<'relay> Client<'relay> {
         Self::over(relay, TcpStream::connect(relay.address).expect("a connection"))
     }
 
-    /// Connects from another address of this machine, `127.0.0.0/8`, and reads the challenge.
+    /// Connects from another address of this machine, `127.0.0.0/8`, and reads as [`Client::connect`].
     pub fn connect_from(relay: &'relay Relay, address: [u8; 4]) -> Self {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-        socket.bind(&SocketAddr::from((IpAddr::from(address), 0)).into()).expect("an address of this machine");
-        socket.connect(&relay.address.into()).expect("a connection");
-        let mut client = Self::over(relay, socket.into());
-        client.take_challenge();
-        client
+        Self::over(relay, relay.stream_from(address)).greeted()
     }
 
     fn over(relay: &'relay Relay, stream: TcpStream) -> Self {
@@ -185,6 +183,17 @@ impl<'relay> Client<'relay> {
     pub fn ask(&mut self, text: impl Into<String>, answer: &str) {
         self.send(text);
         self.expect(answer);
+    }
+
+    /// Sends a query and gives the frame that ends it, EOSE or CLOSED; events before it are dropped.
+    pub fn ask_for_end(&mut self, query: &str) -> String {
+        self.send(query);
+        loop {
+            let frame = self.next();
+            if !frame.starts_with("[\"EVENT\"") {
+                return frame;
+            }
+        }
     }
 
     /// Publishes an event that must be accepted and stored.

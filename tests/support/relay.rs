@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use super::client::Client;
 
 /// How long anything may take before a test gives up.
@@ -107,6 +109,34 @@ impl Relay {
     /// A client that has read nothing.
     pub fn connect_unchallenged(&self) -> Client<'_> {
         Client::connect_unchallenged(self)
+    }
+
+    /// A socket from another address of this machine, `127.0.0.0/8`.
+    pub fn stream_from(&self, address: [u8; 4]) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((address, 0)).into()).expect("an address of this machine");
+        socket.connect(&self.address.into()).expect("a connection");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+    }
+
+    /// Waits until something has come true.
+    #[track_caller]
+    pub fn until(&self, mut is_true: impl FnMut() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !is_true() {
+            assert!(Instant::now() < end, "not true within {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The value of a counter or gauge of the metrics, with its labels in the name.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let (_, metrics) = self.watch("/metrics");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {metrics}"))
     }
 
     /// Waits for a line of the log that holds `text`, and returns it.

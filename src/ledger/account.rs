@@ -1,0 +1,206 @@
+//! Bytes in use by one connection, by one address and by all, each within a bound.
+//!
+//! Counting takes one atomic addition for each of the three, and nobody ever waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Whose bound it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// One connection's.
+    Connection,
+    /// All connections' of one address.
+    Address,
+    /// Everybody's.
+    All,
+}
+
+/// Bytes in use. What is counted here is counted in the account above as well.
+#[derive(Debug)]
+pub struct Account {
+    used_bytes: AtomicU64,
+    max_bytes: u64,
+    scope: Scope,
+    above: Option<Arc<Self>>,
+}
+
+impl Account {
+    /// Everybody's account, of at most `max_bytes`.
+    #[must_use]
+    pub const fn new(max_bytes: u64) -> Self {
+        Self { used_bytes: AtomicU64::new(0), max_bytes, scope: Scope::All, above: None }
+    }
+
+    /// One address's share of at most `max_bytes` in everybody's account.
+    #[must_use]
+    pub fn of_address(all: &Arc<Self>, max_bytes: u64) -> Self {
+        Self { used_bytes: AtomicU64::new(0), max_bytes, scope: Scope::Address, above: Some(Arc::clone(all)) }
+    }
+
+    /// One connection's share in its address's account. How much it may have is asked with each [`Hold`].
+    #[must_use]
+    pub fn of_connection(address: &Arc<Self>) -> Self {
+        let used_bytes = AtomicU64::new(0);
+        Self { used_bytes, max_bytes: u64::MAX, scope: Scope::Connection, above: Some(Arc::clone(address)) }
+    }
+
+    /// Bytes counted now.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is counted than the bound allows, here or above.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.used_bytes() > self.max_bytes || self.above.as_ref().is_some_and(|above| above.is_over())
+    }
+
+    /// Counts bytes that are taken whatever the bound is.
+    pub fn add(&self, bytes: u64) {
+        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(above) = &self.above {
+            above.add(bytes);
+        }
+    }
+
+    /// Counts them out again.
+    pub fn sub(&self, bytes: u64) {
+        let before = self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "INV-12: more given back than taken");
+        if let Some(above) = &self.above {
+            above.sub(bytes);
+        }
+    }
+
+    /// Counts bytes if they fit here and above, or else says whose bound they exceed. `spare_bytes` are about to be
+    /// given back, so they are not in the way.
+    fn try_add(&self, bytes: u64, spare_bytes: u64, max_bytes: u64) -> Result<(), Scope> {
+        let before = self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes).saturating_sub(spare_bytes) <= max_bytes;
+        let added = match &self.above {
+            _ if !fits => Err(self.scope),
+            Some(above) => above.try_add(bytes, spare_bytes, above.max_bytes),
+            None => Ok(()),
+        };
+        if added.is_err() {
+            self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        added
+    }
+
+    /// Counts bytes if they fit, or if nothing else is counted: what is larger than a bound would else wait for ever.
+    pub fn try_add_or_alone(&self, bytes: u64) -> bool {
+        let before = self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before == 0 || before.saturating_add(bytes) <= self.max_bytes;
+        let added = fits && self.above.as_ref().is_none_or(|above| above.try_add_or_alone(bytes));
+        if !added {
+            self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        added
+    }
+}
+
+/// Bytes of one connection that are counted for as long as this is held.
+#[derive(Debug)]
+pub struct Hold {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Hold {
+    /// Counts `bytes` in a connection's account, which may have `max_bytes`. `spare_bytes` of it are about to be given
+    /// back.
+    ///
+    /// # Errors
+    /// With whose bound would be exceeded; nothing is counted then.
+    pub fn take(account: &Arc<Account>, bytes: u64, spare_bytes: u64, max_bytes: u64) -> Result<Self, Scope> {
+        account.try_add(bytes, spare_bytes, max_bytes)?;
+        Ok(Self { account: Arc::clone(account), bytes })
+    }
+
+    /// How many bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.account.sub(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts() -> [Arc<Account>; 3] {
+        let all = Arc::new(Account::new(100));
+        let address = Arc::new(Account::of_address(&all, 50));
+        let connection = Arc::new(Account::of_connection(&address));
+        [all, address, connection]
+    }
+
+    fn used(accounts: &[Arc<Account>]) -> Vec<u64> {
+        accounts.iter().map(|account| account.used_bytes()).collect()
+    }
+
+    #[test]
+    fn what_a_connection_holds_counts_for_its_address_and_for_all_until_it_is_dropped() {
+        let accounts = accounts();
+        let [all, address, connection] = &accounts;
+        let hold = Hold::take(connection, 30, 0, 30).expect("room");
+        assert_eq!((used(&accounts), hold.bytes()), (vec![30, 30, 30], 30));
+        assert_eq!(Hold::take(connection, 1, 0, 30).err(), Some(Scope::Connection));
+        let second = Arc::new(Account::of_connection(address));
+        assert_eq!(Hold::take(&second, 21, 0, 30).err(), Some(Scope::Address));
+        let stranger = Arc::new(Account::of_connection(&Arc::new(Account::of_address(all, 90))));
+        assert_eq!(Hold::take(&stranger, 71, 0, 90).err(), Some(Scope::All));
+        assert_eq!((used(&accounts), second.used_bytes(), stranger.used_bytes()), (vec![30, 30, 30], 0, 0));
+        drop(hold);
+        assert_eq!(used(&accounts), [0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_about_to_be_given_back_is_not_in_the_way_of_what_replaces_it() {
+        let accounts = accounts();
+        let connection = &accounts[2];
+        let old = Hold::take(connection, 40, 0, 50).expect("room");
+        assert_eq!(Hold::take(connection, 40, 0, 50).err(), Some(Scope::Connection));
+        let new = Hold::take(connection, 45, old.bytes(), 50).expect("the old one makes room");
+        assert_eq!(
+            Hold::take(connection, 45, new.bytes(), 50).err(),
+            Some(Scope::Connection),
+            "the old one still stands"
+        );
+        drop(old);
+        assert_eq!(used(&accounts), [45, 45, 45]);
+    }
+
+    #[test]
+    fn bytes_that_are_taken_whatever_the_bound_is_put_the_account_over_it() {
+        let accounts = accounts();
+        let [all, address, _] = &accounts;
+        address.add(51);
+        assert_eq!([address.is_over(), all.is_over()], [true, false]);
+        let other = Account::of_address(all, 90);
+        other.add(50);
+        assert!(other.is_over(), "all together are over");
+        address.sub(51);
+        assert!(!other.is_over() && !address.is_over());
+    }
+
+    #[test]
+    fn what_is_larger_than_a_bound_enters_alone() {
+        let [all, address, _] = accounts();
+        assert!(address.try_add_or_alone(70));
+        assert!(!address.try_add_or_alone(1));
+        assert!(!Account::of_address(&all, 50).try_add_or_alone(31));
+        address.sub(70);
+        assert!(address.try_add_or_alone(1));
+        assert_eq!(all.used_bytes(), 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! The accounts of all addresses, and the bounds that an operator chooses.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use super::account::Account;
+
+/// Bytes of one kind that clients may make the relay hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bound {
+    /// Of one address, as `[rates]` counts addresses.
+    pub per_address: u64,
+    /// Of all together.
+    pub total: u64,
+}
+
+/// The `[memory]` section.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Filters of open subscriptions and of queries that wait or run, with their entries in the live index.
+    pub filters: Bound,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { filters: Bound { per_address: 32 << 20, total: 512 << 20 } }
+    }
+}
+
+/// Everybody's accounts, and a table of those of each address that is connected.
+#[derive(Debug)]
+pub struct Ledger {
+    options: Options,
+    /// Filters of all.
+    pub filters: Arc<Account>,
+    addresses: Mutex<HashMap<IpAddr, Weak<Address>>>,
+}
+
+/// The accounts of one address, shared by its connections.
+#[derive(Debug)]
+pub struct Address {
+    ledger: Arc<Ledger>,
+    address: IpAddr,
+    /// Its filters.
+    pub filters: Arc<Account>,
+}
+
+impl Ledger {
+    /// Empty accounts.
+    #[must_use]
+    pub fn new(options: Options) -> Arc<Self> {
+        let filters = Arc::new(Account::new(options.filters.total));
+        Arc::new(Self { options, filters, addresses: Mutex::default() })
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The accounts of an address; they live as long as somebody holds them.
+    pub fn address(self: &Arc<Self>, address: IpAddr) -> Arc<Address> {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = addresses.get(&address).and_then(Weak::upgrade) {
+            return held;
+        }
+        let filters = Arc::new(Account::of_address(&self.filters, self.options.filters.per_address));
+        let new = Arc::new(Address { ledger: Arc::clone(self), address, filters });
+        addresses.insert(address, Arc::downgrade(&new));
+        new
+    }
+
+    /// How many addresses have accounts.
+    #[must_use]
+    pub fn addresses(&self) -> usize {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl Drop for Address {
+    fn drop(&mut self) {
+        let mut addresses = self.ledger.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        // A successor may stand there already.
+        if addresses.get(&self.address).is_some_and(|held| held.strong_count() == 0) {
+            addresses.remove(&self.address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Hold, Scope};
+    use super::*;
+
+    #[test]
+    fn connections_of_one_address_share_its_accounts_and_the_table_forgets_who_left() {
+        let ledger = Ledger::new(Options { filters: Bound { per_address: 10, total: 15 } });
+        let [a, b] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(|address| ledger.address(address.into()));
+        let connect = |address: &Address| Arc::new(Account::of_connection(&address.filters));
+        let held = Hold::take(&connect(&a), 9, 0, 100).expect("room");
+        let again = ledger.address([10, 0, 0, 1].into());
+        assert_eq!(Hold::take(&connect(&again), 2, 0, 100).err(), Some(Scope::Address));
+        assert_eq!(Hold::take(&connect(&b), 7, 0, 100).err(), Some(Scope::All));
+        assert_eq!((ledger.addresses(), ledger.filters.used_bytes()), (2, 9));
+        drop((a, again, b));
+        assert_eq!(ledger.addresses(), 0);
+        drop(held);
+        assert_eq!(ledger.filters.used_bytes(), 0);
+    }
+}
