@@ -44,6 +44,8 @@ pub struct Metrics {
     pub subscriptions: Gauge,
     /// Values in the filters of those subscriptions.
     pub filter_items: Gauge,
+    /// Bytes of messages of which only a part has come.
+    pub partial_message_bytes: Gauge,
     /// Bytes of filters of subscriptions and of queries that wait.
     pub filter_bytes: Gauge,
     /// Negentropy sessions now.
@@ -147,6 +149,7 @@ impl Metrics {
             half_open: add(&mut r, "half_open", "Sockets whose HTTP request is not answered yet"),
             subscriptions: add(&mut r, "subscriptions", "Live subscriptions now"),
             filter_items: add(&mut r, "filter_items", "Values in the filters of live subscriptions"),
+            partial_message_bytes: add(&mut r, "partial_message_bytes", "Bytes of messages that are not complete"),
             filter_bytes: add(&mut r, "filter_bytes", "Bytes of filters that subscriptions and queries hold"),
             negentropy_sessions: add(&mut r, "negentropy_sessions", "Negentropy sessions now"),
             negentropy_records: add(&mut r, "negentropy_records", "Events held by negentropy sessions"),

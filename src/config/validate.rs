@@ -159,10 +159,14 @@ fn rates(config: &Config, faults: &mut Faults) {
 }
 
 fn memory(config: &Config, faults: &mut Faults) {
-    for (key, bound) in [("memory.filters", config.memory.filters)] {
+    let memory = &config.memory;
+    for (key, bound) in [("memory.filters", memory.filters), ("memory.partial_messages", memory.partial_messages)] {
         let fits = bound.per_address > 0 && bound.per_address <= bound.total;
         faults.unless(fits, key, "give per_address at least 1 and at most total");
     }
+    let twice = 2 * config.limits.max_message_length as u64;
+    let text = format!("per_address is less than two messages of limits.max_message_length, which have {twice} bytes");
+    faults.unless(memory.partial_messages.per_address >= twice, "memory.partial_messages", text);
 }
 
 fn access(config: &Config, faults: &mut Faults) {

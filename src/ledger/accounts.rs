@@ -24,11 +24,16 @@ pub struct Bound {
 pub struct Options {
     /// Filters of open subscriptions and of queries that wait or run, with their entries in the live index.
     pub filters: Bound,
+    /// Messages of which only a part has come, beyond the first 16 KiB of each connection.
+    pub partial_messages: Bound,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { filters: Bound { per_address: 32 << 20, total: 512 << 20 } }
+        Self {
+            filters: Bound { per_address: 32 << 20, total: 512 << 20 },
+            partial_messages: Bound { per_address: 16 << 20, total: 128 << 20 },
+        }
     }
 }
 
@@ -100,7 +105,7 @@ mod tests {
 
     #[test]
     fn connections_of_one_address_share_its_accounts_and_the_table_forgets_who_left() {
-        let ledger = Ledger::new(Options { filters: Bound { per_address: 10, total: 15 } });
+        let ledger = Ledger::new(Options { filters: Bound { per_address: 10, total: 15 }, ..Options::default() });
         let [a, b] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(|address| ledger.address(address.into()));
         let connect = |address: &Address| Arc::new(Account::of_connection(&address.filters));
         let held = Hold::take(&connect(&a), 9, 0, 100).expect("room");

@@ -98,6 +98,8 @@ words!(
         Protocol = "protocol",
         /// Live events piled up.
         SlowConsumer = "slow",
+        /// Messages of which only a part had come held too much memory, and its address held the most.
+        Memory = "memory",
         /// No answer to pings.
         Idle = "idle",
         /// The relay is stopping.

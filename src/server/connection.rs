@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use super::admission::Place;
 use super::engine::Engine;
 use super::io::IoContext;
+use super::partial::Partial;
 use crate::metrics::{CloseLabel, CloseReason};
 use crate::pipeline::ClientHandle;
 use crate::policy::{Peer, RateLimiter};
@@ -60,6 +61,8 @@ struct Connection {
     leftover: bytes::Bytes,
     reading: bool,
     closing: CloseReason,
+    /// What is held of a message that is not complete.
+    partial: Partial,
     /// When a client that does not read its close frame is cut off.
     cut_at_ms: Option<u64>,
     key: u64,
@@ -109,6 +112,7 @@ impl Connection {
             leftover: if upgraded.leftover.is_empty() { bytes::Bytes::new() } else { upgraded.leftover },
             reading: true,
             closing: CloseReason::Lost,
+            partial: Partial::new(network),
             cut_at_ms: None,
             key: context.enter(&client),
             context: Rc::clone(context),
@@ -132,6 +136,9 @@ impl Connection {
     /// One turn: everything that can be done without waiting.
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
         self.start_poll();
+        if self.partial.gave_way() {
+            self.give_way();
+        }
         self.poll_timer(cx);
         if self.cut_at_ms.is_some_and(|at_ms| self.context.now_ms() >= at_ms) {
             return Poll::Ready(self.close_reason());
@@ -142,6 +149,7 @@ impl Connection {
                 Ok(more) => more,
                 Err(reason) => return Poll::Ready(reason),
             };
+            self.count_partial();
             self.engine.flush();
             match self.poll_flush(cx) {
                 Poll::Ready(Flushed::Closed) => return Poll::Ready(self.close_reason()),
@@ -165,6 +173,21 @@ impl Connection {
             }
             self.start_poll();
         }
+    }
+
+    /// Counts what is held of a message that is not complete, and of an event that waits at the gate.
+    fn count_partial(&mut self) {
+        let bytes = self.reader.held_bytes() + self.engine.stalled_bytes();
+        self.partial.hold(&self.context.front.partial_messages, self.engine.outbox(), bytes as u64);
+    }
+
+    /// Others need the memory: gives it back and reads no more. A close frame waits in the outbox.
+    fn give_way(&mut self) {
+        self.partial.leave(&self.context.front.partial_messages);
+        self.reader.stop();
+        self.engine.drop_stalled();
+        self.reading = false;
+        self.closing = CloseReason::Memory;
     }
 
     fn start_poll(&self) {
@@ -314,6 +337,8 @@ impl Connection {
     /// Gives everything back; a client that was sent a close frame may close in turn.
     async fn end(&mut self, reason: CloseReason) {
         self.engine.end();
+        self.reader.stop();
+        self.partial.leave(&self.context.front.partial_messages);
         if reason != CloseReason::Lost {
             // Closing a socket with unread input resets it, and the client could lose what it has not read yet.
             let linger = poll_fn(|cx| self.poll_linger(cx));
@@ -327,6 +352,7 @@ impl Connection {
     fn give_back(&mut self, reason: CloseReason) {
         self.ended = true;
         self.engine.end();
+        self.partial.leave(&self.context.front.partial_messages);
         self.context.leave(self.key);
         let closed = &self.context.front.shared.metrics.connections_closed;
         closed.get_or_create(&CloseLabel { reason }).inc();

@@ -397,6 +397,19 @@ impl Engine {
         !self.left && self.client.unanswered() > 0
     }
 
+    /// Bytes of an event that waits for room at the gate. A query that waits counts with its filters.
+    pub fn stalled_bytes(&self) -> usize {
+        match &self.stalled {
+            Some(Stalled::Event(event)) => event.view().record().len(),
+            Some(Stalled::Query(_)) | None => 0,
+        }
+    }
+
+    /// Gives up what waits: the client is being closed for what it holds.
+    pub fn drop_stalled(&mut self) {
+        self.stalled = None;
+    }
+
     /// Whether this client must be served before it is read further.
     fn must_wait(&self) -> bool {
         self.stalled.is_some()

@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 
 use super::admission::{Admission, Door, Waiting};
 use super::options::Options;
+use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
 use super::round::Round;
@@ -49,6 +50,8 @@ pub struct Front {
     pub shared: Arc<Shared>,
     /// Who is connected, and who is at the door.
     pub admission: Arc<Admission>,
+    /// Messages of which only a part has come.
+    pub partial_messages: PartialMessages,
     /// Who was turned away.
     refusals: Refusals,
     /// Rates by network address.
@@ -242,6 +245,7 @@ impl Server {
                 options.max_connections_per_address,
                 options.max_half_open,
             ),
+            partial_messages: PartialMessages::new(shared.memory.options().partial_messages),
             refusals: Refusals::default(),
             address_rates: RateTable::new(RATE_ENTRIES),
             key_rates: RateTable::new(RATE_ENTRIES),

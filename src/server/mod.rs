@@ -14,6 +14,7 @@ mod io;
 mod log_limit;
 mod monitor;
 mod options;
+mod partial;
 mod proxy;
 mod refusals;
 mod round;

@@ -70,6 +70,7 @@ fn handle(context: &IoContext, request: &Request<Incoming>) -> Response<Full<Byt
         "/metrics" => {
             let shared = &context.front.shared;
             gauges::collect(shared);
+            shared.metrics.partial_message_bytes.set(context.front.partial_messages.bytes() as i64);
             shared.metrics.half_open.set(context.front.admission.half_open() as i64);
             let mut response = text(StatusCode::OK, shared.metrics.render());
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

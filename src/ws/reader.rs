@@ -112,6 +112,14 @@ impl Reader {
         self.settle(Ok(()))
     }
 
+    /// Takes no more, and frees what is held.
+    pub fn stop(&mut self) {
+        self.state = State::Ended;
+        self.held = Vec::new();
+        self.held_start = 0;
+        self.message = Vec::new();
+    }
+
     /// Bytes of heap memory in use for unfinished frames and messages.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
@@ -129,9 +137,7 @@ impl Reader {
             self.state = State::Ended;
         }
         if self.state == State::Ended {
-            self.held = Vec::new();
-            self.held_start = 0;
-            self.message = Vec::new();
+            self.stop();
         }
         taken.map(|()| match self.state {
             State::Open => Fed::More,
@@ -148,7 +154,7 @@ impl Reader {
         while self.state == State::Open && !self.held.is_empty() {
             let missing = self.missing_bytes()?;
             let (part, later) = rest.split_at_mut(missing.min(rest.len()));
-            self.held.extend_from_slice(part);
+            extend(&mut self.held, part, missing);
             rest = later;
             if part.len() < missing {
                 return Ok(());
@@ -264,7 +270,8 @@ impl Reader {
         match header.opcode {
             OpCode::Text if header.fin => self.deliver(payload, header.compressed, sink),
             OpCode::Text | OpCode::Continuation => {
-                self.message.extend_from_slice(payload);
+                let most = self.options.max_message_bytes - self.message.len();
+                extend(&mut self.message, payload, most);
                 let compressed = self.fragmented.take().unwrap_or(header.compressed);
                 if !header.fin {
                     self.fragmented = Some(compressed);
@@ -294,6 +301,15 @@ impl Reader {
         };
         if compressed { deflate::inflate(payload, self.options.max_message_bytes, text)? } else { text(payload) }
     }
+}
+
+/// Appends `part`, which is at most `most` bytes. The buffer grows by doubling, but never for more than `most`: what it
+/// has beyond its content is counted against its client too.
+fn extend(buffer: &mut Vec<u8>, part: &[u8], most: usize) {
+    if buffer.capacity() - buffer.len() < part.len() {
+        buffer.reserve_exact(buffer.len().max(part.len()).min(most));
+    }
+    buffer.extend_from_slice(part);
 }
 
 #[cfg(test)]

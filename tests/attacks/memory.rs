@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::support::client::Client;
 use crate::support::relay::Relay;
+use crate::support::wire::{Key, now};
 
 const METRICS: &str = "[metrics]\nlisten = \"127.0.0.1:0\"\n";
 
@@ -47,4 +48,42 @@ fn filters_of_one_address_are_bounded_over_its_connections_and_strangers_have_ro
     assert_eq!(stranger.ask_for_end(&request), eose);
     drop(greedy.remove(0));
     relay.until(|| greedy[2].ask_for_end(&request) == eose);
+}
+
+/// The beginning of a text frame of `length` bytes, masked with zeros, of which `sent` bytes come.
+fn half_a_message(length: u64, sent: usize) -> Vec<u8> {
+    let mut frame = vec![0x81, 0xff];
+    frame.extend(length.to_be_bytes());
+    frame.extend([0; 4]);
+    frame.resize(frame.len() + sent, b' ');
+    frame
+}
+
+#[test]
+fn half_messages_of_many_connections_are_bounded_and_a_stranger_sends_his() {
+    let bound = "[limits]\nmax_message_length = 500000\n[memory]\npartial_messages = { per_address = 1000000, total = 1500000 }";
+    let relay = Relay::start(&format!("{METRICS}{bound}"));
+    let closed = || relay.metric("weir_connections_closed_total{reason=\"memory\"}");
+    let half = half_a_message(490_000, 480_000);
+    let mut greedy = Vec::new();
+    for n in 0..5 {
+        let mut client = relay.connect_from(2);
+        client.send_bytes(&half);
+        greedy.push(client);
+        if n >= 2 {
+            assert_eq!(greedy.remove(0).closing_code(), 1013, "the oldest goes first");
+        }
+    }
+    relay.until(|| closed() == 3);
+    assert!(relay.metric("weir_partial_message_bytes") <= 1_000_000);
+    // Others have as much, and then a stranger finds room at the cost of the greediest.
+    let mut other = relay.connect_from(3);
+    other.send_bytes(&half);
+    let mut stranger = relay.connect_from(4);
+    let key = Key::named("among half messages");
+    let event = key.event(1, now(), json!([]), &"x".repeat(400_000));
+    stranger.publish(&event);
+    relay.until(|| relay.metric("weir_partial_message_bytes") <= 1_500_000);
+    drop((greedy, other));
+    relay.until(|| relay.metric("weir_partial_message_bytes") == 0);
 }

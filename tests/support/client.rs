@@ -109,6 +109,11 @@ impl<'relay> Client<'relay> {
         self.socket.flush().expect("the messages are sent");
     }
 
+    /// Sends bytes that need not be whole frames.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        std::io::Write::write_all(self.socket.get_mut(), bytes).expect("the bytes are sent");
+    }
+
     /// Sends any kind of frame.
     pub fn send_message(&mut self, message: Message) {
         self.socket.send(message).expect("the message is sent");

@@ -56,6 +56,26 @@ fn read(stream: &[u8], deflate: bool, pieces: &[usize], pause: impl Fn(usize) ->
     (seen, end)
 }
 
+#[test]
+fn a_message_in_parts_holds_no_more_memory_than_it_has_bytes() {
+    let mut reader = Reader::new(ReaderOptions { max_message_bytes: 1 << 20, deflate: false, role: Role::Server });
+    let mut frame = Vec::new();
+    encode_masked(&mut frame, OpCode::Text, &vec![b'a'; 1 << 20], MASK);
+    let (last, rest) = frame.split_last().expect("a frame");
+    let mut most = 0;
+    for part in rest.chunks(60_000) {
+        assert_eq!(reader.feed(&mut part.to_vec(), |_| unreachable!("not complete")), Ok(Fed::More));
+        most = most.max(reader.held_bytes());
+    }
+    assert_eq!(most, frame.len());
+    let mut whole = 0;
+    let taken = reader.feed(&mut [*last], |incoming| {
+        whole = if let Incoming::Text(text) = incoming { text.len() } else { 0 };
+        Flow::Continue
+    });
+    assert_eq!((taken, whole, reader.held_bytes()), (Ok(Fed::More), 1 << 20, 0));
+}
+
 fn expected(stream: &[u8], deflate: bool) -> (Vec<Seen>, End) {
     let rules = Rules { masked: true, deflate, max_message_bytes: MAX_BYTES };
     oracle::read(stream, &rules)

@@ -1,0 +1,126 @@
+//! Messages of which only a part has come: what connections hold of them is bounded by address and in all.
+//!
+//! Nothing here waits. When there is no room, the oldest part of the address that holds the most is given up, with its
+//! connection: to stop reading would not help, since nobody can finish a message that is read no further.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::ledger::{Bound, Key, Pool};
+use crate::ws::{CloseCode, Outbox};
+
+/// Up to this many bytes belong to the connection itself and are not counted: every read of a busy socket ends inside
+/// some message.
+pub const FREE_BYTES: u64 = 16 << 10;
+
+/// All parts of messages that are held.
+pub struct PartialMessages {
+    max_per_address: u64,
+    pool: Mutex<Pool<Arc<Holder>>>,
+}
+
+/// A connection that holds a part, as others see it.
+struct Holder {
+    outbox: Arc<Outbox>,
+    gave_way: AtomicBool,
+}
+
+impl PartialMessages {
+    /// None yet.
+    pub fn new(bound: Bound) -> Self {
+        Self { max_per_address: bound.per_address, pool: Mutex::new(Pool::new(bound.total)) }
+    }
+
+    /// Bytes held now.
+    pub fn bytes(&self) -> u64 {
+        self.pool().units()
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool<Arc<Holder>>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one connection holds.
+pub struct Partial {
+    address: IpAddr,
+    bytes: u64,
+    place: Option<(Key, Arc<Holder>)>,
+}
+
+impl Partial {
+    /// Nothing, of a connection whose network is `address`.
+    pub const fn new(address: IpAddr) -> Self {
+        Self { address, bytes: 0, place: None }
+    }
+
+    /// The connection holds `bytes` now. Whoever must give way for it is closed, be it this connection.
+    pub fn hold(&mut self, all: &PartialMessages, outbox: &Arc<Outbox>, bytes: u64) {
+        let bytes = if bytes > FREE_BYTES { bytes } else { 0 };
+        if bytes == std::mem::replace(&mut self.bytes, bytes) {
+            return;
+        }
+        let gone = match &self.place {
+            _ if bytes == 0 => return self.leave(all),
+            Some((key, _)) => all.pool().resize(self.address, *key, bytes, all.max_per_address),
+            None => {
+                let holder = Arc::new(Holder { outbox: Arc::clone(outbox), gave_way: AtomicBool::new(false) });
+                let (key, gone) = all.pool().enter(self.address, bytes, all.max_per_address, Arc::clone(&holder));
+                self.place = Some((key, holder));
+                gone
+            }
+        };
+        for gone in gone {
+            gone.owner.gave_way.store(true, Ordering::Release);
+            // Wakes its task, which gives the memory back.
+            gone.owner.outbox.close(CloseCode::Again, "too much memory is held by messages that are not complete");
+        }
+    }
+
+    /// Whether what the connection holds must be given up.
+    pub fn gave_way(&self) -> bool {
+        self.place.as_ref().is_some_and(|(_, holder)| holder.gave_way.load(Ordering::Acquire))
+    }
+
+    /// The connection holds nothing any more.
+    pub fn leave(&mut self, all: &PartialMessages) {
+        self.bytes = 0;
+        if let Some((key, _)) = self.place.take() {
+            all.pool().leave(self.address, key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::{Budget, OutboxOptions};
+
+    #[test]
+    fn the_oldest_part_of_the_greediest_address_is_given_up_and_its_connection_closed() {
+        let all = PartialMessages::new(Bound { per_address: 100_000, total: 150_000 });
+        let connect = |last: u8| {
+            let (outbox, writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
+            (Partial::new([192, 0, 2, last].into()), outbox, writer)
+        };
+        let mut parts = [1, 1, 2, 3].map(connect);
+        let hold = |parts: &mut [(Partial, Arc<Outbox>, _); 4], at: usize, bytes| {
+            let (part, outbox, _) = &mut parts[at];
+            part.hold(&all, outbox, bytes);
+            parts.each_ref().map(|(part, outbox, _)| (part.gave_way(), outbox.is_closed()))
+        };
+        let (stays, goes) = ((false, false), (true, true));
+        assert_eq!(hold(&mut parts, 0, FREE_BYTES), [stays; 4]);
+        assert_eq!(all.bytes(), 0, "a few bytes are the connection's own");
+        assert_eq!(hold(&mut parts, 0, 50_000), [stays; 4]);
+        assert_eq!(hold(&mut parts, 1, 50_000), [stays; 4]);
+        assert_eq!(hold(&mut parts, 2, 50_000), [stays; 4]);
+        assert_eq!(hold(&mut parts, 3, 20_000), [goes, stays, stays, stays]);
+        assert_eq!(all.bytes(), 120_000);
+        assert_eq!(hold(&mut parts, 1, 110_000), [goes, goes, stays, stays], "an address has a bound of its own");
+        assert_eq!(hold(&mut parts, 2, 0), [goes, goes, stays, stays]);
+        parts.iter_mut().for_each(|(part, ..)| part.leave(&all));
+        assert_eq!(all.bytes(), 0);
+    }
+}
