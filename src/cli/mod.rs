@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, ConfigError};
 use crate::store::Store;
 
+mod allocator;
 mod arguments;
 mod backup;
 mod check;

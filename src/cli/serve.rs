@@ -92,7 +92,6 @@ fn parts(config: &Config) -> anyhow::Result<Parts> {
         metrics: Metrics::new(),
         bounds: config.queues.clone(),
         memory: config.memory,
-        outbox_ceiling_bytes: config.server.outbox_total_bytes,
         options: config.pipeline.clone(),
         negentropy: config.negentropy.clone(),
     })

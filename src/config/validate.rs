@@ -63,8 +63,6 @@ fn server(config: &Config, faults: &mut Faults) {
     faults.unless(fits, "server.outbox_bytes", format!("less than limits.max_message_length, which is {message}"));
     let below = (1..=server.outbox_bytes).contains(&server.outbox_high_water_bytes);
     faults.unless(below, "server.outbox_high_water_bytes", "give at least 1 and at most outbox_bytes");
-    let holds_one = server.outbox_total_bytes >= server.outbox_bytes as u64;
-    faults.unless(holds_one, "server.outbox_total_bytes", "less than outbox_bytes");
 }
 
 /// LMDB maps whole pages; 4 KiB is the smallest page of the machines weir runs on.
@@ -160,13 +158,25 @@ fn rates(config: &Config, faults: &mut Faults) {
 
 fn memory(config: &Config, faults: &mut Faults) {
     let memory = &config.memory;
-    for (key, bound) in [("memory.filters", memory.filters), ("memory.partial_messages", memory.partial_messages)] {
+    for (key, bound) in [
+        ("memory.filters", memory.filters),
+        ("memory.partial_messages", memory.partial_messages),
+        ("memory.waiting_events", memory.waiting_events),
+        ("memory.outboxes", memory.outboxes),
+    ] {
         let fits = bound.per_address > 0 && bound.per_address <= bound.total;
         faults.unless(fits, key, "give per_address at least 1 and at most total");
     }
     let twice = 2 * config.limits.max_message_length as u64;
     let text = format!("per_address is less than two messages of limits.max_message_length, which have {twice} bytes");
     faults.unless(memory.partial_messages.per_address >= twice, "memory.partial_messages", text);
+    let tiers = &config.tiers;
+    let all = [&tiers.anonymous, &tiers.authenticated, &tiers.listed];
+    let largest = all.map(|tier| tier.max_event_bytes).into_iter().max().unwrap_or_default();
+    let text = format!("per_address is less than the largest event that is let in, which has {largest} bytes");
+    faults.unless(memory.waiting_events.per_address >= largest as u64, "memory.waiting_events", text);
+    let holds_one = memory.outboxes.per_address >= config.server.outbox_bytes as u64;
+    faults.unless(holds_one, "memory.outboxes", "per_address is less than server.outbox_bytes");
 }
 
 fn access(config: &Config, faults: &mut Faults) {
@@ -198,11 +208,11 @@ fn pipeline(config: &Config, faults: &mut Faults) {
     }
     let least = crate::pipeline::reconcile::Options::MIN_FRAME_BYTES as u64;
     faults.range("negentropy.frame_bytes", config.negentropy.frame_bytes as u64, least..=u64::MAX);
-    let tiers = &config.tiers;
-    let all = [&tiers.anonymous, &tiers.authenticated, &tiers.listed];
-    let largest = all.map(|tier| tier.max_event_bytes).into_iter().max().unwrap_or_default();
-    let text = format!("less than the largest event that is let in, which has {largest} bytes");
-    faults.unless(queues.ingest_bytes >= largest, "queues.ingest_bytes", text);
+    let negentropy = &config.negentropy;
+    let fits = negentropy.max_records <= negentropy.max_records_per_address
+        && negentropy.max_records_per_address <= negentropy.max_records_total;
+    let text = "give at least max_records and at most max_records_total";
+    faults.unless(fits, "negentropy.max_records_per_address", text);
 }
 
 fn watching(config: &Config, faults: &mut Faults) {

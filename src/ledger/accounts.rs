@@ -24,15 +24,21 @@ pub struct Bound {
 pub struct Options {
     /// Filters of open subscriptions and of queries that wait or run, with their entries in the live index.
     pub filters: Bound,
-    /// Messages of which only a part has come, beyond the first 16 KiB of each connection.
+    /// Messages of which only a part has come, beyond the first 4 KiB of each connection.
     pub partial_messages: Bound,
+    /// Events between the socket and the disk.
+    pub waiting_events: Bound,
+    /// What waits to be sent.
+    pub outboxes: Bound,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            filters: Bound { per_address: 32 << 20, total: 512 << 20 },
+            filters: Bound { per_address: 64 << 20, total: 512 << 20 },
             partial_messages: Bound { per_address: 16 << 20, total: 128 << 20 },
+            waiting_events: Bound { per_address: 16 << 20, total: 64 << 20 },
+            outboxes: Bound { per_address: 128 << 20, total: 512 << 20 },
         }
     }
 }
@@ -43,6 +49,10 @@ pub struct Ledger {
     options: Options,
     /// Filters of all.
     pub filters: Arc<Account>,
+    /// Events of all.
+    pub waiting_events: Arc<Account>,
+    /// Outboxes of all.
+    pub outboxes: Arc<Account>,
     addresses: Mutex<HashMap<IpAddr, Weak<Address>>>,
 }
 
@@ -53,14 +63,24 @@ pub struct Address {
     address: IpAddr,
     /// Its filters.
     pub filters: Arc<Account>,
+    /// Its events.
+    pub waiting_events: Arc<Account>,
+    /// Its outboxes.
+    pub outboxes: Arc<Account>,
 }
 
 impl Ledger {
     /// Empty accounts.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
-        let filters = Arc::new(Account::new(options.filters.total));
-        Arc::new(Self { options, filters, addresses: Mutex::default() })
+        let all = |bound: Bound| Arc::new(Account::new(bound.total));
+        Arc::new(Self {
+            filters: all(options.filters),
+            waiting_events: all(options.waiting_events),
+            outboxes: all(options.outboxes),
+            addresses: Mutex::default(),
+            options,
+        })
     }
 
     /// The bounds.
@@ -75,8 +95,14 @@ impl Ledger {
         if let Some(held) = addresses.get(&address).and_then(Weak::upgrade) {
             return held;
         }
-        let filters = Arc::new(Account::of_address(&self.filters, self.options.filters.per_address));
-        let new = Arc::new(Address { ledger: Arc::clone(self), address, filters });
+        let share = |all: &Arc<Account>, bound: Bound| Arc::new(Account::of_address(all, bound.per_address));
+        let new = Arc::new(Address {
+            ledger: Arc::clone(self),
+            address,
+            filters: share(&self.filters, self.options.filters),
+            waiting_events: share(&self.waiting_events, self.options.waiting_events),
+            outboxes: share(&self.outboxes, self.options.outboxes),
+        });
         addresses.insert(address, Arc::downgrade(&new));
         new
     }

@@ -129,7 +129,7 @@ impl Delivery<'_> {
             let mut json = Vec::with_capacity(event.record().len() * 2);
             event.write_json(&mut json);
             json.extend_from_slice(reply::EVENT_TAIL);
-            SharedBody::new(json, &shared.outboxes)
+            SharedBody::new(json, &shared.memory.outboxes)
         });
         match client.outbox.push_live(&sub.stream, body.frame(&sub.head, client.deflate)) {
             Live::Taken => self.count += 1,
@@ -237,7 +237,7 @@ fn ephemeral(shared: &Shared, events: Vec<Verified>) {
             RelayMessage::refused(view.id(), Prefix::Mute, "no one listens for this ephemeral event")
         };
         shared.metrics.deliveries.inc_by(count as u64);
-        shared.ingest.leave(1, view.record().len());
+        shared.ingest.leave(&from.memory.waiting_events, view.record().len());
         shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
         replies.answer(&from, &answer);
     }

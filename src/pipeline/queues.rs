@@ -2,7 +2,7 @@
 //!
 //! | queue         | carries                       | bound                                  | when full                          |
 //! |---------------|-------------------------------|----------------------------------------|------------------------------------|
-//! | Q1 ingest     | [`Submission`] batches        | `ingest_events`, `ingest_bytes` over Q1 and Q2; `unanswered` per connection | the connection stops reading, so TCP slows its client |
+//! | Q1 ingest     | [`Submission`] batches        | `ingest_events` and `memory.waiting_events` over Q1 and Q2; `unanswered` per connection | the connection stops reading, so TCP slows its client |
 //! | Q2 write      | [`WriteCommand`]              | `write_batches`                        | verify and retention wait          |
 //! | Q3 live       | [`LiveCommand`]               | `live_batches`                         | writer and verify wait; live never waits, so not for long |
 //! | Q4 scans      | [`ReaderCommand`](super::reader::ReaderCommand) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` for the newest query of the address that has most in line; of several, of the one that used most |
@@ -31,8 +31,6 @@ use crate::store::Seq;
 pub struct Bounds {
     /// Events between the socket and the disk, all connections together.
     pub ingest_events: usize,
-    /// Bytes of those events' records.
-    pub ingest_bytes: usize,
     /// EVENTs of one connection that wait for their OK; at this number the connection is read no further.
     pub unanswered_events: usize,
     /// Batches waiting for the writer.
@@ -49,7 +47,6 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             ingest_events: 4096,
-            ingest_bytes: 64 << 20,
             unanswered_events: 256,
             write_batches: 256,
             live_batches: 1024,

@@ -31,6 +31,8 @@ pub struct Options {
     pub enabled: bool,
     /// Events in one session; a query that matches more is refused. Each takes 41 bytes of memory.
     pub max_records: usize,
+    /// Events in all sessions of one address, as `[rates]` counts addresses.
+    pub max_records_per_address: usize,
     /// Events in all sessions together.
     pub max_records_total: usize,
     /// Sessions of one connection.
@@ -50,6 +52,7 @@ impl Default for Options {
         Self {
             enabled: true,
             max_records: 1_000_000,
+            max_records_per_address: 2_000_000,
             max_records_total: 8_000_000,
             max_sessions_per_connection: 8,
             max_sessions_per_address: 32,
@@ -75,7 +78,14 @@ pub struct Sessions {
 struct Held {
     sessions: usize,
     records: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<IpAddr, Own>,
+}
+
+/// What one address holds.
+#[derive(Default)]
+struct Own {
+    sessions: usize,
+    records: usize,
 }
 
 impl Sessions {
@@ -108,10 +118,10 @@ impl Sessions {
             return Err(busy("too many sessions are open at this relay"));
         }
         let own = held.by_address.entry(address).or_default();
-        if *own >= self.options.max_sessions_per_address {
+        if own.sessions >= self.options.max_sessions_per_address {
             return Err(busy("too many sessions are open from this address"));
         }
-        *own += 1;
+        own.sessions += 1;
         held.sessions += 1;
         Ok(())
     }
@@ -121,25 +131,30 @@ impl Sessions {
         held.sessions -= 1;
         held.records -= records;
         if let Some(own) = held.by_address.get_mut(&address) {
-            *own -= 1;
-            if *own == 0 {
+            own.sessions -= 1;
+            own.records -= records;
+            if own.sessions == 0 {
                 held.by_address.remove(&address);
             }
         }
     }
 
-    /// Takes room for one more record of a session.
-    fn add_records(&self, records: usize) -> bool {
+    /// Takes room for more records of a session. Splitting the query does not help where there is none, so no answer here
+    /// may read as if it did.
+    fn add_records(&self, address: IpAddr, records: usize) -> Result<(), Reason> {
         let mut held = self.held();
         if held.records + records > self.options.max_records_total {
-            return false;
+            return Err(busy("all open sessions together hold as much as they may; try again later"));
         }
+        let Some(own) = held.by_address.get_mut(&address) else {
+            unreachable!("a session that takes records is counted");
+        };
+        if own.records + records > self.options.max_records_per_address {
+            return Err(busy("all sessions of your address together hold as much as they may; try again later"));
+        }
+        own.records += records;
         held.records += records;
-        true
-    }
-
-    fn remove_records(&self, records: usize) {
-        self.held().records -= records;
+        Ok(())
     }
 }
 
@@ -288,6 +303,18 @@ impl Reconciliation {
         self.client.finish(&self.stream, &RelayMessage::NegErr { sub: self.id.as_str().into(), reason, max_records });
     }
 
+    /// Counts that the session holds `records`, which never are fewer than before.
+    fn hold_records(&self, records: usize) -> Result<(), Reason> {
+        let mut stage = self.stage();
+        if matches!(stage.work, Work::Ended) {
+            // It has given back what it had, and its next slice ends it.
+            return Ok(());
+        }
+        self.shared.negentropy.add_records(self.address, records - stage.records)?;
+        stage.records = records;
+        Ok(())
+    }
+
     /// Sends an answer, after which it is the client's turn.
     fn answer(&self, session: Arc<Session>, message: &[u8]) {
         match session.reply(message) {
@@ -387,6 +414,7 @@ impl NegJob {
         match self.collect(shared, budget) {
             Ok(Collected::More) => return Some(self),
             Ok(Collected::All) => self.begin(shared),
+            Ok(Collected::NoRoom(reason)) => self.session.fail(reason, None),
             Ok(Collected::TooMany(TooMany { max_records })) => {
                 // Clients split their query when they read these words. Collecting stopped with the first beyond.
                 let found = max_records + 1;
@@ -414,34 +442,24 @@ impl NegJob {
         let scan = scan.get_or_insert_with(|| Scan::new(query.clone()));
         let mut collecting = Collecting { sight: Sight::new(shared, &self.session.client), records, too_many: None };
         let step = scan.run(&snapshot, budget, &mut collecting)?;
-        Ok(match (collecting.too_many, step) {
+        let too_many = collecting.too_many;
+        if let Err(reason) = self.session.hold_records(records.len()) {
+            return Ok(Collected::NoRoom(reason));
+        }
+        Ok(match (too_many, step) {
             (Some(too_many), _) => Collected::TooMany(too_many),
             (None, Step::Paused) => Collected::More,
             (None, Step::Done { .. }) => Collected::All,
         })
     }
 
-    /// Everything is collected: counts the records and answers the first message.
+    /// Everything is collected: answers the first message.
     fn begin(self, shared: &Shared) {
         let NegWork::Collect(collect) = self.work else {
             unreachable!("only called after collecting");
         };
         let records = collect.records;
-        let sessions = &shared.negentropy;
-        let count = records.len();
-        if !sessions.add_records(count) {
-            // Splitting the query does not help, so nothing here may read as if it did.
-            let reason = busy("all open sessions together hold as much as they may; try again later");
-            return self.session.fail(reason, None);
-        }
-        let mut stage = self.session.stage();
-        if matches!(stage.work, Work::Ended) {
-            sessions.remove_records(count);
-            return;
-        }
-        stage.records = count;
-        drop(stage);
-        let session = Session::new(Arc::new(records.finish()), sessions.options.frame_bytes);
+        let session = Session::new(Arc::new(records.finish()), shared.negentropy.options.frame_bytes);
         self.session.answer(Arc::new(session), &self.message);
     }
 }
@@ -450,6 +468,7 @@ enum Collected {
     More,
     All,
     TooMany(TooMany),
+    NoRoom(Reason),
 }
 
 struct Collecting<'a> {

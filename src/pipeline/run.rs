@@ -27,7 +27,6 @@ use crate::nostr::Timestamp;
 use crate::policy::Settings;
 use crate::schnorr::Verifier;
 use crate::store::{self, Durability, Store, StoreError};
-use crate::ws;
 
 /// How queries are run, and how many threads there are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,8 +125,6 @@ pub struct Shared {
     pub ingest: Ingest,
     /// What clients make the relay hold.
     pub memory: Arc<Ledger>,
-    /// The ceiling on all outboxes.
-    pub outboxes: Arc<ws::Budget>,
     /// The signature engines.
     pub verifier: Verifier,
     /// The metrics.
@@ -209,8 +206,6 @@ pub struct Parts {
     pub bounds: Bounds,
     /// What clients may make the relay hold.
     pub memory: ledger::Options,
-    /// Bytes that all outboxes together may hold.
-    pub outbox_ceiling_bytes: u64,
     /// How queries run.
     pub options: Options,
     /// Negentropy.
@@ -235,8 +230,7 @@ impl Pipeline {
     /// # Errors
     /// When the store cannot be read or a thread cannot be started.
     pub fn start(parts: Parts, on_failure: &OnFailure) -> Result<Self, StartError> {
-        let Parts { store, settings, verifier, metrics, bounds, memory, outbox_ceiling_bytes, options, negentropy } =
-            parts;
+        let Parts { store, settings, verifier, metrics, bounds, memory, options, negentropy } = parts;
         store.open_log()?;
         let last_seq = store.read()?.last_seq()?;
         let write_half = store.writer();
@@ -256,7 +250,6 @@ impl Pipeline {
             live: LiveHub::new(last_seq, random()?),
             ingest: Ingest::new(&bounds),
             memory: Ledger::new(memory),
-            outboxes: Arc::new(ws::Budget::new(outbox_ceiling_bytes)),
             settings: ArcSwap::from_pointee(settings),
             beat: Heartbeat::default(),
             health: Health::new(&metrics, on_failure),

@@ -144,7 +144,7 @@ fn sort(shared: &Shared, verdicts: Vec<(Origin, Verdict)>) -> (Vec<Verified>, Ve
             }
             Err(event) => {
                 let view = event.view();
-                shared.ingest.leave(1, view.record().len());
+                shared.ingest.leave(&from.memory.waiting_events, view.record().len());
                 shared.metrics.event(EventOutcome::Invalid, 1);
                 let refusal = RelayMessage::refused(view.id(), Prefix::Invalid, "the signature is wrong");
                 replies.answer(&from, &refusal);

@@ -290,7 +290,7 @@ impl<'a> Group<'a> {
         }
         let mut replies = BatchReplies::default();
         for (((from, received), (_, bytes)), message) in origins.iter().zip(&ids).zip(&answers) {
-            shared.ingest.leave(1, *bytes);
+            shared.ingest.leave(&from.memory.waiting_events, *bytes);
             shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
             replies.answer(from, message);
         }

@@ -81,11 +81,11 @@ impl Connection {
             high_water_bytes: options.outbox_high_water_bytes,
             low_water_bytes: options.outbox_high_water_bytes / 4,
         };
-        let budget = Arc::clone(&front.shared.outboxes);
-        let (outbox, writer) = Outbox::new(bounds, budget, Some(Arc::clone(&context.doorbell)));
         let settings = front.shared.settings.load();
         let network = settings.rates.group(address);
         let memory = front.shared.memory.address(network);
+        let budget = Arc::clone(&memory.outboxes);
+        let (outbox, writer) = Outbox::new(bounds, budget, Some(Arc::clone(&context.doorbell)));
         let buckets = front.address_rates.get(network, front.shared.now_us());
         let rates = RateLimiter::new(&settings, address, buckets);
         let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates, network, memory));

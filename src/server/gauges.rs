@@ -13,8 +13,8 @@ pub fn collect(shared: &Shared) {
     metrics.subscriptions.set(subscriptions as i64);
     metrics.filter_items.set(items as i64);
     metrics.filter_bytes.set(shared.memory.filters.used_bytes() as i64);
-    metrics.outbox_bytes.set(shared.outboxes.used_bytes() as i64);
-    metrics.ingest_bytes.set(shared.ingest.bytes() as i64);
+    metrics.outbox_bytes.set(shared.memory.outboxes.used_bytes() as i64);
+    metrics.ingest_bytes.set(shared.memory.waiting_events.used_bytes() as i64);
     metrics.verify_mismatches.set(shared.verifier.mismatches() as i64);
     let (sessions, records) = shared.negentropy.size();
     metrics.negentropy_sessions.set(sessions as i64);

@@ -39,8 +39,6 @@ pub struct Options {
     pub outbox_frames: usize,
     /// Bytes waiting for one client at which its scans pause.
     pub outbox_high_water_bytes: usize,
-    /// Bytes that may wait for all clients together.
-    pub outbox_total_bytes: u64,
     /// Seconds that SIGTERM gives clients and queues to finish.
     pub drain_timeout_s: u64,
 }
@@ -62,7 +60,6 @@ impl Default for Options {
             outbox_bytes: 8 << 20,
             outbox_frames: 4096,
             outbox_high_water_bytes: 1 << 20,
-            outbox_total_bytes: 512 << 20,
             drain_timeout_s: 10,
         }
     }

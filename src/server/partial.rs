@@ -12,7 +12,7 @@ use crate::ws::{CloseCode, Outbox};
 
 /// Up to this many bytes belong to the connection itself and are not counted: every read of a busy socket ends inside
 /// some message.
-pub const FREE_BYTES: u64 = 16 << 10;
+pub const FREE_BYTES: u64 = 4 << 10;
 
 /// All parts of messages that are held.
 pub struct PartialMessages {

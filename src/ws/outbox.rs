@@ -1,7 +1,7 @@
 //! The bounded queue of one connection (Q5): any thread pushes, the connection's task drains.
 //!
 //! It never waits: a push is taken, or tells its caller what to do instead. It never holds a
-//! byte that is not counted, here and in the [`Budget`] of all outboxes (INV-12).
+//! byte that is not counted, here and in the [`Budget`] of its address and of all outboxes (INV-12).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -66,7 +66,7 @@ pub enum Overflow {
     Bytes,
     /// [`OutboxOptions::max_frames`].
     Frames,
-    /// The [`Budget`] of all outboxes, while this one was above its low water.
+    /// The [`Budget`] of its address or of all outboxes, while this one was above its low water.
     Budget,
 }
 
@@ -336,7 +336,7 @@ impl Outbox {
         inner.frames += 1;
         inner.wire_bytes += frame.wire_bytes();
         inner.owned_bytes += owned_bytes;
-        self.budget.add(owned_bytes);
+        self.budget.add(owned_bytes as u64);
         inner.queue.push_back(frame);
     }
 
@@ -385,7 +385,7 @@ impl Outbox {
         inner.frames -= sent.frames;
         inner.wire_bytes -= sent.wire_bytes;
         inner.owned_bytes -= sent.owned_bytes;
-        self.budget.sub(sent.owned_bytes);
+        self.budget.sub(sent.owned_bytes as u64);
     }
 
     /// For the writer: counts what it sent, moves everything queued into the empty `pending`,

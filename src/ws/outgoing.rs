@@ -2,7 +2,6 @@
 //!
 //! It never knows who receives what; it never encodes the same body twice.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -177,41 +176,8 @@ impl Sent {
     }
 }
 
-/// The ceiling on bytes that wait in all outboxes together, and how many do (INV-12).
-#[derive(Debug)]
-pub struct Budget {
-    ceiling_bytes: u64,
-    used_bytes: AtomicU64,
-}
-
-impl Budget {
-    /// A budget of `ceiling_bytes`, none used.
-    #[must_use]
-    pub fn new(ceiling_bytes: u64) -> Self {
-        Self { ceiling_bytes, used_bytes: AtomicU64::new(0) }
-    }
-
-    /// Bytes counted now.
-    #[must_use]
-    pub fn used_bytes(&self) -> u64 {
-        self.used_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Whether more is counted than the ceiling allows.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.used_bytes() > self.ceiling_bytes
-    }
-
-    pub(super) fn add(&self, bytes: usize) {
-        self.used_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    pub(super) fn sub(&self, bytes: usize) {
-        let before = self.used_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
-        debug_assert!(before >= bytes as u64, "INV-12: more given back than taken");
-    }
-}
+/// Bytes that wait in outboxes: an address's account in that of all (INV-12).
+pub type Budget = crate::ledger::Account;
 
 /// Bytes that are counted in a [`Budget`] for as long as any frame refers to them.
 struct Counted {
@@ -221,7 +187,7 @@ struct Counted {
 
 impl Counted {
     fn share(bytes: Vec<u8>, budget: &Arc<Budget>) -> Bytes {
-        budget.add(bytes.capacity());
+        budget.add(bytes.capacity() as u64);
         let budget = Arc::clone(budget);
         Bytes::from_owner(Self { bytes, budget })
     }
@@ -235,7 +201,7 @@ impl AsRef<[u8]> for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.budget.sub(self.bytes.capacity());
+        self.budget.sub(self.bytes.capacity() as u64);
     }
 }
 

@@ -154,7 +154,11 @@ impl Reader {
         while self.state == State::Open && !self.held.is_empty() {
             let missing = self.missing_bytes()?;
             let (part, later) = rest.split_at_mut(missing.min(rest.len()));
-            extend(&mut self.held, part, missing);
+            // Grown at once to what the frame needs: doubling would leave as much again to the allocator.
+            if self.held.capacity() - self.held.len() < part.len() {
+                self.held.reserve_exact(missing);
+            }
+            self.held.extend_from_slice(part);
             rest = later;
             if part.len() < missing {
                 return Ok(());

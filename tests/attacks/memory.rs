@@ -67,7 +67,7 @@ fn half_messages_of_many_connections_are_bounded_and_a_stranger_sends_his() {
     let half = half_a_message(490_000, 480_000);
     let mut greedy = Vec::new();
     for n in 0..5 {
-        let mut client = relay.connect_from(2);
+        let mut client = Client::connect_from(&relay, [127, 0, 0, 2]);
         client.send_bytes(&half);
         greedy.push(client);
         if n >= 2 {
@@ -77,13 +77,39 @@ fn half_messages_of_many_connections_are_bounded_and_a_stranger_sends_his() {
     relay.until(|| closed() == 3);
     assert!(relay.metric("weir_partial_message_bytes") <= 1_000_000);
     // Others have as much, and then a stranger finds room at the cost of the greediest.
-    let mut other = relay.connect_from(3);
+    let mut other = Client::connect_from(&relay, [127, 0, 0, 3]);
     other.send_bytes(&half);
-    let mut stranger = relay.connect_from(4);
+    let mut stranger = Client::connect_from(&relay, [127, 0, 0, 4]);
     let key = Key::named("among half messages");
     let event = key.event(1, now(), json!([]), &"x".repeat(400_000));
     stranger.publish(&event);
     relay.until(|| relay.metric("weir_partial_message_bytes") <= 1_500_000);
     drop((greedy, other));
     relay.until(|| relay.metric("weir_partial_message_bytes") == 0);
+}
+
+/// Each connection stays within its own outbox; together they would take as much as all clients may.
+#[test]
+fn what_waits_for_one_address_is_bounded_and_strangers_are_served() {
+    let relay = Relay::start(&format!(
+        "{METRICS}[server]\noutbox_bytes = 2000000\n[memory]\noutboxes = {{ per_address = 3000000, total = 100000000 }}"
+    ));
+    let key = Key::named("nobody reads");
+    let mut publisher = Client::connect_from(&relay, [127, 0, 0, 3]);
+    let events: Vec<_> = (0..20).map(|n| key.event(1, now() - n, json!([]), &"x".repeat(100_000))).collect();
+    publisher.publish_all(&events);
+    let silent: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = Client::connect_from(&relay, [127, 0, 0, 2]);
+            client.send(json!(["REQ", "s", {"authors": [key.hex]}]).to_string());
+            client
+        })
+        .collect();
+    // Every scan is answered or parked by the time a later one of the same address has its first rows.
+    let mut stranger = Client::connect_from(&relay, [127, 0, 0, 4]);
+    stranger.finds(json!({"authors": [key.hex]}), &events.iter().collect::<Vec<_>>());
+    let waiting = relay.metric("weir_outbox_bytes");
+    assert!(waiting < 3_000_000 + 20 * 600_000, "{waiting}: each may go over by one block of rows");
+    drop(silent);
+    relay.until(|| relay.metric("weir_outbox_bytes") == 0);
 }

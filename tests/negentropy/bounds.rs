@@ -87,7 +87,7 @@ fn a_query_with_too_many_records_is_blocked_and_told_how_many_there_may_be() {
 
 #[test]
 fn all_sessions_together_hold_no_more_records_than_they_may() {
-    let relay = Relay::start("[negentropy]\nmax_records = 20\nmax_records_total = 30");
+    let relay = Relay::start("[negentropy]\nmax_records = 20\nmax_records_per_address = 30\nmax_records_total = 30");
     let mut client = relay.connect();
     let key = Key::named("together");
     let events: Vec<Signed> = (0..20).map(|n| key.event(1, 1000 + n, json!([]), "")).collect();
@@ -99,5 +99,24 @@ fn all_sessions_together_hold_no_more_records_than_they_may() {
     );
     client.ask(open("c", &json!({"since": 1010}), "61"), r#"["NEG-MSG","c","61"]"#);
     client.send(r#"["NEG-CLOSE","a"]"#);
-    client.ask(open("b", &json!({}), "61"), r#"["NEG-MSG","b","61"]"#);
+    // A reader thread may hold the session for a moment longer.
+    relay.until(|| {
+        client.send(open("b", &json!({}), "61"));
+        client.next() == r#"["NEG-MSG","b","61"]"#
+    });
+}
+
+#[test]
+fn records_of_one_address_are_bounded_over_its_sessions() {
+    let relay = Relay::start("[negentropy]\nmax_records = 20\nmax_records_per_address = 30\nmax_records_total = 60");
+    let (mut first, mut second, mut stranger) =
+        (relay.connect(), relay.connect(), Client::connect_from(&relay, [127, 0, 0, 2]));
+    let key = Key::named("of one address");
+    let events: Vec<Signed> = (0..20).map(|n| key.event(1, 1000 + n, json!([]), "")).collect();
+    first.publish_all(&events);
+    first.ask(open("a", &json!({}), "61"), r#"["NEG-MSG","a","61"]"#);
+    let refused = r#"["NEG-ERR","b","rate-limited: all sessions of your address together hold as much as they may; try again later"]"#;
+    second.ask(open("b", &json!({}), "61"), refused);
+    second.ask(open("c", &json!({"since": 1010}), "61"), r#"["NEG-MSG","c","61"]"#);
+    stranger.ask(open("a", &json!({}), "61"), r#"["NEG-MSG","a","61"]"#);
 }
