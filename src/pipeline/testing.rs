@@ -27,7 +27,7 @@ pub fn start(store: Store, settings: Settings) -> (Pipeline, Receiver<String>) {
         verifier: Verifier::new(schnorr::Options::default()),
         metrics: Metrics::new(),
         bounds: Bounds::default(),
-        outbox_ceiling_bytes: 1 << 20,
+        memory: crate::ledger::Options::default(),
         options: Options::default(),
         negentropy: reconcile::Options::default(),
     };

@@ -13,7 +13,8 @@ fn client(settings: &Settings) -> Arc<ClientHandle> {
     let address = std::net::Ipv4Addr::LOCALHOST.into();
     let (outbox, _writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
     let rates = RateLimiter::new(settings, address, RateTable::new(1).get(address, 0));
-    Arc::new(ClientHandle::new(outbox, false, rates, address))
+    let memory = Ledger::new(ledger::Options::default()).address(address);
+    Arc::new(ClientHandle::new(outbox, false, rates, address, memory))
 }
 
 #[test]
