@@ -2,9 +2,9 @@
 //!
 //! It counts, and it tells who must give way. It frees nothing, and it does not know what it counts.
 //!
-//! | what | counted in | by connection | by address, in all | when full |
-//! |---|---|---|---|---|
-//! | filters of subscriptions and queries | [`Hold`] | `tiers.*.max_filter_bytes` | `memory.filters` | refused, with the reason |
+//! Two ways to count, by what is to happen when it is full: an [`Account`] refuses whoever asks for more (filters, events,
+//! outboxes), and a [`Pool`] takes from whoever holds the most (sockets at the door, incomplete messages).
+//! ARCHITECTURE.md, *Memory*, lists every bound.
 
 mod account;
 mod accounts;
