@@ -381,8 +381,9 @@ impl Engine {
                 Waiting::Rows(..) => continue,
                 Waiting::Count(id, query, memory, at) => ScanJob::count(&self.client, id, query, memory, at),
             };
-            let spent_us = job.start(&self.context.front.shared, self.context.round.has_time());
-            self.context.round.spend(spent_us);
+            let (shared, round) = (&self.context.front.shared, &self.context.round);
+            let spent_us = job.start(shared, round.here(|| shared.now_us()));
+            round.spend(spent_us, || shared.now_us());
         }
     }
 
