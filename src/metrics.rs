@@ -62,6 +62,8 @@ pub struct Metrics {
     pub bytes_sent: Counter,
     /// Reloads of the configuration.
     pub reloads: Family<ReloadLabel, Counter>,
+    /// Lines of the log that could not be written.
+    pub log_lines_lost: Counter,
     /// Fast-engine verdicts that libsecp256k1 contradicted. Above zero is an alarm.
     pub verify_mismatches: Gauge,
     /// Entries waiting in each queue.
@@ -158,6 +160,7 @@ impl Metrics {
             bytes_received: add(&mut r, "received_bytes", "Bytes read from WebSockets"),
             bytes_sent: add(&mut r, "sent_bytes", "Bytes written to WebSockets"),
             reloads: add(&mut r, "config_reloads", "Reloads of the configuration"),
+            log_lines_lost: add(&mut r, "log_lines_lost", "Lines of the log that could not be written"),
             verify_mismatches: add(&mut r, "verify_mismatches", "Fast verdicts that libsecp256k1 contradicted"),
             queue_len: add(&mut r, "queue_entries", "Entries waiting in a queue"),
             queue_bound: add(&mut r, "queue_bound", "The most entries that a queue takes"),

@@ -132,6 +132,9 @@ fn nothing_unwraps_waits_without_a_bound_or_is_left_undone() {
         "dbg!",
         "std::thread::sleep",
         "static mut",
+        // They panic where nobody reads: `cli/output.rs` is the one door to standard output and standard error.
+        "print!(",
+        "println!(",
     ];
     let mut wrong = Vec::new();
     for (path, code) in sources() {

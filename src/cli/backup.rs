@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use indicatif::{BinaryBytes, HumanCount};
 
-use super::output::{progress, progress_of, stdout};
+use super::output::{progress, progress_of, say, stdout};
 use super::{Common, interrupt, time};
 use crate::backup::{self, BackupError, Created, Manifest, Pruned, Verified};
 use crate::nostr::Timestamp;
@@ -75,7 +75,7 @@ fn create(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let created = backup::create(&store, &arguments.dir, now(), arguments.keep_removed, &mut tell, stop);
     bar.finish_and_clear();
     if let Err(BackupError::Interrupted) = created {
-        eprintln!("weir: interrupted; the backup is as it was");
+        say(format_args!("weir: interrupted; the backup is as it was"));
         return Ok(interrupt::EXIT_CODE.into());
     }
     let Created { added, events, bytes, run } = created?;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use indicatif::BinaryBytes;
 
-use super::output::{progress_of, stdout};
+use super::output::{progress_of, say, stdout};
 use super::{Common, interrupt};
 use crate::store::{Compacted, Compaction, Stage};
 
@@ -38,7 +38,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if stop.load(Ordering::Relaxed) {
             compaction.abort()?;
             bar.finish_and_clear();
-            eprintln!("weir: interrupted; the store is as it was");
+            say(format_args!("weir: interrupted; the store is as it was"));
             return Ok(interrupt::EXIT_CODE.into());
         }
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use super::arguments::{Filters, duration, filters};
-use super::output::{progress, stdout};
+use super::output::{progress, say, stdout};
 use super::scan::NO_LIMITS;
 use super::stream::Slices as _;
 use super::{Common, interrupt};
@@ -49,7 +49,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let until = arguments.older_than.map(|age| Timestamp(now().0.saturating_sub(age)));
     let filters = arguments.filter.clone().unwrap_or_else(Filters::all).within(None, until);
     if filters.has_empty() && !arguments.all {
-        eprintln!("weir: a filter without a condition removes everything; say --all if that is meant");
+        say(format_args!("weir: a filter without a condition removes everything; say --all if that is meant"));
         return Ok(ExitCode::from(2));
     }
     let (_, store) = common.open()?;
@@ -60,7 +60,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     writeln!(out, "{} events {what}, {} bytes of records", removed.events, removed.bytes)?;
     out.flush()?;
     if is_interrupted {
-        eprintln!("weir: interrupted; there may be more");
+        say(format_args!("weir: interrupted; there may be more"));
         return Ok(interrupt::EXIT_CODE.into());
     }
     Ok(ExitCode::SUCCESS)

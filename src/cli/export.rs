@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use indicatif::HumanCount;
 
 use super::arguments::{Filters, filters, time};
-use super::output::{progress, stdout};
+use super::output::{self, progress, say};
 use super::stream::{self, Ended};
 use super::{Common, interrupt};
 use crate::nostr::Timestamp;
@@ -58,7 +58,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let ended = if arguments.file == Path::new("-") {
-        let mut out = stdout();
+        let mut out = output::stream();
         let ended = write(&mut out)?;
         out.flush()?;
         ended
@@ -73,9 +73,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ended
     };
     bar.finish_and_clear();
-    eprintln!("{} events exported", HumanCount(ended.events));
+    say(format_args!("{} events exported", HumanCount(ended.events)));
     if ended.is_interrupted {
-        eprintln!("weir: interrupted; the export is not complete");
+        say(format_args!("weir: interrupted; the export is not complete"));
         return Ok(interrupt::EXIT_CODE.into());
     }
     Ok(ExitCode::SUCCESS)

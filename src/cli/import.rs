@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use indicatif::{HumanCount, ProgressBar};
 
-use super::output::{progress, stdout};
+use super::output::{progress, say, stdout};
 use super::{Common, interrupt};
 use crate::pipeline::import::{self, End, Fate, Observer, Parts, Report, Verdict};
 use crate::schnorr::Verifier;
@@ -71,15 +71,16 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let report = import::import(parts, input, &mut teller)?;
     teller.bar.finish_and_clear();
-    teller.summary(&report)?;
-    end(report)
+    let told = teller.summary(&report);
+    let code = end(report)?;
+    told.map(|()| code)
 }
 
 /// The input, and its bytes if they are known.
 fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)> {
     if file == Path::new("-") {
         if std::io::stdin().is_terminal() {
-            eprintln!("weir: reading events from this terminal; Ctrl-D ends them");
+            say(format_args!("weir: reading events from this terminal; Ctrl-D ends them"));
         }
         return Ok((Box::new(std::io::stdin()), None));
     }
@@ -98,7 +99,7 @@ fn end(report: Report) -> anyhow::Result<ExitCode> {
     match report.end {
         End::Complete => Ok(ExitCode::SUCCESS),
         End::Interrupted => {
-            eprintln!("weir: interrupted; go on from line {next_line}");
+            say(format_args!("weir: interrupted; go on from line {next_line}"));
             Ok(interrupt::EXIT_CODE.into())
         }
         End::Full => anyhow::bail!(
@@ -122,7 +123,7 @@ impl Observer for Teller {
     fn not_stored(&mut self, verdict: &Verdict) {
         let Verdict { line, fate, reason } = verdict;
         if self.show {
-            self.bar.suspend(|| eprintln!("line {line}: {}: {reason}", fate.as_str()));
+            self.bar.suspend(|| say(format_args!("line {line}: {}: {reason}", fate.as_str())));
         }
         if DEFECTS.contains(fate) && self.reasons.len() < LISTED {
             self.reasons.push(verdict.clone());

@@ -22,6 +22,7 @@ mod export;
 mod import;
 mod info;
 mod interrupt;
+mod log;
 mod output;
 mod restore;
 mod retention;
@@ -144,7 +145,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weir: {error:#}");
+            output::say(format_args!("weir: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -1,23 +1,54 @@
 //! Where commands write, and how progress and numbers look.
 //!
-//! A reader that goes away (`weir export | head`) ends a command quietly: [`is_broken_pipe`] tells such an error
-//! from others.
+//! Nothing here fails or panics because nobody reads: a command goes on to its end without its reader, and its exit code
+//! holds; one that only streams events (`weir export | head`) ends, quietly, by what [`is_broken_pipe`] tells.
 
-use std::fmt::Write;
-use std::io::{BufWriter, ErrorKind, StdoutLock};
+use std::io::{BufWriter, ErrorKind, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-/// Standard output, in large writes. To be flushed at the end, or errors go unseen.
-pub fn stdout() -> BufWriter<StdoutLock<'static>> {
-    BufWriter::with_capacity(64 << 10, std::io::stdout().lock())
+/// Bytes gathered between writes.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Standard output for what a command has to report, in large writes. To be flushed at the end, or errors go unseen.
+///
+/// A reader that has gone is no error: the exit code tells the rest.
+pub fn stdout() -> BufWriter<impl Write> {
+    BufWriter::with_capacity(BUFFER_BYTES, Unread(std::io::stdout().lock()))
+}
+
+/// Standard output for a stream of events, which is at its end when nobody reads on.
+pub fn stream() -> BufWriter<impl Write> {
+    BufWriter::with_capacity(BUFFER_BYTES, std::io::stdout().lock())
+}
+
+/// Takes what is written also when the reader has gone.
+struct Unread<W>(W);
+
+impl<W: Write> Write for Unread<W> {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.write(text).or_else(|error| if is_unread(&error) { Ok(text.len()) } else { Err(error) })
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush().or_else(|error| if is_unread(&error) { Ok(()) } else { Err(error) })
+    }
+}
+
+fn is_unread(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::BrokenPipe
+}
+
+/// Says something to the user on standard error. That nobody can read it is no reason to fail.
+pub fn say(line: std::fmt::Arguments<'_>) {
+    // One write, so that lines of several threads do not mix.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Whether an error says that nobody reads what we write.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let is_broken = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
-    };
+    let is_broken =
+        |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<std::io::Error>().is_some_and(is_unread);
     error.chain().any(is_broken)
 }
 
@@ -29,7 +60,7 @@ pub fn progress(total: Option<u64>, in_bytes: bool) -> ProgressBar {
         (Some(_), false) => "{bar:30} {human_pos} of {human_len} events, {rate}, {eta} left",
         (None, false) => "{spinner} {human_pos} events, {rate}, {elapsed}",
     };
-    let rate = |state: &ProgressState, out: &mut dyn Write| {
+    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         // Writing to a string in memory does not fail.
         let _ = write!(out, "{:.0} a second", state.per_sec());
     };

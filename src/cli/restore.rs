@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use indicatif::HumanCount;
 
-use super::output::{progress_of, stdout};
+use super::output::{progress_of, say, stdout};
 use super::{Common, interrupt, time};
 use crate::backup::{self, BackupError, Manifest, Restored, Which};
 use crate::nostr::Timestamp;
@@ -58,7 +58,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let restored = backup::restore(&arguments.dir, path, config.storage.options(), (which, now()), &mut tell, stop);
     bar.finish_and_clear();
     if let Err(BackupError::Interrupted) = restored {
-        eprintln!("weir: interrupted; there is no store in {}", path.display());
+        say(format_args!("weir: interrupted; there is no store in {}", path.display()));
         return Ok(interrupt::EXIT_CODE.into());
     }
     let Restored { stored, expired, superseded, tombstones } = restored.context("nothing is restored")?;

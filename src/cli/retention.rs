@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::output::{progress, stdout};
+use super::output::{progress, say, stdout};
 use super::{Common, interrupt};
 use crate::config::rule_text;
 use crate::pipeline::now;
@@ -39,7 +39,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     print(&rules, &found, mode)?;
     if found.is_partial {
-        eprintln!("weir: interrupted; there may be more");
+        say(format_args!("weir: interrupted; there may be more"));
         return Ok(interrupt::EXIT_CODE.into());
     }
     Ok(ExitCode::SUCCESS)

@@ -7,9 +7,8 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 
 use super::arguments::{Filters, filters};
-use super::output::stdout;
-use super::stream;
-use super::{Common, interrupt};
+use super::output::say;
+use super::{Common, interrupt, output, stream};
 use crate::store::{Query, QueryLimits, Scan, Seq};
 
 /// Arguments of `weir scan`.
@@ -46,7 +45,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let filters = arguments.filters.0.clone();
     let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: Some(NO_LIMITS) });
     let (limit, bar, stop) = (arguments.limit.unwrap_or(u64::MAX), ProgressBar::hidden(), interrupt::watch());
-    let mut out = stdout();
+    let mut out = output::stream();
     let started = Instant::now();
     if arguments.explain {
         for (number, plan) in (1..).zip(scan.explain(&store.read()?)?) {
@@ -65,7 +64,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     if ended.is_interrupted {
-        eprintln!("weir: interrupted; the result is not complete");
+        say(format_args!("weir: interrupted; the result is not complete"));
         return Ok(interrupt::EXIT_CODE.into());
     }
     Ok(ExitCode::SUCCESS)

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sd_notify::NotifyState;
 
-use super::Common;
 use super::signals::Signals;
-use crate::config::{Config, Log, LogFormat};
+use super::{Common, log};
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::pipeline::{OnFailure, Parts, Pipeline, now};
 use crate::schnorr::Verifier;
@@ -51,13 +51,14 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let config = load()?;
     let signals = Signals::catch()?;
-    start_log(&config.log)?;
+    let metrics = Metrics::new();
+    let _log = log::start(&config.log, &metrics.log_lines_lost)?;
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut sockets = config.server.clone();
     raise_descriptor_limit(&mut sockets);
     let failed = Arc::new(AtomicBool::new(false));
     let on_failure = on_failure(&failed);
-    let pipeline = Pipeline::start(parts(&config)?, &on_failure)?;
+    let pipeline = Pipeline::start(parts(&config, metrics)?, &on_failure)?;
     let listener = match socket_from_systemd()? {
         Some(listener) => listener,
         None => server::listen(config.server.listen)?,
@@ -81,7 +82,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if failed.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn parts(config: &Config) -> anyhow::Result<Parts> {
+fn parts(config: &Config, metrics: Metrics) -> anyhow::Result<Parts> {
     let data = &config.storage.data;
     let store = Store::open(data, config.storage.options())
         .with_context(|| format!("cannot open the store in {}", data.display()))?;
@@ -89,22 +90,12 @@ fn parts(config: &Config) -> anyhow::Result<Parts> {
         store,
         settings: config.settings(),
         verifier: Verifier::new(config.verify),
-        metrics: Metrics::new(),
+        metrics,
         bounds: config.queues.clone(),
         memory: config.memory,
         options: config.pipeline.clone(),
         negentropy: config.negentropy.clone(),
     })
-}
-
-fn start_log(log: &Log) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&log.level).context("log.level")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
 }
 
 /// A listening socket that systemd opened for us (`weir.socket`).

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use super::output::{progress_of, stdout};
+use super::output::{progress_of, say, stdout};
 use super::{Common, interrupt};
 use crate::store::{FORMAT, Store, Upgrade};
 
@@ -36,7 +36,7 @@ pub fn run(common: &Common, _: &Arguments) -> anyhow::Result<ExitCode> {
         bar.set_position(upgrade.progress().0);
         if stop.load(Ordering::Relaxed) {
             bar.finish_and_clear();
-            eprintln!("weir: interrupted; weir upgrade goes on from here");
+            say(format_args!("weir: interrupted; weir upgrade goes on from here"));
             return Ok(interrupt::EXIT_CODE.into());
         }
     }

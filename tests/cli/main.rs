@@ -5,6 +5,7 @@ mod commands;
 mod corpus;
 mod home;
 mod import;
+mod log;
 mod model;
 mod serving;
 #[path = "../support/mod.rs"]

@@ -1,0 +1,235 @@
+//! The log of `weir serve`: a thread of its own writes the lines to standard error.
+//!
+//! A thread that logs never waits for the reader of the log and never fails with it. A line that cannot be written, or
+//! finds the queue full, is dropped and counted; the log says how many were lost once it can be written again.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prometheus_client::metrics::counter::Counter;
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::config::{Log, LogFormat};
+
+/// Bytes of lines that wait for the writer, about ten thousand lines; as many may be in its hands. A line that finds
+/// no room is lost.
+const QUEUE_BYTES: usize = 1 << 20;
+
+/// How long the end of the process waits for the last lines: a reader that has stopped must not keep it alive.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The running log. Dropping it waits until what was logged is written, for [`LAST_WORDS`] at most.
+pub struct Running(Queue);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.flush(LAST_WORDS);
+    }
+}
+
+/// Begins to log to standard error, panics included; `lost` counts the lines that were not written.
+///
+/// # Errors
+/// When `log.level` is not a filter or the thread cannot be started.
+pub fn start(log: &Log, lost: &Counter) -> anyhow::Result<Running> {
+    let filter = EnvFilter::try_new(&log.level).context("log.level")?;
+    let has_colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let queue = Queue::new(QUEUE_BYTES, lost.clone());
+    let (lines, format) = (queue.clone(), log.format);
+    let note = move |lost| note(format, has_colours, lost);
+    std::thread::Builder::new().name("log".into()).spawn(move || lines.write_to(std::io::stderr(), note))?;
+    tracing::subscriber::set_global_default(subscriber(format, has_colours, filter, queue.clone()))?;
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        let backtrace = Backtrace::capture();
+        match backtrace.status() {
+            BacktraceStatus::Captured => tracing::error!(thread = name, "{panic}\n{backtrace}"),
+            _ => tracing::error!(thread = name, "{panic}"),
+        }
+    }));
+    Ok(Running(queue))
+}
+
+/// What makes a line of each event.
+fn subscriber<W>(format: LogFormat, has_colours: bool, filter: EnvFilter, lines: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
+    match format {
+        LogFormat::Text => Box::new(builder.with_ansi(has_colours).finish()),
+        LogFormat::Json => Box::new(builder.json().finish()),
+    }
+}
+
+/// The line that says how many were lost.
+fn note(format: LogFormat, has_colours: bool, lost: u64) -> Vec<u8> {
+    let line = Queue::new(QUEUE_BYTES, Counter::default());
+    let lines = subscriber(format, has_colours, EnvFilter::new("warn"), line.clone());
+    tracing::subscriber::with_default(lines, || tracing::warn!("{lost} log lines were lost"));
+    line.lock().lines.drain(..).flatten().collect()
+}
+
+/// Lines on their way to the writer.
+#[derive(Clone)]
+struct Queue(Arc<Inner>);
+
+struct Inner {
+    bound_bytes: usize,
+    waiting: Mutex<Waiting>,
+    /// Told when a line has come.
+    arrived: Condvar,
+    /// Told when nothing waits and nothing is being written.
+    written: Condvar,
+    lost: Counter,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    is_writing: bool,
+}
+
+impl Queue {
+    fn new(bound_bytes: usize, lost: Counter) -> Self {
+        let (waiting, arrived, written) = (Mutex::default(), Condvar::new(), Condvar::new());
+        Self(Arc::new(Inner { bound_bytes, waiting, arrived, written, lost }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing in here panics between two changes that belong together.
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut waiting = self.lock();
+        if waiting.bytes + line.len() > self.0.bound_bytes {
+            self.0.lost.inc();
+            return;
+        }
+        waiting.bytes += line.len();
+        waiting.lines.push_back(line.to_vec());
+        self.0.arrived.notify_one();
+    }
+
+    /// Waits until everything is written, but no longer than this.
+    fn flush(&self, patience: Duration) {
+        let is_busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.lines.is_empty();
+        // Whether it was in time makes no difference to a process that ends.
+        let _ = self.0.written.wait_timeout_while(self.lock(), patience, is_busy);
+    }
+
+    /// Writes lines for ever. `note` makes the line that tells of lost ones.
+    fn write_to(&self, mut out: impl Write, note: impl Fn(u64) -> Vec<u8>) {
+        let mut told = 0;
+        loop {
+            let lines = self.next_lines();
+            let lost = self.0.lost.get();
+            if lost > told && out.write_all(&note(lost - told)).is_ok() {
+                told = lost;
+            }
+            for line in lines {
+                if out.write_all(&line).is_err() {
+                    self.0.lost.inc();
+                }
+            }
+        }
+    }
+
+    /// Waits for lines and takes all that there are.
+    fn next_lines(&self) -> VecDeque<Vec<u8>> {
+        let mut waiting = self.lock();
+        waiting.is_writing = false;
+        if waiting.lines.is_empty() {
+            self.0.written.notify_all();
+        }
+        let is_idle = |waiting: &mut Waiting| waiting.lines.is_empty();
+        let mut waiting = self.0.arrived.wait_while(waiting, is_idle).unwrap_or_else(PoisonError::into_inner);
+        waiting.is_writing = true;
+        waiting.bytes = 0;
+        std::mem::take(&mut waiting.lines)
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+/// Takes one line, which the subscriber writes in one piece.
+struct Line<'a>(&'a Queue);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_note_of_lost_lines_is_a_line_like_any_other() {
+        let text = String::from_utf8(note(LogFormat::Text, false, 7)).expect("text");
+        assert!(text.ends_with("  WARN weir::cli::log: 7 log lines were lost\n"), "{text}");
+        let line = note(LogFormat::Json, false, 7);
+        let json: serde_json::Value = serde_json::from_slice(&line).expect("one object");
+        assert_eq!((&json["level"], &json["fields"]["message"]), (&"WARN".into(), &"7 log lines were lost".into()));
+        assert_eq!(line.last(), Some(&b'\n'));
+    }
+
+    /// Fails with the first lines.
+    struct Failing(usize, Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Failing {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            if self.0 > 0 {
+                self.0 -= 1;
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            self.1.lock().expect("nobody panicked").extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_or_find_no_room_are_counted_and_told_once() {
+        let (lost, written) = (Counter::default(), Arc::default());
+        let queue = Queue::new(10, lost.clone());
+        for line in [&b"one\n"[..], b"two\n", b"three\n"] {
+            queue.push(line);
+        }
+        assert_eq!(lost.get(), 1, "the third finds no room");
+        // It fails with the note of the first loss, and then with one line.
+        let (lines, out) = (queue.clone(), Failing(2, Arc::clone(&written)));
+        std::thread::spawn(move || lines.write_to(out, |lost| format!("{lost} lost\n").into_bytes()));
+        queue.flush(Duration::MAX);
+        queue.push(b"four\n");
+        queue.flush(Duration::MAX);
+        queue.push(b"five\n");
+        queue.flush(Duration::MAX);
+        let written = String::from_utf8(written.lock().expect("nobody panicked").clone()).expect("text");
+        assert_eq!((written.as_str(), lost.get()), ("two\n2 lost\nfour\nfive\n", 2));
+    }
+}
