@@ -17,12 +17,13 @@ const FLOORS: [&[&str]; 8] = [
 ];
 
 /// Where each heavy crate lives; nobody else names it.
-const HOMES: [(&str, &[&str]); 10] = [
+const HOMES: [(&str, &[&str]); 11] = [
     ("heed", &["src/store/"]),
     ("hyper", &["src/server/", "src/ws/upgrade"]),
     ("hyper_util", &["src/server/", "src/ws/upgrade"]),
     ("fastwebsockets", &["src/ws/"]),
-    ("flate2", &["src/ws/"]),
+    ("flate2", &["src/ws/", "src/pipeline/import/format.rs"]),
+    ("zstd", &["src/pipeline/import/format.rs"]),
     ("toml", &["src/config/"]),
     ("rayon", &["src/pipeline/"]),
     ("secp256k1", &["src/schnorr/"]),

@@ -41,7 +41,8 @@ pub fn filters(text: &str) -> Result<Filters, String> {
     let mut input = String::new();
     let text = if text == "-" {
         std::io::stdin().read_to_string(&mut input).map_err(|error| error.to_string())?;
-        &input
+        // A byte order mark is no part of the text.
+        input.trim_start_matches('\u{feff}')
     } else {
         text
     };

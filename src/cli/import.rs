@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -24,15 +26,18 @@ const DEFECTS: [Fate; 4] = [Fate::Invalid, Fate::InvalidDeletion, Fate::Refused,
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   weir import events.jsonl                    one event in JSON on each line
-  zstdcat backup.jsonl.zst | weir import      from another program
+  weir import events.json.gz                  an array of events, compressed
+  ssh other weir export | weir import         from another program
   weir import --show-refused events.jsonl 2> refused.txt
 
-Works while the relay runs on the same --data: its subscribers get what arrives. Limits, dates and lists of \
+Reads events as JSON, on lines, in arrays or one behind the other, and relay messages with an event (EVENT, as \
+clients and relays send it), plain or compressed with gzip or zstd. Works while the relay runs on the same --data: its subscribers get what arrives. Limits, dates and lists of \
 the configuration are not applied; expired and ephemeral events are not stored, nor what the retention rules have \
 removed or would remove for its age. A bad line is counted and passed \
-over. Exits 1 when the input or the store failed, and tells the line to go on from.")]
+over. Exits 1 when there is no event in the input, and when the input or the store failed: then it tells the line to \
+go on from.")]
 pub struct Arguments {
-    /// The file with one event in JSON on each line; - is standard input
+    /// The file with events as JSON; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
     /// Take signatures on trust: only for what this relay has exported itself
@@ -50,6 +55,8 @@ pub struct Arguments {
 /// Imports the file and tells what became of its lines.
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (input, total) = open(&arguments.file)?;
+    let read = Arc::new(AtomicU64::new(0));
+    let input = Counted { input, read: Arc::clone(&read) };
     let (config, store) = common.open_or_create()?;
     let parts = Parts {
         store,
@@ -65,6 +72,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let mut teller = Teller {
         bar: progress(total, true),
+        read,
         show: arguments.show_refused,
         reasons: Vec::new(),
         started: Instant::now(),
@@ -72,7 +80,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let report = import::import(parts, input, &mut teller)?;
     teller.bar.finish_and_clear();
     let told = teller.summary(&report);
-    let code = end(report)?;
+    let code = end(report, &arguments.file)?;
     told.map(|()| code)
 }
 
@@ -93,11 +101,37 @@ fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)> {
     Ok((Box::new(input), total))
 }
 
-fn end(report: Report) -> anyhow::Result<ExitCode> {
-    let Report { next_line, .. } = report;
+/// Counts what is read of the file, compressed or not.
+struct Counted<R> {
+    input: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(out)?;
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+fn end(report: Report, file: &Path) -> anyhow::Result<ExitCode> {
+    let next_line = report.next_line;
     let go_on = || format!("nothing is imported from line {next_line} on; go on from there");
+    let total: u64 = report.counts.iter().sum();
     match report.end {
+        // An export that is piped in may hold nothing; who names a file means one with events.
+        End::Complete if total == 0 && file == Path::new("-") => {
+            say(format_args!("weir: there was nothing to read"));
+            Ok(ExitCode::SUCCESS)
+        }
+        End::Complete if total == 0 => anyhow::bail!("there is nothing in {}", file.display()),
+        End::Complete if total == report.count(Fate::Invalid) => anyhow::bail!(
+            "there is no event in the input, which looks like {}; see weir import --help for what is read",
+            report.looks_like
+        ),
         End::Complete => Ok(ExitCode::SUCCESS),
+        End::Foreign(foreign) => Err(foreign.into()),
         End::Interrupted => {
             say(format_args!("weir: interrupted; go on from line {next_line}"));
             Ok(interrupt::EXIT_CODE.into())
@@ -114,6 +148,8 @@ fn end(report: Report) -> anyhow::Result<ExitCode> {
 /// Tells how it goes on standard error, and keeps the first reasons for the summary.
 struct Teller {
     bar: ProgressBar,
+    /// Bytes of the input that were read.
+    read: Arc<AtomicU64>,
     show: bool,
     reasons: Vec<Verdict>,
     started: Instant,
@@ -132,7 +168,7 @@ impl Observer for Teller {
 
     fn progress(&mut self, so_far: &Report) {
         self.bar.set_message(format!("{} stored, ", HumanCount(so_far.count(Fate::Stored))));
-        self.bar.set_position(so_far.bytes);
+        self.bar.set_position(self.read.load(Ordering::Relaxed));
     }
 }
 

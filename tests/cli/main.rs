@@ -3,6 +3,7 @@
 mod backup;
 mod commands;
 mod corpus;
+mod formats;
 mod home;
 mod import;
 mod log;

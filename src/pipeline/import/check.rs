@@ -5,10 +5,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::lines::Piece;
+use super::pieces::Piece;
+use super::split::{Found, Splitter};
 use super::{Fate, Verdict};
 use crate::nostr::json::Parser;
-use crate::nostr::{Event, EventView, Reason, Timestamp, VerifiedEvent};
+use crate::nostr::{Event, EventError, EventView, Reason, Timestamp, VerifiedEvent};
 use crate::pipeline::retention::Horizons;
 use crate::policy::{Settings, check_import};
 use crate::schnorr::Verifier;
@@ -26,18 +27,18 @@ pub struct Checker {
     pub max_line_bytes: usize,
 }
 
-/// A piece whose lines were looked at.
+/// A piece whose values were looked at.
 #[derive(Default)]
 pub struct Checked {
     /// Bytes of input.
     pub bytes: u64,
-    /// The number of its last line.
-    pub last_line: u64,
+    /// The line on which the next piece begins.
+    pub next_line: u64,
     /// What is to be stored, with the lines it came from.
     pub events: Vec<VerifiedEvent>,
     /// The line of each event.
     pub lines: Vec<u64>,
-    /// What became of the other lines, but for empty ones.
+    /// What became of the other values.
     pub verdicts: Vec<Verdict>,
 }
 
@@ -48,19 +49,48 @@ impl Checked {
 }
 
 impl Checker {
-    /// Looks at every line of a piece.
+    /// Looks at every value of a piece.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn check(&self, piece: &Piece, now: Timestamp) -> Result<Checked, StoreError> {
-        let mut checked = Checked { bytes: piece.bytes(), ..Checked::default() };
-        match piece {
-            Piece::TooLong { line, .. } => {
-                checked.last_line = *line;
-                checked.settle(*line, Fate::Invalid, self.too_long());
+        let mut checked = Checked { bytes: piece.bytes, next_line: piece.next_line, ..Checked::default() };
+        let (mut lines, mut events) = (Vec::with_capacity(piece.values.len()), Vec::with_capacity(piece.values.len()));
+        let snapshot = self.store.read()?;
+        let mut take = |line, read: Result<Event, String>, checked: &mut Checked| -> Result<(), StoreError> {
+            let event = match read {
+                Ok(event) => event,
+                Err(reason) => return Ok(checked.settle(line, Fate::Invalid, reason)),
+            };
+            match self.refuse(&snapshot, event.view(), now)? {
+                Some((fate, reason)) => checked.settle(line, fate, reason),
+                None => {
+                    lines.push(line);
+                    events.push(event);
+                }
             }
-            Piece::Lines { first, text } => self.check_lines(*first, text, now, &mut checked)?,
+            Ok(())
+        };
+        let mut parser = Parser::default();
+        for Found { line, text } in &piece.values {
+            let Some(text) = text.clone().and_then(|range| piece.text.get(range)) else {
+                take(*line, Err(self.too_long()), &mut checked)?;
+                continue;
+            };
+            match self.read(&mut parser, text) {
+                // Perhaps there are several on the line.
+                Err(_) if matches!(text.first(), Some(b'{' | b'[')) => {
+                    let mut splitter = Splitter::new(*line, false, usize::MAX);
+                    while let Some(Found { line, text: range }) = splitter.next(text, true) {
+                        let text = range.and_then(|range| text.get(range)).unwrap_or_default();
+                        take(line, self.read(&mut parser, text), &mut checked)?;
+                    }
+                }
+                read => take(*line, read, &mut checked)?,
+            }
         }
+        drop(snapshot);
+        self.verify(lines, events, &mut checked);
         Ok(checked)
     }
 
@@ -68,46 +98,46 @@ impl Checker {
         format!("the line is longer than {} bytes", self.max_line_bytes)
     }
 
-    fn check_lines(&self, first: u64, text: &[u8], now: Timestamp, checked: &mut Checked) -> Result<(), StoreError> {
-        let text = text.strip_suffix(b"\n").unwrap_or(text);
-        let mut parser = Parser::default();
-        let (mut lines, mut events) = (Vec::new(), Vec::new());
-        let snapshot = self.store.read()?;
-        for (number, line) in (first..).zip(text.split(|&byte| byte == b'\n')) {
-            checked.last_line = number;
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            if line.len() > self.max_line_bytes {
-                checked.settle(number, Fate::Invalid, self.too_long());
-                continue;
-            }
-            let event = match Event::parse(&mut parser, line) {
-                Ok(event) => event,
-                Err(error) => {
-                    checked.settle(number, Fate::Invalid, error.to_string());
-                    continue;
-                }
-            };
-            if let Err(reason) = check_import(&self.settings, event.view()) {
-                checked.settle(number, Fate::Refused, reason.text);
-            } else if let Err(reason) = self.settings.retention.check_age(event.view(), now) {
-                checked.settle(number, Fate::NotKept, reason.text);
-            } else if event.view().kind().is_ephemeral() {
-                checked.settle(number, Fate::Ephemeral, Fate::Ephemeral.reason());
-            } else if let Some(fate) = known(snapshot.status(event.view(), now)?) {
-                // Sound before any signature work, since the id was checked against the content.
-                checked.settle(number, fate, fate.reason());
-            } else if let Err(reason) = self.check_horizons(&snapshot, event.view(), now)? {
-                checked.settle(number, Fate::NotKept, reason.text);
-            } else {
-                lines.push(number);
-                events.push(event);
-            }
+    /// Reads an event, or a relay message that holds one; else the reason.
+    fn read(&self, parser: &mut Parser, text: &[u8]) -> Result<Event, String> {
+        if text.len() > self.max_line_bytes {
+            return Err(self.too_long());
         }
-        drop(snapshot);
-        self.verify(lines, events, checked);
-        Ok(())
+        let read = parser.parse(text, |root| match root.as_array() {
+            None => Event::from_value(root).map_err(|error| error.to_string()),
+            Some(elements) => match elements.collect::<Vec<_>>()[..] {
+                // From a client, and from a relay with its subscription.
+                [verb, event] | [verb, _, event] if verb.as_str() == Some("EVENT") => {
+                    Event::from_value(event).map_err(|error| error.to_string())
+                }
+                _ => Err("neither an event nor a message with one".to_owned()),
+            },
+        });
+        read.unwrap_or_else(|error| Err(EventError::from(error).to_string()))
+    }
+
+    /// What becomes of an event that need not be tried, and why.
+    fn refuse(
+        &self,
+        snapshot: &Snapshot<'_>,
+        event: EventView<'_>,
+        now: Timestamp,
+    ) -> Result<Option<(Fate, Cow<'static, str>)>, StoreError> {
+        let fate = if let Err(reason) = check_import(&self.settings, event) {
+            (Fate::Refused, reason.text)
+        } else if let Err(reason) = self.settings.retention.check_age(event, now) {
+            (Fate::NotKept, reason.text)
+        } else if event.kind().is_ephemeral() {
+            (Fate::Ephemeral, Fate::Ephemeral.reason().into())
+        } else if let Some(fate) = known(snapshot.status(event, now)?) {
+            // Sound before any signature work, since the id was checked against the content.
+            (fate, fate.reason().into())
+        } else if let Err(reason) = self.check_horizons(snapshot, event, now)? {
+            (Fate::NotKept, reason.text)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(fate))
     }
 
     /// Whether the rules would keep the event beside what is held.

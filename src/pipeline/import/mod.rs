@@ -1,4 +1,4 @@
-//! Events from a file: read, check on every core, commit in big batches, all at the same time.
+//! Events from a file, in JSON however it is laid out, compressed or not: read, check on every core, commit in big batches, all at the same time.
 //!
 //! Works beside a serving process on the same store, whose live thread finds what was committed. Never stops for
 //! a bad line, and never holds more of the input than `AHEAD` pieces and a batch.
@@ -8,7 +8,9 @@
 //! ```
 
 mod check;
-mod lines;
+mod format;
+mod pieces;
+mod split;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +30,9 @@ use crate::policy::Settings;
 use crate::schnorr::Verifier;
 use crate::store::{Outcome, Store, StoreError, Writer};
 use check::{Checked, Checker};
-use lines::Lines;
+use pieces::{Piece, Pieces};
+
+pub use format::Foreign;
 
 /// Pieces read or checked ahead of the commit: what the cores do while the disk syncs.
 const AHEAD: usize = 32;
@@ -59,7 +63,7 @@ pub struct Options {
     pub batch_events: usize,
     /// Threads that check; 0 is one for each core.
     pub threads: usize,
-    /// Longer lines are refused.
+    /// Longer lines and objects are refused.
     pub max_line_bytes: usize,
 }
 
@@ -170,6 +174,8 @@ pub enum End {
     Interrupted,
     /// The store has no room for more.
     Full,
+    /// At once, since the input is no text.
+    Foreign(Foreign),
     /// The input could not be read on.
     Unreadable(std::io::Error),
     /// The store could not be read or written.
@@ -181,10 +187,12 @@ pub enum End {
 pub struct Report {
     /// How many lines came to each [`Fate`], by its number.
     pub counts: [u64; Fate::ALL.len()],
-    /// Bytes of input that were handled.
+    /// Bytes of text that were handled, decompressed.
     pub bytes: u64,
     /// The first line that was not handled: where to go on.
     pub next_line: u64,
+    /// What the text looks like by its beginning: for those who find no event in it.
+    pub looks_like: &'static str,
     /// How it ended.
     pub end: End,
 }
@@ -239,12 +247,12 @@ pub fn import(
     let horizons = Horizons::load(&settings.retention, &store)?;
     let checker = Checker { store, settings, horizons, verifier: Arc::new(verifier), verify, max_line_bytes };
     let (tickets, queue) = channel(AHEAD);
-    let lines = Lines::new(input, max_line_bytes);
     // Not joined: it may wait for input for ever, and has nothing to finish.
     std::thread::Builder::new()
         .name("import-read".into())
-        .spawn(move || read(lines, &pool, &Arc::new(checker), &tickets, stop))?;
-    let report = Report { counts: [0; Fate::ALL.len()], bytes: 0, next_line: 1, end: End::Complete };
+        .spawn(move || read(input, max_line_bytes, &pool, &Arc::new(checker), &tickets, stop))?;
+    let (counts, looks_like) = ([0; Fate::ALL.len()], format::describe(b""));
+    let report = Report { counts, bytes: 0, next_line: 1, looks_like, end: End::Complete };
     let batch =
         Batch { writer, observer, report, events: Vec::new(), pieces: Vec::new(), record_bytes: 0, since: None };
     Ok(batch.run(&queue, batch_events.max(1), stop))
@@ -252,37 +260,58 @@ pub fn import(
 
 /// What the reading thread passes on.
 enum Message {
+    /// What the text looks like; comes first.
+    Begins(&'static str),
     Piece(Ticket),
-    Unreadable(std::io::Error),
+    /// Nothing follows.
+    Ends(End),
 }
 
 /// Reads pieces and gives them to the pool, until the input ends or nobody wants more.
 fn read(
-    mut lines: Lines<impl Read>,
+    input: impl Read + Send + 'static,
+    max_line_bytes: usize,
     pool: &ThreadPool,
     checker: &Arc<Checker>,
     tickets: &Sender<Message>,
     stop: &AtomicBool,
 ) {
-    while !stop.load(Ordering::Relaxed) {
-        let piece = match lines.next_piece() {
-            Ok(Some(piece)) => piece,
-            Ok(None) => return,
-            Err(error) => {
-                // Nobody to tell when the writing end is gone.
-                let _ = tickets.send(Message::Unreadable(error));
-                return;
-            }
-        };
+    // Nobody is to be told when the writing end is gone.
+    let pass = |piece: Piece| {
         let (done, ticket) = channel(1);
-        if tickets.send(Message::Piece(ticket)).is_err() {
-            return;
-        }
         let checker = Arc::clone(checker);
-        pool.spawn_fifo(move || {
-            // The receiver is gone only when the import has ended early.
-            let _ = done.send(checker.check(&piece, now()));
-        });
+        let is_wanted = tickets.send(Message::Piece(ticket)).is_ok();
+        if is_wanted {
+            pool.spawn_fifo(move || {
+                // The receiver is gone only when the import has ended early.
+                let _ = done.send(checker.check(&piece, now()));
+            });
+        }
+        is_wanted
+    };
+    let end = |end| {
+        let _ = tickets.send(Message::Ends(end));
+    };
+    let mut pieces = match format::text(input) {
+        Ok(Ok(text)) => Pieces::new(text, max_line_bytes),
+        Ok(Err(foreign)) => return end(End::Foreign(foreign)),
+        Err(error) => return end(End::Unreadable(error)),
+    };
+    let mut is_first = true;
+    while !stop.load(Ordering::Relaxed) {
+        match pieces.next_piece() {
+            Ok(Some(piece)) => {
+                if is_first && tickets.send(Message::Begins(format::describe(&piece.text))).is_err() {
+                    return;
+                }
+                is_first = false;
+                if !pass(piece) {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => return end(End::Unreadable(error)),
+        }
     }
 }
 
@@ -310,7 +339,8 @@ impl<O: Observer> Batch<'_, O> {
                     Ok(checked) => self.add(checked),
                     Err(error) => end = End::Store(error),
                 },
-                Ok(Message::Unreadable(error)) => end = End::Unreadable(error),
+                Ok(Message::Begins(looks_like)) => self.report.looks_like = looks_like,
+                Ok(Message::Ends(early)) => end = early,
                 Err(RecvError::Timeout) if is_stopping => end = End::Interrupted,
                 Err(RecvError::Timeout) => {}
                 Err(RecvError::Closed) if is_stopping => end = End::Interrupted,
@@ -347,7 +377,7 @@ impl<O: Observer> Batch<'_, O> {
         let events = std::mem::take(&mut self.events);
         (self.record_bytes, self.since) = (0, None);
         let Some(last) = pieces.last() else { return Ok(()) };
-        let last_line = last.last_line;
+        let next_line = last.next_line;
         let outcomes = store(&mut self.writer, events).map_err(End::Store)?;
         let lines = pieces.iter().flat_map(|piece| &piece.lines).copied();
         let mut first_without_room = None;
@@ -366,7 +396,7 @@ impl<O: Observer> Batch<'_, O> {
             self.report.counts[verdict.fate as usize] += 1;
             self.observer.not_stored(&verdict);
         }
-        self.report.next_line = first_without_room.unwrap_or(last_line + 1);
+        self.report.next_line = first_without_room.unwrap_or(next_line);
         self.observer.progress(&self.report);
         if first_without_room.is_some() { Err(End::Full) } else { Ok(()) }
     }
