@@ -110,18 +110,12 @@ impl ScanJob {
 
     /// Answers a COUNT, whose filters are counted in `memory`.
     #[must_use]
-    pub fn count(
-        client: &Arc<ClientHandle>,
-        id: SubscriptionId,
-        query: Query,
-        memory: Hold,
-        started: Instant,
-    ) -> Box<Self> {
+    pub fn count(client: &Arc<ClientHandle>, id: SubscriptionId, query: Query, memory: Hold, at: Instant) -> Box<Self> {
         let hll = match &query.filters[..] {
             [filter] => Hll::for_filter(filter).map(Box::new),
             _ => None,
         };
-        Self::new(client, Work::Count { id, query, scan: None, count: 0, hll, _memory: memory }, started)
+        Self::new(client, Work::Count { id, query, scan: None, count: 0, hll, _memory: memory }, at)
     }
 
     fn new(client: &Arc<ClientHandle>, work: Work, started: Instant) -> Box<Self> {

@@ -13,7 +13,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use super::io::IoContext;
-use super::session::{Action, Context, Session};
+use super::session::{Action, Context, Session, verb};
 use crate::ledger::Hold;
 use crate::metrics::{EventOutcome, StoreOperation, Verb};
 use crate::nostr::{ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
@@ -490,18 +490,5 @@ impl Engine {
         self.negentropy.drain().for_each(|(_, session)| session.end());
         let (client, live) = (&self.client, &self.context.front.shared.live);
         self.session.end().for_each(|sub| sub.end(client, live));
-    }
-}
-
-fn verb(message: &ClientMessage) -> Verb {
-    match message {
-        ClientMessage::Event(_) => Verb::Event,
-        ClientMessage::Req(..) => Verb::Req,
-        ClientMessage::Close(_) => Verb::Close,
-        ClientMessage::Count(..) => Verb::Count,
-        ClientMessage::Auth(_) => Verb::Auth,
-        ClientMessage::NegOpen(..) => Verb::NegOpen,
-        ClientMessage::NegMsg(..) => Verb::NegMsg,
-        ClientMessage::NegClose(_) => Verb::NegClose,
     }
 }

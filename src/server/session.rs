@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use super::auth::Challenge;
 use crate::ledger::{Account, Hold};
+use crate::metrics::Verb;
 use crate::nostr::{
     ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, VerifiedEvent,
 };
@@ -263,5 +264,19 @@ impl Session {
     /// Takes every open subscription out, to end them.
     pub fn end(&mut self) -> impl Iterator<Item = Arc<Subscription>> + '_ {
         self.subscriptions.drain().map(|(_, sub)| sub)
+    }
+}
+
+/// The word for a message in the metrics.
+pub fn verb(message: &ClientMessage) -> Verb {
+    match message {
+        ClientMessage::Event(_) => Verb::Event,
+        ClientMessage::Req(..) => Verb::Req,
+        ClientMessage::Close(_) => Verb::Close,
+        ClientMessage::Count(..) => Verb::Count,
+        ClientMessage::Auth(_) => Verb::Auth,
+        ClientMessage::NegOpen(..) => Verb::NegOpen,
+        ClientMessage::NegMsg(..) => Verb::NegMsg,
+        ClientMessage::NegClose(_) => Verb::NegClose,
     }
 }
