@@ -9,17 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::client::{ClientHandle, Identity, Subscription};
+use super::client::{ClientHandle, Subscription};
 use super::fair::Progress;
 use super::live::Recipient;
 use super::reconcile::NegJob;
 use super::run::Shared;
+pub use super::sight::Sight;
 use super::uncommitted::{Look, Wait};
 use crate::ledger::Hold;
 use crate::metrics::StoreOperation;
 use crate::nostr::hll::Hll;
-use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, reply};
-use crate::policy::{Quantity, ReadGuard, Settings};
+use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId, reply};
+use crate::policy::Quantity;
 use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, StoreError, Visitor};
 use crate::ws::{Frame, Rows, deflate, frame};
 
@@ -367,28 +368,6 @@ enum Slice {
     ClientFull,
     /// What it is to read is not committed yet.
     Uncommitted,
-}
-
-/// Which stored events a client may see now: not expired, and not somebody else's messages (INV-15). What
-/// vanished is left out by the scan.
-pub struct Sight {
-    settings: arc_swap::Guard<Arc<Settings>>,
-    identity: arc_swap::Guard<Arc<Identity>>,
-    now: Timestamp,
-}
-
-impl Sight {
-    /// What `client` may see from now on.
-    #[must_use]
-    pub fn new(shared: &Shared, client: &ClientHandle) -> Self {
-        Self { settings: shared.settings.load(), identity: client.identity(), now: shared.now() }
-    }
-
-    /// Whether the client may see this one.
-    #[must_use]
-    pub fn sees(&self, event: EventView<'_>) -> bool {
-        !event.is_expired(self.now) && ReadGuard::new(&self.settings, &self.identity.keys).allows(event)
-    }
 }
 
 /// Renders the rows of a slice.
