@@ -57,7 +57,7 @@ impl Problem {
 
 impl From<super::validate::Fault> for Problem {
     fn from(fault: super::validate::Fault) -> Self {
-        Self { place: None, key: fault.key.into(), text: fault.text }
+        Self { place: None, key: fault.key.into_owned(), text: fault.text }
     }
 }
 

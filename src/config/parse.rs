@@ -19,8 +19,8 @@ pub struct Read {
 impl Read {
     /// Says where the value stands that `fault` is about; a section stands for a key that was not written.
     pub fn problem(&self, text: &str, fault: Fault) -> Problem {
-        match self.keys.iter().find(|(path, _)| path == fault.key) {
-            Some((_, at)) => Problem::at(text, *at, fault.key.into(), fault.text),
+        match self.keys.iter().find(|(path, _)| *path == fault.key) {
+            Some((_, at)) => Problem::at(text, *at, fault.key.into_owned(), fault.text),
             None => Problem::from(fault),
         }
     }
@@ -97,12 +97,21 @@ fn remove_unknown(text: &str, all: &Table, path: &[&str], table: &mut DeTable<'_
     }
 }
 
-/// Notes where each key of `table` stands.
+/// Notes where each key of `table` stands. Tables in a list are numbered from 1: `storage.retention[1].kinds`.
 fn locate(table: &DeTable<'_>, prefix: &str, keys: &mut Vec<(String, usize)>) {
     for (key, value) in table {
         let path = format!("{prefix}{}", key.get_ref());
-        if let DeValue::Table(inner) = value.get_ref() {
-            locate(inner, &format!("{path}."), keys);
+        match value.get_ref() {
+            DeValue::Table(inner) => locate(inner, &format!("{path}."), keys),
+            DeValue::Array(list) => {
+                for (number, item) in (1..).zip(list.iter()) {
+                    let DeValue::Table(inner) = item.get_ref() else { continue };
+                    let path = format!("{path}[{number}]");
+                    locate(inner, &format!("{path}."), keys);
+                    keys.push((path, item.span().start));
+                }
+            }
+            _ => {}
         }
         keys.push((path, key.span().start));
     }

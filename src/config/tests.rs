@@ -121,6 +121,27 @@ fn values_at_odds_are_all_told() {
 }
 
 #[test]
+fn rules_that_select_nothing_or_contradict_themselves_are_told_where_they_stand() {
+    let text = "[storage]\nmax_bytes = 0\n\n[[storage.retention]]\nkinds = [1]\n\n[[storage.retention]]\nauthors = []\n  max_age = \"1h\"\n[[storage.retention]]\nkeep = \"forever\"\nmax_age = \"1d\"\n[[storage.retention]]\nkinds = []\n[[storage.retention]]\nkinds = [7]\nmax_age = \"1d\"\n";
+    assert_eq!(
+        errors(text),
+        [
+            "weir.toml:8:1: storage.retention[2].authors: an empty list selects nobody; leave the key out for everybody",
+            "weir.toml:12:1: storage.retention[3].max_age: keep = \"forever\" and a limit contradict each other; leave one of them out",
+            "weir.toml:14:1: storage.retention[4].kinds: an empty list selects nothing; leave the key out for every kind",
+            "weir.toml:15:1: storage.retention[5]: nothing is left for this rule: rules up to 3 select all of it before",
+        ]
+    );
+    let inline =
+        format!("storage.retention = [{{ authors = [\"{0}\"], not_authors = [\"{0}\"] }}, {{}}]\n", "ab".repeat(32));
+    assert_eq!(
+        errors(&inline),
+        ["weir.toml:1:22: storage.retention[1]: this rule selects nothing: not_authors names all of its authors"]
+    );
+    assert_eq!(errors(&inline.replace("}, {}", "}, {}, { kinds = [5] }")).len(), 2);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let said = Config::load(Path::new("/nonexistent/weir.toml")).expect_err("an error").to_string();
     assert!(said.starts_with("/nonexistent/weir.toml: "), "{said}");

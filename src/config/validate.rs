@@ -1,12 +1,14 @@
 //! Values that are out of range or at odds with each other. Everything that is wrong is found at once.
 
+use std::borrow::Cow;
+
 use super::Config;
 use crate::policy::{Rate, TierLimits, Who};
 
 /// A value that cannot be.
 pub struct Fault {
     /// The key it is about, with its section.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// What is wrong and what to do.
     pub text: String,
 }
@@ -16,9 +18,9 @@ struct Faults(Vec<Fault>);
 
 impl Faults {
     /// Notes a fault unless `good`.
-    fn unless(&mut self, good: bool, key: &'static str, text: impl Into<String>) {
+    fn unless(&mut self, good: bool, key: impl Into<Cow<'static, str>>, text: impl Into<String>) {
         if !good {
-            self.0.push(Fault { key, text: text.into() });
+            self.0.push(Fault { key: key.into(), text: text.into() });
         }
     }
 
@@ -76,14 +78,29 @@ fn storage(config: &Config, faults: &mut Faults) {
     faults.unless(fits, "storage.max_bytes", format!("more than map_bytes, which is {}", storage.map_bytes));
     // A walk over an author's events remembers this many, at 32 bytes each.
     faults.range("storage.max_events_per_author", storage.max_events_per_author, 0..=10_000_000);
-    let wrong = storage.retention.iter().enumerate().find_map(|(place, rule)| Some((place + 1, rule.fault()?)));
-    if let Some((place, fault)) = wrong {
-        faults.unless(false, "storage.retention", format!("rule {place}: {fault}"));
-    }
+    retention(config, faults);
     let ordered = storage.max_events_per_author == 0 || !storage.retention.is_empty();
     let text = "needs a rule in storage.retention: what no rule selects is kept for ever";
     faults.unless(ordered, "storage.max_events_per_author", text);
     faults.range("storage.max_readers", storage.max_readers.into(), 16..=65_536);
+}
+
+/// A rule that selects nothing is a slip of the pen, and what it was to keep or to remove meets another rule.
+fn retention(config: &Config, faults: &mut Faults) {
+    for (place, rule) in config.storage.retention.iter().enumerate() {
+        for (key, text) in rule.faults() {
+            faults.unless(false, format!("storage.retention[{}].{key}", place + 1), text);
+        }
+    }
+    let rules = config.storage.retention();
+    for (place, by) in rules.idle_rules() {
+        let text = match by {
+            Some(last) => format!("nothing is left for this rule: rules up to {} select all of it before", last + 1),
+            None if !rules.rules()[place].faults().is_empty() => continue,
+            None => "this rule selects nothing: not_authors names all of its authors".into(),
+        };
+        faults.unless(false, format!("storage.retention[{}]", place + 1), text);
+    }
 }
 
 fn limits(config: &Config, faults: &mut Faults) {

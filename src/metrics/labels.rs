@@ -82,6 +82,8 @@ words!(
         Invalid = "invalid",
         /// Policy said no.
         Refused = "refused",
+        /// There was no room.
+        Full = "full",
         /// The store could not take it.
         Failed = "failed",
     }

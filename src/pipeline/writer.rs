@@ -286,7 +286,7 @@ impl<'a> Group<'a> {
             outcomes.iter().for_each(|outcome| shared.metrics.event(counted(*outcome), 1));
             self.tell(events, outcomes, removed)?;
         } else {
-            shared.metrics.event(EventOutcome::Failed, ids.len() as u64);
+            shared.metrics.event(if is_full { EventOutcome::Full } else { EventOutcome::Failed }, ids.len() as u64);
         }
         let mut replies = BatchReplies::default();
         for (((from, received), (_, bytes)), message) in origins.iter().zip(&ids).zip(&answers) {
@@ -346,7 +346,8 @@ const fn counted(outcome: Outcome) -> EventOutcome {
         Outcome::Deleted => EventOutcome::Deleted,
         Outcome::Vanished => EventOutcome::Vanished,
         Outcome::Expired => EventOutcome::Expired,
-        Outcome::Ephemeral | Outcome::Full => EventOutcome::Failed,
+        Outcome::Full => EventOutcome::Full,
+        Outcome::Ephemeral => EventOutcome::Failed,
         Outcome::InvalidDeletion => EventOutcome::Invalid,
     }
 }
@@ -355,6 +356,7 @@ const fn counted(outcome: Outcome) -> EventOutcome {
 /// the log although its sync failed, and is added by the next transaction then.
 fn refuse_all(ids: &[(EventId, usize)], error: &StoreError) -> Vec<RelayMessage> {
     let text = match error {
+        // Said once, by who notes that there is no room.
         StoreError::Full => "storage full",
         StoreError::Removed(_) => "the relay cannot store events now",
         _ => "it could not be confirmed that the event is stored; it may still be; send it again",

@@ -1,148 +1,11 @@
 //! What is worth keeping: the operator's rules, in order, and whether an event that arrives would be kept.
 //!
 //! The first rule that selects an event is its rule; what no rule selects is kept for ever. The order is also
-//! one of value: where a total must shrink, events of later rules go first, and of one rule the oldest. A rule goes
-//! by author and kind alone, so an index row tells the rule of an event without its record. Nothing here removes
-//! anything.
+//! one of value: where a total must shrink, events of later rules go first, and of one rule the oldest. Nothing here
+//! removes anything.
 
-use std::fmt;
-
-use serde::de::Deserializer;
-use serde::{Deserialize, Serialize, Serializer};
-
-use super::sets::{KeySet, KindSet, from_text};
+use super::rule::Rule;
 use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, Timestamp};
-
-/// Which events, and how many of them stay. A limit of 0 is none.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rule {
-    /// Only events of these kinds; empty for all.
-    #[serde(skip_serializing_if = "KindSet::is_empty")]
-    pub kinds: KindSet,
-    /// Only events of these authors; empty for all.
-    #[serde(skip_serializing_if = "KeySet::is_empty")]
-    pub authors: KeySet,
-    /// No events of these authors.
-    #[serde(skip_serializing_if = "KeySet::is_empty")]
-    pub not_authors: KeySet,
-    /// Whether they are never removed, whatever the totals are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep: Option<Keep>,
-    /// How long after `created_at` they stay.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_age: Option<Age>,
-    /// The newest events of one author and kind that stay.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub max_per_author_and_kind: u64,
-    /// Bytes of their records that stay, the newest first; index entries come on top.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub max_bytes: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-/// The word for events that are never removed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Keep {
-    /// Never removed.
-    Forever,
-}
-
-/// A time span of at least a second, written as a number and a unit: `"90d"`, `"1y"` (365 days).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Age {
-    /// How long it is.
-    pub seconds: u64,
-}
-
-/// Seconds of each unit, the longest first.
-const UNITS: [(char, u64); 6] = [('y', 31_536_000), ('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
-
-impl Age {
-    /// Reads a number and a unit.
-    ///
-    /// # Errors
-    /// What to write instead.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const FORM: &str = "give a number and one of s, m, h, d, w, y, such as \"90d\"";
-        let unit = text.chars().next_back().and_then(|last| UNITS.iter().find(|(unit, _)| *unit == last));
-        let (unit, factor) = unit.ok_or(FORM)?;
-        let number: u64 = text.strip_suffix(*unit).and_then(|text| text.parse().ok()).ok_or(FORM)?;
-        match number.checked_mul(*factor) {
-            Some(seconds) if seconds > 0 => Ok(Self { seconds }),
-            _ => Err("give at least a second"),
-        }
-    }
-}
-
-impl fmt::Display for Age {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, factor) =
-            UNITS.into_iter().find(|(_, factor)| self.seconds.is_multiple_of(*factor)).expect("1 divides every number");
-        write!(f, "{}{unit}", self.seconds / factor)
-    }
-}
-
-impl Serialize for Age {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Age {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, "a time span such as \"90d\"", Self::parse)
-    }
-}
-
-impl Rule {
-    /// Whether the rule is about events of this author and kind.
-    #[must_use]
-    pub fn selects(&self, author: &Pubkey, kind: Kind) -> bool {
-        self.may_select(kind)
-            && (self.authors.is_empty() || self.authors.contains(author))
-            && !self.not_authors.contains(author)
-    }
-
-    /// Whether the rule is about events of this kind by some author.
-    #[must_use]
-    pub fn may_select(&self, kind: Kind) -> bool {
-        self.kinds.is_empty() || self.kinds.contains(kind)
-    }
-
-    /// Whether the author matters.
-    #[must_use]
-    pub fn goes_by_author(&self) -> bool {
-        !self.authors.is_empty() || !self.not_authors.is_empty()
-    }
-
-    /// Whether its events are never removed.
-    #[must_use]
-    pub const fn is_forever(&self) -> bool {
-        self.keep.is_some()
-    }
-
-    /// The earliest `created_at` that stays at `now`.
-    #[must_use]
-    pub const fn oldest(&self, now: Timestamp) -> Timestamp {
-        match self.max_age {
-            Some(age) => Timestamp(now.0.saturating_sub(age.seconds)),
-            None => Timestamp(0),
-        }
-    }
-
-    /// What is wrong with the rule, if anything.
-    #[must_use]
-    pub fn fault(&self) -> Option<&'static str> {
-        let limits = self.max_age.is_some() || self.max_per_author_and_kind > 0 || self.max_bytes > 0;
-        (self.is_forever() && limits).then_some("keep = \"forever\" and a limit contradict each other")
-    }
-}
 
 /// What holds over all rules together. A limit of 0 is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -191,7 +54,7 @@ impl Retention {
     #[must_use]
     pub fn counts_authors(&self) -> bool {
         let total = self.limits.max_events_per_author > 0 && !self.is_empty();
-        total || self.rules.iter().any(|rule| rule.max_per_author_and_kind > 0)
+        total || self.rules.iter().any(|rule| rule.bounds.max_per_author_and_kind > 0)
     }
 
     /// The place of the rule for events of this author and kind; `None` when they are kept for ever, be it by
@@ -202,7 +65,7 @@ impl Retention {
             // The proof of a request to vanish stays (NIP-62).
             return None;
         }
-        let place = self.rules.iter().position(|rule| rule.selects(author, kind))?;
+        let place = self.rules.iter().position(|rule| rule.selector.takes(author, kind))?;
         (!self.rules[place].is_forever()).then_some(place)
     }
 
@@ -214,10 +77,24 @@ impl Retention {
             .enumerate()
             .take_while(move |(_, rule)| {
                 let was_open = is_open;
-                is_open &= !rule.may_select(kind) || rule.goes_by_author();
+                is_open &= !rule.selector.may_take(kind) || rule.selector.goes_by_author();
                 was_open
             })
-            .filter(move |(_, rule)| rule.may_select(kind))
+            .filter(move |(_, rule)| rule.selector.may_take(kind))
+    }
+
+    /// Rules that select nothing, by place: those without anything to select, and those whose events are all selected
+    /// by rules before them, with the place of the last of these.
+    #[must_use]
+    pub fn idle_rules(&self) -> Vec<(usize, Option<usize>)> {
+        let covered = |(place, rule): (usize, &Rule)| {
+            if rule.selector.is_void() {
+                return Some((place, None));
+            }
+            let before = self.rules[..place].iter().map(|rule| &rule.selector);
+            Some((place, Some(rule.selector.covered_by(before)?)))
+        };
+        self.rules.iter().enumerate().filter_map(covered).collect()
     }
 
     /// Before this `created_at`, some event of the kind is too old at `now`; zero if none ever is.
@@ -237,7 +114,7 @@ impl Retention {
             return Ok(());
         }
         let Some(place) = self.rule_of(&event.pubkey(), kind) else { return Ok(()) };
-        match self.rules[place].max_age {
+        match self.rules[place].bounds.max_age {
             Some(age) if event.created_at() < self.rules[place].oldest(now) => {
                 Err(blocked(format!("events of kind {kind} are kept for {age} here (rule {})", place + 1)))
             }
@@ -302,26 +179,5 @@ mod tests {
         assert_eq!(at(1, 366 * DAY), "blocked: events of kind 1 are kept for 1y here (rule 4)");
         let none = Retention::default();
         assert_eq!(said(none.check_age(event_at(1, 1, "[]", r#""""#).view(), Timestamp(NOW))), "");
-    }
-
-    #[test]
-    fn an_age_is_a_number_and_a_unit_and_goes_back_as_the_largest_unit_that_fits() {
-        let round = |text: &str| Age::parse(text).map(|age| age.to_string());
-        let cases = [("90d", "90d"), ("14d", "2w"), ("365d", "1y"), ("24h", "1d"), ("61s", "61s"), ("120m", "2h")];
-        for (text, back) in cases {
-            assert_eq!(round(text), Ok(back.to_string()));
-        }
-        for wrong in ["", "d", "5", "0d", "-1d", "1.5d", "1 d", "999999999999999999y", "5µ"] {
-            assert!(Age::parse(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn unknown_keys_and_rules_that_contradict_themselves_are_refused() {
-        for wrong in [r#"{"kind":[7]}"#, r#"{"max_age":90}"#, r#"{"keep":"always"}"#] {
-            assert!(serde_json::from_str::<Rule>(wrong).is_err(), "{wrong}");
-        }
-        let fault = |text: &str| serde_json::from_str::<Rule>(text).expect("a rule").fault().is_some();
-        assert!(fault(r#"{"keep":"forever","max_age":"1d"}"#) && !fault(r#"{"keep":"forever"}"#));
     }
 }

@@ -32,6 +32,11 @@ impl KindSet {
         self.ranges.iter().any(|&(first, last)| first <= kind.0 && kind.0 <= last)
     }
 
+    /// The kinds at which a walk through all kinds enters or leaves the set.
+    pub fn edges(&self) -> impl Iterator<Item = Kind> {
+        self.ranges.iter().flat_map(|&(first, last)| [Some(first), last.checked_add(1)]).flatten().map(Kind)
+    }
+
     /// Whether no kind is in the set.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

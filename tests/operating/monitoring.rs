@@ -64,6 +64,7 @@ fn what_clients_do_is_counted() {
         ("weir_events_total{outcome=\"duplicate\"}", 1.0),
         ("weir_events_total{outcome=\"refused\"}", 1.0),
         ("weir_events_total{outcome=\"invalid\"}", 1.0),
+        ("weir_events_total{outcome=\"full\"}", 0.0),
         ("weir_events_total{outcome=\"failed\"}", 0.0),
         ("weir_refusals_total{prefix=\"blocked\"}", 1.0),
         ("weir_refusals_total{prefix=\"invalid\"}", 1.0),

@@ -373,7 +373,7 @@ impl<'a> Evictor<'a> {
     /// What is due, if anything is.
     fn choose(&mut self) -> Result<Option<Job>, Trouble> {
         let now = Instant::now();
-        if now >= self.age_due && self.rules.rules().iter().any(|rule| rule.max_age.is_some()) {
+        if now >= self.age_due && self.rules.rules().iter().any(|rule| rule.bounds.max_age.is_some()) {
             return Ok(Some(Job::Age(AgeSweep::default(), now)));
         }
         if self.rules.counts_authors() {
@@ -386,7 +386,7 @@ impl<'a> Evictor<'a> {
                 return Ok(Some(Job::Writers(writers, None)));
             }
         }
-        if now >= self.bytes_due && self.rules.rules().iter().any(|rule| rule.max_bytes > 0) {
+        if now >= self.bytes_due && self.rules.rules().iter().any(|rule| rule.bounds.max_bytes > 0) {
             return self.largest_excess();
         }
         Ok(None)
@@ -394,7 +394,7 @@ impl<'a> Evictor<'a> {
 
     /// Often enough for the shortest age, but no more than once a second.
     fn age_interval(&self) -> Duration {
-        let ages = self.rules.rules().iter().filter_map(|rule| rule.max_age);
+        let ages = self.rules.rules().iter().filter_map(|rule| rule.bounds.max_age);
         let shortest = ages.map(|age| age.seconds).min().unwrap_or(u64::MAX);
         Duration::from_secs((shortest / 64).clamp(1, 60))
     }
@@ -453,11 +453,11 @@ impl<'a> Evictor<'a> {
         self.settle(0)?;
         let bytes = bytes_by_rule(&self.rules, &self.shared.store.read()?)?;
         let mut is_relaxed = false;
-        for (place, rule) in self.rules.rules().iter().enumerate().filter(|(_, rule)| rule.max_bytes > 0) {
-            if bytes[place] > rule.max_bytes {
-                return Ok(Some(Job::Bytes(place, OldestFirst::new(place), bytes[place] - rule.max_bytes)));
+        for (place, rule) in self.rules.rules().iter().enumerate().filter(|(_, rule)| rule.bounds.max_bytes > 0) {
+            if bytes[place] > rule.bounds.max_bytes {
+                return Ok(Some(Job::Bytes(place, OldestFirst::new(place), bytes[place] - rule.bounds.max_bytes)));
             }
-            if bytes[place] < rule.max_bytes - rule.max_bytes / 16 {
+            if bytes[place] < rule.bounds.max_bytes - rule.bounds.max_bytes / 16 {
                 is_relaxed |= self.shared.horizons.set(place, |horizon| horizon.own = Timestamp(0));
             }
         }

@@ -245,7 +245,7 @@ impl Horizons {
         if self.authors.is_empty() {
             return Ok(());
         }
-        let of_kind = rules.rules()[rule].max_per_author_and_kind;
+        let of_kind = rules.rules()[rule].bounds.max_per_author_and_kind;
         if of_kind > 0 && self.authors.get(&(author, Some(kind))).is_some_and(|(_, last)| at < last) {
             let text = format!("the newest {of_kind} events of kind {kind} of one author are kept (rule {})", rule + 1);
             return Err(blocked(text));

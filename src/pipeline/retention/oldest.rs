@@ -119,11 +119,10 @@ pub fn bytes_by_rule(rules: &Retention, snapshot: &Snapshot<'_>) -> Result<Vec<u
     let mut bytes = vec![0; rules.rules().len()];
     // Nobody has this key: it stands for all authors that no rule names.
     let stranger = Pubkey([0; 32]);
-    let named: HashSet<Pubkey> =
-        rules.rules().iter().flat_map(|rule| rule.authors.iter().chain(rule.not_authors.iter())).copied().collect();
+    let named: HashSet<Pubkey> = rules.rules().iter().flat_map(|rule| rule.selector.named()).copied().collect();
     for (kind, usage) in snapshot.kinds()? {
         let mut of_strangers = usage.bytes;
-        if rules.rules_of_kind(kind).any(|(_, rule)| rule.goes_by_author()) {
+        if rules.rules_of_kind(kind).any(|(_, rule)| rule.selector.goes_by_author()) {
             for author in &named {
                 let own = bytes_of(snapshot, author, kind)?;
                 of_strangers = of_strangers.saturating_sub(own);

@@ -168,7 +168,7 @@ impl<P: FnMut(Removed)> Pass<'_, P> {
     }
 
     fn shrink_rule(&mut self, rule: usize) -> Result<(), StoreError> {
-        let limit = self.rules.rules()[rule].max_bytes;
+        let limit = self.rules.rules()[rule].bounds.max_bytes;
         if limit == 0 {
             return Ok(());
         }

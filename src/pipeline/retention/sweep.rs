@@ -248,7 +248,7 @@ impl AuthorWalk {
             // It goes for its age, and must not count.
             return Ok(());
         }
-        let (of_kind, of_all) = (rule.max_per_author_and_kind, slice.rules.limits().max_events_per_author);
+        let (of_kind, of_all) = (rule.bounds.max_per_author_and_kind, slice.rules.limits().max_events_per_author);
         self.in_kind += 1;
         if of_kind > 0 {
             self.margin = self.margin.min(of_kind.saturating_sub(self.in_kind));
@@ -288,7 +288,7 @@ impl AuthorWalk {
             self.margin = self.margin.min(of_all.saturating_sub(self.best.len() as u64));
         }
         // A kind that the author has nothing of yet has all its room.
-        let of_kinds = rules.rules().iter().map(|rule| rule.max_per_author_and_kind).filter(|&limit| limit > 0);
+        let of_kinds = rules.rules().iter().map(|rule| rule.bounds.max_per_author_and_kind).filter(|&limit| limit > 0);
         self.margin = self.margin.min(of_kinds.min().unwrap_or(u64::MAX));
         if of_all > 0 && self.best.len() as u64 >= of_all {
             self.floors.total = self.best.peek().map(|worst| (worst.rule, worst.created_at.0));

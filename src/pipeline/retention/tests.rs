@@ -10,7 +10,7 @@ use super::pass::pass_in_slices;
 use super::*;
 use crate::nostr::testing::{author, trusted};
 use crate::nostr::{EventId, Kind, Timestamp, VerifiedEvent};
-use crate::policy::{Age, Keep, KindSet, RetentionLimits, Rule};
+use crate::policy::{Age, Bounds, Keep, KindSet, RetentionLimits, Rule, Selector};
 use crate::store::{Durability, Options, Outcome, Seq, Store};
 
 const NOW: Timestamp = Timestamp(1_700_000_000);
@@ -29,17 +29,17 @@ fn rule() -> impl Strategy<Value = Rule> {
     let limits = (0_u64..60, 0_u64..4, prop_oneof![Just(0), 200_u64..3000], 0_u8..5);
     (kinds, authors(), authors(), limits).prop_map(|(kinds, authors, not_authors, (age, number, bytes, forever))| {
         let keys = |seeds: Vec<u64>| seeds.into_iter().map(author).collect();
-        let rule = Rule {
-            kinds: KindSet::of(&kinds),
-            authors: keys(authors),
+        let selector = Selector {
+            kinds: (!kinds.is_empty()).then(|| KindSet::of(&kinds)),
+            authors: (!authors.is_empty()).then(|| keys(authors)),
             not_authors: keys(not_authors),
-            ..Rule::default()
         };
-        if forever == 0 {
-            return Rule { keep: Some(Keep::Forever), ..rule };
-        }
         let max_age = (age > 5).then_some(Age { seconds: age * 10 });
-        Rule { max_age, max_per_author_and_kind: number, max_bytes: bytes, ..rule }
+        let bounds = match forever {
+            0 => Bounds { keep: Some(Keep::Forever), ..Bounds::default() },
+            _ => Bounds { keep: None, max_age, max_per_author_and_kind: number, max_bytes: bytes },
+        };
+        Rule { selector, bounds }
     })
 }
 
@@ -73,7 +73,7 @@ fn model(rules: &Retention, events: &[VerifiedEvent]) -> BTreeSet<EventId> {
         let Some(rule) = rule else { return true };
         let count = seen.entry((event.view().pubkey(), event.view().kind())).or_default();
         *count += 1;
-        let limit = rules.rules()[*rule].max_per_author_and_kind;
+        let limit = rules.rules()[*rule].bounds.max_per_author_and_kind;
         limit == 0 || *count <= limit
     });
 
@@ -91,7 +91,7 @@ fn model(rules: &Retention, events: &[VerifiedEvent]) -> BTreeSet<EventId> {
     kept.retain(|(rule, event)| {
         let Some(rule) = *rule else { return true };
         bytes[rule] += event.view().record().len() as u64;
-        let limit = rules.rules()[rule].max_bytes;
+        let limit = rules.rules()[rule].bounds.max_bytes;
         is_over[rule] |= limit > 0 && bytes[rule] > limit;
         !is_over[rule]
     });

@@ -1,0 +1,320 @@
+//! One retention rule: which events it selects, and how many of them stay.
+//!
+//! A rule selects by author and kind alone, so an index row tells the rule of an event without its record. Pure.
+
+use std::fmt;
+
+use serde::de::Deserializer;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::sets::{KeySet, KindSet, from_text};
+use crate::nostr::{Kind, Pubkey, Timestamp};
+
+/// Which events, and how many of them stay.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
+pub struct Rule {
+    /// Which events it is about.
+    pub selector: Selector,
+    /// How many of them stay.
+    pub bounds: Bounds,
+}
+
+/// Which events a rule is about: every part must match.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Selector {
+    /// Only events of these kinds; `None` for all.
+    pub kinds: Option<KindSet>,
+    /// Only events of these authors; `None` for all.
+    pub authors: Option<KeySet>,
+    /// No events of these authors.
+    pub not_authors: KeySet,
+}
+
+/// How many events of a rule stay. A limit of 0 is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bounds {
+    /// Whether they are never removed, whatever the totals are.
+    pub keep: Option<Keep>,
+    /// How long after `created_at` they stay.
+    pub max_age: Option<Age>,
+    /// The newest events of one author and kind that stay.
+    pub max_per_author_and_kind: u64,
+    /// Bytes of their records that stay, the newest first; index entries come on top.
+    pub max_bytes: u64,
+}
+
+/// A rule as the configuration has it: one flat table.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kinds: Option<KindSet>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authors: Option<KeySet>,
+    #[serde(skip_serializing_if = "KeySet::is_empty")]
+    not_authors: KeySet,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<Keep>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_age: Option<Age>,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_per_author_and_kind: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl From<Written> for Rule {
+    fn from(written: Written) -> Self {
+        let Written { kinds, authors, not_authors, keep, max_age, max_per_author_and_kind, max_bytes } = written;
+        Self {
+            selector: Selector { kinds, authors, not_authors },
+            bounds: Bounds { keep, max_age, max_per_author_and_kind, max_bytes },
+        }
+    }
+}
+
+impl From<Rule> for Written {
+    fn from(Rule { selector, bounds }: Rule) -> Self {
+        let Selector { kinds, authors, not_authors } = selector;
+        let Bounds { keep, max_age, max_per_author_and_kind, max_bytes } = bounds;
+        Self { kinds, authors, not_authors, keep, max_age, max_per_author_and_kind, max_bytes }
+    }
+}
+
+/// The word for events that are never removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Never removed.
+    Forever,
+}
+
+/// A time span of at least a second, written as a number and a unit: `"90d"`, `"1y"` (365 days).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Age {
+    /// How long it is.
+    pub seconds: u64,
+}
+
+/// Seconds of each unit, the longest first.
+const UNITS: [(char, u64); 6] = [('y', 31_536_000), ('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
+
+impl Age {
+    /// Reads a number and a unit.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const FORM: &str = "give a number and one of s, m, h, d, w, y, such as \"90d\"";
+        let unit = text.chars().next_back().and_then(|last| UNITS.iter().find(|(unit, _)| *unit == last));
+        let (unit, factor) = unit.ok_or(FORM)?;
+        let number: u64 = text.strip_suffix(*unit).and_then(|text| text.parse().ok()).ok_or(FORM)?;
+        match number.checked_mul(*factor) {
+            Some(seconds) if seconds > 0 => Ok(Self { seconds }),
+            _ => Err("give at least a second"),
+        }
+    }
+}
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, factor) =
+            UNITS.into_iter().find(|(_, factor)| self.seconds.is_multiple_of(*factor)).expect("1 divides every number");
+        write!(f, "{}{unit}", self.seconds / factor)
+    }
+}
+
+impl Serialize for Age {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Age {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, "a time span such as \"90d\"", Self::parse)
+    }
+}
+
+impl Selector {
+    /// Whether it takes events of this author and kind.
+    #[must_use]
+    pub fn takes(&self, author: &Pubkey, kind: Kind) -> bool {
+        self.may_take(kind)
+            && self.authors.as_ref().is_none_or(|authors| authors.contains(author))
+            && !self.not_authors.contains(author)
+    }
+
+    /// Whether it takes events of this kind by some author.
+    #[must_use]
+    pub fn may_take(&self, kind: Kind) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
+    }
+
+    /// Whether the author matters.
+    #[must_use]
+    pub fn goes_by_author(&self) -> bool {
+        self.authors.is_some() || !self.not_authors.is_empty()
+    }
+
+    /// The authors that it names.
+    pub fn named(&self) -> impl Iterator<Item = &Pubkey> {
+        self.authors.iter().flat_map(KeySet::iter).chain(self.not_authors.iter())
+    }
+
+    /// Whether it takes events of nobody, or of no kind.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        let nobody = |authors: &KeySet| authors.iter().all(|author| self.not_authors.contains(author));
+        self.kinds.as_ref().is_some_and(KindSet::is_empty) || self.authors.as_ref().is_some_and(nobody)
+    }
+
+    /// Whether it takes every author that `other` takes.
+    fn covers_authors_of(&self, other: &Self) -> bool {
+        let leaves_none_out = self.not_authors.iter().all(|author| {
+            other.not_authors.contains(author)
+                || other.authors.as_ref().is_some_and(|authors| !authors.contains(author))
+        });
+        let has_all = match (&self.authors, &other.authors) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(authors)) => {
+                authors.iter().all(|author| own.contains(author) || other.not_authors.contains(author))
+            }
+        };
+        leaves_none_out && has_all
+    }
+
+    /// Which of the selectors `before` takes everything that this one could take, if they do together: the place of
+    /// the last that is needed.
+    #[must_use]
+    pub fn covered_by<'a>(&'a self, before: impl Iterator<Item = &'a Self> + Clone) -> Option<usize> {
+        // Membership changes only where a range of kinds begins or ends.
+        let all = before.clone().chain(std::iter::once(self)).filter_map(|selector| selector.kinds.as_ref());
+        let edges = all.flat_map(KindSet::edges).chain(std::iter::once(Kind(0))).filter(|kind| self.may_take(*kind));
+        let mut last = None;
+        for kind in edges {
+            let covers = |one: &Self| one.may_take(kind) && one.covers_authors_of(self);
+            last = last.max(Some(before.clone().position(covers)?));
+        }
+        last
+    }
+}
+
+impl Rule {
+    /// Whether its events are never removed.
+    #[must_use]
+    pub const fn is_forever(&self) -> bool {
+        self.bounds.keep.is_some()
+    }
+
+    /// The earliest `created_at` that stays at `now`.
+    #[must_use]
+    pub const fn oldest(&self, now: Timestamp) -> Timestamp {
+        match self.bounds.max_age {
+            Some(age) => Timestamp(now.0.saturating_sub(age.seconds)),
+            None => Timestamp(0),
+        }
+    }
+
+    /// What is wrong with the rule by itself: the key, and what to do.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(&'static str, &'static str)> {
+        let Bounds { keep, max_age, max_per_author_and_kind, max_bytes } = self.bounds;
+        let mut faults = Vec::new();
+        if self.selector.kinds.as_ref().is_some_and(KindSet::is_empty) {
+            faults.push(("kinds", "an empty list selects nothing; leave the key out for every kind"));
+        }
+        if self.selector.authors.as_ref().is_some_and(KeySet::is_empty) {
+            faults.push(("authors", "an empty list selects nobody; leave the key out for everybody"));
+        }
+        let limits = [
+            ("max_age", max_age.is_some()),
+            ("max_per_author_and_kind", max_per_author_and_kind > 0),
+            ("max_bytes", max_bytes > 0),
+        ];
+        for (key, _) in limits.into_iter().filter(|(_, is_set)| keep.is_some() && *is_set) {
+            faults.push((key, "keep = \"forever\" and a limit contradict each other; leave one of them out"));
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_a_number_and_a_unit_and_goes_back_as_the_largest_unit_that_fits() {
+        let round = |text: &str| Age::parse(text).map(|age| age.to_string());
+        let cases = [("90d", "90d"), ("14d", "2w"), ("365d", "1y"), ("24h", "1d"), ("61s", "61s"), ("120m", "2h")];
+        for (text, back) in cases {
+            assert_eq!(round(text), Ok(back.to_string()));
+        }
+        for wrong in ["", "d", "5", "0d", "-1d", "1.5d", "1 d", "999999999999999999y", "5µ"] {
+            assert!(Age::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    fn rule(text: &str) -> Rule {
+        serde_json::from_str(text).expect("a rule")
+    }
+
+    #[test]
+    fn unknown_keys_and_rules_that_contradict_themselves_are_refused() {
+        for wrong in [r#"{"kind":[7]}"#, r#"{"max_age":90}"#, r#"{"keep":"always"}"#] {
+            assert!(serde_json::from_str::<Rule>(wrong).is_err(), "{wrong}");
+        }
+        let keys = |text: &str| rule(text).faults().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(keys(r#"{"keep":"forever","max_age":"1d","max_bytes":5}"#), ["max_age", "max_bytes"]);
+        assert_eq!(keys(r#"{"kinds":[],"authors":[],"max_age":"1h"}"#), ["kinds", "authors"]);
+        assert_eq!([keys(r#"{"keep":"forever"}"#), keys("{}")], [vec![""; 0], vec![]]);
+    }
+
+    #[test]
+    fn an_empty_list_selects_nothing_and_an_absent_one_everything() {
+        let takes = |text: &str| rule(text).selector.takes(&Pubkey([1; 32]), Kind(1));
+        assert_eq!(["{}", r#"{"authors":[]}"#, r#"{"kinds":[]}"#].map(takes), [true, false, false]);
+        let text = |text: &str| serde_json::to_string(&rule(text)).expect("JSON");
+        let texts = [r#"{"kinds":[]}"#, r#"{"authors":[],"max_age":"1h"}"#, "{}"];
+        assert_eq!(texts.map(text), texts, "what was written is written again");
+    }
+
+    #[test]
+    fn a_selector_is_covered_when_those_before_it_take_all_of_its_authors_of_each_kind() {
+        let [a, b] = [1, 2].map(|byte| Pubkey([byte; 32]));
+        let covered = |texts: &[&str]| {
+            let all: Vec<Rule> = texts
+                .iter()
+                .map(|text| rule(&text.replace('A', &a.to_string()).replace('B', &b.to_string())))
+                .collect();
+            let (last, before) = all.split_last().expect("a rule");
+            last.selector.covered_by(before.iter().map(|rule| &rule.selector))
+        };
+        assert_eq!(covered(&["{}", r#"{"kinds":[1]}"#]), Some(0));
+        assert_eq!(covered(&[r#"{"kinds":[1]}"#, r#"{"kinds":["2-7"]}"#, r#"{"kinds":[1,3,7]}"#]), Some(1));
+        assert_eq!(covered(&[r#"{"kinds":["0-65535"]}"#, "{}"]), Some(0));
+        assert_eq!(covered(&[r#"{"authors":["A","B"]}"#, r#"{"authors":["B"]}"#]), Some(0));
+        assert_eq!(covered(&[r#"{"not_authors":["A"]}"#, r#"{"authors":["B"]}"#]), Some(0));
+        assert_eq!(covered(&[r#"{"not_authors":["A"]}"#, r#"{"not_authors":["A","B"]}"#]), Some(0));
+        for open in [
+            [r#"{"kinds":[1]}"#, "{}"],
+            [r#"{"kinds":["0-65534"]}"#, "{}"],
+            [r#"{"authors":["A"]}"#, r#"{"authors":["A","B"]}"#],
+            [r#"{"not_authors":["A"]}"#, r#"{"authors":["A"]}"#],
+            [r#"{"not_authors":["A"]}"#, "{}"],
+            [r#"{"authors":[]}"#, "{}"],
+        ] {
+            assert_eq!(covered(&open), None, "{open:?}");
+        }
+        let void = |text: &str| rule(&text.replace('A', &a.to_string())).selector.is_void();
+        let texts = ["{}", r#"{"kinds":[]}"#, r#"{"authors":["A"],"not_authors":["A"]}"#, r#"{"not_authors":["A"]}"#];
+        assert_eq!(texts.map(void), [false, true, true, false]);
+    }
+}
