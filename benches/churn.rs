@@ -134,10 +134,11 @@ impl Churn {
         };
         let Spent { events, evicted, insert_us, evict_us, longest_step_ms } = std::mem::take(&mut self.spent);
         println!(
-            "{turnover:.1},{events},{evicted},{},{},{},{},{:.2},{:.2},{longest_step_ms:.1},{:.0}",
+            "{turnover:.1},{events},{evicted},{},{},{},{},{},{:.2},{:.2},{longest_step_ms:.1},{:.0}",
             held(|_| true),
             held(|kind| kind == 7),
             usage.file_bytes,
+            usage.page_bytes,
             usage.used_bytes,
             insert_us / events as f64,
             evict_us / events as f64,
@@ -169,7 +170,7 @@ fn main() {
     let mut writer = churn.store.writer();
     let started = Instant::now();
     println!(
-        "turnover,inserted,evicted,held,held_reactions,file_bytes,used_bytes,insert_us_per_event,evict_us_per_event,\
+        "turnover,inserted,evicted,held,held_reactions,file_bytes,page_bytes,used_bytes,insert_us_per_event,evict_us_per_event,\
          longest_step_ms,wall_s"
     );
     let mut first = 0;

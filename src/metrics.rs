@@ -114,10 +114,12 @@ pub struct Metrics {
     pub stale_readers: Counter,
     /// Bytes free on the file system.
     pub disk_free_bytes: Gauge,
-    /// Events that the retention rules removed.
-    pub evicted_events: Counter,
+    /// Events that the retention rules removed, by rule and cause.
+    pub evicted_events: Family<EvictionLabel, Counter>,
     /// Bytes of their records.
-    pub evicted_bytes: Counter,
+    pub evicted_bytes: Family<EvictionLabel, Counter>,
+    /// Events that the rules would remove, and that wait for the operator.
+    pub retention_waiting: Gauge,
     /// How long one step of making room holds the writer.
     pub eviction_seconds: Histogram,
     /// Memory of the process that is in RAM, the cached part of the data file included.
@@ -187,6 +189,7 @@ impl Metrics {
             stale_readers: add(&mut r, "store_stale_readers", "Reader slots freed of processes that had died"),
             disk_free_bytes: add(&mut r, "disk_free_bytes", "Bytes free on the file system"),
             evicted_events: add(&mut r, "evicted_events", "Events that the retention rules removed"),
+            retention_waiting: add(&mut r, "retention_waiting_events", "Events to remove once the operator accepts it"),
             eviction_seconds: histogram(
                 &mut r,
                 "eviction_seconds",
@@ -215,6 +218,11 @@ impl Metrics {
         }
         for &outcome in EventOutcome::ALL {
             self.events.get_or_create(&OutcomeLabel { outcome }).inc_by(0);
+        }
+        for &cause in EvictionCause::ALL {
+            let label = EvictionLabel { rule: 1, cause };
+            self.evicted_events.get_or_create(&label).inc_by(0);
+            self.evicted_bytes.get_or_create(&label).inc_by(0);
         }
         for &reason in CloseReason::ALL {
             self.connections_closed.get_or_create(&CloseLabel { reason }).inc_by(0);

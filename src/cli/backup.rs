@@ -12,7 +12,7 @@ use crate::backup::{self, BackupError, Created, Manifest, Pruned, Verified};
 use crate::nostr::Timestamp;
 use crate::pipeline::now;
 use crate::pipeline::signatures::Signatures;
-use crate::policy::retention::Age;
+use crate::policy::Age;
 use crate::schnorr::Verifier;
 
 /// Signatures that a verification checks, spread evenly.

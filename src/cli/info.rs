@@ -12,6 +12,7 @@ use crate::config::{Config, Durability};
 use crate::nostr::bech32::npub;
 use crate::nostr::{Kind, Pubkey, Timestamp};
 use crate::pipeline::now;
+use crate::pipeline::retention::brake::Removal;
 use crate::pipeline::retention::{Mode, pass};
 use crate::store::{FORMAT, KindUsage, Removed, Room, Seq, Store, StoreError, Survey, TableUsage, Usage};
 
@@ -59,6 +60,8 @@ struct Facts {
     kinds: Vec<(Kind, KindUsage)>,
     survey: Survey,
     is_full: bool,
+    /// What the relay would remove and does not before that is accepted.
+    waiting: Option<Removal>,
     /// What the retention rules would remove now.
     next: Option<Removed>,
 }
@@ -90,8 +93,9 @@ fn gather(config: &Config, store: &Store, is_full: bool) -> Result<Facts, StoreE
     let rules = config.storage.retention();
     let next =
         if is_full { Some(pass(store, &rules, now(), Mode::Count, interrupt::watch(), |_| ())?.total()) } else { None };
+    let waiting = Removal::waiting(store)?;
     let (usage, room, disk_free_bytes) = (store.usage()?, store.room()?, store.disk_space()?.free_bytes);
-    Ok(Facts { usage, room, disk_free_bytes, last_seq, kinds, survey, is_full, next })
+    Ok(Facts { usage, room, disk_free_bytes, last_seq, kinds, survey, is_full, next, waiting })
 }
 
 impl Facts {
@@ -139,13 +143,17 @@ fn write_store(out: &mut impl Write, config: &Config, store: &Store, facts: &Fac
             let about = if facts.scale() > 1.0 { "about " } else { "" };
             let (events, each) = (HumanCount(events), BinaryBytes(bytes));
             writeln!(out, "growth      {about}{events} events and {each} a day, by the dates of the last {DAYS} days")?;
-            let end = room.full_bytes.min(usage.used_bytes + usage.free_bytes + disk_free_bytes);
+            let end = room.full_bytes().min(usage.used_bytes + usage.free_bytes + disk_free_bytes);
             let days = end.saturating_sub(usage.used_bytes).checked_div(bytes);
             if let Some(days) = days.filter(|days| *days <= MANY_DAYS) {
                 writeln!(out, "room for    about {} days at that rate", HumanCount(days))?;
             }
         }
         None => writeln!(out, "growth      too little is dated within the last {DAYS} days to tell; try --full")?,
+    }
+    if let Some(Removal { events, bytes, .. }) = facts.waiting {
+        let (events, bytes) = (HumanCount(events), BinaryBytes(bytes));
+        writeln!(out, "retention   the relay waits to remove {events} events, {bytes}: see weir retention --accept")?;
     }
     match facts.next {
         Some(next) if config.storage.retention().is_empty() && next == Removed::default() => {
@@ -201,12 +209,14 @@ fn write_json(out: &mut impl Write, config: &Config, store: &Store, facts: &Fact
     let author = |(author, events, bytes): (Pubkey, u64, u64)| json!({"pubkey": author.to_string(), "events": events, "bytes": bytes});
     let growth = facts.growth().map(|(events, bytes)| json!({"events": events, "bytes": bytes}));
     let next = facts.next.map(|next| json!({"events": next.events, "bytes": next.bytes}));
+    let waiting = facts.waiting.map(|waiting| json!({"events": waiting.events, "bytes": waiting.bytes}));
     let object = json!({
         "data": store.path(), "format": FORMAT, "durability": durability(config),
         "events": usage.events(), "last_seq": last_seq.0,
         "used_bytes": usage.used_bytes, "free_bytes": usage.free_bytes, "file_bytes": usage.file_bytes,
-        "map_bytes": usage.map_bytes, "max_bytes": config.storage.max_bytes, "full_bytes": room.full_bytes,
+        "map_bytes": usage.map_bytes, "max_bytes": config.storage.max_bytes, "full_bytes": room.full_bytes(),
         "disk_free_bytes": disk_free_bytes, "growth_per_day": growth, "retention_removes_next": next,
+        "retention_waits_to_remove": waiting,
         "tables": usage.tables.iter().map(table).collect::<Vec<_>>(),
         "kinds": facts.kinds.iter().map(kind).collect::<Vec<_>>(),
         "authors": authors(facts, top).map(author).collect::<Vec<_>>(),

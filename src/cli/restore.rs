@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use indicatif::HumanCount;
+use indicatif::{BinaryBytes, HumanCount};
 
 use super::output::{progress_of, say, stdout};
 use super::{Common, interrupt, time};
@@ -74,6 +74,14 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     anyhow::ensure!(report.is_clean(), "the store has {} problems: see weir check", report.problem_count);
     writeln!(out, "nothing is wrong")?;
+    let (used, max) = (store.room()?.used_bytes, config.storage.max_bytes);
+    if max > 0 && used > max {
+        let (used, max) = (BinaryBytes(used), BinaryBytes(max));
+        writeln!(
+            out,
+            "the events take {used}, more than storage.max_bytes, {max}: see weir retention --dry-run before the relay starts"
+        )?;
+    }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use super::Config;
 
 /// The sections that hold from the next message on, and the keys of other sections that do. All else is read once, at
 /// the start.
-const LIVE: [&str; 10] = [
+const LIVE: [&str; 11] = [
     "limits",
     "tiers",
     "rates",
@@ -15,6 +15,7 @@ const LIVE: [&str; 10] = [
     "info",
     "storage.max_bytes",
     "storage.min_free_disk_bytes",
+    "storage.confirm_removal_percent",
     "storage.max_events_per_author",
     "storage.retention",
 ];

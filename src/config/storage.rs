@@ -15,11 +15,13 @@ pub struct Storage {
     pub data: PathBuf,
     /// Bytes of address space for the data file: the most it can ever have. Nothing is allocated ahead.
     pub map_bytes: u64,
-    /// Bytes in use from which on only deletions and requests to vanish are stored; 0 is no limit but `map_bytes`.
+    /// Once events take this many bytes, only deletions and requests to vanish are stored; 0 is no limit but `map_bytes`.
     /// A little below, events of the last rules begin to go.
     pub max_bytes: u64,
-    /// Bytes that must be free on the file system for events to be stored.
+    /// Bytes that must be free on the file system for the data file to grow.
     pub min_free_disk_bytes: u64,
+    /// The most per cent of the store that a start or a reload may have removed without the operator's word.
+    pub confirm_removal_percent: u8,
     /// Events of one author that stay; 0 is no limit.
     pub max_events_per_author: u64,
     /// Read transactions at a time, over all processes that have the store open.
@@ -49,6 +51,7 @@ impl Default for Storage {
             map_bytes: options.map_bytes as u64,
             max_bytes: 0,
             min_free_disk_bytes: 256 << 20,
+            confirm_removal_percent: 10,
             max_events_per_author: 0,
             max_readers: options.max_readers,
             durability: Durability::Full,
@@ -65,14 +68,17 @@ impl Storage {
             max_bytes: self.max_bytes,
             max_events_per_author: self.max_events_per_author,
             min_free_disk_bytes: self.min_free_disk_bytes,
+            confirm_removal_percent: self.confirm_removal_percent,
         };
         Retention::new(self.retention.clone(), limits)
     }
 
     /// Takes over from `new` what holds without a restart.
     pub(super) fn take_live(&mut self, new: Self) {
-        let Self { max_bytes, min_free_disk_bytes, max_events_per_author, retention, .. } = new;
+        let Self { max_bytes, min_free_disk_bytes, confirm_removal_percent, .. } = new;
+        let (max_events_per_author, retention) = (new.max_events_per_author, new.retention);
         (self.max_bytes, self.min_free_disk_bytes) = (max_bytes, min_free_disk_bytes);
+        self.confirm_removal_percent = confirm_removal_percent;
         (self.max_events_per_author, self.retention) = (max_events_per_author, retention);
     }
 

@@ -172,7 +172,7 @@ mod tests {
         )
         .expect("a configuration");
         assert_eq!((config.server.ping_after_s, config.server.outbox_bytes), (120, 9 << 20));
-        assert_eq!((config.storage.max_bytes, config.storage.retention[0].max_bytes), (40 << 30, 1_000_000_000));
+        assert_eq!((config.storage.max_bytes, config.storage.retention[0].bounds.max_bytes), (40 << 30, 1_000_000_000));
         assert_eq!((config.auth.window, config.limits.created_at_upper_limit), (3_600, 30));
         assert_eq!(config.limits.max_message_length, 2 << 20);
         assert_eq!((config.pipeline.inline_us, config.pipeline.commit_interval_ms), (1_000, 1_000));

@@ -76,6 +76,7 @@ fn storage(config: &Config, faults: &mut Faults) {
     faults.unless(whole, "storage.map_bytes", "give a multiple of 4096 bytes, at least 1 MiB");
     let fits = storage.max_bytes <= storage.map_bytes;
     faults.unless(fits, "storage.max_bytes", format!("more than map_bytes, which is {}", storage.map_bytes));
+    faults.range("storage.confirm_removal_percent", storage.confirm_removal_percent.into(), 0..=100);
     // A walk over an author's events remembers this many, at 32 bytes each.
     faults.range("storage.max_events_per_author", storage.max_events_per_author, 0..=10_000_000);
     retention(config, faults);

@@ -90,6 +90,22 @@ words!(
 );
 
 words!(
+    /// Why the retention rules removed an event.
+    EvictionCause {
+        /// Older than `max_age`.
+        Age = "age",
+        /// Beyond `max_per_author_and_kind`.
+        PerAuthorAndKind = "per_author_and_kind",
+        /// Beyond the rule's `max_bytes`.
+        RuleBytes = "rule_bytes",
+        /// Beyond `max_events_per_author`.
+        PerAuthor = "per_author",
+        /// For room: `storage.max_bytes`, the map or the disk.
+        Room = "room",
+    }
+);
+
+words!(
     /// Why a connection ended.
     CloseReason {
         /// The client closed it.
@@ -195,3 +211,12 @@ label!(
     StoreLabel { operation: StoreOperation },
     TableLabel { table: &'static str },
 );
+
+/// The rule for which events were removed, from 1, and why.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct EvictionLabel {
+    /// The rule's place in `storage.retention`.
+    pub rule: u32,
+    /// Why.
+    pub cause: EvictionCause,
+}

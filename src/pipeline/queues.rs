@@ -96,6 +96,8 @@ pub enum WriteCommand {
     Upkeep,
     /// Remove these, which the retention rules no longer keep: with batches, a few for each event, or between them.
     Evict(Eviction),
+    /// Note that the retention rules wait for the operator, or, by an empty row, that they do not.
+    Waiting(Vec<u8>),
 }
 
 /// An event that survives a power cut.

@@ -83,12 +83,23 @@ impl Options {
 #[derive(Default)]
 pub struct Heartbeat {
     writer: AtomicU64,
+    plans: AtomicU64,
 }
 
 impl Heartbeat {
     /// The writer went round its loop.
     pub fn writer(&self) {
         self.writer.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The rules were executed from end to end.
+    pub fn plan(&self) {
+        self.plans.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often they were.
+    pub fn plans(&self) -> u64 {
+        self.plans.load(Ordering::Relaxed)
     }
 
     /// How often it did.
@@ -108,6 +119,9 @@ pub fn now() -> Timestamp {
 /// How much nicer query threads are than the rest. On busy cores a long scan then gets a third of what the threads
 /// get that answer events, and these run as soon as they have work.
 const READ_NICE: libc::c_int = 5;
+
+/// So long passes at least from one line of the log about a full storage to the next.
+const TELL_APART_US: u64 = 1_000_000;
 
 /// What all threads share.
 pub struct Shared {
@@ -144,6 +158,10 @@ pub struct Shared {
     depths: Depths,
     epoch: Instant,
     writable: AtomicBool,
+    /// What the log said last.
+    told: AtomicBool,
+    /// When it did; 0 for never.
+    told_us: AtomicU64,
 }
 
 impl Shared {
@@ -178,12 +196,21 @@ impl Shared {
         self.writable.load(Ordering::Relaxed)
     }
 
-    /// Notes whether there is room, and says so once when that changes.
+    /// Notes whether there is room, and says so when that changes.
     pub fn storage_writable(&self, writable: bool) {
-        if self.writable.swap(writable, Ordering::Relaxed) == writable {
+        if self.writable.swap(writable, Ordering::Relaxed) != writable {
+            self.metrics.storage_writable.set(writable.into());
+        }
+        // At a limit that is held under a storm it may change many times a second. The retention thread comes again.
+        let (now, told_us) = (self.now_us(), self.told_us.load(Ordering::Relaxed));
+        let is_told = self.told.load(Ordering::Relaxed) == writable;
+        if is_told
+            || (told_us > 0 && now < told_us + TELL_APART_US)
+            || self.told.swap(writable, Ordering::Relaxed) == writable
+        {
             return;
         }
-        self.metrics.storage_writable.set(writable.into());
+        self.told_us.store(now, Ordering::Relaxed);
         if writable {
             tracing::info!("storage has room again; events are accepted");
         } else {
@@ -255,6 +282,8 @@ impl Pipeline {
             health: Health::new(&metrics, on_failure),
             epoch: Instant::now(),
             writable: AtomicBool::new(true),
+            told: AtomicBool::new(true),
+            told_us: AtomicU64::new(0),
             store,
             verifier,
             metrics,

@@ -16,13 +16,16 @@ use super::retention::Chores;
 use super::run::Shared;
 use crate::metrics::{EventOutcome, StoreOperation};
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
-use crate::store::{Evicted, Outcome, Removed, Seq, StoreError, Writer};
+use crate::store::{self, Evicted, Outcome, Removed, Seq, StoreError, Writer};
 
 /// Events per batch. More does not make an event cheaper, and the first of them waits for the last.
 const MAX_BATCH: usize = 1024;
 
 /// Events of evictions that are removed at the most with a batch, for each event of it.
 const EVICTED_FOR_STORED: usize = 2;
+
+/// Events that are removed while no batch waits, before it is looked for one again: about a millisecond.
+const STEP: usize = 32;
 
 /// Events that are made durable and answered together.
 #[derive(Default)]
@@ -51,12 +54,9 @@ pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteComma
         let command = if chores.is_empty() { inbox.recv() } else { inbox.try_recv() };
         match command {
             Some(WriteCommand::Store(first)) => {
-                let mut group = Group::new(shared, inbox, &mut chores, live);
-                if group.run(&mut writer, first).is_err() {
+                if Group::new(shared, inbox, &mut chores, live).run(&mut writer, first).is_err() {
                     return;
                 }
-                let evictable = group.evictable;
-                chores.make_room(&mut writer, &shared.horizons, &shared.metrics, evictable);
             }
             Some(WriteCommand::Fold) => {}
             Some(WriteCommand::Upkeep) => {
@@ -67,16 +67,20 @@ pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteComma
                 }
             }
             Some(WriteCommand::Evict(eviction)) => chores.evict(eviction),
+            Some(WriteCommand::Waiting(row)) => chores.note_waiting(row),
             None if !chores.is_empty() => {}
             None => return,
         }
-        if inbox.is_empty() {
-            chores.make_room(&mut writer, &shared.horizons, &shared.metrics, 1);
-            if inbox.is_empty()
-                && let Err(error) = chores.keep_up(&mut writer, shared.now())
-            {
-                shared.health.failed(StoreOperation::Commit, &error);
-            }
+        if inbox.is_empty()
+            && chores.has_evictions()
+            && Group::new(shared, inbox, &mut chores, live).run(&mut writer, Vec::new()).is_err()
+        {
+            return;
+        }
+        if inbox.is_empty()
+            && let Err(error) = chores.keep_up(&mut writer, shared.now())
+        {
+            shared.health.failed(StoreOperation::Commit, &error);
         }
         shared.beat.writer();
     }
@@ -92,7 +96,7 @@ fn look_after(shared: &Shared, writer: &mut Writer) {
     }
 }
 
-/// The batches of one commit.
+/// The batches and removals of one commit.
 struct Group<'a> {
     shared: &'a Arc<Shared>,
     inbox: &'a Receiver<WriteCommand>,
@@ -104,7 +108,7 @@ struct Group<'a> {
     events: usize,
     /// Events that may be removed on its account and were not.
     evictable: usize,
-    /// Events that are removed on its way, and what that comes to.
+    /// Events that are removed with it, and what that comes to.
     riders: usize,
     evicted: Removed,
 }
@@ -120,17 +124,20 @@ impl<'a> Group<'a> {
         Self { shared, inbox, chores, live, live_ended: false, open, events: 0, evictable: 0, riders: 0, evicted }
     }
 
-    /// Takes batches, each answered when it is durable, until it is time for their commit.
+    /// Takes batches, each answered when it is durable, until it is time for their commit, and removes in between. Without
+    /// a first batch it is there for what must go.
     fn run(&mut self, writer: &mut Writer, first: Vec<Verified>) -> Result<(), LiveEnded> {
         let shared = self.shared;
+        self.chores.begin();
         let mut batch = Batch::default();
         batch.add(first);
         self.gather(&mut batch);
-        self.open = Some(batch);
+        self.open = (!batch.events.is_empty()).then_some(batch);
         let result = match shared.options.commit_interval_ms {
             0 => self.commit_at_once(writer),
             ms => self.commit_later(writer, Duration::from_millis(ms)),
         };
+        let is_full = matches!(result, Err(StoreError::Full));
         match &result {
             Ok(_) => {
                 self.chores.rode(self.riders, self.evicted);
@@ -142,8 +149,11 @@ impl<'a> Group<'a> {
             reader::submit(shared, query, Progress::Begun);
         }
         let answered = match (self.open.take(), result) {
-            // When it failed, the next transaction adds what was answered for: the log has it.
-            (None, _) => Ok(()),
+            (None, Ok(_)) => Ok(()),
+            (None, Err(error)) => {
+                self.failed(error);
+                Ok(())
+            }
             // Deletions are stored in a full store, and that without the log.
             (Some(batch), Err(StoreError::Full)) => {
                 let outcomes = writer.commit(&batch.events, shared.now());
@@ -154,15 +164,32 @@ impl<'a> Group<'a> {
             }
             (Some(batch), result) => self.answer(batch, &result, None),
         };
-        shared.metrics.commit_events.observe(self.events as f64);
+        if is_full {
+            self.chores.make_room(writer, &shared.horizons);
+        }
+        if self.events > 0 {
+            shared.metrics.commit_events.observe(self.events as f64);
+        }
         if self.live_ended { Err(LiveEnded) } else { answered }
     }
 
-    /// Commits the batch in hand, and tells what became of its events.
+    /// The commit failed, and no batch waits for it. What was answered for is in the log: the next transaction adds it.
+    fn failed(&mut self, error: StoreError) {
+        if self.events == 0 && !matches!(error, StoreError::Full) {
+            self.chores.fail(error);
+        }
+    }
+
+    /// Commits the batch in hand, or a step of removals, and tells what became of its events.
     fn commit_at_once(&mut self, writer: &mut Writer) -> Result<Vec<Outcome>, StoreError> {
         let (shared, began) = (self.shared, Instant::now());
-        let batch = self.open.take().expect("it was put there");
-        let (seqs, row) = self.take_along(&batch);
+        let Some(batch) = self.open.take() else {
+            let (seqs, row) = self.take_along(self.chores.stride());
+            self.evicted = writer.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
+            self.learn(began);
+            return Ok(Vec::new());
+        };
+        let (seqs, row) = self.take_along_with(&batch);
         let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
         let result = writer.commit_evicting(&batch.events, shared.now(), gone);
         self.open = Some(batch);
@@ -175,72 +202,106 @@ impl<'a> Group<'a> {
         Ok(outcomes)
     }
 
-    /// Answers batches from the log until `interval` is over, and commits them. One that is still in hand then was too
-    /// much for the log: the commit was its own, and this is what became of its events.
+    /// Answers batches from the log, and removes while none waits, until `interval` is over, and commits. A batch that is
+    /// still in hand then was too much for the log: the commit was its own, and this is what became of its events.
     fn commit_later(&mut self, writer: &mut Writer, interval: Duration) -> Result<Vec<Outcome>, StoreError> {
         let shared = self.shared;
         let mut began = Instant::now();
         let until = began + interval;
         let result = writer.group(|group| {
-            while let Some(batch) = self.open.take() {
+            loop {
                 began = Instant::now();
-                let (seqs, row) = self.take_along(&batch);
-                let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
-                let added = match group.add(&batch.events, shared.now(), gone) {
-                    Ok(added) => added,
-                    Err(error) => {
-                        self.open = Some(batch);
-                        return Err(error);
+                if let Some(batch) = self.open.take() {
+                    let (seqs, row) = self.take_along_with(&batch);
+                    let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
+                    let added = match group.add(&batch.events, shared.now(), gone) {
+                        Ok(added) => added,
+                        Err(error) => {
+                            self.open = Some(batch);
+                            return Err(error);
+                        }
+                    };
+                    self.evicted += added.evicted;
+                    if let Some(error) = &added.log_failure {
+                        shared.health.failed(StoreOperation::Log, error);
                     }
-                };
-                self.evicted += added.evicted;
-                if let Some(error) = &added.log_failure {
-                    shared.health.failed(StoreOperation::Log, error);
+                    if !added.is_durable {
+                        self.open = Some(batch);
+                        return Ok(added.outcomes);
+                    }
+                    shared.metrics.log_seconds.observe(began.elapsed().as_secs_f64());
+                    if self.answer(batch, &Ok(added.outcomes), Some(added.removed)).is_err() {
+                        self.live_ended = true;
+                        break;
+                    }
+                } else if self.may_evict(group) {
+                    let (seqs, row) = self.take_along(STEP);
+                    self.evicted += group.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
+                    shared.metrics.eviction_seconds.observe(began.elapsed().as_secs_f64());
                 }
-                if !added.is_durable {
-                    self.open = Some(batch);
-                    return Ok(added.outcomes);
-                }
-                shared.metrics.log_seconds.observe(began.elapsed().as_secs_f64());
-                if self.answer(batch, &Ok(added.outcomes), Some(added.removed)).is_err() {
-                    self.live_ended = true;
+                if !self.goes_on(until, group) {
                     break;
                 }
-                self.open = self.next(until);
             }
             began = Instant::now();
             Ok(Vec::new())
         });
         shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        self.learn(began);
         result
     }
 
-    /// What is removed in the same commit as a batch, and put with it: how far the rules have come. Also when events
-    /// never stop, what must go goes as fast as they come.
-    fn take_along(&mut self, batch: &Batch) -> (Vec<Seq>, Option<Vec<u8>>) {
+    /// Learns from the commit of removals alone how many fit into one.
+    fn learn(&mut self, began: Instant) {
+        if self.events == 0 && self.open.is_none() {
+            self.chores.learn(self.riders, began.elapsed());
+        }
+    }
+
+    /// Whether more is to be removed with this commit than what goes with its batches.
+    fn may_evict(&self, group: &store::Group<'_, '_>) -> bool {
+        self.chores.has_more(self.riders) && self.riders < self.chores.stride() && group.may_evict()
+    }
+
+    /// What is removed in the same commit as a batch. Also when events never stop, what must go goes as fast as they come.
+    fn take_along_with(&mut self, batch: &Batch) -> (Vec<Seq>, Option<Vec<u8>>) {
         self.evictable += EVICTED_FOR_STORED * batch.events.len();
-        let seqs = self.chores.riders(self.riders, self.evictable);
+        let taken = self.take_along(self.evictable);
+        self.evictable -= taken.0.len();
+        taken
+    }
+
+    /// Up to `most` events to remove, and what is put with them: how far the rules have come.
+    fn take_along(&mut self, most: usize) -> (Vec<Seq>, Option<Vec<u8>>) {
+        let seqs = self.chores.riders(self.riders, most);
         self.riders += seqs.len();
-        self.evictable -= seqs.len();
-        let row = (!seqs.is_empty()).then(|| self.shared.horizons.to_bytes());
+        let row = self.chores.has_evictions().then(|| self.shared.horizons.to_bytes());
         (seqs, row)
     }
 
-    /// The next batch of this group; `None` when it is time to commit.
-    fn next(&mut self, until: Instant) -> Option<Batch> {
+    /// Whether it is not time to commit yet: then there is a batch in hand, or something to remove.
+    fn goes_on(&mut self, until: Instant, group: &store::Group<'_, '_>) -> bool {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() || self.shared.uncommitted.is_wanted() {
-            return None;
+            return false;
+        }
+        let is_evicting = self.may_evict(group);
+        if !is_evicting && self.events == 0 {
+            return false;
         }
         let mut batch = Batch::default();
-        match self.inbox.recv_timeout(left) {
-            Ok(WriteCommand::Store(first)) => batch.add(first),
-            Ok(WriteCommand::Upkeep) => self.chores.upkeep(),
-            Ok(WriteCommand::Evict(eviction)) => self.chores.evict(eviction),
-            Ok(WriteCommand::Fold) | Err(_) => {}
+        let command = if is_evicting { self.inbox.try_recv() } else { self.inbox.recv_timeout(left).ok() };
+        match command {
+            Some(WriteCommand::Store(first)) => batch.add(first),
+            Some(WriteCommand::Upkeep) => self.chores.upkeep(),
+            Some(WriteCommand::Evict(eviction)) => self.chores.evict(eviction),
+            Some(WriteCommand::Waiting(row)) => self.chores.note_waiting(row),
+            Some(WriteCommand::Fold) => return false,
+            None => {}
         }
         self.gather(&mut batch);
-        (!batch.events.is_empty()).then_some(batch)
+        self.open = (!batch.events.is_empty()).then_some(batch);
+        self.open.is_some() || self.may_evict(group)
     }
 
     /// Adds to `batch` what waits behind it.
@@ -253,6 +314,7 @@ impl<'a> Group<'a> {
                 WriteCommand::Store(more) => batch.add(more),
                 WriteCommand::Upkeep => self.chores.upkeep(),
                 WriteCommand::Evict(eviction) => self.chores.evict(eviction),
+                WriteCommand::Waiting(row) => self.chores.note_waiting(row),
                 WriteCommand::Fold => {}
             }
         }
@@ -274,8 +336,10 @@ impl<'a> Group<'a> {
             Err(error) => matches!(error, StoreError::Full),
         };
         if is_full {
-            // The retention thread says when there is room again.
             shared.storage_writable(false);
+        } else if !shared.is_writable() && result.as_ref().is_ok_and(|outcomes| outcomes.iter().all(is_stored)) {
+            // When nobody writes, the retention thread says that there is room again.
+            shared.storage_writable(true);
         }
         let ids: Vec<(EventId, usize)> = events.iter().map(|e| (e.view().id(), e.view().record().len())).collect();
         let answers: Vec<RelayMessage> = match result {
@@ -318,6 +382,10 @@ impl<'a> Group<'a> {
         }
         self.live.send(LiveCommand::Committed(committed, Instant::now())).map_err(|_| LiveEnded)
     }
+}
+
+const fn is_stored(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Stored(_))
 }
 
 /// What the client is told (NIP-01).

@@ -10,12 +10,14 @@ use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, Timestamp};
 /// What holds over all rules together. A limit of 0 is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
-    /// Bytes in use of the data file.
+    /// Bytes that events take in the data file: see [`crate::store::keys::footprint`].
     pub max_bytes: u64,
     /// Events of one author that stay. Those that are kept for ever are not counted.
     pub max_events_per_author: u64,
-    /// Bytes that must be free on the file system for events to be stored.
+    /// Bytes that must be free on the file system for the data file to grow.
     pub min_free_disk_bytes: u64,
+    /// The most per cent of the store that rules may remove at once without the operator's word; 100 never asks.
+    pub confirm_removal_percent: u8,
 }
 
 /// The rules, and what holds over all of them.
@@ -50,11 +52,28 @@ impl Retention {
         self.limits
     }
 
+    /// Whether an event may be too old.
+    #[must_use]
+    pub fn has_ages(&self) -> bool {
+        self.rules.iter().any(|rule| rule.bounds.max_age.is_some())
+    }
+
+    /// Whether anything depends on how many events of a kind an author has.
+    #[must_use]
+    pub fn counts_kinds(&self) -> bool {
+        self.rules.iter().any(|rule| rule.bounds.max_per_author_and_kind > 0)
+    }
+
+    /// Whether anything depends on how many events of all kinds an author has.
+    #[must_use]
+    pub const fn counts_totals(&self) -> bool {
+        self.limits.max_events_per_author > 0 && !self.is_empty()
+    }
+
     /// Whether anything depends on how many events an author has.
     #[must_use]
     pub fn counts_authors(&self) -> bool {
-        let total = self.limits.max_events_per_author > 0 && !self.is_empty();
-        total || self.rules.iter().any(|rule| rule.bounds.max_per_author_and_kind > 0)
+        self.counts_kinds() || self.counts_totals()
     }
 
     /// The place of the rule for events of this author and kind; `None` when they are kept for ever, be it by

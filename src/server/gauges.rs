@@ -46,7 +46,7 @@ fn collect_store(shared: &Shared) {
     }
     match shared.store.room() {
         Ok(room) => {
-            metrics.store_full_bytes.set(room.full_bytes as i64);
+            metrics.store_full_bytes.set(room.full_bytes() as i64);
         }
         Err(error) => tracing::warn!(%error, "the store's room could not be measured"),
     }

@@ -86,8 +86,7 @@ impl Inner {
                 continue;
             };
             report.events += 1;
-            let kind = kinds.entry(event.kind()).or_default();
-            (kind.events, kind.bytes) = (kind.events + 1, kind.bytes + record.len() as u64);
+            kinds.entry(event.kind()).or_default().add(event);
             check_event(lookup, Seq(seq), event, &mut report)?;
             visit(Seq(seq), event);
         }

@@ -139,7 +139,7 @@ impl Compaction {
         let directory = generation::directory(store.path(), number);
         std::fs::create_dir_all(&directory).map_err(|source| StoreError::Io { path: directory, source })?;
         let create = Absent::Create(Some(from.inner.secret));
-        let to = generation::open_one(store.path(), &options, number, create, &from.inner.full_bytes)?;
+        let to = generation::open_one(store.path(), &options, number, create, &from.inner.full)?;
         let to = to.expect("it is created if it is absent");
 
         let mut txn = from.write_txn()?;

@@ -10,16 +10,34 @@ use super::write::Transaction;
 use super::{Seq, StoreError, Writer};
 use crate::nostr::{EventView, Timestamp};
 
-/// The row of the `weir` table with what an evictor has to remember.
-const HORIZONS: &[u8] = b"horizons";
+/// A row of the `weir` table that evictors write and read; the store does not look into it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// How far the rules for bytes have come: see [`Evicted::horizons`].
+    Horizons,
+    /// What the relay waits to remove.
+    Waiting,
+    /// What the operator accepted to be removed.
+    Accepted,
+}
+
+impl Note {
+    const fn key(self) -> &'static [u8] {
+        match self {
+            Self::Horizons => b"horizons",
+            Self::Waiting => b"waiting",
+            Self::Accepted => b"accepted",
+        }
+    }
+}
 
 impl super::Snapshot<'_> {
-    /// What the last evictor left here with [`Evicted::horizons`]; the store does not look into it.
+    /// What was noted last, if anything.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn horizons(&self) -> Result<Option<&[u8]>, StoreError> {
-        Ok(self.store.inner.tables.meta.get(&self.txn, HORIZONS)?)
+    pub fn note(&self, note: Note) -> Result<Option<&[u8]>, StoreError> {
+        Ok(self.store.inner.tables.meta.get(&self.txn, note.key())?)
     }
 }
 
@@ -59,7 +77,7 @@ impl std::ops::AddAssign for Removed {
 pub struct Evicted<'a> {
     /// Events.
     pub seqs: &'a [Seq],
-    /// The evictor's own record of how far it has come, for [`super::Snapshot::horizons`]; `None` leaves the last.
+    /// The evictor's own record of how far it has come, for [`Note::Horizons`]; `None` leaves the last.
     pub horizons: Option<&'a [u8]>,
 }
 
@@ -70,6 +88,22 @@ impl Writer {
     /// When the commit fails; then nothing was removed.
     pub fn evict(&mut self, evicted: Evicted<'_>) -> Result<Removed, StoreError> {
         self.update(|txn| txn.evict(evicted))
+    }
+
+    /// Notes something in one commit; an empty row takes the note back.
+    ///
+    /// # Errors
+    /// When the commit fails.
+    pub fn put_note(&mut self, note: Note, row: &[u8]) -> Result<(), StoreError> {
+        self.update(|txn| {
+            let meta = txn.store.inner.tables.meta;
+            if row.is_empty() {
+                meta.delete(&mut txn.txn, note.key())?;
+            } else {
+                meta.put(&mut txn.txn, note.key(), row)?;
+            }
+            Ok(())
+        })
     }
 
     /// Removes up to `max_rows` events that are past their expiration at `now`, earliest first. Fewer removed
@@ -117,14 +151,16 @@ impl Transaction<'_> {
     /// See [`Writer::evict`].
     pub fn evict(&mut self, evicted: Evicted<'_>) -> Result<Removed, StoreError> {
         if let Some(row) = evicted.horizons {
-            self.store.inner.tables.meta.put(&mut self.txn, HORIZONS, row)?;
+            self.store.inner.tables.meta.put(&mut self.txn, Note::Horizons.key(), row)?;
         }
         self.remove_all(evicted.seqs, Return::Allowed)
     }
 
     fn remove_all(&mut self, seqs: &[Seq], back: Return) -> Result<Removed, StoreError> {
         let mut removed = Removed::default();
-        for &seq in seqs {
+        let mut seqs = seqs.to_vec();
+        seqs.sort_unstable();
+        for seq in seqs {
             let Some(event) = self.lookup().get(seq)? else { continue };
             // A gift wrap must not go without the tombstone that the purge leaves.
             if self.lookup().is_vanished(seq, event)? {
@@ -136,8 +172,9 @@ impl Transaction<'_> {
                 let (id, at) = (event.id(), event.created_at());
                 self.bury(&id, &by, at)?;
             }
-            self.remove(seq)?;
+            self.take_out(seq)?;
         }
+        self.delete_entries()?;
         Ok(removed)
     }
 }

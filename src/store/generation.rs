@@ -18,6 +18,7 @@ use heed::{Env, RwTxn, WithTls};
 use super::disk::InPlace;
 use super::journal::{self, State};
 use super::schema::{self, Absent};
+use super::usage::{LastUsed, SharedFull};
 use super::wal::Wal;
 use super::write::{Buffers, Transaction};
 use super::{Options, Shared, Store, StoreError, keys, lookup};
@@ -37,8 +38,9 @@ pub(super) struct Inner {
     pub env: Env<WithTls>,
     pub tables: schema::Tables,
     pub secret: keys::Secret,
-    /// See [`Store::set_full_bytes`].
-    pub full_bytes: Arc<AtomicU64>,
+    /// See [`Store::set_full`].
+    pub full: Arc<SharedFull>,
+    pub last_used: LastUsed,
     pub number: u64,
     pub wal: Wal,
     /// LMDB's files.
@@ -147,11 +149,11 @@ pub(super) fn give_to_owner(path: &Path, new: &Path) -> std::io::Result<()> {
 }
 
 /// Opens what is current, creating the first generation if there is none.
-pub(super) fn open(path: &Path, options: &Options, full_bytes: &Arc<AtomicU64>) -> Result<Inner, StoreError> {
+pub(super) fn open(path: &Path, options: &Options, full: &Arc<SharedFull>) -> Result<Inner, StoreError> {
     std::fs::create_dir_all(path).map_err(|source| StoreError::Io { path: path.into(), source })?;
     let mut number = current(path)?;
     for _ in 0..MOVES {
-        let mut inner = open_one(path, options, number, Absent::Leave, full_bytes)?;
+        let mut inner = open_one(path, options, number, Absent::Leave, full)?;
         if inner.is_none() {
             // Whoever moves the store removes the old file only after `CURRENT` names the new one.
             let named = current(path)?;
@@ -162,7 +164,7 @@ pub(super) fn open(path: &Path, options: &Options, full_bytes: &Arc<AtomicU64>) 
             if number > 0 {
                 return Err(StoreError::Damaged("the data file that CURRENT names is missing"));
             }
-            inner = open_one(path, options, 0, Absent::Create(None), full_bytes)?;
+            inner = open_one(path, options, 0, Absent::Create(None), full)?;
         }
         let inner = inner.expect("what is absent was created");
         match inner.state()? {
@@ -184,7 +186,7 @@ pub(super) fn open_one(
     options: &Options,
     number: u64,
     absent: Absent,
-    full_bytes: &Arc<AtomicU64>,
+    full: &Arc<SharedFull>,
 ) -> Result<Option<Inner>, StoreError> {
     let directory = directory(path, number);
     if matches!(absent, Absent::Leave) && !directory.join(DATA_FILE).exists() {
@@ -200,7 +202,8 @@ pub(super) fn open_one(
     let Some((env, tables, secret)) = opened else { return Ok(None) };
     let files = [InPlace::at(directory.join(DATA_FILE))?, InPlace::at(directory.join(LOCK_FILE))?];
     let (wal, quiet_txn) = (Wal::new(path, &directory, secret), AtomicU64::new(u64::MAX));
-    Ok(Some(Inner { env, tables, secret, full_bytes: Arc::clone(full_bytes), number, wal, files, quiet_txn }))
+    let (full, last_used) = (Arc::clone(full), LastUsed::default());
+    Ok(Some(Inner { env, tables, secret, full, last_used, number, wal, files, quiet_txn }))
 }
 
 impl Store {
@@ -242,9 +245,9 @@ impl Store {
 
     /// Opens the generation `number`, or whatever it has moved to since.
     fn open_from(&self, mut number: u64) -> Result<Inner, StoreError> {
-        let Shared { path, options, full_bytes, .. } = &*self.shared;
+        let Shared { path, options, full, .. } = &*self.shared;
         for _ in 0..MOVES {
-            match open_one(path, options, number, Absent::Leave, full_bytes)? {
+            match open_one(path, options, number, Absent::Leave, full)? {
                 None => number = current(path)?.max(number),
                 Some(inner) => match inner.state()? {
                     State::Moved(next) => number = next,

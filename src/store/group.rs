@@ -74,7 +74,7 @@ impl<'g, 's> Group<'g, 's> {
         let inner = &txn.store.inner;
         // Nobody else commits while this transaction is open, so these are facts about its own state.
         let info = inner.env.info();
-        let map = (info.map_size as u64).saturating_sub(info.last_page_number as u64 * inner.page_bytes() as u64);
+        let map = (info.map_size as u64).saturating_sub(info.last_page_number as u64 * inner.page_size());
         let mut room = disk.saturating_sub(DISK_RESERVE).min(map);
         let mut log_failure = None;
         // A transaction that took over what was left in the log must not write it anew before its commit.
@@ -103,11 +103,26 @@ impl<'g, 's> Group<'g, 's> {
         Ok(Added { outcomes, is_durable, removed, evicted, log_failure: self.log_failure.take() })
     }
 
+    /// Evicts without a batch. It is not made durable: what a crash undoes is found again.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn evict(&mut self, evicted: Evicted<'_>) -> Result<Removed, StoreError> {
+        self.txn.evict(evicted)
+    }
+
+    /// Whether it may evict more: with many changes of its own, a group cannot use the log for the batches behind.
+    #[must_use]
+    pub fn may_evict(&self) -> bool {
+        self.txn.rows() < MAX_ROWS / 2
+    }
+
     /// Whether the store is below its limit with what the group will put.
     fn has_room(&self) -> Result<bool, StoreError> {
         let inner = &self.txn.store.inner;
         let to_come = GROWTH * self.txn.buffers.records.len() as u64;
-        Ok(inner.used_bytes(&self.txn.txn)? + to_come < inner.full_bytes())
+        let pages = inner.page_bytes_in_use(&self.txn.txn)? + to_come;
+        Ok(!inner.full().is_reached(self.txn.used_bytes()?, pages))
     }
 
     /// Makes what the last batch stored durable, if that can be.

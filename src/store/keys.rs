@@ -259,6 +259,26 @@ fn is_findable(letter: u8, value: TagValue<'_>) -> bool {
     !matches!(letter, b'e' | b'p') || value.as_hex().is_some()
 }
 
+/// What LMDB adds to a key and its value, in bytes: a header of 8, and 2 for its place in the page.
+const NODE: u64 = 10;
+
+/// A page of the machines weir runs on. A record for which half of one is too small has whole pages of its own.
+const PAGE: u64 = 4096;
+
+/// What `event` takes in the data file, in bytes: its record, in whole pages if it is large, and its index entries in pages
+/// that are two thirds full, as pages filled in random order are. The same for the same event in every store and at any
+/// time, so what a limit counts falls by just that when the event is removed.
+#[must_use]
+pub fn footprint(event: EventView<'_>) -> u64 {
+    let entry = |index: Index| (index.key_len() as u64 + NODE) * 3 / 2;
+    let tags = event.tags().indexed().filter(|&(letter, value)| is_findable(letter, value)).count() as u64;
+    let once: u64 = [Index::Id, Index::Time, Index::Author, Index::Kind].map(entry).into_iter().sum();
+    let expiration = event.expiration().map_or(0, |_| entry(Index::Expiration));
+    let node = event.record().len() as u64 + SIX as u64 + NODE;
+    let record = if node <= PAGE / 2 - 8 { node } else { node.next_multiple_of(PAGE) };
+    record + once + tags * entry(Index::Tag) + expiration
+}
+
 /// Calls `emit` with each key that stands for `event` in the indexes, once: the whole truth of INV-5, used by
 /// insert, remove and check alike.
 pub fn index_entries(event: EventView<'_>, seq: Seq, secret: &Secret, mut emit: impl FnMut(Index, &[u8])) {

@@ -17,7 +17,6 @@ mod journal;
 pub mod keys;
 mod lookup;
 mod meet;
-mod pack;
 mod pages;
 mod part;
 mod plan;
@@ -43,21 +42,20 @@ mod walk;
 mod write;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use generation::Inner;
+use usage::SharedFull;
 
 pub use check::{Problem, Report};
 pub use compact::{Compacted, Compaction, Stage};
 pub use count::Count;
 pub use disk::Space;
 pub use error::StoreError;
-pub use expiry::{Evicted, Removed, Return};
+pub use expiry::{Evicted, Note, Removed, Return};
 pub use export::OldestFirst;
 pub use group::{Added, Group};
-pub use pack::Run;
 pub use plan::{Plan, Source};
 pub use quota::QueryLimits;
 pub use repair::Repaired;
@@ -69,7 +67,7 @@ pub use snapshot::{Known, Snapshot};
 pub use survey::{Amount, Survey};
 pub use tally::KindUsage;
 pub use upgrade::Upgrade;
-pub use usage::{Room, TableUsage, Usage};
+pub use usage::{Full, Room, TableUsage, Usage};
 pub use write::{Outcome, Writer};
 
 /// The arrival number of an event: strictly increasing from 1, never reused (INV-4). Below 2^40, which is a
@@ -105,8 +103,7 @@ pub enum Durability {
 pub struct Options {
     /// The most bytes that the file may ever have. Address space only: nothing is allocated ahead.
     pub map_bytes: usize,
-    /// From this many bytes in use on, only deletions and vanish requests are stored. See
-    /// [`Store::set_full_bytes`].
+    /// Once the events take this many bytes, only deletions and vanish requests are stored. See [`Store::set_full`].
     pub full_bytes: Option<u64>,
     /// Read transactions at a time, over all processes; one per reading thread.
     pub max_readers: u32,
@@ -132,8 +129,8 @@ struct Shared {
     /// Held while the store moves on, so that two threads do not open the next data file.
     moving: Mutex<()>,
     secret: keys::Secret,
-    /// See [`Store::set_full_bytes`].
-    full_bytes: Arc<AtomicU64>,
+    /// See [`Store::set_full`].
+    full: Arc<SharedFull>,
     path: PathBuf,
     options: Options,
 }
@@ -146,13 +143,13 @@ impl Store {
     /// [`StoreError::Format`]: nothing was changed), when this process has it open already, or when the system
     /// refuses.
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
-        let full_bytes = Arc::new(AtomicU64::new(options.full_bytes.unwrap_or(u64::MAX)));
-        let inner = generation::open(path, &options, &full_bytes)?;
+        let used_bytes = options.full_bytes.unwrap_or(u64::MAX);
+        let full = Arc::new(SharedFull::new(Full { used_bytes, ..Full::NEVER }));
+        let inner = generation::open(path, &options, &full)?;
         let secret = inner.secret;
         let current = ArcSwap::from_pointee(inner);
         let moving = Mutex::new(());
-        let store =
-            Self { shared: Arc::new(Shared { current, moving, secret, full_bytes, path: path.into(), options }) };
+        let store = Self { shared: Arc::new(Shared { current, moving, secret, full, path: path.into(), options }) };
         match store.fold() {
             // What is left in the log stays there until there is room. Readers need not wait for that.
             Ok(()) | Err(StoreError::Full) => Ok(store),
@@ -201,10 +198,10 @@ impl Store {
         Ok(self.inner().env.clear_stale_readers()?)
     }
 
-    /// From this many bytes in use on, only deletions and vanish requests are stored by writers of this process,
-    /// from their next commit on. May be set at any time, as when the disk fills up.
-    pub fn set_full_bytes(&self, bytes: u64) {
-        self.shared.full_bytes.store(bytes, Ordering::Relaxed);
+    /// From there on only deletions and vanish requests are stored by writers of this process, beginning with their next
+    /// commit. May be set at any time, as when the disk fills up.
+    pub fn set_full(&self, full: Full) {
+        self.shared.full.set(full);
     }
 
     /// What a commit promises.

@@ -178,8 +178,7 @@ impl Transaction<'_> {
         let mut kinds = std::collections::BTreeMap::<_, tally::KindUsage>::new();
         for row in tables.event.iter(&self.txn)? {
             let event = lookup::view(row?.1)?;
-            let kind = kinds.entry(event.kind()).or_default();
-            (kind.events, kind.bytes) = (kind.events + 1, kind.bytes + event.record().len() as u64);
+            kinds.entry(event.kind()).or_default().add(event);
         }
         let is_right = tally::read(tables.meta, &self.txn).is_ok_and(|tally| tally.into_iter().eq(kinds.clone()));
         if is_right {

@@ -5,7 +5,6 @@
 
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -14,8 +13,9 @@ use super::generation::{self, Inner};
 use super::journal::Noted;
 use super::keys::{self, Index, Secret};
 use super::schema::Absent;
+use super::usage::SharedFull;
 use super::write::Transaction;
-use super::{Durability, Options, Outcome, Seq, Shared, Snapshot, Store, StoreError, Writer, lookup};
+use super::{Durability, Full, Options, Outcome, Seq, Shared, Snapshot, Store, StoreError, Writer, lookup};
 use crate::nostr::{Timestamp, VerifiedEvent};
 
 /// The number of the generation that a restore makes.
@@ -117,12 +117,12 @@ impl Store {
         remove().map_err(|source| StoreError::Io { path: directory.clone(), source })?;
         // Until it is settled there is nothing that a power cut could damage.
         let options = Options { durability: Durability::None, ..options };
-        let full_bytes = Arc::new(AtomicU64::new(u64::MAX));
+        let full = Arc::new(SharedFull::new(Full::NEVER));
         let create = Absent::Create(Some(secret));
-        let inner: Option<Inner> = generation::open_one(path, &options, RESTORED, create, &full_bytes)?;
+        let inner: Option<Inner> = generation::open_one(path, &options, RESTORED, create, &full)?;
         let current = ArcSwap::from_pointee(inner.expect("it is created if it is absent"));
         let (moving, path) = (Mutex::new(()), path.into());
-        Ok(Self { shared: Arc::new(Shared { current, moving, secret, full_bytes, path, options }) })
+        Ok(Self { shared: Arc::new(Shared { current, moving, secret, full, path, options }) })
     }
 
     /// Makes what was restored the store of its directory, durably.

@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use smallvec::SmallVec;
 
-use super::keys::{self, Index, LONGEST, ROW, Row};
+use super::keys::{self, Index, LONGEST, ROW, Row, TIE};
 use super::{Flow, Seq, Snapshot, StoreError};
 use crate::nostr::{Kind, Pubkey, Timestamp};
 
@@ -30,6 +30,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Its `created_at`.
     pub created_at: Timestamp,
+    /// The first bytes of its id: of one second, the lowest id is worth most, as NIP-01 has it.
+    pub id: [u8; TIE],
     /// Its number.
     pub seq: Seq,
 }
@@ -39,7 +41,7 @@ const SHORT: StoreError = StoreError::Damaged("an index key is too short");
 /// Reads a key of the author or the kind index, which end in the kind and the row.
 fn entry(key: &[u8]) -> Result<Entry, StoreError> {
     let row = Row::from_key(key).ok_or(SHORT)?;
-    Ok(Entry { kind: kind_of(key).ok_or(SHORT)?, created_at: row.created_at, seq: row.seq })
+    Ok(Entry { kind: kind_of(key).ok_or(SHORT)?, created_at: row.created_at, id: row.id, seq: row.seq })
 }
 
 fn kind_of(key: &[u8]) -> Option<Kind> {

@@ -6,10 +6,10 @@
 //! |-----------------|-------------------------------|----------------------------------------------|
 //! | weir            | `header`                      | magic 8, format 4 (big-endian), secret 16    |
 //! | weir            | `next`                        | the next arrival number, 6                   |
-//! | weir            | `kind`, kind 2                | events 6, bytes 6: see [`super::tally`]      |
+//! | weir            | `kind`, kind 2                | events, bytes, footprint 6: [`super::tally`] |
 //! | weir            | `id`                          | what tells this store from others, 16        |
 //! | weir            | `upgrade`                     | how far an upgrade is, 6                     |
-//! | weir            | `horizons`, or absent         | the evictor's: see [`super::Evicted`]        |
+//! | weir            | a [`super::Note`]'s name      | the evictor's, or absent                     |
 //! | weir            | `state`, `log` with number 6  | see [`super::journal`]                       |
 //! | event           | seq 6                         | record                                       |
 //! | id … expiration | see [`keys`]                  | empty                                        |

@@ -1,7 +1,7 @@
 //! How many events of each kind are held, and how many bytes their records have.
 //!
 //! Kept with every commit, so that nobody has to count: one row in the `weir` table for each kind of a batch, which
-//! costs a batch a few microseconds. The key is `kind` and the kind, the value events 6 and bytes 6.
+//! costs a batch a few microseconds. The key is `kind` and the kind, the value events 6, bytes 6 and footprint 6.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +22,34 @@ pub struct KindUsage {
     pub events: u64,
     /// Bytes of their records; index entries come on top.
     pub bytes: u64,
+    /// What they take in the data file: see [`keys::footprint`].
+    pub footprint: u64,
 }
+
+/// What an event takes besides its record in a store that was written before footprints were counted: about the mean.
+const UNCOUNTED: u64 = 300;
 
 impl KindUsage {
     pub(super) fn read(value: &[u8]) -> Option<Self> {
-        let (events, bytes) = value.split_at_checked(SIX)?;
-        Some(Self { events: keys::read_six(events)?, bytes: keys::read_six(bytes)? })
+        let mut numbers = value.chunks(SIX).map(keys::read_six);
+        let (events, bytes) = (numbers.next()??, numbers.next()??);
+        let footprint = numbers.next().flatten().unwrap_or(bytes + UNCOUNTED * events);
+        Some(Self { events, bytes, footprint })
     }
 
-    fn to_bytes(self) -> [u8; 2 * SIX] {
-        let mut bytes = [0; 2 * SIX];
-        bytes[..SIX].copy_from_slice(&keys::six(self.events));
-        bytes[SIX..].copy_from_slice(&keys::six(self.bytes));
+    fn to_bytes(self) -> [u8; 3 * SIX] {
+        let mut bytes = [0; 3 * SIX];
+        for (place, number) in bytes.chunks_mut(SIX).zip([self.events, self.bytes, self.footprint]) {
+            place.copy_from_slice(&keys::six(number));
+        }
         bytes
+    }
+
+    /// Counts one more event.
+    pub(super) fn add(&mut self, event: EventView<'_>) {
+        self.events += 1;
+        self.bytes += event.record().len() as u64;
+        self.footprint += keys::footprint(event);
     }
 }
 
@@ -45,9 +60,9 @@ fn key(kind: Kind) -> [u8; PREFIX.len() + 2] {
     key
 }
 
-/// What a transaction changes, by kind: events and bytes.
+/// What a transaction changes, by kind: events, bytes and footprint.
 #[derive(Default)]
-pub(super) struct Tally(HashMap<Kind, (i64, i64)>);
+pub(super) struct Tally(HashMap<Kind, [i64; 3]>);
 
 impl Tally {
     /// An event is stored.
@@ -61,19 +76,31 @@ impl Tally {
     }
 
     fn count(&mut self, event: EventView<'_>, sign: i64) {
-        let change = self.0.entry(event.kind()).or_default();
-        change.0 += sign;
-        change.1 += sign * event.record().len() as i64;
+        let [events, bytes, footprint] = self.0.entry(event.kind()).or_default();
+        *events += sign;
+        *bytes += sign * event.record().len() as i64;
+        *footprint += sign * keys::footprint(event) as i64;
+    }
+
+    /// Whether it counts nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What it changes in the footprint of all kinds together.
+    pub fn footprint(&self) -> i64 {
+        self.0.values().map(|[_, _, footprint]| footprint).sum()
     }
 
     /// Writes the changes.
     pub fn put(&self, meta: Table, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
-        for (kind, (events, bytes)) in &self.0 {
+        for (kind, [events, bytes, footprint]) in &self.0 {
             let key = key(*kind);
             let before = meta.get(txn, &key)?.and_then(KindUsage::read).unwrap_or_default();
             let now = KindUsage {
                 events: before.events.saturating_add_signed(*events),
                 bytes: before.bytes.saturating_add_signed(*bytes),
+                footprint: before.footprint.saturating_add_signed(*footprint),
             };
             if now.events == 0 {
                 meta.delete(txn, &key)?;

@@ -56,6 +56,8 @@ pub(super) struct Buffers {
     pub rows: [Vec<[u8; LONGEST]>; Index::ALL.len()],
     /// A record being removed.
     scratch: Vec<u8>,
+    /// Index keys that are to be deleted, by index, as long as in `rows`.
+    gone: [Vec<[u8; LONGEST]>; Index::ALL.len()],
 }
 
 /// From this many index entries on, the pages that a transaction frees are worth a commit.
@@ -67,9 +69,11 @@ const KEPT_BYTES: usize = 4 << 20;
 impl Buffers {
     fn clear(&mut self) {
         self.records.clear();
-        self.rows.iter_mut().for_each(Vec::clear);
         self.records.shrink_to(KEPT_BYTES);
-        self.rows.iter_mut().for_each(|rows| rows.shrink_to(KEPT_BYTES / LONGEST / Index::ALL.len()));
+        for rows in self.rows.iter_mut().chain(&mut self.gone) {
+            rows.clear();
+            rows.shrink_to(KEPT_BYTES / LONGEST / Index::ALL.len());
+        }
     }
 }
 
@@ -134,7 +138,7 @@ impl Writer {
     ) -> Result<(Vec<Outcome>, Option<Removed>), StoreError> {
         let tried = self.update(|txn| {
             let removed = txn.evict(evicted)?;
-            txn.only_deletions = txn.store.inner.is_full(&txn.txn)?;
+            txn.only_deletions = txn.is_full()?;
             Ok((txn.admit_all(batch, now)?, Some(removed)))
         });
         match tried {
@@ -325,6 +329,12 @@ impl<'s> Transaction<'s> {
 
     /// Removes an event, its index entries and its hold on a coordinate.
     pub fn remove(&mut self, seq: Seq) -> Result<(), StoreError> {
+        self.take_out(seq)?;
+        self.delete_entries()
+    }
+
+    /// Removes an event and its hold on a coordinate. Its index entries wait for [`Self::delete_entries`].
+    pub fn take_out(&mut self, seq: Seq) -> Result<(), StoreError> {
         let (tables, secret) = (&self.store.inner.tables, &self.store.inner.secret);
         let mut scratch = std::mem::take(&mut self.buffers.scratch);
         scratch.clear();
@@ -343,14 +353,12 @@ impl<'s> Transaction<'s> {
             self.slots[slot].is_held = false;
             self.ids.remove(&event.id());
         } else {
-            let mut result = Ok(());
+            let gone = &mut self.buffers.gone;
             keys::index_entries(event, seq, secret, |index, key| {
-                if result.is_ok() {
-                    self.deleted_rows += 1;
-                    result = tables.index(index).delete(&mut self.txn, key).map(|_| ());
-                }
+                let mut padded = [0; LONGEST];
+                padded[..key.len()].copy_from_slice(key);
+                gone[index as usize].push(padded);
             });
-            result?;
             let key = keys::six(seq.0);
             tables.event.delete(&mut self.txn, &key)?;
             self.note(Noted::Event, &key);
@@ -359,9 +367,35 @@ impl<'s> Transaction<'s> {
         Ok(())
     }
 
+    /// Deletes the index entries of what was taken out, in the order of their keys: neighbours share pages.
+    pub fn delete_entries(&mut self) -> Result<(), StoreError> {
+        let tables = &self.store.inner.tables;
+        for index in Index::ALL {
+            let rows = &mut self.buffers.gone[index as usize];
+            rows.sort_unstable();
+            for row in rows.drain(..) {
+                self.deleted_rows += 1;
+                tables.index(index).delete(&mut self.txn, &row[..index.key_len()])?;
+            }
+        }
+        Ok(())
+    }
+
     /// The number of this transaction: that of the next commit.
     pub fn id(&self) -> u64 {
         self.txn.id() as u64
+    }
+
+    /// What the events take with what the transaction adds and removes.
+    pub fn used_bytes(&self) -> Result<u64, StoreError> {
+        let before = self.store.inner.used_at(self.id() - 1, &self.txn)?;
+        Ok(before.saturating_add_signed(self.tally.footprint()))
+    }
+
+    /// Whether only deletions are stored from here on.
+    fn is_full(&self) -> Result<bool, StoreError> {
+        let inner = &self.store.inner;
+        Ok(inner.full().is_reached(self.used_bytes()?, inner.page_bytes_in_use(&self.txn)?))
     }
 
     /// Index entries that it adds and removes.
@@ -390,12 +424,18 @@ impl<'s> Transaction<'s> {
                 }
             }
         }
+        let (id, used_bytes) = (self.id(), self.used_bytes()?);
+        let has_changed = !self.tally.is_empty();
         self.tally.put(tables.meta, &mut self.txn)?;
         if !self.slots.is_empty() {
             tables.put_next_seq(&mut self.txn, self.first + self.slots.len() as u64)?;
         }
         self.put_notes()?;
         self.txn.commit()?;
+        if has_changed {
+            // A commit without changes is none, and leaves its number to the next.
+            self.store.inner.last_used.note(id, used_bytes);
+        }
         Ok(self.buffers)
     }
 }

@@ -119,6 +119,25 @@ fn below_the_watermark_events_are_refused_although_the_disk_has_room() {
 }
 
 #[test]
+fn below_the_watermark_rules_make_room_in_the_file() {
+    let Some(disk) = SmallDisk::tmpfs(64) else { return };
+    let config = "[storage]\nmin_free_disk_bytes = 16777216\n[[storage.retention]]\nkinds = [1]\n";
+    let relay = Relay::start_in(disk.path(), config);
+    let (author, mut client) = (Key::named("storm"), relay.connect());
+    let old = |n| author.event(1, now() - 10_000 + n, json!([]), &"x".repeat(4000));
+    let first = storm(&mut client, (0..1500).map(old)).stored;
+    disk.fill(40);
+    // Three times what the file holds: for each of them older ones must go.
+    let answers = storm(&mut client, notes(&author, 4500, 4000));
+    assert!(answers.stored.len() > 3500, "{} were stored, {:?}", answers.stored.len(), answers.reasons());
+    let left = held(&mut client, &answers.stored);
+    assert!(left.len() > 300 && left == answers.stored[answers.stored.len() - left.len()..], "{} are left", left.len());
+    assert_eq!(held(&mut client, &first), []);
+    assert_eq!(storm(&mut client, [author.note("new")]).reasons(), Vec::<&str>::new());
+    assert_clean(&relay);
+}
+
+#[test]
 fn a_relay_that_was_killed_on_a_full_disk_starts_again_with_everything() {
     let Some(disk) = SmallDisk::tmpfs(24) else { return };
     let config = "[storage]\nmin_free_disk_bytes = 0\n";

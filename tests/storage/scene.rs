@@ -145,7 +145,7 @@ pub fn get(address: SocketAddr, path: &str) -> (String, String) {
     (head.split(' ').nth(1).expect("a status").into(), body.into())
 }
 
-/// The value of a metric without labels.
+/// The value of a metric, with its labels if it has any.
 pub fn metric(address: SocketAddr, name: &str) -> u64 {
     let (_, body) = get(address, "/metrics");
     let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -1,40 +1,32 @@
-//! The `retention` thread: watches the room, finds what must go, and hands it to the writer in small batches.
+//! The `retention` thread: watches the room, and executes the plan of the rules by handing what must go to the writer.
 //!
 //! It removes nothing itself. Without rules it only watches. What is not urgent it does at a fifth of its time.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
-
+use super::arrivals::Arrivals;
+use super::brake::{Removal, held_events};
 use super::disk::Disk;
 use super::horizons::NEVER;
-use super::oldest::{OldestFirst, bytes_by_rule};
-use super::sweep::{AgeSweep, AuthorSweep, AuthorWalk, BATCH_BYTES, Candidate, Cause, Slice};
-use super::thin::{BUSY, Thin};
-use super::{Marks, SLICE_ROWS, limit};
+use super::pass::Trial;
+use super::plan::{Pace, Parts, Plan, Scope};
+use super::report::{Report, word};
+use super::sweep::{Authors, Candidate, Slice};
+use super::{RoomMarks, SLICE_ROWS, within_file};
 use crate::metrics::StoreOperation;
-use crate::nostr::{Pubkey, Timestamp};
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::WriteCommand;
 use crate::pipeline::run::Shared;
 use crate::policy::Retention;
-use crate::store::{Removed, Room, Run, Seq, StoreError};
+use crate::store::{Full, Removed, Room, Seq, StoreError};
 
-/// What the writer is to do, in as many steps as it likes.
+/// What the writer is to remove, in as many steps as it likes. The horizons, which are told before, are put with it.
 pub struct Eviction {
-    /// What.
-    pub chore: Chore,
+    /// The events.
+    pub seqs: Vec<Seq>,
     /// Where it tells what it removed in all.
     pub done: Sender<Done>,
-}
-
-/// What makes room.
-pub enum Chore {
-    /// Remove these events, and put the horizons, which are told before.
-    Remove(Vec<Seq>),
-    /// Pack these records.
-    Pack(Run),
 }
 
 /// How an eviction ended.
@@ -44,10 +36,10 @@ pub type Done = Result<Removed, StoreError>;
 const WATCH: Duration = Duration::from_millis(250);
 
 /// The same, when the disk or the room that is left for a mark may be used up within moments.
-const WATCH_CLOSELY: Duration = Duration::from_millis(20);
+const WATCH_CLOSELY: Duration = Duration::from_millis(5);
 
-/// Batches that the writer has at a time: more than it removes for a full batch of events.
-const PENDING: usize = 6;
+/// Batches that the writer has at a time: more than it removes with one commit.
+const PENDING: usize = 16;
 
 /// How long urgent work goes on before the room is looked at again.
 const TURN: Duration = Duration::from_millis(20);
@@ -61,11 +53,17 @@ const BYTES: Duration = Duration::from_secs(10);
 /// How often every author is looked at, although arrivals tell who needs it.
 const AUTHORS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Authors that are remembered to have room left.
-const MARGINS: usize = 65_536;
+/// How long after the rules had nothing left to remove for room they are tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often what waits for the operator is counted again: less may be left to remove.
+const COUNT_AGAIN: Duration = Duration::from_secs(60);
+
+/// For so long in one piece a store that nobody writes to is full before anybody is told.
+const FULL_FOR: Duration = Duration::from_secs(1);
 
 /// Runs until `stop` is closed.
-pub fn run(shared: &Arc<Shared>, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
+pub fn run(shared: &Shared, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
     let mut evictor = Evictor::new(shared, write);
     loop {
         let pause = match evictor.turn() {
@@ -78,6 +76,7 @@ pub fn run(shared: &Arc<Shared>, write: &Sender<WriteCommand>, stop: &Receiver<(
             }
         };
         if stop.recv_timeout(pause) != Err(RecvError::Timeout) {
+            evictor.report.tell(true);
             return;
         }
     }
@@ -96,14 +95,16 @@ impl From<StoreError> for Trouble {
     }
 }
 
-/// What is being done that is not urgent.
-enum Job {
-    Age(AgeSweep, Instant),
-    Authors(AuthorSweep),
-    /// Authors that wrote, and the one being looked at.
-    Writers(Vec<Pubkey>, Option<AuthorWalk>),
-    /// A rule, and the bytes it has too many.
-    Bytes(usize, OldestFirst, u64),
+/// How far the rules that hold now have come.
+enum Stage {
+    /// What they would remove is being counted.
+    Trial(Box<Trial>),
+    /// That is much: nothing is removed until the operator accepts it. Counted again at that time.
+    Waiting(Removal, Instant),
+    /// They are executed for the first time.
+    First,
+    /// They hold.
+    Steady,
 }
 
 struct Evictor<'a> {
@@ -111,24 +112,24 @@ struct Evictor<'a> {
     write: &'a Sender<WriteCommand>,
     /// What the writer tells. Only what it was given holds senders: when it dies, so do they.
     done: Receiver<Done>,
-    pending: usize,
+    /// What the writer was given and has not told of yet.
+    pending: VecDeque<Parts>,
     rules: Retention,
+    stage: Stage,
+    plan: Option<Plan>,
     disk: Disk,
+    is_disk_low: bool,
     /// When it was last looked at.
     used_bytes: u64,
-    /// The rule whose oldest go for want of room.
-    pressure: Option<OldestFirst>,
-    /// Nothing is left that could go; looked at again then.
+    /// Since when the store is full.
+    full_since: Option<Instant>,
+    /// Nothing was left then that could go for room.
     exhausted: Option<Instant>,
-    job: Option<Job>,
-    thin: Thin,
-    age_due: Instant,
+    ages_due: Instant,
     bytes_due: Instant,
     authors_due: Instant,
-    /// Up to here arrivals were counted.
-    counted: Seq,
-    /// How many more events of an author could reach a limit.
-    margins: HashMap<Pubkey, u64>,
+    arrivals: Arrivals,
+    report: Report,
 }
 
 impl<'a> Evictor<'a> {
@@ -138,19 +139,20 @@ impl<'a> Evictor<'a> {
             shared,
             write,
             done: channel(PENDING).1,
-            pending: 0,
+            pending: VecDeque::new(),
             rules: Retention::default(),
+            stage: Stage::Steady,
+            plan: None,
             disk: Disk::default(),
+            is_disk_low: false,
             used_bytes: 0,
-            pressure: None,
+            full_since: None,
             exhausted: None,
-            job: None,
-            thin: Thin::default(),
-            age_due: now,
+            ages_due: now,
             bytes_due: now,
             authors_due: now,
-            counted: Seq(0),
-            margins: HashMap::new(),
+            arrivals: Arrivals::new(Seq(0)),
+            report: Report::default(),
         }
     }
 
@@ -158,238 +160,291 @@ impl<'a> Evictor<'a> {
     fn turn(&mut self) -> Result<Duration, Trouble> {
         self.take_rules()?;
         let room = self.shared.store.room()?;
-        let marks = Marks::new(limit(&self.rules, room));
-        let watch = self.watch(room, marks);
+        let watch = self.watch(room);
         if self.rules.is_empty() {
             return Ok(watch);
         }
-        if room.used_bytes < marks.relax && self.shared.horizons.relax_total() {
+        if self.is_held()? {
+            return Ok(if matches!(self.stage, Stage::Trial(_)) { TURN } else { watch });
+        }
+        let marks = self.marks(room);
+        if marks.is_relaxed(room) && self.shared.horizons.relax_total() {
             self.remember()?;
         }
-        let is_waiting = self.exhausted.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
-        if (self.pressure.is_some() || room.used_bytes > marks.start) && !is_waiting {
-            self.relieve(marks)?;
-            self.pack(BUSY)?;
-            return Ok(if self.pressure.is_some() { Duration::ZERO } else { watch });
+        let is_short = marks.excess(room) > 0;
+        if !is_short {
+            self.exhausted = None;
         }
-        let started = Instant::now();
-        let is_idle = !(self.work()? || self.pack(0)?);
-        Ok(if is_idle { watch } else { watch.min(started.elapsed() * (SHARE - 1)) })
+        if self.plan.is_none() {
+            self.plan = match self.stage {
+                Stage::Steady => self.choose(is_short)?,
+                _ => Some(Plan::new(Scope::ALL)),
+            };
+        }
+        let until = Instant::now() + if is_short { TURN } else { Duration::ZERO };
+        let mut worked = Duration::ZERO;
+        while self.plan.is_some() {
+            worked += self.step()?;
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.report.tell(false);
+        Ok(match (&self.plan, is_short) {
+            (None, _) => watch,
+            (Some(_), true) => Duration::ZERO,
+            (Some(_), false) => watch.min(worked * (SHARE - 1)),
+        })
     }
 
-    /// Begins anew when there are other rules.
+    fn marks(&self, room: Room) -> RoomMarks {
+        RoomMarks::new(&self.rules, room, self.is_disk_low)
+    }
+
+    /// Begins anew when there are other rules: they are counted before they hold.
     fn take_rules(&mut self) -> Result<(), Trouble> {
         let settings = self.shared.settings.load();
         if settings.retention == self.rules {
             return Ok(());
         }
+        self.settle(0)?;
+        self.report.tell(true);
         self.rules = settings.retention.clone();
         self.shared.horizons.begin(&self.rules);
-        (self.pressure, self.exhausted, self.job) = (None, None, None);
-        self.margins.clear();
-        self.counted = self.shared.store.read()?.last_seq()?;
+        self.stage = Stage::Trial(Box::default());
+        (self.plan, self.exhausted) = (None, None);
+        self.arrivals = Arrivals::new(self.shared.store.read()?.last_seq()?);
         let now = Instant::now();
-        (self.age_due, self.bytes_due, self.authors_due) = (now, now, now);
+        (self.ages_due, self.bytes_due, self.authors_due) = (now, now, now + AUTHORS);
+        Ok(())
+    }
+
+    /// Whether nothing may be removed yet. Goes on with what that takes.
+    fn is_held(&mut self) -> Result<bool, Trouble> {
+        let shared = self.shared;
+        match &mut self.stage {
+            Stage::Trial(trial) => {
+                let until = Instant::now() + TURN;
+                while Instant::now() < until {
+                    if trial.slice(&shared.store, &self.rules, shared.now(), SLICE_ROWS)? {
+                        let parts = std::mem::take(&mut trial.ledger.parts);
+                        self.decide(&parts)?;
+                        break;
+                    }
+                }
+            }
+            Stage::Waiting(removal, again) => {
+                let (removal, is_time) = (*removal, Instant::now() >= *again);
+                let held_events = held_events(&shared.store)?;
+                if removal.is_accepted(Removal::accepted(&shared.store)?, &self.rules, held_events) {
+                    tracing::info!(events = removal.events, "the operator accepted what the retention rules remove");
+                    self.hold()?;
+                } else if is_time {
+                    self.stage = Stage::Trial(Box::default());
+                }
+            }
+            Stage::First | Stage::Steady => {}
+        }
+        Ok(!matches!(self.stage, Stage::First | Stage::Steady))
+    }
+
+    /// The rules hold from now on.
+    fn hold(&mut self) -> Result<(), Trouble> {
+        self.stage = Stage::First;
+        self.shared.metrics.retention_waiting.set(0);
+        if Removal::waiting(&self.shared.store)?.is_some() {
+            self.write.send(WriteCommand::Waiting(Vec::new())).map_err(|_| Trouble::Closed)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what the rules would remove may go.
+    fn decide(&mut self, parts: &Parts) -> Result<(), Trouble> {
+        let shared = self.shared;
+        let (held_events, used_bytes) = (held_events(&shared.store)?, shared.store.room()?.used_bytes);
+        let removal = Removal::new(&self.rules, parts, shared.now());
+        let is_much = removal.is_much(&self.rules, held_events, used_bytes);
+        if !is_much || removal.is_accepted(Removal::accepted(&shared.store)?, &self.rules, held_events) {
+            return self.hold();
+        }
+        shared.metrics.retention_waiting.set(removal.events as i64);
+        if Removal::waiting(&shared.store)?.is_none_or(|told| told.digest != removal.digest) {
+            let percent = self.rules.limits().confirm_removal_percent;
+            tracing::warn!(
+                events = removal.events,
+                of = held_events,
+                bytes = removal.bytes,
+                of_bytes = used_bytes,
+                "the retention rules would remove more than {percent} % of the store, so nothing is removed: look with \
+                 'weir retention --dry-run', then change the rules or say 'weir retention --accept'"
+            );
+            for (cause, part) in &parts.by_cause {
+                let (rule, cause) = (cause.rule() + 1, word(*cause).as_str());
+                let (oldest, newest) = (part.oldest, part.newest);
+                tracing::warn!(rule, cause, part.events, part.bytes, %oldest, %newest, "would be removed");
+            }
+        }
+        self.write.send(WriteCommand::Waiting(removal.to_bytes())).map_err(|_| Trouble::Closed)?;
+        self.stage = Stage::Waiting(removal, Instant::now() + COUNT_AGAIN);
         Ok(())
     }
 
     /// Sets from where on the store is full, and says whether it is. Returns when to look again.
-    fn watch(&mut self, room: Room, marks: Marks) -> Duration {
-        let min_free = self.rules.limits().min_free_disk_bytes;
-        let mut full = limit(&self.rules, room);
+    fn watch(&mut self, room: Room) -> Duration {
+        let limits = self.rules.limits();
         let mut watch = WATCH;
         match self.shared.store.disk_space() {
             Ok(space) => {
-                if self.disk.watch(&self.shared.store, space, room, min_free) {
-                    // What is free in the file can be used again, but for what deletions need.
-                    let kept = (room.file_bytes / 16).clamp(1 << 20, 64 << 20);
-                    full = full.min(room.file_bytes.saturating_sub(kept));
-                }
-                if Disk::is_near(space, min_free) {
+                self.is_disk_low = self.disk.watch(&self.shared.store, space, room, limits.min_free_disk_bytes);
+                if Disk::is_near(space, limits.min_free_disk_bytes) {
                     watch = WATCH_CLOSELY;
                 }
             }
             Err(error) => tracing::debug!(%error, "the room on the file system is not known"),
         }
-        if self.exhausted.is_some() && !self.rules.is_empty() {
-            full = full.min(marks.start);
-        }
+        let marks = self.marks(room);
         let before = std::mem::replace(&mut self.used_bytes, room.used_bytes);
-        if room.used_bytes > before && room.used_bytes > marks.relax {
+        if room.used_bytes > before && !marks.is_relaxed(room) {
             watch = WATCH_CLOSELY;
         }
-        self.shared.store.set_full_bytes(full);
-        let gap = if self.shared.is_writable() { 0 } else { (full / 256).min(1 << 20) };
-        self.shared.storage_writable(room.used_bytes + gap < full);
+        self.shared.store.set_full(self.full(room, marks));
+        self.tell_full();
         watch
     }
 
-    /// Removes the least valuable until the lower mark is reached, for a turn.
-    fn relieve(&mut self, marks: Marks) -> Result<(), Trouble> {
-        let until = Instant::now() + TURN;
-        while Instant::now() < until {
-            // What the writer has not removed yet is not to be counted twice: no more of it than half of the way.
-            let ahead = (marks.start - marks.stop) / 2 / BATCH_BYTES;
-            let is_near = self.shared.store.room()?.used_bytes <= marks.start;
-            self.settle(if is_near { 0 } else { (ahead as usize).min(PENDING - 1) })?;
-            if self.shared.store.room()?.used_bytes <= marks.stop {
-                (self.pressure, self.exhausted) = (None, None);
-                return Ok(());
-            }
-            let last = self.rules.rules().len() - 1;
-            let mut oldest = self.pressure.take().unwrap_or_else(|| OldestFirst::new(last));
-            let rule = oldest.rule();
-            let is_forever = self.rules.rules()[rule].is_forever();
-            let is_done = is_forever || self.slice(|slice| oldest.step(slice, Cause::Total(rule), None, |_| false))?;
-            self.pressure = match (is_done, rule.checked_sub(1)) {
-                (false, _) => Some(oldest),
-                (true, Some(before)) => {
-                    self.shared.horizons.set(rule, |horizon| horizon.total = NEVER);
-                    Some(OldestFirst::new(before))
-                }
-                (true, None) => {
-                    self.settle(0)?;
-                    return self.exhaust(marks);
-                }
-            };
+    /// From where on the store is full.
+    fn full(&self, room: Room, marks: RoomMarks) -> Full {
+        let max_bytes = self.rules.limits().max_bytes;
+        let used_bytes = if max_bytes == 0 { u64::MAX } else { max_bytes };
+        let mut full = Full { used_bytes, page_bytes: room.map_bytes };
+        if self.is_disk_low {
+            full.page_bytes = full.page_bytes.min(within_file(room));
         }
-        Ok(())
+        match &self.stage {
+            _ if self.rules.is_empty() => {}
+            // What is too much is the operator's to decide; clients need not wait for that.
+            Stage::Trial(_) | Stage::Waiting(..) => full.used_bytes = u64::MAX,
+            // It shrinks, and what it removes makes room in the file.
+            Stage::First if room.used_bytes > marks.used.start => {
+                full = Full { used_bytes: u64::MAX, page_bytes: full.page_bytes.min(within_file(room)) };
+            }
+            Stage::First | Stage::Steady => {}
+        }
+        if self.exhausted.is_some() {
+            full.used_bytes = full.used_bytes.min(marks.used.start);
+            full.page_bytes = full.page_bytes.min(marks.pages.start);
+        }
+        full
     }
 
-    /// Nothing is left that could go: the store is full from here on, for every rule alike.
-    fn exhaust(&mut self, marks: Marks) -> Result<(), Trouble> {
+    /// Says whether events are refused: the writer says so when it refuses one; when nobody writes, a full store does.
+    fn tell_full(&mut self) {
+        let Ok(room) = self.shared.store.room() else { return };
+        if !room.is_full() {
+            self.full_since = None;
+            // Once events were refused, there is room again when a batch fits.
+            let gap = if self.shared.is_writable() { 0 } else { (room.full_bytes() / 256).min(1 << 20) };
+            if !room.full.is_reached(room.used_bytes + gap, room.page_bytes + gap) {
+                self.shared.storage_writable(true);
+            }
+        } else if self.full_since.get_or_insert_with(Instant::now).elapsed() > FULL_FOR {
+            self.shared.storage_writable(false);
+        }
+    }
+
+    /// A plan, if anything is due.
+    fn choose(&mut self, is_short: bool) -> Result<Option<Plan>, Trouble> {
+        let now = Instant::now();
+        if self.rules.counts_authors() {
+            while self.arrivals.count(&self.shared.store)? {}
+        }
+        let is_short = is_short && self.exhausted.is_none_or(|at| at.elapsed() > TRY_AGAIN);
+        let ages = now >= self.ages_due && self.rules.has_ages();
+        let bytes = now >= self.bytes_due && self.rules.rules().iter().any(|rule| rule.bounds.max_bytes > 0);
+        let all = now >= self.authors_due && self.rules.counts_authors();
+        if !(is_short || ages || bytes || all || self.arrivals.is_due()) {
+            return Ok(None);
+        }
+        let authors = if all { Authors::All } else { Authors::These(self.arrivals.take()) };
+        Ok(Some(Plan::new(Scope { ages: ages || is_short || bytes, authors, bytes: bytes || is_short })))
+    }
+
+    /// One step of the plan: what it finds goes to the writer. Tells how long that took without waiting for it.
+    fn step(&mut self) -> Result<Duration, Trouble> {
+        let Some(mut plan) = self.plan.take() else { return Ok(Duration::ZERO) };
+        let (shared, began) = (self.shared, Instant::now());
+        let room = shared.store.room()?;
+        let excess = self.marks(room).excess(room);
+        let snapshot = shared.store.read()?;
+        let mut slice = Slice::new(&self.rules, &snapshot, shared.now(), SLICE_ROWS);
+        let pace = plan.step(&mut slice, excess)?;
+        let (found, walked) = (slice.found, slice.walked);
+        drop(snapshot);
+        // Told before the events are gone, so that none slips in again.
+        shared.horizons.went(&found);
+        for walk in &walked {
+            shared.horizons.note(walk);
+            self.arrivals.looked(walk, &self.rules);
+        }
+        let emptied = plan.take_emptied();
+        for &rule in &emptied {
+            shared.horizons.set(rule, |horizon| horizon.total = NEVER);
+        }
+        let worked = began.elapsed();
+        self.remove(&found)?;
+        if found.is_empty() && !emptied.is_empty() {
+            self.remember()?;
+        }
+        match pace {
+            Pace::More => self.plan = Some(plan),
+            Pace::Settle => {
+                self.settle(0)?;
+                self.plan = Some(plan);
+            }
+            Pace::Done => {
+                self.settle(0)?;
+                self.complete(&plan, began)?;
+            }
+        }
+        Ok(worked)
+    }
+
+    /// The plan was executed.
+    fn complete(&mut self, plan: &Plan, began: Instant) -> Result<(), Trouble> {
+        let scope = plan.scope();
+        let now = Instant::now();
+        if scope.ages {
+            self.ages_due = now + self.age_interval().max(began.elapsed() * 10);
+        }
+        if scope.bytes {
+            self.bytes_due = now + BYTES;
+            self.relax_bytes()?;
+        }
+        if scope.authors == Authors::All {
+            self.authors_due = now + AUTHORS;
+            self.shared.horizons.know_authors();
+        }
+        if matches!(self.stage, Stage::First) {
+            self.stage = Stage::Steady;
+            self.report.tell(true);
+        }
+        self.shared.beat.plan();
+        if plan.missing() == 0 {
+            self.exhausted = None;
+            return Ok(());
+        }
+        // The store is full from here on, for every rule alike.
         if self.shared.horizons.relax_total() {
             self.remember()?;
         }
-        let is_full = self.shared.store.room()?.used_bytes > marks.start;
-        if is_full && self.exhausted.is_none() {
-            tracing::warn!("nothing is left that the retention rules would remove for room");
-        }
-        self.exhausted = is_full.then(Instant::now);
-        Ok(())
-    }
-
-    /// One slice: what it finds is passed to the writer. True when the walk is complete.
-    fn slice(&mut self, step: impl FnOnce(&mut Slice<'_>) -> Result<bool, StoreError>) -> Result<bool, Trouble> {
-        let snapshot = self.shared.store.read()?;
-        let mut slice = Slice::new(&self.rules, &snapshot, self.shared.now(), SLICE_ROWS);
-        let is_done = step(&mut slice)?;
-        let mut found = slice.found;
-        drop(snapshot);
-        // They go in several steps.
-        found.sort_unstable_by_key(|one| one.created_at);
-        // Told before the events are gone, so that none slips in again.
-        self.shared.horizons.went(&found);
-        self.remove(&found)?;
-        Ok(is_done)
-    }
-
-    fn remove(&mut self, found: &[Candidate]) -> Result<(), Trouble> {
-        if found.is_empty() {
-            return Ok(());
-        }
-        self.settle(PENDING - 1)?;
-        let seqs: Vec<Seq> = found.iter().map(|one| one.seq).collect();
-        self.thin.note(seqs.iter().copied());
-        self.give(Chore::Remove(seqs))
-    }
-
-    /// Has the horizons put although nothing is removed: older events are welcome again.
-    fn remember(&mut self) -> Result<(), Trouble> {
-        self.settle(PENDING - 1)?;
-        self.give(Chore::Remove(Vec::new()))
-    }
-
-    fn give(&mut self, chore: Chore) -> Result<(), Trouble> {
-        self.pending += 1;
-        let eviction = Eviction { chore, done: self.done.sender() };
-        self.write.send(WriteCommand::Evict(eviction)).map_err(|_| Trouble::Closed)
-    }
-
-    /// Has some thin pages packed, but for the latest `busy` regions; false when there are none.
-    fn pack(&mut self, busy: usize) -> Result<bool, Trouble> {
-        for packed in 0..PENDING {
-            // What is to be packed must be seen as it is after the removals, which the writer was given before.
-            self.settle(packed)?;
-            let Some(run) = self.thin.next(&self.shared.store, busy)? else { return Ok(packed > 0) };
-            self.give(Chore::Pack(run))?;
-        }
-        Ok(true)
-    }
-
-    /// Waits until the writer has no more than `pending` batches.
-    fn settle(&mut self, pending: usize) -> Result<(), Trouble> {
-        while self.pending > pending {
-            let removed = self.done.recv().ok_or(Trouble::Closed)?;
-            self.pending -= 1;
-            let removed = removed?;
-            self.shared.metrics.evicted_events.inc_by(removed.events);
-            self.shared.metrics.evicted_bytes.inc_by(removed.bytes);
+        if self.exhausted.replace(now).is_none() {
+            tracing::warn!(
+                missing_bytes = plan.missing(),
+                max_bytes = self.rules.limits().max_bytes,
+                "nothing is left that the retention rules would remove for room: what is kept for ever takes too much"
+            );
         }
         Ok(())
-    }
-
-    /// A slice of what is not urgent; false when there is nothing to do.
-    fn work(&mut self) -> Result<bool, Trouble> {
-        let Some(job) = self.job.take().map_or_else(|| self.choose(), |job| Ok(Some(job)))? else { return Ok(false) };
-        self.job = match job {
-            Job::Age(mut sweep, began) => {
-                let is_done = self.slice(|slice| sweep.step(slice))?;
-                if is_done {
-                    self.age_due = Instant::now() + self.age_interval().max(began.elapsed() * 10);
-                }
-                (!is_done).then_some(Job::Age(sweep, began))
-            }
-            Job::Authors(mut sweep) => {
-                let (horizons, margins) = (&self.shared.horizons, &mut Vec::new());
-                let step = |slice: &mut Slice<'_>| {
-                    sweep.step(slice, |walk| {
-                        horizons.note(walk.author, &walk.floors);
-                        margins.push((walk.author, margin(walk)));
-                    })
-                };
-                let is_done = self.slice(step)?;
-                margins.drain(..).for_each(|(author, margin)| self.set_margin(author, margin));
-                if is_done {
-                    horizons.know_authors();
-                }
-                (!is_done).then_some(Job::Authors(sweep))
-            }
-            Job::Writers(queue, walk) => self.look_at_writers(queue, walk)?,
-            Job::Bytes(rule, mut oldest, mut excess) => {
-                let step = |slice: &mut Slice<'_>| {
-                    oldest.step(slice, Cause::RuleBytes(rule), None, |bytes| {
-                        excess = excess.saturating_sub(bytes);
-                        excess == 0
-                    })
-                };
-                let is_done = self.slice(step)?;
-                (!is_done && excess > 0).then_some(Job::Bytes(rule, oldest, excess))
-            }
-        };
-        Ok(true)
-    }
-
-    /// What is due, if anything is.
-    fn choose(&mut self) -> Result<Option<Job>, Trouble> {
-        let now = Instant::now();
-        if now >= self.age_due && self.rules.rules().iter().any(|rule| rule.bounds.max_age.is_some()) {
-            return Ok(Some(Job::Age(AgeSweep::default(), now)));
-        }
-        if self.rules.counts_authors() {
-            if now >= self.authors_due {
-                self.authors_due = now + AUTHORS;
-                return Ok(Some(Job::Authors(AuthorSweep::default())));
-            }
-            let writers = self.writers()?;
-            if !writers.is_empty() {
-                return Ok(Some(Job::Writers(writers, None)));
-            }
-        }
-        if now >= self.bytes_due && self.rules.rules().iter().any(|rule| rule.bounds.max_bytes > 0) {
-            return self.largest_excess();
-        }
-        Ok(None)
     }
 
     /// Often enough for the shortest age, but no more than once a second.
@@ -399,80 +454,48 @@ impl<'a> Evictor<'a> {
         Duration::from_secs((shortest / 64).clamp(1, 60))
     }
 
-    /// Authors that wrote so much since they were last looked at that a limit may be reached.
-    fn writers(&mut self) -> Result<Vec<Pubkey>, Trouble> {
-        let mut arrivals: HashMap<Pubkey, u64> = HashMap::new();
-        let snapshot = self.shared.store.read()?;
-        let mut last = self.counted;
-        for row in snapshot.after(self.counted)?.take(SLICE_ROWS as usize) {
-            let (seq, event) = row?;
-            *arrivals.entry(event.pubkey()).or_default() += 1;
-            last = seq;
-        }
-        drop(snapshot);
-        self.counted = last;
-        let mut due = Vec::new();
-        for (author, count) in arrivals {
-            match self.margins.get_mut(&author) {
-                Some(margin) if *margin >= count => *margin -= count,
-                _ => due.push(author),
-            }
-        }
-        Ok(due)
+    /// Rules that have bytes to spare take old events again.
+    fn relax_bytes(&mut self) -> Result<(), Trouble> {
+        let bytes = super::oldest::bytes_by_rule(&self.rules, &self.shared.store.read()?)?;
+        let limits = self.rules.rules().iter().map(|rule| rule.bounds.max_bytes).zip(bytes).enumerate();
+        let spare = limits.filter(|(_, (limit, bytes))| *bytes < limit - limit / 16);
+        let horizons = &self.shared.horizons;
+        let relaxed = spare.filter(|(place, _)| horizons.set(*place, |horizon| horizon.own.0 = 0)).count();
+        if relaxed > 0 { self.remember() } else { Ok(()) }
     }
 
-    fn look_at_writers(&mut self, mut queue: Vec<Pubkey>, walk: Option<AuthorWalk>) -> Result<Option<Job>, Trouble> {
-        let mut walk = walk;
-        let mut walked = Vec::new();
-        let is_done = self.slice(|slice| {
-            while !slice.is_over() {
-                let Some(mut current) = walk.take().or_else(|| queue.pop().map(AuthorWalk::new)) else {
-                    return Ok(true);
-                };
-                if current.step(slice)? { walked.push(current) } else { walk = Some(current) }
-            }
-            Ok(false)
-        })?;
-        for walk in walked {
-            self.shared.horizons.note(walk.author, &walk.floors);
-            self.set_margin(walk.author, margin(&walk));
+    fn remove(&mut self, found: &[Candidate]) -> Result<(), Trouble> {
+        if found.is_empty() {
+            return Ok(());
         }
-        Ok((!is_done).then_some(Job::Writers(queue, walk)))
+        let mut parts = Parts::default();
+        found.iter().for_each(|one| parts.add(one));
+        self.give(found.iter().map(|one| one.seq).collect(), parts)
     }
 
-    fn set_margin(&mut self, author: Pubkey, margin: u64) {
-        if self.margins.len() >= MARGINS {
-            // Everybody is looked at once more, at about a microsecond each.
-            self.margins.clear();
-        }
-        self.margins.insert(author, margin);
+    /// Has the horizons put although nothing is removed.
+    fn remember(&mut self) -> Result<(), Trouble> {
+        self.give(Vec::new(), Parts::default())
     }
 
-    /// A rule that has too many bytes; those that have some to spare take old events again.
-    fn largest_excess(&mut self) -> Result<Option<Job>, Trouble> {
-        self.settle(0)?;
-        let bytes = bytes_by_rule(&self.rules, &self.shared.store.read()?)?;
-        let mut is_relaxed = false;
-        for (place, rule) in self.rules.rules().iter().enumerate().filter(|(_, rule)| rule.bounds.max_bytes > 0) {
-            if bytes[place] > rule.bounds.max_bytes {
-                return Ok(Some(Job::Bytes(place, OldestFirst::new(place), bytes[place] - rule.bounds.max_bytes)));
-            }
-            if bytes[place] < rule.bounds.max_bytes - rule.bounds.max_bytes / 16 {
-                is_relaxed |= self.shared.horizons.set(place, |horizon| horizon.own = Timestamp(0));
-            }
-        }
-        if is_relaxed {
-            self.remember()?;
-        }
-        self.bytes_due = Instant::now() + BYTES;
-        Ok(None)
+    fn give(&mut self, seqs: Vec<Seq>, parts: Parts) -> Result<(), Trouble> {
+        self.settle(PENDING - 1)?;
+        self.pending.push_back(parts);
+        let eviction = Eviction { seqs, done: self.done.sender() };
+        self.write.send(WriteCommand::Evict(eviction)).map_err(|_| Trouble::Closed)
     }
-}
 
-/// After how many arrivals an author is looked at again: when a limit can be reached, and at a limit once in 16 rows, so
-/// that an arrival costs a few microseconds of walking however many events its author has.
-fn margin(walk: &AuthorWalk) -> u64 {
-    walk.margin.max(walk.rows / 16)
+    /// Waits until the writer has no more than `pending` batches.
+    fn settle(&mut self, pending: usize) -> Result<(), Trouble> {
+        while self.pending.len() > pending {
+            let removed = self.done.recv().ok_or(Trouble::Closed)?;
+            let parts = self.pending.pop_front().unwrap_or_default();
+            if removed?.events > 0 {
+                self.report.removed(&parts, &self.shared.metrics);
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

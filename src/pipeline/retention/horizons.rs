@@ -12,11 +12,11 @@ use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use siphasher::sip::SipHasher24;
 
-use super::sweep::{AuthorWalk, Candidate, Cause, Floors, Slice};
+use super::sweep::{AuthorLimit, AuthorWalk, Candidate, Cause, Slice};
 use crate::nostr::{EventView, Kind, Pubkey, Reason, Timestamp};
 use crate::policy::Retention;
 use crate::policy::retention::{blocked, is_request};
-use crate::store::{Snapshot, Store, StoreError};
+use crate::store::{Note, Snapshot, Store, StoreError};
 
 /// Authors and kinds that are remembered to have reached a limit, at about 50 bytes each.
 const AUTHORS: usize = 65_536;
@@ -81,7 +81,7 @@ impl Horizons {
     pub fn load(rules: &Retention, store: &Store) -> Result<Self, StoreError> {
         let horizons = Self::default();
         horizons.begin(rules);
-        if let Some(saved) = store.read()?.horizons()?.and_then(|row| horizons.read(row)) {
+        if let Some(saved) = store.read()?.note(Note::Horizons)?.and_then(|row| horizons.read(row)) {
             horizons.rules.store(saved.into());
         }
         Ok(horizons)
@@ -160,13 +160,15 @@ impl Horizons {
     }
 
     /// Remembers from where on an author's events are kept.
-    pub fn note(&self, author: Pubkey, floors: &Floors) {
+    pub fn note(&self, walk: &AuthorWalk) {
+        let AuthorWalk { author, limit, floors, .. } = walk;
         for (kind, at) in &floors.kinds {
-            self.authors.insert((author, Some(*kind)), (0, *at));
+            self.authors.insert((*author, Some(*kind)), (0, *at));
         }
         match floors.total {
-            Some(worst) => self.authors.insert((author, None), worst),
-            None => drop(self.authors.remove(&(author, None))),
+            Some(worst) => self.authors.insert((*author, None), worst),
+            None if *limit == AuthorLimit::Kinds => {}
+            None => drop(self.authors.remove(&(*author, None))),
         }
     }
 
@@ -187,11 +189,11 @@ impl Horizons {
             return Ok(());
         }
         let mut left = rows;
-        let mut walk = AuthorWalk::new(author);
+        let mut walk = AuthorWalk::new(author, AuthorLimit::Both);
         while left > 0 {
             let mut slice = Slice::new(rules, snapshot, now, left);
             if walk.step(&mut slice)? {
-                self.note(author, &walk.floors);
+                self.note(&walk);
                 break;
             }
             left = slice.rows;

@@ -1,29 +1,30 @@
 //! Keeping the store within what the operator allows: the rules at work, and what happens when room runs out.
 //!
-//! The `retention` thread reads, in slices, and hands batches of events to the writer, which removes them with its
-//! commits, or in steps of a few milliseconds between them ([`Chores`]); it never holds a transaction between slices (INV-9) and never makes the writer wait. What it
-//! has removed for want of room does not come in again ([`Horizons`]).
-//!
-//! Order of removal: age, numbers, a rule's bytes; then, above the mark of `max_bytes`, the oldest of
-//! the last rule, and when that has nothing left, of the rule before it. Pages that removals leave
-//! thin are packed, for LMDB joins them only when they are nearly empty.
+//! There is one [`Plan`]. The dry run counts it, `weir retention --run` executes it, and so does the `retention` thread,
+//! which reads in slices and hands batches of events to the writer, which removes them with its commits ([`Chores`]). It
+//! never holds a transaction between slices (INV-9) and never makes the writer wait. What it has removed for want of room
+//! does not come in again ([`Horizons`]). Rules that would remove much at once wait for the operator ([`brake`]).
 
+mod arrivals;
+pub mod brake;
 mod chores;
 mod disk;
 mod evictor;
 mod horizons;
 mod oldest;
 mod pass;
+mod plan;
+mod report;
 mod sweep;
 #[cfg(test)]
 mod tests;
-mod thin;
 
 pub use chores::Chores;
 pub use disk::Disk;
-pub use evictor::{Chore, Eviction, run};
+pub use evictor::{Eviction, run};
 pub use horizons::{Horizon, Horizons};
 pub use pass::{Found, Mode, pass};
+pub use plan::{Part, Parts, Plan};
 pub use sweep::{Candidate, Cause};
 
 use crate::policy::Retention;
@@ -50,12 +51,42 @@ impl Marks {
         let gap = (limit / 32).min(256 << 20);
         Self { start: limit - gap, stop: limit - 2 * gap, relax: limit - 4 * gap }
     }
+
+    /// What must go of `bytes`.
+    const fn excess(self, bytes: u64) -> u64 {
+        if bytes > self.start { bytes - self.stop } else { 0 }
+    }
 }
 
-/// The most bytes that may be in use, by the rules and by the map.
-fn limit(rules: &Retention, room: Room) -> u64 {
-    match rules.limits().max_bytes {
-        0 => room.map_bytes,
-        bytes => bytes.min(room.map_bytes),
+/// The marks for what the events take and for the pages of the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct RoomMarks {
+    used: Marks,
+    pages: Marks,
+}
+
+impl RoomMarks {
+    /// By `max_bytes`, and by the map, or by the file when it cannot grow.
+    fn new(rules: &Retention, room: Room, is_disk_low: bool) -> Self {
+        let used = match rules.limits().max_bytes {
+            0 => u64::MAX,
+            bytes => bytes,
+        };
+        let pages = if is_disk_low { within_file(room) } else { room.map_bytes };
+        Self { used: Marks::new(used), pages: Marks::new(pages) }
     }
+
+    /// What must go for room, in bytes that events take. Of pages at least as much must go: some stay part-filled.
+    fn excess(self, room: Room) -> u64 {
+        self.used.excess(room.used_bytes).max(self.pages.excess(room.page_bytes))
+    }
+
+    const fn is_relaxed(self, room: Room) -> bool {
+        room.used_bytes < self.used.relax && room.page_bytes < self.pages.relax
+    }
+}
+
+/// Pages that may be in use while the file must not grow: all of them but what deletions need.
+fn within_file(room: Room) -> u64 {
+    room.file_bytes.saturating_sub((room.file_bytes / 16).clamp(1 << 20, 64 << 20))
 }

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use hashbrown::HashSet;
 
-use super::sweep::{Cause, Slice};
+use super::sweep::{Cause, Judged, Slice};
 use crate::nostr::{Kind, Pubkey, Timestamp};
 use crate::policy::Retention;
 use crate::store::{Entry, Flow, Place, Seq, Snapshot, StoreError};
@@ -14,11 +14,13 @@ use crate::store::{Entry, Flow, Place, Seq, Snapshot, StoreError};
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     created_at: Timestamp,
+    /// Of one second, the highest id goes first.
+    id: Reverse<[u8; 3]>,
+    seq: Reverse<Seq>,
     kind: Kind,
-    seq: Seq,
     place: Place,
-    /// Bytes of its record, if it is of the rule.
-    bytes: Option<u64>,
+    /// Bytes of its record and its footprint, if it is of the rule.
+    sizes: Option<(u64, u64)>,
 }
 
 /// A merge over the oldest ends of a rule's kinds.
@@ -42,8 +44,8 @@ impl OldestFirst {
         self.rule
     }
 
-    /// Finds further events until the slice is over or `until`, which is told of each, is satisfied. True when there
-    /// are no more.
+    /// Finds further events until the slice is over or they come to `excess`, which shrinks by what `weigh` says of each.
+    /// True when there are no more.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -51,26 +53,23 @@ impl OldestFirst {
         &mut self,
         slice: &mut Slice<'_>,
         cause: Cause,
-        gone: Option<&HashSet<Seq>>,
-        mut until: impl FnMut(u64) -> bool,
+        excess: &mut u64,
+        weigh: fn(&Judged) -> u64,
     ) -> Result<bool, StoreError> {
         while self.find_kind(slice)? {
             if slice.is_over() {
                 return Ok(false);
             }
         }
-        while !slice.is_over() {
+        while !slice.is_over() && *excess > 0 {
             let Some(Reverse(head)) = self.heads.pop() else { return Ok(true) };
-            let mut satisfied = false;
-            if let Some(bytes) = head.bytes.filter(|_| gone.is_none_or(|gone| !gone.contains(&head.seq))) {
-                let entry = Entry { kind: head.kind, created_at: head.created_at, seq: head.seq };
-                slice.find(entry, bytes, cause);
-                satisfied = until(bytes);
+            let Head { created_at, id: Reverse(id), seq: Reverse(seq), kind, place, sizes } = head;
+            if let Some((bytes, footprint)) = sizes {
+                let judged = Judged { rule: self.rule, bytes, footprint };
+                slice.find(Entry { kind, created_at, id, seq }, &judged, cause);
+                *excess = excess.saturating_sub(weigh(&judged));
             }
-            self.advance(head.kind, Some(head.place), slice)?;
-            if satisfied {
-                return Ok(false);
-            }
+            self.advance(kind, Some(place), slice)?;
         }
         Ok(false)
     }
@@ -96,16 +95,17 @@ impl OldestFirst {
         let mut next = None;
         snapshot.walk_oldest(kind, Timestamp(u64::MAX), &mut place, |entry| {
             slice.spend(1);
-            let of_rule = slice.judge(entry)?.filter(|(_, rule, _)| *rule == self.rule);
-            next = Some((entry, of_rule.map(|(_, _, bytes)| bytes)));
+            let of_rule = slice.judge(entry)?.filter(|judged| judged.rule == self.rule);
+            let is_of_rule = of_rule.is_some();
+            next = Some((entry, of_rule.map(|judged| (judged.bytes, judged.footprint))));
             // Others' events are passed over, as long as the slice lasts.
-            Ok(if of_rule.is_some() || slice.rows == 0 { Flow::Pause } else { Flow::Continue })
+            Ok(if is_of_rule || slice.rows == 0 { Flow::Pause } else { Flow::Continue })
         })?;
-        if let (Some((entry, bytes)), Some(place)) = (next, place)
-            && (bytes.is_some() || slice.rows == 0)
+        if let (Some((entry, sizes)), Some(place)) = (next, place)
+            && (sizes.is_some() || slice.rows == 0)
         {
-            let head = Head { created_at: entry.created_at, kind, seq: entry.seq, place, bytes };
-            self.heads.push(Reverse(head));
+            let (id, seq) = (Reverse(entry.id), Reverse(entry.seq));
+            self.heads.push(Reverse(Head { created_at: entry.created_at, id, seq, kind, place, sizes }));
         }
         Ok(())
     }

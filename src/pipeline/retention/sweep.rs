@@ -6,8 +6,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::plan::Ledger;
 use crate::nostr::{Kind, Pubkey, Timestamp};
-use crate::policy::Retention;
+use crate::policy::{Retention, Rule};
+use crate::store::keys::footprint;
 use crate::store::{Entry, Flow, Place, Seq, Snapshot, StoreError};
 
 /// Why an event goes. Rules are named by their place.
@@ -48,15 +50,17 @@ pub struct Candidate {
     pub created_at: Timestamp,
     /// Bytes of its record.
     pub bytes: u64,
+    /// What it takes in the data file: see [`crate::store::keys::footprint`].
+    pub footprint: u64,
     /// Why it goes.
     pub cause: Cause,
 }
 
-/// Events of one commit: 256 removals take the writer 2 to 3 ms.
+/// Events of one slice.
 const BATCH_EVENTS: usize = 256;
 
-/// Bytes of their records: an index entry comes with at least 34 bytes of tag, so this bounds the entries.
-pub const BATCH_BYTES: u64 = 256 << 10;
+/// What they take in the data file: a huge event is a batch of its own.
+const BATCH_BYTES: u64 = 512 << 10;
 
 /// One slice: what it may look at, and what it finds.
 pub struct Slice<'a> {
@@ -68,22 +72,40 @@ pub struct Slice<'a> {
     pub now: Timestamp,
     /// Index rows that may still be looked at.
     pub rows: u32,
+    /// What was found before and is not removed, since it is only counted.
+    pub ledger: Option<&'a Ledger>,
     /// What was found.
     pub found: Vec<Candidate>,
-    bytes: u64,
+    /// Authors that were looked at.
+    pub walked: Vec<AuthorWalk>,
+    footprint: u64,
+}
+
+/// An event that the rules may remove.
+pub(super) struct Judged {
+    pub rule: usize,
+    pub bytes: u64,
+    pub footprint: u64,
 }
 
 impl<'a> Slice<'a> {
     /// A slice of at most `rows` rows and one batch.
     #[must_use]
-    pub const fn new(rules: &'a Retention, snapshot: &'a Snapshot<'a>, now: Timestamp, rows: u32) -> Self {
-        Self { rules, snapshot, now, rows, found: Vec::new(), bytes: 0 }
+    pub fn new(rules: &'a Retention, snapshot: &'a Snapshot<'a>, now: Timestamp, rows: u32) -> Self {
+        let (found, walked) = (Vec::new(), Vec::new());
+        Self { rules, snapshot, now, rows, ledger: None, found, walked, footprint: 0 }
+    }
+
+    /// The same, when what was found before is still there.
+    #[must_use]
+    pub fn counting(self, ledger: &'a Ledger) -> Self {
+        Self { ledger: Some(ledger), ..self }
     }
 
     /// Whether the slice is over.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.rows == 0 || self.found.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES
+        self.rows == 0 || self.found.len() >= BATCH_EVENTS || self.footprint >= BATCH_BYTES
     }
 
     pub(super) const fn spend(&mut self, rows: u32) {
@@ -94,17 +116,22 @@ impl<'a> Slice<'a> {
         if self.is_over() { Flow::Pause } else { Flow::Continue }
     }
 
-    /// Author, rule and size of an event that the rules may remove.
-    pub(super) fn judge(&self, entry: Entry) -> Result<Option<(Pubkey, usize, u64)>, StoreError> {
-        let Some(event) = self.snapshot.get(entry.seq)? else { return Ok(None) };
-        let author = event.pubkey();
-        let rule = self.rules.rule_of(&author, entry.kind);
-        Ok(rule.map(|rule| (author, rule, event.record().len() as u64)))
+    fn is_gone(&self, seq: Seq) -> bool {
+        self.ledger.is_some_and(|ledger| ledger.is_gone(seq))
     }
 
-    pub(super) fn find(&mut self, entry: Entry, bytes: u64, cause: Cause) {
-        self.bytes += bytes;
-        self.found.push(Candidate { seq: entry.seq, created_at: entry.created_at, bytes, cause });
+    /// Rule and size of an event that the rules may remove.
+    pub(super) fn judge(&self, entry: Entry) -> Result<Option<Judged>, StoreError> {
+        let Some(event) = self.snapshot.get(entry.seq)?.filter(|_| !self.is_gone(entry.seq)) else { return Ok(None) };
+        let rule = self.rules.rule_of(&event.pubkey(), entry.kind);
+        let (bytes, footprint) = (event.record().len() as u64, footprint(event));
+        Ok(rule.map(|rule| Judged { rule, bytes, footprint }))
+    }
+
+    pub(super) fn find(&mut self, entry: Entry, judged: &Judged, cause: Cause) {
+        self.footprint += judged.footprint;
+        let Entry { created_at, seq, .. } = entry;
+        self.found.push(Candidate { seq, created_at, bytes: judged.bytes, footprint: judged.footprint, cause });
     }
 }
 
@@ -137,10 +164,10 @@ impl AgeSweep {
             let snapshot = slice.snapshot;
             let is_done = snapshot.walk_oldest(kind, until, &mut self.place, |entry| {
                 slice.spend(1);
-                if let Some((_, rule, bytes)) = slice.judge(entry)?
-                    && entry.created_at < slice.rules.rules()[rule].oldest(slice.now)
+                if let Some(judged) = slice.judge(entry)?
+                    && entry.created_at < slice.rules.rules()[judged.rule].oldest(slice.now)
                 {
-                    slice.find(entry, bytes, Cause::Age(rule));
+                    slice.find(entry, &judged, Cause::Age(judged.rule));
                 }
                 Ok(slice.flow())
             })?;
@@ -157,6 +184,7 @@ impl AgeSweep {
 struct Standing {
     rule: usize,
     created_at: Reverse<Timestamp>,
+    id: [u8; 3],
     seq: Seq,
     kind: Kind,
 }
@@ -170,6 +198,17 @@ pub struct Floors {
     pub total: Option<(usize, Timestamp)>,
 }
 
+/// Which limits of an author are looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AuthorLimit {
+    /// `max_per_author_and_kind` of the rules.
+    Kinds,
+    /// `max_events_per_author`.
+    Total,
+    /// Both, as if what is beyond the first were gone already.
+    Both,
+}
+
 /// Finds what one author has too much of.
 ///
 /// Authors whose keys begin alike stand together in the index. Rows are counted without a look at their records until
@@ -177,6 +216,8 @@ pub struct Floors {
 pub struct AuthorWalk {
     /// Whose events.
     pub author: Pubkey,
+    /// Which limits.
+    pub limit: AuthorLimit,
     is_careful: bool,
     place: Place,
     kind: Option<Kind>,
@@ -194,9 +235,10 @@ pub struct AuthorWalk {
 impl AuthorWalk {
     /// A walk over all events of `author`.
     #[must_use]
-    pub fn new(author: Pubkey) -> Self {
+    pub fn new(author: Pubkey, limit: AuthorLimit) -> Self {
         Self {
             author,
+            limit,
             is_careful: false,
             place: Place::of_author(&author, Kind(0)),
             kind: None,
@@ -221,13 +263,16 @@ impl AuthorWalk {
         let is_done = snapshot.walk_author(&author, &mut place, |entry| {
             slice.spend(1);
             self.rows += 1;
+            if slice.is_gone(entry.seq) {
+                return Ok(slice.flow());
+            }
             if !self.is_careful || snapshot.get(entry.seq)?.is_some_and(|event| event.pubkey() == author) {
                 self.visit(entry, slice)?;
             }
             Ok(if self.is_careful == was_careful { slice.flow() } else { Flow::Pause })
         })?;
         if self.is_careful != was_careful {
-            *self = Self { is_careful: true, ..Self::new(author) };
+            *self = Self { is_careful: true, ..Self::new(author, self.limit) };
             return Ok(false);
         }
         self.place = place;
@@ -235,6 +280,16 @@ impl AuthorWalk {
             self.finish(slice.rules);
         }
         Ok(is_done)
+    }
+
+    /// The limits that are looked at: of one kind under `rule`, and of all. 0 is none.
+    fn limits(&self, rule: &Rule, rules: &Retention) -> (u64, u64) {
+        let (of_kind, of_all) = (rule.bounds.max_per_author_and_kind, rules.limits().max_events_per_author);
+        match self.limit {
+            AuthorLimit::Kinds => (of_kind, 0),
+            AuthorLimit::Total => (0, of_all),
+            AuthorLimit::Both => (of_kind, of_all),
+        }
     }
 
     fn visit(&mut self, entry: Entry, slice: &mut Slice<'_>) -> Result<(), StoreError> {
@@ -248,7 +303,7 @@ impl AuthorWalk {
             // It goes for its age, and must not count.
             return Ok(());
         }
-        let (of_kind, of_all) = (rule.bounds.max_per_author_and_kind, slice.rules.limits().max_events_per_author);
+        let (of_kind, of_all) = self.limits(rule, slice.rules);
         self.in_kind += 1;
         if of_kind > 0 {
             self.margin = self.margin.min(of_kind.saturating_sub(self.in_kind));
@@ -263,11 +318,12 @@ impl AuthorWalk {
             return Ok(());
         }
         let created_at = Reverse(entry.created_at);
-        self.best.push(Standing { rule: place, created_at, seq: entry.seq, kind: entry.kind });
+        self.best.push(Standing { rule: place, created_at, id: entry.id, seq: entry.seq, kind: entry.kind });
         if self.best.len() as u64 > of_all
             && let Some(worst) = self.best.pop()
         {
-            let entry = Entry { kind: worst.kind, created_at: worst.created_at.0, seq: worst.seq };
+            let Standing { kind, created_at, id, seq, .. } = worst;
+            let entry = Entry { kind, created_at: created_at.0, id, seq };
             self.lose(entry, Cause::PerAuthor(worst.rule), slice)?;
         }
         Ok(())
@@ -276,52 +332,82 @@ impl AuthorWalk {
     fn lose(&mut self, entry: Entry, cause: Cause, slice: &mut Slice<'_>) -> Result<(), StoreError> {
         if !self.is_careful {
             self.is_careful = true;
-        } else if let Some((_, _, bytes)) = slice.judge(entry)? {
-            slice.find(entry, bytes, cause);
+        } else if let Some(judged) = slice.judge(entry)? {
+            slice.find(entry, &judged, cause);
         }
         Ok(())
     }
 
     fn finish(&mut self, rules: &Retention) {
-        let of_all = rules.limits().max_events_per_author;
+        let of_all = match self.limit {
+            AuthorLimit::Kinds => 0,
+            AuthorLimit::Total | AuthorLimit::Both => rules.limits().max_events_per_author,
+        };
         if of_all > 0 {
             self.margin = self.margin.min(of_all.saturating_sub(self.best.len() as u64));
         }
-        // A kind that the author has nothing of yet has all its room.
-        let of_kinds = rules.rules().iter().map(|rule| rule.bounds.max_per_author_and_kind).filter(|&limit| limit > 0);
-        self.margin = self.margin.min(of_kinds.min().unwrap_or(u64::MAX));
+        if self.limit != AuthorLimit::Total {
+            // A kind that the author has nothing of yet has all its room.
+            let of_kinds = rules.rules().iter().map(|rule| rule.bounds.max_per_author_and_kind);
+            self.margin = self.margin.min(of_kinds.filter(|&limit| limit > 0).min().unwrap_or(u64::MAX));
+        }
         if of_all > 0 && self.best.len() as u64 >= of_all {
             self.floors.total = self.best.peek().map(|worst| (worst.rule, worst.created_at.0));
         }
+        self.best = BinaryHeap::new();
     }
 }
 
-/// Finds what every author has too much of.
-#[derive(Default)]
+/// Whose events are looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Authors {
+    /// Everybody's.
+    All,
+    /// Only theirs.
+    These(Vec<Pubkey>),
+}
+
+/// Finds what authors have too much of.
 pub struct AuthorSweep {
+    limit: AuthorLimit,
+    authors: Authors,
     place: Option<Place>,
     walk: Option<AuthorWalk>,
 }
 
 impl AuthorSweep {
-    /// Goes on, telling `done` of each author that was looked at; true when that was all.
+    /// A sweep over the events of these authors.
+    #[must_use]
+    pub const fn new(authors: Authors, limit: AuthorLimit) -> Self {
+        Self { limit, authors, place: None, walk: None }
+    }
+
+    /// Goes on; true when that was all. Authors that are done are in [`Slice::walked`].
     ///
     /// # Errors
     /// When the store is damaged.
-    pub fn step(&mut self, slice: &mut Slice<'_>, mut done: impl FnMut(&AuthorWalk)) -> Result<bool, StoreError> {
+    pub fn step(&mut self, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
         while !slice.is_over() {
             if self.walk.is_none() {
-                slice.spend(SEEK_ROWS);
-                let Some((_, author)) = slice.snapshot.next_author(self.place.as_ref())? else { return Ok(true) };
-                self.walk = Some(AuthorWalk::new(author));
+                let Some(author) = self.next(slice)? else { return Ok(true) };
+                self.walk = Some(AuthorWalk::new(author, self.limit));
             }
-            let Some(walk) = &mut self.walk else { continue };
+            let Some(mut walk) = self.walk.take() else { continue };
             if walk.step(slice)? {
-                done(walk);
                 self.place = Some(Snapshot::behind_author(&walk.author));
-                self.walk = None;
+                slice.walked.push(walk);
+            } else {
+                self.walk = Some(walk);
             }
         }
         Ok(false)
+    }
+
+    fn next(&mut self, slice: &mut Slice<'_>) -> Result<Option<Pubkey>, StoreError> {
+        slice.spend(SEEK_ROWS);
+        match &mut self.authors {
+            Authors::All => Ok(slice.snapshot.next_author(self.place.as_ref())?.map(|(_, author)| author)),
+            Authors::These(authors) => Ok(authors.pop()),
+        }
     }
 }

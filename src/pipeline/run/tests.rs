@@ -4,6 +4,7 @@ use super::super::client::ClientHandle;
 use super::super::queues::Submission;
 use super::super::testing::{PATIENCE, ends, start};
 use super::*;
+use crate::metrics::{EvictionCause, EvictionLabel};
 use crate::nostr::testing::{author, signed, trusted};
 use crate::policy::rate::{RateLimiter, RateTable};
 use crate::policy::{Retention, RetentionLimits, Rule};
@@ -28,12 +29,13 @@ fn a_writer_that_panics_while_evictions_are_pending_ends_every_thread() {
         store.writer().commit(&events, Timestamp(1)).expect("a commit");
     }
     // Far too many bytes: the evictor gives the writer work and waits for it, over and over.
-    let limits = RetentionLimits { max_bytes: 8 << 20, ..RetentionLimits::default() };
+    let limits = RetentionLimits { max_bytes: 8 << 20, confirm_removal_percent: 100, ..RetentionLimits::default() };
     let settings = Settings { retention: Retention::new(vec![Rule::default()], limits), ..Settings::default() };
     let client = client(&settings);
     let (pipeline, failures) = start(store, settings);
     let shared = Arc::clone(pipeline.shared());
-    while shared.metrics.evicted_events.get() == 0 {
+    let removed = EvictionLabel { rule: 1, cause: EvictionCause::Room };
+    while shared.metrics.evicted_events.get_or_create(&removed).get() == 0 {
         std::thread::yield_now();
     }
     // An event that did not enter by the gate is one too many when it leaves: the writer asserts INV-12.

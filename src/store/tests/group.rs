@@ -117,10 +117,10 @@ fn near_the_limit_nothing_is_answered_for_before_its_commit() {
     let home = home();
     home.commit(&notes(1, 100));
     let used = home.store.room().expect("the room").used_bytes;
-    home.store.set_full_bytes(used + 300);
+    home.store.set_full(Full { used_bytes: used + 300, ..Full::NEVER });
     let (added, _) = group(&home, &[&notes(200, 1)], Ok(()));
     assert_eq!(added, [(stored(101..=101), false)]);
-    home.store.set_full_bytes(used / 2);
+    home.store.set_full(Full { used_bytes: used / 2, ..Full::NEVER });
     let deletion = trusted(author(2), 5, 30, &[&["e", &"ab".repeat(32)]], "");
     let (added, _) = group(&home, &[&[note(author(1), 300, ""), deletion]], Ok(()));
     assert_eq!(added, [(vec![Outcome::Full, Outcome::Stored(Seq(102))], false)]);

@@ -171,6 +171,35 @@ fn usage_counts_entries_and_pages_of_every_table() {
     for name in ["event", "id", "time", "author", "kind", "tag"] {
         assert_eq!(entries(name), Some(200), "{name}");
     }
-    assert_eq!(usage.file_bytes, usage.used_bytes + usage.free_bytes);
+    assert_eq!(usage.file_bytes, usage.page_bytes + usage.free_bytes);
     assert!(usage.used_bytes > 0 && usage.file_bytes < usage.map_bytes);
+}
+
+#[test]
+fn used_falls_by_what_is_removed_whatever_pages_do() {
+    let home = home();
+    let of =
+        |n: u64| trusted(author(n % 7), 1, n, &[&["t", "x"], &["e", &"ab".repeat(32)]], &"y".repeat(n as usize * 9));
+    let events: Vec<_> = (0..400).map(of).collect();
+    home.commit(&events);
+    let mut used = home.store.room().expect("the room").used_bytes;
+    let sizes: Vec<u64> = events.iter().map(|event| keys::footprint(event.view())).collect();
+    assert_eq!(used, sizes.iter().sum::<u64>());
+    // Every third, so that pages stay part-filled.
+    for (place, size) in sizes.iter().enumerate().step_by(3) {
+        home.store.writer().remove(&[Seq(place as u64 + 1)], Return::Allowed).expect("a commit");
+        used -= size;
+        assert_eq!(home.store.room().expect("the room").used_bytes, used);
+    }
+    let usage = home.store.usage().expect("usage");
+    assert_eq!((usage.used_bytes, home.assert_clean().events), (used, 266));
+    assert!(usage.page_bytes > used / 2 && usage.page_bytes < 2 * used, "{usage:?}");
+    // A commit without changes leaves its number to the next one.
+    home.store.writer().evict(Evicted::default()).expect("a commit");
+    home.store.writer().remove(&[Seq(2)], Return::Allowed).expect("a commit");
+    used -= sizes[1];
+    assert_eq!(home.store.room().expect("the room").used_bytes, used);
+    // Another process counts the same from the tallies.
+    home.store.inner().last_used.note(u64::MAX, 0);
+    assert_eq!(home.store.room().expect("the room").used_bytes, used);
 }

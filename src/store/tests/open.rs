@@ -120,7 +120,7 @@ fn the_configured_limit_is_where_the_store_is_full() {
     assert_eq!(home.commit(&batch(20)), [Outcome::Full; 100]);
     let used = home.store.usage().expect("usage").used_bytes;
     assert!((1 << 20..3 << 20).contains(&used), "{used}");
-    home.store.set_full_bytes(8 << 20);
+    home.store.set_full(Full { used_bytes: 8 << 20, ..Full::NEVER });
     assert!(matches!(home.commit(&batch(20))[0], Outcome::Stored(_)));
 }
 
@@ -139,6 +139,6 @@ fn what_is_removed_with_a_batch_makes_room_for_it() {
     assert_eq!(removed.map(|removed| removed.events), Some(200));
     assert!(!home.holds(&batch(0)[0]) && home.holds(&batch(20)[99]));
     home.commit_one(&note(author(1), 21, ""));
-    assert_eq!(home.store.read().expect("a snapshot").horizons().expect("a row"), Some(&b"up to here"[..]));
+    assert_eq!(home.store.read().expect("a snapshot").note(Note::Horizons).expect("a row"), Some(&b"up to here"[..]));
     home.assert_clean();
 }

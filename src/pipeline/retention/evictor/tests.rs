@@ -1,5 +1,7 @@
 //! What the evictor does when the writer is gone.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::pipeline::testing::{ends, start};
 use crate::policy::Settings;
@@ -16,7 +18,7 @@ fn an_evictor_whose_writer_died_with_work_in_hand_does_not_wait_for_it() {
         let (write, inbox) = channel(PENDING);
         let mut evictor = Evictor::new(&shared, &write);
         for _ in 0..2 {
-            assert!(evictor.give(Chore::Remove(vec![Seq(1)])).is_ok(), "the writer takes it");
+            assert!(evictor.give(vec![Seq(1)], Parts::default()).is_ok(), "the writer takes it");
         }
         // One is in its hands, the other waits.
         let in_hand = inbox.recv().expect("the first");

@@ -1,0 +1,262 @@
+//! What the rules remove, and in which order: the one plan that the dry run counts, `--run` executes and the relay
+//! executes.
+//!
+//! Ages, numbers by author and kind, bytes of rules, numbers by author, and only then room. What a step finds is no longer
+//! there for the next: whoever executes the plan removes it first, and whoever counts keeps it in a [`Ledger`]. It decides,
+//! and removes nothing.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashSet;
+
+use super::oldest::{OldestFirst, bytes_by_rule};
+use super::sweep::{AgeSweep, AuthorLimit, AuthorSweep, Authors, Candidate, Cause, Slice};
+use crate::nostr::Timestamp;
+use crate::store::{Removed, Seq, StoreError};
+
+/// Events that go for one cause.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Events.
+    pub events: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// What they take in the data file.
+    pub footprint: u64,
+    /// `created_at` of the oldest.
+    pub oldest: Timestamp,
+    /// `created_at` of the newest.
+    pub newest: Timestamp,
+}
+
+/// Events that go, by cause.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Parts {
+    /// By cause.
+    pub by_cause: BTreeMap<Cause, Part>,
+}
+
+impl Parts {
+    /// Counts one more.
+    pub fn add(&mut self, one: &Candidate) {
+        let Candidate { created_at: at, bytes, footprint, cause, .. } = *one;
+        self.merge(cause, Part { events: 1, bytes, footprint, oldest: at, newest: at });
+    }
+
+    /// Counts more of them.
+    pub fn merge(&mut self, cause: Cause, more: Part) {
+        let none = Part { events: 0, bytes: 0, footprint: 0, oldest: more.oldest, newest: more.newest };
+        let part = self.by_cause.entry(cause).or_insert(none);
+        part.events += more.events;
+        part.bytes += more.bytes;
+        part.footprint += more.footprint;
+        (part.oldest, part.newest) = (part.oldest.min(more.oldest), part.newest.max(more.newest));
+    }
+
+    /// Everything together.
+    #[must_use]
+    pub fn total(&self) -> Removed {
+        let mut sum = Removed::default();
+        self.by_cause.values().for_each(|part| sum += Removed { events: part.events, bytes: part.bytes });
+        sum
+    }
+
+    /// What everything takes in the data file.
+    #[must_use]
+    pub fn footprint(&self) -> u64 {
+        self.by_cause.values().map(|part| part.footprint).sum()
+    }
+}
+
+/// What was found and is only counted.
+#[derive(Default)]
+pub struct Ledger {
+    gone: HashSet<Seq>,
+    /// By cause.
+    pub parts: Parts,
+}
+
+impl Ledger {
+    /// Counts what was found.
+    pub fn add(&mut self, found: &[Candidate]) {
+        for one in found {
+            if self.gone.insert(one.seq) {
+                self.parts.add(one);
+            }
+        }
+    }
+
+    /// Whether an event was found.
+    #[must_use]
+    pub fn is_gone(&self, seq: Seq) -> bool {
+        self.gone.contains(&seq)
+    }
+
+    fn bytes_of(&self, rule: usize) -> u64 {
+        self.parts.by_cause.iter().filter(|(cause, _)| cause.rule() == rule).map(|(_, part)| part.bytes).sum()
+    }
+}
+
+/// What comes after a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// Another step.
+    More,
+    /// Another step, once everything that was found is gone.
+    Settle,
+    /// Nothing: the plan is complete.
+    Done,
+}
+
+/// Where a plan is.
+enum Phase {
+    Ages(AgeSweep),
+    Numbers(AuthorSweep),
+    /// The rules that have too many bytes, and how many; `None` until that is known.
+    Bytes(Option<Vec<(OldestFirst, u64)>>),
+    Totals(AuthorSweep),
+    /// The rule whose oldest go, and what is still to go of all; `None` until that is known.
+    Room(Option<(OldestFirst, u64)>),
+    Done,
+}
+
+/// What a plan looks at; it always ends with room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Scope {
+    /// Whether at ages.
+    pub ages: bool,
+    /// Whose events, for what an author has too much of.
+    pub authors: Authors,
+    /// Whether at the bytes of rules.
+    pub bytes: bool,
+}
+
+impl Scope {
+    /// Everything.
+    pub const ALL: Self = Self { ages: true, authors: Authors::All, bytes: true };
+}
+
+/// One execution of the rules, under way.
+pub struct Plan {
+    phase: Phase,
+    scope: Scope,
+    /// What could not be removed for room: it was missing when the last rule had nothing left.
+    missing: u64,
+    /// Rules of which nothing is left, since there is no room.
+    emptied: Vec<usize>,
+}
+
+impl Plan {
+    /// A plan from its beginning.
+    #[must_use]
+    pub fn new(scope: Scope) -> Self {
+        Self { phase: Phase::Ages(AgeSweep::default()), scope, missing: 0, emptied: Vec::new() }
+    }
+
+    /// What it looks at.
+    #[must_use]
+    pub const fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// What it could not free, although there is no room.
+    #[must_use]
+    pub const fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    /// Rules of which nothing was left for room since this was last asked.
+    pub fn take_emptied(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.emptied)
+    }
+
+    /// Goes on for a slice. `excess` is what must go for room, in bytes that events take: asked once, when it is known what
+    /// the other rules left.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn step(&mut self, slice: &mut Slice<'_>, excess: u64) -> Result<Pace, StoreError> {
+        let rules = slice.rules;
+        let is_done = match &mut self.phase {
+            Phase::Ages(sweep) => !self.scope.ages || !rules.has_ages() || sweep.step(slice)?,
+            Phase::Numbers(sweep) => !rules.counts_kinds() || sweep.step(slice)?,
+            Phase::Bytes(over) => !self.scope.bytes || step_bytes(over, slice)?,
+            Phase::Totals(sweep) => !rules.counts_totals() || sweep.step(slice)?,
+            Phase::Room(under_way) => {
+                let last = rules.rules().len().checked_sub(1);
+                let Some((oldest, left)) = under_way.take().or_else(|| Some((OldestFirst::new(last?), excess))) else {
+                    self.phase = Phase::Done;
+                    return Ok(Pace::Done);
+                };
+                self.make_room(oldest, left, slice)?
+            }
+            Phase::Done => return Ok(Pace::Done),
+        };
+        if !is_done {
+            return Ok(Pace::More);
+        }
+        self.phase = match &self.phase {
+            Phase::Ages(_) => Phase::Numbers(AuthorSweep::new(self.scope.authors.clone(), AuthorLimit::Kinds)),
+            Phase::Numbers(_) => Phase::Bytes(None),
+            Phase::Bytes(_) => Phase::Totals(AuthorSweep::new(self.scope.authors.clone(), AuthorLimit::Total)),
+            Phase::Totals(_) => Phase::Room(None),
+            Phase::Room(_) | Phase::Done => Phase::Done,
+        };
+        Ok(if matches!(self.phase, Phase::Done) { Pace::Done } else { Pace::Settle })
+    }
+
+    /// The oldest of the last rule, then of the one before. True when nothing more is to go or could go.
+    fn make_room(&mut self, mut oldest: OldestFirst, mut left: u64, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
+        if left == 0 {
+            return Ok(true);
+        }
+        let rule = oldest.rule();
+        let is_empty = slice.rules.rules()[rule].is_forever() || {
+            oldest.step(slice, Cause::Total(rule), &mut left, |judged| judged.footprint)?
+        };
+        if left == 0 {
+            return Ok(true);
+        }
+        self.phase = match (is_empty, rule.checked_sub(1)) {
+            (false, _) => Phase::Room(Some((oldest, left))),
+            (true, before) => {
+                self.emptied.push(rule);
+                let Some(before) = before else {
+                    self.missing = left;
+                    return Ok(true);
+                };
+                Phase::Room(Some((OldestFirst::new(before), left)))
+            }
+        };
+        Ok(false)
+    }
+}
+
+/// Removes the oldest of each rule that has too many bytes; true when none has.
+fn step_bytes(over: &mut Option<Vec<(OldestFirst, u64)>>, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
+    let over = match over {
+        Some(over) => over,
+        None => over.insert(rules_over(slice)?),
+    };
+    let Some((oldest, excess)) = over.last_mut() else { return Ok(true) };
+    let cause = Cause::RuleBytes(oldest.rule());
+    if oldest.step(slice, cause, excess, |judged| judged.bytes)? || *excess == 0 {
+        over.pop();
+    }
+    Ok(over.is_empty())
+}
+
+/// The rules that have more bytes than they may have.
+fn rules_over(slice: &Slice<'_>) -> Result<Vec<(OldestFirst, u64)>, StoreError> {
+    let limits = slice.rules.rules().iter().map(|rule| rule.bounds.max_bytes);
+    if limits.clone().all(|limit| limit == 0) {
+        return Ok(Vec::new());
+    }
+    let bytes = bytes_by_rule(slice.rules, slice.snapshot)?;
+    let over = limits.zip(bytes).enumerate().filter_map(|(place, (limit, bytes))| {
+        let counted = slice.ledger.map_or(0, |ledger| ledger.bytes_of(place));
+        let excess = bytes.saturating_sub(counted).saturating_sub(limit);
+        (limit > 0 && excess > 0).then(|| (OldestFirst::new(place), excess))
+    });
+    Ok(over.collect())
+}

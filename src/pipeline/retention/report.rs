@@ -1,0 +1,61 @@
+//! What was removed, told to who watches: metrics at once, and a line in the log for each rule and cause now and then.
+
+use std::time::{Duration, Instant};
+
+use super::plan::{Part, Parts};
+use super::sweep::Cause;
+use crate::metrics::{EvictionCause, EvictionLabel, Metrics};
+
+/// At least so much time passes from one line to the next, but for the first pass of new rules.
+const APART: Duration = Duration::from_secs(60);
+
+/// Rules with a series of their own; the rest share that of the last.
+const RULES: usize = 64;
+
+/// What was removed and is not in the log yet.
+pub struct Report {
+    parts: Parts,
+    told: Instant,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self { parts: Parts::default(), told: Instant::now() }
+    }
+}
+
+impl Report {
+    /// These were removed.
+    pub fn removed(&mut self, parts: &Parts, metrics: &Metrics) {
+        for (&cause, part) in &parts.by_cause {
+            let label = EvictionLabel { rule: (cause.rule() + 1).min(RULES) as u32, cause: word(cause) };
+            metrics.evicted_events.get_or_create(&label).inc_by(part.events);
+            metrics.evicted_bytes.get_or_create(&label).inc_by(part.bytes);
+            self.parts.merge(cause, *part);
+        }
+    }
+
+    /// Writes the log if it is time, or `now`.
+    pub fn tell(&mut self, now: bool) {
+        if self.parts.by_cause.is_empty() || (!now && self.told.elapsed() < APART) {
+            return;
+        }
+        self.told = Instant::now();
+        for (cause, part) in std::mem::take(&mut self.parts).by_cause {
+            let Part { events, bytes, oldest, newest, .. } = part;
+            let (rule, cause) = (cause.rule() + 1, word(cause).as_str());
+            tracing::info!(rule, cause, events, bytes, %oldest, %newest, "the retention rules removed events");
+        }
+    }
+}
+
+/// The word for metrics and the log.
+pub const fn word(cause: Cause) -> EvictionCause {
+    match cause {
+        Cause::Age(_) => EvictionCause::Age,
+        Cause::PerAuthorAndKind(_) => EvictionCause::PerAuthorAndKind,
+        Cause::RuleBytes(_) => EvictionCause::RuleBytes,
+        Cause::PerAuthor(_) => EvictionCause::PerAuthor,
+        Cause::Total(_) => EvictionCause::Room,
+    }
+}
