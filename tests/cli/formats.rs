@@ -153,6 +153,7 @@ fn compressed_data_that_is_damaged_fails_and_keeps_what_came_before() {
 }
 
 /// Runs an import of a file; its exit code and the most memory it had, in MiB.
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and tells the memory that it had")]
 fn run_measured(home: &Home, file: &str) -> (i32, i64, String) {
     let mut child = home.command(&["import", file]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("runs");
     let mut out = String::new();

@@ -60,7 +60,10 @@ impl Checker {
         let mut take = |line, read: Result<Event, String>, checked: &mut Checked| -> Result<(), StoreError> {
             let event = match read {
                 Ok(event) => event,
-                Err(reason) => return Ok(checked.settle(line, Fate::Invalid, reason)),
+                Err(reason) => {
+                    checked.settle(line, Fate::Invalid, reason);
+                    return Ok(());
+                }
             };
             match self.refuse(&snapshot, event.view(), now)? {
                 Some((fate, reason)) => checked.settle(line, fate, reason),
