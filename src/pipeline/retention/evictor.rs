@@ -214,8 +214,8 @@ impl<'a> Evictor<'a> {
         self.stage = Stage::Trial(Box::default());
         (self.plan, self.exhausted) = (None, None);
         self.arrivals = Arrivals::new(self.shared.store.read()?.last_seq()?);
-        let now = Instant::now();
-        (self.ages_due, self.bytes_due, self.authors_due) = (now, now, now + AUTHORS);
+        (self.ages_due, self.bytes_due) = (Instant::now(), Instant::now());
+        self.authors_due = Instant::now() + AUTHORS;
         Ok(())
     }
 
@@ -291,8 +291,7 @@ impl<'a> Evictor<'a> {
 
     /// Sets from where on the store is full, and says whether it is. Returns when to look again.
     fn watch(&mut self, room: Room) -> Duration {
-        let limits = self.rules.limits();
-        let mut watch = WATCH;
+        let (limits, mut watch) = (self.rules.limits(), WATCH);
         match self.shared.store.disk_space() {
             Ok(space) => {
                 self.is_disk_low = self.disk.watch(&self.shared.store, space, room, limits.min_free_disk_bytes);
@@ -302,8 +301,7 @@ impl<'a> Evictor<'a> {
             }
             Err(error) => tracing::debug!(%error, "the room on the file system is not known"),
         }
-        let marks = self.marks(room);
-        let before = std::mem::replace(&mut self.used_bytes, room.used_bytes);
+        let (marks, before) = (self.marks(room), std::mem::replace(&mut self.used_bytes, room.used_bytes));
         if room.used_bytes > before && !marks.is_relaxed(room) {
             watch = WATCH_CLOSELY;
         }
@@ -411,8 +409,7 @@ impl<'a> Evictor<'a> {
 
     /// The plan was executed.
     fn complete(&mut self, plan: &Plan, began: Instant) -> Result<(), Trouble> {
-        let scope = plan.scope();
-        let now = Instant::now();
+        let (scope, now) = (plan.scope(), Instant::now());
         if scope.ages {
             self.ages_due = now + self.age_interval().max(began.elapsed() * 10);
         }
