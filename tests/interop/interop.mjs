@@ -3,6 +3,7 @@
 import './basics.mjs';
 import './private.mjs';
 import './sync.mjs';
+import './libraries.mjs';
 import { runAll } from './harness.mjs';
 
 const { passed, failed } = await runAll();
