@@ -28,6 +28,7 @@ const CATCH_UP_ROWS: usize = 512;
 pub type LiveHandle = crate::live::Handle;
 
 /// Who gets an event.
+#[derive(Clone)]
 pub struct Recipient {
     /// Its connection.
     pub client: Arc<ClientHandle>,
@@ -97,15 +98,24 @@ impl LiveHub {
         hub.last_seq = seq;
     }
 
-    /// Delivers one event to all who asked; returns how many did. `seq` is `None` for ephemeral events.
-    fn deliver(&self, event: EventView<'_>, seq: Option<Seq>, shared: &Shared, settings: &Settings) -> usize {
+    /// Everybody who asked for an event, which from now on counts as delivered. `seq` is `None` for ephemeral events.
+    fn recipients(&self, event: EventView<'_>, seq: Option<Seq>) -> Vec<Recipient> {
         let mut hub = self.hub();
-        let mut delivery = Delivery { event, shared, settings, body: None, count: 0 };
-        hub.index.matches(event, seq.map(|seq| seq.0), |recipient| delivery.send(recipient));
+        let mut found = Vec::new();
+        hub.index.matches(event, seq.map(|seq| seq.0), |recipient| found.push(recipient.clone()));
         if let Some(seq) = seq {
             assert!(seq > hub.last_seq, "INV-4: live saw a seq twice or out of order");
             hub.last_seq = seq;
         }
+        found
+    }
+
+    /// Delivers one event to all who asked; returns how many did. Renders, compresses and queues without the lock, which
+    /// a registration on an io thread waits for: who registers meanwhile reads this event from the store (INV-3), and
+    /// who ends meanwhile has a closed stream (INV-16).
+    fn deliver(&self, event: EventView<'_>, seq: Option<Seq>, shared: &Shared, settings: &Settings) -> usize {
+        let mut delivery = Delivery { event, shared, settings, body: None, count: 0 };
+        self.recipients(event, seq).iter().for_each(|recipient| delivery.send(recipient));
         delivery.count
     }
 }
