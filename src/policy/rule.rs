@@ -38,6 +38,8 @@ pub struct Bounds {
     pub keep: Option<Keep>,
     /// How long after `created_at` they stay.
     pub max_age: Option<Age>,
+    /// How long after `created_at` nothing removes them: no number, no bytes, no want of room.
+    pub grace: Option<Age>,
     /// The newest events of one author and kind that stay.
     pub max_per_author_and_kind: u64,
     /// Bytes of their records that stay, the newest first; index entries come on top.
@@ -58,6 +60,8 @@ struct Written {
     keep: Option<Keep>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_age: Option<Age>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grace: Option<Age>,
     #[serde(skip_serializing_if = "is_zero")]
     max_per_author_and_kind: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -71,10 +75,10 @@ const fn is_zero(number: &u64) -> bool {
 
 impl From<Written> for Rule {
     fn from(written: Written) -> Self {
-        let Written { kinds, authors, not_authors, keep, max_age, max_per_author_and_kind, max_bytes } = written;
+        let Written { kinds, authors, not_authors, keep, max_age, grace, max_per_author_and_kind, max_bytes } = written;
         Self {
             selector: Selector { kinds, authors, not_authors },
-            bounds: Bounds { keep, max_age, max_per_author_and_kind, max_bytes },
+            bounds: Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes },
         }
     }
 }
@@ -82,8 +86,8 @@ impl From<Written> for Rule {
 impl From<Rule> for Written {
     fn from(Rule { selector, bounds }: Rule) -> Self {
         let Selector { kinds, authors, not_authors } = selector;
-        let Bounds { keep, max_age, max_per_author_and_kind, max_bytes } = bounds;
-        Self { kinds, authors, not_authors, keep, max_age, max_per_author_and_kind, max_bytes }
+        let Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes } = bounds;
+        Self { kinds, authors, not_authors, keep, max_age, grace, max_per_author_and_kind, max_bytes }
     }
 }
 
@@ -223,10 +227,19 @@ impl Rule {
         }
     }
 
+    /// Events created before this have had their grace at `now`: number, bytes and room may remove them.
+    #[must_use]
+    pub const fn grace_over(&self, now: Timestamp) -> Timestamp {
+        match self.bounds.grace {
+            Some(grace) => Timestamp(now.0.saturating_sub(grace.seconds)),
+            None => Timestamp(u64::MAX),
+        }
+    }
+
     /// What is wrong with the rule by itself: the key, and what to do.
     #[must_use]
     pub fn faults(&self) -> Vec<(&'static str, &'static str)> {
-        let Bounds { keep, max_age, max_per_author_and_kind, max_bytes } = self.bounds;
+        let Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes } = self.bounds;
         let mut faults = Vec::new();
         if self.selector.kinds.as_ref().is_some_and(KindSet::is_empty) {
             faults.push(("kinds", "an empty list selects nothing; leave the key out for every kind"));
@@ -236,11 +249,15 @@ impl Rule {
         }
         let limits = [
             ("max_age", max_age.is_some()),
+            ("grace", grace.is_some()),
             ("max_per_author_and_kind", max_per_author_and_kind > 0),
             ("max_bytes", max_bytes > 0),
         ];
         for (key, _) in limits.into_iter().filter(|(_, is_set)| keep.is_some() && *is_set) {
             faults.push((key, "keep = \"forever\" and a limit contradict each other; leave one of them out"));
+        }
+        if max_age.is_some_and(|age| grace.is_some_and(|grace| grace.seconds >= age.seconds)) {
+            faults.push(("grace", "max_age removes events before their grace is over; give less than max_age"));
         }
         faults
     }
@@ -275,6 +292,9 @@ mod tests {
         assert_eq!(keys(r#"{"keep":"forever","max_age":"1d","max_bytes":5}"#), ["max_age", "max_bytes"]);
         assert_eq!(keys(r#"{"kinds":[],"authors":[],"max_age":"1h"}"#), ["kinds", "authors"]);
         assert_eq!([keys(r#"{"keep":"forever"}"#), keys("{}")], [vec![""; 0], vec![]]);
+        assert_eq!(keys(r#"{"keep":"forever","grace":"1d"}"#), ["grace"]);
+        let graces = ["7d", "8d", "6d"].map(|grace| keys(&format!(r#"{{"max_age":"1w","grace":"{grace}"}}"#)));
+        assert_eq!(graces, [vec!["grace"], vec!["grace"], vec![]], "max_age comes after the grace");
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Checker {
     ) -> Result<Result<(), Reason>, StoreError> {
         let rules = &self.settings.retention;
         self.horizons.look(rules, event.pubkey(), snapshot, now, u32::MAX)?;
-        Ok(self.horizons.check(rules, event))
+        Ok(self.horizons.check(rules, event, now))
     }
 
     fn verify(&self, lines: Vec<u64>, events: Vec<Event>, checked: &mut Checked) {

@@ -13,7 +13,7 @@ use super::pass::Trial;
 use super::plan::{Pace, Parts, Plan, Scope};
 use super::report::{Report, word};
 use super::sweep::{Authors, Candidate, Slice};
-use super::{RoomMarks, SLICE_ROWS, within_file};
+use super::{RoomMarks, SLICE_ROWS, due, within_file};
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::WriteCommand;
@@ -46,12 +46,6 @@ const TURN: Duration = Duration::from_millis(20);
 
 /// What is not urgent takes one part of this many of the thread's time.
 const SHARE: u32 = 5;
-
-/// How often the bytes of the rules are looked at.
-const BYTES: Duration = Duration::from_secs(10);
-
-/// How often every author is looked at, although arrivals tell who needs it.
-const AUTHORS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long after the rules had nothing left to remove for room they are tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -215,7 +209,7 @@ impl<'a> Evictor<'a> {
         (self.plan, self.exhausted) = (None, None);
         self.arrivals = Arrivals::new(self.shared.store.read()?.last_seq()?);
         (self.ages_due, self.bytes_due) = (Instant::now(), Instant::now());
-        self.authors_due = Instant::now() + AUTHORS;
+        self.authors_due = Instant::now() + due::authors(&self.rules);
         Ok(())
     }
 
@@ -411,14 +405,14 @@ impl<'a> Evictor<'a> {
     fn complete(&mut self, plan: &Plan, began: Instant) -> Result<(), Trouble> {
         let (scope, now) = (plan.scope(), Instant::now());
         if scope.ages {
-            self.ages_due = now + self.age_interval().max(began.elapsed() * 10);
+            self.ages_due = now + due::ages(&self.rules).max(began.elapsed() * 10);
         }
         if scope.bytes {
-            self.bytes_due = now + BYTES;
+            self.bytes_due = now + due::BYTES;
             self.relax_bytes()?;
         }
         if scope.authors == Authors::All {
-            self.authors_due = now + AUTHORS;
+            self.authors_due = now + due::authors(&self.rules).max(began.elapsed() * 10);
             self.shared.horizons.know_authors();
         }
         if matches!(self.stage, Stage::First) {
@@ -442,13 +436,6 @@ impl<'a> Evictor<'a> {
             );
         }
         Ok(())
-    }
-
-    /// Often enough for the shortest age, but no more than once a second.
-    fn age_interval(&self) -> Duration {
-        let ages = self.rules.rules().iter().filter_map(|rule| rule.bounds.max_age);
-        let shortest = ages.map(|age| age.seconds).min().unwrap_or(u64::MAX);
-        Duration::from_secs((shortest / 64).clamp(1, 60))
     }
 
     /// Rules that have bytes to spare take old events again.

@@ -221,19 +221,22 @@ impl Horizons {
         {
             tracing::error!(%error, "what an author has could not be read");
         }
-        self.check(rules, event)
+        self.check(rules, event, now)
     }
 
     /// Whether `event` would be kept beside what is held.
     ///
     /// # Errors
     /// `blocked:` with the limit that would remove it at once.
-    pub fn check(&self, rules: &Retention, event: EventView<'_>) -> Result<(), Reason> {
+    pub fn check(&self, rules: &Retention, event: EventView<'_>, now: Timestamp) -> Result<(), Reason> {
         let (kind, author, at) = (event.kind(), event.pubkey(), event.created_at());
         if rules.is_empty() || kind.is_ephemeral() || is_request(kind) {
             return Ok(());
         }
         let Some(rule) = rules.rule_of(&author, kind) else { return Ok(()) };
+        if at >= rules.rules()[rule].grace_over(now) {
+            return Ok(());
+        }
         if let Some(horizon) = self.rules.load().get(rule) {
             let oldest = horizon.own.max(horizon.total);
             if oldest == NEVER {

@@ -9,6 +9,7 @@ mod arrivals;
 pub mod brake;
 mod chores;
 mod disk;
+mod due;
 mod evictor;
 mod horizons;
 mod oldest;

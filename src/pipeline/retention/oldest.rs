@@ -23,7 +23,7 @@ struct Head {
     sizes: Option<(u64, u64)>,
 }
 
-/// A merge over the oldest ends of a rule's kinds.
+/// A merge over the oldest ends of a rule's kinds, up to the events that have their grace.
 pub struct OldestFirst {
     rule: usize,
     heads: BinaryHeap<Reverse<Head>>,
@@ -93,7 +93,8 @@ impl OldestFirst {
     fn advance(&mut self, kind: Kind, mut place: Option<Place>, slice: &mut Slice<'_>) -> Result<(), StoreError> {
         let snapshot = slice.snapshot;
         let mut next = None;
-        snapshot.walk_oldest(kind, Timestamp(u64::MAX), &mut place, |entry| {
+        let until = slice.rules.rules()[self.rule].grace_over(slice.now);
+        snapshot.walk_oldest(kind, until, &mut place, |entry| {
             slice.spend(1);
             let of_rule = slice.judge(entry)?.filter(|judged| judged.rule == self.rule);
             let is_of_rule = of_rule.is_some();

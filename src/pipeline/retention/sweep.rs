@@ -330,7 +330,9 @@ impl AuthorWalk {
     }
 
     fn lose(&mut self, entry: Entry, cause: Cause, slice: &mut Slice<'_>) -> Result<(), StoreError> {
-        if !self.is_careful {
+        if entry.created_at >= slice.rules.rules()[cause.rule()].grace_over(slice.now) {
+            // It counts, and stays.
+        } else if !self.is_careful {
             self.is_careful = true;
         } else if let Some(judged) = slice.judge(entry)? {
             slice.find(entry, &judged, cause);

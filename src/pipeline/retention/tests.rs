@@ -30,21 +30,24 @@ fn open(map_bytes: usize) -> (Store, tempfile::TempDir) {
 fn rule() -> impl Strategy<Value = Rule> {
     let kinds = proptest::sample::subsequence(KINDS.to_vec(), 0..=2);
     let authors = || proptest::sample::subsequence(vec![0_u64, 1, 2, 3], 0..=2);
-    let limits = (0_u64..12, 0_u64..4, prop_oneof![Just(0), 200_u64..6000], 0_u8..5);
-    (kinds, authors(), authors(), limits).prop_map(|(kinds, authors, not_authors, (age, number, bytes, forever))| {
-        let keys = |seeds: Vec<u64>| seeds.into_iter().map(author).collect();
-        let selector = Selector {
-            kinds: (!kinds.is_empty()).then(|| KindSet::of(&kinds)),
-            authors: (!authors.is_empty()).then(|| keys(authors)),
-            not_authors: keys(not_authors),
-        };
-        let max_age = (age > 2).then_some(Age { seconds: age * 100 });
-        let bounds = match forever {
-            0 => RuleBounds { keep: Some(Keep::Forever), ..RuleBounds::default() },
-            _ => RuleBounds { keep: None, max_age, max_per_author_and_kind: number, max_bytes: bytes },
-        };
-        Rule { selector, bounds }
-    })
+    let limits = (0_u64..12, 0_u64..8, 0_u64..4, prop_oneof![Just(0), 200_u64..6000], 0_u8..5);
+    (kinds, authors(), authors(), limits).prop_map(
+        |(kinds, authors, not_authors, (age, grace, number, bytes, forever))| {
+            let keys = |seeds: Vec<u64>| seeds.into_iter().map(author).collect();
+            let selector = Selector {
+                kinds: (!kinds.is_empty()).then(|| KindSet::of(&kinds)),
+                authors: (!authors.is_empty()).then(|| keys(authors)),
+                not_authors: keys(not_authors),
+            };
+            let max_age = (age > 2).then_some(Age { seconds: age * 100 });
+            let grace = (grace > 2).then_some(Age { seconds: grace * 100 });
+            let bounds = match forever {
+                0 => RuleBounds { keep: Some(Keep::Forever), ..RuleBounds::default() },
+                _ => RuleBounds { keep: None, max_age, grace, max_per_author_and_kind: number, max_bytes: bytes },
+            };
+            Rule { selector, bounds }
+        },
+    )
 }
 
 /// Events of four authors in any order of arrival, many of the same second: by how many hundreds of seconds they are old.
@@ -85,6 +88,11 @@ impl<'a> Model<'a> {
         Self { rules, now, kept }
     }
 
+    fn has_grace(rules: &Retention, now: u64, rule: Option<usize>, event: EventView<'_>) -> bool {
+        let grace = rule.and_then(|rule| rules.rules()[rule].bounds.grace);
+        grace.is_some_and(|grace| event.created_at().0 >= now - grace.seconds)
+    }
+
     fn bounds(&self, rule: usize) -> RuleBounds {
         self.rules.rules()[rule].bounds
     }
@@ -93,6 +101,7 @@ impl<'a> Model<'a> {
         let rules = self.rules;
         let bounds = |rule: usize| rules.rules()[rule].bounds;
         let now = self.now;
+        let has_grace = |rule, event| Self::has_grace(rules, now, rule, event);
         self.kept.retain(|(rule, event)| {
             rule.and_then(|rule| bounds(rule).max_age).is_none_or(|age| event.created_at().0 >= now - age.seconds)
         });
@@ -102,20 +111,19 @@ impl<'a> Model<'a> {
             let count = seen.entry((event.pubkey(), event.kind())).or_default();
             *count += 1;
             let limit = bounds(*rule).max_per_author_and_kind;
-            limit == 0 || *count <= limit
+            limit == 0 || *count <= limit || has_grace(Some(*rule), *event)
         });
         for rule in 0..rules.rules().len() {
             let limit = self.bounds(rule).max_bytes;
-            while limit > 0 && self.of(rule).map(|event| event.record().len() as u64).sum::<u64>() > limit {
-                self.drop_oldest(rule);
-            }
+            let bytes = |model: &Self| model.of(rule).map(|event| event.record().len() as u64).sum::<u64>();
+            while limit > 0 && bytes(&self) > limit && self.drop_oldest(rule) {}
         }
         let mut of_author: BTreeMap<Pubkey, u64> = BTreeMap::new();
         let most = rules.limits().max_events_per_author;
         self.kept.retain(|(rule, event)| {
             let count = of_author.entry(event.pubkey()).or_default();
             *count += u64::from(rule.is_some());
-            rule.is_none() || most == 0 || *count <= most
+            rule.is_none() || most == 0 || *count <= most || has_grace(*rule, *event)
         });
         self.make_room();
         self.kept.into_iter().map(|(_, event)| event.id()).collect()
@@ -138,7 +146,8 @@ impl<'a> Model<'a> {
 
     /// False when there is none.
     fn drop_oldest(&mut self, rule: usize) -> bool {
-        let last = self.kept.iter().rposition(|(of, _)| *of == Some(rule));
+        let may_go = |of, event| of == Some(rule) && !Self::has_grace(self.rules, self.now, of, event);
+        let last = self.kept.iter().rposition(|(of, event)| may_go(*of, *event));
         last.map(|last| self.kept.remove(last)).is_some()
     }
 }
@@ -297,7 +306,7 @@ fn what_was_evicted_for_room_or_number_is_refused_until_there_is_room() {
     let rules = Retention::new(all, RetentionLimits { max_events_per_author: 3, ..RetentionLimits::default() });
     let horizons = Horizons::default();
     horizons.begin(&rules);
-    let said = |kind, at| match horizons.check(&rules, trusted(author(1), kind, at, &[], "").view()) {
+    let said = |kind, at| match horizons.check(&rules, trusted(author(1), kind, at, &[], "").view(), NOW) {
         Ok(()) => String::new(),
         Err(reason) => reason.to_string(),
     };
@@ -316,8 +325,15 @@ fn what_was_evicted_for_room_or_number_is_refused_until_there_is_room() {
     assert_eq!(said(1, 49), "blocked: the newest 2 events of kind 1 of one author are kept (rule 1)");
     assert_eq!(said(7, 59), "blocked: the newest 3 events of one author are kept here");
     assert_eq!([said(1, 50), said(7, 60)], [""; 2]);
+    let mut graced = rules.rules().to_vec();
+    graced[1].bounds.grace = Some(Age { seconds: 60 });
+    let graced = Retention::new(graced, rules.limits());
+    let said = |at| horizons.check(&graced, trusted(author(1), 7, at, &[], "").view(), Timestamp(110)).is_ok();
+    horizons.set(1, |horizon| horizon.total = horizons::NEVER);
+    assert_eq!([said(49), said(50)], [false, true], "what has its grace comes in");
+    horizons.relax_total();
     let other = trusted(author(2), 7, 1, &[], "");
-    assert!(horizons.check(&rules, other.view()).is_ok());
+    assert!(horizons.check(&rules, other.view(), NOW).is_ok());
 }
 
 #[test]
@@ -335,11 +351,11 @@ fn what_the_rules_removed_is_refused_after_a_restart_but_not_by_other_rules() {
     let horizons = Horizons::load(&bytes, &store).expect("the row");
     let since = newest_gone.view().created_at().0 + 1;
     let reason = format!("blocked: there is only room for events of kind 1 since {since} (rule 1)");
-    assert_eq!(horizons.check(&bytes, newest_gone.view()).map_err(|reason| reason.to_string()), Err(reason));
-    assert!(horizons.check(&bytes, events[left.len() - 1].view()).is_ok());
+    assert_eq!(horizons.check(&bytes, newest_gone.view(), NOW).map_err(|reason| reason.to_string()), Err(reason));
+    assert!(horizons.check(&bytes, events[left.len() - 1].view(), NOW).is_ok());
     let other = with(r#"{"max_bytes":30001}"#);
     let none = Horizons::load(&other, &store).expect("the row");
-    assert!(none.check(&other, newest_gone.view()).is_ok(), "what other rules removed may come back");
+    assert!(none.check(&other, newest_gone.view(), NOW).is_ok(), "what other rules removed may come back");
 
     // What an author has is looked at, not remembered; and once only.
     let number = with(r#"{"max_per_author_and_kind":10}"#);
@@ -355,5 +371,5 @@ fn what_the_rules_removed_is_refused_after_a_restart_but_not_by_other_rules() {
     let snapshot = store.read().expect("a snapshot");
     let too_many = Horizons::load(&number, &open(1 << 20).0).expect("no row");
     too_many.look(&number, author(0), &snapshot, NOW, 5).expect("a look");
-    assert!(too_many.check(&number, events[20].view()).is_ok(), "more rows than a connection looks at");
+    assert!(too_many.check(&number, events[20].view(), NOW).is_ok(), "more rows than a connection looks at");
 }
