@@ -4,7 +4,8 @@
 //! one of value: where a total must shrink, events of later rules go first, and of one rule the oldest. Nothing here
 //! removes anything.
 
-use super::rule::Rule;
+use super::rule::{Rule, is_addressed};
+use super::sets::KeySet;
 use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, Timestamp};
 
 /// What holds over all rules together. A limit of 0 is none.
@@ -76,19 +77,40 @@ impl Retention {
         self.counts_kinds() || self.counts_totals()
     }
 
-    /// The place of the rule for events of this author and kind; `None` when they are kept for ever, be it by
-    /// a rule or for want of one.
+    /// The place of the rule for this event; `None` when it is kept for ever, be it by a rule or for want of one.
     #[must_use]
-    pub fn rule_of(&self, author: &Pubkey, kind: Kind) -> Option<usize> {
+    pub fn rule_of(&self, event: EventView<'_>) -> Option<usize> {
+        self.first(&event.pubkey(), event.kind(), |keys| is_addressed(event, keys))
+    }
+
+    /// The same for all events of this author and kind.
+    #[must_use]
+    pub fn rule_of_all(&self, author: &Pubkey, kind: Kind) -> RuleOfAll {
+        match self.rules.iter().find(|rule| rule.selector.may_take_of(author, kind)) {
+            Some(rule) if rule.selector.addressed_to.is_some() && kind != Kind::VANISH => RuleOfAll::ByRecipient,
+            _ => RuleOfAll::Rule(self.first(author, kind, |_| false)),
+        }
+    }
+
+    /// The same for events of this kind of which no rule names the author or a recipient.
+    #[must_use]
+    pub fn rule_of_others(&self, kind: Kind) -> Option<usize> {
+        // Nobody has this key.
+        self.first(&Pubkey([0; 32]), kind, |_| false)
+    }
+
+    fn first(&self, author: &Pubkey, kind: Kind, is_addressed: impl Fn(&KeySet) -> bool) -> Option<usize> {
         if kind == Kind::VANISH {
             // The proof of a request to vanish stays (NIP-62).
             return None;
         }
-        let place = self.rules.iter().position(|rule| rule.selector.takes(author, kind))?;
+        let place = self.rules.iter().map(|rule| &rule.selector).position(|selector| {
+            selector.may_take_of(author, kind) && selector.addressed_to.as_ref().is_none_or(&is_addressed)
+        })?;
         (!self.rules[place].is_forever()).then_some(place)
     }
 
-    /// The rules that events of this kind may have, by author, in order.
+    /// The rules that events of this kind may have, in order.
     pub fn rules_of_kind(&self, kind: Kind) -> impl Iterator<Item = (usize, &Rule)> {
         let mut is_open = kind != Kind::VANISH;
         self.rules
@@ -96,7 +118,7 @@ impl Retention {
             .enumerate()
             .take_while(move |(_, rule)| {
                 let was_open = is_open;
-                is_open &= !rule.selector.may_take(kind) || rule.selector.goes_by_author();
+                is_open &= !rule.selector.may_take(kind) || !rule.selector.goes_by_kind_alone();
                 was_open
             })
             .filter(move |(_, rule)| rule.selector.may_take(kind))
@@ -132,7 +154,7 @@ impl Retention {
         if self.rules.is_empty() || kind.is_ephemeral() || is_request(kind) {
             return Ok(());
         }
-        let Some(place) = self.rule_of(&event.pubkey(), kind) else { return Ok(()) };
+        let Some(place) = self.rule_of(event) else { return Ok(()) };
         match self.rules[place].bounds.max_age {
             Some(age) if event.created_at() < self.rules[place].oldest(now) => {
                 Err(blocked(format!("events of kind {kind} are kept for {age} here (rule {})", place + 1)))
@@ -140,6 +162,15 @@ impl Retention {
             _ => Ok(()),
         }
     }
+}
+
+/// The rule of all events of an author and kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RuleOfAll {
+    /// The place of the rule; `None` when they are kept for ever.
+    Rule(Option<usize>),
+    /// They have different ones: the events must be looked at.
+    ByRecipient,
 }
 
 /// Whether the event asks for others to be removed, and is heard however old it is (NIP-09, NIP-62).
@@ -174,7 +205,10 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_selects_an_event_is_its_rule_and_without_one_it_stays() {
-        let of = |author, kind| rules().rule_of(&author, Kind(kind));
+        let of = |author, kind| match rules().rule_of_all(&author, Kind(kind)) {
+            RuleOfAll::Rule(rule) => rule,
+            RuleOfAll::ByRecipient => panic!("no rule goes by recipients"),
+        };
         assert_eq!([0, 7, 1, 62].map(|kind| of(Pubkey(AUTHOR), kind)), [None, Some(2), Some(3), None]);
         assert_eq!([0, 7, 1].map(|kind| of(OTHER, kind)), [None, Some(1), Some(1)]);
         assert_eq!([0, 7, 1].map(|kind| of(Pubkey([2; 32]), kind)), [None, Some(2), None]);

@@ -1,6 +1,6 @@
 //! One retention rule: which events it selects, and how many of them stay.
 //!
-//! A rule selects by author and kind alone, so an index row tells the rule of an event without its record. Pure.
+//! Most rules select by author and kind alone, so an index row tells the rule of an event without its record. Pure.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::de::Deserializer;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::sets::{KeySet, KindSet, from_text};
-use crate::nostr::{Kind, Pubkey, Timestamp};
+use crate::nostr::{EventView, Kind, Pubkey, TagValue, Timestamp};
 
 /// Which events, and how many of them stay.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Selector {
     pub authors: Option<KeySet>,
     /// No events of these authors.
     pub not_authors: KeySet,
+    /// Only events that name one of these keys in a `p` tag: zaps, messages, gift wraps; `None` for all.
+    pub addressed_to: Option<KeySet>,
 }
 
 /// How many events of a rule stay. A limit of 0 is none.
@@ -57,6 +59,8 @@ struct Written {
     #[serde(skip_serializing_if = "KeySet::is_empty")]
     not_authors: KeySet,
     #[serde(skip_serializing_if = "Option::is_none")]
+    addressed_to: Option<KeySet>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     keep: Option<Keep>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_age: Option<Age>,
@@ -75,9 +79,10 @@ const fn is_zero(number: &u64) -> bool {
 
 impl From<Written> for Rule {
     fn from(written: Written) -> Self {
-        let Written { kinds, authors, not_authors, keep, max_age, grace, max_per_author_and_kind, max_bytes } = written;
+        let Written { kinds, authors, not_authors, addressed_to, .. } = written;
+        let Written { keep, max_age, grace, max_per_author_and_kind, max_bytes, .. } = written;
         Self {
-            selector: Selector { kinds, authors, not_authors },
+            selector: Selector { kinds, authors, not_authors, addressed_to },
             bounds: Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes },
         }
     }
@@ -85,9 +90,9 @@ impl From<Written> for Rule {
 
 impl From<Rule> for Written {
     fn from(Rule { selector, bounds }: Rule) -> Self {
-        let Selector { kinds, authors, not_authors } = selector;
+        let Selector { kinds, authors, not_authors, addressed_to } = selector;
         let Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes } = bounds;
-        Self { kinds, authors, not_authors, keep, max_age, grace, max_per_author_and_kind, max_bytes }
+        Self { kinds, authors, not_authors, addressed_to, keep, max_age, grace, max_per_author_and_kind, max_bytes }
     }
 }
 
@@ -147,9 +152,16 @@ impl<'de> Deserialize<'de> for Age {
 }
 
 impl Selector {
-    /// Whether it takes events of this author and kind.
+    /// Whether it takes this event.
     #[must_use]
-    pub fn takes(&self, author: &Pubkey, kind: Kind) -> bool {
+    pub fn takes(&self, event: EventView<'_>) -> bool {
+        self.may_take_of(&event.pubkey(), event.kind())
+            && self.addressed_to.as_ref().is_none_or(|keys| is_addressed(event, keys))
+    }
+
+    /// Whether it takes events of this author and kind, be it only those that are addressed to somebody.
+    #[must_use]
+    pub fn may_take_of(&self, author: &Pubkey, kind: Kind) -> bool {
         self.may_take(kind)
             && self.authors.as_ref().is_none_or(|authors| authors.contains(author))
             && !self.not_authors.contains(author)
@@ -161,10 +173,10 @@ impl Selector {
         self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
     }
 
-    /// Whether the author matters.
+    /// Whether it takes all events of the kinds that it takes.
     #[must_use]
-    pub fn goes_by_author(&self) -> bool {
-        self.authors.is_some() || !self.not_authors.is_empty()
+    pub fn goes_by_kind_alone(&self) -> bool {
+        self.authors.is_none() && self.not_authors.is_empty() && self.addressed_to.is_none()
     }
 
     /// The authors that it names.
@@ -176,11 +188,13 @@ impl Selector {
     #[must_use]
     pub fn is_void(&self) -> bool {
         let nobody = |authors: &KeySet| authors.iter().all(|author| self.not_authors.contains(author));
-        self.kinds.as_ref().is_some_and(KindSet::is_empty) || self.authors.as_ref().is_some_and(nobody)
+        self.kinds.as_ref().is_some_and(KindSet::is_empty)
+            || self.authors.as_ref().is_some_and(nobody)
+            || self.addressed_to.as_ref().is_some_and(KeySet::is_empty)
     }
 
-    /// Whether it takes every author that `other` takes.
-    fn covers_authors_of(&self, other: &Self) -> bool {
+    /// Whether it takes every event of a kind that `other` takes.
+    fn covers_events_of(&self, other: &Self) -> bool {
         let leaves_none_out = self.not_authors.iter().all(|author| {
             other.not_authors.contains(author)
                 || other.authors.as_ref().is_some_and(|authors| !authors.contains(author))
@@ -192,7 +206,12 @@ impl Selector {
                 authors.iter().all(|author| own.contains(author) || other.not_authors.contains(author))
             }
         };
-        leaves_none_out && has_all
+        let has_recipients = match (&self.addressed_to, &other.addressed_to) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(keys)) => keys.iter().all(|key| own.contains(key)),
+        };
+        leaves_none_out && has_all && has_recipients
     }
 
     /// Which of the selectors `before` takes everything that this one could take, if they do together: the place of
@@ -204,11 +223,17 @@ impl Selector {
         let edges = all.flat_map(KindSet::edges).chain(std::iter::once(Kind(0))).filter(|kind| self.may_take(*kind));
         let mut last = None;
         for kind in edges {
-            let covers = |one: &Self| one.may_take(kind) && one.covers_authors_of(self);
+            let covers = |one: &Self| one.may_take(kind) && one.covers_events_of(self);
             last = last.max(Some(before.clone().position(covers)?));
         }
         last
     }
+}
+
+/// Whether a `p` tag of the event names one of `keys`.
+#[must_use]
+pub fn is_addressed(event: EventView<'_>, keys: &KeySet) -> bool {
+    event.tags().values("p").filter_map(TagValue::as_hex).any(|key| keys.contains(&Pubkey(*key)))
 }
 
 impl Rule {
@@ -247,6 +272,9 @@ impl Rule {
         if self.selector.authors.as_ref().is_some_and(KeySet::is_empty) {
             faults.push(("authors", "an empty list selects nobody; leave the key out for everybody"));
         }
+        if self.selector.addressed_to.as_ref().is_some_and(KeySet::is_empty) {
+            faults.push(("addressed_to", "an empty list selects nothing; leave the key out for every recipient"));
+        }
         let limits = [
             ("max_age", max_age.is_some()),
             ("grace", grace.is_some()),
@@ -266,6 +294,7 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nostr::testing::{author, trusted};
 
     #[test]
     fn an_age_is_a_number_and_a_unit_and_goes_back_as_the_largest_unit_that_fits() {
@@ -299,8 +328,12 @@ mod tests {
 
     #[test]
     fn an_empty_list_selects_nothing_and_an_absent_one_everything() {
-        let takes = |text: &str| rule(text).selector.takes(&Pubkey([1; 32]), Kind(1));
+        let takes = |text: &str| rule(text).selector.may_take_of(&Pubkey([1; 32]), Kind(1));
         assert_eq!(["{}", r#"{"authors":[]}"#, r#"{"kinds":[]}"#].map(takes), [true, false, false]);
+        let note = trusted(author(1), 1, 5, &[&["p", &author(2).to_string()], &["P", &author(3).to_string()]], "");
+        let to = |text: &str| rule(text).selector.takes(note.view());
+        let [second, third] = [2, 3].map(|seed| format!(r#"{{"addressed_to":["{}"]}}"#, author(seed)));
+        assert_eq!([&*second, &third, r#"{"addressed_to":[]}"#, "{}"].map(to), [true, false, false, true]);
         let text = |text: &str| serde_json::to_string(&rule(text)).expect("JSON");
         let texts = [r#"{"kinds":[]}"#, r#"{"authors":[],"max_age":"1h"}"#, "{}"];
         assert_eq!(texts.map(text), texts, "what was written is written again");
@@ -323,6 +356,8 @@ mod tests {
         assert_eq!(covered(&[r#"{"authors":["A","B"]}"#, r#"{"authors":["B"]}"#]), Some(0));
         assert_eq!(covered(&[r#"{"not_authors":["A"]}"#, r#"{"authors":["B"]}"#]), Some(0));
         assert_eq!(covered(&[r#"{"not_authors":["A"]}"#, r#"{"not_authors":["A","B"]}"#]), Some(0));
+        assert_eq!(covered(&[r#"{"addressed_to":["A","B"]}"#, r#"{"addressed_to":["B"]}"#]), Some(0));
+        assert_eq!(covered(&[r#"{"authors":["A"]}"#, r#"{"authors":["A"],"addressed_to":["B"]}"#]), Some(0));
         for open in [
             [r#"{"kinds":[1]}"#, "{}"],
             [r#"{"kinds":["0-65534"]}"#, "{}"],
@@ -330,6 +365,8 @@ mod tests {
             [r#"{"not_authors":["A"]}"#, r#"{"authors":["A"]}"#],
             [r#"{"not_authors":["A"]}"#, "{}"],
             [r#"{"authors":[]}"#, "{}"],
+            [r#"{"addressed_to":["A"]}"#, "{}"],
+            [r#"{"addressed_to":["A"]}"#, r#"{"addressed_to":["A","B"]}"#],
         ] {
             assert_eq!(covered(&open), None, "{open:?}");
         }

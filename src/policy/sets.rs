@@ -114,6 +114,11 @@ impl KeySet {
         !self.keys.is_empty() && self.keys.contains(key)
     }
 
+    /// Adds a key.
+    pub fn insert(&mut self, key: Pubkey) {
+        self.keys.insert(key);
+    }
+
     /// Whether no key is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {

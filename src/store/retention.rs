@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::keys::{self, Index, LONGEST, ROW, Row, TIE};
 use super::{Flow, Seq, Snapshot, StoreError};
-use crate::nostr::{Kind, Pubkey, Timestamp};
+use crate::nostr::{Kind, Pubkey, TagValue, Timestamp};
 
 /// A key of an index, from which a walk goes on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -140,6 +140,25 @@ impl Snapshot<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Calls `visit` with the numbers of the events that name `recipient` in a `p` tag, by kind and the newest of each first.
+    ///
+    /// Tags are found by a hash: the caller looks at the record before it acts on a number.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn walk_addressed(
+        &self,
+        recipient: &Pubkey,
+        mut visit: impl FnMut(Seq) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let prefix = self.store.inner.secret.tag(b'p', TagValue::Hex(&recipient.0));
+        for row in self.store.inner.tables.index(Index::Tag).prefix_iter(&self.txn, &prefix)? {
+            let (key, _) = row?;
+            visit(entry(key)?.seq)?;
+        }
+        Ok(())
     }
 
     /// A place behind every event of `author`.

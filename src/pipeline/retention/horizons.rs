@@ -18,7 +18,7 @@ use crate::policy::Retention;
 use crate::policy::retention::{blocked, is_request};
 use crate::store::{Note, Snapshot, Store, StoreError};
 
-/// Authors and kinds that are remembered to have reached a limit, at about 50 bytes each.
+/// Authors and kinds that are remembered to have reached a limit, at about 70 bytes each.
 const AUTHORS: usize = 65_536;
 
 /// Index rows that a connection looks at to know what an author has: a millisecond or two, once for each author.
@@ -36,15 +36,15 @@ pub struct Horizon {
     pub total: Timestamp,
 }
 
-/// A limit that an author has reached: of one kind, or of all.
-type Reached = (Pubkey, Option<Kind>);
+/// A limit that an author has reached: of one kind under a rule, or of all.
+type Reached = (Pubkey, Option<(usize, Kind)>);
 
 /// See the module.
 pub struct Horizons {
     /// What tells these rules from others.
     fingerprint: AtomicU64,
     rules: ArcSwap<Vec<Horizon>>,
-    /// The rule and time of the last event that stays; the rule is of no meaning for a kind.
+    /// The rule and time of the last event that stays.
     authors: Cache<Reached, (usize, Timestamp)>,
     /// Every author was looked at since the rules are these.
     knows_authors: AtomicBool,
@@ -162,8 +162,8 @@ impl Horizons {
     /// Remembers from where on an author's events are kept.
     pub fn note(&self, walk: &AuthorWalk) {
         let AuthorWalk { author, limit, floors, .. } = walk;
-        for (kind, at) in &floors.kinds {
-            self.authors.insert((*author, Some(*kind)), (0, *at));
+        for &(rule, kind, at) in &floors.kinds {
+            self.authors.insert((*author, Some((rule, kind))), (rule, at));
         }
         match floors.total {
             Some(worst) => self.authors.insert((*author, None), worst),
@@ -233,7 +233,7 @@ impl Horizons {
         if rules.is_empty() || kind.is_ephemeral() || is_request(kind) {
             return Ok(());
         }
-        let Some(rule) = rules.rule_of(&author, kind) else { return Ok(()) };
+        let Some(rule) = rules.rule_of(event) else { return Ok(()) };
         if at >= rules.rules()[rule].grace_over(now) {
             return Ok(());
         }
@@ -251,7 +251,7 @@ impl Horizons {
             return Ok(());
         }
         let of_kind = rules.rules()[rule].bounds.max_per_author_and_kind;
-        if of_kind > 0 && self.authors.get(&(author, Some(kind))).is_some_and(|(_, last)| at < last) {
+        if of_kind > 0 && self.authors.get(&(author, Some((rule, kind)))).is_some_and(|(_, last)| at < last) {
             let text = format!("the newest {of_kind} events of kind {kind} of one author are kept (rule {})", rule + 1);
             return Err(blocked(text));
         }

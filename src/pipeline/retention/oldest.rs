@@ -6,8 +6,8 @@ use std::collections::BinaryHeap;
 use hashbrown::HashSet;
 
 use super::sweep::{Cause, Judged, Slice};
-use crate::nostr::{Kind, Pubkey, Timestamp};
-use crate::policy::Retention;
+use crate::nostr::{EventView, Kind, Pubkey, Timestamp};
+use crate::policy::{KeySet, Retention, RuleOfAll, Selector, is_addressed};
 use crate::store::{Entry, Flow, Place, Seq, Snapshot, StoreError};
 
 /// The oldest event of a kind that was not passed on yet.
@@ -112,44 +112,58 @@ impl OldestFirst {
     }
 }
 
-/// Bytes of the records that each rule has, from the tallies by kind and the index of authors that rules name.
+/// Bytes of the records that each rule has: from the tallies by kind, as if no rule named anybody, and then from the
+/// indexes of authors and tags for those whom rules name.
 ///
 /// # Errors
 /// When the store is damaged.
 pub fn bytes_by_rule(rules: &Retention, snapshot: &Snapshot<'_>) -> Result<Vec<u64>, StoreError> {
     let mut bytes = vec![0; rules.rules().len()];
-    // Nobody has this key: it stands for all authors that no rule names.
-    let stranger = Pubkey([0; 32]);
-    let named: HashSet<Pubkey> = rules.rules().iter().flat_map(|rule| rule.selector.named()).copied().collect();
     for (kind, usage) in snapshot.kinds()? {
-        let mut of_strangers = usage.bytes;
-        if rules.rules_of_kind(kind).any(|(_, rule)| rule.selector.goes_by_author()) {
-            for author in &named {
-                let own = bytes_of(snapshot, author, kind)?;
-                of_strangers = of_strangers.saturating_sub(own);
-                if let Some(rule) = rules.rule_of(author, kind) {
-                    bytes[rule] += own;
-                }
-            }
-        }
-        if let Some(rule) = rules.rule_of(&stranger, kind) {
-            bytes[rule] += of_strangers;
+        if let Some(rule) = rules.rule_of_others(kind) {
+            bytes[rule] += usage.bytes;
         }
     }
-    Ok(bytes)
-}
-
-fn bytes_of(snapshot: &Snapshot<'_>, author: &Pubkey, kind: Kind) -> Result<u64, StoreError> {
-    let mut bytes = 0;
-    let mut place = Place::of_author(author, kind);
-    snapshot.walk_author(author, &mut place, |entry| {
-        if entry.kind != kind {
-            return Ok(Flow::Pause);
+    let mut count = |event: EventView<'_>| {
+        let (own, others) = (rules.rule_of(event), rules.rule_of_others(event.kind()));
+        let length = event.record().len() as u64;
+        if own != others {
+            others.into_iter().for_each(|rule| bytes[rule] = bytes[rule].saturating_sub(length));
+            own.into_iter().for_each(|rule| bytes[rule] += length);
         }
-        if let Some(event) = snapshot.get(entry.seq)?.filter(|event| event.pubkey() == *author) {
-            bytes += event.record().len() as u64;
+    };
+    let selectors = || rules.rules().iter().map(|rule| &rule.selector);
+    let authors: HashSet<&Pubkey> = selectors().flat_map(Selector::named).collect();
+    for author in &authors {
+        let mut place = Place::of_author(author, Kind(0));
+        snapshot.walk_author(author, &mut place, |entry| {
+            let is_like_others = RuleOfAll::Rule(rules.rule_of_others(entry.kind));
+            if rules.rule_of_all(author, entry.kind) != is_like_others
+                && let Some(event) = snapshot.get(entry.seq)?.filter(|event| event.pubkey() == **author)
+            {
+                count(event);
+            }
+            Ok(Flow::Continue)
+        })?;
+    }
+    let mut recipients = KeySet::default();
+    for recipient in selectors().filter_map(|selector| selector.addressed_to.as_ref()).flat_map(KeySet::iter) {
+        if recipients.contains(recipient) {
+            continue;
         }
-        Ok(Flow::Continue)
-    })?;
+        let this = KeySet::from_iter([*recipient]);
+        snapshot.walk_addressed(recipient, |seq| {
+            // Each event once, whoever else it is addressed to.
+            if let Some(event) = snapshot.get(seq)?
+                && is_addressed(event, &this)
+                && !is_addressed(event, &recipients)
+                && !authors.contains(&event.pubkey())
+            {
+                count(event);
+            }
+            Ok(())
+        })?;
+        recipients.insert(*recipient);
+    }
     Ok(bytes)
 }

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 
 use super::plan::Ledger;
 use crate::nostr::{Kind, Pubkey, Timestamp};
-use crate::policy::{Retention, Rule};
+use crate::policy::{Retention, Rule, RuleOfAll};
 use crate::store::keys::footprint;
 use crate::store::{Entry, Flow, Place, Seq, Snapshot, StoreError};
 
@@ -123,7 +123,7 @@ impl<'a> Slice<'a> {
     /// Rule and size of an event that the rules may remove.
     pub(super) fn judge(&self, entry: Entry) -> Result<Option<Judged>, StoreError> {
         let Some(event) = self.snapshot.get(entry.seq)?.filter(|_| !self.is_gone(entry.seq)) else { return Ok(None) };
-        let rule = self.rules.rule_of(&event.pubkey(), entry.kind);
+        let rule = self.rules.rule_of(event);
         let (bytes, footprint) = (event.record().len() as u64, footprint(event));
         Ok(rule.map(|rule| Judged { rule, bytes, footprint }))
     }
@@ -192,8 +192,8 @@ struct Standing {
 /// The last events that stay of an author who has as many as may stay.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Floors {
-    /// Kinds of which the author has as many as stay, with the `created_at` of the last.
-    pub kinds: Vec<(Kind, Timestamp)>,
+    /// Rules and kinds of which the author has as many as stay, with the `created_at` of the last.
+    pub kinds: Vec<(usize, Kind, Timestamp)>,
     /// The rule and `created_at` of the last that stays, when the author has as many as stay.
     pub total: Option<(usize, Timestamp)>,
 }
@@ -221,8 +221,9 @@ pub struct AuthorWalk {
     is_careful: bool,
     place: Place,
     kind: Option<Kind>,
-    rule: Option<usize>,
-    in_kind: u64,
+    rule: RuleOfAll,
+    /// Events of this kind so far, by rule.
+    in_kind: Vec<u64>,
     best: BinaryHeap<Standing>,
     /// See [`Floors`]; complete when the walk is.
     pub floors: Floors,
@@ -242,8 +243,8 @@ impl AuthorWalk {
             is_careful: false,
             place: Place::of_author(&author, Kind(0)),
             kind: None,
-            rule: None,
-            in_kind: 0,
+            rule: RuleOfAll::Rule(None),
+            in_kind: Vec::new(),
             best: BinaryHeap::new(),
             floors: Floors::default(),
             rows: 0,
@@ -294,24 +295,29 @@ impl AuthorWalk {
 
     fn visit(&mut self, entry: Entry, slice: &mut Slice<'_>) -> Result<(), StoreError> {
         if self.kind != Some(entry.kind) {
-            self.rule = slice.rules.rule_of(&self.author, entry.kind);
-            (self.kind, self.in_kind) = (Some(entry.kind), 0);
+            self.rule = slice.rules.rule_of_all(&self.author, entry.kind);
+            (self.kind, self.in_kind) = (Some(entry.kind), vec![0; slice.rules.rules().len()]);
         }
-        let Some(place) = self.rule else { return Ok(()) };
+        let rule = match self.rule {
+            RuleOfAll::Rule(rule) => rule,
+            RuleOfAll::ByRecipient => slice.snapshot.get(entry.seq)?.and_then(|event| slice.rules.rule_of(event)),
+        };
+        let Some(place) = rule else { return Ok(()) };
         let rule = &slice.rules.rules()[place];
         if entry.created_at < rule.oldest(slice.now) {
             // It goes for its age, and must not count.
             return Ok(());
         }
         let (of_kind, of_all) = self.limits(rule, slice.rules);
-        self.in_kind += 1;
+        self.in_kind[place] += 1;
+        let in_kind = self.in_kind[place];
         if of_kind > 0 {
-            self.margin = self.margin.min(of_kind.saturating_sub(self.in_kind));
+            self.margin = self.margin.min(of_kind.saturating_sub(in_kind));
         }
-        if self.in_kind == of_kind {
-            self.floors.kinds.push((entry.kind, entry.created_at));
+        if in_kind == of_kind {
+            self.floors.kinds.push((place, entry.kind, entry.created_at));
         }
-        if of_kind > 0 && self.in_kind > of_kind {
+        if of_kind > 0 && in_kind > of_kind {
             return self.lose(entry, Cause::PerAuthorAndKind(place), slice);
         }
         if of_all == 0 {
