@@ -4,6 +4,7 @@
 //! `cli` sees this module: each module gets its own options by value.
 
 mod error;
+mod key_file;
 mod log;
 mod memory;
 mod metrics;
@@ -83,16 +84,24 @@ impl Config {
         }
     }
 
-    /// Reads a text; `file` is its name in errors. Keys that it does not have keep their defaults.
+    /// Reads a text; `file` is its name in errors, and the files of keys that it names are beside it. Keys that it does not
+    /// have keep their defaults.
     ///
     /// # Errors
     /// With everything that is wrong in it.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let problems = match parse::read(text) {
-            Ok(read) => match validate::check(&read.config) {
-                faults if faults.is_empty() => return Ok(read.config),
-                faults => faults.into_iter().map(|fault| read.problem(text, fault)).collect(),
-            },
+            Ok(mut read) => {
+                let directory = Path::new(file).parent().unwrap_or(Path::new(""));
+                let mut faults = key_file::read_all(&mut read.config.storage.retention, directory);
+                if faults.is_empty() {
+                    faults = validate::check(&read.config);
+                }
+                if faults.is_empty() {
+                    return Ok(read.config);
+                }
+                faults.into_iter().map(|fault| read.problem(text, fault)).collect()
+            }
             Err(problems) => problems,
         };
         Err(ConfigError::Wrong { file: file.into(), problems })

@@ -41,6 +41,11 @@ impl Changes {
 pub fn compare(old: &Config, new: &Config) -> Changes {
     let mut keys = Vec::new();
     differences(&table(old), &table(new), "", &mut keys);
+    let rules = "storage.retention";
+    if old.storage.retention != new.storage.retention && !keys.iter().any(|key| key == rules) {
+        // A file that it names has other keys.
+        keys.push(rules.into());
+    }
     let (live, restart) =
         keys.into_iter().partition(|key: &String| LIVE.contains(&section(key)) || LIVE.contains(&&**key));
     Changes { live, restart }

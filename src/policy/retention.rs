@@ -4,6 +4,8 @@
 //! one of value: where a total must shrink, events of later rules go first, and of one rule the oldest. Nothing here
 //! removes anything.
 
+use std::hash::Hasher;
+
 use super::rule::{Rule, is_addressed};
 use super::sets::KeySet;
 use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, Timestamp};
@@ -51,6 +53,20 @@ impl Retention {
     #[must_use]
     pub const fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Feeds a hash with all that tells these rules from others, limits over all of them left out: the same in every build.
+    ///
+    /// # Panics
+    /// Never: rules are numbers and texts.
+    pub fn hash_rules(&self, hasher: &mut impl Hasher) {
+        hasher.write(&serde_json::to_vec(&self.rules).expect("rules are plain data"));
+        for keys in self.rules.iter().flat_map(|rule| rule.selector.gathered()) {
+            let mut keys: Vec<_> = keys.iter().collect();
+            keys.sort_unstable();
+            hasher.write_u64(keys.len() as u64);
+            keys.iter().for_each(|key| hasher.write(&key.0));
+        }
     }
 
     /// Whether an event may be too old.

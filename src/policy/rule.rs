@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::sets::{KeySet, KindSet, from_text};
+use super::sets::{KeyFile, KeySet, KindSet, from_text};
 use crate::nostr::{EventView, Kind, Pubkey, TagValue, Timestamp};
 
 /// Which events, and how many of them stay.
@@ -25,10 +25,14 @@ pub struct Rule {
 pub struct Selector {
     /// Only events of these kinds; `None` for all.
     pub kinds: Option<KindSet>,
-    /// Only events of these authors; `None` for all.
+    /// Only events of these authors and of those in `authors_file`; with neither, of all.
     pub authors: Option<KeySet>,
+    /// See `authors`.
+    pub authors_file: Option<KeyFile>,
     /// No events of these authors.
     pub not_authors: KeySet,
+    /// Nor of these.
+    pub not_authors_file: Option<KeyFile>,
     /// Only events that name one of these keys in a `p` tag: zaps, messages, gift wraps; `None` for all.
     pub addressed_to: Option<KeySet>,
 }
@@ -56,8 +60,12 @@ struct Written {
     kinds: Option<KindSet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     authors: Option<KeySet>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authors_file: Option<KeyFile>,
     #[serde(skip_serializing_if = "KeySet::is_empty")]
     not_authors: KeySet,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_authors_file: Option<KeyFile>,
     #[serde(skip_serializing_if = "Option::is_none")]
     addressed_to: Option<KeySet>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,10 +87,10 @@ const fn is_zero(number: &u64) -> bool {
 
 impl From<Written> for Rule {
     fn from(written: Written) -> Self {
-        let Written { kinds, authors, not_authors, addressed_to, .. } = written;
+        let Written { kinds, authors, authors_file, not_authors, not_authors_file, addressed_to, .. } = written;
         let Written { keep, max_age, grace, max_per_author_and_kind, max_bytes, .. } = written;
         Self {
-            selector: Selector { kinds, authors, not_authors, addressed_to },
+            selector: Selector { kinds, authors, authors_file, not_authors, not_authors_file, addressed_to },
             bounds: Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes },
         }
     }
@@ -90,9 +98,21 @@ impl From<Written> for Rule {
 
 impl From<Rule> for Written {
     fn from(Rule { selector, bounds }: Rule) -> Self {
-        let Selector { kinds, authors, not_authors, addressed_to } = selector;
+        let Selector { kinds, authors, authors_file, not_authors, not_authors_file, addressed_to } = selector;
         let Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes } = bounds;
-        Self { kinds, authors, not_authors, addressed_to, keep, max_age, grace, max_per_author_and_kind, max_bytes }
+        Self {
+            kinds,
+            authors,
+            authors_file,
+            not_authors,
+            not_authors_file,
+            addressed_to,
+            keep,
+            max_age,
+            grace,
+            max_per_author_and_kind,
+            max_bytes,
+        }
     }
 }
 
@@ -162,9 +182,7 @@ impl Selector {
     /// Whether it takes events of this author and kind, be it only those that are addressed to somebody.
     #[must_use]
     pub fn may_take_of(&self, author: &Pubkey, kind: Kind) -> bool {
-        self.may_take(kind)
-            && self.authors.as_ref().is_none_or(|authors| authors.contains(author))
-            && !self.not_authors.contains(author)
+        self.may_take(kind) && (self.takes_everybody() || self.has_author(author)) && !self.leaves_out(author)
     }
 
     /// Whether it takes events of this kind by some author.
@@ -176,36 +194,68 @@ impl Selector {
     /// Whether it takes all events of the kinds that it takes.
     #[must_use]
     pub fn goes_by_kind_alone(&self) -> bool {
-        self.authors.is_none() && self.not_authors.is_empty() && self.addressed_to.is_none()
+        self.takes_everybody() && self.excluded().next().is_none() && self.addressed_to.is_none()
+    }
+
+    /// Whether it names no authors that it takes.
+    #[must_use]
+    pub const fn takes_everybody(&self) -> bool {
+        self.authors.is_none() && self.authors_file.is_none()
+    }
+
+    fn author_sets(&self) -> impl Iterator<Item = &KeySet> {
+        self.authors.iter().chain(self.authors_file.iter().map(|file| &file.keys))
+    }
+
+    fn has_author(&self, author: &Pubkey) -> bool {
+        self.author_sets().any(|keys| keys.contains(author))
+    }
+
+    fn excluded_sets(&self) -> impl Iterator<Item = &KeySet> {
+        std::iter::once(&self.not_authors).chain(self.not_authors_file.iter().map(|file| &file.keys))
+    }
+
+    fn leaves_out(&self, author: &Pubkey) -> bool {
+        self.excluded_sets().any(|keys| keys.contains(author))
+    }
+
+    /// Keys that are not in the rule's text but were found where it says.
+    pub fn gathered(&self) -> impl Iterator<Item = &KeySet> {
+        [&self.authors_file, &self.not_authors_file].into_iter().flatten().map(|file| &file.keys)
+    }
+
+    /// The authors that it names to take them.
+    fn included(&self) -> impl Iterator<Item = &Pubkey> {
+        self.author_sets().flat_map(KeySet::iter)
+    }
+
+    /// The authors that it names to leave them out.
+    fn excluded(&self) -> impl Iterator<Item = &Pubkey> {
+        self.excluded_sets().flat_map(KeySet::iter)
     }
 
     /// The authors that it names.
     pub fn named(&self) -> impl Iterator<Item = &Pubkey> {
-        self.authors.iter().flat_map(KeySet::iter).chain(self.not_authors.iter())
+        self.included().chain(self.excluded())
     }
 
     /// Whether it takes events of nobody, or of no kind.
     #[must_use]
     pub fn is_void(&self) -> bool {
-        let nobody = |authors: &KeySet| authors.iter().all(|author| self.not_authors.contains(author));
+        let takes_nobody = !self.takes_everybody() && self.included().all(|author| self.leaves_out(author));
         self.kinds.as_ref().is_some_and(KindSet::is_empty)
-            || self.authors.as_ref().is_some_and(nobody)
+            || takes_nobody
             || self.addressed_to.as_ref().is_some_and(KeySet::is_empty)
     }
 
     /// Whether it takes every event of a kind that `other` takes.
     fn covers_events_of(&self, other: &Self) -> bool {
-        let leaves_none_out = self.not_authors.iter().all(|author| {
-            other.not_authors.contains(author)
-                || other.authors.as_ref().is_some_and(|authors| !authors.contains(author))
-        });
-        let has_all = match (&self.authors, &other.authors) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(own), Some(authors)) => {
-                authors.iter().all(|author| own.contains(author) || other.not_authors.contains(author))
-            }
-        };
+        let leaves_none_out = self
+            .excluded()
+            .all(|author| other.leaves_out(author) || (!other.takes_everybody() && !other.has_author(author)));
+        let has_all = self.takes_everybody()
+            || (!other.takes_everybody()
+                && other.included().all(|author| self.has_author(author) || other.leaves_out(author)));
         let has_recipients = match (&self.addressed_to, &other.addressed_to) {
             (None, _) => true,
             (Some(_), None) => false,
@@ -271,6 +321,9 @@ impl Rule {
         }
         if self.selector.authors.as_ref().is_some_and(KeySet::is_empty) {
             faults.push(("authors", "an empty list selects nobody; leave the key out for everybody"));
+        }
+        if self.selector.authors_file.as_ref().is_some_and(|file| file.keys.is_empty()) {
+            faults.push(("authors_file", "the file has no keys, so it selects nobody"));
         }
         if self.selector.addressed_to.as_ref().is_some_and(KeySet::is_empty) {
             faults.push(("addressed_to", "an empty list selects nothing; leave the key out for every recipient"));

@@ -173,6 +173,41 @@ impl<'de> Deserialize<'de> for KeySet {
     }
 }
 
+/// The keys of a file, written as its path. They are read apart from the path: see [`KeyFile::with_keys`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KeyFile {
+    path: String,
+    /// What the file held when it was read.
+    pub keys: KeySet,
+}
+
+impl KeyFile {
+    /// Where it is, as it was written.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The same file with these keys.
+    #[must_use]
+    pub fn with_keys(self, keys: KeySet) -> Self {
+        Self { keys, ..self }
+    }
+}
+
+impl Serialize for KeyFile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.path)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = String::deserialize(deserializer)?;
+        Ok(Self { path, keys: KeySet::default() })
+    }
+}
+
 struct Key(Pubkey);
 
 impl<'de> Deserialize<'de> for Key {

@@ -33,7 +33,7 @@ pub struct Removal {
 fn digest(rules: &Retention) -> u64 {
     let limits = rules.limits();
     let mut hasher = SipHasher24::new();
-    hasher.write(&serde_json::to_vec(rules.rules()).expect("rules are plain data"));
+    rules.hash_rules(&mut hasher);
     for number in [limits.max_bytes, limits.max_events_per_author, limits.min_free_disk_bytes] {
         hasher.write_u64(number);
     }

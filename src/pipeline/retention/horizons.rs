@@ -67,9 +67,8 @@ impl Default for Horizons {
 /// The same for the same rules in every build. The limits over all of them are left out: a horizon is given up when there
 /// is room.
 fn fingerprint(rules: &Retention) -> u64 {
-    let text = serde_json::to_vec(rules.rules()).expect("rules are plain data");
     let mut hasher = SipHasher24::new();
-    hasher.write(&text);
+    rules.hash_rules(&mut hasher);
     hasher.finish()
 }
 

@@ -14,7 +14,7 @@ use crate::nostr::testing::{author, trusted};
 use crate::nostr::{EventId, EventView, Kind, Pubkey, Timestamp, VerifiedEvent};
 use crate::pipeline::testing::start;
 use crate::pipeline::{Pipeline, now};
-use crate::policy::{Age, Bounds as RuleBounds, Keep, KindSet, RetentionLimits, Rule, Selector, Settings};
+use crate::policy::{Age, Bounds as RuleBounds, Keep, KeyFile, KindSet, RetentionLimits, Rule, Selector, Settings};
 use crate::store::{Durability, Options, Outcome, Seq, Store};
 
 const NOW: Timestamp = Timestamp(1_700_000_000);
@@ -31,14 +31,17 @@ fn rule() -> impl Strategy<Value = Rule> {
     let kinds = proptest::sample::subsequence(KINDS.to_vec(), 0..=2);
     let authors = || proptest::sample::subsequence(vec![0_u64, 1, 2, 3], 0..=2);
     let limits = (0_u64..12, 0_u64..8, 0_u64..4, prop_oneof![Just(0), 200_u64..6000], 0_u8..5);
-    let selected = (kinds, authors(), authors(), authors());
+    let in_files = any::<bool>();
+    let selected = (kinds, authors(), authors(), in_files, authors());
     (selected, limits).prop_map(
-        |((kinds, authors, not_authors, addressed_to), (age, grace, number, bytes, forever))| {
+        |((kinds, authors, not_authors, in_files, addressed_to), (age, grace, number, bytes, forever))| {
             let keys = |seeds: Vec<u64>| seeds.into_iter().map(author).collect();
             let selector = Selector {
                 kinds: (!kinds.is_empty()).then(|| KindSet::of(&kinds)),
-                authors: (!authors.is_empty()).then(|| keys(authors)),
-                not_authors: keys(not_authors),
+                authors: (!in_files && !authors.is_empty()).then(|| keys(authors.clone())),
+                authors_file: (in_files && !authors.is_empty()).then(|| KeyFile::default().with_keys(keys(authors))),
+                not_authors: keys(if in_files { Vec::new() } else { not_authors.clone() }),
+                not_authors_file: in_files.then(|| KeyFile::default().with_keys(keys(not_authors))),
                 addressed_to: (!addressed_to.is_empty()).then(|| keys(addressed_to)),
             };
             let max_age = (age > 2).then_some(Age { seconds: age * 100 });
@@ -84,7 +87,9 @@ impl<'a> Model<'a> {
         let place = rules.rules().iter().position(|Rule { selector, .. }| {
             selector.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
                 && selector.authors.as_ref().is_none_or(|authors| authors.contains(&author))
+                && selector.authors_file.as_ref().is_none_or(|file| file.keys.contains(&author))
                 && !selector.not_authors.contains(&author)
+                && !selector.not_authors_file.as_ref().is_some_and(|file| file.keys.contains(&author))
                 && selector.addressed_to.as_ref().is_none_or(|keys| {
                     let json: serde_json::Value = serde_json::from_str(&event.to_json()).expect("JSON");
                     let tags = json["tags"].as_array().expect("a list");

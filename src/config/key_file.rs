@@ -1,0 +1,160 @@
+//! Files of keys that retention rules name: an `npub` or 64 hexadecimal digits on each line.
+//!
+//! They are read with the configuration and never watched: a reload reads them again.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use super::validate::Fault;
+use crate::nostr::bech32::parse_pubkey;
+use crate::policy::{KeyFile, KeySet, Rule};
+
+/// The most keys of a file, at about 40 bytes of memory each.
+const KEYS: usize = 1_000_000;
+
+/// The most bytes of a line that are looked at: an `npub` has 63, and a comment may follow.
+const LINE_BYTES: usize = 4096;
+
+/// Faults of one file that are told.
+const FAULTS: usize = 10;
+
+/// Reads every file that the rules name. A path that is not absolute begins at `directory`.
+pub fn read_all(rules: &mut [Rule], directory: &Path) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (number, rule) in (1..).zip(rules) {
+        let selector = &mut rule.selector;
+        let files =
+            [("authors_file", &mut selector.authors_file), ("not_authors_file", &mut selector.not_authors_file)];
+        for (key, file) in files {
+            let Some(named) = file.take() else { continue };
+            let path = directory.join(named.path());
+            match read(&path) {
+                Ok(keys) => *file = Some(KeyFile::with_keys(named, keys)),
+                Err(texts) => {
+                    let fault = |text| Fault { key: format!("storage.retention[{number}].{key}").into(), text };
+                    faults.extend(texts.into_iter().map(fault));
+                }
+            }
+        }
+    }
+    faults
+}
+
+/// Reads one file.
+///
+/// # Errors
+/// What is wrong with it, each with the file and the line.
+fn read(path: &Path) -> Result<KeySet, Vec<String>> {
+    let name = path.display();
+    let file = File::open(path).map_err(|error| vec![format!("{name}: {error}")])?;
+    let (mut lines, mut line) = (BufReader::new(file), Vec::new());
+    let (mut keys, mut faults) = (KeySet::default(), Vec::new());
+    for number in 1.. {
+        match next_line(&mut lines, &mut line) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => return Err(vec![format!("{name}:{number}: {error}")]),
+        }
+        let text = String::from_utf8_lossy(&line);
+        let text = text.split('#').next().unwrap_or_default().trim().trim_start_matches('\u{feff}');
+        if text.is_empty() {
+            continue;
+        }
+        match parse_pubkey(text) {
+            Ok(_) if keys.len() >= KEYS => {
+                return Err(vec![format!("{name}:{number}: more than {KEYS} keys")]);
+            }
+            Ok(key) => keys.insert(key),
+            Err(error) => faults.push(format!("{name}:{number}: {error}")),
+        }
+        if faults.len() == FAULTS {
+            break;
+        }
+    }
+    if faults.is_empty() { Ok(keys) } else { Err(faults) }
+}
+
+/// Puts the next line into `line`; false at the end.
+///
+/// # Errors
+/// When the file cannot be read, or the line is too long to be one of keys.
+fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let length = io::Read::take(&mut *lines, LINE_BYTES as u64 + 1).read_until(b'\n', line)?;
+    if length > LINE_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a line of more than {LINE_BYTES} bytes")));
+    }
+    Ok(length > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use crate::nostr::Pubkey;
+    use crate::nostr::bech32::npub;
+
+    /// What a configuration says whose only rule names `authors.txt` and `others.txt`, the files beside it.
+    fn parse(authors: &[u8], others: Option<&[u8]>) -> Result<Config, Vec<String>> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("authors.txt"), authors).expect("a file");
+        let mut text = String::from("[[storage.retention]]\nauthors_file = \"authors.txt\"\n");
+        if let Some(others) = others {
+            std::fs::write(dir.path().join("others.txt"), others).expect("a file");
+            text.push_str("not_authors_file = \"others.txt\"\n");
+        }
+        let file = dir.path().join("weir.toml");
+        let said = Config::parse(&file.display().to_string(), &text);
+        let beside = format!("{}/", dir.path().display());
+        said.map_err(|error| error.to_string().replace(&beside, "").lines().map(String::from).collect())
+    }
+
+    #[test]
+    fn a_file_has_npubs_and_hex_one_on_each_line_with_comments_and_is_found_beside_the_configuration() {
+        let [first, second, third] = [1, 2, 3].map(|byte| Pubkey([byte; 32]));
+        let text = format!("\u{feff}# members\n{}  # the first\r\n\n  {second}\n{second}", npub(&first));
+        let config = parse(text.as_bytes(), Some(third.to_string().as_bytes())).expect("a configuration");
+        let selector = &config.storage.retention[0].selector;
+        let keys = |file: &Option<crate::policy::KeyFile>| file.as_ref().expect("a file").keys.clone();
+        assert_eq!(keys(&selector.authors_file), [first, second].into_iter().collect());
+        assert_eq!(keys(&selector.not_authors_file), [third].into_iter().collect());
+        assert!(config.to_toml().contains("authors_file = \"authors.txt\""));
+    }
+
+    #[test]
+    fn every_line_that_is_no_key_is_told_with_file_and_line_and_a_file_that_is_absent_or_empty_too() {
+        let key = Pubkey([1; 32]).to_string();
+        let told = |text: &[u8]| parse(text, None).expect_err("a fault");
+        assert_eq!(
+            told(format!("{key}\nalice\n# fine\nnsec1xyz\n").as_bytes()),
+            [
+                "weir.toml:2:1: storage.retention[1].authors_file: authors.txt:2: a public key is npub1… or 64 lower-case hexadecimal digits",
+                "weir.toml:2:1: storage.retention[1].authors_file: authors.txt:4: this is a private key (nsec); give the public key (npub)",
+            ]
+        );
+        assert_eq!(
+            told(b"# nobody\n"),
+            ["weir.toml:2:1: storage.retention[1].authors_file: the file has no keys, so it selects nobody"]
+        );
+        assert_eq!(told(&b"x\n".repeat(50)).len(), 10);
+        for hostile in [vec![b'a'; 10_000], vec![0; 5000], b"\xff\xfe\n".to_vec()] {
+            assert_eq!(told(&hostile).len(), 1);
+        }
+        let absent = Config::parse("/nonexistent/weir.toml", "storage.retention = [{ authors_file = \"a.txt\" }]\n");
+        let said = absent.expect_err("a fault").to_string();
+        assert!(
+            said.starts_with(
+                "/nonexistent/weir.toml:1:24: storage.retention[1].authors_file: /nonexistent/a.txt: No such"
+            ),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_file_with_other_keys_is_a_change_of_the_rules() {
+        let [old, new] = [1, 2].map(|byte| parse(Pubkey([byte; 32]).to_string().as_bytes(), None).expect("good"));
+        assert_eq!(old.changes(&new).live, ["storage.retention"]);
+        assert!(old.changes(&old).is_empty());
+        assert_ne!(old.settings(), new.settings());
+    }
+}
