@@ -13,7 +13,7 @@ use crate::nostr::bech32::npub;
 use crate::nostr::{Kind, Pubkey, Timestamp};
 use crate::pipeline::now;
 use crate::pipeline::retention::brake::Removal;
-use crate::pipeline::retention::{Mode, pass};
+use crate::pipeline::retention::{Mode, pass, resolve};
 use crate::store::{FORMAT, KindUsage, Removed, Room, Seq, Store, StoreError, Survey, TableUsage, Usage};
 
 /// Arguments of `weir info`.
@@ -90,7 +90,7 @@ fn gather(config: &Config, store: &Store, is_full: bool) -> Result<Facts, StoreE
     let bar = progress_of(last_seq.0, "arrivals");
     let survey = store.survey((!is_full).then_some(SAMPLE), week_ago, |seq| bar.set_position(seq.0))?;
     bar.finish_and_clear();
-    let rules = config.storage.retention();
+    let rules = resolve(config.storage.retention(), store)?;
     let next =
         if is_full { Some(pass(store, &rules, now(), Mode::Count, interrupt::watch(), |_| ())?.total()) } else { None };
     let waiting = Removal::waiting(store)?;

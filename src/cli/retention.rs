@@ -10,7 +10,7 @@ use super::{Common, interrupt};
 use crate::config::rule_text;
 use crate::pipeline::now;
 use crate::pipeline::retention::brake::Removal;
-use crate::pipeline::retention::{Cause, Found, Mode, pass};
+use crate::pipeline::retention::{Cause, Found, Mode, pass, resolve};
 use crate::policy::Retention;
 use crate::store::{Note, Removed};
 
@@ -40,7 +40,7 @@ pub struct Arguments {
 /// Applies the rules, or counts, and tells what each removes.
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (config, store) = common.open()?;
-    let rules = config.storage.retention();
+    let rules = resolve(config.storage.retention(), &store)?;
     let mode = if arguments.run { Mode::Remove } else { Mode::Count };
     let bar = progress(None, false);
     let tell = |found: Removed| bar.set_position(found.events);

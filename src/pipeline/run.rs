@@ -24,7 +24,7 @@ use super::{cron, live, reader, verify, writer};
 use crate::ledger::{self, Ledger};
 use crate::metrics::{Metrics, Queue, StoreOperation};
 use crate::nostr::Timestamp;
-use crate::policy::Settings;
+use crate::policy::{Retention, Settings};
 use crate::schnorr::Verifier;
 use crate::store::{self, Durability, Store, StoreError};
 
@@ -165,6 +165,19 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Has the rules in force say what `found` says, unless a reload brought others than `rules` meanwhile.
+    pub fn put_retention(&self, rules: &Retention, found: &Retention) {
+        if rules != found {
+            self.settings.rcu(|now| {
+                if now.retention == *rules {
+                    Arc::new(Settings { retention: found.clone(), ..Settings::clone(now) })
+                } else {
+                    Arc::clone(now)
+                }
+            });
+        }
+    }
+
     /// The time now. Pure code below is told it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -257,8 +270,9 @@ impl Pipeline {
     /// # Errors
     /// When the store cannot be read or a thread cannot be started.
     pub fn start(parts: Parts, on_failure: &OnFailure) -> Result<Self, StartError> {
-        let Parts { store, settings, verifier, metrics, bounds, memory, options, negentropy } = parts;
+        let Parts { store, mut settings, verifier, metrics, bounds, memory, options, negentropy } = parts;
         store.open_log()?;
+        settings.retention = retention::resolve(settings.retention, &store)?;
         let last_seq = store.read()?.last_seq()?;
         let write_half = store.writer();
         // Every event has passed the gate, so as many batches as events always fit: io never blocks here.

@@ -29,7 +29,7 @@ pub use rate::{Buckets, Quantity, Rate, RateLimiter, RateOptions, RateTable};
 pub use read::{ReadGuard, check_count, check_filters, check_open, hold_filters, subscription_bytes};
 pub use retention::{Limits as RetentionLimits, Retention, RuleOfAll};
 pub use rule::{Age, Bounds, Keep, Rule, Selector, is_addressed};
-pub use sets::{KeyFile, KeySet, KindSet, OptionalKey};
+pub use sets::{Follows, KeyFile, KeySet, KindSet, OptionalKey};
 pub use settings::{Access, Auth, ChallengeWhen, Settings, Who};
 pub use urls::{RelayUrl, RelayUrls};
 pub use write::{check_event, check_import};

@@ -23,6 +23,9 @@ pub struct Limits {
     pub confirm_removal_percent: u8,
 }
 
+/// Follow lists (NIP-02).
+pub const FOLLOW_LIST: Kind = Kind(3);
+
 /// The rules, and what holds over all of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Retention {
@@ -53,6 +56,22 @@ impl Retention {
     #[must_use]
     pub const fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Whose follow lists the rules go by, in order.
+    pub fn followed(&self) -> impl Iterator<Item = &Pubkey> {
+        self.rules.iter().filter_map(|rule| Some(&rule.selector.follows_of.as_ref()?.of))
+    }
+
+    /// The same rules with the follow lists that `list` tells.
+    ///
+    /// # Errors
+    /// Those of `list`.
+    pub fn with_follows<E>(mut self, mut list: impl FnMut(&Pubkey) -> Result<Option<KeySet>, E>) -> Result<Self, E> {
+        for follows in self.rules.iter_mut().filter_map(|rule| rule.selector.follows_of.as_mut()) {
+            follows.keys = list(&follows.of)?;
+        }
+        Ok(self)
     }
 
     /// Feeds a hash with all that tells these rules from others, limits over all of them left out: the same in every build.
@@ -103,7 +122,7 @@ impl Retention {
     #[must_use]
     pub fn rule_of_all(&self, author: &Pubkey, kind: Kind) -> RuleOfAll {
         match self.rules.iter().find(|rule| rule.selector.may_take_of(author, kind)) {
-            Some(rule) if rule.selector.addressed_to.is_some() && kind != Kind::VANISH => RuleOfAll::ByRecipient,
+            Some(rule) if rule.selector.addressed_to.is_some() => RuleOfAll::ByRecipient,
             _ => RuleOfAll::Rule(self.first(author, kind, |_| false)),
         }
     }
@@ -116,14 +135,16 @@ impl Retention {
     }
 
     fn first(&self, author: &Pubkey, kind: Kind, is_addressed: impl Fn(&KeySet) -> bool) -> Option<usize> {
-        if kind == Kind::VANISH {
-            // The proof of a request to vanish stays (NIP-62).
+        if kind == Kind::VANISH || (kind == FOLLOW_LIST && self.followed().any(|followed| followed == author)) {
+            // The proof of a request to vanish stays (NIP-62), and so do the lists that the rules go by.
             return None;
         }
         let place = self.rules.iter().map(|rule| &rule.selector).position(|selector| {
             selector.may_take_of(author, kind) && selector.addressed_to.as_ref().is_none_or(&is_addressed)
         })?;
-        (!self.rules[place].is_forever()).then_some(place)
+        let rule = &self.rules[place];
+        // What a list that nobody knows might select is not removed by this rule, nor left to a later one.
+        (!rule.is_forever() && !rule.selector.is_unknown()).then_some(place)
     }
 
     /// The rules that events of this kind may have, in order.
@@ -205,6 +226,7 @@ pub fn blocked(text: String) -> Reason {
 mod tests {
     use super::super::testing::{AUTHOR, NOW, event_at, said};
     use super::*;
+    use crate::nostr::testing::{author, trusted};
 
     const DAY: u64 = 86_400;
     const OTHER: Pubkey = Pubkey([1; 32]);
@@ -237,6 +259,27 @@ mod tests {
         let oldest = |kind| (NOW - rules().oldest_of_kind(Kind(kind), Timestamp(NOW)).0) / DAY;
         assert_eq!([oldest(7), oldest(1)], [10, 10]);
         assert_eq!(rules().oldest_of_kind(Kind(0), Timestamp(NOW)), Timestamp(0));
+    }
+
+    #[test]
+    fn what_an_unknown_follow_list_might_select_is_kept_and_so_is_the_list() {
+        let [owner, friend, stranger] = [1, 2, 3].map(author);
+        let text = format!(r#"[{{"kinds":[1],"follows_of":"{owner}","max_age":"1y"}},{{"max_age":"1d"}}]"#);
+        let rules = Retention::new(serde_json::from_str(&text).expect("rules"), Limits::default());
+        let of = |rules: &Retention, author, kind| rules.rule_of(trusted(author, kind, 5, &[], "").view());
+        let all =
+            |rules: &Retention| [owner, friend, stranger].map(|author| [1, 7, 3].map(|kind| of(rules, author, kind)));
+        let others = [None, Some(1), Some(1)];
+        assert_eq!(all(&rules), [[None, Some(1), None], others, others]);
+        assert_eq!(rules.idle_rules(), []);
+        let list = |key: &Pubkey| Ok::<_, ()>((*key == owner).then(|| [friend].into_iter().collect()));
+        let rules = rules.with_follows(list).expect("a list");
+        assert_eq!(all(&rules), [[Some(1), Some(1), None], [Some(0), Some(1), Some(1)], [Some(1), Some(1), Some(1)]]);
+        assert_eq!(
+            serde_json::to_string(rules.rules()).expect("JSON"),
+            text,
+            "the text says whose list, not who is on it"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::sets::{KeyFile, KeySet, KindSet, from_text};
+use super::sets::{Follows, KeyFile, KeySet, KindSet, from_text};
 use crate::nostr::{EventView, Kind, Pubkey, TagValue, Timestamp};
 
 /// Which events, and how many of them stay.
@@ -25,10 +25,12 @@ pub struct Rule {
 pub struct Selector {
     /// Only events of these kinds; `None` for all.
     pub kinds: Option<KindSet>,
-    /// Only events of these authors and of those in `authors_file`; with neither, of all.
+    /// Only events of these authors, of those in `authors_file` and of those whom `follows_of` follows; without any, of all.
     pub authors: Option<KeySet>,
     /// See `authors`.
     pub authors_file: Option<KeyFile>,
+    /// See `authors`.
+    pub follows_of: Option<Follows>,
     /// No events of these authors.
     pub not_authors: KeySet,
     /// Nor of these.
@@ -62,6 +64,8 @@ struct Written {
     authors: Option<KeySet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     authors_file: Option<KeyFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    follows_of: Option<Follows>,
     #[serde(skip_serializing_if = "KeySet::is_empty")]
     not_authors: KeySet,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,23 +91,25 @@ const fn is_zero(number: &u64) -> bool {
 
 impl From<Written> for Rule {
     fn from(written: Written) -> Self {
-        let Written { kinds, authors, authors_file, not_authors, not_authors_file, addressed_to, .. } = written;
+        let Written { kinds, authors, authors_file, follows_of, not_authors, not_authors_file, addressed_to, .. } =
+            written;
         let Written { keep, max_age, grace, max_per_author_and_kind, max_bytes, .. } = written;
-        Self {
-            selector: Selector { kinds, authors, authors_file, not_authors, not_authors_file, addressed_to },
-            bounds: Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes },
-        }
+        let selector =
+            Selector { kinds, authors, authors_file, follows_of, not_authors, not_authors_file, addressed_to };
+        Self { selector, bounds: Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes } }
     }
 }
 
 impl From<Rule> for Written {
     fn from(Rule { selector, bounds }: Rule) -> Self {
-        let Selector { kinds, authors, authors_file, not_authors, not_authors_file, addressed_to } = selector;
+        let Selector { kinds, authors, authors_file, follows_of, not_authors, not_authors_file, addressed_to } =
+            selector;
         let Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes } = bounds;
         Self {
             kinds,
             authors,
             authors_file,
+            follows_of,
             not_authors,
             not_authors_file,
             addressed_to,
@@ -200,15 +206,26 @@ impl Selector {
     /// Whether it names no authors that it takes.
     #[must_use]
     pub const fn takes_everybody(&self) -> bool {
-        self.authors.is_none() && self.authors_file.is_none()
+        self.authors.is_none() && self.authors_file.is_none() && self.follows_of.is_none()
     }
 
     fn author_sets(&self) -> impl Iterator<Item = &KeySet> {
-        self.authors.iter().chain(self.authors_file.iter().map(|file| &file.keys))
+        let follows = self.follows_of.iter().filter_map(|follows| follows.keys.as_ref());
+        self.authors.iter().chain(self.authors_file.iter().map(|file| &file.keys)).chain(follows)
+    }
+
+    fn names(&self, author: &Pubkey) -> bool {
+        self.author_sets().any(|keys| keys.contains(author))
     }
 
     fn has_author(&self, author: &Pubkey) -> bool {
-        self.author_sets().any(|keys| keys.contains(author))
+        self.is_unknown() || self.names(author)
+    }
+
+    /// Whether it goes by a follow list that nobody knows: it may be about any author.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.follows_of.as_ref().is_some_and(|follows| follows.keys.is_none())
     }
 
     fn excluded_sets(&self) -> impl Iterator<Item = &KeySet> {
@@ -221,7 +238,8 @@ impl Selector {
 
     /// Keys that are not in the rule's text but were found where it says.
     pub fn gathered(&self) -> impl Iterator<Item = &KeySet> {
-        [&self.authors_file, &self.not_authors_file].into_iter().flatten().map(|file| &file.keys)
+        let files = [&self.authors_file, &self.not_authors_file].into_iter().flatten().map(|file| &file.keys);
+        files.chain(self.follows_of.iter().filter_map(|follows| follows.keys.as_ref()))
     }
 
     /// The authors that it names to take them.
@@ -242,7 +260,9 @@ impl Selector {
     /// Whether it takes events of nobody, or of no kind.
     #[must_use]
     pub fn is_void(&self) -> bool {
-        let takes_nobody = !self.takes_everybody() && self.included().all(|author| self.leaves_out(author));
+        let takes_nobody = self.follows_of.is_none()
+            && !self.takes_everybody()
+            && self.included().all(|author| self.leaves_out(author));
         self.kinds.as_ref().is_some_and(KindSet::is_empty)
             || takes_nobody
             || self.addressed_to.as_ref().is_some_and(KeySet::is_empty)
@@ -255,7 +275,8 @@ impl Selector {
             .all(|author| other.leaves_out(author) || (!other.takes_everybody() && !other.has_author(author)));
         let has_all = self.takes_everybody()
             || (!other.takes_everybody()
-                && other.included().all(|author| self.has_author(author) || other.leaves_out(author)));
+                && other.follows_of.is_none()
+                && other.included().all(|author| self.names(author) || other.leaves_out(author)));
         let has_recipients = match (&self.addressed_to, &other.addressed_to) {
             (None, _) => true,
             (Some(_), None) => false,

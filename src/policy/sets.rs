@@ -3,6 +3,7 @@
 //! They only hold values; what membership means is decided elsewhere in `policy`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use hashbrown::HashSet;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
@@ -101,10 +102,11 @@ impl Visitor<'_> for KindRangeVisitor {
     }
 }
 
-/// A set of keys, written as a list of `npub1…` or 64 lower-case hex digits each.
+/// A set of keys, written as a list of `npub1…` or 64 lower-case hex digits each. Copies share the keys, and compare
+/// without a look at them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KeySet {
-    keys: HashSet<Pubkey>,
+    keys: Arc<HashSet<Pubkey>>,
 }
 
 impl KeySet {
@@ -116,7 +118,7 @@ impl KeySet {
 
     /// Adds a key.
     pub fn insert(&mut self, key: Pubkey) {
-        self.keys.insert(key);
+        Arc::make_mut(&mut self.keys).insert(key);
     }
 
     /// Whether no key is in the set.
@@ -139,7 +141,7 @@ impl KeySet {
 
 impl FromIterator<Pubkey> for KeySet {
     fn from_iter<I: IntoIterator<Item = Pubkey>>(keys: I) -> Self {
-        Self { keys: keys.into_iter().collect() }
+        Self { keys: Arc::new(keys.into_iter().collect()) }
     }
 }
 
@@ -166,7 +168,7 @@ impl<'de> Deserialize<'de> for KeySet {
                 while let Some(key) = list.next_element::<Key>()? {
                     keys.insert(key.0);
                 }
-                Ok(KeySet { keys })
+                Ok(KeySet { keys: Arc::new(keys) })
             }
         }
         deserializer.deserialize_seq(Keys)
@@ -205,6 +207,27 @@ impl<'de> Deserialize<'de> for KeyFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let path = String::deserialize(deserializer)?;
         Ok(Self { path, keys: KeySet::default() })
+    }
+}
+
+/// The keys that somebody follows, written as the key of that somebody. Whom they follow is looked up in the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Follows {
+    /// Whose follow list (kind 3, NIP-02).
+    pub of: Pubkey,
+    /// The keys on it; `None` while there is no list with a key on it.
+    pub keys: Option<KeySet>,
+}
+
+impl Serialize for Follows {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.of)
+    }
+}
+
+impl<'de> Deserialize<'de> for Follows {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { of: Key::deserialize(deserializer)?.0, keys: None })
     }
 }
 

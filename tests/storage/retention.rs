@@ -146,6 +146,78 @@ fn rules_hold_from_a_reload_on() {
 }
 
 #[test]
+fn authors_of_a_file_are_read_again_by_a_reload_and_a_file_with_a_wrong_line_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let [member, guest] = ["member", "guest"].map(Key::named);
+    let members = dir.path().join("members.txt");
+    std::fs::write(&members, format!("# members\n{}\n", member.hex)).expect("a file");
+    let rules = "storage.confirm_removal_percent = 100\n[[storage.retention]]\nauthors_file = \"members.txt\"\nkeep = \"forever\"\n\
+                 [[storage.retention]]\nkinds = [1]\nmax_age = \"10m\"\n";
+    let relay = Relay::start_in(dir.path(), rules);
+    let mut client = relay.connect();
+    let [kept, of_guest] = [&member, &guest].map(|key| key.event(1, now() - 1000, json!([]), "old"));
+    client.publish(&kept);
+    client.refused(&of_guest, "blocked: events of kind 1 are kept for 10m here (rule 2)");
+    std::fs::write(&members, format!("{}\nalice\n", guest.hex)).expect("a file");
+    relay.reload(rules);
+    let line = relay.wait_for_log("members.txt:2: ");
+    assert!(line.contains("weir.toml:3:1: storage.retention[1].authors_file: "), "{line}");
+    client.refused(&of_guest, "blocked: events of kind 1 are kept for 10m here (rule 2)");
+    std::fs::write(&members, format!("{}\n", guest.hex)).expect("a file");
+    relay.reload(rules);
+    eventually("who is no member is removed", || held(&mut client, std::slice::from_ref(&kept)).is_empty());
+    client.publish(&of_guest);
+    client.refused(&kept, "blocked: events of kind 1 are kept for 10m here (rule 2)");
+    assert_clean(&relay);
+}
+
+#[test]
+fn who_is_followed_is_kept_as_the_list_changes_and_without_a_list_nothing_is_removed() {
+    let monitor = free_address();
+    let [owner, friend, stranger] = ["owner", "friend", "stranger"].map(Key::named);
+    let relay = Relay::start("");
+    let mut client = relay.connect();
+    let notes_of = |key: &Key| (0..10).map(|n| key.event(1, now() - 1000 + n, json!([]), "old")).collect::<Vec<_>>();
+    let [of_friend, of_stranger] = [&friend, &stranger].map(notes_of);
+    client.publish_all(of_friend.iter().chain(&of_stranger));
+    let rules = |percent: u8| {
+        format!(
+            "metrics.listen = \"{monitor}\"\n[storage]\nconfirm_removal_percent = {percent}\n[[storage.retention]]\n\
+             follows_of = \"{}\"\nkeep = \"forever\"\n[[storage.retention]]\nmax_age = \"10m\"\n",
+            owner.hex
+        )
+    };
+    drop(client);
+    let relay = relay.restart_killed(&rules(10));
+    let mut client = relay.connect();
+    relay.wait_for_log("no follow list of this key is stored: all that the rule may be about is kept");
+    let list = |at: u64, keys: &[&Key]| {
+        owner.event(3, now() - 5000 + at, json!(keys.iter().map(|key| json!(["p", key.hex])).collect::<Vec<_>>()), "")
+    };
+    // The list is old too, and kept.
+    client.publish(&list(1, &[&friend]));
+    eventually("more than the share would go", || metric(monitor, "weir_retention_waiting_events") == 10);
+    assert_eq!(
+        (held(&mut client, &of_friend), held(&mut client, &of_stranger)),
+        (of_friend.clone(), of_stranger.clone())
+    );
+    relay.reload(&rules(100));
+    eventually("a stranger's go", || held(&mut client, &of_stranger).is_empty());
+    assert_eq!(held(&mut client, &of_friend), of_friend);
+    client.refused(&of_stranger[0], "blocked: events of kind 1 are kept for 10m here (rule 2)");
+    client.publish(&list(2, &[&friend, &stranger]));
+    eventually("a stranger no more", || storm(&mut client, [of_stranger[0].clone()]).reasons().is_empty());
+    // A client that overwrites the list by mistake.
+    client.publish(&list(3, &[]));
+    relay.wait_for_log("no follow list of this key is stored: all that the rule may be about is kept");
+    assert_eq!(held(&mut client, &of_friend), of_friend);
+    client.publish(&list(4, &[&stranger]));
+    eventually("a friend no more", || held(&mut client, &of_friend).is_empty());
+    assert_eq!(held(&mut client, &of_stranger), of_stranger[..1]);
+    assert_clean(&relay);
+}
+
+#[test]
 fn a_dry_run_tells_what_each_rule_would_remove_and_a_run_removes_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let relay = Relay::start_in(dir.path(), "");

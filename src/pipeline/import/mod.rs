@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use rayon::ThreadPool;
 
 use super::channel::{Receiver, RecvError, Sender, channel};
-use super::retention::Horizons;
+use super::retention::{Horizons, resolve};
 use super::run::{StartError, now, pinned_pool};
 use crate::nostr::VerifiedEvent;
 use crate::policy::Settings;
@@ -239,7 +239,8 @@ pub fn import(
     input: impl Read + Send + 'static,
     observer: &mut impl Observer,
 ) -> Result<Report, StartError> {
-    let Parts { store, settings, verifier, options, stop } = parts;
+    let Parts { store, mut settings, verifier, options, stop } = parts;
+    settings.retention = resolve(settings.retention, &store)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = pinned_pool(if options.threads == 0 { cores } else { options.threads }, cores)?;
     let Options { verify, batch_events, max_line_bytes, .. } = options;

@@ -13,7 +13,7 @@ use super::pass::Trial;
 use super::plan::{Pace, Parts, Plan, Scope};
 use super::report::{Report, word};
 use super::sweep::{Authors, Candidate, Slice};
-use super::{RoomMarks, SLICE_ROWS, due, within_file};
+use super::{RoomMarks, SLICE_ROWS, due, follows, within_file};
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::WriteCommand;
@@ -109,6 +109,8 @@ struct Evictor<'a> {
     /// What the writer was given and has not told of yet.
     pending: VecDeque<Parts>,
     rules: Retention,
+    /// The follow lists that they go by.
+    lists: Vec<Option<Seq>>,
     stage: Stage,
     plan: Option<Plan>,
     disk: Disk,
@@ -135,6 +137,7 @@ impl<'a> Evictor<'a> {
             done: channel(PENDING).1,
             pending: VecDeque::new(),
             rules: Retention::default(),
+            lists: Vec::new(),
             stage: Stage::Steady,
             plan: None,
             disk: Disk::default(),
@@ -198,12 +201,20 @@ impl<'a> Evictor<'a> {
     /// Begins anew when there are other rules: they are counted before they hold.
     fn take_rules(&mut self) -> Result<(), Trouble> {
         let settings = self.shared.settings.load();
-        if settings.retention == self.rules {
+        let lists = follows::lists(&settings.retention, &self.shared.store)?;
+        if settings.retention == self.rules && lists == self.lists {
+            return Ok(());
+        }
+        self.lists = lists;
+        let rules = follows::resolve(settings.retention.clone(), &self.shared.store)?;
+        self.shared.put_retention(&settings.retention, &rules);
+        if rules == self.rules {
             return Ok(());
         }
         self.settle(0)?;
         self.report.tell(true);
-        self.rules = settings.retention.clone();
+        self.rules = rules;
+        follows::tell(&self.rules);
         self.shared.horizons.begin(&self.rules);
         self.stage = Stage::Trial(Box::default());
         (self.plan, self.exhausted) = (None, None);

@@ -10,15 +10,19 @@ use proptest::prelude::*;
 
 use super::pass::pass_in_slices;
 use super::*;
-use crate::nostr::testing::{author, trusted};
-use crate::nostr::{EventId, EventView, Kind, Pubkey, Timestamp, VerifiedEvent};
+use crate::nostr::testing::{self, author, trusted};
+use crate::nostr::{self, EventId, EventView, Kind, Pubkey, Timestamp, VerifiedEvent};
 use crate::pipeline::testing::start;
 use crate::pipeline::{Pipeline, now};
-use crate::policy::{Age, Bounds as RuleBounds, Keep, KeyFile, KindSet, RetentionLimits, Rule, Selector, Settings};
+use crate::policy::{
+    Age, Bounds as RuleBounds, Follows, Keep, KeyFile, KeySet, KindSet, RetentionLimits, Rule, Selector, Settings,
+};
 use crate::store::{Durability, Options, Outcome, Seq, Store};
 
 const NOW: Timestamp = Timestamp(1_700_000_000);
 const KINDS: [u16; 4] = [1, 7, 1111, 9735];
+/// Whose follow list the rules go by.
+const OWNER: u64 = 50;
 static NEVER_STOP: AtomicBool = AtomicBool::new(false);
 
 fn open(map_bytes: usize) -> (Store, tempfile::TempDir) {
@@ -31,15 +35,16 @@ fn rule() -> impl Strategy<Value = Rule> {
     let kinds = proptest::sample::subsequence(KINDS.to_vec(), 0..=2);
     let authors = || proptest::sample::subsequence(vec![0_u64, 1, 2, 3], 0..=2);
     let limits = (0_u64..12, 0_u64..8, 0_u64..4, prop_oneof![Just(0), 200_u64..6000], 0_u8..5);
-    let in_files = any::<bool>();
-    let selected = (kinds, authors(), authors(), in_files, authors());
+    let (in_files, follows) = (any::<bool>(), proptest::bool::weighted(0.2));
+    let selected = (kinds, authors(), authors(), in_files, follows, authors());
     (selected, limits).prop_map(
-        |((kinds, authors, not_authors, in_files, addressed_to), (age, grace, number, bytes, forever))| {
+        |((kinds, authors, not_authors, in_files, follows, addressed_to), (age, grace, number, bytes, forever))| {
             let keys = |seeds: Vec<u64>| seeds.into_iter().map(author).collect();
             let selector = Selector {
                 kinds: (!kinds.is_empty()).then(|| KindSet::of(&kinds)),
                 authors: (!in_files && !authors.is_empty()).then(|| keys(authors.clone())),
                 authors_file: (in_files && !authors.is_empty()).then(|| KeyFile::default().with_keys(keys(authors))),
+                follows_of: follows.then(|| Follows { of: author(OWNER), keys: None }),
                 not_authors: keys(if in_files { Vec::new() } else { not_authors.clone() }),
                 not_authors_file: in_files.then(|| KeyFile::default().with_keys(keys(not_authors))),
                 addressed_to: (!addressed_to.is_empty()).then(|| keys(addressed_to)),
@@ -61,7 +66,8 @@ fn events(now: u64) -> impl Strategy<Value = Vec<VerifiedEvent>> {
     let recipients = proptest::sample::subsequence(vec![0_u64, 1, 2, 3], 0..=2);
     let length = prop_oneof![9 => 0_usize..300, 1 => 1900_usize..9000];
     let one = (0_u64..4, 0..KINDS.len(), 0_u64..14, length, recipients);
-    proptest::collection::vec(one, 1..80).prop_map(move |all| {
+    let followed = proptest::option::of(proptest::sample::subsequence(vec![0_u64, 1, 2, 3], 0..=3));
+    (proptest::collection::vec(one, 1..80), followed).prop_map(move |(all, followed)| {
         let of = |(index, (by, kind, hundreds, length, to)): (usize, (u64, usize, u64, usize, Vec<u64>))| {
             let to: Vec<String> = to.into_iter().map(|seed| author(seed).to_string()).collect();
             let tags: Vec<[&str; 2]> = to.iter().map(|key| ["p", key.as_str()]).chain([["t", "x"]]).collect();
@@ -69,7 +75,13 @@ fn events(now: u64) -> impl Strategy<Value = Vec<VerifiedEvent>> {
             let text = format!("{index} {}", "z".repeat(length));
             trusted(author(by), KINDS[kind], now - 100 * hundreds - 50, &tags, &text)
         };
-        all.into_iter().enumerate().map(of).collect()
+        let list = followed.map(|seeds| {
+            let keys: Vec<String> = seeds.into_iter().map(|seed| author(seed).to_string()).collect();
+            let tags: Vec<[&str; 2]> = keys.iter().map(|key| ["p", key.as_str()]).collect();
+            let tags: Vec<&[&str]> = tags.iter().map(|tag| &tag[..]).collect();
+            trusted(author(OWNER), 3, now - 5000, &tags, "")
+        });
+        all.into_iter().enumerate().map(of).chain(list).collect()
     })
 }
 
@@ -82,12 +94,21 @@ struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    fn rule_of(rules: &Retention, event: EventView<'_>) -> Option<usize> {
+    fn rule_of(rules: &Retention, event: EventView<'_>, followed: &KeySet) -> Option<usize> {
         let (author, kind) = (event.pubkey(), event.kind());
+        let goes_by_list = |rule: &Rule| rule.selector.follows_of.is_some();
+        if kind.0 == 3 && author == testing::author(OWNER) && rules.rules().iter().any(goes_by_list) {
+            return None;
+        }
+        let is_unknown = followed.is_empty();
         let place = rules.rules().iter().position(|Rule { selector, .. }| {
+            let file = selector.authors_file.as_ref().map(|file| &file.keys);
+            let follows = selector.follows_of.as_ref().map(|_| followed);
+            let mut names = [selector.authors.as_ref(), file, follows].into_iter().flatten().peekable();
             selector.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
-                && selector.authors.as_ref().is_none_or(|authors| authors.contains(&author))
-                && selector.authors_file.as_ref().is_none_or(|file| file.keys.contains(&author))
+                && ((follows.is_some() && is_unknown)
+                    || names.peek().is_none()
+                    || names.any(|keys| keys.contains(&author)))
                 && !selector.not_authors.contains(&author)
                 && !selector.not_authors_file.as_ref().is_some_and(|file| file.keys.contains(&author))
                 && selector.addressed_to.as_ref().is_none_or(|keys| {
@@ -96,11 +117,16 @@ impl<'a> Model<'a> {
                     keys.iter().any(|key| tags.iter().any(|tag| tag[0] == "p" && tag[1] == key.to_string()))
                 })
         })?;
-        rules.rules()[place].bounds.keep.is_none().then_some(place)
+        let rule = &rules.rules()[place];
+        (rule.bounds.keep.is_none() && !(goes_by_list(rule) && is_unknown)).then_some(place)
     }
 
     fn new(rules: &'a Retention, events: &'a [VerifiedEvent], now: u64) -> Self {
-        let mut kept: Vec<_> = events.iter().map(|event| (Self::rule_of(rules, event.view()), event.view())).collect();
+        let of_list = |tag: nostr::Tag<'_>| Pubkey::from_hex(tag.value().expect("a value").to_text().as_bytes());
+        let list = events.iter().map(VerifiedEvent::view).find(|event| event.kind().0 == 3);
+        let followed = list.iter().flat_map(|list| list.tags()).filter_map(of_list).collect();
+        let kept = events.iter().map(|event| (Self::rule_of(rules, event.view(), &followed), event.view()));
+        let mut kept: Vec<_> = kept.collect();
         kept.sort_by_key(|(rule, event)| (*rule, Reverse(event.created_at()), event.id()));
         Self { rules, now, kept }
     }
@@ -224,6 +250,7 @@ proptest! {
         let expected = Model::new(&rules, &events, now).left();
         let (store, _dir) = open(64 << 20);
         store.writer().commit(&events, Timestamp(now)).expect("a commit");
+        let rules = resolve(rules, &store).expect("the follow lists");
         prop_assert_eq!(store.room().expect("the room").used_bytes, whole);
         let stored = held(&store);
         let pass = |mode, rows, stop: &AtomicBool| {

@@ -1,0 +1,102 @@
+//! Whom the keys of `follows_of` follow: the follow list of each that the store holds.
+//!
+//! A list without a key on it is as good as none: clients in use overwrite lists with empty ones by mistake. How long a list
+//! is, the limits of an event bound. Reads only.
+
+use crate::nostr::{Pubkey, TagValue};
+use crate::policy::retention::FOLLOW_LIST;
+use crate::policy::{KeySet, Retention};
+use crate::store::{Flow, Place, Seq, Snapshot, Store, StoreError};
+
+/// The same rules with the follow lists that the store holds.
+///
+/// # Errors
+/// When the store is damaged.
+pub fn resolve(rules: Retention, store: &Store) -> Result<Retention, StoreError> {
+    if rules.followed().next().is_none() {
+        return Ok(rules);
+    }
+    let snapshot = store.read()?;
+    rules.with_follows(|key| {
+        let Some(list) = list_of(&snapshot, key)?.map(|seq| snapshot.get(seq)).transpose()?.flatten() else {
+            return Ok(None);
+        };
+        let keys: KeySet = list.tags().values("p").filter_map(TagValue::as_hex).map(|key| Pubkey(*key)).collect();
+        Ok((!keys.is_empty()).then_some(keys))
+    })
+}
+
+/// The numbers of the lists that the rules go by, in the order of the rules: when they are the same, so are the lists.
+///
+/// # Errors
+/// When the store is damaged.
+pub fn lists(rules: &Retention, store: &Store) -> Result<Vec<Option<Seq>>, StoreError> {
+    if rules.followed().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let snapshot = store.read()?;
+    rules.followed().map(|key| list_of(&snapshot, key)).collect()
+}
+
+fn list_of(snapshot: &Snapshot<'_>, key: &Pubkey) -> Result<Option<Seq>, StoreError> {
+    let (mut found, mut place) = (None, Place::of_author(key, FOLLOW_LIST));
+    snapshot.walk_author(key, &mut place, |entry| {
+        if entry.kind == FOLLOW_LIST && snapshot.get(entry.seq)?.is_some_and(|event| event.pubkey() == *key) {
+            found = Some(entry.seq);
+        }
+        Ok(if entry.kind == FOLLOW_LIST && found.is_none() { Flow::Continue } else { Flow::Pause })
+    })?;
+    Ok(found)
+}
+
+/// Says how long the follow lists are that the rules go by.
+pub fn tell(rules: &Retention) {
+    for (rule, follows) in (1..).zip(rules.rules().iter().map(|rule| &rule.selector.follows_of)) {
+        match follows.as_ref().map(|follows| (follows.of, &follows.keys)) {
+            Some((of, Some(keys))) => tracing::info!(rule, %of, keys = keys.len(), "a rule goes by this follow list"),
+            Some((of, None)) => {
+                tracing::warn!(rule, %of, "no follow list of this key is stored: all that the rule may be about is kept");
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nostr::Timestamp;
+    use crate::nostr::testing::{author, trusted};
+    use crate::policy::RetentionLimits;
+    use crate::store::{Durability, Options};
+
+    #[test]
+    fn the_newest_list_of_the_key_is_taken_and_one_without_keys_is_none() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let options = Options { map_bytes: 16 << 20, durability: Durability::None, ..Options::default() };
+        let store = Store::open(dir.path(), options).expect("a new store");
+        let text = format!(r#"[{{"follows_of":"{}"}},{{"follows_of":"{}"}}]"#, author(1), author(2));
+        let rules = Retention::new(serde_json::from_str(&text).expect("rules"), RetentionLimits::default());
+        let keys = || {
+            let rules = resolve(rules.clone(), &store).expect("a read");
+            let follows = rules.rules().iter().map(|rule| rule.selector.follows_of.clone().expect("a key").keys);
+            follows.collect::<Vec<_>>()
+        };
+        let publish = |by, at, tags: &[&[&str]]| {
+            store.writer().commit(&[trusted(author(by), 3, at, tags, "")], Timestamp(100)).expect("a commit");
+            lists(&rules, &store).expect("a read")
+        };
+        let set = |seeds: &[u64]| Some(seeds.iter().map(|seed| author(*seed)).collect::<KeySet>());
+        let [third, fourth] = [3, 4].map(|seed| author(seed).to_string());
+        assert_eq!(keys(), [None, None]);
+        let first = publish(1, 10, &[&["p", &third], &["p", &fourth], &["p", "bob"], &["e", &third]]);
+        assert_eq!((keys(), first[1]), (vec![set(&[3, 4]), None], None));
+        let other = publish(2, 10, &[&["p", &fourth]]);
+        assert_eq!((keys(), other[0]), (vec![set(&[3, 4]), set(&[4])], first[0]));
+        let newer = publish(1, 11, &[&["p", &fourth]]);
+        assert_eq!((keys(), newer[1]), (vec![set(&[4]), set(&[4])], other[1]));
+        assert_ne!(newer[0], first[0]);
+        publish(1, 12, &[]);
+        assert_eq!(keys(), [None, set(&[4])]);
+    }
+}
