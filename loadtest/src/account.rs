@@ -1,124 +1,162 @@
-//! Counts what a relay must not do: lose, repeat, invent or disorder answers.
+//! Counts what a relay does wrong, in three grades: lost or false, against a NIP's "should", refused by a stated limit.
 //!
-//! It must never decide that a fault does not matter: everything counted here makes the run fail.
+//! It must never decide that a fault does not matter: every fault counted here makes the run fail.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// Examples kept per run.
-const MAX_EXAMPLES: usize = 20;
+/// Examples kept of each finding; equal ones are counted, not repeated.
+const EXAMPLES_PER_FINDING: usize = 3;
+/// Longest example in bytes.
+const MAX_EXAMPLE_BYTES: usize = 300;
 
-/// One kind of fault. The names are the keys of the report.
+/// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Violation {
-    /// An EVENT without OK (NIP-01: every EVENT gets one).
-    MissingOk,
-    /// A second OK, or one for an id that was not sent on this connection.
-    StrayOk,
-    /// OK false for a valid event.
-    RefusedEvent,
-    /// OK says duplicate for an event sent for the first time.
-    UnexpectedDuplicate,
-    /// A REQ without EOSE or CLOSED.
-    MissingEose,
-    /// A second EOSE, or one for a subscription that is not open.
-    StrayEose,
-    /// CLOSED for a valid REQ.
-    RefusedRequest,
-    /// A live event that a subscriber did not get.
-    LostDelivery,
-    /// A live event that came twice on one subscription.
-    DuplicateDelivery,
-    /// An event on a subscription whose filter does not match it, or that was never published.
-    WrongDelivery,
-    /// An event whose JSON differs from what was published.
-    CorruptEvent,
-    /// A stored event that matches and is not in the answer.
-    MissingRow,
-    /// A row that does not match the filter, or should have been cut off or replaced.
-    WrongRow,
-    /// A row twice in one answer.
-    DuplicateRow,
-    /// Rows not ordered by `created_at` descending, then id ascending.
-    WrongOrder,
-    /// More rows than `limit`.
-    OverLimit,
-    /// A row after EOSE on a subscription that nothing was published for.
-    LateRow,
-    /// Not a relay message, or not a frame that RFC 6455 allows.
-    Malformed,
-    /// A connection that could not be opened.
-    FailedConnection,
-    /// A connection that the relay closed.
-    LostConnection,
+pub enum Grade {
+    /// Something was lost, invented or false: the run fails.
+    Fault,
+    /// A NIP says "should", and the relay does otherwise.
+    Deviation,
+    /// The relay refused what its information document (NIP-11) says it refuses.
+    Limit,
 }
 
-impl Violation {
-    /// The key in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::MissingOk => "missing_ok",
-            Self::StrayOk => "stray_ok",
-            Self::RefusedEvent => "refused_event",
-            Self::UnexpectedDuplicate => "unexpected_duplicate",
-            Self::MissingEose => "missing_eose",
-            Self::StrayEose => "stray_eose",
-            Self::RefusedRequest => "refused_request",
-            Self::LostDelivery => "lost_delivery",
-            Self::DuplicateDelivery => "duplicate_delivery",
-            Self::WrongDelivery => "wrong_delivery",
-            Self::CorruptEvent => "corrupt_event",
-            Self::MissingRow => "missing_row",
-            Self::WrongRow => "wrong_row",
-            Self::DuplicateRow => "duplicate_row",
-            Self::WrongOrder => "wrong_order",
-            Self::OverLimit => "over_limit",
-            Self::LateRow => "late_row",
-            Self::Malformed => "malformed",
-            Self::FailedConnection => "failed_connection",
-            Self::LostConnection => "lost_connection",
+macro_rules! findings {
+    ($($(#[$doc:meta])* $name:ident, $key:literal, $grade:ident;)*) => {
+        /// One kind of finding.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Finding {
+            $($(#[$doc])* $name,)*
         }
-    }
+
+        impl Finding {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The key in reports.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $key,)*
+                }
+            }
+
+            /// How much it weighs.
+            pub fn grade(self) -> Grade {
+                match self {
+                    $(Self::$name => Grade::$grade,)*
+                }
+            }
+        }
+    };
 }
 
-/// The faults of one phase, with the first few in words.
+findings! {
+    /// An EVENT without OK on a connection that stayed open (NIP-01: every EVENT gets one).
+    MissingOk, "missing_ok", Fault;
+    /// A second OK, or one for an id that was not sent on this connection.
+    StrayOk, "stray_ok", Fault;
+    /// OK false for a valid event.
+    RefusedEvent, "refused_event", Fault;
+    /// OK says duplicate for an event sent for the first time.
+    UnexpectedDuplicate, "unexpected_duplicate", Fault;
+    /// An event with OK true that the relay does not have when everything is read back.
+    LostEvent, "lost_event", Fault;
+    /// A REQ without EOSE or CLOSED on a connection that stayed open.
+    MissingEose, "missing_eose", Fault;
+    /// A second EOSE, or one for a subscription that is not open.
+    StrayEose, "stray_eose", Fault;
+    /// CLOSED in place of the answer to a valid REQ.
+    RefusedRequest, "refused_request", Fault;
+    /// A live event that a subscriber did not get.
+    LostDelivery, "lost_delivery", Fault;
+    /// A live event that came twice on one subscription.
+    DuplicateDelivery, "duplicate_delivery", Fault;
+    /// An event on a subscription whose filter does not match it, or that was never published.
+    WrongDelivery, "wrong_delivery", Fault;
+    /// An event that differs from what was published under the same id.
+    CorruptEvent, "corrupt_event", Fault;
+    /// An event whose id is not its hash, or whose signature does not hold.
+    ForgedEvent, "forged_event", Fault;
+    /// A valid event that this run did not publish, where `--exclusive` promises that there is none.
+    ForeignEvent, "foreign_event", Fault;
+    /// A stored event that matches and is not in the answer.
+    MissingRow, "missing_row", Fault;
+    /// A row that does not match the filter, or that the limit should have cut off.
+    WrongRow, "wrong_row", Fault;
+    /// A row twice in one answer.
+    DuplicateRow, "duplicate_row", Fault;
+    /// More rows than `limit`.
+    OverLimit, "over_limit", Fault;
+    /// A row after EOSE on a subscription that nothing was published for.
+    LateRow, "late_row", Fault;
+    /// Not a relay message, or not a frame that RFC 6455 allows.
+    Malformed, "malformed", Fault;
+    /// A connection that could not be opened.
+    FailedConnection, "failed_connection", Fault;
+    /// A connection that the relay closed; what it left unanswered is told here and counted nowhere else.
+    LostConnection, "lost_connection", Fault;
+    /// Memory grew beyond the bound that the scenario sets (`max_growth_mib`).
+    MemoryOverBound, "memory_over_bound", Fault;
+    /// With `limit`, rows are not newest first (NIP-01: "newer events should appear first").
+    WrongOrder, "wrong_order", Deviation;
+    /// With `limit`, events of one second are not ordered by id, or the limit kept another one of them.
+    TieOrder, "tie_order", Deviation;
+    /// A row that was replaced (NIP-01), deleted (NIP-09), has expired (NIP-40) or is ephemeral.
+    SupersededRow, "superseded_row", Deviation;
+    /// OK true without `duplicate:` for an event that the relay has.
+    DuplicateAsNew, "duplicate_as_new", Deviation;
+    /// OK false for a reason that the relay's document announces.
+    EventLimit, "event_limit", Limit;
+    /// CLOSED for a reason that the relay's document announces.
+    RequestLimit, "request_limit", Limit;
+}
+
+/// The findings of one phase, with the first few of each in words.
 #[derive(Default, Debug)]
 pub struct Account {
-    counts: RefCell<BTreeMap<Violation, u64>>,
-    examples: RefCell<Vec<String>>,
+    counts: RefCell<BTreeMap<Finding, u64>>,
+    examples: RefCell<BTreeMap<Finding, Vec<String>>>,
     notices: RefCell<(u64, Vec<String>)>,
 }
 
 impl Account {
-    /// Counts a fault; `example` is only called while examples are still wanted.
-    pub fn note(&self, violation: Violation, example: impl FnOnce() -> String) {
-        self.note_many(violation, 1, example);
+    /// Counts a finding; `example` is only called while examples are still wanted.
+    pub fn note(&self, finding: Finding, example: impl FnOnce() -> String) {
+        self.note_many(finding, 1, example);
     }
 
-    /// Counts `count` faults of one kind with one example.
-    pub fn note_many(&self, violation: Violation, count: u64, example: impl FnOnce() -> String) {
+    /// Counts `count` findings of one kind with one example.
+    pub fn note_many(&self, finding: Finding, count: u64, example: impl FnOnce() -> String) {
         if count == 0 {
             return;
         }
-        *self.counts.borrow_mut().entry(violation).or_default() += count;
+        *self.counts.borrow_mut().entry(finding).or_default() += count;
         let mut examples = self.examples.borrow_mut();
-        if examples.len() < MAX_EXAMPLES {
+        let examples = examples.entry(finding).or_default();
+        if examples.len() < EXAMPLES_PER_FINDING {
             let mut text = example();
-            if text.len() > 300 {
-                let end = (0..=300).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+            if text.len() > MAX_EXAMPLE_BYTES {
+                let end = (0..=MAX_EXAMPLE_BYTES).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
                 text.truncate(end);
                 text.push('…');
             }
-            examples.push(format!("{}: {text}", violation.name()));
+            examples.push(text);
         }
     }
 
-    /// Faults by name; empty if the relay did everything right.
-    pub fn counts(&self) -> BTreeMap<String, u64> {
-        self.counts.borrow().iter().map(|(violation, &count)| (violation.name().to_string(), count)).collect()
+    /// Notes a message that is none.
+    pub fn malformed(&self, reason: &str, text: &[u8]) {
+        self.note(Finding::Malformed, || format!("{reason}: {}", String::from_utf8_lossy(text)));
     }
 
-    /// Keeps what a relay says in a NOTICE: no fault, but it explains others.
+    /// Findings of a grade by name.
+    pub fn counts(&self, grade: Grade) -> BTreeMap<String, u64> {
+        let counts = self.counts.borrow();
+        let of_grade = counts.iter().filter(|(finding, _)| finding.grade() == grade);
+        of_grade.map(|(finding, &count)| (finding.name().to_string(), count)).collect()
+    }
+
+    /// Keeps what a relay says in a NOTICE: no finding, but it explains others.
     pub fn notice(&self, text: &str) {
         let mut notices = self.notices.borrow_mut();
         notices.0 += 1;
@@ -132,9 +170,12 @@ impl Account {
         self.notices.borrow().clone()
     }
 
-    /// The first faults in words.
+    /// The first findings in words, faults first.
     pub fn examples(&self) -> Vec<String> {
-        self.examples.borrow().clone()
+        let examples = self.examples.borrow();
+        let named =
+            examples.iter().flat_map(|(finding, texts)| texts.iter().map(|text| format!("{}: {text}", finding.name())));
+        named.collect()
     }
 }
 
@@ -186,24 +227,22 @@ impl Deliveries {
 
     /// How many deliveries `sub` has to get of the first `events` events.
     pub fn expected(&self, sub: usize, events: usize) -> u64 {
-        self.count(sub, events, |expected, _| expected)
+        self.count(sub, events, |expected, _| expected, |_| true)
     }
 
-    /// How many of them are missing.
-    pub fn missing(&self, sub: usize, events: usize) -> u64 {
-        self.count(sub, events, |expected, received| expected & !received)
+    /// How many of them are missing, of those events alone that `counts` is true for.
+    pub fn missing(&self, sub: usize, events: usize, counts: impl Fn(usize) -> bool) -> u64 {
+        self.count(sub, events, |expected, received| expected & !received, counts)
     }
 
-    fn count(&self, sub: usize, events: usize, pick: impl Fn(u64, u64) -> u64) -> u64 {
+    fn count(&self, sub: usize, events: usize, pick: impl Fn(u64, u64) -> u64, counts: impl Fn(usize) -> bool) -> u64 {
         let range = sub * self.words..(sub + 1) * self.words;
         let words = self.expected[range.clone()].iter().zip(&self.received[range]);
-        let counts = words.enumerate().map(|(position, (&expected, &received))| {
-            let first = position * 64;
-            let kept = events.saturating_sub(first).min(64);
-            let mask = if kept == 64 { u64::MAX } else { (1u64 << kept) - 1 };
-            u64::from((pick(expected, received) & mask).count_ones())
+        let picked = words.enumerate().flat_map(|(word, (&expected, &received))| {
+            let bits = pick(expected, received);
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
         });
-        counts.sum()
+        picked.filter(|&event| event < events && counts(event)).count() as u64
     }
 }
 
@@ -221,18 +260,28 @@ mod tests {
         assert_eq!(deliveries.receive(0, 65), Delivery::Wrong);
         assert_eq!(deliveries.receive(1, 4), Delivery::Wrong);
         assert_eq!(deliveries.receive(1, 70), Delivery::Wrong);
-        assert_eq!((deliveries.expected(1, 70), deliveries.missing(1, 70)), (2, 1));
-        assert_eq!((deliveries.expected(1, 3), deliveries.missing(1, 64)), (0, 1));
+        assert_eq!((deliveries.expected(1, 70), deliveries.missing(1, 70, |_| true)), (2, 1));
+        assert_eq!((deliveries.expected(1, 3), deliveries.missing(1, 64, |_| true)), (0, 1));
+        assert_eq!(deliveries.missing(1, 70, |event| event != 3), 0);
     }
 
     #[test]
-    fn counts_are_kept_by_name_and_examples_are_bounded() {
+    fn equal_findings_are_counted_and_not_repeated() {
         let account = Account::default();
         for number in 0..50 {
-            account.note(Violation::LateRow, || format!("row {number}"));
+            account.note(Finding::LateRow, || format!("row {number}"));
         }
-        account.note_many(Violation::MissingOk, 0, || "never".into());
-        assert_eq!(account.counts(), BTreeMap::from([("late_row".to_string(), 50)]));
-        assert_eq!(account.examples().len(), MAX_EXAMPLES);
+        account.note_many(Finding::MissingOk, 0, || "never".into());
+        account.note(Finding::TieOrder, || "two of one second".into());
+        assert_eq!(account.counts(Grade::Fault), BTreeMap::from([("late_row".to_string(), 50)]));
+        assert_eq!(account.counts(Grade::Deviation), BTreeMap::from([("tie_order".to_string(), 1)]));
+        assert_eq!(account.counts(Grade::Limit), BTreeMap::new());
+        let expected = ["late_row: row 0", "late_row: row 1", "late_row: row 2", "tie_order: two of one second"];
+        assert_eq!(account.examples(), expected);
+    }
+
+    #[test]
+    fn findings_are_declared_by_falling_weight_so_that_faults_are_told_first() {
+        assert!(Finding::ALL.is_sorted_by_key(|finding| finding.grade()));
     }
 }

@@ -13,15 +13,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::corpus;
 use crate::process::Watched;
+use crate::report::threshold::Threshold;
 use crate::report::{Report, compare, html, table};
 use crate::run;
 use crate::scenario::overrides::Overrides;
+use crate::scenario::phase::Phase;
 use crate::scenario::{BUILTIN, Scenario};
 
-/// The run could not be made.
+/// Everything was right.
+const EXIT_RIGHT: u8 = 0;
+/// The run could not be made, or not finished: the relay is gone.
 const EXIT_ERROR: u8 = 1;
 /// The relay lost, repeated or falsified something.
 const EXIT_FAULTS: u8 = 3;
+/// A figure is beyond a threshold (`--fail-if`).
+const EXIT_THRESHOLD: u8 = 4;
+/// Ctrl-C ended the run; what shells give for SIGINT.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// Measure and compare Nostr relays (NIP-01) over ws://.
 #[derive(Parser)]
@@ -40,7 +48,13 @@ Examples:
   loadtest compare a.json b.json --html ab.html
   loadtest scenarios
 
-Exit code: 0 all right, 1 the run failed, 2 wrong arguments, 3 the relay lost, repeated or falsified something.";
+Exit codes, the first that applies:
+  3    the relay lost, repeated or falsified something
+  130  Ctrl-C ended the run; the report has the phases that were run
+  1    the run could not be made, or the relay died during it
+  2    wrong arguments
+  4    a figure is beyond a --fail-if threshold
+  0    none of these; deviations from a NIP's \"should\" and refusals that the relay announces do not count";
 
 #[derive(Subcommand)]
 enum Command {
@@ -92,9 +106,9 @@ struct RunArgs {
     /// The relay holds the corpus already: do not send it before query and duplicate phases
     #[arg(long)]
     no_load: bool,
-    /// Process of the relay on this machine, for CPU and memory (Linux); repeat it for several
-    #[arg(long)]
-    pid: Vec<u32>,
+    /// Processes of the relay on this machine, for CPU and memory (Linux); their children count too
+    #[arg(long, value_name = "PID[ PID...]", value_parser = pids)]
+    pid: Vec<Pids>,
     /// Data directory of the relay, for disk growth; needs --pid
     #[arg(long, requires = "pid")]
     data: Option<PathBuf>,
@@ -122,6 +136,15 @@ struct RunArgs {
     /// Seed of the run [default: from the clock, printed in the report]
     #[arg(long)]
     seed: Option<u64>,
+    /// The relay holds nothing but what this run publishes: any other event is a fault
+    #[arg(long)]
+    exclusive: bool,
+    /// Do not read published events back
+    #[arg(long)]
+    no_read_back: bool,
+    /// Exit with 4 if a figure is beyond this, e.g. "p99>5ms" or "by-id: relay_us>12"; repeat it for several
+    #[arg(long, value_name = "[PHASE:]FIGURE>NUMBER")]
+    fail_if: Vec<Threshold>,
     /// Give a phase up when nothing has come for this long
     #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
     stall: f64,
@@ -151,13 +174,30 @@ struct CompareArgs {
 /// Arguments of `scenarios`.
 #[derive(Args)]
 struct ScenarioArgs {
-    /// Print the file of this built-in scenario
+    /// Print this built-in scenario or query shape as a file
     name: Option<String>,
+}
+
+/// The process ids of one `--pid`, as `pidof` prints them.
+type Pids = Vec<u32>;
+
+fn pids(text: &str) -> Result<Pids, String> {
+    let pids: Result<Pids, String> = text
+        .split([' ', ',', '\n'])
+        .filter(|pid| !pid.is_empty())
+        .map(|pid| pid.parse().map_err(|_| format!("{pid:?} is no process id")))
+        .collect();
+    pids.and_then(|pids| if pids.is_empty() { Err("no process id; does the relay run?".into()) } else { Ok(pids) })
 }
 
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    ExitCode::from(execute(Cli::parse().command))
+}
+
+/// Runs a command; returns the exit code.
+fn execute(command: Command) -> u8 {
+    let outcome = match command {
         Command::Corpus(args) => write_corpus(&args),
         Command::Run(args) => run_scenario(&args),
         Command::Compare(args) => compare_reports(&args),
@@ -165,11 +205,11 @@ pub fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        ExitCode::from(EXIT_ERROR)
+        EXIT_ERROR
     })
 }
 
-fn write_corpus(args: &CorpusArgs) -> Result<ExitCode> {
+fn write_corpus(args: &CorpusArgs) -> Result<u8> {
     let defaults = corpus::Options::social(args.seed, args.events);
     let options = corpus::Options {
         authors: args.authors.unwrap_or(defaults.authors),
@@ -197,10 +237,10 @@ fn write_corpus(args: &CorpusArgs) -> Result<ExitCode> {
     sink.flush().with_context(|| format!("write {}", args.out.display()))?;
     bar.finish();
     eprintln!("{} events, mean {:.0} B", args.events, bytes as f64 / args.events.max(1) as f64);
-    Ok(ExitCode::SUCCESS)
+    Ok(EXIT_RIGHT)
 }
 
-fn run_scenario(args: &RunArgs) -> Result<ExitCode> {
+fn run_scenario(args: &RunArgs) -> Result<u8> {
     let mut scenario = Scenario::find(&args.scenario)?;
     scenario.apply(&Overrides {
         duration_s: args.duration,
@@ -217,10 +257,12 @@ fn run_scenario(args: &RunArgs) -> Result<ExitCode> {
         scenario,
         corpus: args.corpus.clone(),
         load: !args.no_load,
-        watched: Watched { pids: args.pid.clone(), data: args.data.clone() },
+        watched: Watched { pids: args.pid.concat(), data: args.data.clone() },
         seed: args.seed.unwrap_or(clock % 1_000_000_007),
         sources: args.sources,
         stall: Duration::from_secs_f64(args.stall.max(0.1)),
+        exclusive: args.exclusive,
+        read_back: !args.no_read_back,
         progress: !args.quiet,
     };
     let report = run::run(&options)?;
@@ -231,10 +273,28 @@ fn run_scenario(args: &RunArgs) -> Result<ExitCode> {
     if let Some(path) = &args.html {
         write_text(&html::render(&[&report]), path)?;
     }
-    Ok(if report.violations() > 0 { ExitCode::from(EXIT_FAULTS) } else { ExitCode::SUCCESS })
+    exit_code(&report, &args.fail_if)
 }
 
-fn compare_reports(args: &CompareArgs) -> Result<ExitCode> {
+/// What a run comes to. A fault is told before anything else: a run that was cut short may have found one.
+fn exit_code(report: &Report, thresholds: &[Threshold]) -> Result<u8> {
+    if report.violations() > 0 {
+        return Ok(EXIT_FAULTS);
+    }
+    match &report.incomplete {
+        Some(reason) if reason.starts_with("interrupted") => return Ok(EXIT_INTERRUPTED),
+        Some(_) => return Ok(EXIT_ERROR),
+        None => {}
+    }
+    let mut exceeded = Vec::new();
+    for threshold in thresholds {
+        exceeded.extend(threshold.check(report)?);
+    }
+    exceeded.iter().for_each(|text| eprintln!("beyond the threshold: {text}"));
+    Ok(if exceeded.is_empty() { EXIT_RIGHT } else { EXIT_THRESHOLD })
+}
+
+fn compare_reports(args: &CompareArgs) -> Result<u8> {
     let read = |path: &Path| {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         serde_json::from_str::<Report>(&text).with_context(|| format!("{} is not a report", path.display()))
@@ -244,24 +304,84 @@ fn compare_reports(args: &CompareArgs) -> Result<ExitCode> {
     if let Some(path) = &args.html {
         write_text(&html::render(&[&a, &b]), path)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(EXIT_RIGHT)
 }
 
 fn write_text(text: &str, path: &Path) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
-fn list_scenarios(args: &ScenarioArgs) -> Result<ExitCode> {
+fn list_scenarios(args: &ScenarioArgs) -> Result<u8> {
     if let Some(name) = &args.name {
-        let found = BUILTIN.iter().find(|(builtin, _)| builtin == name);
-        let (_, text) = found.with_context(|| format!("no built-in scenario named {name}"))?;
-        print!("{text}");
-        return Ok(ExitCode::SUCCESS);
+        print!(
+            "{}",
+            Scenario::text(name).with_context(|| format!("no built-in scenario or query shape named {name}"))?
+        );
+        return Ok(EXIT_RIGHT);
     }
     for (name, text) in BUILTIN {
-        println!("{name:<20} {}", Scenario::parse(text)?.about);
+        let scenario = Scenario::parse(text)?;
+        let known: f64 = scenario.phases.iter().filter_map(Phase::seconds).sum();
+        let length = if known > 0.0 { run::duration(known) } else { String::new() };
+        println!("{name:<20} {length:>7}  {}", scenario.about);
     }
+    println!("\nThe time is that of the phases with a set length, without loading the corpus.");
     let shapes: Vec<&str> = crate::query::shape::ALL.iter().map(|shape| shape.name()).collect();
-    println!("\nEach query shape is a scenario too: {}", shapes.join(", "));
-    Ok(ExitCode::SUCCESS)
+    println!("Each query shape is a scenario too: {}", shapes.join(", "));
+    Ok(EXIT_RIGHT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_relay::{Fault, start};
+
+    /// The exit code of a command line.
+    fn code(line: &str, more: &[&str]) -> u8 {
+        let arguments = line.split_whitespace().chain(more.iter().copied());
+        let cli = Cli::try_parse_from(std::iter::once("loadtest").chain(arguments));
+        cli.map_or_else(|error| error.exit_code() as u8, |cli| execute(cli.command))
+    }
+
+    fn run(fault: Fault, more: &[&str]) -> u8 {
+        let file = std::env::temp_dir().join(format!("loadtest-cli-{}-{fault:?}.toml", std::process::id()));
+        let scenario = "name = \"x\"\nabout = \"\"\ncorpus = { events = 50 }\n[[phase]]\nwork = \"publish\"\n\
+                        [[phase]]\nwork = \"publish\"\nexpect = \"duplicate\"\n";
+        std::fs::write(&file, scenario).expect("a temporary file");
+        let line = format!("run -q --stall 0.4 --url {} --scenario {}", start(fault), file.display());
+        let code = code(&line, more);
+        std::fs::remove_file(&file).expect("the same file");
+        code
+    }
+
+    #[test]
+    fn the_exit_code_tells_faults_thresholds_and_failures_apart() {
+        assert_eq!(run(Fault::None, &["--pid", &std::process::id().to_string()]), EXIT_RIGHT);
+        assert_eq!(run(Fault::DuplicateAsNew, &[]), EXIT_RIGHT);
+        assert_eq!(run(Fault::Refuse(10), &["--fail-if", "p99>0us"]), EXIT_FAULTS);
+        assert_eq!(run(Fault::Greet, &["--fail-if", "p99>0us"]), EXIT_THRESHOLD);
+        assert_eq!(run(Fault::Loose, &["--fail-if", "deviations>1000", "--fail-if", "p99>100s"]), EXIT_RIGHT);
+        assert_eq!(run(Fault::RefuseOlder, &["--fail-if", "p98>1"]), EXIT_ERROR);
+        assert_eq!(code("run --url ws://127.0.0.1:1 --scenario smoke", &[]), EXIT_ERROR);
+        assert_eq!(code("run --url ws://127.0.0.1:1", &[]), 2);
+        assert_eq!(code("run --url x --scenario smoke --fail-if", &["p99"]), 2);
+    }
+
+    #[test]
+    fn an_incomplete_run_is_told_from_an_interrupted_one_and_a_fault_from_both() {
+        let report = |reason: &str| Report { incomplete: Some(reason.into()), ..Report::default() };
+        let code = |report: &Report| exit_code(report, &[]).expect("no threshold");
+        assert_eq!(code(&report("interrupted before the phase x")), EXIT_INTERRUPTED);
+        assert_eq!(code(&report("the relay is gone")), EXIT_ERROR);
+        let phase = crate::report::PhaseReport { violations: [("missing_ok".into(), 1)].into(), ..Default::default() };
+        assert_eq!(code(&Report { phases: vec![phase], ..report("the relay is gone") }), EXIT_FAULTS);
+    }
+
+    #[test]
+    fn process_ids_are_taken_as_pidof_prints_them() {
+        assert_eq!(pids("12 345"), Ok(vec![12, 345]));
+        assert_eq!(pids("7\n"), Ok(vec![7]));
+        assert_eq!(pids(""), Err("no process id; does the relay run?".into()));
+        assert_eq!(pids("12 x"), Err("\"x\" is no process id".into()));
+    }
 }

@@ -1,8 +1,8 @@
-//! A tiny relay for the tests: right by default, wrong in one chosen way.
+//! A tiny relay for the tests: right by default, wrong or unusual in one chosen way.
 //!
 //! It must never share code with the checks it is there to test: it matches filters on parsed JSON.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Sender, channel};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-/// What the relay does wrong. Numbers: every how many it happens.
+/// What the relay does otherwise than usual. Numbers: every how many it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
@@ -45,9 +45,35 @@ pub enum Fault {
     IgnoreLimit,
     /// The connection is cut after this many events.
     Hangup(usize),
+    /// After this many events nothing works any more, as if the process had died.
+    Die(usize),
+    /// Every event gets its OK, and none is stored.
+    StoreNothing,
+    /// Some answers are one row with a zero signature.
+    ForgeAnswer(usize),
+    /// All rows are written otherwise than they came, and the content of some is wrong.
+    CorruptRow(usize),
+    /// Duplicates get the OK of a new event.
+    DuplicateAsNew,
+    /// Memory grows with each event and is kept.
+    Hoard,
+    /// The upgrade is answered with the accept value of another key.
+    WrongAccept,
+    /// An older version of a replaceable event gets OK false: right, though not all relays say so.
+    RefuseOlder,
+    /// AUTH comes first, as NIP-42 allows: right.
+    Greet,
+    /// Some events are refused with `restricted:`.
+    Restrict(usize),
+    /// Everything NIP-01 leaves open is done otherwise than usual: right.
+    Loose,
 }
 
+/// Bytes that [`Fault::Hoard`] keeps for each event.
+const HOARD_BYTES: usize = 1 << 20;
+
 struct Client {
+    stream: TcpStream,
     out: Sender<Vec<u8>>,
     subscriptions: HashMap<String, Vec<Value>>,
 }
@@ -57,6 +83,10 @@ struct State {
     events: Vec<Value>,
     clients: HashMap<usize, Client>,
     counters: HashMap<&'static str, usize>,
+    hoard: Vec<Vec<u8>>,
+    is_dead: bool,
+    /// The information document (NIP-11); its `max_limit` is kept.
+    document: Option<Value>,
 }
 
 impl State {
@@ -70,9 +100,14 @@ impl State {
 
 /// Starts a relay on a free port and returns its URL. It runs until the process ends.
 pub fn start(fault: Fault) -> String {
+    start_with(fault, None)
+}
+
+/// The same with an information document (NIP-11).
+pub fn start_with(fault: Fault, document: Option<Value>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("ws://{}", listener.local_addr().expect("a bound socket"));
-    let state = Arc::new(Mutex::new(State::default()));
+    let state = Arc::new(Mutex::new(State { document, ..State::default() }));
     std::thread::spawn(move || {
         for (number, stream) in listener.incoming().flatten().enumerate() {
             let state = state.clone();
@@ -91,18 +126,34 @@ fn serve(number: usize, mut stream: TcpStream, state: &Mutex<State>, fault: Faul
         }
         head.push(byte[0]);
     }
-    let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+    let original = String::from_utf8_lossy(&head).into_owned();
+    let head = original.to_lowercase();
+    let (is_dead, document) = {
+        let state = state.lock().expect("no test panics while holding it");
+        (state.is_dead, state.document.clone())
+    };
+    if is_dead {
+        return;
+    }
+    if !head.contains("upgrade: websocket") {
+        return inform(stream, document);
+    }
+    let answer = upgrade(&original, fault);
     let (out, frames) = channel::<Vec<u8>>();
     // Without it every row would wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    let Ok(mut writer) = stream.try_clone() else {
+    let (Ok(mut writer), Ok(own)) = (stream.try_clone(), stream.try_clone()) else {
         return;
     };
-    if writer.write_all(answer).is_err() {
+    if writer.write_all(answer.as_bytes()).is_err() {
         return;
     }
     std::thread::spawn(move || frames.into_iter().try_for_each(|frame| writer.write_all(&frame)));
-    let client = Client { out, subscriptions: HashMap::new() };
+    if fault == Fault::Greet {
+        // The connection may be gone.
+        let _ = out.send(frame(&json!(["AUTH", "a challenge"])));
+    }
+    let client = Client { stream: own, out, subscriptions: HashMap::new() };
     state.lock().expect("no test panics while holding it").clients.insert(number, client);
     while let Some(message) = read_message(&mut stream) {
         let mut state = state.lock().expect("no test panics while holding it");
@@ -112,6 +163,29 @@ fn serve(number: usize, mut stream: TcpStream, state: &Mutex<State>, fault: Faul
     }
     state.lock().expect("no test panics while holding it").clients.remove(&number);
     let _ = stream.shutdown(std::net::Shutdown::Both);
+}
+
+/// The answer to an upgrade.
+fn upgrade(head: &str, fault: Fault) -> String {
+    let line = head.lines().find(|line| line.to_lowercase().starts_with("sec-websocket-key:"));
+    let key = line.and_then(|line| line.split_once(':')).map_or("", |(_, key)| key.trim());
+    let key = if fault == Fault::WrongAccept { "another" } else { key };
+    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
+}
+
+/// The answer to any other request.
+fn inform(mut stream: TcpStream, document: Option<Value>) {
+    let (status, body) = match document {
+        Some(document) => ("200 OK", document.to_string()),
+        None => ("404 Not Found", String::new()),
+    };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    // The other end may be gone.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
 }
 
 /// One masked, unfragmented frame; `None` at the end or for anything but text.
@@ -143,6 +217,14 @@ fn read_message(stream: &mut TcpStream) -> Option<Value> {
 }
 
 fn send(state: &State, client: usize, message: &Value) {
+    if let Some(client) = state.clients.get(&client) {
+        // The other end may be gone.
+        let _ = client.out.send(frame(message));
+    }
+}
+
+/// An unmasked text frame.
+fn frame(message: &Value) -> Vec<u8> {
     let text = message.to_string();
     let mut frame = vec![0x81];
     match text.len() {
@@ -157,10 +239,7 @@ fn send(state: &State, client: usize, message: &Value) {
         }
     }
     frame.extend_from_slice(text.as_bytes());
-    if let Some(client) = state.clients.get(&client) {
-        // The other end may be gone.
-        let _ = client.out.send(frame);
-    }
+    frame
 }
 
 fn handle(number: usize, message: &Value, state: &mut State, fault: Fault) -> bool {
@@ -180,19 +259,36 @@ fn handle(number: usize, message: &Value, state: &mut State, fault: Fault) -> bo
 
 fn publish(number: usize, event: &Value, state: &mut State, fault: Fault) -> bool {
     let known = state.events.iter().any(|stored| stored["id"] == event["id"]);
-    match fault {
+    let refusal = match fault {
         Fault::Hangup(every) if state.due("event", every) => return false,
-        Fault::Refuse(every) if state.due("event", every) => {
-            send(state, number, &json!(["OK", event["id"], false, "blocked: no"]));
-            return true;
+        Fault::Die(after) if state.due("event", after) || state.is_dead => {
+            state.is_dead = true;
+            for client in state.clients.values() {
+                // It may be gone already.
+                let _ = client.stream.shutdown(std::net::Shutdown::Both);
+            }
+            return false;
         }
-        _ => {}
+        Fault::Refuse(every) if state.due("event", every) => Some("blocked: no"),
+        Fault::Restrict(every) if state.due("event", every) => Some("restricted: members only"),
+        Fault::RefuseOlder if is_older(event, state) => Some("invalid: a newer version is stored"),
+        _ => None,
+    };
+    if let Some(text) = refusal {
+        send(state, number, &json!(["OK", event["id"], false, text]));
+        return true;
     }
     if !known {
-        state.events.push(event.clone());
+        if fault != Fault::StoreNothing {
+            state.events.push(event.clone());
+        }
+        if fault == Fault::Hoard {
+            state.hoard.push(vec![1; HOARD_BYTES]);
+        }
         deliver(event, state, fault);
     }
-    let text = if known { "duplicate: known" } else { "" };
+    let as_new = !known || fault == Fault::DuplicateAsNew || fault == Fault::Loose;
+    let text = if as_new { "" } else { "duplicate: known" };
     let copies = match fault {
         Fault::DropOk(every) if state.due("ok", every) => 0,
         Fault::RepeatOk(every) if state.due("ok", every) => 2,
@@ -200,6 +296,16 @@ fn publish(number: usize, event: &Value, state: &mut State, fault: Fault) -> boo
     };
     (0..copies).for_each(|_| send(state, number, &json!(["OK", event["id"], true, text])));
     true
+}
+
+/// Whether a newer version of a replaceable event is stored.
+fn is_older(event: &Value, state: &State) -> bool {
+    matches!(event["kind"].as_u64(), Some(0 | 3 | 10_000..=19_999))
+        && state.events.iter().any(|stored| {
+            stored["kind"] == event["kind"]
+                && stored["pubkey"] == event["pubkey"]
+                && stored["created_at"].as_u64() > event["created_at"].as_u64()
+        })
 }
 
 fn deliver(event: &Value, state: &mut State, fault: Fault) {
@@ -232,21 +338,29 @@ fn request(number: usize, message: &Value, state: &mut State, fault: Fault) {
     {
         return send(state, number, &json!(["CLOSED", sub, "error: no"]));
     }
-    let filter = &filters[0];
-    let mut rows: Vec<Value> = state.events.iter().filter(|event| matches(filter, event)).cloned().collect();
-    rows.sort_by_key(|event| {
-        (std::cmp::Reverse(event["created_at"].as_u64()), event["id"].as_str().map(str::to_string))
-    });
-    if fault != Fault::IgnoreLimit {
-        rows.truncate(filter["limit"].as_u64().map_or(usize::MAX, |limit| limit as usize));
-    }
+    let mut rows = rows(&filters[0], state, fault);
     match fault {
-        Fault::OldestFirst => rows.reverse(),
         Fault::DropRow(every) if !rows.is_empty() && state.due("req", every) => drop(rows.pop()),
         Fault::RepeatRow(every) if !rows.is_empty() && state.due("req", every) => rows.insert(0, rows[0].clone()),
+        Fault::ForgeAnswer(every) if !rows.is_empty() && state.due("req", every) => {
+            rows.truncate(1);
+            rows[0]["id"] = json!("ab".repeat(32));
+            rows[0]["sig"] = json!("0".repeat(128));
+        }
+        Fault::CorruptRow(every) => {
+            for row in &mut rows {
+                if state.due("row", every) {
+                    row["content"] = json!("something else");
+                }
+            }
+        }
         _ => {}
     }
     rows.iter().for_each(|row| send(state, number, &json!(["EVENT", sub, row])));
+    if fault == Fault::Loose && filters.iter().all(|filter| filter["ids"].is_array()) {
+        // Nothing more can come, so the subscription ends with its answer.
+        return send(state, number, &json!(["CLOSED", sub, ""]));
+    }
     let eoses = match fault {
         Fault::DropEose(every) if state.due("req", every) => 0,
         Fault::RepeatEose(every) if state.due("req", every) => 2,
@@ -256,6 +370,31 @@ fn request(number: usize, message: &Value, state: &mut State, fault: Fault) {
     if let Some(client) = state.clients.get_mut(&number) {
         client.subscriptions.insert(sub, filters);
     }
+}
+
+/// The stored rows of a filter.
+fn rows(filter: &Value, state: &State, fault: Fault) -> Vec<Value> {
+    let listed = |list: &Value| list.as_array().map(|ids| ids.iter().cloned().collect::<HashSet<Value>>());
+    let ids = listed(&filter["ids"]);
+    let is_listed = |event: &Value| ids.as_ref().is_none_or(|ids| ids.contains(&event["id"]));
+    let stored = state.events.iter().filter(|event| is_listed(event) && matches(filter, event));
+    let mut rows: Vec<Value> = stored.cloned().collect();
+    let created_at = |event: &Value| std::cmp::Reverse(event["created_at"].as_u64());
+    if fault == Fault::Loose {
+        // Newest first, as the limit asks for, and nothing said about ties.
+        rows.sort_by_key(created_at);
+    } else {
+        rows.sort_by_key(|event| (created_at(event), event["id"].as_str().map(str::to_string)));
+    }
+    if fault != Fault::IgnoreLimit {
+        let stated = state.document.as_ref().and_then(|document| document["limitation"]["max_limit"].as_u64());
+        let limit = filter["limit"].as_u64().into_iter().chain(stated).min();
+        rows.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
+    }
+    if fault == Fault::OldestFirst || (fault == Fault::Loose && filter["limit"].is_null()) {
+        rows.reverse();
+    }
+    rows
 }
 
 fn matches(filter: &Value, event: &Value) -> bool {

@@ -58,6 +58,16 @@ impl Latency {
         self.histogram.reset();
     }
 
+    /// The share of the values that look like Linux's delayed acknowledgements (40 ms, TCP_DELACK_MIN): `None` unless
+    /// they are a twentieth of all and far more frequent than the values on either side of them.
+    pub fn delayed_ack_share(&self) -> Option<f64> {
+        let count = |from_ms: u64, to_ms: u64| self.histogram.count_between(from_ms * 1_000_000, to_ms * 1_000_000);
+        // Seven milliseconds each.
+        let (below, within, above) = (count(31, 37), count(39, 46), count(48, 54));
+        let share = within as f64 / self.histogram.len().max(1) as f64;
+        (within >= 20 && share >= 0.05 && within > 5 * below.max(above)).then_some(share)
+    }
+
     /// The summary, or `None` if nothing was recorded.
     pub fn summary(&self) -> Option<Summary> {
         let histogram = &self.histogram;
@@ -106,6 +116,23 @@ mod tests {
         ] {
             assert!((value - expected).abs() / expected < 0.002, "{value} for {expected}");
         }
+    }
+
+    #[test]
+    fn answers_that_wait_for_a_delayed_acknowledgement_are_recognised() {
+        let record = |values: &[(u64, usize)]| {
+            let mut latency = Latency::new();
+            for &(us, times) in values {
+                (0..times).for_each(|_| latency.record(Duration::from_micros(us)));
+            }
+            latency
+        };
+        assert_eq!(record(&[(500, 300), (40_400, 50), (43_900, 50)]).delayed_ack_share(), Some(0.25));
+        // A relay that is slow without a peak, too few values, and none.
+        let slow: Vec<(u64, usize)> = (1..100).map(|ms| (ms * 1000, 10)).collect();
+        assert_eq!(record(&slow).delayed_ack_share(), None);
+        assert_eq!(record(&[(500, 300), (40_400, 10)]).delayed_ack_share(), None);
+        assert_eq!(record(&[]).delayed_ack_share(), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod corpus;
 #[cfg(test)]
 mod fake_relay;
 pub mod latency;
+pub mod limits;
 pub mod pace;
 pub mod process;
 pub mod query;

@@ -1,8 +1,9 @@
-//! What a process costs, read from `/proc` (Linux; see proc(5)): CPU of all its threads, anonymous memory, disk.
+//! What a relay costs, read from the system (Linux): CPU of all its threads and child processes, including those that
+//! ended, anonymous memory, disk.
 //!
 //! It must never be read inside a measured loop: a snapshot is taken before and after.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,10 +22,10 @@ pub struct Watched {
 /// Counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Run time by thread in nanoseconds, from `task/*/schedstat`.
-    threads: BTreeMap<(u32, u32), u64>,
-    /// utime + stime of all threads, also of those that ended, in clock ticks.
-    ticks: u64,
+    /// CPU of the processes and of their children, also of threads and children that ended.
+    cpu: Duration,
+    /// Every process gave its CPU clock, so `cpu` is exact to the scheduler; else it counts in ticks of 10 ms.
+    exact: bool,
     /// Anonymous resident memory in KiB.
     pub anon_kib: u64,
     /// Allocated bytes below the data directory.
@@ -34,8 +35,11 @@ pub struct Snapshot {
 /// The difference of two snapshots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// User and system time of all threads, in seconds.
+    /// User and system time of all threads and child processes, also of those that ended, in seconds.
     pub cpu_s: f64,
+    /// Where `cpu_s` is from: "process clock", or "ticks" of 10 ms where the system gives no clock.
+    #[serde(default)]
+    pub cpu_source: String,
     /// Anonymous memory before, in KiB.
     pub anon_before_kib: u64,
     /// Anonymous memory after, in KiB.
@@ -55,9 +59,13 @@ impl Watched {
         if self.pids.is_empty() {
             return Ok(None);
         }
-        let mut snapshot = Snapshot::default();
-        for &pid in &self.pids {
-            read_process(pid, &mut snapshot).with_context(|| format!("read /proc/{pid} (is the relay alive?)"))?;
+        let mut snapshot = Snapshot { exact: true, ..Snapshot::default() };
+        for pid in tree(&self.pids) {
+            match read_process(pid, &mut snapshot) {
+                // A child may end between listing and reading; its parent counts it then.
+                Err(_) if !self.pids.contains(&pid) => {}
+                outcome => outcome.with_context(|| format!("read /proc/{pid} (is the relay alive?)"))?,
+            }
         }
         snapshot.disk_bytes = self.data.as_deref().map(allocated_bytes);
         Ok(Some(snapshot))
@@ -65,16 +73,13 @@ impl Watched {
 }
 
 impl Snapshot {
-    /// What was spent since `before`. The scheduler's nanoseconds are used unless a thread ended in between: its share is
-    /// gone from `task`, so the ticks of the whole process (10 ms each) are the better figure then.
+    /// What was spent since `before`.
     pub fn since(&self, before: &Self) -> Cost {
-        let ended = before.threads.keys().any(|thread| !self.threads.contains_key(thread));
-        let sum = |snapshot: &Self| snapshot.threads.values().sum::<u64>();
-        let scheduled = sum(self).saturating_sub(sum(before)) as f64 / 1e9;
-        let ticked = self.ticks.saturating_sub(before.ticks) as f64 / ticks_per_second();
         let growth = |now: u64| before.disk_bytes.map(|then| now as i64 - then as i64);
+        let source = if self.exact && before.exact { "process clock" } else { "ticks" };
         Cost {
-            cpu_s: if ended { ticked.max(scheduled) } else { scheduled },
+            cpu_s: self.cpu.saturating_sub(before.cpu).as_secs_f64(),
+            cpu_source: source.to_string(),
             anon_before_kib: before.anon_kib,
             anon_after_kib: self.anon_kib,
             disk_growth_bytes: self.disk_bytes.and_then(growth),
@@ -83,26 +88,74 @@ impl Snapshot {
     }
 }
 
-fn read_process(pid: u32, snapshot: &mut Snapshot) -> Result<()> {
-    for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let entry = entry?;
-        // A thread may end between listing and reading.
-        let Ok(text) = std::fs::read_to_string(entry.path().join("schedstat")) else {
-            continue;
-        };
-        let thread = entry.file_name().to_string_lossy().parse().context("a thread id")?;
-        let run_ns = text.split_whitespace().next().and_then(|field| field.parse().ok()).context("schedstat")?;
-        snapshot.threads.insert((pid, thread), run_ns);
+/// These processes and all that descend from them.
+fn tree(roots: &[u32]) -> BTreeSet<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parents: Vec<(u32, u32)> = entries
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            Some((pid, stat_field(&stat, PARENT)? as u32))
+        })
+        .collect();
+    let mut found: BTreeSet<u32> = roots.iter().copied().collect();
+    loop {
+        let before = found.len();
+        let children = parents.iter().filter(|(_, parent)| found.contains(parent)).map(|(pid, _)| *pid);
+        let children: Vec<u32> = children.collect();
+        found.extend(children);
+        if found.len() == before {
+            return found;
+        }
     }
-    snapshot.ticks += stat_ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat"))?).context("stat")?;
+}
+
+fn read_process(pid: u32, snapshot: &mut Snapshot) -> Result<()> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let ticks = |fields: [usize; 2]| {
+        let ticks: Option<u64> = fields.into_iter().map(|field| stat_field(&stat, field)).sum();
+        ticks.map(|ticks| Duration::from_secs_f64(ticks as f64 / ticks_per_second())).context("stat")
+    };
+    let own = match cpu_clock(pid) {
+        Some(own) => own,
+        None => {
+            snapshot.exact = false;
+            ticks(OWN_TICKS)?
+        }
+    };
+    snapshot.cpu += own + ticks(ENDED_CHILDREN_TICKS)?;
     snapshot.anon_kib += status_kib(&std::fs::read_to_string(format!("/proc/{pid}/status"))?, "RssAnon:").unwrap_or(0);
     Ok(())
 }
 
-/// Fields 14 and 15 of `/proc/PID/stat`; the second field is the name in parentheses and may hold anything.
-fn stat_ticks(text: &str) -> Option<u64> {
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+/// The CPU clock of a process (clock_getcpuclockid(3)): nanoseconds of all its threads, also of those that ended.
+#[cfg(target_os = "linux")]
+fn cpu_clock(pid: u32) -> Option<Duration> {
+    let mut clock: libc::clockid_t = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both calls only write the value they are given, and report an unknown process by their result.
+    let read = unsafe {
+        libc::clock_getcpuclockid(libc::pid_t::try_from(pid).ok()?, &raw mut clock) == 0
+            && libc::clock_gettime(clock, &raw mut time) == 0
+    };
+    read.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu_clock(_pid: u32) -> Option<Duration> {
+    None
+}
+
+/// Fields of `/proc/PID/stat` by their number in proc(5).
+const PARENT: usize = 4;
+/// User and system time of the process.
+const OWN_TICKS: [usize; 2] = [14, 15];
+/// The same of children that ended and were waited for.
+const ENDED_CHILDREN_TICKS: [usize; 2] = [16, 17];
+
+/// A field of `/proc/PID/stat`; the second one is the name in parentheses and may hold anything.
+fn stat_field(text: &str, number: usize) -> Option<u64> {
+    text.rsplit_once(')')?.1.split_whitespace().nth(number - 3)?.parse().ok()
 }
 
 fn status_kib(text: &str, key: &str) -> Option<u64> {
@@ -158,43 +211,79 @@ pub fn raise_open_files() -> u64 {
 mod tests {
     use super::*;
 
-    fn snapshot(threads: &[(u32, u64)], ticks: u64) -> Snapshot {
-        let threads = threads.iter().map(|&(thread, ns)| ((1, thread), ns)).collect();
-        Snapshot { threads, ticks, anon_kib: 5, disk_bytes: Some(100) }
+    fn watched() -> Watched {
+        Watched { pids: vec![std::process::id()], data: None }
+    }
+
+    fn snapshot() -> Snapshot {
+        watched().snapshot().expect("our own /proc entry").expect("a process is watched")
     }
 
     #[test]
-    fn scheduler_time_is_used_while_all_threads_live() {
-        let before = snapshot(&[(1, 1_000_000_000)], 100);
-        let after = Snapshot { disk_bytes: Some(160), ..snapshot(&[(1, 1_500_000_000), (2, 250_000_000)], 999) };
+    fn a_cost_is_the_difference_of_two_snapshots() {
+        let before = Snapshot { cpu: Duration::from_secs(1), exact: true, anon_kib: 5, disk_bytes: Some(100) };
+        let after = Snapshot { cpu: Duration::from_millis(1750), anon_kib: 7, disk_bytes: Some(160), ..before.clone() };
         let expected = Cost {
             cpu_s: 0.75,
+            cpu_source: "process clock".into(),
             anon_before_kib: 5,
-            anon_after_kib: 5,
+            anon_after_kib: 7,
             disk_growth_bytes: Some(60),
             disk_bytes: Some(160),
         };
         assert_eq!(after.since(&before), expected);
+        assert_eq!(Snapshot { exact: false, ..after }.since(&before).cpu_source, "ticks");
+    }
+
+    /// CPU time of the calling thread.
+    fn thread_cpu() -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call only writes the value it is given.
+        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 
     #[test]
-    fn ticks_stand_in_when_a_thread_has_ended() {
-        let before = snapshot(&[(1, 0), (2, 900_000_000)], 0);
-        let after = snapshot(&[(1, 500_000_000)], (2.0 * ticks_per_second()) as u64);
-        assert!((after.since(&before).cpu_s - 2.0).abs() < 0.01);
+    fn a_thread_that_begins_and_ends_between_two_snapshots_is_counted() {
+        let before = snapshot();
+        let burn = || while thread_cpu() < Duration::from_millis(50) {};
+        std::thread::spawn(burn).join().expect("the thread does not panic");
+        assert!(snapshot().since(&before).cpu_s >= 0.05);
+    }
+
+    #[test]
+    fn a_child_that_begins_and_ends_between_two_snapshots_is_counted() {
+        let children = || {
+            let stat = std::fs::read_to_string("/proc/self/stat").expect("our own /proc entry");
+            stat_field(&stat, 16).expect("a number") + stat_field(&stat, 17).expect("a number")
+        };
+        let (before, ticks) = (snapshot(), children());
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"]).status().expect("a shell");
+        let spent = (children() - ticks) as f64 / ticks_per_second();
+        assert!(snapshot().since(&before).cpu_s >= spent);
+        assert!(spent > 0.0);
+    }
+
+    #[test]
+    fn a_living_child_is_counted_with_its_parent() {
+        let mut command = std::process::Command::new("sleep");
+        let mut child = command.arg("60").spawn().expect("a child");
+        let found = tree(&[std::process::id()]).contains(&child.id());
+        child.kill().and_then(|()| child.wait()).expect("our own child");
+        assert!(found);
     }
 
     #[test]
     fn the_name_of_a_process_may_hold_parentheses() {
-        let text = "12 (a) b) S 1 1 1 0 -1 0 0 0 0 0 7 5 0 0 20 0 1 0 0";
-        assert_eq!(stat_ticks(text), Some(12));
+        let text = "12 (a) b) S 9 1 1 0 -1 0 0 0 0 0 7 5 3 1 20 0 1 0 0";
+        assert_eq!([4, 14, 15, 16, 17].map(|field| stat_field(text, field)), [9, 7, 5, 3, 1].map(Some));
     }
 
     #[test]
     fn this_process_can_be_read() {
-        let watched = Watched { pids: vec![std::process::id()], data: None };
-        let snapshot = watched.snapshot().expect("our own /proc entry").expect("a process is watched");
+        let snapshot = snapshot();
         assert!(snapshot.anon_kib > 0);
-        assert!(!snapshot.threads.is_empty());
+        assert!(snapshot.cpu > Duration::ZERO);
     }
 }

@@ -1,33 +1,24 @@
 //! Seeded randomness and the skewed distributions of the corpus.
 //!
-//! It must never depend on a library's generator or on the platform's `libm`: the same seed gives the
-//! same bytes on every machine and in every later version, which is what makes two runs comparable.
+//! It must never depend on the platform's `libm` or on a generator whose stream may change: the same seed gives the
+//! same bytes on every machine and in every later version. That makes two runs comparable.
 
-/// xoshiro256++ (Blackman and Vigna, public domain algorithm), seeded through splitmix64.
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+/// A seeded generator: xoshiro256++, whose stream is fixed by its reference implementation.
 #[derive(Clone, Debug)]
-pub struct Random {
-    state: [u64; 4],
-}
+pub struct Random(Xoshiro256PlusPlus);
 
 impl Random {
     /// A generator whose whole output is a function of `seed`.
     pub fn new(seed: u64) -> Self {
-        let mut mix = seed;
-        let state = std::array::from_fn(|_| splitmix(&mut mix));
-        Self { state }
+        Self(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
     /// The next 64 uniformly distributed bits.
     pub fn bits(&mut self) -> u64 {
-        let [a, b, c, d] = self.state;
-        let result = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
-        let mut next = [a, b, c ^ a, d ^ b];
-        next[1] ^= next[2];
-        next[0] ^= next[3];
-        next[2] ^= b << 17;
-        next[3] = next[3].rotate_left(45);
-        self.state = next;
-        result
+        self.0.next_u64()
     }
 
     /// A number in `0..bound` (0 if `bound` is 0), by multiplication: the bias is below 2⁻³² for the bounds used here.
@@ -52,14 +43,6 @@ impl Random {
             chunk.copy_from_slice(&bytes[..chunk.len()]);
         }
     }
-}
-
-fn splitmix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 /// An empirical distribution: `(permille, value)` points, ascending, joined by straight lines.

@@ -1,15 +1,16 @@
 //! The events a run knows: their JSON, their ids, and the indexes that tell what a query must find.
 //!
-//! It must never ask the relay: it is the oracle the answers are compared with.
+//! It must never ask the relay: it is the oracle that answers are compared with.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
+
+use super::event::{Event, decode_id};
+use crate::limits::{Limits, Measure};
 
 /// What the indexes need of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct Meta {
     pub created_at: u64,
     /// The kind.
     pub kind: u16,
-    /// False if a newer version, a deletion or its own kind (ephemeral) keeps it out of stored results.
+    /// False if a newer version, a deletion, an expiry or its own kind (ephemeral) keeps it out of stored results.
     pub stored: bool,
 }
 
@@ -60,31 +61,78 @@ pub struct Library {
     holders: UniformMap<u32>,
 }
 
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow)]
-    pubkey: Cow<'a, str>,
-    created_at: u64,
-    kind: u16,
-    tags: Vec<Vec<String>>,
+/// The lines of a file that are of no use, by reason, with the first few of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// How many lines each reason took out.
+    pub reasons: BTreeMap<String, u64>,
+    /// The first lines in words.
+    pub examples: Vec<String>,
 }
 
+/// Examples kept of skipped lines.
+const MAX_SKIPPED_EXAMPLES: usize = 5;
+
+impl Skipped {
+    /// Counts one event; `place` says where it stands.
+    pub fn add(&mut self, reason: &str, place: impl FnOnce() -> String) {
+        *self.reasons.entry(reason.to_string()).or_default() += 1;
+        if self.examples.len() < MAX_SKIPPED_EXAMPLES {
+            self.examples.push(format!("{}: {reason}", place()));
+        }
+    }
+}
+
+/// What the relay takes, and when that is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The limits that the relay states.
+    pub limits: &'a Limits,
+    /// Unix seconds.
+    pub now: u64,
+}
+
+/// An event that expires sooner than this many seconds from now may go at any moment of a run.
+const EXPIRES_SOON_S: u64 = 6 * 3600;
+
 impl Library {
-    /// Reads a corpus: one event per line.
+    /// Reads a corpus: one event per line. Lines that are no verifiable event, or that the relay's limits forbid, are
+    /// skipped and told.
     ///
     /// # Errors
-    /// If the file cannot be read or a line is no event; the message names the line.
-    pub fn load(path: &Path) -> Result<Self> {
+    /// If the file cannot be read.
+    pub fn load(path: &Path, terms: Terms<'_>) -> Result<(Self, Skipped)> {
         let bytes = std::fs::read(path).with_context(|| format!("read corpus {}", path.display()))?;
+        let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
         let mut library = Self { json: Vec::with_capacity(bytes.len()), ..Self::default() };
-        for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-            if !line.is_empty() {
-                library.add(line).with_context(|| format!("{} line {}", path.display(), number + 1))?;
+        let mut skipped = Skipped::default();
+        for (number, (line, verified)) in lines.iter().zip(verify_all(&lines)).enumerate() {
+            if line.is_empty() {
+                continue;
+            }
+            if let Err(reason) = verified.and_then(|()| library.add_within(line, terms)) {
+                skipped.add(&reason.to_string(), || format!("{} line {}", path.display(), number + 1));
             }
         }
-        Ok(library)
+        Ok((library, skipped))
+    }
+
+    /// Adds an event if the relay's limits allow it.
+    ///
+    /// # Errors
+    /// If the text is no event or beyond a limit.
+    pub fn add_within(&mut self, json: &[u8], terms: Terms<'_>) -> Result<()> {
+        let event = Event::parse(json)?;
+        let measure = Measure {
+            bytes: json.len(),
+            tags: event.tags.len(),
+            content: event.content.chars().count(),
+            created_at: event.created_at,
+        };
+        if let Some(limit) = terms.limits.forbids(measure, terms.now) {
+            bail!("beyond the relay's {limit}");
+        }
+        self.insert(json, &event, terms.now).map(|_| ())
     }
 
     /// Adds one event; returns its number. An id that is already there is not added twice.
@@ -92,26 +140,30 @@ impl Library {
     /// # Errors
     /// If the text is no event.
     pub fn add(&mut self, json: &[u8]) -> Result<u32> {
-        let line: Line<'_> = serde_json::from_slice(json).context("not an event")?;
-        let id = decode_id(line.id.as_bytes()).context("`id` is not 64 hex digits")?;
+        self.insert(json, &Event::parse(json)?, 0)
+    }
+
+    fn insert(&mut self, json: &[u8], event: &Event<'_>, now: u64) -> Result<u32> {
+        let id = event.id_bytes().context("`id` is not 64 hex digits")?;
         if let Some(number) = self.find(&id) {
             return Ok(number);
         }
         let number = u32::try_from(self.metas.len()).context("more than 2^32 events")?;
-        let author = self.author_number(&line.pubkey);
+        let author = self.author_number(&event.pubkey);
+        let expires = event.expiration().is_some_and(|at| at < now.saturating_add(EXPIRES_SOON_S));
         let meta = Meta {
             offset: self.json.len(),
             len: json.len() as u32,
             author,
-            created_at: line.created_at,
-            kind: line.kind,
-            stored: !(20_000..30_000).contains(&line.kind),
+            created_at: event.created_at,
+            kind: event.kind,
+            stored: !(20_000..30_000).contains(&event.kind) && !expires,
         };
         self.json.extend_from_slice(json);
         self.metas.push(meta);
         self.ids.push(id);
         self.by_id.insert(prefix(&id), number);
-        for tag in &line.tags {
+        for tag in &event.tags {
             if let [name, value, ..] = tag.as_slice()
                 && name.len() == 1
             {
@@ -121,7 +173,7 @@ impl Library {
                 }
             }
         }
-        self.settle(number, &line);
+        self.settle(number, event);
         Ok(number)
     }
 
@@ -193,18 +245,18 @@ impl Library {
     }
 
     /// Applies the rules of NIP-01 (replaceable, addressable) and NIP-09 to `stored`.
-    fn settle(&mut self, number: u32, line: &Line<'_>) {
-        if line.kind == 5 {
-            self.delete_targets(number, line);
+    fn settle(&mut self, number: u32, event: &Event<'_>) {
+        if event.kind == 5 {
+            self.delete_targets(number, event);
         }
-        let replaceable = matches!(line.kind, 0 | 3 | 10_000..=19_999);
-        let addressable = (30_000..40_000).contains(&line.kind);
+        let replaceable = matches!(event.kind, 0 | 3 | 10_000..=19_999);
+        let addressable = (30_000..40_000).contains(&event.kind);
         if !replaceable && !addressable {
             return;
         }
-        let d = line.tags.iter().find(|tag| addressable && tag.first().is_some_and(|name| name == "d"));
+        let d = event.tags.iter().find(|tag| addressable && tag.first().is_some_and(|name| name == "d"));
         let d = d.and_then(|tag| tag.get(1)).map_or("", String::as_str);
-        let key = tag_key(b'a', &format!("{}:{}:{d}", line.kind, line.pubkey));
+        let key = tag_key(b'a', &format!("{}:{}:{d}", event.kind, event.pubkey));
         let Some(&holder) = self.holders.get(&key) else {
             self.holders.insert(key, number);
             return;
@@ -215,9 +267,9 @@ impl Library {
         self.metas[loser as usize].stored = false;
     }
 
-    fn delete_targets(&mut self, number: u32, line: &Line<'_>) {
+    fn delete_targets(&mut self, number: u32, event: &Event<'_>) {
         let author = self.metas[number as usize].author;
-        for tag in line.tags.iter().filter(|tag| tag.first().is_some_and(|name| name == "e")) {
+        for tag in event.tags.iter().filter(|tag| tag.first().is_some_and(|name| name == "e")) {
             let target = tag.get(1).and_then(|value| decode_id(value.as_bytes())).and_then(|id| self.find(&id));
             if let Some(target) = target {
                 let meta = &mut self.metas[target as usize];
@@ -227,10 +279,16 @@ impl Library {
     }
 }
 
-/// Decodes 64 hex digits.
-pub fn decode_id(hex: &[u8]) -> Option<[u8; 32]> {
-    let mut id = [0u8; 32];
-    (hex.len() == 64).then(|| faster_hex::hex_decode(hex, &mut id).is_ok())?.then_some(id)
+/// Verifies lines on every core; empty lines are good.
+fn verify_all(lines: &[&[u8]]) -> Vec<Result<()>> {
+    let verify = |line: &&[u8]| if line.is_empty() { Ok(()) } else { Event::parse(line)?.verify() };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = lines.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            lines.chunks(share).map(|part| scope.spawn(move || part.iter().map(verify).collect::<Vec<_>>())).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("verifying does not panic")).collect()
+    })
 }
 
 fn prefix(id: &[u8; 32]) -> u64 {
@@ -288,8 +346,41 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_event_is_named() {
-        let error = Library::default().add(b"{\"kind\":1}").expect_err("fields are missing");
-        assert_eq!(error.to_string(), "not an event");
+    fn a_bad_line_is_skipped_and_told_with_its_number() {
+        let mut text = Vec::new();
+        let options = crate::corpus::Options::social(1, 3);
+        crate::corpus::generate(&options, |line| {
+            text.extend_from_slice(line);
+            text.extend_from_slice(b"\n{\"kind\":1}\n\n");
+            Ok(())
+        })
+        .expect("events");
+        let forged = event(7, &"ab".repeat(32), 5, 1, "[]");
+        text.extend_from_slice(&forged);
+        let path = std::env::temp_dir().join(format!("loadtest-library-{}.jsonl", std::process::id()));
+        std::fs::write(&path, &text).expect("a temporary file");
+        let limits = Limits::default();
+        let loaded = Library::load(&path, Terms { limits: &limits, now: 0 });
+        let strict = Limits { max_message_length: Some(1), ..Limits::default() };
+        let strict = Library::load(&path, Terms { limits: &strict, now: 0 });
+        std::fs::remove_file(&path).expect("the same file");
+        let (library, skipped) = loaded.expect("the file can be read");
+        assert_eq!(library.len(), 3);
+        let expected = [("`id` is not the hash of the event".to_string(), 1), ("not an event".to_string(), 3)];
+        assert_eq!(skipped.reasons, BTreeMap::from(expected));
+        assert_eq!(skipped.examples[0], format!("{} line 2: not an event", path.display()));
+        let (library, skipped) = strict.expect("the file can be read");
+        assert_eq!((library.len(), skipped.reasons["beyond the relay's max_message_length"]), (0, 3));
+    }
+
+    #[test]
+    fn an_event_that_expires_during_the_run_does_not_count_as_stored() {
+        let mut library = Library::default();
+        let limits = Limits::default();
+        let terms = Terms { limits: &limits, now: 1_000_000 };
+        library.add_within(&event(1, "aa", 5, 1, r#"[["expiration","1000100"]]"#), terms).expect("an event");
+        library.add_within(&event(2, "aa", 5, 1, r#"[["expiration","9000000"]]"#), terms).expect("an event");
+        let stored: Vec<bool> = library.metas().iter().map(|meta| meta.stored).collect();
+        assert_eq!(stored, [false, true]);
     }
 }

@@ -4,8 +4,10 @@
 
 pub mod authors;
 pub mod draft;
+pub mod event;
 pub mod library;
 pub mod plan;
+pub mod pool;
 pub mod shapes;
 pub mod words;
 
@@ -15,46 +17,13 @@ use anyhow::Result;
 
 use authors::Authors;
 use draft::Draft;
-use plan::{Mix, Planner};
+pub use plan::Options;
+use plan::Planner;
 
 /// Drafts per batch handed to a signing thread.
 const BATCH: usize = 256;
 /// Batches waiting at each end of a signing thread: the memory bound, about 1.2 MB a thread.
 const WAITING: usize = 2;
-
-/// What to generate.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// The same options give the same bytes.
-    pub seed: u64,
-    /// How many events.
-    pub events: u64,
-    /// How many authors share them, by Zipf's law.
-    pub authors: usize,
-    /// `created_at` of the newest event, unix seconds.
-    pub until: u64,
-    /// Seconds between the oldest and the newest event.
-    pub span_s: u64,
-    /// Which kinds.
-    pub mix: Mix,
-    /// Least length of a note's content in bytes.
-    pub content_bytes: usize,
-}
-
-impl Options {
-    /// The default corpus: the social mix over 90 days up to a fixed time, so that a seed means the same bytes on any day.
-    pub fn social(seed: u64, events: u64) -> Self {
-        Self {
-            seed,
-            events,
-            authors: (events / 10).clamp(20, 500_000) as usize,
-            until: 1_767_225_600,
-            span_s: 90 * 86_400,
-            mix: Mix::Social,
-            content_bytes: 0,
-        }
-    }
-}
 
 /// Generates the corpus and hands each signed event, a JSON object without line break, to `sink` in order.
 ///
@@ -119,6 +88,7 @@ fn sign(authors: &Authors, drafts: &mpsc::Receiver<Vec<Draft>>, signed: &mpsc::S
 
 #[cfg(test)]
 mod tests {
+    use super::plan::Mix;
     use super::*;
     use sha2::{Digest, Sha256};
 
@@ -172,6 +142,17 @@ mod tests {
             let signature = secp256k1::schnorr::Signature::from_byte_array(signature);
             secp256k1::schnorr::verify(&signature, &id, &key).expect("the signature holds");
         }
+    }
+
+    #[test]
+    fn the_bytes_of_a_seed_are_the_same_in_every_version() {
+        let mut hasher = Sha256::new();
+        for line in lines(&Options { authors: 60, ..Options::social(5, 600) }) {
+            hasher.update(&line);
+            hasher.update(b"\n");
+        }
+        let digest: [u8; 32] = hasher.finalize().into();
+        assert_eq!(faster_hex::hex_string(&digest), "0dc407b6931d13658250f39cece6d2b4c5f7c1686e14c7a7b16e6849038174cf");
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use super::filter::{Check, Filter, order};
-use crate::account::{Account, Violation};
-use crate::corpus::library::{Library, decode_id};
+use crate::account::{Account, Finding};
+use crate::corpus::event::{Event, Verifier};
+use crate::corpus::library::Library;
 
 /// One row as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,141 +21,217 @@ pub enum Row {
 }
 
 /// The query an answer belongs to.
-#[derive(Debug)]
 pub struct Question<'a> {
     /// Its shape, for the message.
     pub shape: &'a str,
     /// What was asked.
     pub filter: &'a Filter,
-    /// The rows that the corpus alone gives; `None` if events are being published at the same time.
+    /// The rows that must come, cut at the filter's limit; `None` if only the rows that come are judged.
     pub expected: Option<&'a [u32]>,
-    /// Events from this number on were published by the run; an answer that holds one cannot be compared row by row.
-    pub live_from: u32,
-    /// Those events may come live while the query runs, so they have no place in the order.
+    /// Whether the relay is known to hold an event. Others may come, and take a place within the limit.
+    pub certain: &'a dyn Fn(u32) -> bool,
+    /// Events are being published: rows that are not certain may be live ones, which have no place in the order.
     pub live: bool,
+    /// What a missing row is.
+    pub missing: Finding,
+    /// The relay holds nothing but what the run published.
+    pub exclusive: bool,
 }
 
 /// What an answer was like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Faults were noted.
-    pub faulty: bool,
-    /// It held events from outside the corpus.
-    pub inexact: bool,
+    /// Something was noted.
+    pub noted: bool,
+    /// It held events from outside the library.
+    pub foreign: bool,
 }
 
 /// The sort key of a row: NIP-01's order.
 type Key = (Reverse<u64>, [u8; 32]);
 
-/// Notes every fault of an answer.
-pub fn judge(question: &Question<'_>, rows: &[Row], library: &Library, account: &Account) -> Verdict {
-    let shape = question.shape;
+/// What a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// The relay is known to hold it.
+    Certain(u32),
+    /// It was replaced, deleted, has expired or is ephemeral.
+    Superseded,
+    /// The run cannot tell whether the relay holds it.
+    Uncertain,
+    /// A valid event that the run does not know.
+    Foreign,
+}
+
+/// A row that is a valid event.
+struct Judged {
+    key: Key,
+    class: Class,
+    matches: bool,
+}
+
+/// Notes everything that is wrong with an answer.
+pub fn judge(
+    question: &Question<'_>,
+    rows: &[Row],
+    library: &Library,
+    verifier: &Verifier,
+    account: &Account,
+) -> Verdict {
+    let mut notes = Notes { shape: question.shape, account, count: 0 };
     let check = Check::new(question.filter, library);
-    let mut faults = 0;
-    let mut fault = |violation, count: usize, text: &dyn Fn() -> String| {
-        faults += count;
-        account.note_many(violation, count as u64, || format!("{shape}: {}", text()));
-    };
-    let wrong: Vec<&Row> = rows.iter().filter(|row| !row_matches(question.filter, &check, row, library)).collect();
-    fault(Violation::WrongRow, wrong.len(), &|| format!("does not match the filter: {:?}", wrong[0]));
-    let keys: Vec<Option<Key>> = rows.iter().map(|row| row_key(row, library)).collect();
-    let nameless = keys.iter().filter(|key| key.is_none()).count();
-    fault(Violation::Malformed, nameless, &|| "a row without id or created_at".to_string());
-    let distinct: HashSet<Key> = keys.iter().copied().flatten().collect();
-    let repeated = keys.len() - nameless - distinct.len();
-    fault(Violation::DuplicateRow, repeated, &|| format!("{} rows, {} distinct", keys.len(), distinct.len()));
-    let is_live = |row: &Row| question.live && matches!(row, Row::Known(number) if *number >= question.live_from);
-    let settled: Vec<Key> =
-        rows.iter().zip(&keys).filter(|(row, _)| !is_live(row)).filter_map(|(_, key)| *key).collect();
-    let disorder = settled.windows(2).filter(|pair| pair[0] > pair[1]).count();
-    fault(Violation::WrongOrder, disorder, &|| format!("{disorder} rows out of order"));
-    let over = over_limit(&settled, question.filter.limit);
-    fault(Violation::OverLimit, over, &|| format!("{} rows, limit {:?}", rows.len(), question.filter.limit));
-    let corpus: Option<HashSet<u32>> = rows
-        .iter()
-        .map(|row| match row {
-            Row::Known(number) if *number < question.live_from => Some(*number),
-            _ => None,
-        })
-        .collect();
-    if let (Some(expected), Some(got)) = (question.expected, &corpus) {
-        let (missing, extra) = difference(expected, got, question.filter.limit, library);
-        let text = || format!("{} rows expected, {} came, {missing} missing, {extra} extra", expected.len(), got.len());
-        fault(Violation::MissingRow, missing, &text);
-        fault(Violation::WrongRow, extra, &text);
+    let mut judged = Vec::with_capacity(rows.len());
+    for row in rows {
+        match judge_row(question, row, &check, library, verifier) {
+            Ok(row) => judged.push(row),
+            Err(error) => notes.add(Finding::ForgedEvent, 1, &|| format!("{error:#}: {row:?}")),
+        }
     }
-    Verdict { faulty: faults > 0, inexact: corpus.is_none() }
+    let of_class = |class: Class| judged.iter().filter(|row| row.class == class).count();
+    let (foreign, superseded) = (of_class(Class::Foreign), of_class(Class::Superseded));
+    notes.add(Finding::SupersededRow, superseded, &|| format!("{superseded} of {} rows", rows.len()));
+    if question.exclusive {
+        notes.add(Finding::ForeignEvent, foreign, &|| format!("{foreign} of {} rows", rows.len()));
+    }
+    let wrong: Vec<&Judged> = judged.iter().filter(|row| !row.matches).collect();
+    notes.add(Finding::WrongRow, wrong.len(), &|| format!("does not match the filter: {}", hex(&wrong[0].key)));
+    let distinct: HashSet<Key> = judged.iter().map(|row| row.key).collect();
+    let repeated = judged.len() - distinct.len();
+    notes.add(Finding::DuplicateRow, repeated, &|| format!("{} rows, {} distinct", judged.len(), distinct.len()));
+    let may_be_live = |row: &&Judged| question.live && !matches!(row.class, Class::Certain(_));
+    let mut settled: Vec<Key> = judged.iter().filter(|row| !may_be_live(row)).map(|row| row.key).collect();
+    if let Some(limit) = question.filter.limit {
+        judge_order(&settled, &mut notes);
+        settled.sort_unstable();
+        let over = over_limit(&settled, limit);
+        notes.add(Finding::OverLimit, over, &|| format!("{} rows, limit {limit}", rows.len()));
+    }
+    if let Some(expected) = question.expected {
+        compare(question, expected, &judged, library, &mut notes);
+    }
+    Verdict { noted: notes.count > 0, foreign: foreign > 0 }
 }
 
-/// Rows beyond the limit. NIP-67 lets a page end between seconds: rows of the same second as the last one within the
-/// limit are no fault.
-fn over_limit(keys: &[Key], limit: Option<usize>) -> usize {
-    let limit = limit.unwrap_or(usize::MAX);
-    let last = limit.checked_sub(1).and_then(|last| keys.get(last)).map(|key| key.0);
-    keys.iter().skip(limit).filter(|key| Some(key.0) != last).count()
+/// Where findings go, with the shape in front of each.
+struct Notes<'a> {
+    shape: &'a str,
+    account: &'a Account,
+    count: usize,
 }
 
-/// How many expected rows are missing, and how many came that are not expected and are no tie (NIP-67).
-fn difference(expected: &[u32], got: &HashSet<u32>, limit: Option<usize>, library: &Library) -> (usize, usize) {
-    let wanted: HashSet<u32> = expected.iter().copied().collect();
-    let full = limit.is_some_and(|limit| expected.len() >= limit);
-    let last = expected.last().filter(|_| full).map(|&number| library.meta(number).created_at);
-    let is_tie = |number: u32| library.meta(number).stored && Some(library.meta(number).created_at) == last;
-    let extra = got.difference(&wanted).filter(|&&number| !is_tie(number)).count();
-    (wanted.difference(got).count(), extra)
-}
-
-fn row_matches(filter: &Filter, check: &Check, row: &Row, library: &Library) -> bool {
-    match row {
-        Row::Known(number) => check.matches(library, *number),
-        Row::Foreign(json) => foreign_matches(filter, json),
+impl Notes<'_> {
+    fn add(&mut self, finding: Finding, count: usize, text: &dyn Fn() -> String) {
+        self.count += count;
+        self.account.note_many(finding, count as u64, || format!("{}: {}", self.shape, text()));
     }
 }
 
-fn row_key(row: &Row, library: &Library) -> Option<Key> {
+fn judge_row(
+    question: &Question<'_>,
+    row: &Row,
+    check: &Check,
+    library: &Library,
+    verifier: &Verifier,
+) -> anyhow::Result<Judged> {
     match row {
-        Row::Known(number) => Some(order(library, *number)),
+        Row::Known(number) => {
+            let class = if !library.meta(*number).stored {
+                Class::Superseded
+            } else if (question.certain)(*number) {
+                Class::Certain(*number)
+            } else {
+                Class::Uncertain
+            };
+            Ok(Judged { key: order(library, *number), class, matches: check.matches(library, *number) })
+        }
         Row::Foreign(json) => {
-            let event: serde_json::Value = serde_json::from_slice(json).ok()?;
-            let id = decode_id(event["id"].as_str()?.as_bytes())?;
-            Some((Reverse(event["created_at"].as_u64()?), id))
+            let event = verifier.check(json)?;
+            let key = (Reverse(event.created_at), event.id_bytes().unwrap_or_default());
+            Ok(Judged { key, class: Class::Foreign, matches: foreign_matches(question.filter, &event) })
         }
     }
 }
 
-fn foreign_matches(filter: &Filter, json: &[u8]) -> bool {
-    let Ok(event) = serde_json::from_slice::<serde_json::Value>(json) else {
-        return false;
+/// NIP-01 orders an answer only where the filter has a limit: newest first, the lowest id first within a second.
+fn judge_order(keys: &[Key], notes: &mut Notes<'_>) {
+    let pairs = || keys.windows(2);
+    let disorder = pairs().filter(|pair| pair[0].0 > pair[1].0).count();
+    notes.add(Finding::WrongOrder, disorder, &|| format!("{disorder} of {} rows come before a newer one", keys.len()));
+    let ties = pairs().filter(|pair| pair[0].0 == pair[1].0 && pair[0].1 > pair[1].1).count();
+    notes.add(Finding::TieOrder, ties, &|| format!("{ties} of {} rows come before a lower id", keys.len()));
+}
+
+/// Rows beyond the limit. NIP-67 lets a page end between seconds: rows of the same second as the last one within the
+/// limit are no fault.
+fn over_limit(sorted: &[Key], limit: usize) -> usize {
+    let last = limit.checked_sub(1).and_then(|last| sorted.get(last)).map(|key| key.0);
+    sorted.iter().skip(limit).filter(|key| Some(key.0) != last).count()
+}
+
+/// Compares the certain rows with the expected ones. Rows that are not certain take their places within the limit.
+fn compare(question: &Question<'_>, expected: &[u32], judged: &[Judged], library: &Library, notes: &mut Notes<'_>) {
+    let others = judged.iter().filter(|row| !matches!(row.class, Class::Certain(_))).map(|row| (row.key, None));
+    let mut all: Vec<(Key, Option<u32>)> =
+        expected.iter().map(|&number| (order(library, number), Some(number))).collect();
+    all.extend(others);
+    all.sort_unstable();
+    let limit = question.filter.limit.unwrap_or(usize::MAX);
+    all.truncate(limit);
+    // Events of the second at which the limit cuts may stand for each other, and may all come (NIP-67).
+    let cut = all.last().filter(|_| all.len() == limit).map(|(key, _)| key.0);
+    let at_cut = |number: u32| Some(Reverse(library.meta(number).created_at)) == cut;
+    let wanted: HashSet<u32> = all.iter().filter_map(|(_, number)| *number).collect();
+    let certain = |row: &Judged| if let Class::Certain(number) = row.class { Some(number) } else { None };
+    let got: HashSet<u32> = judged.iter().filter_map(certain).collect();
+    let (missing_ties, missing): (Vec<u32>, Vec<u32>) = wanted.difference(&got).partition(|&&number| at_cut(number));
+    let (extra_ties, extra): (Vec<u32>, Vec<u32>) = got.difference(&wanted).partition(|&&number| at_cut(number));
+    let swapped = missing_ties.len().min(extra_ties.len());
+    notes.add(Finding::TieOrder, swapped, &|| format!("the limit kept {swapped} events with higher ids of its second"));
+    let lost = missing.len() + missing_ties.len() - swapped;
+    let example = missing.iter().chain(&missing_ties).min().copied();
+    let text = || {
+        let id = example.map(|number| hex(&order(library, number))).unwrap_or_default();
+        format!("{} rows expected, {} came, {lost} missing, {} extra {id}", wanted.len(), got.len(), extra.len())
     };
-    let has = |list: &[String], key: &str| {
-        list.is_empty() || event[key].as_str().is_some_and(|value| list.iter().any(|entry| entry == value))
-    };
-    let kind = event["kind"].as_u64().unwrap_or(u64::MAX);
-    let created_at = event["created_at"].as_u64().unwrap_or(0);
+    notes.add(question.missing, lost, &text);
+    if !question.live {
+        notes.add(Finding::WrongRow, extra.len(), &text);
+    }
+}
+
+fn hex(key: &Key) -> String {
+    faster_hex::hex_string(&key.1)
+}
+
+fn foreign_matches(filter: &Filter, event: &Event<'_>) -> bool {
+    let has = |list: &[String], value: &str| list.is_empty() || list.iter().any(|entry| entry == value);
     let tagged = filter.tag.as_ref().is_none_or(|(name, values)| {
-        event["tags"].as_array().into_iter().flatten().any(|tag| {
-            tag[0].as_str() == Some(name.to_string().as_str())
-                && tag[1].as_str().is_some_and(|value| values.iter().any(|entry| entry == value))
-        })
+        let name = name.to_string();
+        event
+            .tags
+            .iter()
+            .any(|tag| tag.first() == Some(&name) && tag.get(1).is_some_and(|value| values.contains(value)))
     });
-    has(&filter.ids, "id")
-        && has(&filter.authors, "pubkey")
-        && (filter.kinds.is_empty() || filter.kinds.iter().any(|&entry| u64::from(entry) == kind))
+    has(&filter.ids, &event.id)
+        && has(&filter.authors, &event.pubkey)
+        && (filter.kinds.is_empty() || filter.kinds.contains(&event.kind))
         && tagged
-        && filter.since.is_none_or(|since| created_at >= since)
-        && filter.until.is_none_or(|until| created_at <= until)
+        && filter.since.is_none_or(|since| event.created_at >= since)
+        && filter.until.is_none_or(|until| event.created_at <= until)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Grade;
+    use crate::corpus::{Options, plan::Mix};
     use std::collections::BTreeMap;
 
     fn library() -> Library {
         let mut library = Library::default();
-        for (id, created_at, kind) in
-            [(1u8, 10, 1), (2, 11, 1), (3, 12, 1), (4, 13, 7), (5, 50, 9), (6, 50, 9), (7, 40, 9)]
-        {
+        let rows = [(1u8, 10, 1), (2, 11, 1), (3, 12, 1), (4, 13, 7), (5, 50, 9), (6, 50, 9), (7, 40, 9)];
+        let profiles = [(8, 20, 0), (9, 30, 0)];
+        for (id, created_at, kind) in rows.into_iter().chain(profiles) {
             let id = faster_hex::hex_string(&[id; 32]);
             let json = format!(
                 r#"{{"id":"{id}","pubkey":"aa","created_at":{created_at},"kind":{kind},"tags":[],"content":"","sig":""}}"#
@@ -164,55 +241,128 @@ mod tests {
         library
     }
 
-    fn faults_of(filter: &Filter, expected: &[u32], rows: &[Row]) -> BTreeMap<String, u64> {
-        let question = Question { shape: "test", filter, expected: Some(expected), live_from: u32::MAX, live: false };
+    /// What is found in an answer, by name.
+    fn findings_of(
+        filter: &Filter,
+        expected: &[u32],
+        rows: &[Row],
+        certain: &dyn Fn(u32) -> bool,
+    ) -> Vec<(String, u64)> {
+        let question = Question {
+            shape: "test",
+            filter,
+            expected: Some(expected),
+            certain,
+            live: false,
+            missing: Finding::MissingRow,
+            exclusive: false,
+        };
         let account = Account::default();
-        judge(&question, rows, &library(), &account);
-        account.counts()
+        judge(&question, rows, &library(), &Verifier::default(), &account);
+        let mut all = BTreeMap::new();
+        for grade in [Grade::Fault, Grade::Deviation] {
+            all.extend(account.counts(grade));
+        }
+        all.into_iter().collect()
     }
 
-    fn faults(rows: &[Row]) -> BTreeMap<String, u64> {
+    fn findings(rows: &[Row]) -> Vec<(String, u64)> {
         let filter = Filter { kinds: vec![1], limit: Some(2), ..Filter::default() };
-        faults_of(&filter, &[2, 1], rows)
+        findings_of(&filter, &[2, 1], rows, &|_| true)
     }
 
-    fn counts(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    fn counts(pairs: &[(&str, u64)]) -> Vec<(String, u64)> {
         pairs.iter().map(|&(name, count)| (name.to_string(), count)).collect()
+    }
+
+    /// Notes that nobody in the library wrote, the newest last.
+    fn foreign(count: u64) -> Vec<Row> {
+        let options = Options { mix: Mix::Notes, ..Options::social(3, count) };
+        let mut rows = Vec::new();
+        crate::corpus::generate(&options, |line| {
+            rows.push(Row::Foreign(line.to_vec()));
+            Ok(())
+        })
+        .expect("events");
+        rows
     }
 
     #[test]
     fn each_fault_of_an_answer_is_named() {
         use Row::Known;
-        assert_eq!(faults(&[Known(2), Known(1)]), counts(&[]));
-        assert_eq!(faults(&[Known(2)]), counts(&[("missing_row", 1)]));
-        assert_eq!(faults(&[Known(1), Known(2)]), counts(&[("wrong_order", 1)]));
-        assert_eq!(faults(&[Known(2), Known(1), Known(0)]), counts(&[("over_limit", 1), ("wrong_row", 1)]));
-        assert_eq!(faults(&[Known(2), Known(2)]), counts(&[("duplicate_row", 1), ("missing_row", 1)]));
+        assert_eq!(findings(&[Known(2), Known(1)]), counts(&[]));
+        assert_eq!(findings(&[Known(2)]), counts(&[("missing_row", 1)]));
+        assert_eq!(findings(&[Known(2), Known(1), Known(0)]), counts(&[("over_limit", 1), ("wrong_row", 1)]));
+        assert_eq!(findings(&[Known(2), Known(2)]), counts(&[("duplicate_row", 1), ("missing_row", 1)]));
         // Of another kind: it does not match, and it is not expected.
-        assert_eq!(faults(&[Known(3), Known(2)]), counts(&[("missing_row", 1), ("wrong_row", 2)]));
+        assert_eq!(findings(&[Known(3), Known(2)]), counts(&[("missing_row", 1), ("wrong_row", 2)]),);
     }
 
     #[test]
-    fn foreign_events_are_checked_against_the_filter_and_end_the_exact_comparison() {
-        let foreign = |id: &str, kind: u16, created_at: u64| {
-            let id = id.repeat(32);
-            Row::Foreign(format!(r#"{{"id":"{id}","kind":{kind},"created_at":{created_at},"tags":[]}}"#).into_bytes())
-        };
-        assert_eq!(faults(&[foreign("aa", 1, 99), Row::Known(2)]), counts(&[]));
-        assert_eq!(faults(&[foreign("aa", 2, 99), Row::Known(2)]), counts(&[("wrong_row", 1)]));
-        assert_eq!(faults(&[foreign("bb", 1, 99), foreign("aa", 1, 99)]), counts(&[("wrong_order", 1)]));
-        assert_eq!(faults(&[foreign("aa", 1, 99), foreign("aa", 1, 99)]), counts(&[("duplicate_row", 1)]));
+    fn order_is_judged_only_where_the_filter_has_a_limit() {
+        use Row::Known;
+        assert_eq!(findings(&[Known(1), Known(2)]), counts(&[("wrong_order", 1)]));
+        let filter = Filter { kinds: vec![1], ..Filter::default() };
+        assert_eq!(findings_of(&filter, &[2, 1, 0], &[Known(0), Known(2), Known(1)], &|_| true), counts(&[]));
     }
 
     #[test]
-    fn a_page_may_grow_by_the_events_of_its_last_second() {
+    fn a_valid_foreign_row_takes_a_place_and_excuses_nothing_else() {
+        use Row::Known;
+        let foreign = foreign(30);
+        let (oldest, newest) = (foreign[0].clone(), foreign[29].clone());
+        assert_eq!(findings(&[newest.clone(), Known(2)]), counts(&[]));
+        assert_eq!(findings(std::slice::from_ref(&newest)), counts(&[("missing_row", 1)]));
+        assert_eq!(findings(&[oldest.clone(), newest.clone()]), counts(&[("wrong_order", 1)]));
+        assert_eq!(findings(&[newest.clone(), newest.clone()]), counts(&[("duplicate_row", 1)]));
+        let other = Filter { kinds: vec![7], limit: Some(2), ..Filter::default() };
+        let found = findings_of(&other, &[3], &[newest, Known(3)], &|_| true);
+        assert_eq!(found, counts(&[("wrong_row", 1)]));
+    }
+
+    #[test]
+    fn a_forged_row_takes_no_place_and_is_named() {
+        let Row::Foreign(json) = foreign(1).remove(0) else { panic!("a foreign row") };
+        let text = String::from_utf8(json).expect("text");
+        let at = text.find("\"sig\":\"").expect("a signature") + 7;
+        let forged = Row::Foreign(format!("{}{}\"}}", &text[..at], "0".repeat(128)).into_bytes());
+        assert_eq!(findings(&[forged]), counts(&[("forged_event", 1), ("missing_row", 2)]));
+        assert_eq!(
+            findings(&[Row::Foreign(b"{}".to_vec()), Row::Known(2), Row::Known(1)]),
+            counts(&[("forged_event", 1)])
+        );
+    }
+
+    #[test]
+    fn an_event_that_the_relay_never_confirmed_may_come_and_need_not() {
+        use Row::Known;
+        let filter = Filter { kinds: vec![1], limit: Some(2), ..Filter::default() };
+        let certain = |number: u32| number != 2;
+        // Event 2 has no OK: without it the newest two are 1 and 0.
+        assert_eq!(findings_of(&filter, &[1, 0], &[Known(2), Known(1)], &certain), counts(&[]));
+        assert_eq!(findings_of(&filter, &[1, 0], &[Known(1), Known(0)], &certain), counts(&[]));
+        assert_eq!(
+            findings_of(&filter, &[1, 0], &[Known(2), Known(0)], &certain),
+            counts(&[("missing_row", 1), ("wrong_row", 1)])
+        );
+    }
+
+    #[test]
+    fn an_older_version_of_a_replaceable_event_is_a_deviation() {
+        use Row::Known;
+        let filter = Filter { kinds: vec![0], ..Filter::default() };
+        assert_eq!(findings_of(&filter, &[8], &[Known(8), Known(7)], &|_| true), counts(&[("superseded_row", 1)]));
+    }
+
+    #[test]
+    fn a_page_may_grow_by_the_events_of_its_last_second_or_choose_among_them() {
         use Row::Known;
         // Numbers 4 and 5 share a second (NIP-67).
         let filter = Filter { kinds: vec![9], limit: Some(1), ..Filter::default() };
-        assert_eq!(faults_of(&filter, &[4], &[Known(4), Known(5)]), counts(&[]));
-        assert_eq!(
-            faults_of(&filter, &[4], &[Known(4), Known(5), Known(6)]),
-            counts(&[("over_limit", 1), ("wrong_row", 1)])
-        );
+        let findings = |rows: &[Row]| findings_of(&filter, &[4], rows, &|_| true);
+        assert_eq!(findings(&[Known(4), Known(5)]), counts(&[]));
+        assert_eq!(findings(&[Known(4), Known(5), Known(6)]), counts(&[("over_limit", 1), ("wrong_row", 1)]));
+        assert_eq!(findings(&[Known(5)]), counts(&[("tie_order", 1)]));
+        assert_eq!(findings(&[Known(6)]), counts(&[("missing_row", 1), ("wrong_row", 1)]));
     }
 }

@@ -93,7 +93,7 @@ impl Check {
             values.iter().flat_map(|value| library.tagged(*name as u8, value)).copied().collect::<HashSet<u32>>()
         });
         Self {
-            ids: filter.ids.iter().filter_map(|id| crate::corpus::library::decode_id(id.as_bytes())).collect(),
+            ids: filter.ids.iter().filter_map(|id| crate::corpus::event::decode_id(id.as_bytes())).collect(),
             authors: filter.authors.iter().filter_map(|pubkey| library.author(pubkey)).collect(),
             kinds: filter.kinds.clone(),
             tagged,
@@ -149,8 +149,13 @@ impl Oracle {
 
     /// The answer NIP-01 asks for: `created_at` descending, then id ascending, at most `limit`.
     pub fn answer(&self, filter: &Filter, library: &Library) -> Vec<u32> {
+        self.answer_among(filter, library, |_| true)
+    }
+
+    /// The same over those events alone that `holds` is true for.
+    pub fn answer_among(&self, filter: &Filter, library: &Library, holds: impl Fn(u32) -> bool) -> Vec<u32> {
         let check = Check::new(filter, library);
-        let keep = |number: &u32| library.meta(*number).stored && check.matches(library, *number);
+        let keep = |number: &u32| library.meta(*number).stored && holds(*number) && check.matches(library, *number);
         let mut rows: Vec<u32> = if !filter.ids.is_empty() {
             check.ids.iter().filter_map(|id| library.find(id)).filter(keep).collect()
         } else if let Some(tagged) = &check.tagged {

@@ -112,6 +112,14 @@ pub fn differences(a: &Report, b: &Report) -> Vec<String> {
     if (a.corpus_events, a.corpus_mean_bytes) != (b.corpus_events, b.corpus_mean_bytes) {
         notes.push(format!("different corpora: {} and {} events", a.corpus_events, b.corpus_events));
     }
+    for (side, report) in [("A", a), ("B", b)] {
+        for phase in report.phases.iter().filter(|phase| !phase.is_comparable()) {
+            notes.push(format!("{side}, {}: not comparable, the relay's limits changed or refused it", phase.name));
+        }
+        if let Some(reason) = &report.incomplete {
+            notes.push(format!("{side} is incomplete: {reason}"));
+        }
+    }
     if a.seed != b.seed {
         notes.push("different seeds: pass --seed to ask both sides the same queries".into());
     }
@@ -142,6 +150,7 @@ mod tests {
             corpus_events: 1,
             corpus_mean_bytes: 1.0,
             phases: vec![phase],
+            ..Report::default()
         }
     }
 
@@ -167,12 +176,21 @@ mod tests {
     }
 
     #[test]
+    fn a_report_of_an_earlier_version_can_still_be_compared() {
+        let text = include_str!("../../../benches/runs/2026-11-20-2vcpu-epyc/ad4c484/publish-duplicate.json");
+        let report: Report = serde_json::from_str(text).expect("the form is stable");
+        assert_eq!(lines(&report, &report)[0].ratio, Some(1.0));
+    }
+
+    #[test]
     fn different_conditions_and_faults_are_said_first() {
         let (a, mut b) = (report("a", 1.0, 1.0), report("b", 1.0, 1.0));
         b.machine = "other".into();
         b.phases[0].violations.insert("missing_ok".into(), 2);
+        b.phases[0].fitted.push("limit 20".into());
         let text = render(&a, &b);
         assert!(text.contains("different machines"), "{text}");
         assert!(text.contains("2 FAULTS"), "{text}");
+        assert!(text.contains("note: B, p: not comparable"), "{text}");
     }
 }

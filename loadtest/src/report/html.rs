@@ -60,11 +60,11 @@ pub fn render(reports: &[&Report]) -> String {
 fn conditions(reports: &[&Report], out: &mut String) {
     out.push_str("<table><tr><th></th><th>URL</th><th>machine</th><th>corpus</th><th>seed</th><th>result</th></tr>");
     for (side, report) in reports.iter().enumerate() {
-        let faults = report.violations();
-        let verdict = match faults {
-            0 => "<span class=\"good\">no faults</span>".to_string(),
-            _ => format!("<span class=\"bad\">{faults} faults</span>"),
-        };
+        let class = if report.violations() == 0 { "good" } else { "bad" };
+        let mut verdict = format!("<span class=\"{class}\">{}</span>", escape(&super::table::verdict(report)));
+        if let Some(reason) = &report.incomplete {
+            let _ = write!(verdict, "<br><span class=\"bad\">incomplete: {}</span>", escape(reason));
+        }
         let _ = write!(
             out,
             "<tr><td>{}{}</td><td>{}</td><td>{}</td><td>{} events, mean {:.0} B</td><td>{}</td><td>{verdict}</td></tr>",
@@ -135,8 +135,12 @@ fn phase_section(reports: &[&Report], sides: &[&PhaseReport], out: &mut String) 
         for (name, count) in &side.violations {
             let _ = write!(out, "<p class=\"bad\">{}: {count}</p>", escape(name));
         }
-        for example in side.examples.iter().chain(&side.notices) {
-            let _ = write!(out, "<p class=\"note\">{}</p>", escape(example));
+        let deviations = side.deviations.iter().map(|(name, count)| format!("deviation {name}: {count}"));
+        let refusals = side.refusals.iter().map(|(name, count)| format!("refused {name}: {count}"));
+        let fitted = side.fitted.iter().map(|text| format!("not comparable, fitted to the relay's limits: {text}"));
+        let texts = side.notes.iter().chain(&side.examples).chain(&side.notices).cloned();
+        for text in deviations.chain(refusals).chain(fitted).chain(texts) {
+            let _ = write!(out, "<p class=\"note\">{}</p>", escape(&text));
         }
     }
 }
@@ -281,6 +285,7 @@ mod tests {
             corpus_events: 1,
             corpus_mean_bytes: 1.0,
             phases: vec![phase],
+            ..Report::default()
         }
     }
 

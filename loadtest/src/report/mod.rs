@@ -1,20 +1,25 @@
 //! What a run found out: the value that is printed, written as JSON and HTML, and compared.
 //!
-//! It must never drop a fault: whoever reads a report sees whether the relay was right before how fast it was.
+//! It must never drop a fault: a reader sees whether the relay was right before how fast it was.
 
 pub mod compare;
 pub mod html;
+#[cfg(test)]
+mod schema;
 pub mod table;
+pub mod threshold;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::account::{Account, Grade};
 use crate::latency::Summary;
+use crate::limits::Limits;
 use crate::process::Cost;
 
 /// The report of a run; the JSON form is stable within a major version of the tool.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Report {
     /// Version of the tool.
     pub version: String,
@@ -32,10 +37,19 @@ pub struct Report {
     pub seed: u64,
     /// Processor and cores.
     pub machine: String,
+    /// What the relay says of itself (NIP-11); everything absent if it has no document.
+    #[serde(default)]
+    pub limits: Limits,
     /// Events in the corpus.
     pub corpus_events: u64,
     /// Their mean length in bytes.
     pub corpus_mean_bytes: f64,
+    /// Lines of the corpus that were skipped, by reason.
+    #[serde(default)]
+    pub corpus_skipped: BTreeMap<String, u64>,
+    /// Why the run ended before its last phase; `None` if it did not.
+    #[serde(default)]
+    pub incomplete: Option<String>,
     /// One entry per reported phase.
     pub phases: Vec<PhaseReport>,
 }
@@ -49,8 +63,11 @@ pub struct PhaseReport {
     pub unit: String,
     /// How many were done.
     pub units: u64,
-    /// From the first send to the last answer.
+    /// From before the first send to the last answer.
     pub seconds: f64,
+    /// Seconds after the last answer in which the run waited in vain for another.
+    #[serde(default)]
+    pub stalled_s: f64,
     /// Units per second.
     pub per_second: f64,
     /// Latencies by what they measure.
@@ -69,10 +86,23 @@ pub struct PhaseReport {
     pub sent_bytes: u64,
     /// Further figures by name, the unit last in the name.
     pub figures: BTreeMap<String, f64>,
-    /// Faults by name; empty if there were none.
+    /// Faults by name: what was lost or is false. Empty if there were none.
     pub violations: BTreeMap<String, u64>,
-    /// The first faults in words.
+    /// Deviations by name: where a NIP says "should" and the relay does otherwise.
+    #[serde(default)]
+    pub deviations: BTreeMap<String, u64>,
+    /// Refusals by name that the relay's document (NIP-11) announces.
+    #[serde(default)]
+    pub refusals: BTreeMap<String, u64>,
+    /// How the phase was changed to stay within the relay's stated limits. If it was, its figures do not compare with
+    /// those of a relay without these limits.
+    #[serde(default)]
+    pub fitted: Vec<String>,
+    /// The first findings of each kind in words.
     pub examples: Vec<String>,
+    /// What to know before the figures are believed.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The first NOTICEs of the relay.
     pub notices: Vec<String>,
     /// Samples over time, for long phases.
@@ -108,5 +138,57 @@ impl Report {
     /// Faults over all phases.
     pub fn violations(&self) -> u64 {
         self.phases.iter().flat_map(|phase| phase.violations.values()).sum()
+    }
+
+    /// Deviations over all phases.
+    pub fn deviations(&self) -> u64 {
+        self.phases.iter().flat_map(|phase| phase.deviations.values()).sum()
+    }
+}
+
+impl PhaseReport {
+    /// Whether there is anything to tell beside figures.
+    pub fn has_findings(&self) -> bool {
+        !(self.violations.is_empty() && self.deviations.is_empty() && self.refusals.is_empty())
+    }
+
+    /// Whether the phase did the work that its scenario describes.
+    pub fn is_comparable(&self) -> bool {
+        self.fitted.is_empty() && self.refusals.is_empty()
+    }
+
+    /// Drops what was found, so that a longer account can be added in its place.
+    pub fn forget_findings(&mut self) {
+        for counts in [&mut self.violations, &mut self.deviations, &mut self.refusals] {
+            counts.clear();
+        }
+        self.examples.clear();
+        self.notices.clear();
+    }
+
+    /// Adds what was found.
+    pub fn add_findings(&mut self, account: &Account) {
+        add_counts(&mut self.violations, account.counts(Grade::Fault));
+        add_counts(&mut self.deviations, account.counts(Grade::Deviation));
+        add_counts(&mut self.refusals, account.counts(Grade::Limit));
+        self.examples.extend(account.examples());
+        self.notices.extend(account.notices().1);
+    }
+
+    /// This report with the findings of an earlier attempt as well.
+    #[must_use]
+    pub fn with_findings_of(mut self, earlier: Self) -> Self {
+        add_counts(&mut self.violations, earlier.violations);
+        add_counts(&mut self.deviations, earlier.deviations);
+        add_counts(&mut self.refusals, earlier.refusals);
+        self.examples.splice(0..0, earlier.examples);
+        self.notices.splice(0..0, earlier.notices);
+        self
+    }
+}
+
+fn add_counts(counts: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {
+    for (name, count) in more {
+        *counts.entry(name).or_default() += count;
     }
 }

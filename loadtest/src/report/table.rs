@@ -17,14 +17,33 @@ pub fn render(report: &Report) -> String {
         "corpus: {} events, mean {:.0} B; seed {}; {}",
         report.corpus_events, report.corpus_mean_bytes, report.seed, report.machine
     );
+    if !report.limits.software.is_empty() {
+        let _ = writeln!(out, "relay: {} (NIP-11)", report.limits.software);
+    }
+    for (reason, count) in &report.corpus_skipped {
+        let _ = writeln!(out, "left out of the corpus: {count} x {reason}");
+    }
     summary(report, &mut out);
     for phase in &report.phases {
         details(phase, &mut out);
     }
-    let faults = report.violations();
-    let verdict = if faults == 0 { "no faults".to_string() } else { format!("{faults} FAULTS") };
-    let _ = writeln!(out, "\nresult: {verdict}");
+    if let Some(reason) = &report.incomplete {
+        let _ = writeln!(out, "\nINCOMPLETE: {reason}");
+    }
+    let _ = writeln!(out, "\nresult: {}", verdict(report));
     out
+}
+
+/// Faults and deviations in one line.
+pub fn verdict(report: &Report) -> String {
+    let faults = match report.violations() {
+        0 => "no faults".to_string(),
+        faults => format!("{faults} FAULTS"),
+    };
+    match report.deviations() {
+        0 => faults,
+        deviations => format!("{faults}, {deviations} deviations from what a NIP says a relay should do"),
+    }
 }
 
 /// One line per phase.
@@ -51,6 +70,9 @@ fn summary(report: &Report, out: &mut String) {
             ms(|summary| summary.max_us),
             phase.generator_core_share * 100.0,
         );
+        if !phase.is_comparable() {
+            let _ = writeln!(out, "    not comparable: changed or refused by the relay's stated limits, see below");
+        }
     }
     let _ = writeln!(out, "relay us: CPU of the relay per unit (--pid); gen %: CPU of this tool, of one core");
 }
@@ -63,6 +85,9 @@ pub fn main_latency(phase: &PhaseReport) -> Option<&crate::latency::Summary> {
 
 fn details(phase: &PhaseReport, out: &mut String) {
     let _ = writeln!(out, "\n{}: {} x {} in {:.2} s", phase.name, phase.units, phase.unit, phase.seconds);
+    if phase.stalled_s > 0.0 {
+        let _ = writeln!(out, "  then waited {:.1} s in vain for an answer (not part of the figures)", phase.stalled_s);
+    }
     for (name, latency) in &phase.latency {
         let _ = writeln!(
             out,
@@ -71,7 +96,7 @@ fn details(phase: &PhaseReport, out: &mut String) {
         );
     }
     if let Some(cost) = &phase.relay {
-        let _ = write!(out, "  relay: {:.3} s CPU", cost.cpu_s);
+        let _ = write!(out, "  relay: {:.3} s CPU ({})", cost.cpu_s, cost.cpu_source);
         let _ = write!(out, ", anonymous memory {} -> {} KiB", cost.anon_before_kib, cost.anon_after_kib);
         if let Some(growth) = cost.disk_growth_bytes {
             let _ = write!(out, ", disk {growth:+} B");
@@ -87,8 +112,17 @@ fn details(phase: &PhaseReport, out: &mut String) {
     for line in wrap(&figures, 104) {
         let _ = writeln!(out, "  {line}");
     }
-    for (name, count) in &phase.violations {
-        let _ = writeln!(out, "  FAULT {name}: {count}");
+    let grades = [("FAULT", &phase.violations), ("deviation", &phase.deviations), ("refused", &phase.refusals)];
+    for (grade, counts) in grades {
+        for (name, count) in counts {
+            let _ = writeln!(out, "  {grade} {name}: {count}");
+        }
+    }
+    for fitted in &phase.fitted {
+        let _ = writeln!(out, "  fitted to the relay's limits: {fitted}");
+    }
+    for note in &phase.notes {
+        let _ = writeln!(out, "  NOTE {note}");
     }
     for example in &phase.examples {
         let _ = writeln!(out, "    {example}");

@@ -1,33 +1,52 @@
-//! What publishing and querying connections have in common: each asks, is answered, and is driven in a closed or an
-//! open loop.
+//! A connection that asks and is answered, in a closed or an open loop.
 //!
-//! It must never know what is asked.
+//! It must never ask before the phase's clock starts, whatever the relay sends first, and never know what is asked.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::context::{Actor, Context};
 use super::meter::{Meter, Metered};
-use super::progress::Progress;
-use super::{Actor, Context};
+use super::progress::{Progress, Stop};
+use crate::account::{Account, Finding};
 use crate::latency::Latency;
 use crate::pace::{Pacer, Schedule};
 use crate::wire::link::{Handler, Link};
+use crate::wire::message::{Message, parse};
 
-/// The state of a connection that asks.
-pub trait Asker: Handler + 'static {
-    /// Closed loop: asks as much as it may.
-    fn start(&mut self, link: &Link, now: Instant);
+/// What is asked on a connection, and what an answer is.
+pub trait Work: 'static {
+    /// What the connection is called in messages.
+    const NAME: &'static str;
+    /// What an unanswered question is on a connection that stayed open.
+    const UNANSWERED: Finding;
 
-    /// Open loop: asks what was due at `intended`.
-    fn send_due(&mut self, link: &Link, intended: Instant);
+    /// Questions that are sent and not answered.
+    fn unanswered(&self) -> usize;
 
-    /// Open loop: nothing more will be due.
-    fn end(&mut self);
+    /// Appends the next question to `out`; false if there is none left.
+    fn ask(&mut self, intended: Instant, out: &mut Vec<u8>) -> bool;
 
-    /// Counts what is still unanswered as missing; call it when the phase is over.
-    fn settle(&mut self);
+    /// Takes a message; what it makes the client send goes to `out`.
+    fn take(&mut self, message: Message<'_>, at: Instant, out: &mut Vec<u8>) -> Taken;
+
+    /// Forgets every question that is unanswered and says what they are; call it when the phase or the connection ends.
+    fn abandon(&mut self) -> Vec<String>;
+}
+
+/// What a message was to the work of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// An answer or a part of one.
+    Answer,
+    /// Something that answers nothing.
+    Aside,
+    /// No message for a connection of this kind.
+    Unexpected,
 }
 
 /// What all such connections of a phase count together.
@@ -39,8 +58,10 @@ pub struct Answers {
     pub latency: RefCell<Latency>,
     /// The same since the last sample.
     pub window: RefCell<Latency>,
-    /// How late the generator itself was.
+    /// Open loop: how late the generator came to a question.
     pub lag: RefCell<Latency>,
+    /// Open loop: how long a question then waited because too many before it were unanswered.
+    pub backlog: RefCell<Latency>,
 }
 
 impl Answers {
@@ -52,16 +73,177 @@ impl Answers {
     }
 }
 
-/// Whether a connection's part in its phase is over, told once.
-#[derive(Default)]
-pub struct Finish(bool);
+/// How the connections of a phase ask.
+#[derive(Clone)]
+pub struct Terms {
+    /// Where findings go.
+    pub account: Rc<Account>,
+    /// Where answers are counted.
+    pub answers: Rc<Answers>,
+    /// Who waits for the end.
+    pub progress: Rc<Progress>,
+    /// Whether the user wants no more.
+    pub stop: Rc<Stop>,
+    /// Most questions that are unanswered at a time.
+    pub in_flight: usize,
+    /// Ask the next question as soon as one is answered; otherwise when it is due.
+    pub closed_loop: bool,
+    /// Closed loop: how long to ask.
+    pub length: Option<Duration>,
+}
 
-impl Finish {
-    /// It is, whether or not it was before.
-    pub fn tell(&mut self, progress: &Progress) {
-        if !std::mem::replace(&mut self.0, true) {
-            progress.finish();
+/// Where a connection is in its phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The clock has not started: nothing is asked.
+    Waiting,
+    Asking,
+    /// Nothing more is asked.
+    Ended,
+    /// The connection is gone.
+    Lost,
+}
+
+/// A question that is due, and when the generator came to it.
+struct Due {
+    intended: Instant,
+    noticed: Instant,
+}
+
+/// The state of a connection that asks.
+pub struct Asker<W> {
+    terms: Terms,
+    /// What it asks.
+    pub work: W,
+    stage: Stage,
+    deadline: Option<Instant>,
+    due: VecDeque<Due>,
+    out: Vec<u8>,
+    finished: bool,
+}
+
+impl<W: Work> Asker<W> {
+    /// A connection that waits for [`Self::start`].
+    pub fn new(terms: Terms, work: W) -> Self {
+        let (due, out) = (VecDeque::new(), Vec::new());
+        Self { terms, work, stage: Stage::Waiting, deadline: None, due, out, finished: false }
+    }
+
+    /// The clock has started: asks as much as it may.
+    pub fn start(&mut self, link: &Link, now: Instant) {
+        if self.stage == Stage::Waiting {
+            self.stage = Stage::Asking;
+            self.deadline = self.terms.length.map(|length| now + length);
+            self.fill(link, now);
         }
+    }
+
+    /// Open loop: asks what was due at `intended`, at once unless too much is unanswered.
+    pub fn send_due(&mut self, link: &Link, intended: Instant) {
+        if self.stage != Stage::Asking {
+            return;
+        }
+        let noticed = Instant::now();
+        self.terms.answers.lag.borrow_mut().record(noticed.saturating_duration_since(intended));
+        self.due.push_back(Due { intended, noticed });
+        self.fill(link, noticed);
+    }
+
+    /// Open loop: nothing more will be due.
+    pub fn end(&mut self) {
+        if self.stage == Stage::Asking {
+            self.stage = Stage::Ended;
+        }
+        self.check_finished();
+    }
+
+    /// Counts what is still unanswered; call it when the phase is over.
+    pub fn settle(&mut self) {
+        let texts = self.work.abandon();
+        let unsent = std::mem::take(&mut self.due).len();
+        self.terms.account.note_many(W::UNANSWERED, unsent as u64, || format!("{unsent} could not be sent in time"));
+        for text in texts {
+            self.terms.account.note(W::UNANSWERED, || text);
+        }
+    }
+
+    fn fill(&mut self, link: &Link, now: Instant) {
+        if self.terms.closed_loop {
+            self.fill_closed(now);
+        } else {
+            self.fill_open(now);
+        }
+        if !self.out.is_empty() {
+            link.send(&self.out);
+            self.out.clear();
+        }
+        self.check_finished();
+    }
+
+    fn fill_closed(&mut self, now: Instant) {
+        if self.terms.stop.is_set() || self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.end();
+        }
+        while self.stage == Stage::Asking && self.work.unanswered() < self.terms.in_flight {
+            if !self.work.ask(now, &mut self.out) {
+                self.stage = Stage::Ended;
+            }
+        }
+    }
+
+    fn fill_open(&mut self, now: Instant) {
+        while self.stage != Stage::Lost
+            && self.work.unanswered() < self.terms.in_flight
+            && let Some(Due { intended, noticed }) = self.due.pop_front()
+        {
+            self.terms.answers.backlog.borrow_mut().record(now.saturating_duration_since(noticed));
+            self.work.ask(intended, &mut self.out);
+        }
+    }
+
+    fn check_finished(&mut self) {
+        let is_over = match self.stage {
+            Stage::Waiting | Stage::Asking => false,
+            Stage::Ended => self.due.is_empty() && self.work.unanswered() == 0,
+            Stage::Lost => true,
+        };
+        if is_over && !std::mem::replace(&mut self.finished, true) {
+            self.terms.progress.finish();
+        }
+    }
+}
+
+impl<W: Work> Handler for Asker<W> {
+    fn message(&mut self, _link: &Link, text: &[u8], at: Instant) {
+        match parse(text) {
+            Ok(Message::Notice(text)) => self.terms.account.notice(&text),
+            Ok(Message::Other) => {}
+            Ok(message) => match self.work.take(message, at, &mut self.out) {
+                Taken::Answer => self.terms.progress.touch(at),
+                Taken::Aside => {}
+                Taken::Unexpected => self.terms.account.malformed(&format!("on a {}", W::NAME), text),
+            },
+            Err(reason) => self.terms.account.malformed(reason, text),
+        }
+    }
+
+    fn batch_end(&mut self, link: &Link, at: Instant) {
+        if self.stage != Stage::Waiting {
+            self.fill(link, at);
+        }
+    }
+
+    fn closed(&mut self, reason: &str, asked: bool) {
+        if asked {
+            return;
+        }
+        let unanswered = self.work.abandon().len();
+        self.due.clear();
+        self.stage = Stage::Lost;
+        self.terms
+            .account
+            .note(Finding::LostConnection, || format!("a {}, with {unanswered} unanswered: {reason}", W::NAME));
+        self.check_finished();
     }
 }
 
@@ -74,22 +256,24 @@ pub struct OpenLoop {
 }
 
 /// Runs a phase over its open connections, to the end of the answers, and closes them.
-pub async fn measure<A: Asker>(
+///
+/// # Errors
+/// If the system gives no timer.
+pub async fn measure<W: Work>(
     context: &Context,
-    actors: &[Actor<A>],
+    actors: &[Actor<Asker<W>>],
     open_loop: Option<OpenLoop>,
     progress: &Progress,
 ) -> Result<Metered> {
-    let meter = Meter::start(&context.watched, &context.traffic)?;
-    match open_loop {
-        Some(OpenLoop { rate, count }) => {
-            let schedule = Schedule { start: meter.started(), rate };
-            pace(actors, schedule, count, |_, _| ()).await?;
-        }
-        None => actors.iter().for_each(|actor| actor.state.borrow_mut().start(&actor.link, Instant::now())),
+    let meter = Meter::start(&context.watched, &context.traffic);
+    progress.begin(meter.started());
+    start_all(actors, meter.started());
+    if let Some(OpenLoop { rate, count }) = open_loop {
+        let schedule = Schedule { start: meter.started(), rate };
+        pace(context, actors, schedule, count, |_, _| ()).await?;
     }
     progress.wait(context.stall).await;
-    let metered = meter.stop(&context.watched, &context.traffic)?;
+    let metered = meter.stop(progress, &context.watched, &context.traffic);
     for actor in actors {
         actor.state.borrow_mut().settle();
         actor.link.close();
@@ -97,23 +281,35 @@ pub async fn measure<A: Asker>(
     Ok(metered)
 }
 
+/// Lets every connection ask from now on.
+pub fn start_all<W: Work>(actors: &[Actor<Asker<W>>], now: Instant) {
+    actors.iter().for_each(|actor| actor.state.borrow_mut().start(&actor.link, now));
+}
+
 /// Lets the connections ask in turn, `count` times as the schedule says; `before` is told of each and when it was due.
-pub async fn pace<A: Asker>(
-    actors: &[Actor<A>],
+///
+/// # Errors
+/// If the system gives no timer.
+pub async fn pace<W: Work>(
+    context: &Context,
+    actors: &[Actor<Asker<W>>],
     schedule: Schedule,
     count: usize,
-    mut before: impl FnMut(&A, Instant),
+    mut before: impl FnMut(&W, Instant),
 ) -> Result<()> {
     let pacer = Pacer::new()?;
     for number in 0..count {
-        if actors.is_empty() {
+        let all_lost = actors.iter().all(|actor| actor.state.borrow().stage == Stage::Lost);
+        if all_lost || context.stop.is_set() {
             break;
         }
         let intended = schedule.moment(number as u64);
         pacer.until(intended).await;
-        let actor = &actors[number % actors.len()];
-        before(&actor.state.borrow(), intended);
-        actor.state.borrow_mut().send_due(&actor.link, intended);
+        let Actor { link, state } = &actors[number % actors.len()];
+        if state.borrow().stage == Stage::Asking {
+            before(&state.borrow().work, intended);
+            state.borrow_mut().send_due(link, intended);
+        }
         if number % 8 == 7 {
             tokio::task::yield_now().await;
         }

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::Context;
+use super::context::Context;
 use super::feeds::stranger;
 use super::meter::{Meter, add_latency, phase_report};
 use super::progress::Progress;
 use super::subscriber::{Rules, Subscriber, Tally, Timeline};
-use crate::account::{Account, Deliveries, Violation};
+use crate::account::{Account, Deliveries, Finding};
 use crate::latency::Latency;
 use crate::random::Random;
 use crate::report::PhaseReport;
-use crate::scenario::Connect;
+use crate::scenario::phase::Connect;
 use crate::wire::link::Link;
 
 /// What the opening tasks share.
@@ -36,6 +36,9 @@ pub async fn run(context: &Context, settings: &Connect) -> Result<PhaseReport> {
     let account = Rc::new(Account::default());
     let rules = Rules {
         library: context.library.clone(),
+        bodies: context.bodies.clone(),
+        verifier: context.verifier.clone(),
+        exclusive: context.exclusive,
         account: account.clone(),
         tally: Rc::new(Tally::default()),
         deliveries: Rc::new(RefCell::new(Deliveries::new(0, 0))),
@@ -52,24 +55,25 @@ pub async fn run(context: &Context, settings: &Connect) -> Result<PhaseReport> {
         ready: RefCell::default(),
         links: RefCell::default(),
     };
-    let meter = Meter::start(&context.watched, &context.traffic)?;
+    let meter = Meter::start(&context.watched, &context.traffic);
     storm.open_all().await;
-    let metered = meter.stop(&context.watched, &context.traffic)?;
+    let metered = meter.stop_now(&context.watched, &context.traffic);
     let opened = storm.links.borrow().len();
     context.say(&format!("{opened} connections are open"));
     let mut report = phase_report(&settings.name, "connection", opened as u64, metered, &account);
     add_latency(&mut report, "connect to upgrade", &storm.upgrade.borrow());
     add_latency(&mut report, "connect to EOSE", &storm.ready.borrow());
-    let idle = Meter::start(&context.watched, &context.traffic)?;
+    let idle = Meter::start(&context.watched, &context.traffic);
     tokio::time::sleep(Duration::from_secs_f64(settings.hold_s)).await;
-    let idle = idle.stop(&context.watched, &context.traffic)?;
+    let idle = idle.stop_now(&context.watched, &context.traffic);
     if let (Some(held), Some(cost)) = (idle.relay, &report.relay) {
         let growth = held.anon_after_kib as f64 - cost.anon_before_kib as f64;
         report.figures.insert("memory_per_idle_connection_kib".into(), growth / opened.max(1) as f64);
         report.figures.insert("idle_relay_cores".into(), held.cpu_s / idle.elapsed.as_secs_f64());
     }
-    report.violations = account.counts();
-    report.examples = account.examples();
+    // Connections that were lost while they were idle count too.
+    report.forget_findings();
+    report.add_findings(&account);
     storm.links.borrow().iter().for_each(|link| link.close());
     Ok(report)
 }
@@ -81,7 +85,7 @@ impl Storm<'_> {
         let workers = self.settings.opening.min(count);
         let left = std::cell::Cell::new(count);
         let worker = || async {
-            while left.get() > 0 {
+            while left.get() > 0 && !self.context.stop.is_set() {
                 left.set(left.get() - 1);
                 self.open_one().await;
             }
@@ -115,7 +119,7 @@ impl Storm<'_> {
         if subscriptions > 0 {
             opened.wait(self.context.stall).await;
             if !opened.is_done() {
-                account.note(Violation::MissingEose, || "an idle subscription".into());
+                account.note(Finding::MissingEose, || "an idle subscription".into());
             }
         }
         self.ready.borrow_mut().record(began.elapsed());

@@ -7,60 +7,78 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::asker::{Asker, pace};
+use super::asker::{Asker, Terms, pace, start_all};
+use super::context::{Actor, Context};
 use super::feeds::{self, Feeds, Layout, Plan};
 use super::meter::{Meter, Metered, add_latency, phase_report};
 use super::prepare::Fresh;
 use super::progress::Progress;
-use super::publisher::{Frames, Publisher, Rules, Tally};
-use super::{Actor, Context};
-use crate::account::Account;
+use super::publisher::{Frames, Publisher, Rules};
+use crate::account::{Account, Finding};
 use crate::pace::Schedule;
 use crate::process::Snapshot;
 use crate::report::PhaseReport;
-use crate::scenario::{Expect, Fanout};
+use crate::scenario::phase::{Expect, Fanout};
 
 /// How long a slow reader may be silent before it counts as drained.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// Runs the phase.
-pub async fn run(context: &Context, settings: &Fanout, first: u32, count: usize) -> Result<PhaseReport> {
-    let fresh = Fresh { first, count: count as u32 };
+///
+/// # Errors
+/// If the system gives no timer.
+pub async fn run(context: &Context, settings: &Fanout, fresh: Fresh) -> Result<PhaseReport> {
+    let most = context.limits.max_subscriptions.unwrap_or(usize::MAX);
+    let settings = &Fanout { subscriptions: settings.subscriptions.min(most), ..settings.clone() };
     let account = Rc::new(Account::default());
     let progress = Progress::new(settings.publishers + settings.subscribers - settings.slow);
     let plan = plan(context, settings, fresh);
-    let before = context.watched.snapshot()?;
+    let before = context.watched.snapshot().ok().flatten();
     let layout =
         Layout { connections: settings.subscribers, subscriptions: settings.subscriptions, slow: settings.slow };
     let feeds = feeds::open(context, plan, fresh, layout, &account, &progress).await;
-    let tally = Rc::new(Tally::default());
-    let publishers = open_publishers(context, settings, fresh, &account, &tally, &progress).await;
-    let subscribed = context.watched.snapshot()?;
+    let rules = Rules { stored_from: 0, ..Rules::new(context, &account, Expect::Stored) };
+    let publishers = open_publishers(context, settings, fresh, &rules, &progress).await;
+    let subscribed = context.watched.snapshot().ok().flatten();
     feeds.begin();
-    let meter = Meter::start(&context.watched, &context.traffic)?;
+    let meter = Meter::start(&context.watched, &context.traffic);
+    progress.begin(meter.started());
     if settings.rate > 0.0 {
+        start_all(&publishers, meter.started());
         let schedule = Schedule { start: meter.started(), rate: settings.rate };
         let note = |publisher: &Publisher, intended| {
             if let Some(upcoming) = publisher.upcoming() {
                 feeds.timeline.sent(upcoming, intended);
             }
         };
-        pace(&publishers, schedule, count, note).await?;
+        pace(context, &publishers, schedule, fresh.count as usize, note).await?;
     } else {
-        burst(&publishers, &feeds, fresh, meter.started());
+        (0..fresh.count).for_each(|number| feeds.timeline.sent(fresh.first + number, meter.started()));
+        start_all(&publishers, meter.started());
     }
     progress.wait(context.stall).await;
-    let metered = meter.stop(&context.watched, &context.traffic)?;
+    let metered = meter.stop(&progress, &context.watched, &context.traffic);
     publishers.iter().for_each(|actor| actor.state.borrow_mut().settle());
     if settings.slow > 0 {
         drain(&feeds).await;
     }
-    let closed = feeds.settle(&account);
-    let mut report = report(settings, &feeds, &tally, metered, &account, closed);
+    let closed = feeds.settle(context, &account);
+    judge_growth(settings, &metered, &account);
+    let mut report = report(settings, &feeds, &rules, metered, &account, closed);
     add_subscription_cost(&mut report, settings, before.as_ref(), subscribed.as_ref());
     feeds.close();
     publishers.iter().for_each(|actor| actor.link.close());
     Ok(report)
+}
+
+/// Compares the growth of the relay's memory with the bound of the scenario.
+fn judge_growth(settings: &Fanout, metered: &Metered, account: &Account) {
+    let Some(cost) = metered.relay.as_ref().filter(|_| settings.max_growth_mib > 0.0) else { return };
+    let growth_mib = (cost.anon_after_kib as f64 - cost.anon_before_kib as f64) / 1024.0;
+    if growth_mib > settings.max_growth_mib {
+        let bound = settings.max_growth_mib;
+        account.note(Finding::MemoryOverBound, || format!("grew by {growth_mib:.0} MiB, the bound is {bound} MiB"));
+    }
 }
 
 /// Who subscribes to what.
@@ -77,33 +95,24 @@ async fn open_publishers(
     context: &Context,
     settings: &Fanout,
     fresh: Fresh,
-    account: &Rc<Account>,
-    tally: &Rc<Tally>,
+    rules: &Rules,
     progress: &Rc<Progress>,
-) -> Vec<Actor<Publisher>> {
-    let open_loop = settings.rate > 0.0;
-    let rules = Rules {
-        library: context.library.clone(),
-        account: account.clone(),
-        tally: tally.clone(),
+) -> Vec<Actor<Asker<Publisher>>> {
+    let terms = Terms {
+        account: rules.account.clone(),
+        answers: rules.answers.clone(),
         progress: progress.clone(),
-        in_flight: if open_loop { 0 } else { usize::MAX >> 1 },
-        expect: Expect::Stored,
-        stored_from: 0,
-        deadline: None,
-        cycle: false,
+        stop: context.stop.clone(),
+        in_flight: usize::MAX,
+        closed_loop: settings.rate == 0.0,
+        length: None,
     };
     let mut frames: Vec<Frames> = (0..settings.publishers).map(|_| Frames::default()).collect();
     for number in 0..fresh.count {
         frames[number as usize % settings.publishers].push(&context.library, fresh.first + number);
     }
-    let states = frames.into_iter().map(|frames| Publisher::new(rules.clone(), frames));
-    context.open_all(states, account, progress).await
-}
-
-fn burst(publishers: &[Actor<Publisher>], feeds: &Feeds, fresh: Fresh, start: Instant) {
-    (0..fresh.count).for_each(|number| feeds.timeline.sent(fresh.first + number, start));
-    publishers.iter().for_each(|actor| actor.state.borrow_mut().fill(&actor.link, start));
+    let states = frames.into_iter().map(|frames| Asker::new(terms.clone(), Publisher::new(rules.clone(), frames)));
+    context.open_all(states, &rules.account, progress).await
 }
 
 /// Lets the slow readers read until nothing comes any more.
@@ -122,18 +131,22 @@ async fn drain(feeds: &Feeds) {
 fn report(
     settings: &Fanout,
     feeds: &Feeds,
-    tally: &Tally,
+    rules: &Rules,
     metered: Metered,
     account: &Rc<Account>,
     closed: usize,
 ) -> PhaseReport {
-    let (delivered, events) = (feeds.tally.delivered.get(), tally.answers.answered.get());
+    let (delivered, events) = (feeds.tally.delivered.get(), rules.answers.answered.get());
     let (unit, units) = if settings.authors > 0 { ("event", events) } else { ("delivery", delivered) };
     let mut report = phase_report(&settings.name, unit, units, metered, account);
     add_latency(&mut report, "EVENT to delivery", &feeds.tally.latency.borrow());
-    add_latency(&mut report, "EVENT to OK", &tally.answers.latency.borrow());
-    add_latency(&mut report, "generator lag", &tally.answers.lag.borrow());
+    add_latency(&mut report, "EVENT to OK", &rules.answers.latency.borrow());
+    add_latency(&mut report, "generator lag", &rules.answers.lag.borrow());
     add_figures(&mut report, settings, delivered, events, closed);
+    let foreign = feeds.tally.foreign.get();
+    if foreign > 0 {
+        report.figures.insert("foreign_deliveries".into(), foreign as f64);
+    }
     report
 }
 

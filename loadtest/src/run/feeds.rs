@@ -5,11 +5,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::context::{Actor, Context};
 use super::prepare::Fresh;
 use super::progress::Progress;
 use super::subscriber::{Rules, Subscriber, Tally, Timeline};
-use super::{Actor, Context};
-use crate::account::{Account, Deliveries, Violation};
+use crate::account::{Account, Deliveries, Finding};
 use crate::corpus::library::Library;
 use crate::random::Random;
 
@@ -96,6 +96,8 @@ pub struct Feeds {
     pub deliveries: Rc<RefCell<Deliveries>>,
     /// When events were due.
     pub timeline: Rc<Timeline>,
+    /// Number of the first event.
+    first: u32,
     events: usize,
 }
 
@@ -123,6 +125,9 @@ pub async fn open(
     let events = fresh.count as usize;
     let rules = Rules {
         library: context.library.clone(),
+        bodies: context.bodies.clone(),
+        verifier: context.verifier.clone(),
+        exclusive: context.exclusive,
         account: account.clone(),
         tally: Rc::new(Tally::default()),
         deliveries: Rc::new(RefCell::new(plan.deliveries)),
@@ -145,7 +150,7 @@ pub async fn open(
                 actors.push(Actor { link, state });
             }
             Err(error) => {
-                account.note(Violation::FailedConnection, || format!("{error:#}"));
+                account.note(Finding::FailedConnection, || format!("{error:#}"));
                 opened.finish();
                 if !slow {
                     progress.finish();
@@ -156,9 +161,9 @@ pub async fn open(
     opened.wait(context.stall).await;
     let wanted: u64 = actors.iter().map(|actor| actor.state.borrow().subscriptions().len() as u64).sum();
     let missing = wanted.saturating_sub(rules.tally.open.get());
-    account.note_many(Violation::MissingEose, missing, || format!("{missing} live subscriptions without EOSE"));
+    account.note_many(Finding::MissingEose, missing, || format!("{missing} live subscriptions without EOSE"));
     let Rules { tally, deliveries, timeline, .. } = rules;
-    Feeds { actors, tally, deliveries, timeline, events }
+    Feeds { actors, tally, deliveries, timeline, first: fresh.first, events }
 }
 
 impl Feeds {
@@ -177,24 +182,27 @@ impl Feeds {
         for actor in &self.actors {
             let deliveries = self.deliveries.borrow();
             let subs = actor.state.borrow().subscriptions();
-            let missing = subs.map(|sub| deliveries.missing(sub, events)).sum();
+            let missing = subs.map(|sub| deliveries.missing(sub, events, |_| true)).sum();
             drop(deliveries);
             actor.state.borrow_mut().expect_less(missing);
         }
     }
 
-    /// Counts what never came. A slow reader that the relay closed has no claim to the rest; returns how many those are.
-    pub fn settle(&self, account: &Account) -> usize {
+    /// Counts what never came, of the events that the relay accepted. A slow reader that the relay closed has no claim to
+    /// the rest; returns how many those are.
+    pub fn settle(&self, context: &Context, account: &Account) -> usize {
         let deliveries = self.deliveries.borrow();
+        let accepted = |event: usize| context.holdings.holds(self.first + event as u32);
         let mut closed = 0;
         for actor in &self.actors {
             let state = actor.state.borrow();
-            if state.is_slow() && state.is_gone() {
-                closed += 1;
+            if state.is_gone() {
+                // A lost connection is told already.
+                closed += usize::from(state.is_slow());
                 continue;
             }
-            let missing: u64 = state.subscriptions().map(|sub| deliveries.missing(sub, self.events)).sum();
-            account.note_many(Violation::LostDelivery, missing, || {
+            let missing: u64 = state.subscriptions().map(|sub| deliveries.missing(sub, self.events, accepted)).sum();
+            account.note_many(Finding::LostDelivery, missing, || {
                 format!("{missing} on subscriptions {:?}", state.subscriptions())
             });
         }

@@ -2,48 +2,53 @@
 //!
 //! It must never slow down because the relay does: what is due is sent, and the wait is counted as latency.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::asker::Asker;
+use super::asker::{Answers, Asker, Terms, start_all};
+use super::context::{Actor, Context};
 use super::feeds::{self, Feeds, Layout};
 use super::meter::{Meter, add_latency, phase_report};
 use super::prepare::{Fresh, Material};
 use super::progress::Progress;
 use super::publisher::{self, Frames, Publisher};
-use super::querier::{self, Querier};
-use super::{Actor, Context};
+use super::querier::{self, MIXED_IN_FLIGHT, Querier};
+use super::query::held;
+use super::subscriber;
 use crate::account::Account;
 use crate::latency::Latency;
 use crate::pace::{Pacer, Schedule};
 use crate::process::Watched;
 use crate::random::Random;
 use crate::report::{PhaseReport, Sample};
-use crate::scenario::{Expect, Mixed};
-
-/// REQs open at a time on one querying connection; the rest waits in the generator and is counted from when it was due.
-pub const IN_FLIGHT: usize = 8;
+use crate::scenario::phase::{Expect, Mixed};
 
 /// The connections of a mixed phase.
 struct Crowd {
-    publishers: Vec<Actor<Publisher>>,
-    queriers: Vec<Actor<Querier>>,
+    publishers: Vec<Actor<Asker<Publisher>>>,
+    queriers: Vec<Actor<Asker<Querier>>>,
     feeds: Feeds,
-    events: Rc<publisher::Tally>,
-    queries: Rc<querier::Tally>,
+    publish: publisher::Rules,
+    query: querier::Rules,
 }
 
 /// Runs the phase.
+///
+/// # Errors
+/// If the system gives no timer.
 pub async fn run(context: &Context, settings: &Mixed, material: Material) -> Result<PhaseReport> {
     let account = Rc::new(Account::default());
     let progress = Progress::new(settings.publishers + settings.queriers + settings.followers);
     let fresh = material.fresh;
     let mut crowd = gather(context, settings, material, &account, &progress).await;
     crowd.feeds.begin();
-    let meter = Meter::start(&context.watched, &context.traffic)?;
+    let meter = Meter::start(&context.watched, &context.traffic);
+    progress.begin(meter.started());
+    start_all(&crowd.publishers, meter.started());
+    start_all(&crowd.queriers, meter.started());
     let samples = Rc::new(RefCell::new(Vec::new()));
     let sampler = tokio::task::spawn_local(sample(
         context.watched.clone(),
@@ -59,11 +64,11 @@ pub async fn run(context: &Context, settings: &Mixed, material: Material) -> Res
     crowd.queriers.iter().for_each(|actor| actor.state.borrow_mut().end());
     progress.wait(context.stall).await;
     sampler.abort();
-    let metered = meter.stop(&context.watched, &context.traffic)?;
+    let metered = meter.stop(&progress, &context.watched, &context.traffic);
     crowd.publishers.iter().for_each(|actor| actor.state.borrow_mut().settle());
     crowd.queriers.iter().for_each(|actor| actor.state.borrow_mut().settle());
-    crowd.feeds.settle(&account);
-    let units = crowd.events.answers.answered.get() + crowd.queries.answers.answered.get();
+    crowd.feeds.settle(context, &account);
+    let units = crowd.publish.answers.answered.get() + crowd.query.answers.answered.get();
     let mut report = phase_report(&settings.name, "operation", units, metered, &account);
     add_results(&mut report, &crowd);
     report.samples = samples.take();
@@ -85,38 +90,27 @@ async fn gather(
         feeds::follow(library, fresh, settings.followers, settings.authors, settings.matches_per_event, context.seed);
     let layout = Layout { connections: settings.followers, subscriptions: 1, slow: 0 };
     let feeds = feeds::open(context, plan, fresh, layout, account, progress).await;
-    let (events, queries) = (Rc::<publisher::Tally>::default(), Rc::<querier::Tally>::default());
-    let mut crowd = Crowd { publishers: Vec::new(), queriers: Vec::new(), feeds, events, queries };
-    let publish = publisher::Rules {
-        library: library.clone(),
+    let publish =
+        publisher::Rules { stored_from: fresh.first, ..publisher::Rules::new(context, account, Expect::Duplicate) };
+    let queries = held(context, material.queries);
+    let query = querier::Rules { live: true, ..querier::Rules::new(context, account, queries) };
+    let terms = |answers: &Rc<Answers>, in_flight: usize| Terms {
         account: account.clone(),
-        tally: crowd.events.clone(),
+        answers: answers.clone(),
         progress: progress.clone(),
-        in_flight: 0,
-        expect: Expect::Duplicate,
-        stored_from: fresh.first,
-        deadline: None,
-        cycle: false,
-    };
-    let states = (0..settings.publishers).map(|_| Publisher::new(publish.clone(), Frames::default()));
-    crowd.publishers = context.open_all(states, account, progress).await;
-    let query = querier::Rules {
-        library: library.clone(),
-        account: account.clone(),
-        tally: crowd.queries.clone(),
-        progress: progress.clone(),
-        queries: material.queries,
-        in_flight: IN_FLIGHT,
+        stop: context.stop.clone(),
+        in_flight,
         closed_loop: false,
-        left: Rc::new(Cell::new(0)),
-        deadline: None,
-        exact: false,
-        live: true,
-        live_from: context.corpus_len,
+        length: None,
     };
-    let states = (0..settings.queriers).map(|number| Querier::new(query.clone(), number));
-    crowd.queriers = context.open_all(states, account, progress).await;
-    crowd
+    let asking = terms(&publish.answers, usize::MAX);
+    let states = (0..settings.publishers)
+        .map(|_| Asker::new(asking.clone(), Publisher::new(publish.clone(), Frames::default())));
+    let publishers = context.open_all(states, account, progress).await;
+    let asking = terms(&query.answers, MIXED_IN_FLIGHT.min(context.limits.max_subscriptions.unwrap_or(usize::MAX)));
+    let states = (0..settings.queriers).map(|number| Asker::new(asking.clone(), Querier::new(query.clone(), number)));
+    let queriers = context.open_all(states, account, progress).await;
+    Crowd { publishers, queriers, feeds, publish, query }
 }
 
 /// Sends what is due until the time is over; returns how many new events were sent.
@@ -130,7 +124,7 @@ async fn pace(context: &Context, settings: &Mixed, crowd: &Crowd, fresh: Fresh, 
     loop {
         let (event_at, query_at) = (events.moment(event), queries.moment(query));
         let intended = event_at.min(query_at);
-        if intended >= end || crowd.publishers.is_empty() || crowd.queriers.is_empty() {
+        if intended >= end || context.stop.is_set() || crowd.publishers.is_empty() || crowd.queriers.is_empty() {
             return Ok(new);
         }
         pacer.until(intended).await;
@@ -142,7 +136,9 @@ async fn pace(context: &Context, settings: &Mixed, crowd: &Crowd, fresh: Fresh, 
                 crowd.feeds.timeline.sent(number, intended);
                 new += 1;
             }
-            actor.state.borrow_mut().send_number(&actor.link, number, intended);
+            let mut state = actor.state.borrow_mut();
+            state.work.choose(number);
+            state.send_due(&actor.link, intended);
             event += 1;
         } else {
             let actor = &crowd.queriers[query as usize % crowd.queriers.len()];
@@ -157,14 +153,18 @@ async fn pace(context: &Context, settings: &Mixed, crowd: &Crowd, fresh: Fresh, 
 
 /// The counters a sampler reads.
 struct Tallies {
-    events: Rc<publisher::Tally>,
-    queries: Rc<querier::Tally>,
-    deliveries: Rc<super::subscriber::Tally>,
+    events: Rc<Answers>,
+    queries: Rc<Answers>,
+    deliveries: Rc<subscriber::Tally>,
 }
 
 impl Tallies {
     fn of(crowd: &Crowd) -> Self {
-        Self { events: crowd.events.clone(), queries: crowd.queries.clone(), deliveries: crowd.feeds.tally.clone() }
+        Self {
+            events: crowd.publish.answers.clone(),
+            queries: crowd.query.answers.clone(),
+            deliveries: crowd.feeds.tally.clone(),
+        }
     }
 }
 
@@ -192,11 +192,11 @@ async fn sample(
             anon_kib: cost.as_ref().map(|cost| cost.anon_after_kib),
             disk_bytes: cost.as_ref().and_then(|cost| cost.disk_bytes),
             relay_cores: cost.as_ref().map(|cost| cost.cpu_s / last.0.elapsed().as_secs_f64()),
-            events: tallies.events.answers.answered.get(),
-            queries: tallies.queries.answers.answered.get(),
+            events: tallies.events.answered.get(),
+            queries: tallies.queries.answered.get(),
             deliveries: tallies.deliveries.delivered.get(),
-            ok_p99_us: window(&tallies.events.answers.window),
-            eose_p99_us: window(&tallies.queries.answers.window),
+            ok_p99_us: window(&tallies.events.window),
+            eose_p99_us: window(&tallies.queries.window),
             delivery_p99_us: window(&tallies.deliveries.window),
         };
         if say {
@@ -208,17 +208,18 @@ async fn sample(
 }
 
 fn add_results(report: &mut PhaseReport, crowd: &Crowd) {
-    add_latency(report, "EVENT to OK", &crowd.events.answers.latency.borrow());
-    add_latency(report, "REQ to EOSE", &crowd.queries.answers.latency.borrow());
+    add_latency(report, "EVENT to OK", &crowd.publish.answers.latency.borrow());
+    add_latency(report, "REQ to EOSE", &crowd.query.answers.latency.borrow());
     add_latency(report, "EVENT to delivery", &crowd.feeds.tally.latency.borrow());
-    add_latency(report, "generator lag", &crowd.events.answers.lag.borrow());
+    add_latency(report, "generator lag", &crowd.publish.answers.lag.borrow());
+    add_latency(report, "wait for earlier answers", &crowd.query.answers.backlog.borrow());
     let figures = [
-        ("events", crowd.events.answers.answered.get() as f64),
-        ("answered_duplicate_events", crowd.events.duplicates.get() as f64),
-        ("queries", crowd.queries.answers.answered.get() as f64),
-        ("rows", crowd.queries.rows.get() as f64),
+        ("events", crowd.publish.answers.answered.get() as f64),
+        ("answered_duplicate_events", crowd.publish.tally.duplicates.get() as f64),
+        ("queries", crowd.query.answers.answered.get() as f64),
+        ("rows", crowd.query.tally.rows.get() as f64),
         ("deliveries", crowd.feeds.tally.delivered.get() as f64),
-        ("answers_with_foreign_events", crowd.queries.inexact.get() as f64),
+        ("answers_with_foreign_events", crowd.query.tally.foreign.get() as f64),
     ];
     report.figures.extend(figures.map(|(name, value)| (name.to_string(), value)));
     if let Some(cost) = &report.relay {

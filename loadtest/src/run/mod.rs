@@ -3,9 +3,13 @@
 //! It must never measure preparation: events, frames, queries and expected answers exist before a phase's clock starts.
 
 mod asker;
+mod bodies;
 mod connect;
+mod context;
 mod fanout;
 mod feeds;
+mod holdings;
+mod interrupt;
 mod meter;
 mod mixed;
 mod prepare;
@@ -14,26 +18,30 @@ mod publish;
 mod publisher;
 mod querier;
 mod query;
+mod read_back;
 mod subscriber;
 #[cfg(test)]
 mod tests;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 
-use crate::account::{Account, Violation};
-use crate::corpus::library::Library;
+use crate::limits::Limits;
 use crate::process::Watched;
 use crate::report::{PhaseReport, Report};
-use crate::scenario::{Phase, Scenario};
+use crate::scenario::Scenario;
+use crate::scenario::phase::Phase;
 use crate::wire::connect::{Target, connect};
-use crate::wire::link::{Handler, Link, Traffic};
-use prepare::Fresh;
-use progress::Progress;
+use crate::wire::information;
+use crate::wire::link::Traffic;
+use bodies::Bodies;
+use context::Context;
+use holdings::Holdings;
+use prepare::{Material, Prepared};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -56,91 +64,19 @@ pub struct Options {
     pub sources: usize,
     /// Give up waiting this long after the last answer.
     pub stall: Duration,
+    /// The relay holds nothing but what the run publishes: any other event is a fault.
+    pub exclusive: bool,
+    /// Read everything back after it was published, and compare it.
+    pub read_back: bool,
     /// Say on stderr what is being done.
     pub progress: bool,
-}
-
-/// What every phase works with.
-struct Context {
-    target: Target,
-    library: Rc<Library>,
-    /// Events of the corpus; what follows was signed for this run.
-    corpus_len: u32,
-    watched: Watched,
-    traffic: Rc<Traffic>,
-    seed: u64,
-    stall: Duration,
-    progress: bool,
-    /// Number of the next connection, which chooses its source address.
-    connection: Cell<usize>,
-}
-
-impl Context {
-    fn say(&self, text: &str) {
-        if self.progress {
-            eprintln!("{text}");
-        }
-    }
-
-    /// Opens a connection and gives it a reader task.
-    async fn open<H: Handler + 'static>(
-        &self,
-        handler: Rc<RefCell<H>>,
-        receive_buffer: Option<u32>,
-    ) -> Result<Rc<Link>> {
-        let number = self.connection.get();
-        self.connection.set(number + 1);
-        let upgraded = connect(&self.target, number, receive_buffer).await?;
-        let (link, reader) = Link::new(upgraded, self.traffic.clone());
-        tokio::task::spawn_local(reader.run(handler));
-        Ok(link)
-    }
-
-    /// Opens one connection per state; one that fails is a fault, and nobody waits for it.
-    async fn open_all<H: Handler + 'static>(
-        &self,
-        states: impl Iterator<Item = H>,
-        account: &Account,
-        progress: &Progress,
-    ) -> Vec<Actor<H>> {
-        let mut actors = Vec::new();
-        for state in states {
-            let state = Rc::new(RefCell::new(state));
-            match self.open_or_note(&state, account).await {
-                Some(link) => actors.push(Actor { link, state }),
-                None => progress.finish(),
-            }
-        }
-        actors
-    }
-
-    /// The same, with a failure counted as a fault.
-    async fn open_or_note<H: Handler + 'static>(
-        &self,
-        handler: &Rc<RefCell<H>>,
-        account: &Account,
-    ) -> Option<Rc<Link>> {
-        match self.open(handler.clone(), None).await {
-            Ok(link) => Some(link),
-            Err(error) => {
-                account.note(Violation::FailedConnection, || format!("{error:#}"));
-                None
-            }
-        }
-    }
-}
-
-/// A connection and its state.
-struct Actor<H> {
-    link: Rc<Link>,
-    state: Rc<RefCell<H>>,
 }
 
 /// Runs every phase in order, on one thread.
 ///
 /// # Errors
-/// If the corpus cannot be read, the relay cannot be reached at all, or `--pid` cannot be read. Faults of the relay are
-/// no errors: they are in the report.
+/// If the corpus cannot be read, the relay cannot be reached at the start, or `--pid` cannot be read. Faults of the relay
+/// are no errors, and neither is a relay that dies: they are in the report, with every phase that was finished.
 pub fn run(options: &Options) -> Result<Report> {
     crate::process::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
@@ -152,37 +88,22 @@ async fn run_phases(options: &Options) -> Result<Report> {
     let mut target = Target::resolve(&options.url).await?;
     target.sources = options.sources.max(1);
     drop(connect(&target, 0, None).await.with_context(|| format!("reach {}", options.url))?);
+    options.watched.snapshot()?;
+    let document = information::read(&target).await;
+    let limits = Limits::of(&document.unwrap_or_default());
     let started = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
-    let prepared = prepare::prepare(options, started)?;
-    let corpus_len = prepared.corpus_len;
-    let context = Context {
-        target,
-        library: Rc::new(prepared.library),
-        corpus_len,
-        watched: options.watched.clone(),
-        traffic: Rc::new(Traffic::default()),
+    let order = prepare::Order {
+        scenario: &options.scenario,
+        corpus: options.corpus.as_deref(),
         seed: options.seed,
-        stall: options.stall,
-        progress: options.progress,
-        connection: Cell::new(0),
+        limits: &limits,
+        now: started,
     };
+    let Prepared { library, corpus_len, skipped, phases: materials } = prepare::prepare(order)?;
+    let context = context(options, target, limits.clone(), library, corpus_len);
+    skipped.examples.iter().for_each(|example| context.say(&format!("skipped: {example}")));
     let mut phases = Vec::new();
-    let mut loaded = !options.load;
-    for (phase, material) in options.scenario.phases.iter().zip(prepared.phases) {
-        let (_, must_be_loaded) = phase.needs_corpus();
-        if must_be_loaded && !loaded {
-            context.say("loading the corpus (not measured; --no-load if the relay has it)");
-            let load = publish::load(&context).await?;
-            phases.extend(Some(load).filter(|load| !load.violations.is_empty()));
-        }
-        loaded |= must_be_loaded || matches!(phase, Phase::Publish(publish) if publish.sends_whole_corpus());
-        context.say(&format!("phase: {}", phase.name()));
-        let report = run_phase(&context, phase, material).await?;
-        let silent = matches!(phase, Phase::Publish(publish) if !publish.report);
-        if !silent || !report.violations.is_empty() {
-            phases.push(report);
-        }
-    }
+    let incomplete = run_all(&context, options, materials, &mut phases).await;
     let corpus = prepare::Size::of(&context.library, corpus_len);
     Ok(Report {
         version: env!("CARGO_PKG_VERSION").to_string(),
@@ -193,20 +114,129 @@ async fn run_phases(options: &Options) -> Result<Report> {
         started,
         seed: options.seed,
         machine: machine(),
+        limits,
         corpus_events: corpus.events,
         corpus_mean_bytes: corpus.mean_bytes,
+        corpus_skipped: skipped.reasons,
+        incomplete,
         phases,
     })
 }
 
-async fn run_phase(context: &Context, phase: &Phase, material: prepare::Material) -> Result<PhaseReport> {
-    let Fresh { first, count } = material.fresh;
-    match phase {
+fn context(
+    options: &Options,
+    target: Target,
+    limits: Limits,
+    library: crate::corpus::library::Library,
+    corpus_len: u32,
+) -> Context {
+    let library = Rc::new(library);
+    let held = if options.load { 0 } else { corpus_len as usize };
+    Context {
+        target,
+        limits: Rc::new(limits),
+        corpus_len,
+        holdings: Rc::new(Holdings::new(library.len(), held)),
+        bodies: Bodies::new(library.clone()),
+        library,
+        verifier: Rc::default(),
+        watched: options.watched.clone(),
+        traffic: Rc::new(Traffic::default()),
+        seed: options.seed,
+        stall: options.stall,
+        exclusive: options.exclusive,
+        read_back: options.read_back,
+        progress: options.progress,
+        stop: Rc::default(),
+        connection: Cell::new(0),
+    }
+}
+
+/// Runs the phases until the last one, the user's wish or the relay's end; says which of the latter two it was.
+async fn run_all(
+    context: &Context,
+    options: &Options,
+    materials: Vec<Material>,
+    phases: &mut Vec<PhaseReport>,
+) -> Option<String> {
+    let mut loaded = !options.load;
+    let scenario = &options.scenario;
+    let known: f64 = scenario.phases.iter().filter_map(Phase::seconds).sum();
+    if known > 0.0 {
+        context.say(&format!(
+            "{}: at least {} for its {} phases",
+            scenario.name,
+            duration(known),
+            scenario.phases.len()
+        ));
+    }
+    for (number, (phase, material)) in scenario.phases.iter().zip(materials).enumerate() {
+        let name = phase.name();
+        if context.stop.is_set() {
+            return Some(format!("interrupted before the phase {name}"));
+        }
+        if let Err(error) = connect(&context.target, 0, None).await {
+            return Some(format!("the relay is gone before the phase {name}: {error:#}"));
+        }
+        let length = phase.seconds().map_or(String::new(), |seconds| format!(", about {}", duration(seconds)));
+        let place = format!("phase {} of {}: {name}{length}", number + 1, scenario.phases.len());
+        let (_, must_be_loaded) = phase.needs_corpus();
+        let load = must_be_loaded && !loaded;
+        loaded |= must_be_loaded || matches!(phase, Phase::Publish(publish) if publish.sends_whole_corpus());
+        tokio::select! {
+            outcome = run_one(context, phase, material, load, &place, phases) => if let Err(error) = outcome {
+                return Some(format!("phase {name}: {error:#}"));
+            },
+            () = interrupt::second(&context.stop) => {
+                return Some(format!("interrupted in the phase {name}, which is not reported"));
+            }
+        }
+    }
+    context.stop.is_set().then(|| "interrupted: the last phase was cut short".to_string())
+}
+
+/// Loads the corpus if the phase needs it, runs the phase and reads back what it published.
+async fn run_one(
+    context: &Context,
+    phase: &Phase,
+    material: Material,
+    load: bool,
+    place: &str,
+    phases: &mut Vec<PhaseReport>,
+) -> Result<()> {
+    if load {
+        context.say("loading the corpus (not measured; --no-load if the relay has it)");
+        let mut report = publish::load(context).await?;
+        read_back::check(context, &mut report).await?;
+        if report.has_findings() {
+            phases.push(report);
+        }
+    }
+    context.say(place);
+    let fitted = material.fitted.iter().cloned().collect();
+    let mut report = match phase {
         Phase::Publish(settings) => publish::run(context, settings, material.fresh).await,
         Phase::Query(settings) => query::run(context, settings, material.queries).await,
-        Phase::Fanout(settings) => fanout::run(context, settings, first, count as usize).await,
+        Phase::Fanout(settings) => fanout::run(context, settings, material.fresh).await,
         Phase::Connect(settings) => connect::run(context, settings).await,
         Phase::Mixed(settings) => mixed::run(context, settings, material).await,
+    }?;
+    report.fitted = fitted;
+    read_back::check(context, &mut report).await?;
+    let silent = matches!(phase, Phase::Publish(publish) if !publish.report);
+    if !silent || report.has_findings() {
+        phases.push(report);
+    }
+    Ok(())
+}
+
+/// Seconds as people say them.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.ceil() as u64;
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds.div_ceil(60)),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
     }
 }
 

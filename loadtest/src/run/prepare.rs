@@ -2,17 +2,20 @@
 //!
 //! It must never talk to the relay.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use super::Options;
-use super::querier::Prepared as PreparedQuery;
-use crate::corpus::library::Library;
+use super::querier::{MIXED_IN_FLIGHT, Prepared as PreparedQuery};
+use crate::corpus::library::{Library, Skipped, Terms};
 use crate::corpus::{self, plan::Mix};
-use crate::query::filter::Oracle;
+use crate::limits::Limits;
+use crate::query::filter::{Filter, Oracle};
 use crate::query::shape::{Chooser, Shape};
-use crate::scenario::{Fanout, Mixed, Phase, Source};
+use crate::scenario::Scenario;
+use crate::scenario::phase::{Fanout, Mixed, Phase, Source};
 
 /// Events signed for one phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +33,23 @@ pub struct Material {
     pub fresh: Fresh,
     /// Its queries.
     pub queries: Rc<Vec<PreparedQuery>>,
+    /// How the relay's limits changed it.
+    pub fitted: BTreeSet<String>,
+}
+
+/// What is prepared, and for whom.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// The phases.
+    pub scenario: &'a Scenario,
+    /// A corpus file; generated if absent.
+    pub corpus: Option<&'a Path>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// What the relay takes.
+    pub limits: &'a Limits,
+    /// Unix seconds.
+    pub now: u64,
 }
 
 /// What a run gets.
@@ -38,6 +58,8 @@ pub struct Prepared {
     pub library: Library,
     /// Events of the corpus.
     pub corpus_len: u32,
+    /// What was left out of it.
+    pub skipped: Skipped,
     /// By phase.
     pub phases: Vec<Material>,
 }
@@ -58,64 +80,134 @@ impl Size {
     }
 }
 
-/// Reads or generates the corpus, then prepares every phase. `now` is unix seconds.
+/// Reads or generates the corpus, then prepares every phase.
 ///
 /// # Errors
-/// If the corpus cannot be read.
-pub fn prepare(options: &Options, now: u64) -> Result<Prepared> {
-    let scenario = &options.scenario;
-    let mut library = Library::default();
+/// If the corpus cannot be read, or nothing of it is left within the relay's limits.
+pub fn prepare(order: Order<'_>) -> Result<Prepared> {
+    let scenario = order.scenario;
+    let (mut library, mut skipped) = (Library::default(), Skipped::default());
     if scenario.phases.iter().any(|phase| phase.needs_corpus().0) {
-        library = match &options.corpus {
-            Some(path) => Library::load(path)?,
-            None => generate_corpus(scenario.corpus.events, scenario.corpus.seed.unwrap_or(options.seed))?,
-        };
+        match order.corpus {
+            Some(path) => (library, skipped) = Library::load(path, order.terms())?,
+            None => {
+                let seed = scenario.corpus.seed.unwrap_or(order.seed);
+                add_generated(
+                    &corpus::Options::social(seed, scenario.corpus.events),
+                    order,
+                    &mut library,
+                    &mut skipped,
+                )?;
+            }
+        }
+        let example = skipped.examples.first().map_or("the file is empty", String::as_str);
+        ensure!(!library.is_empty(), "no event of the corpus can be used; {example}");
     }
     let corpus_len = library.len() as u32;
-    let queries = prepare_queries(options, &library);
-    let mut phases = Vec::new();
-    for (number, (phase, queries)) in scenario.phases.iter().zip(queries).enumerate() {
-        let seed = options.seed.wrapping_mul(1009).wrapping_add(number as u64 + 1);
-        let fresh = sign_fresh(phase, seed, now, &mut library)?;
-        phases.push(Material { fresh, queries: Rc::new(queries) });
+    let mut phases = prepare_queries(order, &library);
+    for (number, (phase, material)) in scenario.phases.iter().zip(&mut phases).enumerate() {
+        let seed = order.seed.wrapping_mul(1009).wrapping_add(number as u64 + 1);
+        material.fresh = sign_fresh(phase, seed, order, &mut library, &mut material.fitted)?;
+        fit_subscriptions(phase, order.limits, &mut material.fitted);
+        if phase.needs_corpus().0 {
+            let beyond = skipped.reasons.iter().filter(|(reason, _)| reason.starts_with("beyond"));
+            material.fitted.extend(beyond.map(|(reason, count)| format!("{count} events of the corpus are {reason}")));
+        }
     }
-    Ok(Prepared { library, corpus_len, phases })
+    Ok(Prepared { library, corpus_len, skipped, phases })
 }
 
-/// The corpus of a run without a file; the same seed gives the same events.
-fn generate_corpus(events: u64, seed: u64) -> Result<Library> {
-    let mut library = Library::default();
-    corpus::generate(&corpus::Options::social(seed, events), |line| library.add(line).map(|_| ()))?;
-    Ok(library)
+impl<'a> Order<'a> {
+    fn terms(&self) -> Terms<'a> {
+        Terms { limits: self.limits, now: self.now }
+    }
 }
 
-fn prepare_queries(options: &Options, library: &Library) -> Vec<Vec<PreparedQuery>> {
-    let phases = &options.scenario.phases;
+/// Adds generated events; those that the relay's limits forbid are skipped and told.
+fn add_generated(
+    options: &corpus::Options,
+    order: Order<'_>,
+    library: &mut Library,
+    skipped: &mut Skipped,
+) -> Result<()> {
+    let mut number = 0u64;
+    corpus::generate(options, |line| {
+        number += 1;
+        if let Err(reason) = library.add_within(line, order.terms()) {
+            skipped.add(&reason.to_string(), || format!("generated event {number}"));
+        }
+        Ok(())
+    })
+}
+
+/// What a phase asks for beyond the relay's limit of subscriptions.
+fn fit_subscriptions(phase: &Phase, limits: &Limits, fitted: &mut BTreeSet<String>) {
+    let wanted = match phase {
+        Phase::Query(query) => query.in_flight,
+        Phase::Mixed(_) => MIXED_IN_FLIGHT,
+        Phase::Fanout(fanout) => fanout.subscriptions,
+        Phase::Connect(connect) => connect.subscriptions,
+        Phase::Publish(_) => 0,
+    };
+    if let Some(most) = limits.max_subscriptions.filter(|&most| wanted > most) {
+        fitted.insert(format!("{wanted} subscriptions per connection, and the relay's max_subscriptions is {most}"));
+    }
+}
+
+fn prepare_queries(order: Order<'_>, library: &Library) -> Vec<Material> {
+    let phases = &order.scenario.phases;
     let wanted = phases.iter().any(|phase| matches!(phase, Phase::Query(_) | Phase::Mixed(_)));
     if !wanted {
-        return phases.iter().map(|_| Vec::new()).collect();
+        return phases.iter().map(|_| Material::default()).collect();
     }
     let oracle = Oracle::new(library);
-    let mut chooser = Chooser::new(library, &oracle, options.seed);
-    let mut prepare = |shapes: &std::collections::BTreeMap<Shape, u32>, distinct: usize| {
-        let order = weighted(shapes, distinct);
-        let prepared = order.into_iter().enumerate().map(|(number, shape)| {
-            let filter = chooser.choose(shape);
-            let expected = oracle.answer(&filter, library);
-            PreparedQuery::new(number, shape, filter, expected)
+    let mut chooser = Chooser::new(library, &oracle, order.seed);
+    let mut prepare = |shapes: &BTreeMap<Shape, u32>, distinct: usize| {
+        let mut fitted = BTreeSet::new();
+        let prepared = weighted(shapes, distinct).into_iter().enumerate().map(|(number, shape)| {
+            let mut filter = chooser.choose(shape);
+            let mut expected = oracle.answer(&filter, library);
+            if let Some(change) = fit(&mut filter, expected.len(), order.limits) {
+                fitted.insert(format!("{}: {change}", shape.name()));
+                expected = oracle.answer(&filter, library);
+            }
+            PreparedQuery::new(number, shape.name(), filter, expected)
         });
-        prepared.collect()
+        let queries = Rc::new(prepared.collect());
+        Material { queries, fitted, ..Material::default() }
     };
-    let queries = phases.iter().map(|phase| match phase {
+    let materials = phases.iter().map(|phase| match phase {
         Phase::Query(query) => prepare(&query.shapes, query.distinct.max(query.in_flight)),
-        Phase::Mixed(mixed) => prepare(&mixed.shapes, mixed.distinct.max(super::mixed::IN_FLIGHT)),
-        _ => Vec::new(),
+        Phase::Mixed(mixed) => prepare(&mixed.shapes, mixed.distinct.max(MIXED_IN_FLIGHT)),
+        _ => Material::default(),
     });
-    queries.collect()
+    materials.collect()
+}
+
+/// Changes a filter to what the relay's limits allow, and says how. `rows` is the length of the answer without them.
+fn fit(filter: &mut Filter, rows: usize, limits: &Limits) -> Option<String> {
+    let mut change = None;
+    let message = |filter: &Filter| filter.json().len() + r#"["REQ","q00000",]"#.len();
+    if let Some(most) = limits.max_message_length {
+        while message(filter) > most && filter.authors.len().max(filter.ids.len()) > 1 {
+            filter.authors.truncate(filter.authors.len().div_ceil(2));
+            filter.ids.truncate(filter.ids.len().div_ceil(2));
+            change = Some(format!("shortened to the relay's max_message_length of {most}"));
+        }
+    }
+    if let Some(most) = limits.rows(filter.limit).filter(|&most| rows > most || filter.limit.is_some_and(|l| l > most))
+    {
+        let most = limits.max_limit.unwrap_or(most).min(filter.limit.unwrap_or(rows));
+        if filter.limit != Some(most) {
+            filter.limit = Some(most);
+            change = Some(format!("limit {most}, as the relay gives no more rows"));
+        }
+    }
+    change
 }
 
 /// `count` shapes in the proportion of their weights, evenly interleaved.
-fn weighted(shapes: &std::collections::BTreeMap<Shape, u32>, count: usize) -> Vec<Shape> {
+fn weighted(shapes: &BTreeMap<Shape, u32>, count: usize) -> Vec<Shape> {
     let total: u32 = shapes.values().sum();
     let mut given = vec![0f64; shapes.len()];
     let turns = (0..count).map(|turn| {
@@ -131,7 +223,14 @@ fn weighted(shapes: &std::collections::BTreeMap<Shape, u32>, count: usize) -> Ve
 }
 
 /// Signs the events a phase publishes itself. They are dated `now`, which every relay accepts.
-fn sign_fresh(phase: &Phase, seed: u64, now: u64, library: &mut Library) -> Result<Fresh> {
+fn sign_fresh(
+    phase: &Phase,
+    seed: u64,
+    order: Order<'_>,
+    library: &mut Library,
+    fitted: &mut BTreeSet<String>,
+) -> Result<Fresh> {
+    let now = order.now;
     let notes =
         corpus::Options { seed, events: 0, authors: 200, until: now, span_s: 0, mix: Mix::Notes, content_bytes: 0 };
     let options = match phase {
@@ -149,7 +248,9 @@ fn sign_fresh(phase: &Phase, seed: u64, now: u64, library: &mut Library) -> Resu
     let span_s = if options.span_s == 0 { (options.events / 50).min(1800) } else { options.span_s };
     let options = corpus::Options { span_s, ..options };
     let first = library.len() as u32;
-    corpus::generate(&options, |line| library.add(line).map(|_| ()))?;
+    let mut skipped = Skipped::default();
+    add_generated(&options, order, library, &mut skipped)?;
+    fitted.extend(skipped.reasons.iter().map(|(reason, count)| format!("{count} events of the phase are {reason}")));
     Ok(Fresh { first, count: library.len() as u32 - first })
 }
 
@@ -167,6 +268,24 @@ fn fresh_events_of(mixed: &Mixed) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_is_fitted_to_the_limits_that_the_relay_states() {
+        let limits = Limits { max_limit: Some(50), max_message_length: Some(1000), ..Limits::default() };
+        let authors: Vec<String> = (0..40).map(|_| "ab".repeat(32)).collect();
+        let mut filter = Filter { authors, limit: Some(100), ..Filter::default() };
+        let change = fit(&mut filter, 10, &limits);
+        assert_eq!((filter.authors.len(), filter.limit), (10, Some(50)));
+        assert_eq!(change, Some("limit 50, as the relay gives no more rows".into()));
+        let mut endless = Filter { kinds: vec![1], ..Filter::default() };
+        assert_eq!(fit(&mut endless, 50, &limits), None);
+        assert!(fit(&mut endless, 51, &limits).is_some());
+        assert_eq!(endless.limit, Some(50));
+        let most = Limits { default_limit: Some(10), max_limit: Some(500), ..Limits::default() };
+        let mut endless = Filter { kinds: vec![1], ..Filter::default() };
+        assert!(fit(&mut endless, 60, &most).is_some());
+        assert_eq!(endless.limit, Some(60));
+    }
 
     #[test]
     fn shapes_are_interleaved_by_weight() {

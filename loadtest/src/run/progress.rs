@@ -1,4 +1,4 @@
-//! Knows when a phase is over: every actor has finished, or nothing has happened for too long.
+//! Knows when a phase is over: every actor has finished, nothing has happened for too long, or the user wants no more.
 //!
 //! It must never end a phase by the clock alone while answers still come.
 
@@ -7,6 +7,22 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+/// Says that the user wants the run to end: nothing more is asked, and what is unanswered is waited for.
+#[derive(Default)]
+pub struct Stop(Cell<bool>);
+
+impl Stop {
+    /// Ends the run.
+    pub fn set(&self) {
+        self.0.set(true);
+    }
+
+    /// Whether the run is to end.
+    pub fn is_set(&self) -> bool {
+        self.0.get()
+    }
+}
 
 /// Shared by the actors of a phase.
 pub struct Progress {
@@ -21,9 +37,19 @@ impl Progress {
         Rc::new(Self { running: Cell::new(actors), last: Cell::new(Instant::now()), done: Notify::new() })
     }
 
+    /// The clock starts: what came before is no answer of this phase.
+    pub fn begin(&self, at: Instant) {
+        self.last.set(at);
+    }
+
     /// Something was answered.
     pub fn touch(&self, at: Instant) {
         self.last.set(at);
+    }
+
+    /// When the last answer came.
+    pub fn last(&self) -> Instant {
+        self.last.get()
     }
 
     /// One actor has everything it waits for; call it once per actor.
@@ -41,9 +67,9 @@ impl Progress {
 
     /// Returns when every actor has finished, or `stall` after the last answer.
     pub async fn wait(&self, stall: Duration) {
-        self.last.set(Instant::now());
+        let began = Instant::now();
         while !self.is_done() {
-            let left = (self.last.get() + stall).saturating_duration_since(Instant::now());
+            let left = (self.last.get().max(began) + stall).saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
@@ -66,5 +92,14 @@ mod tests {
         progress.finish();
         progress.wait(Duration::from_secs(600)).await;
         assert!(progress.is_done());
+    }
+
+    #[tokio::test]
+    async fn waiting_does_not_move_the_last_answer() {
+        let progress = Progress::new(1);
+        let answer = Instant::now();
+        progress.touch(answer);
+        progress.wait(Duration::from_millis(5)).await;
+        assert_eq!(progress.last(), answer);
     }
 }

@@ -3,66 +3,50 @@
 //! It must never take an event twice unless the phase is about duplicates.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Context;
-use super::asker::{OpenLoop, measure};
+use super::asker::{Asker, OpenLoop, Terms, measure};
+use super::context::Context;
 use super::meter::{add_latency, phase_report};
 use super::prepare::Fresh;
 use super::progress::Progress;
-use super::publisher::{Frames, Publisher, Rules, Tally};
+use super::publisher::{Frames, Publisher, Rules};
 use crate::account::Account;
 use crate::report::PhaseReport;
-use crate::scenario::{Expect, Publish, Source};
+use crate::scenario::phase::{Expect, Publish, Source};
 
-/// Sends the whole corpus without measuring it.
+/// Unanswered events per connection while the corpus is loaded: what a relay does not take at once may go in smaller
+/// portions.
+const LOAD_IN_FLIGHT: [usize; 3] = [64, 8, 1];
+
+/// Sends the whole corpus without measuring it. What stays without an answer is sent again with less in flight.
+///
+/// # Errors
+/// As [`run`].
 pub async fn load(context: &Context) -> Result<PhaseReport> {
-    let settings = Publish { name: "load".into(), expect: Expect::Any, ..Publish::default() };
-    run(context, &settings, Fresh::default()).await
-}
-
-/// Runs the phase.
-pub async fn run(context: &Context, settings: &Publish, fresh: Fresh) -> Result<PhaseReport> {
-    let open_loop = settings.rate > 0.0;
-    let account = Rc::new(Account::default());
-    let tally = Rc::new(Tally::default());
-    let progress = Progress::new(settings.connections);
-    let (frames, count) = encode(context, settings, fresh);
-    let timed = settings.duration_s > 0.0 && !open_loop;
-    let rules = Rules {
-        library: context.library.clone(),
-        account: account.clone(),
-        tally: tally.clone(),
-        progress: progress.clone(),
-        in_flight: if open_loop { 0 } else { settings.in_flight },
-        expect: settings.expect,
-        stored_from: u32::MAX,
-        deadline: timed.then(|| Instant::now() + Duration::from_secs_f64(settings.duration_s)),
-        cycle: timed && settings.expect != Expect::Stored,
-    };
-    let states = frames.into_iter().map(|frames| Publisher::new(rules.clone(), frames));
-    let actors = context.open_all(states, &account, &progress).await;
-    let open_loop = open_loop.then_some(OpenLoop { rate: settings.rate, count });
-    let metered = measure(context, &actors, open_loop, &progress).await?;
-    let mut report = phase_report(&settings.name, "event", tally.answers.answered.get(), metered, &account);
-    add_latency(&mut report, "EVENT to OK", &tally.answers.latency.borrow());
-    add_latency(&mut report, "generator lag", &tally.answers.lag.borrow());
-    let duplicates = tally.duplicates.get() as f64;
-    report.figures.insert("answered_duplicate_events".into(), duplicates);
-    if let Some(growth) = report.relay.as_ref().and_then(|cost| cost.disk_growth_bytes) {
-        let per_event = growth as f64 / report.units.max(1) as f64;
-        report.figures.insert("disk_per_event_bytes".into(), per_event);
+    let mut report = PhaseReport::default();
+    for in_flight in LOAD_IN_FLIGHT {
+        let settings = Publish { name: "load".into(), expect: Expect::Any, in_flight, ..Publish::default() };
+        let left: Vec<u32> = (0..context.corpus_len).filter(|&number| context.holdings.is_unknown(number)).collect();
+        if left.is_empty() || context.stop.is_set() {
+            break;
+        }
+        let attempt = publish(context, &settings, &left, left.len()).await?;
+        report = PhaseReport { units: report.units + attempt.units, ..attempt }.with_findings_of(report);
     }
     Ok(report)
 }
 
-/// Encodes the events of the phase, dealt out to its connections; returns how many there are.
-fn encode(context: &Context, settings: &Publish, fresh: Fresh) -> (Vec<Frames>, usize) {
-    let numbers = match settings.events {
-        Source::Fresh => fresh.first..fresh.first + fresh.count,
-        Source::Corpus => 0..context.corpus_len,
+/// Runs the phase.
+///
+/// # Errors
+/// If the system gives no timer.
+pub async fn run(context: &Context, settings: &Publish, fresh: Fresh) -> Result<PhaseReport> {
+    let numbers: Vec<u32> = match settings.events {
+        Source::Fresh => (fresh.first..fresh.first + fresh.count).collect(),
+        Source::Corpus => (0..context.corpus_len).collect(),
     };
     let wanted = match settings.count {
         0 if settings.rate > 0.0 && settings.duration_s > 0.0 => (settings.rate * settings.duration_s) as usize,
@@ -72,9 +56,45 @@ fn encode(context: &Context, settings: &Publish, fresh: Fresh) -> (Vec<Frames>, 
     // Only duplicates may be sent again.
     let repeat = settings.expect != Expect::Stored && !numbers.is_empty();
     let count = if repeat { wanted } else { wanted.min(numbers.len()) };
+    publish(context, settings, &numbers, count).await
+}
+
+/// Publishes `count` events, from the start of `numbers` again when they end.
+async fn publish(context: &Context, settings: &Publish, numbers: &[u32], count: usize) -> Result<PhaseReport> {
+    let open_loop = settings.rate > 0.0;
+    let timed = settings.duration_s > 0.0 && !open_loop;
+    let account = Rc::new(Account::default());
+    let progress = Progress::new(settings.connections);
+    let rules =
+        Rules { cycle: timed && settings.expect != Expect::Stored, ..Rules::new(context, &account, settings.expect) };
+    let terms = Terms {
+        account: account.clone(),
+        answers: rules.answers.clone(),
+        progress: progress.clone(),
+        stop: context.stop.clone(),
+        in_flight: if open_loop { usize::MAX } else { settings.in_flight },
+        closed_loop: !open_loop,
+        length: timed.then(|| Duration::from_secs_f64(settings.duration_s)),
+    };
     let mut frames: Vec<Frames> = (0..settings.connections).map(|_| Frames::default()).collect();
-    for (turn, number) in numbers.cycle().take(count).enumerate() {
+    for (turn, &number) in numbers.iter().cycle().take(count).enumerate() {
         frames[turn % settings.connections].push(&context.library, number);
     }
-    (frames, count)
+    let states = frames.into_iter().map(|frames| Asker::new(terms.clone(), Publisher::new(rules.clone(), frames)));
+    let actors = context.open_all(states, &account, &progress).await;
+    let open_loop = open_loop.then_some(OpenLoop { rate: settings.rate, count });
+    let metered = measure(context, &actors, open_loop, &progress).await?;
+    let mut report = phase_report(&settings.name, "event", terms.answers.answered.get(), metered, &account);
+    add_latency(&mut report, "EVENT to OK", &terms.answers.latency.borrow());
+    add_latency(&mut report, "generator lag", &terms.answers.lag.borrow());
+    report.figures.insert("answered_duplicate_events".into(), rules.tally.duplicates.get() as f64);
+    let superseded = rules.tally.superseded.get();
+    if superseded > 0 {
+        report.figures.insert("refused_superseded_events".into(), superseded as f64);
+    }
+    if let Some(growth) = report.relay.as_ref().and_then(|cost| cost.disk_growth_bytes) {
+        let per_event = growth as f64 / report.units.max(1) as f64;
+        report.figures.insert("disk_per_event_bytes".into(), per_event);
+    }
+    Ok(report)
 }

@@ -1,42 +1,57 @@
-//! One querying connection: REQ, rows, EOSE, CLOSE; every answer is compared with the prepared one.
+//! What a querying connection asks: REQ, rows, EOSE, CLOSE; every answer is compared with the prepared one.
 //!
 //! It must never build a filter while the clock runs, and never have one subscription id open twice.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::asker::{Answers, Asker, Finish, add};
-use super::progress::Progress;
-use super::publisher::malformed;
-use crate::account::{Account, Violation};
+use super::asker::{Answers, Taken, Work, add};
+use super::bodies::Bodies;
+use super::context::Context;
+use super::holdings::Holdings;
+use crate::account::{Account, Finding};
+use crate::corpus::event::Verifier;
 use crate::corpus::library::Library;
+use crate::limits::Limits;
 use crate::query::answer::{Question, Row, judge};
 use crate::query::filter::Filter;
-use crate::query::shape::Shape;
 use crate::wire::frame::{encode, opcode};
-use crate::wire::link::{Handler, Link, MASK};
-use crate::wire::message::{Message, event_id, parse};
+use crate::wire::link::MASK;
+use crate::wire::message::{Message, event_id};
+
+/// REQs open at a time on one connection of a mixed phase; the rest waits in the generator, counted from when it was due.
+pub const MIXED_IN_FLIGHT: usize = 8;
 
 /// A query ready to be sent.
 pub struct Prepared {
-    shape: Shape,
+    shape: &'static str,
     filter: Filter,
     req: Vec<u8>,
     close: Vec<u8>,
     expected: Vec<u32>,
-    /// The last answer that differed and was right all the same, and whether it held events from outside the corpus.
+    /// The last answer that differed and was right all the same, and whether it held events from elsewhere.
     judged: RefCell<Option<(Vec<Row>, bool)>>,
 }
 
 impl Prepared {
     /// Encodes query `number` with the answer it must get.
-    pub fn new(number: usize, shape: Shape, filter: Filter, expected: Vec<u32>) -> Self {
+    pub fn new(number: usize, shape: &'static str, filter: Filter, expected: Vec<u32>) -> Self {
         let (mut req, mut close) = (Vec::new(), Vec::new());
         encode(opcode::TEXT, format!("[\"REQ\",\"q{number}\",{}]", filter.json()).as_bytes(), MASK, &mut req);
         encode(opcode::TEXT, format!("[\"CLOSE\",\"q{number}\"]").as_bytes(), MASK, &mut close);
         Self { shape, filter, req, close, expected, judged: RefCell::default() }
+    }
+
+    /// What is asked.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// The same query with another answer.
+    pub fn expecting(&self, expected: Vec<u32>) -> Self {
+        let (filter, req, close) = (self.filter.clone(), self.req.clone(), self.close.clone());
+        Self { shape: self.shape, filter, req, close, expected, judged: RefCell::default() }
     }
 
     /// Rows of the expected answer.
@@ -48,14 +63,14 @@ impl Prepared {
 /// What all queriers of a phase count together.
 #[derive(Default)]
 pub struct Tally {
-    /// REQs, and the EOSEs for them.
-    pub answers: Answers,
     /// Rows in the answers.
     pub rows: Cell<u64>,
-    /// Answers that held events from outside the corpus and so could not be compared row by row.
-    pub inexact: Cell<u64>,
+    /// Answers that held events from elsewhere.
+    pub foreign: Cell<u64>,
     /// Live events between EOSE and CLOSE.
     pub late: Cell<u64>,
+    /// Answers that were complete and ended by CLOSED in place of EOSE.
+    pub closed: Cell<u64>,
 }
 
 /// How a querier works.
@@ -63,28 +78,57 @@ pub struct Tally {
 pub struct Rules {
     /// The events.
     pub library: Rc<Library>,
-    /// Where faults go.
+    /// Events of the corpus.
+    pub corpus_len: u32,
+    /// Which of them the relay holds.
+    pub holdings: Rc<Holdings>,
+    /// Compares rows with what was published.
+    pub bodies: Rc<Bodies>,
+    /// Verifies rows from elsewhere.
+    pub verifier: Rc<Verifier>,
+    /// What the relay says of itself.
+    pub limits: Rc<Limits>,
+    /// Where findings go.
     pub account: Rc<Account>,
-    /// Where counts go.
+    /// Where answers are counted.
+    pub answers: Rc<Answers>,
+    /// Where other counts go.
     pub tally: Rc<Tally>,
-    /// Who waits for the end.
-    pub progress: Rc<Progress>,
     /// The queries, asked in turn.
     pub queries: Rc<Vec<Prepared>>,
-    /// Most REQs open at a time; must not exceed the number of queries.
-    pub in_flight: usize,
-    /// Closed loop: send the next query as soon as one is answered.
-    pub closed_loop: bool,
-    /// Closed loop: queries left for all connections.
+    /// Queries left for all connections.
     pub left: Rc<Cell<u64>>,
-    /// Closed loop: when to stop.
-    pub deadline: Option<Instant>,
-    /// Compare row by row.
+    /// Compare with the expected rows.
     pub exact: bool,
     /// Events are being published: rows may come after EOSE.
     pub live: bool,
-    /// First event that this run published.
-    pub live_from: u32,
+    /// What a missing row is.
+    pub missing: Finding,
+    /// The relay holds nothing but what the run published.
+    pub exclusive: bool,
+}
+
+impl Rules {
+    /// Asks these queries without end, with counts of its own.
+    pub fn new(context: &Context, account: &Rc<Account>, queries: Rc<Vec<Prepared>>) -> Self {
+        Self {
+            library: context.library.clone(),
+            corpus_len: context.corpus_len,
+            holdings: context.holdings.clone(),
+            bodies: context.bodies.clone(),
+            verifier: context.verifier.clone(),
+            limits: context.limits.clone(),
+            account: account.clone(),
+            answers: Rc::default(),
+            tally: Rc::default(),
+            queries,
+            left: Rc::new(Cell::new(u64::MAX)),
+            exact: true,
+            live: false,
+            missing: Finding::MissingRow,
+            exclusive: context.exclusive,
+        }
+    }
 }
 
 struct Flight {
@@ -101,67 +145,20 @@ const FOREIGN: u32 = u32::MAX;
 /// The state of one connection.
 pub struct Querier {
     rules: Rules,
-    turn: usize,
+    turn: Rc<Cell<usize>>,
     flights: Vec<Flight>,
-    due: VecDeque<Instant>,
-    out: Vec<u8>,
     spare: Vec<Vec<u32>>,
-    intact: Intact,
-    ended: bool,
-    finish: Finish,
 }
 
 impl Querier {
     /// Querier `number`; it starts at another query than its neighbours.
     pub fn new(rules: Rules, number: usize) -> Self {
-        let turn = number * 7919;
-        Self {
-            rules,
-            turn,
-            flights: Vec::new(),
-            due: VecDeque::new(),
-            out: Vec::new(),
-            spare: Vec::new(),
-            intact: Intact::default(),
-            ended: false,
-            finish: Finish::default(),
-        }
+        Self::in_turn(rules, Rc::new(Cell::new(number * 7919)))
     }
 
-    fn take_turns(&mut self, now: Instant) {
-        if !self.rules.closed_loop {
-            return;
-        }
-        let stop = self.rules.deadline.is_some_and(|deadline| now >= deadline);
-        while self.flights.len() + self.due.len() < self.rules.in_flight {
-            let left = self.rules.left.get();
-            if stop || left == 0 {
-                self.ended = true;
-                return;
-            }
-            self.rules.left.set(left - 1);
-            self.due.push_back(now);
-        }
-    }
-
-    fn send_waiting(&mut self, link: &Link) {
-        while self.flights.len() < self.rules.in_flight
-            && let Some(intended) = self.due.pop_front()
-        {
-            let query = self.turn % self.rules.queries.len();
-            self.turn += 1;
-            self.out.extend_from_slice(&self.rules.queries[query].req);
-            let mut rows = self.spare.pop().unwrap_or_default();
-            rows.clear();
-            self.flights.push(Flight { query, intended, rows, foreign: Vec::new() });
-            if !self.rules.closed_loop {
-                self.rules.tally.answers.lag.borrow_mut().record(intended.elapsed());
-            }
-        }
-        if !self.out.is_empty() {
-            link.send(&self.out);
-            self.out.clear();
-        }
+    /// A querier that asks from `turn` on; queriers that share a turn share the queries.
+    pub fn in_turn(rules: Rules, turn: Rc<Cell<usize>>) -> Self {
+        Self { rules, turn, flights: Vec::new(), spare: Vec::new() }
     }
 
     fn flight(&self, sub: &str) -> Option<usize> {
@@ -169,19 +166,20 @@ impl Querier {
         self.flights.iter().position(|flight| flight.query == query)
     }
 
-    fn row(&mut self, sub: &str, event: &[u8]) {
+    fn row(&mut self, sub: &str, event: &[u8]) -> Taken {
         let rules = &self.rules;
         add(&rules.tally.rows, 1);
         let Some(at) = self.flight(sub) else {
             if rules.live {
                 add(&rules.tally.late, 1);
             } else {
-                rules.account.note(Violation::LateRow, || format!("on {sub}"));
+                rules.account.note(Finding::LateRow, || format!("on {sub}"));
             }
-            return;
+            return Taken::Aside;
         };
         let Some(id) = event_id(event) else {
-            return malformed(&rules.account, "an event without id", event);
+            rules.account.malformed("an event without id", event);
+            return Taken::Aside;
         };
         let flight = &mut self.flights[at];
         // Rows usually come as expected, which saves the lookup.
@@ -189,7 +187,7 @@ impl Querier {
         let guess = next.filter(|&number| *rules.library.id(number) == id);
         match guess.or_else(|| rules.library.find(&id)) {
             Some(number) => {
-                self.intact.check(&rules.library, number, event, &rules.account);
+                rules.bodies.check(number, event, &rules.account);
                 flight.rows.push(number);
             }
             None => {
@@ -197,18 +195,23 @@ impl Querier {
                 flight.rows.push(FOREIGN);
             }
         }
+        Taken::Answer
     }
 
-    fn eose(&mut self, sub: &str, at: Instant) {
+    fn eose(&mut self, sub: &str, at: Instant, out: &mut Vec<u8>) -> Taken {
         let Some(position) = self.flight(sub) else {
-            self.rules.account.note(Violation::StrayEose, || format!("on {sub}"));
-            return;
+            self.rules.account.note(Finding::StrayEose, || format!("on {sub}"));
+            return Taken::Aside;
         };
+        out.extend_from_slice(&self.rules.queries[self.flights[position].query].close);
+        self.answered(position, at);
+        Taken::Answer
+    }
+
+    fn answered(&mut self, position: usize, at: Instant) {
         let mut flight = self.flights.swap_remove(position);
-        self.rules.tally.answers.add(at.saturating_duration_since(flight.intended));
-        let query = &self.rules.queries[flight.query];
-        self.out.extend_from_slice(&query.close);
-        if flight.rows != query.expected {
+        self.rules.answers.add(at.saturating_duration_since(flight.intended));
+        if flight.rows != self.rules.queries[flight.query].expected {
             self.judge(&mut flight);
         }
         self.spare.push(flight.rows);
@@ -226,122 +229,89 @@ impl Querier {
         };
         let rows: Vec<Row> = flight.rows.iter().map(row).collect();
         let mut judged = query.judged.borrow_mut();
-        if let Some((good, inexact)) = &*judged
+        if let Some((good, has_foreign)) = &*judged
             && *good == rows
         {
-            return add(&rules.tally.inexact, u64::from(*inexact));
+            return add(&rules.tally.foreign, u64::from(*has_foreign));
         }
+        let certain = |number: u32| match rules.missing {
+            Finding::LostEvent => true,
+            _ => number < rules.corpus_len && rules.holdings.holds(number),
+        };
         let question = Question {
-            shape: query.shape.name(),
+            shape: query.shape,
             filter: &query.filter,
             expected: rules.exact.then_some(query.expected.as_slice()),
-            live_from: rules.live_from,
+            certain: &certain,
             live: rules.live,
+            missing: rules.missing,
+            exclusive: rules.exclusive,
         };
-        let verdict = judge(&question, &rows, &rules.library, &rules.account);
-        add(&rules.tally.inexact, u64::from(verdict.inexact));
-        if !verdict.faulty {
-            *judged = Some((rows, verdict.inexact));
+        let verdict = judge(&question, &rows, &rules.library, &rules.verifier, &rules.account);
+        add(&rules.tally.foreign, u64::from(verdict.foreign));
+        if !verdict.noted {
+            *judged = Some((rows, verdict.foreign));
         }
     }
 
-    fn refused(&mut self, sub: &str, text: &str) {
-        // Some relays also confirm our CLOSE with CLOSED; only an open REQ is refused.
-        let Some(position) = self.flight(sub) else {
-            return;
-        };
-        let flight = self.flights.swap_remove(position);
+    /// CLOSED ends a subscription: of an answer that is complete it says no more than EOSE, else it refuses the request.
+    fn closed(&mut self, sub: &str, text: &str, at: Instant) -> Taken {
+        // Some relays also confirm our CLOSE with CLOSED.
+        let Some(position) = self.flight(sub) else { return Taken::Aside };
+        let flight = &self.flights[position];
         let query = &self.rules.queries[flight.query];
-        self.rules.account.note(Violation::RefusedRequest, || format!("{}: {text}", query.shape.name()));
-    }
-
-    fn check_finished(&mut self) {
-        if self.ended && self.flights.is_empty() && self.due.is_empty() {
-            self.finish.tell(&self.rules.progress);
+        let mut rows = flight.rows.clone();
+        let mut expected = query.expected.clone();
+        rows.sort_unstable();
+        expected.sort_unstable();
+        if text.is_empty() || (!rows.is_empty() && rows == expected) {
+            add(&self.rules.tally.closed, 1);
+            self.answered(position, at);
+        } else {
+            let stated = self.rules.limits.announce(text);
+            let finding = if stated { Finding::RequestLimit } else { Finding::RefusedRequest };
+            self.rules.account.note(finding, || format!("{}: {text}", query.shape));
+            self.flights.swap_remove(position);
         }
+        Taken::Answer
     }
 }
 
-impl Asker for Querier {
-    fn start(&mut self, link: &Link, now: Instant) {
-        self.take_turns(now);
-        self.send_waiting(link);
-        self.check_finished();
+impl Work for Querier {
+    const NAME: &'static str = "querier";
+    const UNANSWERED: Finding = Finding::MissingEose;
+
+    fn unanswered(&self) -> usize {
+        self.flights.len()
     }
 
-    /// A query is sent at once unless too many are open.
-    fn send_due(&mut self, link: &Link, intended: Instant) {
-        self.due.push_back(intended);
-        self.send_waiting(link);
-    }
-
-    fn end(&mut self) {
-        self.ended = true;
-        self.check_finished();
-    }
-
-    fn settle(&mut self) {
-        for flight in self.flights.drain(..) {
-            let query = &self.rules.queries[flight.query];
-            self.rules.account.note(Violation::MissingEose, || {
-                format!("{}: {} rows and no EOSE", query.shape.name(), flight.rows.len())
-            });
+    fn ask(&mut self, intended: Instant, out: &mut Vec<u8>) -> bool {
+        let left = self.rules.left.get();
+        if left == 0 {
+            return false;
         }
-        let unsent = self.due.len() as u64;
-        self.rules
-            .account
-            .note_many(Violation::MissingEose, unsent, || format!("{unsent} queries could not be sent in time"));
+        self.rules.left.set(left - 1);
+        let query = self.turn.get() % self.rules.queries.len();
+        self.turn.set(self.turn.get() + 1);
+        out.extend_from_slice(&self.rules.queries[query].req);
+        let mut rows = self.spare.pop().unwrap_or_default();
+        rows.clear();
+        self.flights.push(Flight { query, intended, rows, foreign: Vec::new() });
+        true
     }
-}
 
-impl Handler for Querier {
-    fn message(&mut self, _link: &Link, text: &[u8], at: Instant) {
-        match parse(text) {
-            Ok(Message::Event { sub, event }) => self.row(&sub, &event),
-            Ok(Message::Eose { sub }) => self.eose(&sub, at),
-            Ok(Message::Closed { sub, text }) => self.refused(&sub, &text),
-            Ok(Message::Notice(text)) => self.rules.account.notice(&text),
-            Ok(Message::Other) => {}
-            Ok(other) => malformed(&self.rules.account, "on a querying connection", format!("{other:?}").as_bytes()),
-            Err(reason) => malformed(&self.rules.account, reason, text),
+    fn take(&mut self, message: Message<'_>, at: Instant, out: &mut Vec<u8>) -> Taken {
+        match message {
+            Message::Event { sub, event } => self.row(&sub, &event),
+            Message::Eose { sub } => self.eose(&sub, at, out),
+            Message::Closed { sub, text } => self.closed(&sub, &text, at),
+            _ => Taken::Unexpected,
         }
     }
 
-    fn batch_end(&mut self, link: &Link, at: Instant) {
-        self.rules.progress.touch(at);
-        self.take_turns(at);
-        self.send_waiting(link);
-        self.check_finished();
-    }
-
-    fn closed(&mut self, reason: &str, asked: bool) {
-        if !asked {
-            self.rules.account.note(Violation::LostConnection, || format!("a querier: {reason}"));
-            self.finish.tell(&self.rules.progress);
-        }
-    }
-}
-
-/// Compares delivered JSON with what was published.
-#[derive(Default)]
-pub struct Intact {
-    reordered: u32,
-}
-
-impl Intact {
-    /// Byte equality is enough and cheap. A relay may write the same event differently; then one in 64 is parsed.
-    pub fn check(&mut self, library: &Library, number: u32, event: &[u8], account: &Account) {
-        let published = library.json(number);
-        if event == published {
-            return;
-        }
-        self.reordered = self.reordered.wrapping_add(1);
-        if self.reordered % 64 != 1 {
-            return;
-        }
-        let value = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).ok();
-        if value(event).is_none_or(|event| Some(event) != value(published)) {
-            account.note(Violation::CorruptEvent, || String::from_utf8_lossy(event).into_owned());
-        }
+    fn abandon(&mut self) -> Vec<String> {
+        let queries = &self.rules.queries;
+        let text = |flight: Flight| format!("{}: {} rows and no EOSE", queries[flight.query].shape, flight.rows.len());
+        self.flights.drain(..).map(text).collect()
     }
 }

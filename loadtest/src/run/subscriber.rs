@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::asker::add;
+use super::bodies::Bodies;
 use super::progress::Progress;
-use super::publisher::malformed;
-use super::querier::Intact;
-use crate::account::{Account, Deliveries, Delivery, Violation};
+use crate::account::{Account, Deliveries, Delivery, Finding};
+use crate::corpus::event::Verifier;
 use crate::corpus::library::Library;
 use crate::latency::Latency;
 use crate::wire::link::{Handler, Link};
@@ -54,6 +54,8 @@ pub struct Tally {
     pub delivered: Cell<u64>,
     /// Stored rows before EOSE.
     pub stored: Cell<u64>,
+    /// Valid live events that this run did not publish.
+    pub foreign: Cell<u64>,
     /// Subscriptions that saw their EOSE.
     pub open: Cell<u64>,
     /// From the moment an event was due to its delivery.
@@ -67,7 +69,13 @@ pub struct Tally {
 pub struct Rules {
     /// The events.
     pub library: Rc<Library>,
-    /// Where faults go.
+    /// Compares events with what was published.
+    pub bodies: Rc<Bodies>,
+    /// Verifies events from elsewhere.
+    pub verifier: Rc<Verifier>,
+    /// The relay holds nothing but what the run published.
+    pub exclusive: bool,
+    /// Where findings go.
     pub account: Rc<Account>,
     /// Where counts go.
     pub tally: Rc<Tally>,
@@ -89,7 +97,6 @@ pub struct Subscriber {
     eose: Vec<bool>,
     remaining: u64,
     guess: u32,
-    intact: Intact,
     /// A client that stops reading: it may be closed, and nobody waits for it.
     slow: bool,
     gone: bool,
@@ -101,7 +108,7 @@ impl Subscriber {
     pub fn new(rules: Rules, base: usize, subscriptions: usize, remaining: u64, slow: bool) -> Self {
         let guess = rules.timeline.first;
         let eose = vec![false; subscriptions];
-        Self { rules, base, eose, remaining, guess, intact: Intact::default(), slow, gone: false, finished: false }
+        Self { rules, base, eose, remaining, guess, slow, gone: false, finished: false }
     }
 
     /// Counts this connection as finished if it has everything; call it once when publishing starts.
@@ -147,28 +154,20 @@ impl Subscriber {
     fn event(&mut self, sub: &str, event: &[u8], at: Instant) {
         let rules = &self.rules;
         let Some(local) = self.local(sub) else {
-            return rules.account.note(Violation::WrongDelivery, || format!("on {sub}, which was never opened"));
+            return rules.account.note(Finding::WrongDelivery, || format!("on {sub}, which was never opened"));
         };
         let Some(id) = event_id(event) else {
-            return malformed(&rules.account, "an event without id", event);
+            return rules.account.malformed("an event without id", event);
         };
         let library = &rules.library;
         let guess = (self.guess as usize) < library.len() && *library.id(self.guess) == id;
         let number = if guess { Some(self.guess) } else { library.find(&id) };
         let position = number.and_then(|number| rules.timeline.position(number));
         let (Some(number), Some(position)) = (number, position) else {
-            if self.eose[local] {
-                let id = faster_hex::hex_string(&id);
-                rules
-                    .account
-                    .note(Violation::WrongDelivery, || format!("{id} on {sub} was not published in this phase"));
-            } else {
-                add(&rules.tally.stored, 1);
-            }
-            return;
+            return self.other(sub, local, number, event);
         };
         self.guess = number + 1;
-        self.intact.check(library, number, event, &rules.account);
+        rules.bodies.check(number, event, &rules.account);
         match rules.deliveries.borrow_mut().receive(self.base + local, position) {
             Delivery::First => {
                 let due = rules.timeline.moment(position).unwrap_or(at);
@@ -181,17 +180,44 @@ impl Subscriber {
                 self.remaining = self.remaining.saturating_sub(1);
             }
             Delivery::Repeated => {
-                rules.account.note(Violation::DuplicateDelivery, || format!("{} on {sub}", faster_hex::hex_string(&id)))
+                rules.account.note(Finding::DuplicateDelivery, || format!("{} on {sub}", faster_hex::hex_string(&id)))
             }
-            Delivery::Wrong => rules.account.note(Violation::WrongDelivery, || {
+            Delivery::Wrong => rules.account.note(Finding::WrongDelivery, || {
                 format!("{} on {sub} does not match the filter", faster_hex::hex_string(&id))
             }),
         }
     }
 
+    /// An event that is not of this phase: a stored row, one of the corpus that should not come live, or a foreign one.
+    fn other(&self, sub: &str, local: usize, number: Option<u32>, event: &[u8]) {
+        let rules = &self.rules;
+        let outcome = match number {
+            Some(number) => {
+                rules.bodies.check(number, event, &rules.account);
+                Ok(())
+            }
+            None => rules.verifier.check(event).map(|_| ()),
+        };
+        if let Err(error) = outcome {
+            let text = || format!("on {sub}: {error:#}: {}", String::from_utf8_lossy(event));
+            return rules.account.note(Finding::ForgedEvent, text);
+        }
+        if number.is_none() && rules.exclusive {
+            rules.account.note(Finding::ForeignEvent, || format!("on {sub}: {}", String::from_utf8_lossy(event)));
+        }
+        match (self.eose[local], number) {
+            (false, _) => add(&rules.tally.stored, 1),
+            (true, None) => add(&rules.tally.foreign, 1),
+            (true, Some(number)) => {
+                let id = faster_hex::hex_string(rules.library.id(number));
+                rules.account.note(Finding::WrongDelivery, || format!("{id} on {sub} was not published in this phase"));
+            }
+        }
+    }
+
     fn eose(&mut self, sub: &str) {
         let Some(local) = self.local(sub).filter(|&local| !self.eose[local]) else {
-            return self.rules.account.note(Violation::StrayEose, || format!("on {sub}"));
+            return self.rules.account.note(Finding::StrayEose, || format!("on {sub}"));
         };
         self.eose[local] = true;
         add(&self.rules.tally.open, 1);
@@ -203,22 +229,21 @@ impl Subscriber {
 
 impl Handler for Subscriber {
     fn message(&mut self, _link: &Link, text: &[u8], at: Instant) {
+        let account = self.rules.account.clone();
         match parse(text) {
             Ok(Message::Event { sub, event }) => self.event(&sub, &event, at),
             Ok(Message::Eose { sub }) => self.eose(&sub),
-            Ok(Message::Closed { sub, text }) => {
-                self.rules.account.note(Violation::RefusedRequest, || format!("{sub}: {text}"));
-            }
-            Ok(Message::Notice(text)) => self.rules.account.notice(&text),
-            Ok(Message::Other) => {}
-            Ok(other) => malformed(&self.rules.account, "on a subscribing connection", format!("{other:?}").as_bytes()),
-            Err(reason) => malformed(&self.rules.account, reason, text),
+            Ok(Message::Closed { sub, text }) => account.note(Finding::RefusedRequest, || format!("{sub}: {text}")),
+            Ok(Message::Notice(text)) => return account.notice(&text),
+            Ok(Message::Other) => return,
+            Ok(Message::Ok { .. }) => return account.malformed("on a subscriber", text),
+            Err(reason) => return account.malformed(reason, text),
         }
-    }
-
-    fn batch_end(&mut self, _link: &Link, at: Instant) {
         self.rules.progress.touch(at);
         self.rules.opened.touch(at);
+    }
+
+    fn batch_end(&mut self, _link: &Link, _at: Instant) {
         self.check_finished();
     }
 
@@ -228,7 +253,7 @@ impl Handler for Subscriber {
         }
         self.gone = true;
         if !self.slow {
-            self.rules.account.note(Violation::LostConnection, || format!("a subscriber: {reason}"));
+            self.rules.account.note(Finding::LostConnection, || format!("a subscriber: {reason}"));
         }
         if !self.finished && !self.slow {
             self.finished = true;

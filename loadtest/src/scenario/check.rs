@@ -4,7 +4,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::Phase;
+use super::phase::Phase;
 
 /// Refuses values out of range.
 pub fn check(phase: &Phase) -> Result<()> {

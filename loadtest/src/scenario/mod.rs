@@ -4,16 +4,18 @@
 
 mod check;
 pub mod overrides;
+pub mod phase;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-
-use check::check;
 use serde::{Deserialize, Serialize};
 
 use crate::query::shape::Shape;
+use check::check;
+use overrides::Overrides;
+use phase::{Phase, Query};
 
 /// A scenario file.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -44,275 +46,6 @@ pub struct CorpusSpec {
 impl Default for CorpusSpec {
     fn default() -> Self {
         Self { events: 20_000, seed: None }
-    }
-}
-
-/// One phase.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(tag = "work", rename_all = "kebab-case")]
-pub enum Phase {
-    /// Send events, wait for their OKs.
-    Publish(Publish),
-    /// Send REQs, read to EOSE, CLOSE.
-    Query(Query),
-    /// Publish to live subscribers.
-    Fanout(Fanout),
-    /// Open connections and hold them.
-    Connect(Connect),
-    /// Everything at once.
-    Mixed(Mixed),
-}
-
-/// Which events a publish phase sends.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// The corpus, in order; again from the start when it ends.
-    Corpus,
-    /// Events signed for this run.
-    Fresh,
-}
-
-/// What the OKs have to say.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum Expect {
-    /// True, and not a duplicate.
-    Stored,
-    /// True or false with `duplicate:`.
-    Duplicate,
-    /// True.
-    Any,
-}
-
-/// Settings of a publish phase.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Publish {
-    /// Name in the report.
-    pub name: String,
-    /// Which events.
-    pub events: Source,
-    /// What the OKs have to say.
-    pub expect: Expect,
-    /// Connections that share the events.
-    pub connections: usize,
-    /// Closed loop: unanswered events per connection.
-    pub in_flight: usize,
-    /// Open loop: events per second over all connections; 0 for a closed loop.
-    pub rate: f64,
-    /// How many events; 0 for the whole corpus (fresh: 20,000).
-    pub count: usize,
-    /// Stop sending after this many seconds; 0 for no limit.
-    pub duration_s: f64,
-    /// False for a phase that only prepares the relay.
-    pub report: bool,
-}
-
-impl Default for Publish {
-    fn default() -> Self {
-        Self {
-            name: "publish".into(),
-            events: Source::Corpus,
-            expect: Expect::Stored,
-            connections: 8,
-            in_flight: 64,
-            rate: 0.0,
-            count: 0,
-            duration_s: 0.0,
-            report: true,
-        }
-    }
-}
-
-/// Settings of a query phase.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Query {
-    /// Name in the report.
-    pub name: String,
-    /// Shapes and their weights.
-    pub shapes: BTreeMap<Shape, u32>,
-    /// Connections.
-    pub connections: usize,
-    /// Closed loop: open REQs per connection.
-    pub in_flight: usize,
-    /// Open loop: queries per second over all connections; 0 for a closed loop.
-    pub rate: f64,
-    /// How many queries; 0 for no limit other than `duration_s`.
-    pub count: usize,
-    /// Stop asking after this many seconds; 0 for no limit other than `count`.
-    pub duration_s: f64,
-    /// Different queries to ask in turn.
-    pub distinct: usize,
-    /// Compare answers with the corpus row by row; false if the relay holds other events too.
-    pub exact: bool,
-}
-
-impl Default for Query {
-    fn default() -> Self {
-        Self {
-            name: "query".into(),
-            shapes: BTreeMap::new(),
-            connections: 8,
-            in_flight: 1,
-            rate: 0.0,
-            count: 0,
-            duration_s: 10.0,
-            distinct: 400,
-            exact: true,
-        }
-    }
-}
-
-/// Settings of a fan-out phase.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Fanout {
-    /// Name in the report.
-    pub name: String,
-    /// Connections that subscribe.
-    pub subscribers: usize,
-    /// Subscriptions on each of them.
-    pub subscriptions: usize,
-    /// Authors per subscription; 0 for subscriptions that match every event of the phase.
-    pub authors: usize,
-    /// With `authors`: how many subscriptions an event matches on average.
-    pub matches_per_event: f64,
-    /// Connections that publish.
-    pub publishers: usize,
-    /// Open loop: events per second over all publishers; 0 to send everything at once.
-    pub rate: f64,
-    /// How many events; 0 for `rate * duration_s`.
-    pub count: usize,
-    /// Length of the phase in seconds, if `count` is 0.
-    pub duration_s: f64,
-    /// Of the subscribers, how many stop reading until everybody else is served.
-    pub slow: usize,
-    /// Least length of an event's content in bytes.
-    pub content_bytes: usize,
-}
-
-impl Default for Fanout {
-    fn default() -> Self {
-        Self {
-            name: "fan-out".into(),
-            subscribers: 200,
-            subscriptions: 1,
-            authors: 0,
-            matches_per_event: 2.5,
-            publishers: 1,
-            rate: 200.0,
-            count: 0,
-            duration_s: 10.0,
-            slow: 0,
-            content_bytes: 0,
-        }
-    }
-}
-
-/// Settings of a connect phase.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Connect {
-    /// Name in the report.
-    pub name: String,
-    /// Connections to hold.
-    pub connections: usize,
-    /// Subscriptions on each.
-    pub subscriptions: usize,
-    /// Authors per subscription.
-    pub authors: usize,
-    /// Connections being opened at the same time.
-    pub opening: usize,
-    /// Seconds to hold them before memory is read.
-    pub hold_s: f64,
-}
-
-impl Default for Connect {
-    fn default() -> Self {
-        Self { name: "connect".into(), connections: 1000, subscriptions: 1, authors: 1, opening: 64, hold_s: 3.0 }
-    }
-}
-
-/// Settings of a mixed phase; every rate is open loop.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Mixed {
-    /// Name in the report.
-    pub name: String,
-    /// Length in seconds.
-    pub duration_s: f64,
-    /// Events per second over all publishers.
-    pub events_per_s: f64,
-    /// How many of a thousand events the relay has already.
-    pub duplicate_permille: usize,
-    /// Connections that publish.
-    pub publishers: usize,
-    /// Queries per second over all queriers.
-    pub queries_per_s: f64,
-    /// Connections that query.
-    pub queriers: usize,
-    /// Shapes and their weights.
-    pub shapes: BTreeMap<Shape, u32>,
-    /// Different queries to ask in turn.
-    pub distinct: usize,
-    /// Connections with a live follow feed.
-    pub followers: usize,
-    /// Authors per feed.
-    pub authors: usize,
-    /// How many feeds a new event matches on average.
-    pub matches_per_event: f64,
-    /// Seconds between samples of memory, disk and latency.
-    pub sample_s: f64,
-}
-
-impl Default for Mixed {
-    fn default() -> Self {
-        Self {
-            name: "mixed".into(),
-            duration_s: 30.0,
-            events_per_s: 400.0,
-            duplicate_permille: 800,
-            publishers: 8,
-            queries_per_s: 600.0,
-            queriers: 16,
-            shapes: BTreeMap::new(),
-            distinct: 200,
-            followers: 200,
-            authors: 300,
-            matches_per_event: 5.0,
-            sample_s: 5.0,
-        }
-    }
-}
-
-impl Publish {
-    /// Whether the corpus is in the relay afterwards.
-    pub fn sends_whole_corpus(&self) -> bool {
-        self.events == Source::Corpus && self.count == 0 && self.duration_s == 0.0
-    }
-}
-
-impl Phase {
-    /// Its name in the report.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Publish(phase) => &phase.name,
-            Self::Query(phase) => &phase.name,
-            Self::Fanout(phase) => &phase.name,
-            Self::Connect(phase) => &phase.name,
-            Self::Mixed(phase) => &phase.name,
-        }
-    }
-
-    /// Whether it needs a corpus, and whether the corpus has to be in the relay before.
-    pub fn needs_corpus(&self) -> (bool, bool) {
-        match self {
-            Self::Publish(phase) => (phase.events == Source::Corpus, phase.expect == Expect::Duplicate),
-            Self::Query(_) | Self::Mixed(_) => (true, true),
-            Self::Fanout(_) | Self::Connect(_) => (false, false),
-        }
     }
 }
 
@@ -360,6 +93,15 @@ impl Scenario {
         Self::parse(&text).with_context(|| format!("scenario {name}"))
     }
 
+    /// The file of a built-in scenario, or of a query shape as one; `None` if there is neither of this name.
+    pub fn text(name: &str) -> Option<String> {
+        if let Some((_, text)) = BUILTIN.iter().find(|(builtin, _)| *builtin == name) {
+            return Some(text.to_string());
+        }
+        let &shape = crate::query::shape::ALL.iter().find(|shape| shape.name() == name)?;
+        Some(toml::to_string(&Self::of_shape(shape)).expect("strings, numbers and tables can be written as TOML"))
+    }
+
     /// Reads a scenario file.
     ///
     /// # Errors
@@ -371,6 +113,14 @@ impl Scenario {
             check(phase).with_context(|| format!("phase {}", phase.name()))?;
         }
         Ok(scenario)
+    }
+
+    /// Replaces values by those of the command line.
+    ///
+    /// # Errors
+    /// If a value is out of range for a phase.
+    pub fn apply(&mut self, overrides: &Overrides) -> Result<()> {
+        self.phases.iter_mut().try_for_each(|phase| overrides.apply(phase))
     }
 
     fn of_shape(shape: Shape) -> Self {
@@ -386,6 +136,7 @@ impl Scenario {
 
 #[cfg(test)]
 mod tests {
+    use super::phase::Publish;
     use super::*;
 
     const MINIMAL: &str = "name = \"x\"\nabout = \"y\"\n[[phase]]\nwork = \"publish\"\n";
@@ -396,6 +147,26 @@ mod tests {
             let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
             assert_eq!(scenario.name, *name);
         }
+    }
+
+    #[test]
+    fn every_name_that_can_be_run_can_be_printed_and_means_the_same() {
+        let names = BUILTIN.iter().map(|(name, _)| *name);
+        for name in names.chain(crate::query::shape::ALL.iter().map(|shape| shape.name())) {
+            let text = Scenario::text(name).unwrap_or_else(|| panic!("{name} cannot be printed"));
+            assert_eq!(Scenario::parse(&text).expect("its own form"), Scenario::find(name).expect("it can be run"));
+        }
+        assert_eq!(Scenario::text("by-ID"), None);
+    }
+
+    #[test]
+    fn the_length_of_a_phase_is_known_where_the_scenario_sets_it() {
+        let lengths =
+            |name| Scenario::find(name).expect("built in").phases.iter().map(Phase::seconds).collect::<Vec<_>>();
+        assert_eq!(lengths("by-id"), [Some(10.0)]);
+        assert_eq!(lengths("soak"), [Some(1800.0)]);
+        assert_eq!(lengths("publish-new"), [None]);
+        assert_eq!(lengths("slow-readers"), [Some(10.0)]);
     }
 
     #[test]

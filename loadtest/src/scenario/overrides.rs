@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 
 use super::check::check;
-use super::{Phase, Scenario};
+use super::phase::Phase;
 
 /// Values from the command line that replace those of the file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,17 +22,14 @@ pub struct Overrides {
     pub in_flight: Option<usize>,
 }
 
-impl Scenario {
-    /// Replaces values by those of the command line.
+impl Overrides {
+    /// Replaces the values of one phase.
     ///
     /// # Errors
-    /// If a value is out of range for a phase.
-    pub fn apply(&mut self, overrides: &Overrides) -> Result<()> {
-        for phase in &mut self.phases {
-            override_phase(phase, overrides);
-            check(phase).with_context(|| format!("phase {}", phase.name()))?;
-        }
-        Ok(())
+    /// If a value is out of range for the phase.
+    pub fn apply(&self, phase: &mut Phase) -> Result<()> {
+        override_phase(phase, self);
+        check(phase).with_context(|| format!("phase {}", phase.name()))
     }
 }
 
@@ -80,14 +77,16 @@ fn override_phase(phase: &mut Phase, overrides: &Overrides) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::phase::Query;
     use super::*;
 
     #[test]
     fn overrides_replace_what_the_file_says() {
-        let mut scenario = Scenario::find("by-id").expect("a shape");
+        let shapes = [(crate::query::shape::Shape::ById, 1)].into();
+        let mut phase = Phase::Query(Query { shapes, ..Query::default() });
         let overrides = Overrides { count: Some(7), connections: Some(2), ..Overrides::default() };
-        scenario.apply(&overrides).expect("in range");
-        let Phase::Query(query) = &scenario.phases[0] else { panic!("a query phase") };
+        overrides.apply(&mut phase).expect("in range");
+        let Phase::Query(query) = &phase else { panic!("a query phase") };
         assert_eq!((query.count, query.duration_s, query.connections), (7, 0.0, 2));
     }
 }

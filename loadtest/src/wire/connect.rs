@@ -6,15 +6,22 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
+use hyper::header::{UPGRADE, USER_AGENT};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream};
+use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 /// Connections from one loopback address before the next one is used: below the 28,232 ports of Linux's default range.
 const CONNECTIONS_PER_SOURCE: usize = 20_000;
 /// A relay that has not answered the upgrade by then is counted as a failed connection.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest answer to the upgrade that is read.
-const MAX_ANSWER_BYTES: usize = 16 << 10;
+/// The longest head of an answer that is read.
+const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// Where the relay is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +76,43 @@ impl Target {
             }
         }
     }
+
+    /// Opens the TCP connection of this number; `receive_buffer` fixes the kernel's receive buffer in bytes.
+    async fn open(&self, number: usize, receive_buffer: Option<u32>) -> Result<TcpStream> {
+        let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(bytes) = receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(source) = self.source(number) {
+            socket.bind(source).with_context(|| format!("bind {source}"))?;
+        }
+        let stream = socket.connect(self.address).await.context("connect")?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Sends one GET with these headers on a connection of its own and returns the answer's head with its body to come.
+    ///
+    /// # Errors
+    /// If the relay cannot be reached or does not answer in HTTP.
+    pub async fn get(
+        &self,
+        headers: &[(hyper::header::HeaderName, &str)],
+        number: usize,
+        receive_buffer: Option<u32>,
+    ) -> Result<Response<Incoming>> {
+        let stream = self.open(number, receive_buffer).await?;
+        let mut request = Request::get(&self.path).header(HOST, &self.host).header(USER_AGENT, "loadtest");
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        let request = request.body(Empty::<Bytes>::new()).context("the URL's path")?;
+        let (mut sender, connection) =
+            http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
+        // Its errors are those of the request below, which the caller sees.
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.context("no answer in HTTP")
+    }
 }
 
 /// A connection after the upgrade, with the bytes that came behind the answer's head.
@@ -82,7 +126,7 @@ pub struct Upgraded {
 /// Connects and upgrades connection `number`; `receive_buffer` fixes the kernel's receive buffer in bytes.
 ///
 /// # Errors
-/// If the relay refuses the connection or the upgrade; the message has its status line.
+/// If the relay refuses the connection or the upgrade; the message has the status or the header that is wrong.
 pub async fn connect(target: &Target, number: usize, receive_buffer: Option<u32>) -> Result<Upgraded> {
     tokio::time::timeout(UPGRADE_TIMEOUT, upgrade(target, number, receive_buffer))
         .await
@@ -90,34 +134,33 @@ pub async fn connect(target: &Target, number: usize, receive_buffer: Option<u32>
 }
 
 async fn upgrade(target: &Target, number: usize, receive_buffer: Option<u32>) -> Result<Upgraded> {
-    let socket = if target.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    if let Some(source) = target.source(number) {
-        socket.bind(source).with_context(|| format!("bind {source}"))?;
-    }
-    let mut stream = socket.connect(target.address).await.context("connect")?;
-    stream.set_nodelay(true)?;
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: bG9hZHRlc3QgZm9yIE5JUA==\r\nUser-Agent: loadtest\r\n\r\n",
-        target.path, target.host
-    );
-    stream.write_all(request.as_bytes()).await.context("send the upgrade")?;
-    let mut answer = Vec::with_capacity(512);
-    let head = loop {
-        if let Some(at) = memchr::memmem::find(&answer, b"\r\n\r\n") {
-            break at;
-        }
-        ensure!(answer.len() < MAX_ANSWER_BYTES, "the answer to the upgrade has no end");
-        let read = stream.read_buf(&mut answer).await.context("read the answer to the upgrade")?;
-        ensure!(read > 0, "the relay closed the connection during the upgrade");
+    let key = generate_key();
+    let headers = [
+        (CONNECTION, "Upgrade"),
+        (UPGRADE, "websocket"),
+        (SEC_WEBSOCKET_VERSION, "13"),
+        (SEC_WEBSOCKET_KEY, key.as_str()),
+    ];
+    let response = target.get(&headers, number, receive_buffer).await?;
+    check_upgrade(&response, &key)?;
+    let upgraded = hyper::upgrade::on(response).await.context("take over the connection")?;
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        bail!("the connection is not the one that was opened");
     };
-    let status = answer.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let status = String::from_utf8_lossy(status);
-    ensure!(status.split(' ').nth(1) == Some("101"), "upgrade refused: {status}");
-    Ok(Upgraded { stream, early: answer.split_off(head + 4) })
+    Ok(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf.to_vec() })
+}
+
+/// Checks what RFC 6455 §4.1 asks a client to check.
+fn check_upgrade<B>(response: &Response<B>, key: &str) -> Result<()> {
+    ensure!(response.status() == StatusCode::SWITCHING_PROTOCOLS, "upgrade refused: {}", response.status());
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ensure!(header(UPGRADE).eq_ignore_ascii_case("websocket"), "the answer to the upgrade lacks Upgrade: websocket");
+    let mut tokens = header(CONNECTION).split(',');
+    let upgrades = tokens.any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    ensure!(upgrades, "the answer to the upgrade lacks Connection: Upgrade");
+    let accept = header(SEC_WEBSOCKET_ACCEPT);
+    ensure!(accept == derive_accept_key(key.as_bytes()), "Sec-WebSocket-Accept {accept:?} does not answer the key");
+    Ok(())
 }
 
 #[cfg(test)]
@@ -148,5 +191,21 @@ mod tests {
         target.sources = 3;
         assert_eq!(ip(&target, 2), Some("127.0.0.3".into()));
         assert_eq!(ip(&target, 3), None);
+    }
+
+    #[test]
+    fn an_upgrade_counts_only_with_the_accept_value_of_rfc_6455() {
+        // The key and the value of RFC 6455 §1.3.
+        let (key, value) = ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let answer = |accept: &str, connection: &str| {
+            let answer = Response::builder().status(101).header(UPGRADE, "WebSocket").header(CONNECTION, connection);
+            answer.header(SEC_WEBSOCKET_ACCEPT, accept).body(()).expect("a response")
+        };
+        let outcome =
+            |accept, connection| check_upgrade(&answer(accept, connection), key).map_err(|error| error.to_string());
+        assert_eq!(outcome(value, "keep-alive, Upgrade"), Ok(()));
+        assert_eq!(outcome("", "Upgrade"), Err("Sec-WebSocket-Accept \"\" does not answer the key".into()));
+        assert_eq!(outcome("AAAA", "Upgrade"), Err("Sec-WebSocket-Accept \"AAAA\" does not answer the key".into()));
+        assert_eq!(outcome(value, "close"), Err("the answer to the upgrade lacks Connection: Upgrade".into()));
     }
 }

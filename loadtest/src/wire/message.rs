@@ -121,12 +121,12 @@ pub fn event_id(event: &[u8]) -> Option<[u8; 32]> {
         return slow_event_id(event);
     };
     let hex = event.get(at + KEY.len()..at + KEY.len() + 64)?;
-    crate::corpus::library::decode_id(hex)
+    crate::corpus::event::decode_id(hex)
 }
 
 fn slow_event_id(event: &[u8]) -> Option<[u8; 32]> {
     let value: serde_json::Value = serde_json::from_slice(event).ok()?;
-    crate::corpus::library::decode_id(value.get("id")?.as_str()?.as_bytes())
+    crate::corpus::event::decode_id(value.get("id")?.as_str()?.as_bytes())
 }
 
 #[cfg(test)]

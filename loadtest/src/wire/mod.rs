@@ -4,5 +4,6 @@
 
 pub mod connect;
 pub mod frame;
+pub mod information;
 pub mod link;
 pub mod message;

@@ -1,0 +1,123 @@
+//! What every phase works with, and how it opens its connections.
+//!
+//! It must never know what a phase does.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::bodies::Bodies;
+use super::holdings::Holdings;
+use super::progress::{Progress, Stop};
+use crate::account::{Account, Finding};
+use crate::corpus::event::Verifier;
+use crate::corpus::library::Library;
+use crate::limits::Limits;
+use crate::process::Watched;
+use crate::wire::connect::{Target, connect};
+use crate::wire::link::{Handler, Link, Traffic};
+
+/// What every phase works with.
+pub struct Context {
+    /// Where the relay is.
+    pub target: Target,
+    /// What it says of itself.
+    pub limits: Rc<Limits>,
+    /// Every event of the run.
+    pub library: Rc<Library>,
+    /// Events of the corpus; what follows was signed for this run.
+    pub corpus_len: u32,
+    /// What the relay has said of each event.
+    pub holdings: Rc<Holdings>,
+    /// Compares what it sends with what was published.
+    pub bodies: Rc<Bodies>,
+    /// Verifies what it sends from elsewhere.
+    pub verifier: Rc<Verifier>,
+    /// Its processes.
+    pub watched: Watched,
+    /// Bytes over all connections.
+    pub traffic: Rc<Traffic>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Give up waiting this long after the last answer.
+    pub stall: Duration,
+    /// The relay holds nothing but what the run publishes.
+    pub exclusive: bool,
+    /// Read everything back after it was published.
+    pub read_back: bool,
+    /// Say on stderr what is being done.
+    pub progress: bool,
+    /// Set when the user wants no more.
+    pub stop: Rc<Stop>,
+    /// Number of the next connection, which chooses its source address.
+    pub connection: Cell<usize>,
+}
+
+/// A connection and its state.
+pub struct Actor<H> {
+    /// The writing side.
+    pub link: Rc<Link>,
+    /// What is done with what arrives.
+    pub state: Rc<RefCell<H>>,
+}
+
+impl Context {
+    /// Tells the user what is being done.
+    pub fn say(&self, text: &str) {
+        if self.progress {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Opens a connection and gives it a reader task.
+    ///
+    /// # Errors
+    /// If the relay refuses it.
+    pub async fn open<H: Handler + 'static>(
+        &self,
+        handler: Rc<RefCell<H>>,
+        receive_buffer: Option<u32>,
+    ) -> Result<Rc<Link>> {
+        let number = self.connection.get();
+        self.connection.set(number + 1);
+        let upgraded = connect(&self.target, number, receive_buffer).await?;
+        let (link, reader) = Link::new(upgraded, self.traffic.clone());
+        tokio::task::spawn_local(reader.run(handler));
+        Ok(link)
+    }
+
+    /// Opens one connection per state; one that fails is a fault, and nobody waits for it.
+    pub async fn open_all<H: Handler + 'static>(
+        &self,
+        states: impl Iterator<Item = H>,
+        account: &Account,
+        progress: &Progress,
+    ) -> Vec<Actor<H>> {
+        let mut actors = Vec::new();
+        for state in states {
+            let state = Rc::new(RefCell::new(state));
+            match self.open_or_note(&state, account).await {
+                Some(link) => actors.push(Actor { link, state }),
+                None => progress.finish(),
+            }
+        }
+        actors
+    }
+
+    /// Opens a connection; a failure is counted as a fault.
+    pub async fn open_or_note<H: Handler + 'static>(
+        &self,
+        handler: &Rc<RefCell<H>>,
+        account: &Account,
+    ) -> Option<Rc<Link>> {
+        match self.open(handler.clone(), None).await {
+            Ok(link) => Some(link),
+            Err(error) => {
+                account.note(Finding::FailedConnection, || format!("{error:#}"));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What the relay has said of each event of the run.
+//!
+//! It must never take a sent event for a stored one: only an OK says so.
+
+use std::cell::RefCell;
+
+/// What is known of one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not sent, or sent and not answered.
+    Unknown,
+    /// OK false.
+    Refused,
+    /// OK true (or a duplicate), not read back yet.
+    Stored,
+    /// Stored, and read back.
+    ReadBack,
+}
+
+/// One standing per event of the library.
+#[derive(Debug)]
+pub struct Holdings(RefCell<Vec<Standing>>);
+
+impl Holdings {
+    /// `events` events, of which the relay holds the first `held` by the user's word (`--no-load`).
+    pub fn new(events: usize, held: usize) -> Self {
+        let mut standings = vec![Standing::Unknown; events];
+        standings[..held.min(events)].fill(Standing::ReadBack);
+        Self(RefCell::new(standings))
+    }
+
+    /// What is known of an event.
+    pub fn get(&self, number: u32) -> Standing {
+        self.0.borrow().get(number as usize).copied().unwrap_or(Standing::Unknown)
+    }
+
+    /// Notes what the relay says of an event.
+    pub fn set(&self, number: u32, standing: Standing) {
+        if let Some(place) = self.0.borrow_mut().get_mut(number as usize) {
+            *place = standing;
+        }
+    }
+
+    /// Whether the relay has said that it holds an event.
+    pub fn holds(&self, number: u32) -> bool {
+        matches!(self.get(number), Standing::Stored | Standing::ReadBack)
+    }
+
+    /// Whether the relay has said nothing of an event.
+    pub fn is_unknown(&self, number: u32) -> bool {
+        self.get(number) == Standing::Unknown
+    }
+
+    /// Whether it holds every event below `end`.
+    pub fn holds_all(&self, end: u32) -> bool {
+        (0..end).all(|number| self.holds(number))
+    }
+
+    /// The events that are to be read back; they count as read back from now on.
+    pub fn take_unread(&self) -> Vec<u32> {
+        let mut standings = self.0.borrow_mut();
+        let unread: Vec<u32> =
+            (0u32..).zip(standings.iter()).filter(|(_, s)| **s == Standing::Stored).map(|(number, _)| number).collect();
+        unread.iter().for_each(|&number| standings[number as usize] = Standing::ReadBack);
+        unread
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_read_back_once_and_only_after_its_ok() {
+        let holdings = Holdings::new(5, 1);
+        holdings.set(1, Standing::Stored);
+        holdings.set(2, Standing::Refused);
+        holdings.set(9, Standing::Stored);
+        assert_eq!((0..4).map(|number| holdings.holds(number)).collect::<Vec<_>>(), [true, true, false, false]);
+        assert_eq!(holdings.take_unread(), [1]);
+        assert_eq!(holdings.take_unread(), [0u32; 0]);
+        assert!(holdings.holds_all(2) && !holdings.holds_all(3));
+    }
+}

@@ -1,0 +1,88 @@
+//! Reads back what was published and compares it: an OK is a promise, and this is where it is checked.
+//!
+//! It must never run while a phase is measured.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::asker::{Asker, Terms, measure};
+use super::context::Context;
+use super::progress::Progress;
+use super::querier::{Prepared, Querier, Rules};
+use crate::account::{Account, Finding, Grade};
+use crate::query::filter::{Filter, order};
+use crate::report::PhaseReport;
+
+/// Ids per REQ.
+const IDS: usize = 100;
+/// Connections that read.
+const CONNECTIONS: usize = 4;
+/// REQs open at a time on each.
+const IN_FLIGHT: usize = 2;
+
+/// Reads every event that the relay has confirmed since the last time, and adds what is missing or wrong to the report.
+///
+/// # Errors
+/// If the system gives no timer.
+pub async fn check(context: &Context, report: &mut PhaseReport) -> Result<()> {
+    if !context.read_back {
+        return Ok(());
+    }
+    let library = &context.library;
+    let stored = context.holdings.take_unread().into_iter().filter(|&number| library.meta(number).stored);
+    // A relay may show private messages to their recipients alone (NIP-04, NIP-17), and say nothing to others.
+    let (private, open): (Vec<u32>, Vec<u32>) =
+        stored.partition(|&number| matches!(library.meta(number).kind, 4 | 1059 | 1060));
+    if open.is_empty() && private.is_empty() {
+        return Ok(());
+    }
+    context.say(&format!("reading back {} events (not measured)", open.len() + private.len()));
+    let account = read(context, &open).await?;
+    report.add_findings(&account);
+    report.figures.insert("read_back_events".into(), open.len() as f64);
+    if !private.is_empty() {
+        let hidden = read(context, &private).await?.counts(Grade::Fault);
+        let missing: u64 =
+            [Finding::LostEvent, Finding::RefusedRequest].iter().flat_map(|f| hidden.get(f.name())).sum();
+        report.figures.insert("read_back_private_events".into(), private.len() as f64);
+        report.figures.insert("private_events_or_requests_not_shown".into(), missing as f64);
+    }
+    Ok(())
+}
+
+async fn read(context: &Context, numbers: &[u32]) -> Result<Rc<Account>> {
+    let library = &context.library;
+    let account = Rc::new(Account::default());
+    let size = context.limits.max_limit.unwrap_or(IDS).clamp(1, IDS);
+    let query = |(number, part): (usize, &[u32])| {
+        let ids = part.iter().map(|&number| faster_hex::hex_string(library.id(number))).collect();
+        let mut expected = part.to_vec();
+        expected.sort_unstable_by_key(|&number| order(library, number));
+        Prepared::new(number, "read back", Filter { ids, ..Filter::default() }, expected)
+    };
+    let queries: Vec<Prepared> = numbers.chunks(size).enumerate().map(query).collect();
+    if queries.is_empty() {
+        return Ok(account);
+    }
+    let count = queries.len();
+    let rules = Rules { missing: Finding::LostEvent, ..Rules::new(context, &account, Rc::new(queries)) };
+    rules.left.set(count as u64);
+    let connections = CONNECTIONS.min(count);
+    let progress = Progress::new(connections);
+    let terms = Terms {
+        account: account.clone(),
+        answers: rules.answers.clone(),
+        progress: progress.clone(),
+        stop: Rc::default(),
+        in_flight: IN_FLIGHT.min(context.limits.max_subscriptions.unwrap_or(IN_FLIGHT)),
+        closed_loop: true,
+        length: None,
+    };
+    // All connections share one turn, so that each query is asked once.
+    let turn = Rc::new(std::cell::Cell::new(0));
+    let states = (0..connections).map(|_| Asker::new(terms.clone(), Querier::in_turn(rules.clone(), turn.clone())));
+    let actors = context.open_all(states, &account, &progress).await;
+    measure(context, &actors, None, &progress).await?;
+    Ok(account)
+}
