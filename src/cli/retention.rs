@@ -88,6 +88,7 @@ const fn reason(cause: Cause) -> &'static str {
     match cause {
         Cause::Age(_) => "older than max_age",
         Cause::PerAuthorAndKind(_) => "beyond max_per_author_and_kind",
+        Cause::RuleEvents(_) => "beyond the rule's max_events",
         Cause::RuleBytes(_) => "beyond the rule's max_bytes",
         Cause::PerAuthor(_) => "beyond max_events_per_author",
         Cause::Total(_) => "for room, by storage.max_bytes",

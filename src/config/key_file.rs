@@ -50,7 +50,7 @@ fn read(path: &Path) -> Result<KeySet, Vec<String>> {
     let file = File::open(path).map_err(|error| vec![format!("{name}: {error}")])?;
     let (mut lines, mut line) = (BufReader::new(file), Vec::new());
     let (mut keys, mut faults) = (KeySet::default(), Vec::new());
-    for number in 1.. {
+    for number in 1_u64.. {
         match next_line(&mut lines, &mut line) {
             Ok(true) => {}
             Ok(false) => break,

@@ -33,7 +33,7 @@ pub use log::{Log, LogFormat};
 pub use memory::memory_ceiling;
 pub use metrics::Metrics;
 pub use reload::Changes;
-pub use storage::{Durability, Storage, rule_text};
+pub use storage::{DefaultKeep, Durability, Storage, rule_text};
 
 /// A whole configuration: one field for each section of the file.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

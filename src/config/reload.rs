@@ -6,7 +6,7 @@ use super::Config;
 
 /// The sections that hold from the next message on, and the keys of other sections that do. All else is read once, at
 /// the start.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 12] = [
     "limits",
     "tiers",
     "rates",
@@ -18,6 +18,7 @@ const LIVE: [&str; 11] = [
     "storage.confirm_removal_percent",
     "storage.max_events_per_author",
     "storage.retention",
+    "storage.default_keep",
 ];
 
 /// The keys that differ, such as `limits.max_filters`, in alphabetical order.

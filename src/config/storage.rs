@@ -30,6 +30,18 @@ pub struct Storage {
     pub durability: Durability,
     /// What is kept, most valuable first.
     pub retention: Vec<Rule>,
+    /// How long what no rule selects is kept.
+    pub default_keep: DefaultKeep,
+}
+
+/// How long what no rule selects is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefaultKeep {
+    /// It is never removed.
+    Forever,
+    /// As long as there is room: it goes before what rules select.
+    Room,
 }
 
 /// What an `OK true` promises.
@@ -56,12 +68,13 @@ impl Default for Storage {
             max_readers: options.max_readers,
             durability: Durability::Full,
             retention: Vec::new(),
+            default_keep: DefaultKeep::Forever,
         }
     }
 }
 
 impl Storage {
-    /// What is kept and how much of it.
+    /// What is kept and how much of it. What no rule selects has a last rule, if it is not kept for ever.
     #[must_use]
     pub fn retention(&self) -> Retention {
         let limits = RetentionLimits {
@@ -70,12 +83,19 @@ impl Storage {
             min_free_disk_bytes: self.min_free_disk_bytes,
             confirm_removal_percent: self.confirm_removal_percent,
         };
-        Retention::new(self.retention.clone(), limits)
+        let mut rules = self.retention.clone();
+        let last = Rule::default();
+        let is_covered = || last.selector.covered_by(rules.iter().map(|rule| &rule.selector)).is_some();
+        if self.default_keep == DefaultKeep::Room && !is_covered() {
+            rules.push(last);
+        }
+        Retention::new(rules, limits)
     }
 
     /// Takes over from `new` what holds without a restart.
     pub(super) fn take_live(&mut self, new: Self) {
-        let Self { max_bytes, min_free_disk_bytes, confirm_removal_percent, .. } = new;
+        let Self { max_bytes, min_free_disk_bytes, confirm_removal_percent, default_keep, .. } = new;
+        self.default_keep = default_keep;
         let (max_events_per_author, retention) = (new.max_events_per_author, new.retention);
         (self.max_bytes, self.min_free_disk_bytes) = (max_bytes, min_free_disk_bytes);
         self.confirm_removal_percent = confirm_removal_percent;

@@ -142,6 +142,30 @@ fn rules_that_select_nothing_or_contradict_themselves_are_told_where_they_stand(
 }
 
 #[test]
+fn what_no_rule_selects_has_a_last_rule_if_it_is_kept_only_as_long_as_there_is_room() {
+    let rules = |text: &str| {
+        let config = Config::parse("weir.toml", text).expect("valid");
+        let rules = config.storage.retention();
+        rules.rules().iter().map(|rule| rule_text(rule)).collect::<Vec<_>>()
+    };
+    let last = "everything else, as long as there is room";
+    assert_eq!(rules("storage.default_keep = \"forever\""), Vec::<String>::new());
+    assert_eq!(rules("storage.default_keep = \"room\"\nstorage.max_events_per_author = 5"), [last]);
+    let rule = "[[storage.retention]]\nmax_events = 5\n";
+    assert_eq!(rules(&format!("storage.default_keep = \"room\"\n{rule}")), ["max_events = 5"], "a rule takes all");
+    assert_eq!(
+        rules(&format!("storage.default_keep = \"room\"\n{rule}kinds = [1]")),
+        ["kinds = [1], max_events = 5", last]
+    );
+    assert_eq!(
+        errors("storage.max_events_per_author = 5"),
+        [
+            "weir.toml:1:9: storage.max_events_per_author: needs a rule in storage.retention, or default_keep = \"room\": else everything is kept for ever"
+        ]
+    );
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let said = Config::load(Path::new("/nonexistent/weir.toml")).expect_err("an error").to_string();
     assert!(said.starts_with("/nonexistent/weir.toml: "), "{said}");

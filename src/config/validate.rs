@@ -80,8 +80,8 @@ fn storage(config: &Config, faults: &mut Faults) {
     // A walk over an author's events remembers this many, at 32 bytes each.
     faults.range("storage.max_events_per_author", storage.max_events_per_author, 0..=10_000_000);
     retention(config, faults);
-    let ordered = storage.max_events_per_author == 0 || !storage.retention.is_empty();
-    let text = "needs a rule in storage.retention: what no rule selects is kept for ever";
+    let ordered = storage.max_events_per_author == 0 || !storage.retention().is_empty();
+    let text = "needs a rule in storage.retention, or default_keep = \"room\": else everything is kept for ever";
     faults.unless(ordered, "storage.max_events_per_author", text);
     faults.range("storage.max_readers", storage.max_readers.into(), 16..=65_536);
 }

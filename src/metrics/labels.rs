@@ -96,6 +96,8 @@ words!(
         Age = "age",
         /// Beyond `max_per_author_and_kind`.
         PerAuthorAndKind = "per_author_and_kind",
+        /// Beyond the rule's `max_events`.
+        RuleEvents = "rule_events",
         /// Beyond the rule's `max_bytes`.
         RuleBytes = "rule_bytes",
         /// Beyond `max_events_per_author`.

@@ -94,6 +94,12 @@ impl Retention {
         self.rules.iter().any(|rule| rule.bounds.max_age.is_some())
     }
 
+    /// Whether anything depends on what a rule has in all.
+    #[must_use]
+    pub fn limits_rules(&self) -> bool {
+        self.rules.iter().any(|rule| rule.bounds.max_events > 0 || rule.bounds.max_bytes > 0)
+    }
+
     /// Whether anything depends on how many events of a kind an author has.
     #[must_use]
     pub fn counts_kinds(&self) -> bool {

@@ -50,6 +50,8 @@ pub struct Bounds {
     pub grace: Option<Age>,
     /// The newest events of one author and kind that stay.
     pub max_per_author_and_kind: u64,
+    /// The newest events that stay, whoever wrote them.
+    pub max_events: u64,
     /// Bytes of their records that stay, the newest first; index entries come on top.
     pub max_bytes: u64,
 }
@@ -81,6 +83,8 @@ struct Written {
     #[serde(skip_serializing_if = "is_zero")]
     max_per_author_and_kind: u64,
     #[serde(skip_serializing_if = "is_zero")]
+    max_events: u64,
+    #[serde(skip_serializing_if = "is_zero")]
     max_bytes: u64,
 }
 
@@ -93,10 +97,10 @@ impl From<Written> for Rule {
     fn from(written: Written) -> Self {
         let Written { kinds, authors, authors_file, follows_of, not_authors, not_authors_file, addressed_to, .. } =
             written;
-        let Written { keep, max_age, grace, max_per_author_and_kind, max_bytes, .. } = written;
+        let Written { keep, max_age, grace, max_per_author_and_kind, max_events, max_bytes, .. } = written;
         let selector =
             Selector { kinds, authors, authors_file, follows_of, not_authors, not_authors_file, addressed_to };
-        Self { selector, bounds: Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes } }
+        Self { selector, bounds: Bounds { keep, max_age, grace, max_per_author_and_kind, max_events, max_bytes } }
     }
 }
 
@@ -104,7 +108,7 @@ impl From<Rule> for Written {
     fn from(Rule { selector, bounds }: Rule) -> Self {
         let Selector { kinds, authors, authors_file, follows_of, not_authors, not_authors_file, addressed_to } =
             selector;
-        let Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes } = bounds;
+        let Bounds { keep, max_age, grace, max_per_author_and_kind, max_events, max_bytes } = bounds;
         Self {
             kinds,
             authors,
@@ -117,6 +121,7 @@ impl From<Rule> for Written {
             max_age,
             grace,
             max_per_author_and_kind,
+            max_events,
             max_bytes,
         }
     }
@@ -335,7 +340,7 @@ impl Rule {
     /// What is wrong with the rule by itself: the key, and what to do.
     #[must_use]
     pub fn faults(&self) -> Vec<(&'static str, &'static str)> {
-        let Bounds { keep, max_age, grace, max_per_author_and_kind, max_bytes } = self.bounds;
+        let Bounds { keep, max_age, grace, max_per_author_and_kind, max_events, max_bytes } = self.bounds;
         let mut faults = Vec::new();
         if self.selector.kinds.as_ref().is_some_and(KindSet::is_empty) {
             faults.push(("kinds", "an empty list selects nothing; leave the key out for every kind"));
@@ -353,6 +358,7 @@ impl Rule {
             ("max_age", max_age.is_some()),
             ("grace", grace.is_some()),
             ("max_per_author_and_kind", max_per_author_and_kind > 0),
+            ("max_events", max_events > 0),
             ("max_bytes", max_bytes > 0),
         ];
         for (key, _) in limits.into_iter().filter(|(_, is_set)| keep.is_some() && *is_set) {

@@ -135,6 +135,23 @@ fn a_rule_keeps_as_many_bytes_as_it_says() {
 }
 
 #[test]
+fn a_rule_keeps_as_many_events_as_it_says_but_for_those_in_their_grace() {
+    let relay = Relay::start("[[storage.retention]]\nkinds = [1]\nmax_events = 50\ngrace = \"1h\"\n");
+    let (authors, mut client) = (["one", "two"].map(Key::named), relay.connect());
+    let old: Vec<Signed> =
+        (0..100).map(|n| authors[n as usize % 2].event(1, now() - 10_000 + n, json!([]), &n.to_string())).collect();
+    client.publish_all(&old);
+    eventually("the oldest go", || held(&mut client, &old).len() <= 50);
+    let left = held(&mut client, &old);
+    assert!(left.len() >= 45 && left == old[100 - left.len()..], "{} are left", left.len());
+    let new: Vec<Signed> = notes(&authors[0], 60, 20).collect();
+    client.publish_all(&new);
+    eventually("nothing old is left", || held(&mut client, &old).is_empty());
+    assert_eq!(held(&mut client, &new), new, "more than the rule keeps, and all of them young");
+    assert_clean(&relay);
+}
+
+#[test]
 fn rules_hold_from_a_reload_on() {
     let relay = Relay::start("");
     let (author, mut client) = (Key::named("reload"), relay.connect());
@@ -209,7 +226,7 @@ fn who_is_followed_is_kept_as_the_list_changes_and_without_a_list_nothing_is_rem
     eventually("a stranger no more", || storm(&mut client, [of_stranger[0].clone()]).reasons().is_empty());
     // A client that overwrites the list by mistake.
     client.publish(&list(3, &[]));
-    relay.wait_for_log("no follow list of this key is stored: all that the rule may be about is kept");
+    relay.wait_for_log("a follow list lost more than half of its keys");
     assert_eq!(held(&mut client, &of_friend), of_friend);
     client.publish(&list(4, &[&stranger]));
     eventually("a friend no more", || held(&mut client, &of_friend).is_empty());

@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use crate::policy::{Age, Retention};
 
-/// How often at the bytes of rules.
-pub const BYTES: Duration = Duration::from_secs(10);
+/// How often at what rules have in all.
+pub const TOTALS: Duration = Duration::from_secs(10);
+
+/// How long after the rules had nothing left to remove for room they are tried again.
+pub const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often what waits for the operator is counted again: less may be left to remove.
+pub const COUNT_AGAIN: Duration = Duration::from_secs(60);
 
 /// A 64th of the shortest of these spans.
 fn fraction(spans: impl Iterator<Item = Age>) -> u64 {

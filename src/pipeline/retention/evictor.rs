@@ -9,6 +9,7 @@ use super::arrivals::Arrivals;
 use super::brake::{Removal, held_events};
 use super::disk::Disk;
 use super::horizons::NEVER;
+use super::oldest::held_by_rule;
 use super::pass::Trial;
 use super::plan::{Pace, Parts, Plan, Scope};
 use super::report::{Report, word};
@@ -46,12 +47,6 @@ const TURN: Duration = Duration::from_millis(20);
 
 /// What is not urgent takes one part of this many of the thread's time.
 const SHARE: u32 = 5;
-
-/// How long after the rules had nothing left to remove for room they are tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// How often what waits for the operator is counted again: less may be left to remove.
-const COUNT_AGAIN: Duration = Duration::from_secs(60);
 
 /// For so long in one piece a store that nobody writes to is full before anybody is told.
 const FULL_FOR: Duration = Duration::from_secs(1);
@@ -109,7 +104,7 @@ struct Evictor<'a> {
     /// What the writer was given and has not told of yet.
     pending: VecDeque<Parts>,
     rules: Retention,
-    /// The follow lists that they go by.
+    /// The follow lists that were looked at.
     lists: Vec<Option<Seq>>,
     stage: Stage,
     plan: Option<Plan>,
@@ -122,7 +117,7 @@ struct Evictor<'a> {
     /// Nothing was left then that could go for room.
     exhausted: Option<Instant>,
     ages_due: Instant,
-    bytes_due: Instant,
+    totals_due: Instant,
     authors_due: Instant,
     arrivals: Arrivals,
     report: Report,
@@ -146,7 +141,7 @@ impl<'a> Evictor<'a> {
             full_since: None,
             exhausted: None,
             ages_due: now,
-            bytes_due: now,
+            totals_due: now,
             authors_due: now,
             arrivals: Arrivals::new(Seq(0)),
             report: Report::default(),
@@ -202,11 +197,15 @@ impl<'a> Evictor<'a> {
     fn take_rules(&mut self) -> Result<(), Trouble> {
         let settings = self.shared.settings.load();
         let lists = follows::lists(&settings.retention, &self.shared.store)?;
-        if settings.retention == self.rules && lists == self.lists {
+        let is_reload = settings.retention != self.rules;
+        if !is_reload && lists == self.lists {
             return Ok(());
         }
         self.lists = lists;
         let rules = follows::resolve(settings.retention.clone(), &self.shared.store)?;
+        if !is_reload && follows::lost_much(&self.rules, &rules) {
+            return Ok(());
+        }
         self.shared.put_retention(&settings.retention, &rules);
         if rules == self.rules {
             return Ok(());
@@ -219,7 +218,7 @@ impl<'a> Evictor<'a> {
         self.stage = Stage::Trial(Box::default());
         (self.plan, self.exhausted) = (None, None);
         self.arrivals = Arrivals::new(self.shared.store.read()?.last_seq()?);
-        (self.ages_due, self.bytes_due) = (Instant::now(), Instant::now());
+        (self.ages_due, self.totals_due) = (Instant::now(), Instant::now());
         self.authors_due = Instant::now() + due::authors(&self.rules);
         Ok(())
     }
@@ -290,7 +289,7 @@ impl<'a> Evictor<'a> {
             }
         }
         self.write.send(WriteCommand::Waiting(removal.to_bytes())).map_err(|_| Trouble::Closed)?;
-        self.stage = Stage::Waiting(removal, Instant::now() + COUNT_AGAIN);
+        self.stage = Stage::Waiting(removal, Instant::now() + due::COUNT_AGAIN);
         Ok(())
     }
 
@@ -361,15 +360,15 @@ impl<'a> Evictor<'a> {
         if self.rules.counts_authors() {
             while self.arrivals.count(&self.shared.store)? {}
         }
-        let is_short = is_short && self.exhausted.is_none_or(|at| at.elapsed() > TRY_AGAIN);
+        let is_short = is_short && self.exhausted.is_none_or(|at| at.elapsed() > due::TRY_AGAIN);
         let ages = now >= self.ages_due && self.rules.has_ages();
-        let bytes = now >= self.bytes_due && self.rules.rules().iter().any(|rule| rule.bounds.max_bytes > 0);
+        let totals = now >= self.totals_due && self.rules.limits_rules();
         let all = now >= self.authors_due && self.rules.counts_authors();
-        if !(is_short || ages || bytes || all || self.arrivals.is_due()) {
+        if !(is_short || ages || totals || all || self.arrivals.is_due()) {
             return Ok(None);
         }
         let authors = if all { Authors::All } else { Authors::These(self.arrivals.take()) };
-        Ok(Some(Plan::new(Scope { ages: ages || is_short || bytes, authors, bytes: bytes || is_short })))
+        Ok(Some(Plan::new(Scope { ages: ages || is_short || totals, authors, totals: totals || is_short })))
     }
 
     /// One step of the plan: what it finds goes to the writer. Tells how long that took without waiting for it.
@@ -418,9 +417,9 @@ impl<'a> Evictor<'a> {
         if scope.ages {
             self.ages_due = now + due::ages(&self.rules).max(began.elapsed() * 10);
         }
-        if scope.bytes {
-            self.bytes_due = now + due::BYTES;
-            self.relax_bytes()?;
+        if scope.totals {
+            self.totals_due = now + due::TOTALS;
+            self.relax_rules()?;
         }
         if scope.authors == Authors::All {
             self.authors_due = now + due::authors(&self.rules).max(began.elapsed() * 10);
@@ -449,11 +448,13 @@ impl<'a> Evictor<'a> {
         Ok(())
     }
 
-    /// Rules that have bytes to spare take old events again.
-    fn relax_bytes(&mut self) -> Result<(), Trouble> {
-        let bytes = super::oldest::bytes_by_rule(&self.rules, &self.shared.store.read()?)?;
-        let limits = self.rules.rules().iter().map(|rule| rule.bounds.max_bytes).zip(bytes).enumerate();
-        let spare = limits.filter(|(_, (limit, bytes))| *bytes < limit - limit / 16);
+    /// Rules that have less than they may have take old events again.
+    fn relax_rules(&mut self) -> Result<(), Trouble> {
+        let held = held_by_rule(&self.rules, &self.shared.store.read()?)?;
+        let has_spare = |limit: u64, held: u64| limit == 0 || held < limit - limit / 16;
+        let spare = self.rules.rules().iter().zip(held).enumerate().filter(|(_, (rule, held))| {
+            has_spare(rule.bounds.max_events, held.events) && has_spare(rule.bounds.max_bytes, held.bytes)
+        });
         let horizons = &self.shared.horizons;
         let relaxed = spare.filter(|(place, _)| horizons.set(*place, |horizon| horizon.own.0 = 0)).count();
         if relaxed > 0 { self.remember() } else { Ok(()) }

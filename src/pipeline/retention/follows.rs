@@ -49,6 +49,28 @@ fn list_of(snapshot: &Snapshot<'_>, key: &Pubkey) -> Result<Option<Seq>, StoreEr
     Ok(found)
 }
 
+/// Whether a follow list lost more than half of its keys from `old` to `new`, or has gone. Clients in use do that to their
+/// users by mistake, so it is the operator's to say that it is meant; the log says so.
+pub fn lost_much(old: &Retention, new: &Retention) -> bool {
+    let lists = |rules: &Retention| -> Vec<_> {
+        rules.rules().iter().filter_map(|rule| rule.selector.follows_of.clone()).collect()
+    };
+    let mut has_lost = false;
+    for (old, new) in lists(old).iter().zip(lists(new)) {
+        let (Some(before), now) = (&old.keys, new.keys.unwrap_or_default()) else { continue };
+        let left = before.iter().filter(|key| now.contains(key)).count();
+        if 2 * left < before.len() {
+            has_lost = true;
+            let (of, keys) = (old.of, before.len());
+            tracing::warn!(
+                %of, keys, left,
+                "a follow list lost more than half of its keys: the one before stays in force until a reload or a restart"
+            );
+        }
+    }
+    has_lost
+}
+
 /// Says how long the follow lists are that the rules go by.
 pub fn tell(rules: &Retention) {
     for (rule, follows) in (1..).zip(rules.rules().iter().map(|rule| &rule.selector.follows_of)) {
@@ -96,7 +118,25 @@ mod tests {
         let newer = publish(1, 11, &[&["p", &fourth]]);
         assert_eq!((keys(), newer[1]), (vec![set(&[4]), set(&[4])], other[1]));
         assert_ne!(newer[0], first[0]);
+        let before = resolve(rules.clone(), &store).expect("a read");
         publish(1, 12, &[]);
+        let after = resolve(rules.clone(), &store).expect("a read");
+        assert_eq!(
+            [lost_much(&before, &after), lost_much(&after, &before), lost_much(&before, &before)],
+            [true, false, false]
+        );
         assert_eq!(keys(), [None, set(&[4])]);
+    }
+
+    #[test]
+    fn a_list_that_keeps_half_of_its_keys_did_not_lose_much() {
+        let text = format!(r#"[{{"follows_of":"{}"}}]"#, author(1));
+        let with = |seeds: &[u64]| {
+            let rules = Retention::new(serde_json::from_str(&text).expect("rules"), RetentionLimits::default());
+            let keys: KeySet = seeds.iter().map(|seed| author(*seed)).collect();
+            rules.with_follows(|_| Ok::<_, StoreError>(Some(keys.clone()))).expect("a list")
+        };
+        let lost = |seeds: &[u64]| lost_much(&with(&[3, 4, 5, 6]), &with(seeds));
+        assert_eq!([lost(&[3, 4]), lost(&[3, 7, 8, 9]), lost(&[3, 4, 5, 6, 7])], [false, true, false]);
     }
 }

@@ -30,7 +30,7 @@ pub const NEVER: Timestamp = Timestamp(u64::MAX);
 /// From where on events of a rule are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Horizon {
-    /// For its own `max_bytes`.
+    /// For its own `max_events` and `max_bytes`.
     pub own: Timestamp,
     /// For the total, or the disk.
     pub total: Timestamp,
@@ -143,7 +143,7 @@ impl Horizons {
         for one in found {
             let Some(horizon) = rules.get_mut(one.cause.rule()) else { continue };
             let time = match one.cause {
-                Cause::RuleBytes(_) => &mut horizon.own,
+                Cause::RuleEvents(_) | Cause::RuleBytes(_) => &mut horizon.own,
                 Cause::Total(_) => &mut horizon.total,
                 Cause::Age(_) | Cause::PerAuthorAndKind(_) | Cause::PerAuthor(_) => continue,
             };

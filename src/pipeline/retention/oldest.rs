@@ -8,7 +8,7 @@ use hashbrown::HashSet;
 use super::sweep::{Cause, Judged, Slice};
 use crate::nostr::{EventView, Kind, Pubkey, Timestamp};
 use crate::policy::{KeySet, Retention, RuleOfAll, Selector, is_addressed};
-use crate::store::{Entry, Flow, Place, Seq, Snapshot, StoreError};
+use crate::store::{Amount, Entry, Flow, Place, Seq, Snapshot, StoreError};
 
 /// The oldest event of a kind that was not passed on yet.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +54,7 @@ impl OldestFirst {
         slice: &mut Slice<'_>,
         cause: Cause,
         excess: &mut u64,
-        weigh: fn(&Judged) -> u64,
+        weigh: impl Fn(&Judged) -> u64,
     ) -> Result<bool, StoreError> {
         while self.find_kind(slice)? {
             if slice.is_over() {
@@ -112,24 +112,31 @@ impl OldestFirst {
     }
 }
 
-/// Bytes of the records that each rule has: from the tallies by kind, as if no rule named anybody, and then from the
-/// indexes of authors and tags for those whom rules name.
+/// Events and bytes of their records that each rule has: from the tallies by kind, as if no rule named anybody, and then
+/// from the indexes of authors and tags for those whom rules name.
 ///
 /// # Errors
 /// When the store is damaged.
-pub fn bytes_by_rule(rules: &Retention, snapshot: &Snapshot<'_>) -> Result<Vec<u64>, StoreError> {
-    let mut bytes = vec![0; rules.rules().len()];
+pub fn held_by_rule(rules: &Retention, snapshot: &Snapshot<'_>) -> Result<Vec<Amount>, StoreError> {
+    let mut held = vec![Amount::default(); rules.rules().len()];
     for (kind, usage) in snapshot.kinds()? {
         if let Some(rule) = rules.rule_of_others(kind) {
-            bytes[rule] += usage.bytes;
+            held[rule].events += usage.events;
+            held[rule].bytes += usage.bytes;
         }
     }
     let mut count = |event: EventView<'_>| {
         let (own, others) = (rules.rule_of(event), rules.rule_of_others(event.kind()));
         let length = event.record().len() as u64;
         if own != others {
-            others.into_iter().for_each(|rule| bytes[rule] = bytes[rule].saturating_sub(length));
-            own.into_iter().for_each(|rule| bytes[rule] += length);
+            if let Some(rule) = others {
+                held[rule].events = held[rule].events.saturating_sub(1);
+                held[rule].bytes = held[rule].bytes.saturating_sub(length);
+            }
+            if let Some(rule) = own {
+                held[rule].events += 1;
+                held[rule].bytes += length;
+            }
         }
     };
     let selectors = || rules.rules().iter().map(|rule| &rule.selector);
@@ -165,5 +172,5 @@ pub fn bytes_by_rule(rules: &Retention, snapshot: &Snapshot<'_>) -> Result<Vec<u
         })?;
         recipients.insert(*recipient);
     }
-    Ok(bytes)
+    Ok(held)
 }

@@ -1,18 +1,19 @@
 //! What the rules remove, and in which order: the one plan that the dry run counts, `--run` executes and the relay
 //! executes.
 //!
-//! Ages, numbers by author and kind, bytes of rules, numbers by author, and only then room. What a step finds is no longer
-//! there for the next: whoever executes the plan removes it first, and whoever counts keeps it in a [`Ledger`]. It decides,
-//! and removes nothing.
+//! Ages, numbers by author and kind, numbers and bytes of rules, numbers by author, and only then room. What a step finds
+//! is no longer there for the next: whoever executes the plan removes it first, and whoever counts keeps it in a
+//! [`Ledger`]. It decides, and removes nothing.
 
 use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
 
-use super::oldest::{OldestFirst, bytes_by_rule};
-use super::sweep::{AgeSweep, AuthorLimit, AuthorSweep, Authors, Candidate, Cause, Slice};
+use super::oldest::{OldestFirst, held_by_rule};
+use super::sweep::{AgeSweep, AuthorLimit, AuthorSweep, Authors, Candidate, Cause, Judged, Slice};
 use crate::nostr::Timestamp;
-use crate::store::{Removed, Seq, StoreError};
+use crate::policy::Rule;
+use crate::store::{Amount, Removed, Seq, StoreError};
 
 /// Events that go for one cause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,8 +93,49 @@ impl Ledger {
         self.gone.contains(&seq)
     }
 
-    fn bytes_of(&self, rule: usize) -> u64 {
-        self.parts.by_cause.iter().filter(|(cause, _)| cause.rule() == rule).map(|(_, part)| part.bytes).sum()
+    /// What was found of a rule.
+    fn of(&self, rule: usize) -> Amount {
+        let parts = self.parts.by_cause.iter().filter(|(cause, _)| cause.rule() == rule).map(|(_, part)| part);
+        parts.fold(Amount::default(), |sum, part| Amount {
+            events: sum.events + part.events,
+            bytes: sum.bytes + part.bytes,
+        })
+    }
+}
+
+/// A limit on all that a rule keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum RuleLimit {
+    /// `max_events`.
+    Events,
+    /// `max_bytes`.
+    Bytes,
+}
+
+impl RuleLimit {
+    const fn of(self, rule: &Rule) -> u64 {
+        match self {
+            Self::Events => rule.bounds.max_events,
+            Self::Bytes => rule.bounds.max_bytes,
+        }
+    }
+
+    const fn count(self, amount: Amount) -> u64 {
+        match self {
+            Self::Events => amount.events,
+            Self::Bytes => amount.bytes,
+        }
+    }
+
+    const fn weigh(self, judged: &Judged) -> u64 {
+        self.count(Amount { events: 1, bytes: judged.bytes })
+    }
+
+    const fn cause(self, rule: usize) -> Cause {
+        match self {
+            Self::Events => Cause::RuleEvents(rule),
+            Self::Bytes => Cause::RuleBytes(rule),
+        }
     }
 }
 
@@ -112,8 +154,8 @@ pub enum Pace {
 enum Phase {
     Ages(AgeSweep),
     Numbers(AuthorSweep),
-    /// The rules that have too many bytes, and how many; `None` until that is known.
-    Bytes(Option<Vec<(OldestFirst, u64)>>),
+    /// The rules that have too much, and how much; `None` until that is known.
+    Rules(RuleLimit, Option<Vec<(OldestFirst, u64)>>),
     Totals(AuthorSweep),
     /// The rule whose oldest go, and what is still to go of all; `None` until that is known.
     Room(Option<(OldestFirst, u64)>),
@@ -127,13 +169,13 @@ pub struct Scope {
     pub ages: bool,
     /// Whose events, for what an author has too much of.
     pub authors: Authors,
-    /// Whether at the bytes of rules.
-    pub bytes: bool,
+    /// Whether at what rules have in all.
+    pub totals: bool,
 }
 
 impl Scope {
     /// Everything.
-    pub const ALL: Self = Self { ages: true, authors: Authors::All, bytes: true };
+    pub const ALL: Self = Self { ages: true, authors: Authors::All, totals: true };
 }
 
 /// One execution of the rules, under way.
@@ -180,7 +222,7 @@ impl Plan {
         let is_done = match &mut self.phase {
             Phase::Ages(sweep) => !self.scope.ages || !rules.has_ages() || sweep.step(slice)?,
             Phase::Numbers(sweep) => !rules.counts_kinds() || sweep.step(slice)?,
-            Phase::Bytes(over) => !self.scope.bytes || step_bytes(over, slice)?,
+            Phase::Rules(limit, over) => !self.scope.totals || step_rules(*limit, over, slice)?,
             Phase::Totals(sweep) => !rules.counts_totals() || sweep.step(slice)?,
             Phase::Room(under_way) => {
                 let last = rules.rules().len().checked_sub(1);
@@ -197,8 +239,11 @@ impl Plan {
         }
         self.phase = match &self.phase {
             Phase::Ages(_) => Phase::Numbers(AuthorSweep::new(self.scope.authors.clone(), AuthorLimit::Kinds)),
-            Phase::Numbers(_) => Phase::Bytes(None),
-            Phase::Bytes(_) => Phase::Totals(AuthorSweep::new(self.scope.authors.clone(), AuthorLimit::Total)),
+            Phase::Numbers(_) => Phase::Rules(RuleLimit::Events, None),
+            Phase::Rules(RuleLimit::Events, _) => Phase::Rules(RuleLimit::Bytes, None),
+            Phase::Rules(RuleLimit::Bytes, _) => {
+                Phase::Totals(AuthorSweep::new(self.scope.authors.clone(), AuthorLimit::Total))
+            }
             Phase::Totals(_) => Phase::Room(None),
             Phase::Room(_) | Phase::Done => Phase::Done,
         };
@@ -232,31 +277,35 @@ impl Plan {
     }
 }
 
-/// Removes the oldest of each rule that has too many bytes; true when none has.
-fn step_bytes(over: &mut Option<Vec<(OldestFirst, u64)>>, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
+/// Removes the oldest of each rule that has too much; true when none has.
+fn step_rules(
+    limit: RuleLimit,
+    over: &mut Option<Vec<(OldestFirst, u64)>>,
+    slice: &mut Slice<'_>,
+) -> Result<bool, StoreError> {
     let over = match over {
         Some(over) => over,
-        None => over.insert(rules_over(slice)?),
+        None => over.insert(rules_over(limit, slice)?),
     };
     let Some((oldest, excess)) = over.last_mut() else { return Ok(true) };
-    let cause = Cause::RuleBytes(oldest.rule());
-    if oldest.step(slice, cause, excess, |judged| judged.bytes)? || *excess == 0 {
+    let cause = limit.cause(oldest.rule());
+    if oldest.step(slice, cause, excess, |judged| limit.weigh(judged))? || *excess == 0 {
         over.pop();
     }
     Ok(over.is_empty())
 }
 
-/// The rules that have more bytes than they may have.
-fn rules_over(slice: &Slice<'_>) -> Result<Vec<(OldestFirst, u64)>, StoreError> {
-    let limits = slice.rules.rules().iter().map(|rule| rule.bounds.max_bytes);
-    if limits.clone().all(|limit| limit == 0) {
+/// The rules that have more than they may have.
+fn rules_over(limit: RuleLimit, slice: &Slice<'_>) -> Result<Vec<(OldestFirst, u64)>, StoreError> {
+    let most = slice.rules.rules().iter().map(|rule| limit.of(rule));
+    if most.clone().all(|most| most == 0) {
         return Ok(Vec::new());
     }
-    let bytes = bytes_by_rule(slice.rules, slice.snapshot)?;
-    let over = limits.zip(bytes).enumerate().filter_map(|(place, (limit, bytes))| {
-        let counted = slice.ledger.map_or(0, |ledger| ledger.bytes_of(place));
-        let excess = bytes.saturating_sub(counted).saturating_sub(limit);
-        (limit > 0 && excess > 0).then(|| (OldestFirst::new(place), excess))
+    let held = held_by_rule(slice.rules, slice.snapshot)?;
+    let over = most.zip(held).enumerate().filter_map(|(place, (most, held))| {
+        let counted = slice.ledger.map_or(0, |ledger| limit.count(ledger.of(place)));
+        let excess = limit.count(held).saturating_sub(counted).saturating_sub(most);
+        (most > 0 && excess > 0).then(|| (OldestFirst::new(place), excess))
     });
     Ok(over.collect())
 }

@@ -54,6 +54,7 @@ pub const fn word(cause: Cause) -> EvictionCause {
     match cause {
         Cause::Age(_) => EvictionCause::Age,
         Cause::PerAuthorAndKind(_) => EvictionCause::PerAuthorAndKind,
+        Cause::RuleEvents(_) => EvictionCause::RuleEvents,
         Cause::RuleBytes(_) => EvictionCause::RuleBytes,
         Cause::PerAuthor(_) => EvictionCause::PerAuthor,
         Cause::Total(_) => EvictionCause::Room,

@@ -19,6 +19,8 @@ pub enum Cause {
     Age(usize),
     /// Its author has newer ones of its kind, as many as `max_per_author_and_kind`.
     PerAuthorAndKind(usize),
+    /// The rule has newer ones, as many as its `max_events`.
+    RuleEvents(usize),
     /// The rule has newer ones of as many bytes as its `max_bytes`.
     RuleBytes(usize),
     /// Its author has better ones, as many as `max_events_per_author`; of this rule.
@@ -34,6 +36,7 @@ impl Cause {
         match self {
             Self::Age(rule)
             | Self::PerAuthorAndKind(rule)
+            | Self::RuleEvents(rule)
             | Self::RuleBytes(rule)
             | Self::PerAuthor(rule)
             | Self::Total(rule) => rule,
@@ -296,7 +299,9 @@ impl AuthorWalk {
     fn visit(&mut self, entry: Entry, slice: &mut Slice<'_>) -> Result<(), StoreError> {
         if self.kind != Some(entry.kind) {
             self.rule = slice.rules.rule_of_all(&self.author, entry.kind);
-            (self.kind, self.in_kind) = (Some(entry.kind), vec![0; slice.rules.rules().len()]);
+            self.kind = Some(entry.kind);
+            self.in_kind.clear();
+            self.in_kind.resize(slice.rules.rules().len(), 0);
         }
         let rule = match self.rule {
             RuleOfAll::Rule(rule) => rule,
