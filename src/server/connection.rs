@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ use super::admission::Place;
 use super::engine::Engine;
 use super::io::IoContext;
 use super::partial::Partial;
+use super::turns;
 use crate::metrics::{CloseLabel, CloseReason};
 use crate::pipeline::ClientHandle;
 use crate::policy::{Peer, RateLimiter};
@@ -27,9 +28,6 @@ use crate::ws::{
     Beat, CloseCode, Fed, Flushed, Frame, Keepalive, KeepaliveOptions, OpCode, Outbox, OutboxOptions, Reader,
     ReaderOptions, Role, Writer,
 };
-
-/// Reads in one poll before other connections get their turn.
-const READS_PER_POLL: usize = 4;
 
 /// How long a connection that is being closed may take to read its last frames, and then to close in turn.
 const LINGER: Duration = Duration::from_secs(2);
@@ -67,6 +65,8 @@ struct Connection {
     cut_at_ms: Option<u64>,
     key: u64,
     context: Rc<IoContext>,
+    /// Where it stands among the connections of its thread.
+    turn: Rc<turns::Place>,
     /// Everything was given back.
     ended: bool,
 }
@@ -116,6 +116,7 @@ impl Connection {
             cut_at_ms: None,
             key: context.enter(&client),
             context: Rc::clone(context),
+            turn: turns::Place::new(Instant::now()),
             ended: false,
         };
         connection.set_timer(now_ms, options.ping_after_s * 1000);
@@ -133,8 +134,9 @@ impl Connection {
         }
     }
 
-    /// One turn: everything that can be done without waiting.
+    /// Everything that can be done without waiting, for as long as a turn lasts.
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
+        let began = Instant::now();
         self.start_poll();
         if self.partial.gave_way() {
             self.give_way();
@@ -143,11 +145,22 @@ impl Connection {
         if self.cut_at_ms.is_some_and(|at_ms| self.context.now_ms() >= at_ms) {
             return Poll::Ready(self.close_reason());
         }
-        let mut reads = 0;
+        let may_read = self.context.turns.may_begin(&self.turn, began, cx);
+        if may_read {
+            self.engine.begin_turn(began);
+        }
+        let polled = self.poll_turn(cx, may_read);
+        self.turn.spent(began, Instant::now());
+        polled
+    }
+
+    /// Reads, handles and sends until there is nothing to do or the turn is over; without a turn it only sends.
+    fn poll_turn(&mut self, cx: &mut TaskContext<'_>, may_read: bool) -> Poll<CloseReason> {
         loop {
-            let more = match self.poll_read(cx, &mut reads) {
-                Ok(more) => more,
-                Err(reason) => return Poll::Ready(reason),
+            let more = match may_read.then(|| self.poll_read(cx)) {
+                Some(Ok(more)) => more,
+                Some(Err(reason)) => return Poll::Ready(reason),
+                None => More::Wait,
             };
             self.count_partial();
             self.engine.flush();
@@ -163,12 +176,12 @@ impl Connection {
             if self.writer.is_none() && (!self.reading || self.closing == CloseReason::Idle) {
                 return Poll::Ready(CloseReason::Lost);
             }
-            // What was sent may have made room for what waits; ask again, as no push will wake this task for it.
             if more == More::Yield {
-                cx.waker().wake_by_ref();
+                self.context.turns.line_up(&self.turn, cx);
                 return Poll::Pending;
             }
-            if !self.may_go_on(cx) {
+            // What was sent may have made room for what waits; ask again, as no push will wake this task for it.
+            if !may_read || !self.may_go_on(cx) {
                 return Poll::Pending;
             }
             self.start_poll();
@@ -230,7 +243,7 @@ impl Connection {
     }
 
     /// Reads and handles messages until the socket is empty, the client must wait, or it is the others' turn.
-    fn poll_read(&mut self, cx: &mut TaskContext<'_>, reads: &mut usize) -> Result<More, CloseReason> {
+    fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Result<More, CloseReason> {
         self.engine.start_waiting_scans();
         if !self.leftover.is_empty() {
             let mut leftover = std::mem::take(&mut self.leftover).to_vec();
@@ -244,10 +257,9 @@ impl Connection {
         let context = Rc::clone(&self.context);
         let mut scratch = context.scratch.borrow_mut();
         while self.reading && !self.reader.is_paused() {
-            if *reads == READS_PER_POLL {
+            if self.engine.is_turn_over() {
                 return Ok(More::Yield);
             }
-            *reads += 1;
             let mut buffer = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => break,
@@ -264,10 +276,7 @@ impl Connection {
                 }
             }
         }
-        if self.engine.wants_turn() {
-            return Ok(More::Yield);
-        }
-        Ok(More::Wait)
+        Ok(if self.engine.wants_turn() { More::Yield } else { More::Wait })
     }
 
     fn feed(&mut self, input: &mut [u8]) {
@@ -336,7 +345,10 @@ impl Connection {
 
     /// Gives everything back; a client that was sent a close frame may close in turn.
     async fn end(&mut self, reason: CloseReason) {
-        self.engine.end();
+        // Subscriptions with many values take long to end: some in each turn.
+        while !self.engine.end_some(Instant::now()) {
+            tokio::task::yield_now().await;
+        }
         self.reader.stop();
         self.partial.leave(&self.context.front.partial_messages);
         if reason != CloseReason::Lost {

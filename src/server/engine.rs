@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::io::IoContext;
 use super::session::{Action, Context, Session, verb};
+use super::turns::TURN;
 use crate::ledger::Hold;
 use crate::metrics::{EventOutcome, StoreOperation, Verb};
 use crate::nostr::{ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
@@ -28,9 +29,6 @@ use crate::ws::{Flow, Frame, Incoming, OpCode, Outbox};
 
 /// COUNTs of one connection that may wait in line. REQs are bounded by `max_subscriptions`.
 const MAX_WAITING_COUNTS: usize = 64;
-
-/// Messages handled in one turn before other connections get theirs.
-const MESSAGES_PER_TURN: usize = 256;
 
 /// The working part of one connection.
 pub struct Engine {
@@ -50,7 +48,9 @@ pub struct Engine {
     /// Replies of this burst.
     replies: Replies,
     received: Instant,
-    handled: usize,
+    turn_began: Instant,
+    /// The turn has lasted so long that nothing more is taken in it.
+    turn_is_over: bool,
     /// Whether nobody is there to read an answer.
     left: bool,
 }
@@ -83,7 +83,8 @@ impl Engine {
             negentropy: HashMap::new(),
             replies: Replies::default(),
             received: Instant::now(),
-            handled: 0,
+            turn_began: Instant::now(),
+            turn_is_over: false,
             left: false,
         }
     }
@@ -116,28 +117,42 @@ impl Engine {
         self.received = Instant::now();
     }
 
+    /// Begins a turn, in which messages are taken.
+    pub fn begin_turn(&mut self, now: Instant) {
+        self.turn_began = now;
+        self.turn_is_over = false;
+    }
+
+    /// Whether other connections should get their turn before this one reads on.
+    pub fn is_turn_over(&mut self) -> bool {
+        self.turn_is_over = self.turn_is_over || self.turn_began.elapsed() >= TURN;
+        self.turn_is_over
+    }
+
     /// Takes what the socket brought.
     pub fn take(&mut self, incoming: Incoming<'_>) -> Flow {
         match incoming {
-            Incoming::Text(text) => self.text(text),
+            Incoming::Text(text) => {
+                if self.context.draining.get() {
+                    return Flow::Stop;
+                }
+                self.text(text);
+            }
             Incoming::Ping(payload) => {
                 self.client.outbox.push_reply(Frame::control(OpCode::Pong, payload));
-                // A client that pings and never reads must not fill its outbox.
-                if self.must_wait() { Flow::Pause } else { Flow::Continue }
             }
-            Incoming::Pong(_) => Flow::Continue,
+            Incoming::Pong(_) => {}
             Incoming::Close(code, _) => {
                 self.flush();
                 self.client.outbox.close(code.unwrap_or(1000).into(), "");
-                Flow::Stop
+                return Flow::Stop;
             }
         }
+        // A client that pings and never reads must not fill its outbox either.
+        if self.is_turn_over() || self.must_wait() { Flow::Pause } else { Flow::Continue }
     }
 
-    fn text(&mut self, text: &str) -> Flow {
-        if self.context.draining.get() {
-            return Flow::Stop;
-        }
+    fn text(&mut self, text: &str) {
         let front = Arc::clone(&self.context.front);
         let settings = front.shared.settings.load_full();
         let parsed =
@@ -147,8 +162,6 @@ impl Engine {
             Err(answer) => self.refuse_message(&answer),
             Ok(message) => self.handle(message, &settings),
         }
-        self.handled += 1;
-        if self.must_wait() { Flow::Pause } else { Flow::Continue }
     }
 
     /// Answers a message that cannot be read. Whatever its client now takes for closed is closed.
@@ -414,19 +427,17 @@ impl Engine {
     /// Whether this client must be served before it is read further.
     fn must_wait(&self) -> bool {
         self.stalled.is_some()
-            || self.handled >= MESSAGES_PER_TURN
             || (!self.left && self.client.unanswered() >= self.context.front.shared.bounds.unanswered_events)
             || self.client.outbox.is_above_high_water()
     }
 
-    /// Whether other connections should get their turn before this one goes on.
+    /// Whether this one waits for nothing but another turn.
     pub fn wants_turn(&self) -> bool {
-        self.handled >= MESSAGES_PER_TURN
+        self.turn_is_over
     }
 
     /// Whether a paused client may be read on; if not, the task is woken when that may have changed.
     pub fn may_resume(&mut self, cx: &mut TaskContext<'_>) -> bool {
-        self.handled = 0;
         match self.stalled.take() {
             None => {}
             Some(Stalled::Event(event)) => self.enter_gate(event),
@@ -483,12 +494,22 @@ impl Engine {
         self.replies.send(&self.client, 0);
     }
 
-    /// Ends every subscription and sends on what was taken.
+    /// Sends on what was taken and ends every subscription.
     pub fn end(&mut self) {
+        while !self.end_some(Instant::now()) {}
+    }
+
+    /// The same for as long as a turn that began at `began` lasts; whether everything is ended.
+    pub fn end_some(&mut self, began: Instant) -> bool {
         self.flush();
         self.waiting.clear();
         self.negentropy.drain().for_each(|(_, session)| session.end());
-        let (client, live) = (&self.client, &self.context.front.shared.live);
-        self.session.end().for_each(|sub| sub.end(client, live));
+        while let Some(sub) = self.session.take_any() {
+            sub.end(&self.client, &self.context.front.shared.live);
+            if began.elapsed() >= TURN {
+                return false;
+            }
+        }
+        true
     }
 }

@@ -1,7 +1,9 @@
 //! The io threads: accepting, serving HTTP, and ending in order.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -22,6 +24,7 @@ use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
 use super::round::Round;
+use super::turns::Turns;
 use super::{http, monitor};
 use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
@@ -84,6 +87,8 @@ pub struct IoContext {
     pub parser: RefCell<Parser>,
     /// How much time is left for scans before other sockets have their turn.
     pub round: Round,
+    /// Whose turn it is.
+    pub turns: Turns,
     /// Whether the relay is stopping.
     pub draining: Cell<bool>,
     /// Every connection of this thread.
@@ -308,6 +313,7 @@ async fn io_thread(
         scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         parser: RefCell::default(),
         round: Round::default(),
+        turns: Turns::new(Instant::now()),
         draining: Cell::new(false),
         clients: RefCell::default(),
         next_client: Cell::new(0),
@@ -336,10 +342,18 @@ async fn io_thread(
     }
     let accepting = Rc::clone(&context);
     let acceptor = tokio::task::spawn_local(async move { accept(&accepting, listener).await });
-    // An error means that the server was dropped: stop all the same.
-    let patience = stopped.wait_for(Option::is_some).await.ok().and_then(|patience| *patience);
-    acceptor.abort();
-    drain(&context, patience.unwrap_or_default()).await;
+    let mut serving = pin!(async {
+        // An error means that the server was dropped: stop all the same.
+        let patience = stopped.wait_for(Option::is_some).await.ok().and_then(|patience| *patience);
+        acceptor.abort();
+        drain(&context, patience.unwrap_or_default()).await;
+    });
+    // The root task of a `LocalSet` is polled before each round of the others, and the sockets are looked at in between.
+    poll_fn(|cx| {
+        context.turns.begin_tick(Instant::now(), cx.waker());
+        serving.as_mut().poll(cx)
+    })
+    .await;
     context.hand_over();
 }
 

@@ -19,6 +19,7 @@ mod proxy;
 mod refusals;
 mod round;
 pub mod session;
+mod turns;
 
 pub use io::{Server, ServerError, listen};
 pub use options::Options;

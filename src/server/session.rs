@@ -261,9 +261,10 @@ impl Session {
         self.subscriptions.remove(id)
     }
 
-    /// Takes every open subscription out, to end them.
-    pub fn end(&mut self) -> impl Iterator<Item = Arc<Subscription>> + '_ {
-        self.subscriptions.drain().map(|(_, sub)| sub)
+    /// Takes one of the open subscriptions out, to end it.
+    pub fn take_any(&mut self) -> Option<Arc<Subscription>> {
+        let id = self.subscriptions.keys().next()?.clone();
+        self.take_out(&id)
     }
 }
 

@@ -148,6 +148,20 @@ fn frames_of_every_form_arrive_in_order_whatever_the_socket_takes() {
 }
 
 #[test]
+fn a_socket_that_takes_everything_is_written_to_half_a_mebibyte_at_a_time() {
+    const GULP: usize = 100 << 10;
+    let mut bench = Bench::new(OutboxOptions::default());
+    bench.socket.gulp = GULP;
+    let frame = encoded(2 * GULP);
+    for _ in 0..5 {
+        assert!(bench.outbox.push_reply(frame.clone()));
+    }
+    // Six gulps are the first that come to half a mebibyte; the task is woken to go on.
+    let polls = [(); 2].map(|()| (bench.flush(usize::MAX), bench.wakes(), bench.socket.taken.len() / GULP));
+    assert_eq!(polls, [(Poll::Pending, 1, 6), (Poll::Ready(Flushed::Idle), 1, 10)]);
+}
+
+#[test]
 fn a_sleeping_task_is_woken_once_however_much_is_pushed() {
     let mut bench = Bench::new(OPTIONS);
     assert_eq!(bench.flush(0), Poll::Ready(Flushed::Idle));

@@ -69,10 +69,10 @@ impl Client {
         }
     }
 
-    /// What comes up to `last`, or nothing without one, and what follows until a question that is asked then is answered.
-    fn until(&mut self, last: Option<&String>) -> Vec<String> {
+    /// What comes up to `answer`, and what follows until a question that is asked then is answered.
+    fn until(&mut self, answer: &[String]) -> Vec<String> {
         let mut frames = Vec::new();
-        while last.is_some() && frames.last() != last {
+        while !frames.ends_with(answer) {
             frames.push(self.next());
         }
         self.send(&[json!(["COUNT", "the end", {"ids": []}])]);
@@ -116,6 +116,7 @@ fn holds(config: &str) {
     let relay = Relay::start(&format!("[auth]\nchallenge = \"demand\"\n[limits]\ndefault_limit = 1000\n{config}"));
     let (old, new) = (Key::named("old"), Key::named("new"));
     let (of_old, of_new) = (notes(&old, 600), new.note("new"));
+    let eose = [json!(["EOSE", "s"]).to_string()];
     let mut publisher = relay.connect_unchallenged();
     of_old.chunks(200).for_each(|chunk| publisher.publish_all(chunk));
     publisher.publish(&of_new);
@@ -126,16 +127,15 @@ fn holds(config: &str) {
                 let mut messages = vec![json!(["REQ", "s", {"authors": [old.hex]}])];
                 messages.extend(behind);
                 client.send(&messages);
-                let frames = client.until(answer.last());
+                let frames = client.until(&answer);
                 // Rows that were sent before the message that ended the subscription came.
                 let sent = of_old.iter().zip(&frames).take_while(|(event, frame)| event.frame("s") == **frame).count();
-                assert!(
-                    frames[sent..] == answer[..],
-                    "{name}, compression {deflate}, round {round}: {sent} rows, {:?}",
-                    &frames[sent..]
-                );
+                let rest = &frames[sent..];
+                // A turn may end between two messages: then what has no rows is answered before it is replaced.
+                let rest = if name == "replaced twice" { rest.strip_prefix(&eose[..]).unwrap_or(rest) } else { rest };
+                assert!(rest == answer, "{name}, compression {deflate}, round {round}: {sent} rows, {rest:?}");
                 client.send(&[json!(["CLOSE", "s"]), json!(["CLOSE", "t"])]);
-                assert_eq!(client.until(None), [""; 0]);
+                assert_eq!(client.until(&[]), [""; 0]);
             }
         }
     }
