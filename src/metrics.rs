@@ -40,6 +40,10 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Sockets whose request is not answered yet.
     pub half_open: Gauge,
+    /// Connections that are read no further until their debt is paid.
+    pub connections_held: Gauge,
+    /// Seconds for which connections were.
+    pub held_seconds: Counter<f64, AtomicU64>,
     /// Subscriptions that receive live events now.
     pub subscriptions: Gauge,
     /// Values in the filters of those subscriptions.
@@ -152,6 +156,8 @@ impl Metrics {
             ),
             connections: add(&mut r, "connections", "Connections open now"),
             half_open: add(&mut r, "half_open", "Sockets whose HTTP request is not answered yet"),
+            connections_held: add(&mut r, "connections_held", "Connections not read on until their debt is paid"),
+            held_seconds: add(&mut r, "connections_held_seconds", "Time for which connections were held"),
             subscriptions: add(&mut r, "subscriptions", "Live subscriptions now"),
             filter_items: add(&mut r, "filter_items", "Values in the filters of live subscriptions"),
             partial_message_bytes: add(&mut r, "partial_message_bytes", "Bytes of messages that are not complete"),

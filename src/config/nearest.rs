@@ -2,8 +2,14 @@
 
 use toml::{Table, Value};
 
+/// Keys that have another name now.
+const RENAMED: [(&str, &str); 1] = [("query_us", "cpu_us")];
+
 /// A hint for the unknown key `key` of the section at `path`, given the keys there are; empty if none is near.
 pub fn hint(known: &Table, path: &[&str], key: &str) -> String {
+    if let Some((_, name)) = RENAMED.iter().find(|(old, _)| *old == key) {
+        return format!("; it is {name} now");
+    }
     let section = path.iter().try_fold(known, |table, name| table.get(*name)?.as_table());
     let near = |name: &&String| distance(name, key) <= key.len().max(name.len()).div_ceil(3);
     let siblings = section.into_iter().flat_map(Table::keys);

@@ -128,7 +128,7 @@ macro_rules! tier_keys {
             concat!("tiers.", $name, ".events"),
             concat!("tiers.", $name, ".bytes"),
             concat!("tiers.", $name, ".queries"),
-            concat!("tiers.", $name, ".query_us"),
+            concat!("tiers.", $name, ".cpu_us"),
         ]
     };
 }
@@ -141,7 +141,7 @@ fn tiers(config: &Config, faults: &mut Faults) {
 }
 
 fn check_tier(config: &Config, tier: &TierLimits, keys: TierKeys, faults: &mut Faults) {
-    let [max_subscriptions, max_filter_bytes, max_limit, max_event_bytes, events, bytes, queries, query_us] = keys;
+    let [max_subscriptions, max_filter_bytes, max_limit, max_event_bytes, events, bytes, queries, cpu_us] = keys;
     faults.range(max_subscriptions, tier.max_subscriptions as u64, 1..=u64::MAX);
     faults.range(max_filter_bytes, tier.max_filter_bytes, 1..=u64::MAX);
     let default = config.limits.default_limit;
@@ -149,8 +149,7 @@ fn check_tier(config: &Config, tier: &TierLimits, keys: TierKeys, faults: &mut F
     faults.unless(tier.max_limit >= default, max_limit, text);
     // A record has a head of 140 bytes and room is needed for something in it.
     faults.range(max_event_bytes, tier.max_event_bytes as u64, 256..=u64::MAX);
-    for (key, rate) in [(events, tier.events), (bytes, tier.bytes), (queries, tier.queries), (query_us, tier.query_us)]
-    {
+    for (key, rate) in [(events, tier.events), (bytes, tier.bytes), (queries, tier.queries), (cpu_us, tier.cpu_us)] {
         check_rate(key, rate, faults);
     }
 }
@@ -166,10 +165,13 @@ fn rates(config: &Config, faults: &mut Faults) {
         ("rates.events", rates.events),
         ("rates.bytes", rates.bytes),
         ("rates.queries", rates.queries),
-        ("rates.query_us", rates.query_us),
+        ("rates.cpu_us", rates.cpu_us),
     ] {
         check_rate(key, rate, faults);
     }
+    faults.range("rates.refuse_after_s", rates.refuse_after_s.into(), 1..=3600);
+    let text = format!("less than refuse_after_s, which is {}", rates.refuse_after_s);
+    faults.unless(rates.close_after_s >= rates.refuse_after_s, "rates.close_after_s", text);
     faults.range("rates.ipv4_prefix_bits", rates.ipv4_prefix_bits.into(), 0..=32);
     faults.range("rates.ipv6_prefix_bits", rates.ipv6_prefix_bits.into(), 0..=128);
 }

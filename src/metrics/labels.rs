@@ -120,6 +120,8 @@ words!(
         SlowConsumer = "slow",
         /// Messages of which only a part had come held too much memory, and its address held the most.
         Memory = "memory",
+        /// It sent on although it owed too much.
+        Debt = "debt",
         /// No answer to pings.
         Idle = "idle",
         /// The relay is stopping.
@@ -136,6 +138,8 @@ words!(
         Full = "full",
         /// The address has too many (429).
         Address = "address",
+        /// The address owes too much (429).
+        Debt = "debt",
         /// The address is denied (403).
         Denied = "denied",
         /// The door was full of sockets without a request, and its address had the most of them: no answer.

@@ -5,13 +5,14 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use super::live::{LiveHandle, LiveHub};
 use crate::ledger::{Account, Address, Hold};
 use crate::nostr::{Pubkey, Reason, RelayMessage, SubscriptionId, reply};
-use crate::policy::{RateLimiter, Tier};
+use crate::policy::{Quantity, RateLimiter, Settings, Tier};
 use crate::ws::{Frame, Outbox, Stream, frame};
 
 /// One connection, as other threads see it.
@@ -117,6 +118,11 @@ impl ClientHandle {
     pub fn spent_here(&self, spent_us: u64) -> Option<u64> {
         let uncharged_us = self.uncharged_us.fetch_add(spent_us, Ordering::Relaxed) + spent_us;
         (uncharged_us >= CHARGED_TOGETHER_US).then(|| self.uncharged_us.swap(0, Ordering::Relaxed))
+    }
+
+    /// Charges what a thread of the pipeline took for it.
+    pub fn charge_time(&self, settings: &Settings, took: Duration, now_us: u64) {
+        self.rates.charge(settings, self.identity().tier, Quantity::Cpu, took.as_nanos() as u64, now_us);
     }
 
     /// Queues one reply.

@@ -20,7 +20,6 @@ use crate::ledger::Hold;
 use crate::metrics::StoreOperation;
 use crate::nostr::hll::Hll;
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId, reply};
-use crate::policy::Quantity;
 use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, StoreError, Visitor};
 use crate::ws::{Frame, Rows, deflate, frame};
 
@@ -33,7 +32,7 @@ pub enum ReaderCommand {
 }
 
 impl ReaderCommand {
-    fn client(&self) -> &ClientHandle {
+    fn client(&self) -> &Arc<ClientHandle> {
         match self {
             Self::Run(job) => &job.client,
             Self::Reconcile(job) => job.client(),
@@ -135,7 +134,9 @@ impl ScanJob {
         let began = Instant::now();
         let budget = Budget { rows: shared.options.inline_rows, time: Duration::from_micros(shared.options.inline_us) };
         let left = self.run(shared, budget);
-        let spent_us = began.elapsed().as_micros() as u64;
+        let spent = began.elapsed();
+        client.charge_time(&shared.settings.load(), spent, shared.now_us());
+        let spent_us = spent.as_micros() as u64;
         if let Some(spent_us) = client.spent_here(spent_us) {
             shared.scans.charge(client.address, spent_us, shared.now_us());
         }
@@ -202,15 +203,11 @@ impl ScanJob {
         if self.is_ahead(shared) {
             return self.wait(shared);
         }
-        let began = Instant::now();
         let slice = match &self.work {
             Work::Count { .. } => self.count_slice(shared, budget),
             Work::Rows { .. } => self.rows_slice(shared, budget),
             Work::CatchUp { .. } => self.catch_up_slice(shared, budget),
         };
-        let tier = self.client.identity().tier;
-        let spent_us = began.elapsed().as_micros() as u64;
-        self.client.rates.charge(&shared.settings.load(), tier, Quantity::QueryUs, spent_us, shared.now_us());
         match slice {
             Ok(Slice::Done) => Left::Finished,
             Ok(Slice::More) => Left::Again(self),
@@ -470,7 +467,7 @@ pub fn submit(shared: &Arc<Shared>, command: ReaderCommand, progress: Progress) 
 pub fn run(shared: &Arc<Shared>) {
     let (budget, slice_us) = (shared.options.slice(), shared.options.slice_us);
     while let Some((address, command)) = shared.scans.pop(slice_us, || shared.now_us()) {
-        let began = Instant::now();
+        let (client, began) = (Arc::clone(command.client()), Instant::now());
         let again = match command {
             ReaderCommand::Run(job) => match job.run(shared, budget) {
                 Left::Finished | Left::Parked => None,
@@ -478,8 +475,9 @@ pub fn run(shared: &Arc<Shared>) {
             },
             ReaderCommand::Reconcile(job) => job.run(shared, budget).map(ReaderCommand::Reconcile),
         };
-        let spent_us = began.elapsed().as_micros() as u64;
-        shared.scans.settle(address, slice_us, spent_us, shared.now_us());
+        let (spent, now_us) = (began.elapsed(), shared.now_us());
+        client.charge_time(&shared.settings.load(), spent, now_us);
+        shared.scans.settle(address, slice_us, spent.as_micros() as u64, now_us);
         if let Some(again) = again {
             submit(shared, again, Progress::Begun);
         }

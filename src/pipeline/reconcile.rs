@@ -370,7 +370,7 @@ impl From<Box<NegJob>> for ReaderCommand {
 impl NegJob {
     /// Whose session it is.
     #[must_use]
-    pub fn client(&self) -> &ClientHandle {
+    pub fn client(&self) -> &Arc<ClientHandle> {
         &self.session.client
     }
 

@@ -16,6 +16,7 @@ use super::queues::{LiveCommand, Submission, Verified, WriteCommand};
 use super::run::Shared;
 use crate::metrics::EventOutcome;
 use crate::nostr::{Event, Prefix, RelayMessage, VerifiedEvent};
+use crate::policy::Act;
 
 /// Signatures taken in one go. Larger batches gain nothing, and make the first of them wait.
 const MAX_BATCH: usize = 512;
@@ -144,6 +145,8 @@ fn sort(shared: &Shared, verdicts: Vec<(Origin, Verdict)>) -> (Vec<Verified>, Ve
             }
             Err(event) => {
                 let view = event.view();
+                let (settings, tier) = (shared.settings.load(), from.identity().tier);
+                from.rates.charge_act(&settings, tier, Act::Rejected, shared.now_us());
                 shared.ingest.leave(&from.memory.waiting_events, view.record().len());
                 shared.metrics.event(EventOutcome::Invalid, 1);
                 let refusal = RelayMessage::refused(view.id(), Prefix::Invalid, "the signature is wrong");

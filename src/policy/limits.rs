@@ -114,14 +114,15 @@ pub struct TierLimits {
     pub max_limit: u32,
     /// Bytes of one event as it is stored: a bit over half of its JSON.
     pub max_event_bytes: usize,
-    /// Events published, per second.
+    /// EVENTs, per second.
     pub events: Rate,
-    /// Bytes of messages received, per second.
+    /// Bytes received, on the wire and out of compressed messages, per second.
     pub bytes: Rate,
     /// REQ, COUNT and NEG-OPEN messages, per second.
     pub queries: Rate,
-    /// Microseconds of a reader thread spent on the client's queries, per second.
-    pub query_us: Rate,
+    /// Microseconds of the relay's CPU, per second: what the client's messages cost ([`Act`](super::Act)) and its queries
+    /// took.
+    pub cpu_us: Rate,
 }
 
 impl TierLimits {
@@ -131,10 +132,10 @@ impl TierLimits {
             max_filter_bytes: 2 << 20,
             max_limit: 1_000,
             max_event_bytes: 512 * 1024,
-            events: Rate::new(50, 1_000),
+            events: Rate::new(50, 10_000),
             bytes: Rate::new(1 << 20, 32 << 20),
             queries: Rate::new(50, 500),
-            query_us: Rate::new(200_000, 4_000_000),
+            cpu_us: Rate::new(200_000, 2_000_000),
         }
     }
 
@@ -144,10 +145,10 @@ impl TierLimits {
             max_filter_bytes: 4 << 20,
             max_limit: 2_000,
             max_event_bytes: 1 << 20,
-            events: Rate::new(100, 5_000),
+            events: Rate::new(100, 20_000),
             bytes: Rate::new(4 << 20, 64 << 20),
             queries: Rate::new(100, 1_000),
-            query_us: Rate::new(400_000, 8_000_000),
+            cpu_us: Rate::new(400_000, 4_000_000),
         }
     }
 
@@ -160,7 +161,7 @@ impl TierLimits {
             events: Rate::UNLIMITED,
             bytes: Rate::UNLIMITED,
             queries: Rate::UNLIMITED,
-            query_us: Rate::UNLIMITED,
+            cpu_us: Rate::UNLIMITED,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod address_list;
 pub mod auth;
+pub mod cost;
 pub mod info;
 pub mod limits;
 pub mod peer;
@@ -22,10 +23,11 @@ mod testing;
 
 pub use address_list::{AddressError, AddressSet, MalformedForwardedFor, client_address};
 pub use auth::check_auth;
+pub use cost::Act;
 pub use info::Info;
 pub use limits::{Limitation, Limits, Tier, TierLimits, Tiers};
 pub use peer::Peer;
-pub use rate::{Buckets, Quantity, Rate, RateLimiter, RateOptions, RateTable};
+pub use rate::{Buckets, Quantity, Rate, RateLimiter, RateOptions, RateTable, Standing};
 pub use read::{ReadGuard, check_count, check_filters, check_open, hold_filters, subscription_bytes};
 pub use retention::{Limits as RetentionLimits, Retention, RuleOfAll};
 pub use rule::{Age, Bounds, Keep, Rule, Selector, is_addressed};

@@ -3,7 +3,6 @@
 //! A bucket is one number, the time at which it would be full again, so taking from it is one atomic exchange.
 //! Nothing here reads a clock: `now_us` is microseconds of any clock that never goes back.
 
-use std::borrow::Cow;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +12,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::address_list::{self, AddressSet};
+use super::cost::Act;
 use super::limits::{Tier, TierLimits};
 use super::settings::Settings;
 use crate::nostr::{Prefix, Reason};
@@ -43,37 +43,48 @@ impl Rate {
         self.per_second == 0
     }
 
-    /// Nanoseconds in which `units` come back. At most 2^64 ns, which 2^32 units at one per second do not reach.
-    fn ns(self, units: u64) -> u64 {
-        units.saturating_mul(NS) / u64::from(self.per_second.max(1))
+    /// Nanoseconds in which `units` of `1 / per_unit` come back; `per_unit` is 1, or 1,000 for thousandths.
+    const fn ns(self, units: u64, per_unit: u64) -> u64 {
+        let per_second = if self.per_second == 0 { 1 } else { self.per_second as u64 };
+        units.saturating_mul(NS / per_unit) / per_second
     }
 
-    /// What one take costs: more than a burst could never pass, so it counts as a whole burst.
-    fn cost_ns(self, units: u64) -> u64 {
-        self.ns(units.min(self.burst.into()))
+    /// How long the burst takes to come back.
+    const fn burst_ns(self) -> u64 {
+        self.ns(self.burst as u64, 1)
     }
 }
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Quantity {
-    /// Events published.
+    /// EVENTs.
     Events,
-    /// Bytes of messages received.
+    /// Bytes read from the socket, and those that came out of compressed messages.
     Bytes,
     /// REQ, COUNT and NEG-OPEN messages.
     Queries,
-    /// Microseconds of a reader thread.
-    QueryUs,
+    /// CPU time of the relay: charged in nanoseconds, limited in microseconds.
+    Cpu,
 }
 
 impl Quantity {
+    const ALL: [Self; 4] = [Self::Events, Self::Bytes, Self::Queries, Self::Cpu];
+
     const fn refusal(self) -> &'static str {
         match self {
             Self::Events => "too many events",
             Self::Bytes => "too many bytes",
             Self::Queries => "too many queries",
-            Self::QueryUs => "your queries cost too much",
+            Self::Cpu => "what you ask for costs too much",
+        }
+    }
+
+    /// How many charged units are one of the limit's.
+    const fn per_unit(self) -> u64 {
+        match self {
+            Self::Events | Self::Bytes | Self::Queries => 1,
+            Self::Cpu => 1_000,
         }
     }
 }
@@ -84,23 +95,28 @@ impl TierLimits {
             Quantity::Events => self.events,
             Quantity::Bytes => self.bytes,
             Quantity::Queries => self.queries,
-            Quantity::QueryUs => self.query_us,
+            Quantity::Cpu => self.cpu_us,
         }
     }
 }
 
-/// Rates of one address over all its connections, except those of listed keys.
+/// Rates of one address over all its connections, except those of listed keys, and what follows from a debt.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateOptions {
-    /// Events published, per second.
+    /// EVENTs, per second.
     pub events: Rate,
-    /// Bytes of messages received, per second.
+    /// Bytes received, on the wire and out of compressed messages, per second.
     pub bytes: Rate,
     /// REQ, COUNT and NEG-OPEN messages, per second.
     pub queries: Rate,
-    /// Microseconds of a reader thread, per second.
-    pub query_us: Rate,
+    /// Microseconds of the relay's CPU, per second.
+    pub cpu_us: Rate,
+    /// Seconds that a debt takes to be paid up to which a client is only read no further. Beyond, what it sends is
+    /// refused as `rate-limited:`.
+    pub refuse_after_s: u32,
+    /// Seconds that a debt takes to be paid beyond which a client that sends on is closed.
+    pub close_after_s: u32,
     /// Bits of an IPv4 address that make one client, 0 to 32.
     pub ipv4_prefix_bits: u8,
     /// Bits of an IPv6 address that make one client, 0 to 128: a customer has at least a /64.
@@ -113,10 +129,12 @@ pub struct RateOptions {
 impl Default for RateOptions {
     fn default() -> Self {
         Self {
-            events: Rate::new(200, 10_000),
+            events: Rate::new(200, 40_000),
             bytes: Rate::new(8 << 20, 128 << 20),
             queries: Rate::new(200, 2_000),
-            query_us: Rate::new(800_000, 16_000_000),
+            cpu_us: Rate::new(500_000, 4_000_000),
+            refuse_after_s: 10,
+            close_after_s: 60,
             ipv4_prefix_bits: 32,
             ipv6_prefix_bits: 64,
             exempt_addresses: AddressSet::local(),
@@ -130,8 +148,36 @@ impl RateOptions {
             Quantity::Events => self.events,
             Quantity::Bytes => self.bytes,
             Quantity::Queries => self.queries,
-            Quantity::QueryUs => self.query_us,
+            Quantity::Cpu => self.cpu_us,
         }
+    }
+
+    /// What follows from a debt that takes `debt_ns` to be paid.
+    fn standing(&self, quantity: Quantity, debt_ns: u64) -> Standing {
+        let refusal = || {
+            let text = format!("{}; try again in {} s", quantity.refusal(), debt_ns.div_ceil(NS));
+            Reason::new(Prefix::RateLimited, text)
+        };
+        if debt_ns == 0 {
+            Standing::Clear
+        } else if debt_ns <= u64::from(self.refuse_after_s) * NS {
+            Standing::Held { wait_us: debt_ns.div_ceil(1_000) }
+        } else if debt_ns <= u64::from(self.close_after_s) * NS {
+            Standing::Refused(refusal())
+        } else {
+            Standing::Closed(refusal())
+        }
+    }
+
+    /// Charges the CPU time of `act` to an `address` that has no connection yet; tells what follows from what it owes for
+    /// that.
+    #[must_use]
+    pub fn charge_address(&self, address: IpAddr, buckets: &Buckets, act: Act, now_us: u64) -> Standing {
+        if self.cpu_us.is_unlimited() || self.exempt_addresses.contains(address) {
+            return Standing::Clear;
+        }
+        let now_ns = now_us.saturating_mul(1_000);
+        self.standing(Quantity::Cpu, buckets.charge(Quantity::Cpu, self.cpu_us, act.ns(), now_ns))
     }
 
     /// The network that `address` counts as.
@@ -146,20 +192,20 @@ impl RateOptions {
 pub struct Buckets([AtomicU64; 4]);
 
 impl Buckets {
-    /// How long to wait for `units`, in nanoseconds; 0 when they are there.
-    fn wait_ns(&self, quantity: Quantity, rate: Rate, units: u64, now_ns: u64) -> u64 {
-        if rate.is_unlimited() {
-            return 0;
-        }
-        let full_again = self.0[quantity as usize].load(Ordering::Relaxed).max(now_ns);
-        full_again.saturating_add(rate.cost_ns(units)).saturating_sub(now_ns.saturating_add(rate.ns(rate.burst.into())))
+    /// How long a debt takes to be paid, in nanoseconds; 0 if there is none.
+    fn debt_ns(&self, quantity: Quantity, rate: Rate, now_ns: u64) -> u64 {
+        let full_again = self.0[quantity as usize].load(Ordering::Relaxed);
+        full_again.saturating_sub(now_ns).saturating_sub(rate.burst_ns())
     }
 
-    /// Takes `cost_ns` worth, also below zero.
-    fn take(&self, quantity: Quantity, cost_ns: u64, now_ns: u64) {
-        let after = |full_again: u64| Some(full_again.max(now_ns).saturating_add(cost_ns));
+    /// Takes `units`, also below zero; returns the debt.
+    fn charge(&self, quantity: Quantity, rate: Rate, units: u64, now_ns: u64) -> u64 {
+        let cost_ns = rate.ns(units, quantity.per_unit());
+        let after = |full_again: u64| full_again.max(now_ns).saturating_add(cost_ns);
+        let bucket = &self.0[quantity as usize];
         // The closure always gives a value, so this cannot fail.
-        let _ = self.0[quantity as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
+        let before = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| Some(after(at))).unwrap_or(now_ns);
+        (after(before) - now_ns).saturating_sub(rate.burst_ns())
     }
 
     fn are_full(&self, now_ns: u64) -> bool {
@@ -205,47 +251,59 @@ impl RateLimiter {
         all.into_iter().flatten().filter(|(_, rate)| !rate.is_unlimited())
     }
 
-    /// Takes `units` from every bucket, or from none. 0 units only ask whether the client is in debt.
-    ///
-    /// # Errors
-    /// `rate-limited:` with the time to wait, when one bucket has too little.
-    pub fn take(
-        &self,
-        settings: &Settings,
-        tier: Tier,
-        quantity: Quantity,
-        units: u64,
-        now_us: u64,
-    ) -> Result<(), Reason> {
-        if self.is_exempt {
-            return Ok(());
-        }
-        let now_ns = now_us.saturating_mul(1_000);
-        let waits = self.each(settings, tier, quantity);
-        let wait_ns = waits.map(|(buckets, rate)| buckets.wait_ns(quantity, rate, units, now_ns)).max();
-        if let Some(wait_ns) = wait_ns.filter(|&wait_ns| wait_ns > 0) {
-            return Err(Reason::new(Prefix::RateLimited, refusal(quantity, wait_ns)));
-        }
-        for (buckets, rate) in self.each(settings, tier, quantity) {
-            buckets.take(quantity, rate.cost_ns(units), now_ns);
-        }
-        Ok(())
+    /// Whether no rate holds for the connection.
+    #[must_use]
+    pub const fn is_exempt(&self) -> bool {
+        self.is_exempt
     }
 
-    /// Charges what was spent already, into debt if need be.
-    pub fn charge(&self, settings: &Settings, tier: Tier, quantity: Quantity, units: u64, now_us: u64) {
+    /// Charges what was done, into debt if need be; returns how long that debt takes to be paid, in microseconds. CPU time
+    /// is in nanoseconds.
+    pub fn charge(&self, settings: &Settings, tier: Tier, quantity: Quantity, units: u64, now_us: u64) -> u64 {
+        if self.is_exempt || units == 0 {
+            return 0;
+        }
+        let now_ns = now_us.saturating_mul(1_000);
+        let charged = self.each(settings, tier, quantity);
+        let debts = charged.map(|(buckets, rate)| buckets.charge(quantity, rate, units, now_ns));
+        debts.max().unwrap_or(0).div_ceil(1_000)
+    }
+
+    /// Charges the CPU time of `act`.
+    pub fn charge_act(&self, settings: &Settings, tier: Tier, act: Act, now_us: u64) {
+        self.charge(settings, tier, Quantity::Cpu, act.ns(), now_us);
+    }
+
+    /// What follows from what the client owes.
+    #[must_use]
+    pub fn standing(&self, settings: &Settings, tier: Tier, now_us: u64) -> Standing {
         if self.is_exempt {
-            return;
+            return Standing::Clear;
         }
-        for (buckets, rate) in self.each(settings, tier, quantity) {
-            buckets.take(quantity, rate.ns(units), now_us.saturating_mul(1_000));
-        }
+        let now_ns = now_us.saturating_mul(1_000);
+        let debts = Quantity::ALL.into_iter().flat_map(|quantity| {
+            let buckets = self.each(settings, tier, quantity);
+            buckets.map(move |(buckets, rate)| (buckets.debt_ns(quantity, rate, now_ns), quantity))
+        });
+        let owed = debts.max_by_key(|(debt_ns, _)| *debt_ns);
+        owed.map_or(Standing::Clear, |(debt_ns, quantity)| settings.rates.standing(quantity, debt_ns))
     }
 }
 
-fn refusal(quantity: Quantity, wait_ns: u64) -> Cow<'static, str> {
-    let seconds = wait_ns.div_ceil(NS);
-    format!("{}; try again in {seconds} s", quantity.refusal()).into()
+/// What follows from what a client owes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It owes nothing.
+    Clear,
+    /// It is read no further until its debt is paid.
+    Held {
+        /// How long that takes, in microseconds.
+        wait_us: u64,
+    },
+    /// What it sends is refused for this reason.
+    Refused(Reason),
+    /// If it sends anything, it is closed for this reason.
+    Closed(Reason),
 }
 
 /// The buckets of many addresses or keys, bounded.
@@ -313,47 +371,49 @@ mod tests {
     fn settings(connection: Rate, address: Rate) -> Settings {
         let mut settings = Settings::default();
         settings.tiers.anonymous.events = connection;
-        settings.tiers.authenticated.events = connection;
         settings.rates.events = address;
         settings
     }
 
-    fn take(limiter: &RateLimiter, settings: &Settings, now_us: u64) -> Result<(), String> {
-        let taken = limiter.take(settings, Tier::Anonymous, Quantity::Events, 1, now_us);
-        taken.map_err(|reason| reason.to_string())
+    /// Charges one event; the debt in microseconds.
+    fn charge(limiter: &RateLimiter, settings: &Settings, now_us: u64) -> u64 {
+        limiter.charge(settings, Tier::Anonymous, Quantity::Events, 1, now_us)
+    }
+
+    fn standing(limiter: &RateLimiter, settings: &Settings, now_us: u64) -> Standing {
+        limiter.standing(settings, Tier::Anonymous, now_us)
     }
 
     #[test]
-    fn a_burst_passes_then_one_per_interval_and_the_refusal_tells_when() {
+    fn a_burst_passes_and_what_is_charged_beyond_it_is_paid_by_the_rate() {
         let settings = settings(Rate::new(2, 3), Rate::UNLIMITED);
         let limiter = RateLimiter::new(&settings, CLIENT, Arc::default());
         let start = 5_000_000;
-        let refused = Err("rate-limited: too many events; try again in 1 s".to_string());
-        let taken: Vec<_> = (0..4).map(|_| take(&limiter, &settings, start)).collect();
-        assert_eq!(taken, [Ok(()), Ok(()), Ok(()), refused.clone()]);
-        assert_eq!(take(&limiter, &settings, start + 499_999), refused);
-        assert_eq!(take(&limiter, &settings, start + 500_000), Ok(()));
-        assert_eq!(take(&limiter, &settings, start + 500_000), refused);
+        let charged: Vec<_> = (0..5).map(|_| charge(&limiter, &settings, start)).collect();
+        assert_eq!(charged, [0, 0, 0, 500_000, 1_000_000]);
+        assert_eq!(standing(&limiter, &settings, start + 999_999), Standing::Held { wait_us: 1 });
+        assert_eq!(standing(&limiter, &settings, start + 1_000_000), Standing::Clear);
+        assert_eq!(charge(&limiter, &settings, start + 1_000_000), 500_000);
         let later = start + 60_000_000;
-        let taken: Vec<_> = (0..4).map(|_| take(&limiter, &settings, later).is_ok()).collect();
-        assert_eq!(taken, [true, true, true, false]);
+        let charged: Vec<_> = (0..4).map(|_| charge(&limiter, &settings, later)).collect();
+        assert_eq!(charged, [0, 0, 0, 500_000], "a pause gives no more than a burst");
     }
 
     #[test]
-    fn connections_of_one_address_share_its_rate_and_a_refusal_takes_nothing() {
-        let settings = settings(Rate::new(1, 2), Rate::new(1, 3));
+    fn connections_of_one_address_share_its_debt_and_a_new_one_begins_with_it() {
+        let settings = settings(Rate::new(1, 9), Rate::new(1, 3));
         let table = RateTable::new(8);
         let connect = || RateLimiter::new(&settings, CLIENT, table.get(CLIENT, 0));
         let (one, two) = (connect(), connect());
-        assert_eq!([take(&one, &settings, 0), take(&one, &settings, 0)], [Ok(()), Ok(())]);
-        assert!(take(&one, &settings, 0).is_err());
-        assert_eq!(take(&two, &settings, 0), Ok(()));
-        assert!(take(&two, &settings, 0).is_err());
+        let charged = [&one, &two, &one, &two].map(|limiter| charge(limiter, &settings, 0));
+        assert_eq!(charged, [0, 0, 0, 1_000_000]);
+        drop((one, two));
+        assert_eq!(standing(&connect(), &settings, 0), Standing::Held { wait_us: 1_000_000 });
         assert_eq!(table.len(), 1);
     }
 
     #[test]
-    fn connections_of_one_key_share_its_rate_from_any_address() {
+    fn connections_of_one_key_share_its_debt_from_any_address() {
         let settings = settings(Rate::new(1, 2), Rate::UNLIMITED);
         let table = RateTable::new(8);
         let connect = |address: [u8; 4]| {
@@ -363,37 +423,41 @@ mod tests {
             limiter
         };
         let limiters = [[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]].map(connect);
-        assert_eq!(limiters.map(|limiter| take(&limiter, &settings, 0).is_ok()), [true, true, false]);
+        assert_eq!(limiters.map(|limiter| charge(&limiter, &settings, 0)), [0, 0, 1_000_000]);
     }
 
     #[test]
-    fn a_query_that_cost_too_much_is_paid_off_before_the_next() {
+    fn a_debt_holds_then_refuses_with_the_time_to_wait_and_then_closes() {
         let mut settings = Settings::default();
-        settings.tiers.anonymous.query_us = Rate::new(100_000, 1_000_000);
+        settings.tiers.anonymous.cpu_us = Rate::new(100_000, 1_000_000);
+        settings.rates.cpu_us = Rate::UNLIMITED;
+        (settings.rates.refuse_after_s, settings.rates.close_after_s) = (10, 60);
         let limiter = RateLimiter::new(&settings, CLIENT, Arc::default());
-        let ask = |now_us| limiter.take(&settings, Tier::Anonymous, Quantity::QueryUs, 0, now_us);
-        assert_eq!(ask(0), Ok(()));
-        limiter.charge(&settings, Tier::Anonymous, Quantity::QueryUs, 1_200_000, 0);
-        let refused = ask(0).expect_err("a refusal").to_string();
-        assert_eq!(refused, "rate-limited: your queries cost too much; try again in 2 s");
-        assert_eq!(ask(2_000_000), Ok(()));
+        let charge = |cpu_ns| limiter.charge(&settings, Tier::Anonymous, Quantity::Cpu, cpu_ns, 0);
+        let reason = |seconds| {
+            let text = format!("what you ask for costs too much; try again in {seconds} s");
+            Reason::new(Prefix::RateLimited, text)
+        };
+        // The burst, then as much again, which is paid in ten seconds.
+        assert_eq!((charge(NS), standing(&limiter, &settings, 0)), (0, Standing::Clear));
+        assert_eq!(
+            (charge(NS), standing(&limiter, &settings, 0)),
+            (10_000_000, Standing::Held { wait_us: 10_000_000 })
+        );
+        assert_eq!((charge(1), standing(&limiter, &settings, 0)), (10_000_001, Standing::Refused(reason(11))));
+        assert_eq!((charge(5 * NS), standing(&limiter, &settings, 0)), (60_000_001, Standing::Closed(reason(61))));
+        assert_eq!(standing(&limiter, &settings, 1), Standing::Refused(reason(60)));
+        assert_eq!(standing(&limiter, &settings, 60_000_001), Standing::Clear);
     }
 
     #[test]
-    fn more_than_a_burst_passes_when_the_bucket_is_full() {
-        let settings = settings(Rate::new(10, 10), Rate::UNLIMITED);
-        let limiter = RateLimiter::new(&settings, CLIENT, Arc::default());
-        let taken = |now_us| limiter.take(&settings, Tier::Anonymous, Quantity::Events, 1_000, now_us).is_ok();
-        assert_eq!([taken(0), taken(999_999), taken(1_000_000)], [true, false, true]);
-    }
-
-    #[test]
-    fn exempt_addresses_and_listed_keys_are_not_held_up_by_the_address() {
+    fn exempt_addresses_owe_nothing_and_listed_keys_nothing_to_the_address() {
         let settings = settings(Rate::new(1, 1), Rate::new(1, 1));
         let local = RateLimiter::new(&settings, [127, 0, 0, 1].into(), Arc::default());
-        assert!((0..9).all(|_| take(&local, &settings, 0).is_ok()));
+        assert_eq!([0; 9].map(|now_us| charge(&local, &settings, now_us)), [0; 9]);
         let listed = RateLimiter::new(&settings, CLIENT, Arc::default());
-        assert!((0..9).all(|_| listed.take(&settings, Tier::Listed, Quantity::Events, 1, 0).is_ok()));
+        let listed = [0; 9].map(|now_us| listed.charge(&settings, Tier::Listed, Quantity::Events, 1, now_us));
+        assert_eq!(listed, [0; 9]);
     }
 
     #[test]
@@ -401,7 +465,7 @@ mod tests {
         let rate = Rate::new(1, 2);
         let table = RateTable::new(2);
         let first = table.get(1, 0);
-        first.take(Quantity::Events, rate.cost_ns(1), 0);
+        first.charge(Quantity::Events, rate, 1, 0);
         drop(first);
         let second = table.get(2, 0);
         let third = table.get(3, 0);

@@ -22,7 +22,7 @@ use super::partial::Partial;
 use super::turns;
 use crate::metrics::{CloseLabel, CloseReason};
 use crate::pipeline::ClientHandle;
-use crate::policy::{Peer, RateLimiter};
+use crate::policy::{Act, Peer, RateLimiter};
 use crate::ws::upgrade::{Upgraded, Upgrading};
 use crate::ws::{
     Beat, CloseCode, Fed, Flushed, Frame, Keepalive, KeepaliveOptions, OpCode, Outbox, OutboxOptions, Reader,
@@ -63,6 +63,8 @@ struct Connection {
     partial: Partial,
     /// When a client that does not read its close frame is cut off.
     cut_at_ms: Option<u64>,
+    /// Until when a client in debt is read no further.
+    held_until_ms: Option<u64>,
     key: u64,
     context: Rc<IoContext>,
     /// Where it stands among the connections of its thread.
@@ -101,6 +103,7 @@ impl Connection {
         let now_ms = context.now_ms();
         let mut engine = Engine::new(context, &client, Peer::new(address));
         engine.greet(&settings);
+        engine.bill().add(Act::Connection);
         let mut connection = Self {
             stream: upgraded.stream,
             reader,
@@ -114,6 +117,7 @@ impl Connection {
             closing: CloseReason::Lost,
             partial: Partial::new(network),
             cut_at_ms: None,
+            held_until_ms: None,
             key: context.enter(&client),
             context: Rc::clone(context),
             turn: turns::Place::new(Instant::now()),
@@ -150,8 +154,25 @@ impl Connection {
             self.engine.begin_turn(began);
         }
         let polled = self.poll_turn(cx, may_read);
+        self.engine.end_turn();
+        self.set_hold_timer(cx);
         self.turn.spent(began, Instant::now());
         polled
+    }
+
+    /// A client that is held is looked at again when its debt is paid.
+    fn set_hold_timer(&mut self, cx: &mut TaskContext<'_>) {
+        if let (Some(held_us), None) = (self.engine.held_us(), self.cut_at_ms) {
+            let now_ms = self.context.now_ms();
+            let at_ms = now_ms + held_us.div_ceil(1_000);
+            self.held_until_ms = Some(at_ms);
+            self.set_timer(now_ms, at_ms);
+            self.poll_timer(cx);
+            if self.held_until_ms.is_none() {
+                // Paid already: nothing else would wake the task.
+                cx.waker().wake_by_ref();
+            }
+        }
     }
 
     /// Reads, handles and sends until there is nothing to do or the turn is over; without a turn it only sends.
@@ -214,7 +235,11 @@ impl Connection {
     fn poll_flush(&mut self, cx: &mut TaskContext<'_>) -> Poll<Flushed> {
         let Some(writer) = &mut self.writer else { return Poll::Ready(Flushed::Idle) };
         let flushed = writer.poll_flush(cx, Pin::new(&mut self.stream));
-        self.context.front.shared.metrics.bytes_sent.inc_by(writer.take_sent_bytes());
+        let sent_bytes = writer.take_sent_bytes();
+        if sent_bytes > 0 {
+            self.context.front.shared.metrics.bytes_sent.inc_by(sent_bytes);
+            self.engine.bill().add(Act::Sent(sent_bytes));
+        }
         flushed.map(|flushed| {
             flushed.unwrap_or_else(|_| {
                 // Drops what waits to be sent, and refuses what others push from now on.
@@ -245,6 +270,13 @@ impl Connection {
     /// Reads and handles messages until the socket is empty, the client must wait, or it is the others' turn.
     fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Result<More, CloseReason> {
         self.engine.start_waiting_scans();
+        let has_input = !self.leftover.is_empty() || self.reader.is_paused();
+        if !has_input && (!self.reading || self.stream.poll_read_ready(cx).is_pending()) {
+            return Ok(More::Wait);
+        }
+        if !self.engine.may_read() {
+            return Ok(More::Wait);
+        }
         if !self.leftover.is_empty() {
             let mut leftover = std::mem::take(&mut self.leftover).to_vec();
             self.feed(&mut leftover);
@@ -272,6 +304,7 @@ impl Connection {
                 Poll::Ready(Ok(())) => {
                     self.keepalive.heard(self.context.now_ms());
                     self.context.front.shared.metrics.bytes_received.inc_by(buffer.filled().len() as u64);
+                    self.engine.bill().add_read(buffer.filled().len());
                     self.feed(buffer.filled_mut());
                 }
             }
@@ -287,6 +320,7 @@ impl Connection {
     }
 
     fn fed(&mut self, fed: Result<Fed, crate::ws::Violation>) {
+        self.engine.bill().add_work(self.reader.take_work());
         match fed {
             Ok(Fed::More | Fed::Paused) => {}
             Ok(Fed::Ended) => {
@@ -317,6 +351,15 @@ impl Connection {
                 self.timer = None;
                 return;
             }
+            if let Some(at_ms) = self.held_until_ms {
+                if now_ms < at_ms {
+                    self.set_timer(now_ms, at_ms);
+                    continue;
+                }
+                // A client that was not read could not be heard.
+                self.held_until_ms = None;
+                self.keepalive.heard(now_ms);
+            }
             match self.keepalive.beat(now_ms) {
                 Beat::Wait(at_ms) => self.set_timer(now_ms, at_ms),
                 Beat::Ping(at_ms) => {
@@ -336,6 +379,8 @@ impl Connection {
     fn close_reason(&self) -> CloseReason {
         if self.engine.client().is_slow() {
             CloseReason::SlowConsumer
+        } else if self.engine.is_overdrawn() {
+            CloseReason::Debt
         } else if self.context.draining.get() && self.closing == CloseReason::Lost {
             CloseReason::Shutdown
         } else {

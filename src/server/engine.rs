@@ -12,20 +12,23 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
+use super::bill::Bill;
 use super::io::IoContext;
 use super::session::{Action, Context, Session, verb};
 use super::turns::TURN;
 use crate::ledger::Hold;
-use crate::metrics::{EventOutcome, StoreOperation, Verb};
-use crate::nostr::{ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
+use crate::metrics::{EventOutcome, Verb};
+use crate::nostr::{ClientMessage, Event, Filter, RelayMessage, SubscriptionId};
 use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::queues::Submission;
 use crate::pipeline::reader::{self, ScanJob};
-use crate::pipeline::uncommitted::Fate;
 use crate::pipeline::{ClientHandle, Reconciliation, Subscription};
-use crate::policy::{Peer, Settings};
-use crate::store::{Known, Query, QueryLimits, Seq};
-use crate::ws::{Flow, Frame, Incoming, OpCode, Outbox};
+use crate::policy::{Act, Peer, Settings};
+use crate::store::{Query, QueryLimits, Seq};
+use crate::ws::{CloseCode, Flow, Frame, Incoming, OpCode, Outbox};
+
+mod publish;
+mod sync;
 
 /// COUNTs of one connection that may wait in line. REQs are bounded by `max_subscriptions`.
 const MAX_WAITING_COUNTS: usize = 64;
@@ -51,6 +54,9 @@ pub struct Engine {
     turn_began: Instant,
     /// The turn has lasted so long that nothing more is taken in it.
     turn_is_over: bool,
+    /// Whether the client may be read in this turn, once that was asked.
+    may_read: Option<bool>,
+    bill: Bill,
     /// Whether nobody is there to read an answer.
     left: bool,
 }
@@ -85,6 +91,8 @@ impl Engine {
             received: Instant::now(),
             turn_began: Instant::now(),
             turn_is_over: false,
+            may_read: None,
+            bill: Bill::default(),
             left: false,
         }
     }
@@ -121,6 +129,38 @@ impl Engine {
     pub fn begin_turn(&mut self, now: Instant) {
         self.turn_began = now;
         self.turn_is_over = false;
+        self.may_read = None;
+    }
+
+    /// Whether the client may be read in this turn. If not, it is in debt, and held for [`Engine::held_us`].
+    pub fn may_read(&mut self) -> bool {
+        if let Some(may_read) = self.may_read {
+            return may_read;
+        }
+        let shared = &self.context.front.shared;
+        let settings = shared.settings.load();
+        let may_read = self.bill.may_read(&self.client, &settings, &shared.metrics, shared.now_us());
+        self.may_read = Some(may_read);
+        may_read
+    }
+
+    /// Charges what the client had the relay do.
+    pub fn end_turn(&mut self) {
+        if self.client.rates.is_exempt() {
+            return;
+        }
+        let shared = &self.context.front.shared;
+        self.bill.end_turn(&self.client, &shared.settings.load(), &shared.metrics, shared.now_us());
+    }
+
+    /// The bill, to which the connection adds what it did itself.
+    pub const fn bill(&mut self) -> &mut Bill {
+        &mut self.bill
+    }
+
+    /// How long the client is read no further, in microseconds, if it is held.
+    pub fn held_us(&self) -> Option<u64> {
+        self.bill.held_us(self.context.front.shared.now_us())
     }
 
     /// Whether other connections should get their turn before this one reads on.
@@ -137,8 +177,12 @@ impl Engine {
                     return Flow::Stop;
                 }
                 self.text(text);
+                if self.bill.is_overdrawn() {
+                    return self.close_for_debt();
+                }
             }
             Incoming::Ping(payload) => {
+                self.bill.add(Act::Ping);
                 self.client.outbox.push_reply(Frame::control(OpCode::Pong, payload));
             }
             Incoming::Pong(_) => {}
@@ -152,9 +196,23 @@ impl Engine {
         if self.is_turn_over() || self.must_wait() { Flow::Pause } else { Flow::Continue }
     }
 
+    /// A client that owes too much and sends on.
+    fn close_for_debt(&mut self) -> Flow {
+        self.flush();
+        let reason = self.bill.refusal().map(ToString::to_string).unwrap_or_default();
+        self.client.outbox.close(CloseCode::Policy, &reason);
+        Flow::Stop
+    }
+
+    /// Whether the connection was closed for its debt.
+    pub const fn is_overdrawn(&self) -> bool {
+        self.bill.is_overdrawn()
+    }
+
     fn text(&mut self, text: &str) {
         let front = Arc::clone(&self.context.front);
         let settings = front.shared.settings.load_full();
+        self.bill.add(Act::Message(text.len()));
         let parsed =
             ClientMessage::parse(&mut self.context.parser.borrow_mut(), text.as_bytes(), settings.parse_options());
         front.shared.metrics.message(parsed.as_ref().map_or(Verb::Malformed, verb));
@@ -182,21 +240,19 @@ impl Engine {
 
     fn handle(&mut self, message: ClientMessage, settings: &Arc<Settings>) {
         let shared = Arc::clone(&self.context.front.shared);
-        let client = Arc::clone(&self.client);
-        let context = Context {
-            settings,
-            now: shared.now(),
-            now_us: shared.now_us(),
-            rates: &client.rates,
-            filters: &client.filters,
-            verifier: &shared.verifier,
-        };
+        self.bill.add_message(&message, &self.client, settings, shared.now_us());
+        let refusal = self.bill.refusal();
+        let filters = &self.client.filters;
+        let context = Context { settings, now: shared.now(), refusal, filters, verifier: &shared.verifier };
         let is_event = matches!(message, ClientMessage::Event(_));
+        let is_auth = matches!(message, ClientMessage::Auth(_)) && refusal.is_none();
         let mut actions: smallvec::SmallVec<[Action; 2]> = smallvec::SmallVec::new();
         self.session.handle(message, &context, &mut |action| actions.push(action));
         for action in actions {
-            if is_event && let Action::Reply(RelayMessage::Ok { .. }) = action {
-                shared.metrics.event(EventOutcome::Refused, 1);
+            match action {
+                Action::Reply(RelayMessage::Ok { .. }) if is_event => shared.metrics.event(EventOutcome::Refused, 1),
+                Action::Reply(RelayMessage::Ok { accepted: false, .. }) if is_auth => self.bill.add(Act::Rejected),
+                _ => {}
             }
             // A NEG-OPEN with an open id closes that session at once, whatever becomes of the new one (NIP-77).
             if let Action::NegOpen(id, ..) = &action {
@@ -247,57 +303,6 @@ impl Engine {
         }
     }
 
-    /// Answers what is known already, before any signature work, and passes the rest through the gate.
-    fn submit(&mut self, event: Event, settings: &Settings) {
-        let shared = &self.context.front.shared;
-        let (id, now) = (event.view().id(), shared.now());
-        let known = match shared.uncommitted.fate(&id) {
-            Some(Fate::Added) => Ok(Known::Stored),
-            // Only the writer can tell why.
-            Some(Fate::Removed) => Ok(Known::New),
-            None => shared.store.read().and_then(|snapshot| snapshot.status(event.view(), now)),
-        };
-        let (outcome, answer) = match known {
-            Ok(Known::New) => match shared.horizons.check_held(&shared.store, &settings.retention, event.view(), now) {
-                Ok(()) => return self.enter_gate(event),
-                Err(reason) => (EventOutcome::Refused, RelayMessage::Ok { id, accepted: false, reason: Some(reason) }),
-            },
-            Ok(Known::Stored) => {
-                let reason = Some(Reason::new(Prefix::Duplicate, "already have this event"));
-                (EventOutcome::Duplicate, RelayMessage::Ok { id, accepted: true, reason })
-            }
-            Ok(Known::Superseded) => (
-                EventOutcome::Replaced,
-                RelayMessage::refused(id, Prefix::Duplicate, "a newer version is already stored"),
-            ),
-            Ok(Known::Deleted) => {
-                (EventOutcome::Deleted, RelayMessage::refused(id, Prefix::Blocked, "the author deleted this event"))
-            }
-            Ok(Known::Vanished) => {
-                (EventOutcome::Vanished, RelayMessage::refused(id, Prefix::Blocked, "the author asked to vanish"))
-            }
-            Ok(Known::Expired) => {
-                (EventOutcome::Expired, RelayMessage::refused(id, Prefix::Invalid, "the event is expired"))
-            }
-            Err(error) => {
-                shared.health.failed(StoreOperation::Read, &error);
-                (EventOutcome::Failed, RelayMessage::refused(id, Prefix::Error, "the store could not be read"))
-            }
-        };
-        shared.metrics.event(outcome, 1);
-        self.replies.push(&answer);
-    }
-
-    fn enter_gate(&mut self, event: Event) {
-        let ingest = &self.context.front.shared.ingest;
-        if !ingest.try_enter(&self.client.memory.waiting_events, event.view().record().len()) {
-            self.stalled = Some(Stalled::Event(event));
-            return;
-        }
-        self.client.owe();
-        self.batch.push(Submission { event, from: Arc::clone(&self.client), received: self.received });
-    }
-
     fn query(&mut self, sub: Arc<Subscription>, filters: Arc<[Filter]>, settings: &Settings) {
         let limits = QueryLimits {
             default_limit: settings.limits.default_limit,
@@ -331,52 +336,6 @@ impl Engine {
         };
         let busy = reader::busy(id);
         self.reply(&busy);
-    }
-
-    fn neg_open(&mut self, id: SubscriptionId, filter: Filter, message: Vec<u8>, memory: Hold, settings: &Settings) {
-        // Replies that were decided before are sent before its answer.
-        self.send_replies();
-        let shared = &self.context.front.shared;
-        let options = shared.negentropy.options();
-        // One that failed stays while its NEG-ERR may wait: whoever opens it anew must not get that.
-        if self.client.outbox.is_empty() || self.negentropy.len() >= options.max_sessions_per_connection {
-            self.negentropy.retain(|_, session| !session.is_ended());
-        }
-        let opened = if !options.enabled {
-            Err(Reason::new(Prefix::Unsupported, "negentropy is off at this relay"))
-        } else if self.negentropy.len() >= options.max_sessions_per_connection {
-            Err(Reason::new(Prefix::RateLimited, "too many open sessions; close some first"))
-        } else {
-            let address = settings.rates.group(self.session.peer().address);
-            Reconciliation::open(shared, &self.client, address, id.clone(), filter, message, memory)
-        };
-        match opened {
-            Ok(session) => {
-                self.context.watch(&session);
-                self.negentropy.insert(id, session);
-            }
-            Err(reason) => self.neg_err(&id, reason),
-        }
-    }
-
-    fn neg_message(&mut self, id: &SubscriptionId, message: Vec<u8>, memory: Hold) {
-        self.send_replies();
-        let unknown = || Err(Reason::new(Prefix::Closed, "no such session is open"));
-        let taken = self.negentropy.get(id).map_or_else(unknown, |session| session.message(message, memory));
-        if let Err(reason) = taken {
-            self.neg_close(id);
-            self.neg_err(id, reason);
-        }
-    }
-
-    fn neg_close(&mut self, id: &SubscriptionId) {
-        if let Some(session) = self.negentropy.remove(id) {
-            session.end();
-        }
-    }
-
-    fn neg_err(&mut self, id: &SubscriptionId, reason: Reason) {
-        self.replies.push(&RelayMessage::NegErr { sub: id.as_str().into(), reason, max_records: None });
     }
 
     /// Whether a query waits that may start now.
@@ -427,6 +386,8 @@ impl Engine {
     /// Whether this client must be served before it is read further.
     fn must_wait(&self) -> bool {
         self.stalled.is_some()
+            || self.may_read == Some(false)
+            || self.bill.is_in_debt()
             || (!self.left && self.client.unanswered() >= self.context.front.shared.bounds.unanswered_events)
             || self.client.outbox.is_above_high_water()
     }
@@ -510,6 +471,8 @@ impl Engine {
                 return false;
             }
         }
+        let shared = &self.context.front.shared;
+        self.bill.end(&self.client, &shared.settings.load(), &shared.metrics, shared.now_us());
         true
     }
 }

@@ -17,7 +17,7 @@ use super::info;
 use super::io::IoContext;
 use super::options::Options;
 use crate::metrics::TurnedAway;
-use crate::policy::{self, MalformedForwardedFor, Settings};
+use crate::policy::{self, Act, MalformedForwardedFor, Settings, Standing};
 use crate::ws::upgrade;
 
 /// The media type of the information document (NIP-11).
@@ -33,6 +33,11 @@ pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: Soc
         return turn_away(context, TurnedAway::Host, from.ip());
     }
     let settings = front.shared.settings.load();
+    let address = client_address(&front.options, request.headers(), from);
+    let payer = address.as_ref().map_or(from.ip(), |address| *address);
+    if !may_ask(context, &settings, payer) {
+        return turn_away(context, TurnedAway::Debt, payer);
+    }
     if request.uri().path() != front.options.path {
         return text(StatusCode::NOT_FOUND, "there is nothing here; the relay is elsewhere\n");
     }
@@ -40,7 +45,7 @@ pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: Soc
         front.proxy_faults.watch(&request, front.shared.now_us());
     }
     if upgrade::is_requested(&request) {
-        return match client_address(&front.options, request.headers(), from) {
+        return match address {
             Ok(address) => upgrade_to_websocket(context, &settings, &mut request, address),
             Err(MalformedForwardedFor) => turn_away(context, TurnedAway::Forwarded, from.ip()),
         };
@@ -63,6 +68,14 @@ pub fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
         1 => true,
         _ => false,
     }
+}
+
+/// Charges a request to its address, whose bill outlives connections; `false` if that owes too much to be heard.
+fn may_ask(context: &IoContext, settings: &Settings, address: IpAddr) -> bool {
+    let front = &context.front;
+    let now_us = front.shared.now_us();
+    let buckets = front.address_rates.get(settings.rates.group(address), now_us);
+    !matches!(settings.rates.charge_address(address, &buckets, Act::Request, now_us), Standing::Closed(_))
 }
 
 /// Where the client is: behind trusted proxies, where they say it is.
@@ -100,13 +113,14 @@ fn turn_away(context: &IoContext, reason: TurnedAway, address: IpAddr) -> Respon
     let (status, why) = match reason {
         TurnedAway::Full => (StatusCode::SERVICE_UNAVAILABLE, "the relay is full; try again later\n"),
         TurnedAway::Address => (StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n"),
+        TurnedAway::Debt => (StatusCode::TOO_MANY_REQUESTS, "this address asks for too much; try again later\n"),
         TurnedAway::Denied => (StatusCode::FORBIDDEN, "this address is not welcome here\n"),
         TurnedAway::Forwarded => (StatusCode::BAD_REQUEST, "X-Forwarded-For is no list of addresses\n"),
         TurnedAway::Host => (StatusCode::BAD_REQUEST, "a request names one host\n"),
         TurnedAway::HalfOpen | TurnedAway::Slow => (StatusCode::REQUEST_TIMEOUT, "the request took too long\n"),
     };
     let mut response = text(status, why);
-    if matches!(reason, TurnedAway::Full | TurnedAway::Address) {
+    if matches!(reason, TurnedAway::Full | TurnedAway::Address | TurnedAway::Debt) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
     }
     response

@@ -5,6 +5,7 @@
 
 mod admission;
 mod auth;
+mod bill;
 mod connection;
 mod engine;
 pub mod gauges;

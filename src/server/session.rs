@@ -14,7 +14,7 @@ use crate::nostr::{
     ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, VerifiedEvent,
 };
 use crate::pipeline::Subscription;
-use crate::policy::{self, Peer, Quantity, RateLimiter, Settings};
+use crate::policy::{self, Peer, Settings};
 use crate::schnorr::Verifier;
 
 /// What `connection` is to do, in order.
@@ -45,10 +45,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// The time now.
     pub now: Timestamp,
-    /// The same, in microseconds of a clock that never goes back.
-    pub now_us: u64,
-    /// What the client may spend.
-    pub rates: &'a RateLimiter,
+    /// What everything that costs is refused for, if the client owes too much.
+    pub refusal: Option<&'a Reason>,
     /// Where the memory of its queries is counted.
     pub filters: &'a Arc<Account>,
     /// For the signature of an AUTH.
@@ -56,18 +54,12 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn spend(&self, peer: &Peer, quantity: Quantity, units: u64) -> Result<(), Reason> {
-        self.rates.take(self.settings, peer.tier(self.settings), quantity, units, self.now_us)
+    fn check_debt(&self) -> Result<(), Reason> {
+        self.refusal.map_or(Ok(()), |reason| Err(reason.clone()))
     }
 
     fn hold(&self, peer: &Peer, bytes: u64, spare_bytes: u64) -> Result<Hold, Reason> {
         policy::hold_filters(self.settings, peer, self.filters, bytes, spare_bytes)
-    }
-
-    fn spend_query(&self, peer: &Peer) -> Result<(), Reason> {
-        // Earlier queries may have cost more than their share.
-        self.spend(peer, Quantity::QueryUs, 0)?;
-        self.spend(peer, Quantity::Queries, 1)
     }
 }
 
@@ -116,19 +108,21 @@ impl Session {
             }
             ClientMessage::Auth(event) => self.auth(event, context, act),
             ClientMessage::NegOpen(id, filter, message) => self.neg_open(id, filter, message, context, act),
-            ClientMessage::NegMsg(id, message) => match context.hold(&self.peer, message.len() as u64, 0) {
-                Ok(memory) => act(Action::NegMsg(id, message, memory)),
-                Err(reason) => self.neg_err(&id, reason, act),
-            },
+            ClientMessage::NegMsg(id, message) => {
+                let held = context.check_debt().and_then(|()| context.hold(&self.peer, message.len() as u64, 0));
+                match held {
+                    Ok(memory) => act(Action::NegMsg(id, message, memory)),
+                    Err(reason) => self.neg_err(&id, reason, act),
+                }
+            }
             ClientMessage::NegClose(id) => act(Action::NegClose(id)),
         }
     }
 
     fn event(&mut self, event: Event, context: &Context<'_>, act: &mut impl FnMut(Action)) {
-        let bytes = event.view().record().len() as u64;
-        let checked = policy::check_event(context.settings, &self.peer, event.view(), context.now)
-            .and_then(|()| context.spend(&self.peer, Quantity::Events, 1))
-            .and_then(|()| context.spend(&self.peer, Quantity::Bytes, bytes));
+        let checked = context
+            .check_debt()
+            .and_then(|()| policy::check_event(context.settings, &self.peer, event.view(), context.now));
         match checked {
             Ok(()) => act(Action::Submit(event)),
             Err(reason) => {
@@ -158,24 +152,24 @@ impl Session {
 
     /// Whether the client may ask, and the memory of its filters.
     fn check_req(&mut self, filters: &[Filter], spare_bytes: u64, context: &Context<'_>) -> Result<Hold, Reason> {
+        context.check_debt()?;
         let bytes = policy::subscription_bytes(filters);
         let open = |own: &Self| {
             policy::check_open(context.settings, &own.peer, own.subscriptions.len())?;
             policy::check_filters(context.settings, &own.peer, filters)?;
             context.hold(&own.peer, bytes, spare_bytes)
         };
-        let memory = open(self).or_else(|_| {
+        open(self).or_else(|_| {
             self.forget_ended();
             open(self)
-        })?;
-        context.spend_query(&self.peer)?;
-        Ok(memory)
+        })
     }
 
     fn count(&mut self, id: SubscriptionId, filters: Vec<Filter>, context: &Context<'_>, act: &mut impl FnMut(Action)) {
-        let checked = policy::check_count(context.settings, &self.peer, &filters)
-            .and_then(|()| context.hold(&self.peer, policy::subscription_bytes(&filters), 0))
-            .and_then(|memory| context.spend_query(&self.peer).map(|()| memory));
+        let checked = context
+            .check_debt()
+            .and_then(|()| policy::check_count(context.settings, &self.peer, &filters))
+            .and_then(|()| context.hold(&self.peer, policy::subscription_bytes(&filters), 0));
         match checked {
             Ok(memory) => act(Action::Count(id, filters.into(), memory)),
             Err(reason) => self.closed(&id, reason, act),
@@ -192,9 +186,10 @@ impl Session {
     ) {
         let filters = std::slice::from_ref(&filter);
         let bytes = policy::subscription_bytes(filters) + message.len() as u64;
-        let checked = policy::check_filters(context.settings, &self.peer, filters)
-            .and_then(|()| context.hold(&self.peer, bytes, 0))
-            .and_then(|memory| context.spend_query(&self.peer).map(|()| memory));
+        let checked = context
+            .check_debt()
+            .and_then(|()| policy::check_filters(context.settings, &self.peer, filters))
+            .and_then(|()| context.hold(&self.peer, bytes, 0));
         match checked {
             Ok(memory) => act(Action::NegOpen(id, filter, message, memory)),
             Err(reason) => self.neg_err(&id, reason, act),
@@ -222,10 +217,10 @@ impl Session {
     }
 
     fn authenticate(&mut self, event: Event, context: &Context<'_>) -> Result<(), Reason> {
-        // Its signature costs as much as that of any event; the rates do not hold for it, since proving a key is the way
-        // out of the anonymous ones (NIP-42).
+        context.check_debt()?;
         if self.auths == MAX_AUTHS {
-            return Err(Reason::new(Prefix::RateLimited, "too many AUTHs on this connection"));
+            let text = format!("too many AUTHs: a connection sends at most {MAX_AUTHS}");
+            return Err(Reason::new(Prefix::Restricted, text));
         }
         self.auths += 1;
         policy::check_auth(context.settings, self.challenge.text(), event.view(), context.now)?;

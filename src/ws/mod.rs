@@ -84,7 +84,7 @@ pub use frame::{CloseCode, OpCode, Role, Violation};
 pub use keepalive::{Beat, Keepalive, KeepaliveOptions};
 pub use outbox::{Live, Outbox, OutboxOptions, Overflow, Resume, Rows};
 pub use outgoing::{Budget, Frame, SharedBody};
-pub use reader::{Fed, Flow, Incoming, Reader, ReaderOptions};
+pub use reader::{Fed, Flow, Incoming, Reader, ReaderOptions, Work};
 pub use stream::Stream;
 pub use upgrade::{Refusal, UpgradeError, Upgraded, Upgrading};
 pub use writer::{Flushed, Writer};

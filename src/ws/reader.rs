@@ -52,6 +52,15 @@ pub enum Fed {
     Ended,
 }
 
+/// What a reader did besides taking bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Frames, also those that are part of a message.
+    pub frames: u64,
+    /// Bytes that came out of compressed messages.
+    pub inflated_bytes: usize,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
@@ -76,13 +85,15 @@ pub struct Reader {
     message: Vec<u8>,
     /// An unfinished message is open; the flag says whether it is compressed.
     fragmented: Option<bool>,
+    work: Work,
 }
 
 impl Reader {
     /// A reader at the start of a byte stream.
     #[must_use]
     pub fn new(options: ReaderOptions) -> Self {
-        Self { options, state: State::Open, held: Vec::new(), held_start: 0, message: Vec::new(), fragmented: None }
+        let (held, message) = (Vec::new(), Vec::new());
+        Self { options, state: State::Open, held, held_start: 0, message, fragmented: None, work: Work::default() }
     }
 
     /// Takes all of `input` and gives `sink` every message that is complete, in order.
@@ -124,6 +135,11 @@ impl Reader {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held.capacity() + self.message.capacity()
+    }
+
+    /// What was done since this was last asked.
+    pub fn take_work(&mut self) -> Work {
+        std::mem::take(&mut self.work)
     }
 
     /// Whether a sink asked to pause and nobody resumed yet.
@@ -256,6 +272,7 @@ impl Reader {
             if let Some(mask) = header.mask {
                 unmask(payload, mask);
             }
+            self.work.frames += 1;
             let flow = self.take_frame(&header, payload, sink)?;
             used = payload_end;
             match flow {
@@ -295,7 +312,7 @@ impl Reader {
         }
     }
 
-    fn deliver<S>(&self, payload: &[u8], compressed: bool, sink: &mut S) -> Result<Flow, Violation>
+    fn deliver<S>(&mut self, payload: &[u8], compressed: bool, sink: &mut S) -> Result<Flow, Violation>
     where
         S: FnMut(Incoming<'_>) -> Flow,
     {
@@ -303,7 +320,17 @@ impl Reader {
             Ok(text) => Ok(sink(Incoming::Text(text))),
             Err(_) => Err(Violation::NotUtf8),
         };
-        if compressed { deflate::inflate(payload, self.options.max_message_bytes, text)? } else { text(payload) }
+        if !compressed {
+            return text(payload);
+        }
+        let max_bytes = self.options.max_message_bytes;
+        let mut inflated_bytes = max_bytes;
+        let flow = deflate::inflate(payload, max_bytes, |bytes| {
+            inflated_bytes = bytes.len();
+            text(bytes)
+        });
+        self.work.inflated_bytes += inflated_bytes;
+        flow?
     }
 }
 

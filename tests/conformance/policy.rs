@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Client;
 use crate::support::relay::Relay;
-use crate::support::wire::{Key, Signed, now};
+use crate::support::wire::{Key, now};
 
 /// How many of `count` subscriptions stay open.
 fn open_subscriptions(client: &mut Client<'_>, count: usize) -> usize {
@@ -58,36 +58,76 @@ fn limits_go_by_who_asks_anonymous_authenticated_or_listed() {
 }
 
 #[test]
-fn what_comes_too_fast_is_refused_by_name_and_the_connection_lives_on() {
+fn five_thousand_notes_sent_without_waiting_are_all_accepted() {
+    let relay = Relay::start("[rates]\nexempt_addresses = []");
+    let key = Key::named("first sync");
+    let mut client = relay.connect();
+    client.publish_all(&(0..5_000).map(|n| key.note(&n.to_string())).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_comes_too_fast_is_read_later_and_answered() {
     let relay = Relay::start(
-        "[rates]\nexempt_addresses = []\n\
-         [tiers.anonymous]\nevents = { per_second = 1, burst = 3 }\nqueries = { per_second = 1, burst = 4 }",
+        "[rates]\nexempt_addresses = []\n[tiers.anonymous]\n\
+         events = { per_second = 20, burst = 3 }\nqueries = { per_second = 20, burst = 4 }",
     );
     let key = Key::named("too fast");
-    let events: Vec<Signed> = (0..10).map(|n| key.note(&n.to_string())).collect();
     let mut client = relay.connect();
-    events.iter().for_each(|event| client.send(event.message()));
-    let answers: Vec<String> = events.iter().map(|_| client.next()).collect();
-    let accepted = answers.iter().filter(|answer| answer.ends_with(r#"true,""]"#)).count();
-    let limited = answers.iter().filter(|answer| answer.contains(r#"false,"rate-limited: "#)).count();
-    assert!((3..6).contains(&accepted) && accepted + limited == 10, "{answers:#?}");
-    // Each connection has its own rate; an AUTH counts as an event.
+    client.publish_all(&(0..10).map(|n| key.note(&n.to_string())).collect::<Vec<_>>());
+    (0..10).for_each(|n| client.send(json!(["REQ", format!("{n}"), {"ids": []}]).to_string()));
+    let answers: Vec<String> = (0..10).map(|_| client.next()).collect();
+    let expected: Vec<String> = (0..10).map(|n| format!(r#"["EOSE","{n}"]"#)).collect();
+    assert_eq!(answers, expected);
+}
+
+/// A connection alone costs this tier 20 s, and every message some more.
+const POOR: &str = "[tiers.anonymous]\ncpu_us = { per_second = 1, burst = 1 }\n\
+                    [rates]\nexempt_addresses = []\nrefuse_after_s = 1\n";
+
+#[test]
+fn who_owes_too_much_is_refused_by_name() {
+    let relay = Relay::start(&format!("{POOR}close_after_s = 3600"));
+    let note = Key::named("owes too much").note("x");
     let mut client = relay.connect();
-    let mut closed = 0;
-    for n in 0..10 {
-        client.send(json!(["REQ", format!("{n}"), {"ids": []}]).to_string());
+    let sent = [
+        note.message(),
+        r#"["REQ","r",{}]"#.into(),
+        r#"["CLOSE","r"]"#.into(),
+        r#"["COUNT","c",{}]"#.into(),
+        r#"["NEG-OPEN","n",{},"6100000200"]"#.into(),
+        r#"["NEG-MSG","m","6100000200"]"#.into(),
+    ];
+    sent.into_iter().for_each(|message| client.send(message));
+    let heads = [
+        format!(r#"["OK","{}",false,"#, note.id),
+        r#"["CLOSED","r","#.into(),
+        r#"["CLOSED","c","#.into(),
+        r#"["NEG-ERR","n","#.into(),
+        r#"["NEG-ERR","m","#.into(),
+    ];
+    for head in heads {
         let answer = client.next();
-        if answer.starts_with(&format!(r#"["CLOSED","{n}","rate-limited: "#)) {
-            closed += 1;
-        } else {
-            assert!(answer.starts_with(&format!(r#"["EOSE","{n}""#)), "{answer}");
-        }
+        let refusal = format!(r#"{head}"rate-limited: what you ask for costs too much; try again in "#);
+        assert!(answer.starts_with(&refusal), "{answer}");
     }
-    assert!((4..=6).contains(&closed), "{closed}");
-    client.send(r#"["COUNT","c",{}]"#);
-    assert!(client.next().starts_with(r#"["CLOSED","c","rate-limited: "#));
-    client.authenticate(&key);
-    assert_eq!(client.open("s", &[json!({"ids": []})]).1, r#"["EOSE","s"]"#);
+}
+
+#[test]
+fn who_owes_far_too_much_is_closed_and_its_address_turned_away() {
+    let relay = Relay::start(&format!("{POOR}close_after_s = 10"));
+    let mut client = relay.connect();
+    client.send(r#"["REQ","r",{}]"#);
+    let answer = client.next();
+    assert!(answer.starts_with(r#"["CLOSED","r","rate-limited: "#), "{answer}");
+    assert_eq!(client.closing_code(), 1008);
+    // A request costs 50 µs, and the address has 80: after two it owes 20 s.
+    let relay = Relay::start(
+        "[rates]\nexempt_addresses = []\nrefuse_after_s = 1\nclose_after_s = 10\n\
+         cpu_us = { per_second = 1, burst = 80 }",
+    );
+    let get = "GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n";
+    let heads = [(); 2].map(|()| relay.http(get).0);
+    assert!(heads[0].starts_with("http/1.1 200") && heads[1].starts_with("http/1.1 429"), "{heads:?}");
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! The way of one connection's events to the gate of the pipeline: what is known already is answered here.
+//!
+//! It never waits for the gate; an event that finds no room stalls its connection.
+
+use std::sync::Arc;
+
+use super::{Engine, Stalled};
+use crate::metrics::{EventOutcome, StoreOperation};
+use crate::nostr::{Event, Prefix, Reason, RelayMessage};
+use crate::pipeline::queues::Submission;
+use crate::pipeline::uncommitted::Fate;
+use crate::policy::{Act, Settings};
+use crate::store::Known;
+
+impl Engine {
+    /// Answers what is known already, before any signature work, and passes the rest through the gate.
+    pub(super) fn submit(&mut self, event: Event, settings: &Settings) {
+        let shared = &self.context.front.shared;
+        let (id, now) = (event.view().id(), shared.now());
+        let known = match shared.uncommitted.fate(&id) {
+            Some(Fate::Added) => Ok(Known::Stored),
+            // Only the writer can tell why.
+            Some(Fate::Removed) => Ok(Known::New),
+            None => shared.store.read().and_then(|snapshot| snapshot.status(event.view(), now)),
+        };
+        let (outcome, answer) = match known {
+            Ok(Known::New) => match shared.horizons.check_held(&shared.store, &settings.retention, event.view(), now) {
+                Ok(()) => return self.enter_gate(event),
+                Err(reason) => (EventOutcome::Refused, RelayMessage::Ok { id, accepted: false, reason: Some(reason) }),
+            },
+            Ok(Known::Stored) => {
+                let reason = Some(Reason::new(Prefix::Duplicate, "already have this event"));
+                (EventOutcome::Duplicate, RelayMessage::Ok { id, accepted: true, reason })
+            }
+            Ok(Known::Superseded) => (
+                EventOutcome::Replaced,
+                RelayMessage::refused(id, Prefix::Duplicate, "a newer version is already stored"),
+            ),
+            Ok(Known::Deleted) => {
+                (EventOutcome::Deleted, RelayMessage::refused(id, Prefix::Blocked, "the author deleted this event"))
+            }
+            Ok(Known::Vanished) => {
+                (EventOutcome::Vanished, RelayMessage::refused(id, Prefix::Blocked, "the author asked to vanish"))
+            }
+            Ok(Known::Expired) => {
+                (EventOutcome::Expired, RelayMessage::refused(id, Prefix::Invalid, "the event is expired"))
+            }
+            Err(error) => {
+                shared.health.failed(StoreOperation::Read, &error);
+                (EventOutcome::Failed, RelayMessage::refused(id, Prefix::Error, "the store could not be read"))
+            }
+        };
+        shared.metrics.event(outcome, 1);
+        self.replies.push(&answer);
+    }
+
+    pub(super) fn enter_gate(&mut self, event: Event) {
+        let ingest = &self.context.front.shared.ingest;
+        if !ingest.try_enter(&self.client.memory.waiting_events, event.view().record().len()) {
+            self.stalled = Some(Stalled::Event(event));
+            return;
+        }
+        self.bill.add(Act::Submission);
+        self.client.owe();
+        self.batch.push(Submission { event, from: Arc::clone(&self.client), received: self.received });
+    }
+}
