@@ -7,5 +7,6 @@ mod support;
 
 mod attacks {
     mod doors;
+    mod floods;
     mod memory;
 }

@@ -1,0 +1,68 @@
+//! Clients that send more than their share: they are read no further, and others are served.
+
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+use crate::support::relay::Relay;
+use crate::support::wire::Key;
+
+/// An upgraded connection from 127.0.0.`last`.
+fn connect_from(relay: &Relay, last: u8) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::new(IpAddr::from([127, 0, 0, last]), 0).into()).expect("a loopback address");
+    socket.connect(&relay.address.into()).expect("a connection");
+    let mut stream = TcpStream::from(socket);
+    let upgrade = "GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(upgrade.as_bytes()).expect("the request is sent");
+    stream
+}
+
+/// One masked text frame.
+fn frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81, 0xff];
+    frame.extend((text.len() as u64).to_be_bytes());
+    frame.extend([0; 4]);
+    frame.extend(text.as_bytes());
+    frame
+}
+
+fn metric(relay: &Relay, name: &str) -> u64 {
+    let (_, metrics) = relay.watch("/metrics");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {metrics}"))
+}
+
+#[test]
+fn an_address_that_floods_bytes_is_held_and_refused_nothing_and_others_are_served() {
+    const MIB: u64 = 1 << 20;
+    let relay = Relay::start(
+        "[rates]\nexempt_addresses = []\nbytes = { per_second = 1000000, burst = 1048576 }\n\
+         [metrics]\nlisten = \"127.0.0.1:0\"",
+    );
+    let message = frame(&format!(r#"["REQ","a",{{"limit":0{}}}]"#, " ".repeat(100_000)));
+    let mut flood = [(); 4].map(|()| (connect_from(&relay, 2), 0));
+    flood.iter().for_each(|(stream, _)| stream.set_nonblocking(true).expect("a socket"));
+    let (key, mut client) = (Key::named("served beside a flood"), relay.connect());
+    let mut written = 0;
+    for n in 0..50 {
+        for (stream, sent) in &mut flood {
+            // As much of the message as the socket takes, and the rest of it in the next round.
+            match stream.write(&message[*sent..]) {
+                Ok(bytes) => (written, *sent) = (written + bytes as u64, (*sent + bytes) % message.len()),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "nobody is closed"),
+            }
+        }
+        let note = key.note(&n.to_string());
+        client.publish(&note);
+        client.finds(json!({"ids": [note.id]}), &[&note]);
+    }
+    // A burst, and what a turn of each connection read beyond it.
+    let read = metric(&relay, "weir_received_bytes_total");
+    assert!(written > 6 * MIB && read < 5 * MIB, "{read} of {written} bytes were read");
+    assert!(metric(&relay, "weir_connections_held") > 0);
+    assert_eq!(metric(&relay, "weir_connections_closed_total{reason=\"debt\"}"), 0);
+}
