@@ -56,17 +56,6 @@ impl From<Box<ScanJob>> for ReaderCommand {
     }
 }
 
-/// Which scans an io thread has time for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Here {
-    /// A first slice of any that would be the next one served.
-    Anything,
-    /// Those that are known to take little.
-    Short,
-    /// None.
-    Nothing,
-}
-
 /// Ids in a query by ids alone that is always answered on the io thread: each is one look-up, about as much work as
 /// the parsing of the id.
 const MAX_SHORT_IDS: usize = 16;
@@ -123,11 +112,11 @@ impl ScanJob {
         Box::new(Self { client: Arc::clone(client), work, started, passed: None, has_waited: false })
     }
 
-    /// Runs a first slice here if no other address is to be served first and this thread has time for it, and passes
-    /// the rest on to the readers. Returns the microseconds that were spent here.
-    pub fn start(self: Box<Self>, shared: &Arc<Shared>, here: Here) -> u64 {
+    /// Runs a first slice here if this thread may read and no other address is to be served first, and passes the rest
+    /// on to the readers. Returns the microseconds that were spent here.
+    pub fn start(self: Box<Self>, shared: &Arc<Shared>, may_read: bool) -> u64 {
         let client = Arc::clone(&self.client);
-        if shared.options.inline_us == 0 || !self.runs_here(shared, here) {
+        if shared.options.inline_us == 0 || !may_read || !self.runs_here(shared) {
             submit(shared, self.into(), Progress::Fresh);
             return 0;
         }
@@ -146,13 +135,8 @@ impl ScanJob {
         spent_us
     }
 
-    fn runs_here(&self, shared: &Shared, here: Here) -> bool {
-        let is_next = || shared.scans.is_empty() || shared.scans.would_be_next(&self.client.address, shared.now_us());
-        match here {
-            Here::Anything => is_next() || self.is_short(),
-            Here::Short => self.is_short(),
-            Here::Nothing => false,
-        }
+    fn runs_here(&self, shared: &Shared) -> bool {
+        shared.scans.is_empty() || shared.scans.would_be_next(&self.client.address, shared.now_us()) || self.is_short()
     }
 
     /// Whether the query is known to take little, before it is planned.

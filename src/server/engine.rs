@@ -353,9 +353,9 @@ impl Engine {
                 Waiting::Rows(..) => continue,
                 Waiting::Count(id, query, memory, at) => ScanJob::count(&self.client, id, query, memory, at),
             };
-            let (shared, round) = (&self.context.front.shared, &self.context.round);
-            let spent_us = job.start(shared, round.here(|| shared.now_us()));
-            round.spend(spent_us, || shared.now_us());
+            let (shared, cold) = (&self.context.front.shared, &self.context.cold);
+            let spent_us = job.start(shared, cold.may_read(|| shared.now_us()));
+            cold.look(spent_us, || shared.now_us());
         }
     }
 

@@ -19,11 +19,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
 use super::admission::{Admission, Door, Waiting};
+use super::cold::Cold;
 use super::options::Options;
 use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
-use super::round::Round;
 use super::turns::Turns;
 use super::{http, monitor};
 use crate::metrics::TurnedAway;
@@ -85,8 +85,8 @@ pub struct IoContext {
     pub scratch: RefCell<Box<[u8]>>,
     /// JSON buffers, likewise.
     pub parser: RefCell<Parser>,
-    /// How much time is left for scans before other sockets have their turn.
-    pub round: Round,
+    /// Whether scans may begin on this thread.
+    pub cold: Cold,
     /// Whose turn it is.
     pub turns: Turns,
     /// Whether the relay is stopping.
@@ -312,7 +312,7 @@ async fn io_thread(
         doorbell: Arc::new(doorbell),
         scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         parser: RefCell::default(),
-        round: Round::default(),
+        cold: Cold::default(),
         turns: Turns::new(Instant::now()),
         draining: Cell::new(false),
         clients: RefCell::default(),
@@ -335,8 +335,6 @@ async fn io_thread(
             submitting.hand_over();
         }
     });
-    let watching = Rc::clone(&context);
-    tokio::task::spawn_local(async move { watching.round.watch().await });
     if let Some(listener) = monitor {
         tokio::task::spawn_local(monitor::serve(Rc::clone(&context), listener));
     }

@@ -6,6 +6,7 @@
 mod admission;
 mod auth;
 mod bill;
+mod cold;
 mod connection;
 mod engine;
 pub mod gauges;
@@ -18,7 +19,6 @@ mod options;
 mod partial;
 mod proxy;
 mod refusals;
-mod round;
 pub mod session;
 mod turns;
 

@@ -299,6 +299,17 @@ mod tests {
     }
 
     #[test]
+    fn light_connections_have_turns_for_four_milliseconds_of_a_tick_and_the_rest_are_first_in_the_next() {
+        let mut thread = Thread::new();
+        let light = [(); 6].map(|()| thread.connection());
+        thread.tick();
+        let scan = Duration::from_millis(1);
+        assert_eq!(light.each_ref().map(|one| thread.poll(one, scan)), [true, true, true, true, false, false]);
+        thread.tick();
+        assert_eq!([4, 5].map(|n| (light[n].wakes(), thread.poll(&light[n], scan))), [(1, true); 2]);
+    }
+
+    #[test]
     fn one_in_line_is_not_passed_over_for_ever_however_many_are_light() {
         let mut thread = Thread::new();
         let heavy = thread.connection();
