@@ -63,15 +63,25 @@ fn lines(config: &Config) -> Vec<Line> {
     let line = |what, total, address, connection| Line { what, total, address, connection };
     let own_filters = config.tiers.anonymous.max_filter_bytes;
     vec![
-        line("filters", memory.filters.total, memory.filters.per_address, own_filters),
-        line("incomplete messages", memory.partial_messages.total, memory.partial_messages.per_address, message),
+        line("filters", memory.filters.total_bytes, memory.filters.per_address_bytes, own_filters),
+        line(
+            "incomplete messages",
+            memory.partial_messages.total_bytes,
+            memory.partial_messages.per_address_bytes,
+            message,
+        ),
         line(
             "events on their way to disk",
-            of_events(memory.waiting_events.total),
-            of_events(memory.waiting_events.per_address),
+            of_events(memory.waiting_events.total_bytes),
+            of_events(memory.waiting_events.per_address_bytes),
             0,
         ),
-        line("waiting to be sent", memory.outboxes.total, memory.outboxes.per_address, server.outbox_bytes as u64),
+        line(
+            "waiting to be sent",
+            memory.outboxes.total_bytes,
+            memory.outboxes.per_address_bytes,
+            server.outbox_bytes as u64,
+        ),
         line(
             "negentropy sessions",
             of_records(negentropy.max_records_total),

@@ -168,7 +168,8 @@ mod tests {
              [[storage.retention]]\nkinds = [1]\nmax_bytes = \"1 GB\"\n[auth]\nwindow = \"1h\"\n\
              [limits]\nmax_message_length = \"2 MiB\"\ncreated_at_upper_limit = 30\n\
              [pipeline]\ninline_us = \"1ms\"\ncommit_interval_ms = \"1s\"\n\
-             [tiers.anonymous]\nbytes = { per_second = \"1 MiB\", burst = 33554432 }\n",
+             [tiers.anonymous]\nbytes = { per_second = \"1 MiB\", burst = 33554432 }\n\
+             [memory]\nfilters = { per_address_bytes = \"3 MiB\", total_bytes = \"1 GiB\" }\n",
         )
         .expect("a configuration");
         assert_eq!((config.server.ping_after_s, config.server.outbox_bytes), (120, 9 << 20));
@@ -177,6 +178,7 @@ mod tests {
         assert_eq!(config.limits.max_message_length, 2 << 20);
         assert_eq!((config.pipeline.inline_us, config.pipeline.commit_interval_ms), (1_000, 1_000));
         assert_eq!(config.tiers.anonymous.bytes, crate::policy::Rate::new(1 << 20, 32 << 20));
+        assert_eq!(config.memory.filters, crate::ledger::Bound { per_address_bytes: 3 << 20, total_bytes: 1 << 30 });
     }
 
     #[test]

@@ -184,19 +184,20 @@ fn memory(config: &Config, faults: &mut Faults) {
         ("memory.waiting_events", memory.waiting_events),
         ("memory.outboxes", memory.outboxes),
     ] {
-        let fits = bound.per_address > 0 && bound.per_address <= bound.total;
-        faults.unless(fits, key, "give per_address at least 1 and at most total");
+        let fits = bound.per_address_bytes > 0 && bound.per_address_bytes <= bound.total_bytes;
+        faults.unless(fits, key, "give per_address_bytes at least 1 and at most total_bytes");
     }
     let twice = 2 * config.limits.max_message_length as u64;
-    let text = format!("per_address is less than two messages of limits.max_message_length, which have {twice} bytes");
-    faults.unless(memory.partial_messages.per_address >= twice, "memory.partial_messages", text);
+    let text =
+        format!("per_address_bytes is less than two messages of limits.max_message_length, which have {twice} bytes");
+    faults.unless(memory.partial_messages.per_address_bytes >= twice, "memory.partial_messages", text);
     let tiers = &config.tiers;
     let all = [&tiers.anonymous, &tiers.authenticated, &tiers.listed];
     let largest = all.map(|tier| tier.max_event_bytes).into_iter().max().unwrap_or_default();
-    let text = format!("per_address is less than the largest event that is let in, which has {largest} bytes");
-    faults.unless(memory.waiting_events.per_address >= largest as u64, "memory.waiting_events", text);
-    let holds_one = memory.outboxes.per_address >= config.server.outbox_bytes as u64;
-    faults.unless(holds_one, "memory.outboxes", "per_address is less than server.outbox_bytes");
+    let text = format!("per_address_bytes is less than the largest event that is let in, which has {largest} bytes");
+    faults.unless(memory.waiting_events.per_address_bytes >= largest as u64, "memory.waiting_events", text);
+    let holds_one = memory.outboxes.per_address_bytes >= config.server.outbox_bytes as u64;
+    faults.unless(holds_one, "memory.outboxes", "per_address_bytes is less than server.outbox_bytes");
 }
 
 fn access(config: &Config, faults: &mut Faults) {

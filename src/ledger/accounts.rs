@@ -13,9 +13,9 @@ use super::account::Account;
 #[serde(deny_unknown_fields)]
 pub struct Bound {
     /// Of one address, as `[rates]` counts addresses.
-    pub per_address: u64,
+    pub per_address_bytes: u64,
     /// Of all together.
-    pub total: u64,
+    pub total_bytes: u64,
 }
 
 /// The `[memory]` section.
@@ -35,10 +35,10 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            filters: Bound { per_address: 64 << 20, total: 512 << 20 },
-            partial_messages: Bound { per_address: 16 << 20, total: 128 << 20 },
-            waiting_events: Bound { per_address: 16 << 20, total: 64 << 20 },
-            outboxes: Bound { per_address: 128 << 20, total: 512 << 20 },
+            filters: Bound { per_address_bytes: 64 << 20, total_bytes: 512 << 20 },
+            partial_messages: Bound { per_address_bytes: 16 << 20, total_bytes: 128 << 20 },
+            waiting_events: Bound { per_address_bytes: 16 << 20, total_bytes: 64 << 20 },
+            outboxes: Bound { per_address_bytes: 128 << 20, total_bytes: 512 << 20 },
         }
     }
 }
@@ -73,7 +73,7 @@ impl Ledger {
     /// Empty accounts.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
-        let all = |bound: Bound| Arc::new(Account::new(bound.total));
+        let all = |bound: Bound| Arc::new(Account::new(bound.total_bytes));
         Arc::new(Self {
             filters: all(options.filters),
             waiting_events: all(options.waiting_events),
@@ -95,7 +95,7 @@ impl Ledger {
         if let Some(held) = addresses.get(&address).and_then(Weak::upgrade) {
             return held;
         }
-        let share = |all: &Arc<Account>, bound: Bound| Arc::new(Account::of_address(all, bound.per_address));
+        let share = |all: &Arc<Account>, bound: Bound| Arc::new(Account::of_address(all, bound.per_address_bytes));
         let new = Arc::new(Address {
             ledger: Arc::clone(self),
             address,
@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn connections_of_one_address_share_its_accounts_and_the_table_forgets_who_left() {
-        let ledger = Ledger::new(Options { filters: Bound { per_address: 10, total: 15 }, ..Options::default() });
+        let ledger =
+            Ledger::new(Options { filters: Bound { per_address_bytes: 10, total_bytes: 15 }, ..Options::default() });
         let [a, b] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(|address| ledger.address(address.into()));
         let connect = |address: &Address| Arc::new(Account::of_connection(&address.filters));
         let held = Hold::take(&connect(&a), 9, 0, 100).expect("room");

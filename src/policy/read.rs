@@ -347,8 +347,10 @@ mod tests {
         let mut settings = Settings::default();
         settings.tiers.anonymous.max_filter_bytes = 9_000;
         let [nobody, author, ..] = peers();
-        let ledger =
-            Ledger::new(Options { filters: Bound { per_address: 20_000, total: 25_000 }, ..Options::default() });
+        let ledger = Ledger::new(Options {
+            filters: Bound { per_address_bytes: 20_000, total_bytes: 25_000 },
+            ..Options::default()
+        });
         let addresses = [1, 2].map(|last| ledger.address([192, 0, 2, last].into()));
         let connect = |address: usize| Arc::new(Account::of_connection(&addresses[address].filters));
         let (one, two, stranger) = (connect(0), connect(0), connect(1));

@@ -29,7 +29,7 @@ struct Holder {
 impl PartialMessages {
     /// None yet.
     pub fn new(bound: Bound) -> Self {
-        Self { max_per_address: bound.per_address, pool: Mutex::new(Pool::new(bound.total)) }
+        Self { max_per_address: bound.per_address_bytes, pool: Mutex::new(Pool::new(bound.total_bytes)) }
     }
 
     /// Bytes held now.
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_oldest_part_of_the_greediest_address_is_given_up_and_its_connection_closed() {
-        let all = PartialMessages::new(Bound { per_address: 100_000, total: 150_000 });
+        let all = PartialMessages::new(Bound { per_address_bytes: 100_000, total_bytes: 150_000 });
         let connect = |last: u8| {
             let (outbox, writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
             (Partial::new([192, 0, 2, last].into()), outbox, writer)

@@ -34,7 +34,7 @@ fn filters_of_one_connection_are_bounded_by_their_bytes() {
 
 #[test]
 fn filters_of_one_address_are_bounded_over_its_connections_and_strangers_have_room() {
-    let relay = Relay::start(&format!("{METRICS}[memory]\nfilters = {{ per_address = 2000000, total = 4000000 }}"));
+    let relay = Relay::start(&format!("{METRICS}[memory]\nfilters = {{ per_address_bytes = 2000000, total_bytes = 4000000 }}"));
     let mut greedy: Vec<_> = (0..4).map(|_| relay.connect()).collect();
     let filter = json!({"limit": 0, "#t": ["x".repeat(900_000)]});
     let request = json!(["REQ", "s", filter]).to_string();
@@ -61,7 +61,7 @@ fn half_a_message(length: u64, sent: usize) -> Vec<u8> {
 
 #[test]
 fn half_messages_of_many_connections_are_bounded_and_a_stranger_sends_his() {
-    let bound = "[limits]\nmax_message_length = 500000\n[memory]\npartial_messages = { per_address = 1000000, total = 1500000 }";
+    let bound = "[limits]\nmax_message_length = 500000\n[memory]\npartial_messages = { per_address_bytes = 1000000, total_bytes = 1500000 }";
     let relay = Relay::start(&format!("{METRICS}{bound}"));
     let closed = || relay.metric("weir_connections_closed_total{reason=\"memory\"}");
     let half = half_a_message(490_000, 480_000);
@@ -92,7 +92,7 @@ fn half_messages_of_many_connections_are_bounded_and_a_stranger_sends_his() {
 #[test]
 fn what_waits_for_one_address_is_bounded_and_strangers_are_served() {
     let relay = Relay::start(&format!(
-        "{METRICS}[server]\noutbox_bytes = 2000000\n[memory]\noutboxes = {{ per_address = 3000000, total = 100000000 }}"
+        "{METRICS}[server]\noutbox_bytes = 2000000\n[memory]\noutboxes = {{ per_address_bytes = 3000000, total_bytes = 100000000 }}"
     ));
     let key = Key::named("nobody reads");
     let mut publisher = Client::connect_from(&relay, [127, 0, 0, 3]);
