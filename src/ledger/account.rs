@@ -57,6 +57,18 @@ impl Account {
         self.used_bytes() > self.max_bytes || self.above.as_ref().is_some_and(|above| above.is_over())
     }
 
+    /// How many bytes it may have.
+    #[must_use]
+    pub const fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// Whether seven eighths are counted, here or above: time to take less, before anybody must give way.
+    #[must_use]
+    pub fn is_nearly_full(&self) -> bool {
+        self.used_bytes() > self.max_bytes / 8 * 7 || self.above.as_ref().is_some_and(|above| above.is_nearly_full())
+    }
+
     /// Counts bytes that are taken whatever the bound is.
     pub fn add(&self, bytes: u64) {
         self.used_bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 //! A handle never gives access to the socket, and nothing here waits.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -36,7 +36,6 @@ pub struct ClientHandle {
     scans: AtomicUsize,
     /// Microseconds of scans on the io thread that its address was not charged yet in Q4.
     uncharged_us: AtomicU64,
-    slow: AtomicBool,
 }
 
 /// Scans on the io thread are charged to an address in Q4 by this many microseconds of a connection: a query by id
@@ -69,18 +68,7 @@ impl ClientHandle {
             on_the_way: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
             uncharged_us: AtomicU64::new(0),
-            slow: AtomicBool::new(false),
         }
-    }
-
-    /// Notes that it was closed because live events piled up.
-    pub fn mark_slow(&self) {
-        self.slow.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it was closed for that.
-    pub fn is_slow(&self) -> bool {
-        self.slow.load(Ordering::Relaxed)
     }
 
     /// Who it has proven to be so far.
@@ -148,7 +136,7 @@ impl ClientHandle {
 fn encoded(message: &RelayMessage) -> Frame {
     let mut frames = Vec::new();
     frame::encode_text_with(&mut frames, |out| message.write(out));
-    Frame::encoded(frames.into())
+    Frame::encoded(frames)
 }
 
 /// Replies to one connection, gathered so that they cost one push and one wake-up.
@@ -174,7 +162,7 @@ impl Replies {
         assert!(owed >= answered, "INV-14: an EVENT was answered twice");
         let frames = std::mem::take(&mut self.frames);
         // Refused only when the connection is ending: nobody is left to read the answer.
-        let _ = client.outbox.push_reply(Frame::encoded(frames.into()));
+        let _ = client.outbox.push_reply(Frame::encoded(frames));
         client.on_the_way.fetch_sub(answered, Ordering::AcqRel);
     }
 }

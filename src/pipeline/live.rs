@@ -145,7 +145,6 @@ impl Delivery<'_> {
             Live::Taken => self.count += 1,
             Live::Overflowed(bound) => {
                 tracing::debug!(bound = bound.as_str(), "closing a slow consumer");
-                client.mark_slow();
             }
             Live::Closed => {}
         }

@@ -434,7 +434,7 @@ impl<'a> RowBlock<'a> {
         if self.frames.is_empty() {
             return Rows::More;
         }
-        self.client.outbox.push_rows(&self.sub.stream, Frame::encoded(self.frames.into()))
+        self.client.outbox.push_rows(&self.sub.stream, Frame::encoded(self.frames))
     }
 }
 

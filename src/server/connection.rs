@@ -25,7 +25,7 @@ use crate::pipeline::ClientHandle;
 use crate::policy::{Act, Peer, RateLimiter};
 use crate::ws::upgrade::{Upgraded, Upgrading};
 use crate::ws::{
-    Beat, CloseCode, Fed, Flushed, Frame, Keepalive, KeepaliveOptions, OpCode, Outbox, OutboxOptions, Reader,
+    Beat, CloseCode, Fed, Flushed, Frame, Keepalive, KeepaliveOptions, OpCode, Outbox, OutboxOptions, Overflow, Reader,
     ReaderOptions, Role, Writer,
 };
 
@@ -88,6 +88,7 @@ impl Connection {
         let memory = front.shared.memory.address(network);
         let budget = Arc::clone(&memory.outboxes);
         let (outbox, writer) = Outbox::new(bounds, budget, Some(Arc::clone(&context.doorbell)));
+        front.outboxes.enter(network, &memory.outboxes, &outbox);
         let buckets = front.address_rates.get(network, front.shared.now_us());
         let rates = RateLimiter::new(&settings, address, buckets);
         let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates, network, memory));
@@ -187,10 +188,7 @@ impl Connection {
             self.engine.flush();
             match self.poll_flush(cx) {
                 Poll::Ready(Flushed::Closed) => return Poll::Ready(self.close_reason()),
-                Poll::Pending => {
-                    self.limit_closing(cx);
-                    return Poll::Pending;
-                }
+                Poll::Pending => return self.limit_closing(cx),
                 Poll::Ready(Flushed::Idle) => {}
             }
             // The last word of a socket that failed comes as its readable end; silence is only the second way out.
@@ -251,15 +249,20 @@ impl Connection {
     }
 
     /// A client that does not even read that it is closed is cut off in time.
-    fn limit_closing(&mut self, cx: &mut TaskContext<'_>) {
+    fn limit_closing(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
         if self.cut_at_ms.is_some() || !self.engine.outbox().is_closed() {
-            return;
+            return Poll::Pending;
+        }
+        if self.engine.outbox().overflow() == Some(Overflow::Budget) {
+            // Others need the memory now, also that of a message of which the client took a part.
+            return Poll::Ready(self.close_reason());
         }
         let now_ms = self.context.now_ms();
         let at_ms = now_ms + LINGER.as_millis() as u64;
         self.cut_at_ms = Some(at_ms);
         self.set_timer(now_ms, at_ms);
         self.poll_timer(cx);
+        Poll::Pending
     }
 
     /// Whether a paused client can be served again. If not, whatever it waits for wakes this task.
@@ -377,7 +380,7 @@ impl Connection {
     }
 
     fn close_reason(&self) -> CloseReason {
-        if self.engine.client().is_slow() {
+        if self.engine.outbox().overflow().is_some() {
             CloseReason::SlowConsumer
         } else if self.engine.is_overdrawn() {
             CloseReason::Debt
@@ -395,6 +398,8 @@ impl Connection {
             tokio::task::yield_now().await;
         }
         self.reader.stop();
+        // Nothing more is sent; what waits would stay for as long as the client takes to leave.
+        self.writer = None;
         self.partial.leave(&self.context.front.partial_messages);
         if reason != CloseReason::Lost {
             // Closing a socket with unread input resets it, and the client could lose what it has not read yet.

@@ -108,11 +108,6 @@ impl Engine {
         &self.client.outbox
     }
 
-    /// The connection as other threads see it.
-    pub fn client(&self) -> &ClientHandle {
-        &self.client
-    }
-
     /// Says what is said first.
     pub fn greet(&mut self, settings: &Settings) {
         if let Some(message) = self.session.greet(settings) {

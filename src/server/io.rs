@@ -31,7 +31,7 @@ use crate::nostr::json::Parser;
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Intake, OnFailure, Reconciliation, Shared};
 use crate::policy::rate::RateTable;
-use crate::ws::{CloseCode, Doorbell};
+use crate::ws::{CloseCode, Doorbell, Outboxes};
 
 /// Bytes read from a socket at a time; one buffer per io thread.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -55,6 +55,8 @@ pub struct Front {
     pub admission: Arc<Admission>,
     /// Messages of which only a part has come.
     pub partial_messages: PartialMessages,
+    /// What waits to be sent to all clients.
+    pub outboxes: Arc<Outboxes>,
     /// Who was turned away.
     refusals: Refusals,
     /// Rates by network address.
@@ -251,6 +253,7 @@ impl Server {
                 options.max_half_open,
             ),
             partial_messages: PartialMessages::new(shared.memory.options().partial_messages),
+            outboxes: Outboxes::new(Arc::clone(&shared.memory.outboxes)),
             refusals: Refusals::default(),
             address_rates: RateTable::new(RATE_ENTRIES),
             key_rates: RateTable::new(RATE_ENTRIES),

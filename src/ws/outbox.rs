@@ -1,86 +1,23 @@
 //! The bounded queue of one connection (Q5): any thread pushes, the connection's task drains.
 //!
 //! It never waits: a push is taken, or tells its caller what to do instead. It never holds a
-//! byte that is not counted, here and in the [`Budget`] of its address and of all outboxes (INV-12).
+//! byte that is not counted, here and in the [`Budget`] of its address and of all outboxes (INV-12). A push that takes
+//! more than these allow makes the largest one of the greediest address give way (`outboxes`).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 
 use super::doorbell::Doorbell;
 use super::frame::CloseCode;
+use super::outboxes::Neighbours;
 use super::outgoing::{Budget, Frame, Sent};
+use super::pushed::{Live, OutboxOptions, Overflow, Rows};
 use super::stream::Stream;
 use super::writer::Writer;
 
 /// Live events are gathered no further once this many bytes wait: a write takes about as much.
 const GATHERED_BYTES: usize = 64 << 10;
-
-/// The bounds of one [`Outbox`]; sent means written to the socket in full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutboxOptions {
-    /// A live event that finds more unsent bytes than this closes the connection.
-    pub max_bytes: usize,
-    /// A live event that finds this many unsent frames closes the connection.
-    pub max_frames: usize,
-    /// Rows of scans park their job from this many unsent bytes on.
-    pub high_water_bytes: usize,
-    /// Parked jobs go on when no more than this is unsent; below `high_water_bytes`.
-    pub low_water_bytes: usize,
-}
-
-impl Default for OutboxOptions {
-    fn default() -> Self {
-        Self { max_bytes: 8 << 20, max_frames: 4096, high_water_bytes: 1 << 20, low_water_bytes: 256 << 10 }
-    }
-}
-
-/// The answer to a push of scan rows. The rows were taken unless it is `Closed`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Rows {
-    /// Go on.
-    More,
-    /// Enough for now: [`Outbox::park`] the job before its next slice.
-    Park,
-    /// The stream or the connection is over: cancel the job.
-    Closed,
-}
-
-/// The answer to a push of a live event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Live {
-    /// Queued.
-    Taken,
-    /// This push found the client too slow and closed it: count it, drop its subscriptions.
-    Overflowed(Overflow),
-    /// The stream or the connection was over already.
-    Closed,
-}
-
-/// Which bound a slow consumer went over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overflow {
-    /// [`OutboxOptions::max_bytes`].
-    Bytes,
-    /// [`OutboxOptions::max_frames`].
-    Frames,
-    /// The [`Budget`] of its address or of all outboxes, while this one was above its low water.
-    Budget,
-}
-
-impl Overflow {
-    /// The word for logs and for the metric's label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bytes => "bytes",
-            Self::Frames => "frames",
-            Self::Budget => "budget",
-        }
-    }
-}
 
 /// Puts a parked job back to work. Called at most once, on the connection's task; dropped
 /// uncalled if the connection ends first.
@@ -90,6 +27,8 @@ pub type Resume = Box<dyn FnOnce() + Send>;
 pub struct Outbox {
     options: OutboxOptions,
     budget: Arc<Budget>,
+    /// Those of the same address, once it stands among all.
+    neighbours: OnceLock<Arc<Neighbours>>,
     doorbell: Option<Arc<Doorbell>>,
     inner: Mutex<Inner>,
 }
@@ -112,6 +51,10 @@ struct Inner {
     /// The round of the doorbell in which it was listed last.
     listed: u64,
     state: State,
+    /// The bound that it was closed for.
+    overflow: Option<Overflow>,
+    /// What it had to give up and the writer has not dropped yet.
+    leaving_bytes: u64,
 }
 
 impl Inner {
@@ -119,6 +62,10 @@ impl Inner {
     #[inline]
     fn takes(&self, stream: &Stream) -> bool {
         self.state == State::Open && stream.is_open()
+    }
+
+    fn yielded_bytes(&self) -> u64 {
+        (self.wire_bytes + self.frames * size_of::<Frame>()) as u64
     }
 }
 
@@ -161,8 +108,11 @@ impl Outbox {
             armed: false,
             listed: 0,
             state: State::Open,
+            overflow: None,
+            leaving_bytes: 0,
         };
-        let outbox = Arc::new(Self { options, budget, doorbell, inner: Mutex::new(inner) });
+        let neighbours = OnceLock::new();
+        let outbox = Arc::new(Self { options, budget, neighbours, doorbell, inner: Mutex::new(inner) });
         let writer = Writer::new(Arc::clone(&outbox));
         (outbox, writer)
     }
@@ -176,29 +126,29 @@ impl Outbox {
         }
         self.enqueue(&mut inner, frame);
         self.wake(inner);
+        self.make_room();
         true
     }
 
     /// Queues a reply of a stream; `false` if that or the connection is over.
     pub fn push_answer(&self, stream: &Stream, frame: Frame) -> bool {
-        let mut inner = self.inner();
-        if !inner.takes(stream) {
-            return false;
-        }
-        self.enqueue_of(&mut inner, stream, frame);
-        self.wake(inner);
-        true
+        self.push_of(stream, frame, || {})
     }
 
     /// Queues the last frame of a stream, after which it takes none; `false` if that or the connection is over.
     pub fn push_last(&self, stream: &Stream, frame: Frame) -> bool {
+        self.push_of(stream, frame, || stream.finish())
+    }
+
+    fn push_of(&self, stream: &Stream, frame: Frame, then: impl FnOnce()) -> bool {
         let mut inner = self.inner();
         if !inner.takes(stream) {
             return false;
         }
         self.enqueue_of(&mut inner, stream, frame);
-        stream.finish();
+        then();
         self.wake(inner);
+        self.make_room();
         true
     }
 
@@ -232,11 +182,12 @@ impl Outbox {
         self.enqueue_of(&mut inner, stream, frame);
         let rows = if self.is_full_for_rows(&inner) { Rows::Park } else { Rows::More };
         self.wake(inner);
+        self.make_room();
         rows
     }
 
-    /// Keeps `resume` until the queue has drained to its low water. Gives it back if that has
-    /// happened already: the job then goes on at once. Drops it if the connection is ending.
+    /// Keeps `resume` until the queue has drained to its low water. Gives it back if that has happened already: the job
+    /// then goes on at once. Drops it if the connection is ending.
     pub fn park(&self, resume: Resume) -> Option<Resume> {
         let mut inner = self.inner();
         if inner.state != State::Open {
@@ -250,16 +201,15 @@ impl Outbox {
         None
     }
 
-    /// Queues a live event, or closes the connection if the client does not keep up. A doorbell
-    /// that gathers wakes a sleeping task for it at the end of the round; whatever wakes it before
-    /// sends it too.
+    /// Queues a live event, or closes the connection if the client does not keep up. A doorbell that gathers wakes a
+    /// sleeping task for it at the end of the round; whatever wakes it before sends it too.
     pub fn push_live(&self, stream: &Stream, frame: Frame) -> Live {
         let mut inner = self.inner();
         if !inner.takes(stream) {
             return Live::Closed;
         }
-        if let Some(overflow) = self.overflow(&inner) {
-            self.finish(inner, CloseCode::Policy, "slow consumer", true);
+        if let Some(overflow) = self.exceeded(&inner) {
+            self.cut(inner, overflow);
             return Live::Overflowed(overflow);
         }
         self.enqueue_of(&mut inner, stream, frame);
@@ -267,6 +217,7 @@ impl Outbox {
             Some((doorbell, round)) if !self.is_worth_a_write(&inner) => list(inner, doorbell, round),
             _ => self.wake(inner),
         }
+        self.make_room();
         Live::Taken
     }
 
@@ -275,7 +226,30 @@ impl Outbox {
         self.finish(self.inner(), code, reason, false);
     }
 
-    /// Whether pushes are refused: a close frame is queued, or the connection is gone.
+    /// Closes the connection, because others need the memory.
+    pub(super) fn give_way(&self) {
+        self.cut(self.inner(), Overflow::Budget);
+    }
+
+    /// The bound that it went over and was closed for.
+    #[must_use]
+    pub fn overflow(&self) -> Option<Overflow> {
+        self.inner().overflow
+    }
+
+    /// Puts it among those of its address, whose [`Budget`] it was made with.
+    pub(super) fn join(&self, neighbours: Arc<Neighbours>) {
+        // A second time is a mistake of the caller that harms nobody: it stays where it is.
+        let _ = self.neighbours.set(neighbours);
+    }
+
+    /// Bytes that giving way would free, counting the bodies that it shares with others; 0 once it is closed.
+    pub(super) fn yielded_bytes(&self) -> u64 {
+        let inner = self.inner();
+        if inner.state == State::Open { inner.yielded_bytes() } else { 0 }
+    }
+
+    /// Whether pushes are refused: it is closed or gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.inner().state != State::Open
@@ -302,7 +276,7 @@ impl Outbox {
 
     fn is_full_for_rows(&self, inner: &Inner) -> bool {
         inner.wire_bytes >= self.options.high_water_bytes
-            || (inner.wire_bytes > self.options.low_water_bytes && self.budget.is_over())
+            || (inner.wire_bytes > self.options.low_water_bytes && self.budget.is_nearly_full())
     }
 
     /// Whether so much waits that waiting for more saves nothing, or would bring the client near its bounds.
@@ -311,14 +285,11 @@ impl Outbox {
             || inner.frames >= self.options.max_frames / 2
     }
 
-    /// A client below its low water keeps up and never pays for the others' backlog.
-    fn overflow(&self, inner: &Inner) -> Option<Overflow> {
+    fn exceeded(&self, inner: &Inner) -> Option<Overflow> {
         if inner.wire_bytes > self.options.max_bytes {
             Some(Overflow::Bytes)
         } else if inner.frames >= self.options.max_frames {
             Some(Overflow::Frames)
-        } else if inner.wire_bytes > self.options.low_water_bytes && self.budget.is_over() {
-            Some(Overflow::Budget)
         } else {
             None
         }
@@ -359,6 +330,22 @@ impl Outbox {
         }
     }
 
+    /// After a push, with no lock held: holds the outboxes of its address, and all, to their bounds.
+    #[inline]
+    fn make_room(&self) {
+        if self.budget.is_over()
+            && let Some(neighbours) = self.neighbours.get()
+        {
+            neighbours.make_room();
+        }
+    }
+
+    /// Closes a client that does not keep up.
+    fn cut(&self, mut inner: MutexGuard<'_, Inner>, overflow: Overflow) {
+        inner.overflow = inner.overflow.or((inner.state == State::Open).then_some(overflow));
+        self.finish(inner, CloseCode::Policy, "slow consumer", true);
+    }
+
     fn finish(&self, mut inner: MutexGuard<'_, Inner>, code: CloseCode, reason: &str, cut: bool) {
         if inner.state != State::Open {
             return;
@@ -370,6 +357,10 @@ impl Outbox {
             dropped.iter().for_each(|frame| sent.count(frame));
             self.give_back(&mut inner, sent);
             inner.state = State::Cutting;
+            if let Some(neighbours) = self.neighbours.get() {
+                inner.leaving_bytes = inner.yielded_bytes();
+                neighbours.leaving(inner.leaving_bytes);
+            }
         } else {
             inner.state = State::Closing;
         }
@@ -388,14 +379,22 @@ impl Outbox {
         self.budget.sub(sent.owned_bytes as u64);
     }
 
+    /// The writer has dropped what a cut left it.
+    fn has_left(&self, inner: &mut Inner) {
+        if inner.leaving_bytes > 0
+            && let Some(neighbours) = self.neighbours.get()
+        {
+            neighbours.left(std::mem::take(&mut inner.leaving_bytes));
+        }
+    }
+
     /// For the writer: counts what it sent, moves everything queued into the empty `pending`,
     /// and arms `waker` if there was nothing. Resumes parked jobs at the low water.
     pub(super) fn take(&self, sent: Sent, pending: &mut VecDeque<Frame>, waker: &Waker) -> Taken {
         debug_assert!(pending.is_empty());
         let mut inner = self.inner();
         self.give_back(&mut inner, sent);
-        // Swapping would leave the writer's spare capacity here for as long as the connection
-        // idles.
+        // Swapping would leave the writer's spare capacity here for as long as the connection idles.
         *pending = std::mem::take(&mut inner.queue);
         // Nothing of theirs is in the queue.
         inner.ended = Vec::new();
@@ -410,6 +409,7 @@ impl Outbox {
             State::Closing | State::Gone => Taken::Last,
             State::Cutting => {
                 inner.state = State::Closing;
+                self.has_left(&mut inner);
                 Taken::Last
             }
         };
@@ -427,6 +427,7 @@ impl Outbox {
             inner.state = State::Closing;
             return Taken::Cut(std::mem::take(&mut inner.queue));
         }
+        self.has_left(&mut inner);
         self.unpark(inner);
         Taken::Open
     }
@@ -448,11 +449,11 @@ impl Outbox {
         inner.armed = false;
         let sent = Sent { frames: inner.frames, wire_bytes: inner.wire_bytes, owned_bytes: inner.owned_bytes };
         self.give_back(&mut inner, sent);
+        self.has_left(&mut inner);
         let queue = std::mem::take(&mut inner.queue);
-        let parked = std::mem::take(&mut inner.parked);
-        let waker = inner.waker.take();
+        let rest = (queue, std::mem::take(&mut inner.parked), inner.waker.take());
         drop(inner);
-        drop((queue, parked, waker));
+        drop(rest);
     }
 
     fn unpark(&self, mut inner: MutexGuard<'_, Inner>) {

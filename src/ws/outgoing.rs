@@ -22,17 +22,23 @@ pub const INLINE_BYTES: usize = 86;
 /// |---|---|
 /// | 0..86 | head, inline |
 /// | 86 | bytes of the head in use |
-/// | 87 | whether the body is shared, so that somebody else pays for it |
+/// | 87 | [`SHARED`], or what the body's allocation has to spare, in 1/[`SPARE_PARTS`] of its length |
 /// | 88..96 | the number of its [`Stream`](super::Stream); 0 without one |
 /// | 96..128 | body |
 #[derive(Clone)]
 pub struct Frame {
     head: [u8; INLINE_BYTES],
     head_len: u8,
-    shared: bool,
+    spare: u8,
     stream: u64,
     body: Bytes,
 }
+
+/// The body is shared: its [`SharedBody`] pays for it.
+const SHARED: u8 = u8::MAX;
+
+/// A buffer that grew by doubling has up to as much again to spare.
+const SPARE_PARTS: u8 = SHARED - 1;
 
 const _: () = assert!(size_of::<Frame>() == 128);
 const _: () = assert!(INLINE_BYTES <= u8::MAX as usize);
@@ -40,8 +46,11 @@ const _: () = assert!(INLINE_BYTES <= u8::MAX as usize);
 impl Frame {
     /// Takes one or more whole frames that are already encoded, such as rows of a scan.
     #[must_use]
-    pub fn encoded(frames: Bytes) -> Self {
-        Self { head: [0; INLINE_BYTES], head_len: 0, shared: false, stream: 0, body: frames }
+    pub fn encoded(frames: Vec<u8>) -> Self {
+        let (bytes, spare_bytes) = (frames.len().max(1), frames.capacity() - frames.len());
+        let parts = usize::from(SPARE_PARTS);
+        let spare = (spare_bytes * parts).div_ceil(bytes).min(parts) as u8;
+        Self { head: [0; INLINE_BYTES], head_len: 0, spare, stream: 0, body: frames.into() }
     }
 
     /// A text message; one that fits in [`INLINE_BYTES`] with its header costs no allocation.
@@ -62,7 +71,7 @@ impl Frame {
     pub fn close(code: CloseCode, reason: &str) -> Self {
         let mut encoded = Vec::with_capacity(2 + frame::MAX_CONTROL_BYTES);
         frame::encode_close(&mut encoded, code, reason);
-        Self::encoded(encoded.into())
+        Self::encoded(encoded)
     }
 
     fn whole(opcode: OpCode, payload: &[u8]) -> Self {
@@ -78,7 +87,7 @@ impl Frame {
             let mut whole = Vec::with_capacity(head_len + body.len());
             parts.iter().for_each(|part| whole.extend_from_slice(part));
             whole.extend_from_slice(&body);
-            return Self::encoded(whole.into());
+            return Self::encoded(whole);
         }
         let mut head = [0; INLINE_BYTES];
         let mut at = 0;
@@ -86,7 +95,7 @@ impl Frame {
             head[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
-        Self { head, head_len: head_len as u8, shared: !body.is_empty(), stream: 0, body }
+        Self { head, head_len: head_len as u8, spare: if body.is_empty() { 0 } else { SHARED }, stream: 0, body }
     }
 
     /// The same, as part of a stream.
@@ -122,12 +131,13 @@ impl Frame {
         usize::from(self.head_len) + self.body.len()
     }
 
-    /// Bytes of memory that are freed when this frame is sent: its place in the queue and a
-    /// body that is not shared. A shared body is paid for once, by its [`SharedBody`].
+    /// Bytes of memory that are freed when this frame is sent: its place in the queue and, unless it is shared, its
+    /// body with what that has to spare. A shared body is paid for once, by its [`SharedBody`].
     #[must_use]
     #[inline]
     pub fn owned_bytes(&self) -> usize {
-        size_of::<Self>() + if self.shared { 0 } else { self.body.len() }
+        let own = if self.spare == SHARED { 0 } else { self.body.len() };
+        size_of::<Self>() + own + own * usize::from(self.spare) / usize::from(SPARE_PARTS)
     }
 
     /// Where the message ends that is cut by a socket which took `begun_bytes`; messages after it may be left out.
@@ -138,8 +148,8 @@ impl Frame {
 
     /// Leaves out what follows the first `wire_bytes` of a frame without a head, and frees it.
     pub(super) fn truncate(&mut self, wire_bytes: usize) {
-        debug_assert!(self.head_len == 0 && !self.shared, "a head belongs to a single message");
-        self.body = Bytes::copy_from_slice(&self.body[..wire_bytes]);
+        debug_assert!(self.head_len == 0 && self.spare != SHARED, "a head belongs to a single message");
+        *self = Self { stream: self.stream, ..Self::encoded(self.body[..wire_bytes].to_vec()) };
     }
 }
 
@@ -149,7 +159,7 @@ impl std::fmt::Debug for Frame {
         f.debug_struct("Frame")
             .field("head_bytes", &self.head_len)
             .field("body_bytes", &self.body.len())
-            .field("shared", &self.shared)
+            .field("shared", &(self.spare == SHARED))
             .finish()
     }
 }
@@ -169,10 +179,11 @@ impl Sent {
         self.owned_bytes += frame.owned_bytes();
     }
 
-    /// Counts bytes that a frame was shortened by.
-    pub(super) fn count_cut(&mut self, bytes: usize) {
-        self.wire_bytes += bytes;
-        self.owned_bytes += bytes;
+    /// Counts what a frame lost that is shorter now.
+    pub(super) fn count_cut(&mut self, before: [usize; 2], now: &Frame) {
+        let [wire_bytes, owned_bytes] = before;
+        self.wire_bytes += wire_bytes - now.wire_bytes();
+        self.owned_bytes += owned_bytes - now.owned_bytes();
     }
 }
 
@@ -261,4 +272,34 @@ fn deflated_frame(head: &[u8], block: &Bytes) -> Frame {
     let payload_bytes = stored.len() + head.len() + block.len();
     let header = HeaderBytes::new(OpCode::Text, true, payload_bytes);
     Frame::joined(&[header.as_slice(), &stored, head], block.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_counts_what_its_buffer_has_to_spare() {
+        let owned = |bytes: usize, capacity: usize| {
+            let mut buffer = Vec::with_capacity(capacity);
+            buffer.resize(bytes, b' ');
+            assert_eq!(buffer.capacity(), capacity);
+            Frame::encoded(buffer).owned_bytes() - size_of::<Frame>()
+        };
+        assert_eq!([owned(1000, 1000), owned(1000, 2000), owned(0, 8)], [1000, 2000, 0]);
+        let half = owned(100_000, 150_000);
+        assert!((150_000..151_000).contains(&half), "{half}");
+    }
+
+    #[test]
+    fn what_is_cut_off_a_frame_is_counted_out() {
+        let mut buffer = Vec::with_capacity(3000);
+        buffer.resize(2000, b' ');
+        let mut frame = Frame::encoded(buffer);
+        let (before, mut sent) = ([frame.wire_bytes(), frame.owned_bytes()], Sent::default());
+        frame.truncate(500);
+        sent.count_cut(before, &frame);
+        sent.count(&frame);
+        assert_eq!([sent.wire_bytes, sent.owned_bytes], before);
+    }
 }

@@ -196,8 +196,9 @@ impl Writer {
                 return;
             }
             if end < wire_bytes {
+                let before = [wire_bytes, first.owned_bytes()];
                 first.truncate(end);
-                self.sent.count_cut(wire_bytes - end);
+                self.sent.count_cut(before, &first);
             }
         }
         self.pending.push_front(first);

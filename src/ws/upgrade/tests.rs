@@ -167,7 +167,7 @@ async fn a_socket_still_full_is_pending_and_then_goes_on() {
     let budget = Arc::new(Budget::new(u64::MAX));
     let (outbox, mut writer) = Outbox::new(OutboxOptions::default(), budget, None);
     let total = 32 << 20;
-    outbox.push_reply(Frame::encoded(vec![b'x'; total].into()));
+    outbox.push_reply(Frame::encoded(vec![b'x'; total]));
     let first = poll_fn(|cx| Poll::Ready(writer.poll_flush(cx, Pin::new(&mut server)))).await;
     assert!(first.is_pending(), "no socket buffer is that large");
     let reading = tokio::spawn(async move {

@@ -59,7 +59,7 @@ fn a_message_that_is_partly_sent_is_finished_and_those_behind_it_are_dropped() {
         let mut bench = Bench::new(OutboxOptions::default());
         let (old, other) = (Stream::default(), Stream::default());
         let body = SharedBody::new(b"{}]".to_vec(), &bench.budget);
-        assert_eq!(bench.outbox.push_rows(&old, Frame::encoded(block.clone().into())), Rows::More);
+        assert_eq!(bench.outbox.push_rows(&old, Frame::encoded(block.clone())), Rows::More);
         assert_eq!(bench.outbox.push_live(&old, body.frame(b"[\"EVENT\",\"old\",", false)), Live::Taken);
         assert_eq!(bench.outbox.push_rows(&other, encoded(4)), Rows::More);
         assert_eq!(bench.outbox.push_live(&old, Frame::text("never sent")), Live::Taken);
@@ -99,7 +99,7 @@ fn what_is_kept_of_a_block_is_all_that_stays_in_memory() {
     let old = Stream::default();
     let mut block = Vec::new();
     (0..100).for_each(|_| encode_text(&mut block, &[b'r'; 1000]));
-    assert_eq!(bench.outbox.push_rows(&old, Frame::encoded(block.into())), Rows::More);
+    assert_eq!(bench.outbox.push_rows(&old, Frame::encoded(block)), Rows::More);
     assert_eq!(bench.flush(1500), Poll::Pending);
     bench.outbox.end(&old);
     assert_eq!(bench.flush(0), Poll::Pending);
