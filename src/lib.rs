@@ -7,10 +7,12 @@
 //! - Floor 3: [`server`] (one client at a time).
 //! - Floor 4: [`config`] (what the operator wrote).
 //!
-//! [`metrics`] and [`ledger`] are below all of them: every metric, declared once; and who holds how much.
+//! [`metrics`], [`ledger`] and [`allocator`] are below all of them: every metric, declared once; who holds how much; and
+//! freed memory on its way back to the system.
 
 #![warn(missing_docs, clippy::too_many_lines, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)]
 
+pub mod allocator;
 pub mod backup;
 pub mod cli;
 pub mod config;

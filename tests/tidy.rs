@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The floors of the crate, lowest first. A module uses only modules of lower floors; those of one floor do not use
 /// each other.
 const FLOORS: [&[&str]; 8] = [
-    &["metrics", "ledger"],
+    &["metrics", "ledger", "allocator"],
     &["schnorr"],
     &["nostr"],
     &["store", "live", "ws", "policy", "negentropy"],

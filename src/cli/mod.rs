@@ -11,7 +11,6 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, ConfigError};
 use crate::store::Store;
 
-mod allocator;
 mod arguments;
 mod backup;
 mod check;

@@ -6,8 +6,8 @@ use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::allocator;
 use super::serve::tell_systemd;
+use crate::allocator;
 use crate::config::Config;
 use crate::metrics::{Reload, ReloadLabel};
 use crate::pipeline::Shared;
@@ -46,14 +46,14 @@ impl Signals {
             let watched = sd_notify::watchdog_enabled();
             // systemd asks for a ping at least twice as often as its limit.
             let mut tick = tokio::time::interval(watched.map_or(Duration::from_secs(3600), |limit| limit / 3));
-            let mut tidy = tokio::time::interval(allocator::EVERY);
+            let mut due = allocator::give_back_if_due();
             let mut life = Life::new(shared, server);
             loop {
                 tokio::select! {
                     _ = terminate.recv() => return,
                     _ = interrupt.recv() => return,
                     _ = hangup.recv() => reload(&mut config, &load, shared),
-                    _ = tidy.tick() => allocator::give_back(),
+                    () = tokio::time::sleep_until(due.into()) => due = allocator::give_back_if_due(),
                     _ = tick.tick() => {
                         if life.is_well(shared, server) && watched.is_some() {
                             tell_systemd(&[NotifyState::Watchdog]);

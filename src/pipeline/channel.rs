@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::allocator;
+
 /// A queue of at most `bound` entries; any number of senders and receivers.
 ///
 /// # Panics
@@ -193,10 +195,11 @@ impl<T> Receiver<T> {
     /// Takes the oldest entry, waiting for one; `None` when none is left and nobody sends any more.
     #[must_use]
     pub fn recv(&self) -> Option<T> {
+        allocator::give_back_if_due();
         let mut state = self.0.state();
         while state.queue.is_empty() && state.senders > 0 {
             state.sleeping += 1;
-            state = self.0.filled.wait(state).expect("nothing panics while it holds a queue");
+            state = allocator::wait(&self.0.filled, &self.0.state, state);
             state.sleeping -= 1;
         }
         self.0.take(state)
@@ -208,6 +211,7 @@ impl<T> Receiver<T> {
     /// When nothing came, or can come any more.
     pub fn recv_timeout(&self, patience: Duration) -> Result<T, RecvError> {
         let deadline = Instant::now() + patience;
+        allocator::give_back_if_due();
         let mut state = self.0.state();
         while state.queue.is_empty() && state.senders > 0 {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::fair::{FairQueue, Progress};
+use crate::allocator;
 
 /// Any number of threads put jobs in and take them out.
 pub struct FairChannel<T> {
@@ -65,10 +66,11 @@ impl<T> FairChannel<T> {
     /// Takes the next job, as [`FairQueue::pop`], waiting for one; `None` once the queue is closed and empty.
     #[must_use]
     pub fn pop(&self, advance_us: u64, now_us: impl Fn() -> u64) -> Option<(IpAddr, T)> {
+        allocator::give_back_if_due();
         let mut state = self.state();
         while state.queue.is_empty() && !state.is_closed {
             state.sleeping += 1;
-            state = self.filled.wait(state).expect("nothing panics while it holds a queue");
+            state = allocator::wait(&self.filled, &self.state, state);
             state.sleeping -= 1;
         }
         let job = state.queue.pop(advance_us, now_us());

@@ -26,6 +26,7 @@ use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
 use super::turns::Turns;
 use super::{http, monitor};
+use crate::allocator;
 use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
 use crate::pipeline::queues::Submission;
@@ -389,7 +390,10 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = beat.tick() => context.end_idle_sessions(),
+            _ = beat.tick() => {
+                context.end_idle_sessions();
+                allocator::give_back_if_due();
+            }
         }
         context.front.accept_rounds.fetch_add(1, Ordering::Relaxed);
     }

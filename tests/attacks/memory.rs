@@ -115,3 +115,27 @@ fn what_waits_for_one_address_is_bounded_and_strangers_are_served() {
     drop(silent);
     relay.until(|| relay.metric("weir_outbox_bytes") == 0);
 }
+
+/// The threads that took it sleep when it is freed by others.
+#[test]
+fn what_waited_for_clients_goes_back_to_the_system_when_they_are_gone() {
+    let relay = Relay::start(METRICS);
+    let key = Key::named("rows for many");
+    let mut publisher = relay.connect();
+    let events: Vec<_> = (0..60).map(|n| key.event(1, now() - n, json!([]), &"x".repeat(n as usize * 1_000))).collect();
+    publisher.publish_all(&events);
+    let resident = || relay.metric("weir_process_resident_bytes");
+    let quiet = resident();
+    let silent: Vec<_> = (0..100)
+        .map(|_| {
+            let mut client = relay.connect();
+            client.send(json!(["REQ", "s", {"authors": [key.hex]}]).to_string());
+            client
+        })
+        .collect();
+    relay.until(|| relay.metric("weir_outbox_bytes") > 60 << 20);
+    assert!(resident() > quiet + (60 << 20));
+    drop(silent);
+    relay.until(|| relay.metric("weir_outbox_bytes") == 0);
+    relay.until(|| resident() < quiet + (8 << 20));
+}
