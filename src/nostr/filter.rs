@@ -204,7 +204,7 @@ impl Filter {
 }
 
 /// What one value takes in the live index (`live::postings`): 16 bytes and one of control, in a table that is at least
-/// 7/16 full after it has grown. While the query runs, its scan keeps the next row of each value's range instead.
+/// 7/16 full after it has grown. What a scan keeps while the query runs is counted by itself.
 const INDEX_ENTRY_BYTES: usize = 40;
 
 /// What an allocator adds to a small allocation on average: sizes are rounded up.

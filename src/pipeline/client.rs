@@ -11,8 +11,9 @@ use arc_swap::ArcSwap;
 
 use super::live::{LiveHandle, LiveHub};
 use crate::ledger::{Account, Address, Hold};
-use crate::nostr::{Pubkey, Reason, RelayMessage, SubscriptionId, reply};
+use crate::nostr::{Prefix, Pubkey, Reason, RelayMessage, SubscriptionId, reply};
 use crate::policy::{Quantity, RateLimiter, Settings, Tier};
+use crate::store::Scan;
 use crate::ws::{Frame, Outbox, Stream, frame};
 
 /// One connection, as other threads see it.
@@ -100,6 +101,26 @@ impl ClientHandle {
     /// Scans of it that wait or run.
     pub fn scans(&self) -> &AtomicUsize {
         &self.scans
+    }
+
+    /// Counts what a scan of it keeps between slices, in place of what `held` counted.
+    ///
+    /// # Errors
+    /// `error:` when its address or all together would hold too much.
+    pub fn hold_scan(&self, scan: Option<&Scan>, held: &mut Option<Hold>) -> Result<(), Reason> {
+        let bytes = scan.map_or(0, Scan::held_bytes);
+        let spare_bytes = held.as_ref().map_or(0, Hold::bytes);
+        if bytes != spare_bytes {
+            // A connection has a bound on its filters, and few scans.
+            let hold = Hold::take(&self.filters, bytes, spare_bytes, u64::MAX);
+            *held = Some(hold.map_err(|_| {
+                Reason::new(
+                    Prefix::Error,
+                    "query too large: too much memory is held by queries; ask for less at a time",
+                )
+            })?);
+        }
+        Ok(())
     }
 
     /// Counts what a scan took on the io thread; gives back what its address is to be charged now.

@@ -22,6 +22,7 @@ pub mod queues;
 pub mod reader;
 pub mod reconcile;
 pub mod retention;
+mod row_block;
 pub mod sight;
 pub mod signatures;
 #[cfg(test)]

@@ -13,15 +13,16 @@ use super::client::{ClientHandle, Subscription};
 use super::fair::Progress;
 use super::live::Recipient;
 use super::reconcile::NegJob;
+use super::row_block::RowBlock;
 use super::run::Shared;
 pub use super::sight::Sight;
 use super::uncommitted::{Look, Wait};
 use crate::ledger::Hold;
 use crate::metrics::StoreOperation;
 use crate::nostr::hll::Hll;
-use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId, reply};
+use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, StoreError, Visitor};
-use crate::ws::{Frame, Rows, deflate, frame};
+use crate::ws::Rows;
 
 /// What a reader thread is told.
 pub enum ReaderCommand {
@@ -79,6 +80,8 @@ pub struct ScanJob {
     passed: Option<Seq>,
     /// It has waited for what was acknowledged before it came.
     has_waited: bool,
+    /// What its scan keeps between slices.
+    memory: Option<Hold>,
 }
 
 enum Work {
@@ -109,7 +112,7 @@ impl ScanJob {
 
     fn new(client: &Arc<ClientHandle>, work: Work, started: Instant) -> Box<Self> {
         client.scans().fetch_add(1, Ordering::AcqRel);
-        Box::new(Self { client: Arc::clone(client), work, started, passed: None, has_waited: false })
+        Box::new(Self { client: Arc::clone(client), work, started, passed: None, has_waited: false, memory: None })
     }
 
     /// Runs a first slice here if this thread may read and no other address is to be served first, and passes the rest
@@ -172,6 +175,14 @@ impl ScanJob {
         }
     }
 
+    fn hold_scan(&mut self) -> Result<(), Reason> {
+        let scan = match &self.work {
+            Work::Rows { scan, .. } | Work::Count { scan, .. } => scan.as_ref(),
+            Work::CatchUp { .. } => None,
+        };
+        self.client.hold_scan(scan, &mut self.memory)
+    }
+
     fn is_unwanted(&self) -> bool {
         match &self.work {
             Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => sub.is_ended() || self.client.outbox.is_closed(),
@@ -192,6 +203,12 @@ impl ScanJob {
             Work::Rows { .. } => self.rows_slice(shared, budget),
             Work::CatchUp { .. } => self.catch_up_slice(shared, budget),
         };
+        if slice.as_ref().is_ok_and(|slice| *slice != Slice::Done)
+            && let Err(reason) = self.hold_scan()
+        {
+            self.close(shared, reason);
+            return Left::Finished;
+        }
         match slice {
             Ok(Slice::Done) => Left::Finished,
             Ok(Slice::More) => Left::Again(self),
@@ -248,7 +265,7 @@ impl ScanJob {
         let step =
             scan.run(&snapshot, budget, &mut Sending { sight: Sight::new(shared, &self.client), rows: &mut rows })?;
         drop(snapshot);
-        shared.metrics.rows_sent.inc_by(rows.count);
+        shared.metrics.rows_sent.inc_by(rows.count());
         let Step::Done { hint } = step else {
             return Ok(match rows.send() {
                 Rows::More => Slice::More,
@@ -303,7 +320,7 @@ impl ScanJob {
             }
         }
         drop(snapshot);
-        shared.metrics.deliveries.inc_by(rows.count);
+        shared.metrics.deliveries.inc_by(rows.count());
         Ok(match rows.send() {
             _ if done => Slice::Done,
             Rows::More => Slice::More,
@@ -343,6 +360,7 @@ fn begin<'a>(
 }
 
 /// How a slice went.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Slice {
     Done,
     More,
@@ -386,55 +404,6 @@ impl Visitor for Counting<'_> {
             hll.add(&event.pubkey());
         }
         Flow::Continue
-    }
-}
-
-/// Encoded rows of one slice, pushed at once.
-struct RowBlock<'a> {
-    client: &'a ClientHandle,
-    sub: &'a Subscription,
-    frames: Vec<u8>,
-    count: u64,
-}
-
-/// A block this large is sent before the slice is over, so that a slice of large events stays bounded.
-const LARGE_BLOCK_BYTES: usize = 256 << 10;
-
-impl<'a> RowBlock<'a> {
-    fn new(client: &'a ClientHandle, sub: &'a Subscription) -> Self {
-        Self { client, sub, frames: Vec::new(), count: 0 }
-    }
-
-    fn push(&mut self, event: EventView<'_>) {
-        self.count += 1;
-        let head = &self.sub.head;
-        let write = |out: &mut Vec<u8>| {
-            out.extend_from_slice(head);
-            event.write_json(out);
-            out.extend_from_slice(reply::EVENT_TAIL);
-        };
-        if self.client.deflate {
-            let mut message = Vec::new();
-            write(&mut message);
-            deflate::encode_text_deflated(&mut self.frames, &message);
-        } else {
-            frame::encode_text_with(&mut self.frames, write);
-        }
-    }
-
-    fn is_large(&self) -> bool {
-        self.frames.len() >= LARGE_BLOCK_BYTES
-    }
-
-    fn end(&mut self, message: &RelayMessage) {
-        frame::encode_text_with(&mut self.frames, |out| message.write(out));
-    }
-
-    fn send(self) -> Rows {
-        if self.frames.is_empty() {
-            return Rows::More;
-        }
-        self.client.outbox.push_rows(&self.sub.stream, Frame::encoded(self.frames))
     }
 }
 

@@ -223,7 +223,8 @@ impl Reconciliation {
         });
         let query = Query { filters: [filter].into(), until_seq: Seq::default(), limits };
         let records = RecordsBuilder::new(max_records);
-        let work = NegWork::Collect(Box::new(Collect { query, scan: None, records, has_waited: false }));
+        let work =
+            NegWork::Collect(Box::new(Collect { query, scan: None, scan_memory: None, records, has_waited: false }));
         session.put_in_line(work, message, memory);
         Ok(session)
     }
@@ -351,6 +352,8 @@ pub struct NegJob {
 struct Collect {
     query: Query,
     scan: Option<Scan>,
+    /// What the scan keeps between slices.
+    scan_memory: Option<Hold>,
     records: RecordsBuilder,
     /// It has waited for what was acknowledged before it came.
     has_waited: bool,
@@ -434,7 +437,7 @@ impl NegJob {
         let NegWork::Collect(collect) = &mut self.work else {
             unreachable!("only called while collecting");
         };
-        let Collect { query, scan, records, .. } = &mut **collect;
+        let Collect { query, scan, scan_memory, records, .. } = &mut **collect;
         let snapshot = shared.store.read()?;
         if scan.is_none() {
             query.until_seq = snapshot.last_seq()?;
@@ -443,7 +446,8 @@ impl NegJob {
         let mut collecting = Collecting { sight: Sight::new(shared, &self.session.client), records, too_many: None };
         let step = scan.run(&snapshot, budget, &mut collecting)?;
         let too_many = collecting.too_many;
-        if let Err(reason) = self.session.hold_records(records.len()) {
+        let held = self.session.hold_records(records.len());
+        if let Err(reason) = held.and_then(|()| self.session.client.hold_scan(Some(scan), scan_memory)) {
             return Ok(Collected::NoRoom(reason));
         }
         Ok(match (too_many, step) {

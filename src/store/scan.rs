@@ -173,6 +173,12 @@ impl Scan {
         if self.query.limits.is_none_or(|limits| limits.hints) { self.rest.hint() } else { None }
     }
 
+    /// Bytes that it keeps between slices, beside the query and a bounded rest: a position for each range that is open.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        (self.heads.capacity() * size_of::<Head>()) as u64
+    }
+
     /// How each filter is answered, as far as that is chosen.
     #[must_use]
     pub fn plans(&self) -> Vec<Plan> {

@@ -34,7 +34,8 @@ fn filters_of_one_connection_are_bounded_by_their_bytes() {
 
 #[test]
 fn filters_of_one_address_are_bounded_over_its_connections_and_strangers_have_room() {
-    let relay = Relay::start(&format!("{METRICS}[memory]\nfilters = {{ per_address_bytes = 2000000, total_bytes = 4000000 }}"));
+    let relay =
+        Relay::start(&format!("{METRICS}[memory]\nfilters = {{ per_address_bytes = 2000000, total_bytes = 4000000 }}"));
     let mut greedy: Vec<_> = (0..4).map(|_| relay.connect()).collect();
     let filter = json!({"limit": 0, "#t": ["x".repeat(900_000)]});
     let request = json!(["REQ", "s", filter]).to_string();
@@ -138,4 +139,27 @@ fn what_waited_for_clients_goes_back_to_the_system_when_they_are_gone() {
     drop(silent);
     relay.until(|| relay.metric("weir_outbox_bytes") == 0);
     relay.until(|| resident() < quiet + (8 << 20));
+}
+
+/// A few authors and a few kinds make many ranges, each with its next row at hand.
+#[test]
+fn what_a_query_keeps_between_slices_counts_with_the_filters_of_its_address() {
+    let relay = Relay::start(&format!(
+        "{METRICS}[pipeline]\ninline_us = 0\nslice_rows = 450\n\
+         [memory]\nfilters = {{ per_address_bytes = 8000, total_bytes = 1000000 }}"
+    ));
+    let mut client = relay.connect();
+    let keys: Vec<Key> = (0..20).map(|n| Key::named(&format!("one of each kind {n}"))).collect();
+    let kinds: Vec<u64> = (4_000..4_020).collect();
+    let of_each = |key: &Key| kinds.iter().map(|kind| key.event(*kind, now(), json!([]), "")).collect::<Vec<_>>();
+    client.publish_all(&keys.iter().flat_map(of_each).collect::<Vec<_>>());
+    let authors: Vec<&str> = keys.iter().map(|key| key.hex.as_str()).collect();
+    let mut ask =
+        |authors: &[&str]| client.ask_for_end(&json!(["REQ", "s", {"authors": authors, "kinds": kinds}]).to_string());
+    let refused =
+        r#"["CLOSED","s","error: query too large: too much memory is held by queries; ask for less at a time"]"#;
+    assert_eq!(ask(&authors), refused);
+    assert_eq!(relay.metric("weir_filter_bytes"), 0);
+    let end = ask(&authors[..5]);
+    assert!(end.starts_with("[\"EOSE\""), "{end}");
 }
