@@ -98,7 +98,8 @@ fn what_waits_for_one_address_is_bounded_and_strangers_are_served() {
     ));
     let key = Key::named("nobody reads");
     let mut publisher = Client::connect_from(&relay, [127, 0, 0, 3]);
-    let events: Vec<_> = (0..20).map(|n| key.event(1, now() - n, json!([]), &"x".repeat(100_000))).collect();
+    // More than the system takes for a client.
+    let events: Vec<_> = (0..60).map(|n| key.event(1, now() - n, json!([]), &"x".repeat(100_000))).collect();
     publisher.publish_all(&events);
     let silent: Vec<_> = (0..40)
         .map(|_| {
@@ -115,30 +116,6 @@ fn what_waits_for_one_address_is_bounded_and_strangers_are_served() {
     stranger.finds(json!({"authors": [key.hex]}), &events.iter().collect::<Vec<_>>());
     drop(silent);
     relay.until(|| relay.metric("weir_outbox_bytes") == 0);
-}
-
-/// The threads that took it sleep when it is freed by others.
-#[test]
-fn what_waited_for_clients_goes_back_to_the_system_when_they_are_gone() {
-    let relay = Relay::start(METRICS);
-    let key = Key::named("rows for many");
-    let mut publisher = relay.connect();
-    let events: Vec<_> = (0..60).map(|n| key.event(1, now() - n, json!([]), &"x".repeat(n as usize * 1_000))).collect();
-    publisher.publish_all(&events);
-    let resident = || relay.metric("weir_process_resident_bytes");
-    let quiet = resident();
-    let silent: Vec<_> = (0..100)
-        .map(|_| {
-            let mut client = relay.connect();
-            client.send(json!(["REQ", "s", {"authors": [key.hex]}]).to_string());
-            client
-        })
-        .collect();
-    relay.until(|| relay.metric("weir_outbox_bytes") > 60 << 20);
-    assert!(resident() > quiet + (60 << 20));
-    drop(silent);
-    relay.until(|| relay.metric("weir_outbox_bytes") == 0);
-    relay.until(|| resident() < quiet + (8 << 20));
 }
 
 /// A few authors and a few kinds make many ranges, each with its next row at hand.
@@ -159,7 +136,32 @@ fn what_a_query_keeps_between_slices_counts_with_the_filters_of_its_address() {
     let refused =
         r#"["CLOSED","s","error: query too large: too much memory is held by queries; ask for less at a time"]"#;
     assert_eq!(ask(&authors), refused);
-    assert_eq!(relay.metric("weir_filter_bytes"), 0);
+    assert!(relay.metric("weir_filter_bytes") < 4_000, "only its filter is left");
     let end = ask(&authors[..5]);
     assert!(end.starts_with("[\"EOSE\""), "{end}");
+}
+
+/// The threads that took it sleep when it is freed by others.
+#[test]
+fn what_waited_for_clients_goes_back_to_the_system_when_they_are_gone() {
+    let relay = Relay::start(METRICS);
+    let key = Key::named("rows for many");
+    let mut publisher = relay.connect();
+    let events: Vec<_> =
+        (0..60).map(|n| key.event(1, now() - n, json!([]), &"x".repeat(40_000 + n as usize * 1_000))).collect();
+    publisher.publish_all(&events);
+    let resident = || relay.metric("weir_process_resident_bytes");
+    let quiet = resident();
+    let silent: Vec<_> = (0..100)
+        .map(|_| {
+            let mut client = relay.connect();
+            client.send(json!(["REQ", "s", {"authors": [key.hex]}]).to_string());
+            client
+        })
+        .collect();
+    relay.until(|| relay.metric("weir_outbox_bytes") > 60 << 20);
+    assert!(resident() > quiet + (30 << 20));
+    drop(silent);
+    relay.until(|| relay.metric("weir_outbox_bytes") == 0);
+    relay.until(|| resident() < quiet + (8 << 20));
 }
