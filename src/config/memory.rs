@@ -21,7 +21,8 @@ const COPIES_OF_AN_EVENT: u64 = 3;
 /// What one event of a negentropy session takes.
 const NEGENTROPY_RECORD_BYTES: u64 = 41;
 
-/// The program, its threads, their buffers, and tables of fixed size.
+/// The program, its threads, their buffers, tables of fixed size, and what was freed in the last seconds and is not given
+/// back yet: up to 60 MiB in the attacks of `docs/reliability.md`.
 const BASE_BYTES: u64 = 64 << 20;
 
 /// What the tables of rates take when they are full: 200,000 addresses and as many keys of 100 bytes.

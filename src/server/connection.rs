@@ -393,14 +393,14 @@ impl Connection {
 
     /// Gives everything back; a client that was sent a close frame may close in turn.
     async fn end(&mut self, reason: CloseReason) {
-        // Subscriptions with many values take long to end: some in each turn.
-        while !self.engine.end_some(Instant::now()) {
-            tokio::task::yield_now().await;
-        }
         self.reader.stop();
         // Nothing more is sent; what waits would stay for as long as the client takes to leave.
         self.writer = None;
         self.partial.leave(&self.context.front.partial_messages);
+        // Subscriptions with many values take long to end: some in each turn.
+        while !self.engine.end_some(Instant::now()) {
+            tokio::task::yield_now().await;
+        }
         if reason != CloseReason::Lost {
             // Closing a socket with unread input resets it, and the client could lose what it has not read yet.
             let linger = poll_fn(|cx| self.poll_linger(cx));
