@@ -1,6 +1,7 @@
 //! The accounts of all addresses, and the bounds that an operator chooses.
 
 use std::net::IpAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hashbrown::HashMap;
@@ -67,6 +68,8 @@ pub struct Address {
     pub waiting_events: Arc<Account>,
     /// Its outboxes.
     pub outboxes: Arc<Account>,
+    /// Its events between the socket and the disk. Only their gate changes it, which also bounds it.
+    pub events: AtomicUsize,
 }
 
 impl Ledger {
@@ -102,6 +105,7 @@ impl Ledger {
             filters: share(&self.filters, self.options.filters),
             waiting_events: share(&self.waiting_events, self.options.waiting_events),
             outboxes: share(&self.outboxes, self.options.outboxes),
+            events: AtomicUsize::new(0),
         });
         addresses.insert(address, Arc::downgrade(&new));
         new

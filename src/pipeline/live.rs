@@ -246,7 +246,7 @@ fn ephemeral(shared: &Shared, events: Vec<Verified>) {
             RelayMessage::refused(view.id(), Prefix::Mute, "no one listens for this ephemeral event")
         };
         shared.metrics.deliveries.inc_by(count as u64);
-        shared.ingest.leave(&from.memory.waiting_events, view.record().len());
+        shared.ingest.leave([(&*from.memory, view.record().len())]);
         shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
         replies.answer(&from, &answer);
     }

@@ -9,6 +9,7 @@
 //!  └──Q4 scans──▶ readers ──▶ outboxes ◀── writer (OK), live (EVENT)
 //! ```
 
+pub mod backlog;
 pub mod channel;
 pub mod client;
 pub mod cron;

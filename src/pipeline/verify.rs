@@ -10,6 +10,7 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use super::backlog::Backlog;
 use super::channel::{Receiver, SendError, Sender};
 use super::client::{BatchReplies, ClientHandle};
 use super::queues::{LiveCommand, Submission, Verified, WriteCommand};
@@ -18,8 +19,8 @@ use crate::metrics::EventOutcome;
 use crate::nostr::{Event, Prefix, RelayMessage, VerifiedEvent};
 use crate::policy::Act;
 
-/// Signatures taken in one go. Larger batches gain nothing, and make the first of them wait.
-const MAX_BATCH: usize = 512;
+/// Work for each thread that is taken in one go: some 250 signatures. More gains nothing, and the others wait for it.
+const BATCH_US: u64 = 4_000;
 
 /// Signatures one pool thread takes at a time: eight full groups of the 8-lane engine.
 const CHUNK: usize = 64;
@@ -97,11 +98,17 @@ pub fn run(
     write: &Sender<WriteCommand>,
     live: &Sender<LiveCommand>,
 ) {
-    while let Some(mut batch) = ingest.recv() {
-        while batch.len() < MAX_BATCH {
-            let Some(more) = ingest.try_recv() else { break };
-            batch.extend(more);
+    let threads = pool.map_or(1, ThreadPool::current_num_threads) as u64;
+    let mut backlog = Backlog::new(BATCH_US * threads);
+    loop {
+        if backlog.is_empty() {
+            let Some(first) = ingest.recv() else { return };
+            backlog.add(first);
         }
+        while let Some(more) = ingest.try_recv() {
+            backlog.add(more);
+        }
+        let batch = backlog.take(shared.now_us());
         shared.metrics.verify_batch.observe(batch.len() as f64);
         let (stored, ephemeral) = sort(shared, verify(shared, pool, batch));
         // A closed queue means that its thread has ended by panic, which ends the process in order.
@@ -135,26 +142,32 @@ fn verify(shared: &Shared, pool: Option<&ThreadPool>, batch: Vec<Submission>) ->
 
 /// Answers the bad ones and splits the good ones into stored and ephemeral.
 fn sort(shared: &Shared, verdicts: Vec<(Origin, Verdict)>) -> (Vec<Verified>, Vec<Verified>) {
-    let mut replies = BatchReplies::default();
-    let (mut stored, mut ephemeral) = (Vec::with_capacity(verdicts.len()), Vec::new());
+    let (mut stored, mut ephemeral, mut bad) = (Vec::with_capacity(verdicts.len()), Vec::new(), Vec::new());
     for ((from, received), verdict) in verdicts {
         match verdict {
             Ok(event) => {
                 let list = if event.view().kind().is_ephemeral() { &mut ephemeral } else { &mut stored };
                 list.push(Verified { event, from, received });
             }
-            Err(event) => {
-                let view = event.view();
-                let (settings, tier) = (shared.settings.load(), from.identity().tier);
-                from.rates.charge_act(&settings, tier, Act::Rejected, shared.now_us());
-                shared.ingest.leave(&from.memory.waiting_events, view.record().len());
-                shared.metrics.event(EventOutcome::Invalid, 1);
-                let refusal = RelayMessage::refused(view.id(), Prefix::Invalid, "the signature is wrong");
-                replies.answer(&from, &refusal);
-            }
+            Err(event) => bad.push((from, event)),
         }
     }
+    if !bad.is_empty() {
+        refuse(shared, &bad);
+    }
     (stored, ephemeral)
+}
+
+/// Answers and charges events whose signature is wrong.
+fn refuse(shared: &Shared, bad: &[(Arc<ClientHandle>, Event)]) {
+    shared.ingest.leave(bad.iter().map(|(from, event)| (&*from.memory, event.view().record().len())));
+    shared.metrics.event(EventOutcome::Invalid, bad.len() as u64);
+    let (settings, now_us) = (shared.settings.load(), shared.now_us());
+    let mut replies = BatchReplies::default();
+    for (from, event) in bad {
+        from.rates.charge_act(&settings, from.identity().tier, Act::Rejected, now_us);
+        replies.answer(from, &RelayMessage::refused(event.view().id(), Prefix::Invalid, "the signature is wrong"));
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::backlog::Backlog;
 use super::channel::{Receiver, Sender};
 use super::client::{BatchReplies, ClientHandle};
 use super::fair::Progress;
@@ -18,8 +19,8 @@ use crate::metrics::{EventOutcome, StoreOperation};
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
 use crate::store::{self, Evicted, Outcome, Removed, Seq, StoreError, Writer};
 
-/// Events per batch. More does not make an event cheaper, and the first of them waits for the last.
-const MAX_BATCH: usize = 1024;
+/// Work per batch: some 500 events. More does not make an event cheaper, and the first of them waits for the last.
+const BATCH_US: u64 = 8_000;
 
 /// Events of evictions that are removed at the most with a batch, for each event of it.
 const EVICTED_FOR_STORED: usize = 2;
@@ -28,18 +29,15 @@ const EVICTED_FOR_STORED: usize = 2;
 const STEP: usize = 32;
 
 /// Events that are made durable and answered together.
-#[derive(Default)]
 struct Batch {
     events: Vec<VerifiedEvent>,
     origins: Vec<(Arc<ClientHandle>, Instant)>,
 }
 
-impl Batch {
-    fn add(&mut self, more: Vec<Verified>) {
-        for Verified { event, from, received } in more {
-            self.events.push(event);
-            self.origins.push((from, received));
-        }
+impl From<Vec<Verified>> for Batch {
+    fn from(verified: Vec<Verified>) -> Self {
+        let (events, origins) = verified.into_iter().map(|one| (one.event, (one.from, one.received))).unzip();
+        Self { events, origins }
     }
 }
 
@@ -48,16 +46,13 @@ struct LiveEnded;
 
 /// Runs until Q2 is closed and empty.
 pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
-    let mut chores = Chores::default();
+    let (mut chores, mut backlog) = (Chores::default(), Backlog::new(BATCH_US));
     loop {
         // Between steps of upkeep only what waits is taken: events always go first.
-        let command = if chores.is_empty() { inbox.recv() } else { inbox.try_recv() };
+        let is_idle = chores.is_empty() && backlog.is_empty();
+        let command = if is_idle { inbox.recv() } else { inbox.try_recv() };
         match command {
-            Some(WriteCommand::Store(first)) => {
-                if Group::new(shared, inbox, &mut chores, live).run(&mut writer, first).is_err() {
-                    return;
-                }
-            }
+            Some(WriteCommand::Store(events)) => backlog.add(events),
             Some(WriteCommand::Fold) => {}
             Some(WriteCommand::Upkeep) => {
                 chores.upkeep();
@@ -68,16 +63,20 @@ pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteComma
             }
             Some(WriteCommand::Evict(eviction)) => chores.evict(eviction),
             Some(WriteCommand::Waiting(row)) => chores.note_waiting(row),
-            None if !chores.is_empty() => {}
-            None => return,
+            None if is_idle => return,
+            None => {}
         }
-        if inbox.is_empty()
+        if !backlog.is_empty() && Group::new(shared, inbox, &mut backlog, &mut chores, live).run(&mut writer).is_err() {
+            return;
+        }
+        let nothing_waits = |backlog: &Backlog<Verified>| inbox.is_empty() && backlog.is_empty();
+        if nothing_waits(&backlog)
             && chores.has_evictions()
-            && Group::new(shared, inbox, &mut chores, live).run(&mut writer, Vec::new()).is_err()
+            && Group::new(shared, inbox, &mut backlog, &mut chores, live).run(&mut writer).is_err()
         {
             return;
         }
-        if inbox.is_empty()
+        if nothing_waits(&backlog)
             && let Err(error) = chores.keep_up(&mut writer, shared.now())
         {
             shared.health.failed(StoreOperation::Commit, &error);
@@ -100,6 +99,8 @@ fn look_after(shared: &Shared, writer: &mut Writer) {
 struct Group<'a> {
     shared: &'a Arc<Shared>,
     inbox: &'a Receiver<WriteCommand>,
+    /// What was taken from there and is in no batch yet.
+    backlog: &'a mut Backlog<Verified>,
     chores: &'a mut Chores,
     live: &'a Sender<LiveCommand>,
     live_ended: bool,
@@ -117,22 +118,21 @@ impl<'a> Group<'a> {
     fn new(
         shared: &'a Arc<Shared>,
         inbox: &'a Receiver<WriteCommand>,
+        backlog: &'a mut Backlog<Verified>,
         chores: &'a mut Chores,
         live: &'a Sender<LiveCommand>,
     ) -> Self {
-        let (open, evicted) = (None, Removed::default());
-        Self { shared, inbox, chores, live, live_ended: false, open, events: 0, evictable: 0, riders: 0, evicted }
+        let (live_ended, open, evicted) = (false, None, Removed::default());
+        let (events, evictable, riders) = (0, 0, 0);
+        Self { shared, inbox, backlog, chores, live, live_ended, open, events, evictable, riders, evicted }
     }
 
     /// Takes batches, each answered when it is durable, until it is time for their commit, and removes in between. Without
     /// a first batch it is there for what must go.
-    fn run(&mut self, writer: &mut Writer, first: Vec<Verified>) -> Result<(), LiveEnded> {
+    fn run(&mut self, writer: &mut Writer) -> Result<(), LiveEnded> {
         let shared = self.shared;
         self.chores.begin();
-        let mut batch = Batch::default();
-        batch.add(first);
-        self.gather(&mut batch);
-        self.open = (!batch.events.is_empty()).then_some(batch);
+        self.open = self.gather();
         let result = match shared.options.commit_interval_ms {
             0 => self.commit_at_once(writer),
             ms => self.commit_later(writer, Duration::from_millis(ms)),
@@ -289,34 +289,33 @@ impl<'a> Group<'a> {
         if !is_evicting && self.events == 0 {
             return false;
         }
-        let mut batch = Batch::default();
-        let command = if is_evicting { self.inbox.try_recv() } else { self.inbox.recv_timeout(left).ok() };
-        match command {
-            Some(WriteCommand::Store(first)) => batch.add(first),
-            Some(WriteCommand::Upkeep) => self.chores.upkeep(),
-            Some(WriteCommand::Evict(eviction)) => self.chores.evict(eviction),
-            Some(WriteCommand::Waiting(row)) => self.chores.note_waiting(row),
-            Some(WriteCommand::Fold) => return false,
-            None => {}
+        if self.backlog.is_empty() {
+            let command = if is_evicting { self.inbox.try_recv() } else { self.inbox.recv_timeout(left).ok() };
+            match command {
+                Some(WriteCommand::Fold) => return false,
+                Some(command) => self.note(command),
+                None => {}
+            }
         }
-        self.gather(&mut batch);
-        self.open = (!batch.events.is_empty()).then_some(batch);
+        self.open = self.gather();
         self.open.is_some() || self.may_evict(group)
     }
 
-    /// Adds to `batch` what waits behind it.
-    fn gather(&mut self, batch: &mut Batch) {
-        while !batch.events.is_empty()
-            && batch.events.len() < MAX_BATCH
-            && let Some(command) = self.inbox.try_recv()
-        {
-            match command {
-                WriteCommand::Store(more) => batch.add(more),
-                WriteCommand::Upkeep => self.chores.upkeep(),
-                WriteCommand::Evict(eviction) => self.chores.evict(eviction),
-                WriteCommand::Waiting(row) => self.chores.note_waiting(row),
-                WriteCommand::Fold => {}
-            }
+    /// The next batch of all that waits; `None` when no event does.
+    fn gather(&mut self) -> Option<Batch> {
+        while let Some(command) = self.inbox.try_recv() {
+            self.note(command);
+        }
+        (!self.backlog.is_empty()).then(|| self.backlog.take(self.shared.now_us()).into())
+    }
+
+    fn note(&mut self, command: WriteCommand) {
+        match command {
+            WriteCommand::Store(more) => self.backlog.add(more),
+            WriteCommand::Upkeep => self.chores.upkeep(),
+            WriteCommand::Evict(eviction) => self.chores.evict(eviction),
+            WriteCommand::Waiting(row) => self.chores.note_waiting(row),
+            WriteCommand::Fold => {}
         }
     }
 
@@ -352,9 +351,9 @@ impl<'a> Group<'a> {
         } else {
             shared.metrics.event(if is_full { EventOutcome::Full } else { EventOutcome::Failed }, ids.len() as u64);
         }
+        shared.ingest.leave(origins.iter().zip(&ids).map(|((from, _), (_, bytes))| (&*from.memory, *bytes)));
         let mut replies = BatchReplies::default();
-        for (((from, received), (_, bytes)), message) in origins.iter().zip(&ids).zip(&answers) {
-            shared.ingest.leave(&from.memory.waiting_events, *bytes);
+        for ((from, received), message) in origins.iter().zip(&answers) {
             shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
             replies.answer(from, message);
         }

@@ -56,7 +56,7 @@ impl Engine {
 
     pub(super) fn enter_gate(&mut self, event: Event) {
         let ingest = &self.context.front.shared.ingest;
-        if !ingest.try_enter(&self.client.memory.waiting_events, event.view().record().len()) {
+        if !ingest.try_enter(&self.client.memory, event.view().record().len()) {
             self.stalled = Some(Stalled::Event(event));
             return;
         }
