@@ -146,7 +146,7 @@ fn what_no_rule_selects_has_a_last_rule_if_it_is_kept_only_as_long_as_there_is_r
     let rules = |text: &str| {
         let config = Config::parse("weir.toml", text).expect("valid");
         let rules = config.storage.retention();
-        rules.rules().iter().map(|rule| rule_text(rule)).collect::<Vec<_>>()
+        rules.rules().iter().map(rule_text).collect::<Vec<_>>()
     };
     let last = "everything else, as long as there is room";
     assert_eq!(rules("storage.default_keep = \"forever\""), Vec::<String>::new());
