@@ -159,9 +159,9 @@ fn what_waited_for_clients_goes_back_to_the_system_when_they_are_gone() {
             client
         })
         .collect();
-    relay.until(|| relay.metric("weir_outbox_bytes") > 60 << 20);
-    assert!(resident() > quiet + (30 << 20));
+    relay.until(|| relay.metric("weir_outbox_bytes") > 25 << 20);
+    assert!(resident() > quiet + (15 << 20));
     drop(silent);
     relay.until(|| relay.metric("weir_outbox_bytes") == 0);
-    relay.until(|| resident() < quiet + (8 << 20));
+    relay.until(|| resident() < quiet + (10 << 20));
 }
