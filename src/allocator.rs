@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// How often a thread gives back. What is in use all the time is freed and taken again far more often, so at this
 /// interval it costs next to nothing: at most one page fault for each of its pages.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(2);
 
 thread_local! {
     /// When this thread gives back next.
