@@ -17,7 +17,7 @@ pub enum Grade {
     Fault,
     /// A NIP says "should", and the relay does otherwise.
     Deviation,
-    /// The relay refused what its information document (NIP-11) says it refuses.
+    /// The relay refused something that its information document (NIP-11) says it refuses.
     Limit,
 }
 
@@ -73,7 +73,7 @@ findings! {
     DuplicateDelivery, "duplicate_delivery", Fault;
     /// An event on a subscription whose filter does not match it, or that was never published.
     WrongDelivery, "wrong_delivery", Fault;
-    /// An event that differs from what was published under the same id.
+    /// An event that differs from the one published under the same id.
     CorruptEvent, "corrupt_event", Fault;
     /// An event whose id is not its hash, or whose signature does not hold.
     ForgedEvent, "forged_event", Fault;
@@ -93,7 +93,7 @@ findings! {
     Malformed, "malformed", Fault;
     /// A connection that could not be opened.
     FailedConnection, "failed_connection", Fault;
-    /// A connection that the relay closed; what it left unanswered is told here and counted nowhere else.
+    /// A connection that the relay closed. Its unanswered messages are part of this finding and counted nowhere else.
     LostConnection, "lost_connection", Fault;
     /// Memory grew beyond the bound that the scenario sets (`max_growth_mib`).
     MemoryOverBound, "memory_over_bound", Fault;
@@ -144,7 +144,7 @@ impl Account {
         }
     }
 
-    /// Notes a message that is none.
+    /// Notes text that is not a relay message.
     pub fn malformed(&self, reason: &str, text: &[u8]) {
         self.note(Finding::Malformed, || format!("{reason}: {}", String::from_utf8_lossy(text)));
     }
@@ -156,7 +156,7 @@ impl Account {
         of_grade.map(|(finding, &count)| (finding.name().to_string(), count)).collect()
     }
 
-    /// Keeps what a relay says in a NOTICE: no finding, but it explains others.
+    /// Keeps the text of a NOTICE: it is no finding, but it explains others.
     pub fn notice(&self, text: &str) {
         let mut notices = self.notices.borrow_mut();
         notices.0 += 1;

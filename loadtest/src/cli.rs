@@ -1,6 +1,6 @@
 //! The command line: `corpus`, `run`, `compare`, `scenarios`.
 //!
-//! It must never hold logic of its own: it turns arguments into options and results into files and an exit code.
+//! It must never hold any logic: it turns arguments into options, and results into files and an exit code.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ const EXIT_ERROR: u8 = 1;
 const EXIT_FAULTS: u8 = 3;
 /// A figure is beyond a threshold (`--fail-if`).
 const EXIT_THRESHOLD: u8 = 4;
-/// Ctrl-C ended the run; what shells give for SIGINT.
+/// Ctrl-C ended the run; the code that shells use for SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Measure and compare Nostr relays (NIP-01) over ws://.
@@ -136,7 +136,7 @@ struct RunArgs {
     /// Seed of the run [default: from the clock, printed in the report]
     #[arg(long)]
     seed: Option<u64>,
-    /// The relay holds nothing but what this run publishes: any other event is a fault
+    /// The relay holds only events of this run: any other event is a fault
     #[arg(long)]
     exclusive: bool,
     /// Do not read published events back
@@ -276,7 +276,7 @@ fn run_scenario(args: &RunArgs) -> Result<u8> {
     exit_code(&report, &args.fail_if)
 }
 
-/// What a run comes to. A fault is told before anything else: a run that was cut short may have found one.
+/// The exit code of a run. Faults come first: a run that was cut short may have found one.
 fn exit_code(report: &Report, thresholds: &[Threshold]) -> Result<u8> {
     if report.violations() > 0 {
         return Ok(EXIT_FAULTS);

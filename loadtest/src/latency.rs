@@ -1,4 +1,4 @@
-//! Latency as an HdrHistogram in nanoseconds, and what reports show of it.
+//! Latency as an HdrHistogram in nanoseconds, and its summary for reports.
 //!
 //! It must never be fed from the actual send time in an open-loop run: that hides the queue (coordinated omission).
 
@@ -20,7 +20,7 @@ pub struct Latency {
     histogram: Histogram<u64>,
 }
 
-/// What a report keeps of a recorder; microseconds.
+/// The summary of a recorder in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many values.

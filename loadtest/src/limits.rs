@@ -1,6 +1,6 @@
-//! The limits that a relay states in its information document (NIP-11), and what they mean for a run.
+//! The limits that a relay states in its information document (NIP-11), and their consequences for a run.
 //!
-//! It must never guess a limit: what the document does not state does not hold.
+//! It must never guess a limit: a limit that the document does not state does not exist.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 /// The stated limits that a run is fitted to; absent ones are `None` or false.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// `software` and `version` of the document, for the report.
+    /// `software` (or `name`) and `version` of the document, for the report.
     pub software: String,
     /// Longest message in bytes.
     pub max_message_length: Option<usize>,
@@ -36,7 +36,7 @@ pub struct Limits {
     pub restricted_writes: bool,
 }
 
-/// What the limits need to know of an event.
+/// The properties of an event that limits apply to.
 #[derive(Clone, Copy, Debug)]
 pub struct Measure {
     /// Length of its JSON in bytes.
@@ -58,8 +58,9 @@ impl Limits {
         let size = |key: &str| number(key).and_then(|value| usize::try_from(value).ok());
         let flag = |key: &str| limits[key].as_bool().unwrap_or(false);
         let text = |key: &str| document[key].as_str().unwrap_or_default();
+        let software = if text("software").is_empty() { text("name") } else { text("software") };
         Self {
-            software: format!("{} {}", text("software"), text("version")).trim().to_string(),
+            software: format!("{software} {}", text("version")).trim().to_string(),
             max_message_length: size("max_message_length"),
             max_subscriptions: size("max_subscriptions"),
             max_limit: size("max_limit"),

@@ -15,7 +15,7 @@ pub struct Pacer {
 
 #[cfg(target_os = "linux")]
 impl Pacer {
-    /// A timer of its own (timerfd_create(2)); call it inside the runtime.
+    /// Creates a timer (timerfd_create(2)); call it inside the runtime.
     ///
     /// # Errors
     /// If the system gives no timer.

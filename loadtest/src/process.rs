@@ -22,7 +22,7 @@ pub struct Watched {
 /// Counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// CPU of the processes and of their children, also of threads and children that ended.
+    /// CPU of the processes and their children, including threads and children that ended.
     cpu: Duration,
     /// Every process gave its CPU clock, so `cpu` is exact to the scheduler; else it counts in ticks of 10 ms.
     exact: bool,
@@ -35,9 +35,9 @@ pub struct Snapshot {
 /// The difference of two snapshots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// User and system time of all threads and child processes, also of those that ended, in seconds.
+    /// User and system time of all threads and child processes, including those that ended, in seconds.
     pub cpu_s: f64,
-    /// Where `cpu_s` is from: "process clock", or "ticks" of 10 ms where the system gives no clock.
+    /// Source of `cpu_s`: "process clock", or "ticks" of 10 ms where the system offers no clock.
     #[serde(default)]
     pub cpu_source: String,
     /// Anonymous memory before, in KiB.
@@ -128,7 +128,7 @@ fn read_process(pid: u32, snapshot: &mut Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// The CPU clock of a process (clock_getcpuclockid(3)): nanoseconds of all its threads, also of those that ended.
+/// The CPU clock of a process (clock_getcpuclockid(3)): nanoseconds of all its threads, including those that ended.
 #[cfg(target_os = "linux")]
 fn cpu_clock(pid: u32) -> Option<Duration> {
     let mut clock: libc::clockid_t = 0;
@@ -168,7 +168,7 @@ fn ticks_per_second() -> f64 {
     if ticks > 0 { ticks as f64 } else { 100.0 }
 }
 
-/// Allocated blocks below a directory; a sparse map counts only what is written.
+/// Allocated blocks below a directory; a sparse file counts only its written blocks.
 fn allocated_bytes(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = std::fs::read_dir(path) else {
@@ -194,7 +194,7 @@ pub fn own_cpu() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-/// Raises the limit of open files to what is allowed; returns it.
+/// Raises the limit of open files to the hard limit; returns it.
 pub fn raise_open_files() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls only read or write the struct they are given.

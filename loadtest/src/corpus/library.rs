@@ -1,4 +1,4 @@
-//! The events a run knows: their JSON, their ids, and the indexes that tell what a query must find.
+//! The events of a run: their JSON, their ids, and the indexes that give the rows a query must return.
 //!
 //! It must never ask the relay: it is the oracle that answers are compared with.
 
@@ -61,7 +61,7 @@ pub struct Library {
     holders: UniformMap<u32>,
 }
 
-/// The lines of a file that are of no use, by reason, with the first few of them.
+/// The lines of a file that cannot be used, by reason, with the first few of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// How many lines each reason took out.
@@ -83,7 +83,7 @@ impl Skipped {
     }
 }
 
-/// What the relay takes, and when that is asked.
+/// The relay's limits, and the time at which they apply.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     /// The limits that the relay states.
@@ -97,7 +97,7 @@ const EXPIRES_SOON_S: u64 = 6 * 3600;
 
 impl Library {
     /// Reads a corpus: one event per line. Lines that are no verifiable event, or that the relay's limits forbid, are
-    /// skipped and told.
+    /// skipped and counted.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -173,7 +173,7 @@ impl Library {
                 }
             }
         }
-        self.settle(number, event);
+        self.replace_older(number, event);
         Ok(number)
     }
 
@@ -244,8 +244,8 @@ impl Library {
         number
     }
 
-    /// Applies the rules of NIP-01 (replaceable, addressable) and NIP-09 to `stored`.
-    fn settle(&mut self, number: u32, event: &Event<'_>) {
+    /// Updates `stored` by the rules for replaceable and addressable events (NIP-01) and deletions (NIP-09).
+    fn replace_older(&mut self, number: u32, event: &Event<'_>) {
         if event.kind == 5 {
             self.delete_targets(number, event);
         }

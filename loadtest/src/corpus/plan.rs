@@ -1,4 +1,4 @@
-//! Decides the events of a corpus one after the other: who writes, which kind, when.
+//! Decides the events of a corpus one after the other: author, kind and time.
 //!
 //! It must never look at a clock or at another thread's progress: its output is a function of the options.
 

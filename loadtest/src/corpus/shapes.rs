@@ -100,7 +100,7 @@ fn note(pool: &mut Pool<'_>, body: &mut Body) {
     text(pool, bytes, body);
 }
 
-/// NIP-10: the root and the note answered, then everyone who takes part.
+/// NIP-10: the root and the parent note, then the participants of the thread.
 fn reply(pool: &mut Pool<'_>, parent: &Note, body: &mut Body) {
     let (root, root_author) = parent.root.clone().unwrap_or((parent.id.clone(), parent.author));
     let authors = pool.authors;

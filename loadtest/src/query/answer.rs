@@ -1,4 +1,4 @@
-//! Compares the rows of an answer with what NIP-01 and the corpus ask for.
+//! Compares the rows of an answer with those that NIP-01 and the corpus demand.
 //!
 //! It must never be called for an answer that equals the expected one: that comparison is made in the hot path and is
 //! enough.
@@ -24,7 +24,7 @@ pub enum Row {
 pub struct Question<'a> {
     /// Its shape, for the message.
     pub shape: &'a str,
-    /// What was asked.
+    /// The filter that was asked.
     pub filter: &'a Filter,
     /// The rows that must come, cut at the filter's limit; `None` if only the rows that come are judged.
     pub expected: Option<&'a [u32]>,
@@ -32,13 +32,13 @@ pub struct Question<'a> {
     pub certain: &'a dyn Fn(u32) -> bool,
     /// Events are being published: rows that are not certain may be live ones, which have no place in the order.
     pub live: bool,
-    /// What a missing row is.
+    /// The finding for a missing row.
     pub missing: Finding,
-    /// The relay holds nothing but what the run published.
+    /// The relay holds only events of this run.
     pub exclusive: bool,
 }
 
-/// What an answer was like.
+/// The outcome for one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Something was noted.
@@ -50,7 +50,7 @@ pub struct Verdict {
 /// The sort key of a row: NIP-01's order.
 type Key = (Reverse<u64>, [u8; 32]);
 
-/// What a row is.
+/// The kind of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     /// The relay is known to hold it.

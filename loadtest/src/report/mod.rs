@@ -1,4 +1,4 @@
-//! What a run found out: the value that is printed, written as JSON and HTML, and compared.
+//! The results of a run: printed, written as JSON and HTML, and compared.
 //!
 //! It must never drop a fault: a reader sees whether the relay was right before how fast it was.
 
@@ -29,7 +29,7 @@ pub struct Report {
     pub about: String,
     /// The relay's URL.
     pub url: String,
-    /// What the user calls the relay (`--label`), or the URL.
+    /// The relay's name (`--label`), or the URL.
     pub label: String,
     /// When the run began, unix seconds.
     pub started: u64,
@@ -70,7 +70,7 @@ pub struct PhaseReport {
     pub stalled_s: f64,
     /// Units per second.
     pub per_second: f64,
-    /// Latencies by what they measure.
+    /// Latencies by name, such as "EVENT to OK".
     pub latency: BTreeMap<String, Summary>,
     /// What the relay spent, with `--pid`.
     pub relay: Option<Cost>,
@@ -86,7 +86,7 @@ pub struct PhaseReport {
     pub sent_bytes: u64,
     /// Further figures by name, the unit last in the name.
     pub figures: BTreeMap<String, f64>,
-    /// Faults by name: what was lost or is false. Empty if there were none.
+    /// Faults by name: lost, invented or false answers. Empty if there were none.
     pub violations: BTreeMap<String, u64>,
     /// Deviations by name: where a NIP says "should" and the relay does otherwise.
     #[serde(default)]
@@ -100,7 +100,7 @@ pub struct PhaseReport {
     pub fitted: Vec<String>,
     /// The first findings of each kind in words.
     pub examples: Vec<String>,
-    /// What to know before the figures are believed.
+    /// Warnings about the figures.
     #[serde(default)]
     pub notes: Vec<String>,
     /// The first NOTICEs of the relay.
@@ -147,7 +147,7 @@ impl Report {
 }
 
 impl PhaseReport {
-    /// Whether there is anything to tell beside figures.
+    /// Whether there are any findings.
     pub fn has_findings(&self) -> bool {
         !(self.violations.is_empty() && self.deviations.is_empty() && self.refusals.is_empty())
     }
@@ -157,7 +157,7 @@ impl PhaseReport {
         self.fitted.is_empty() && self.refusals.is_empty()
     }
 
-    /// Drops what was found, so that a longer account can be added in its place.
+    /// Drops the findings, so that a longer account can replace them.
     pub fn forget_findings(&mut self) {
         for counts in [&mut self.violations, &mut self.deviations, &mut self.refusals] {
             counts.clear();
@@ -166,7 +166,7 @@ impl PhaseReport {
         self.notices.clear();
     }
 
-    /// Adds what was found.
+    /// Adds the findings of an account.
     pub fn add_findings(&mut self, account: &Account) {
         add_counts(&mut self.violations, account.counts(Grade::Fault));
         add_counts(&mut self.deviations, account.counts(Grade::Deviation));

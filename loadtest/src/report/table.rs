@@ -91,7 +91,7 @@ fn details(phase: &PhaseReport, out: &mut String) {
     for (name, latency) in &phase.latency {
         let _ = writeln!(
             out,
-            "  {name:<20} p50 {:>9.1} us  p90 {:>9.1}  p99 {:>9.1}  p99.9 {:>9.1}  max {:>9.1}",
+            "  {name:<24} p50 {:>9.1} us  p90 {:>9.1}  p99 {:>9.1}  p99.9 {:>9.1}  max {:>9.1}",
             latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us
         );
     }

@@ -18,11 +18,11 @@ use crate::pace::{Pacer, Schedule};
 use crate::wire::link::{Handler, Link};
 use crate::wire::message::{Message, parse};
 
-/// What is asked on a connection, and what an answer is.
+/// The questions of a connection and the handling of their answers.
 pub trait Work: 'static {
-    /// What the connection is called in messages.
+    /// The connection's name in messages.
     const NAME: &'static str;
-    /// What an unanswered question is on a connection that stayed open.
+    /// The finding for an unanswered question on a connection that stayed open.
     const UNANSWERED: Finding;
 
     /// Questions that are sent and not answered.
@@ -31,14 +31,14 @@ pub trait Work: 'static {
     /// Appends the next question to `out`; false if there is none left.
     fn ask(&mut self, intended: Instant, out: &mut Vec<u8>) -> bool;
 
-    /// Takes a message; what it makes the client send goes to `out`.
+    /// Takes a message; frames to send in response are appended to `out`.
     fn take(&mut self, message: Message<'_>, at: Instant, out: &mut Vec<u8>) -> Taken;
 
-    /// Forgets every question that is unanswered and says what they are; call it when the phase or the connection ends.
+    /// Forgets all unanswered questions and returns a description of each; call it when the phase or the connection ends.
     fn abandon(&mut self) -> Vec<String>;
 }
 
-/// What a message was to the work of a connection.
+/// The role of a message in the work of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// An answer or a part of one.
@@ -49,7 +49,7 @@ pub enum Taken {
     Unexpected,
 }
 
-/// What all such connections of a phase count together.
+/// The counters that all such connections of a phase share.
 #[derive(Default)]
 pub struct Answers {
     /// Answers that came.
@@ -80,9 +80,9 @@ pub struct Terms {
     pub account: Rc<Account>,
     /// Where answers are counted.
     pub answers: Rc<Answers>,
-    /// Who waits for the end.
+    /// Tells when the phase is over.
     pub progress: Rc<Progress>,
-    /// Whether the user wants no more.
+    /// Whether the user stopped the run.
     pub stop: Rc<Stop>,
     /// Most questions that are unanswered at a time.
     pub in_flight: usize,
@@ -113,7 +113,7 @@ struct Due {
 /// The state of a connection that asks.
 pub struct Asker<W> {
     terms: Terms,
-    /// What it asks.
+    /// The questions.
     pub work: W,
     stage: Stage,
     deadline: Option<Instant>,
@@ -157,8 +157,8 @@ impl<W: Work> Asker<W> {
         self.check_finished();
     }
 
-    /// Counts what is still unanswered; call it when the phase is over.
-    pub fn settle(&mut self) {
+    /// Counts the unanswered questions; call it when the phase is over.
+    pub fn count_unanswered(&mut self) {
         let texts = self.work.abandon();
         let unsent = std::mem::take(&mut self.due).len();
         self.terms.account.note_many(W::UNANSWERED, unsent as u64, || format!("{unsent} could not be sent in time"));
@@ -247,7 +247,7 @@ impl<W: Work> Handler for Asker<W> {
     }
 }
 
-/// Asks so often at a fixed rate.
+/// A number of questions at a fixed rate.
 pub struct OpenLoop {
     /// Per second.
     pub rate: f64,
@@ -275,7 +275,7 @@ pub async fn measure<W: Work>(
     progress.wait(context.stall).await;
     let metered = meter.stop(progress, &context.watched, &context.traffic);
     for actor in actors {
-        actor.state.borrow_mut().settle();
+        actor.state.borrow_mut().count_unanswered();
         actor.link.close();
     }
     Ok(metered)

@@ -1,6 +1,6 @@
-//! What every phase works with, and how it opens its connections.
+//! The state that all phases share, and how they open their connections.
 //!
-//! It must never know what a phase does.
+//! It must never depend on a phase.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -19,21 +19,21 @@ use crate::process::Watched;
 use crate::wire::connect::{Target, connect};
 use crate::wire::link::{Handler, Link, Traffic};
 
-/// What every phase works with.
+/// The state that all phases share.
 pub struct Context {
     /// Where the relay is.
     pub target: Target,
-    /// What it says of itself.
+    /// The limits that it states.
     pub limits: Rc<Limits>,
     /// Every event of the run.
     pub library: Rc<Library>,
-    /// Events of the corpus; what follows was signed for this run.
+    /// Events of the corpus; the later ones were signed for this run.
     pub corpus_len: u32,
-    /// What the relay has said of each event.
+    /// The relay's answers about each event.
     pub holdings: Rc<Holdings>,
-    /// Compares what it sends with what was published.
+    /// Compares its events with the published ones.
     pub bodies: Rc<Bodies>,
-    /// Verifies what it sends from elsewhere.
+    /// Verifies events from elsewhere.
     pub verifier: Rc<Verifier>,
     /// Its processes.
     pub watched: Watched,
@@ -43,13 +43,13 @@ pub struct Context {
     pub seed: u64,
     /// Give up waiting this long after the last answer.
     pub stall: Duration,
-    /// The relay holds nothing but what the run publishes.
+    /// The relay holds only events of this run.
     pub exclusive: bool,
     /// Read everything back after it was published.
     pub read_back: bool,
-    /// Say on stderr what is being done.
+    /// Print the progress on stderr.
     pub progress: bool,
-    /// Set when the user wants no more.
+    /// Set when the user stops the run.
     pub stop: Rc<Stop>,
     /// Number of the next connection, which chooses its source address.
     pub connection: Cell<usize>,
@@ -59,12 +59,12 @@ pub struct Context {
 pub struct Actor<H> {
     /// The writing side.
     pub link: Rc<Link>,
-    /// What is done with what arrives.
+    /// The handler of its messages.
     pub state: Rc<RefCell<H>>,
 }
 
 impl Context {
-    /// Tells the user what is being done.
+    /// Prints progress for the user.
     pub fn say(&self, text: &str) {
         if self.progress {
             eprintln!("{text}");

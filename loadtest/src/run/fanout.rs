@@ -58,11 +58,11 @@ pub async fn run(context: &Context, settings: &Fanout, fresh: Fresh) -> Result<P
     }
     progress.wait(context.stall).await;
     let metered = meter.stop(&progress, &context.watched, &context.traffic);
-    publishers.iter().for_each(|actor| actor.state.borrow_mut().settle());
+    publishers.iter().for_each(|actor| actor.state.borrow_mut().count_unanswered());
     if settings.slow > 0 {
         drain(&feeds).await;
     }
-    let closed = feeds.settle(context, &account);
+    let closed = feeds.count_missing(context, &account);
     judge_growth(settings, &metered, &account);
     let mut report = report(settings, &feeds, &rules, metered, &account, closed);
     add_subscription_cost(&mut report, settings, before.as_ref(), subscribed.as_ref());
@@ -81,7 +81,7 @@ fn judge_growth(settings: &Fanout, metered: &Metered, account: &Account) {
     }
 }
 
-/// Who subscribes to what.
+/// The subscriptions of the phase.
 fn plan(context: &Context, settings: &Fanout, fresh: Fresh) -> Plan {
     let subscriptions = settings.subscribers * settings.subscriptions;
     let matches = settings.matches_per_event;

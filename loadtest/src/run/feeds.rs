@@ -24,7 +24,7 @@ pub struct Plan {
     pub deliveries: Deliveries,
 }
 
-/// The oldest of the events: a subscription from then on has no older events to send first.
+/// The time of the oldest event: a subscription with this `since` has no stored rows to send first.
 fn since(library: &Library, fresh: Fresh) -> u64 {
     let times = (fresh.first..fresh.first + fresh.count).map(|number| library.meta(number).created_at);
     times.min().unwrap_or(0)
@@ -176,7 +176,7 @@ impl Feeds {
         }
     }
 
-    /// Only the first `events` events were sent; the readers wait for no more.
+    /// Only the first `events` events were sent; the readers wait for no others.
     pub fn truncate(&mut self, events: usize) {
         self.events = events;
         for actor in &self.actors {
@@ -188,16 +188,16 @@ impl Feeds {
         }
     }
 
-    /// Counts what never came, of the events that the relay accepted. A slow reader that the relay closed has no claim to
+    /// Counts the missing deliveries of events that the relay accepted. A slow reader that the relay closed has no claim to
     /// the rest; returns how many those are.
-    pub fn settle(&self, context: &Context, account: &Account) -> usize {
+    pub fn count_missing(&self, context: &Context, account: &Account) -> usize {
         let deliveries = self.deliveries.borrow();
         let accepted = |event: usize| context.holdings.holds(self.first + event as u32);
         let mut closed = 0;
         for actor in &self.actors {
             let state = actor.state.borrow();
             if state.is_gone() {
-                // A lost connection is told already.
+                // The lost connection is a finding already.
                 closed += usize::from(state.is_slow());
                 continue;
             }

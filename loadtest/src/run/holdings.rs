@@ -1,10 +1,10 @@
-//! What the relay has said of each event of the run.
+//! What the relay has said about each event of the run.
 //!
 //! It must never take a sent event for a stored one: only an OK says so.
 
 use std::cell::RefCell;
 
-/// What is known of one event.
+/// The state of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Not sent, or sent and not answered.
@@ -29,12 +29,12 @@ impl Holdings {
         Self(RefCell::new(standings))
     }
 
-    /// What is known of an event.
+    /// The state of an event.
     pub fn get(&self, number: u32) -> Standing {
         self.0.borrow().get(number as usize).copied().unwrap_or(Standing::Unknown)
     }
 
-    /// Notes what the relay says of an event.
+    /// Notes the relay's answer about an event.
     pub fn set(&self, number: u32, standing: Standing) {
         if let Some(place) = self.0.borrow_mut().get_mut(number as usize) {
             *place = standing;
@@ -46,7 +46,7 @@ impl Holdings {
         matches!(self.get(number), Standing::Stored | Standing::ReadBack)
     }
 
-    /// Whether the relay has said nothing of an event.
+    /// Whether the relay has not answered for an event.
     pub fn is_unknown(&self, number: u32) -> bool {
         self.get(number) == Standing::Unknown
     }

@@ -26,7 +26,7 @@ pub struct Meter {
 pub struct Metered {
     /// From the start to the last answer.
     pub elapsed: Duration,
-    /// Time after the last answer in which nothing came though something was still expected.
+    /// Time after the last answer during which another was awaited in vain.
     pub stalled: Duration,
     /// CPU of this tool.
     pub own: Duration,
@@ -51,7 +51,7 @@ impl Meter {
         self.started
     }
 
-    /// Ends the measurement. Its time ends with the last answer; what was waited in vain after it is told apart.
+    /// Ends the measurement. Its time ends with the last answer; a stall after it is reported apart.
     pub fn stop(&self, progress: &Progress, watched: &Watched, traffic: &Traffic) -> Metered {
         let elapsed = progress.last().saturating_duration_since(self.started);
         let stalled = if progress.is_done() { Duration::ZERO } else { progress.last().elapsed() };

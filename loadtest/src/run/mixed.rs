@@ -1,6 +1,6 @@
 //! The mixed phase: copies and new events, queries and live feeds at the same time, each at its own fixed rate.
 //!
-//! It must never slow down because the relay does: what is due is sent, and the wait is counted as latency.
+//! It must never slow down because the relay does: messages are sent when they are due, and the wait counts as latency.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -65,9 +65,9 @@ pub async fn run(context: &Context, settings: &Mixed, material: Material) -> Res
     progress.wait(context.stall).await;
     sampler.abort();
     let metered = meter.stop(&progress, &context.watched, &context.traffic);
-    crowd.publishers.iter().for_each(|actor| actor.state.borrow_mut().settle());
-    crowd.queriers.iter().for_each(|actor| actor.state.borrow_mut().settle());
-    crowd.feeds.settle(context, &account);
+    crowd.publishers.iter().for_each(|actor| actor.state.borrow_mut().count_unanswered());
+    crowd.queriers.iter().for_each(|actor| actor.state.borrow_mut().count_unanswered());
+    crowd.feeds.count_missing(context, &account);
     let units = crowd.publish.answers.answered.get() + crowd.query.answers.answered.get();
     let mut report = phase_report(&settings.name, "operation", units, metered, &account);
     add_results(&mut report, &crowd);
@@ -113,7 +113,7 @@ async fn gather(
     Crowd { publishers, queriers, feeds, publish, query }
 }
 
-/// Sends what is due until the time is over; returns how many new events were sent.
+/// Sends messages when they are due until the time is over; returns how many new events were sent.
 async fn pace(context: &Context, settings: &Mixed, crowd: &Crowd, fresh: Fresh, start: Instant) -> Result<u32> {
     let pacer = Pacer::new()?;
     let mut random = Random::new(context.seed ^ 0x313D);

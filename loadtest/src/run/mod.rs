@@ -64,11 +64,11 @@ pub struct Options {
     pub sources: usize,
     /// Give up waiting this long after the last answer.
     pub stall: Duration,
-    /// The relay holds nothing but what the run publishes: any other event is a fault.
+    /// The relay holds only events of this run: any other event is a fault.
     pub exclusive: bool,
     /// Read everything back after it was published, and compare it.
     pub read_back: bool,
-    /// Say on stderr what is being done.
+    /// Print the progress on stderr.
     pub progress: bool,
 }
 
@@ -152,7 +152,7 @@ fn context(
     }
 }
 
-/// Runs the phases until the last one, the user's wish or the relay's end; says which of the latter two it was.
+/// Runs the phases in order. Returns why the run ended early: the user stopped it, or the relay is gone.
 async fn run_all(
     context: &Context,
     options: &Options,
@@ -195,7 +195,7 @@ async fn run_all(
     context.stop.is_set().then(|| "interrupted: the last phase was cut short".to_string())
 }
 
-/// Loads the corpus if the phase needs it, runs the phase and reads back what it published.
+/// Loads the corpus if the phase needs it, runs the phase and reads its published events back.
 async fn run_one(
     context: &Context,
     phase: &Phase,
@@ -230,7 +230,7 @@ async fn run_one(
     Ok(())
 }
 
-/// Seconds as people say them.
+/// A duration in words.
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.ceil() as u64;
     match seconds {

@@ -37,7 +37,7 @@ pub struct Material {
     pub fitted: BTreeSet<String>,
 }
 
-/// What is prepared, and for whom.
+/// The input of the preparation.
 #[derive(Clone, Copy)]
 pub struct Order<'a> {
     /// The phases.
@@ -46,7 +46,7 @@ pub struct Order<'a> {
     pub corpus: Option<&'a Path>,
     /// Seed of the run.
     pub seed: u64,
-    /// What the relay takes.
+    /// The relay's limits.
     pub limits: &'a Limits,
     /// Unix seconds.
     pub now: u64,
@@ -58,7 +58,7 @@ pub struct Prepared {
     pub library: Library,
     /// Events of the corpus.
     pub corpus_len: u32,
-    /// What was left out of it.
+    /// The lines left out of it.
     pub skipped: Skipped,
     /// By phase.
     pub phases: Vec<Material>,
@@ -123,7 +123,7 @@ impl<'a> Order<'a> {
     }
 }
 
-/// Adds generated events; those that the relay's limits forbid are skipped and told.
+/// Adds generated events; those that the relay's limits forbid are skipped and counted.
 fn add_generated(
     options: &corpus::Options,
     order: Order<'_>,
@@ -140,7 +140,7 @@ fn add_generated(
     })
 }
 
-/// What a phase asks for beyond the relay's limit of subscriptions.
+/// Notes a phase that needs more subscriptions than the relay allows.
 fn fit_subscriptions(phase: &Phase, limits: &Limits, fitted: &mut BTreeSet<String>) {
     let wanted = match phase {
         Phase::Query(query) => query.in_flight,
@@ -184,7 +184,7 @@ fn prepare_queries(order: Order<'_>, library: &Library) -> Vec<Material> {
     materials.collect()
 }
 
-/// Changes a filter to what the relay's limits allow, and says how. `rows` is the length of the answer without them.
+/// Fits a filter to the relay's limits and returns a description of the change. `rows` is the length of the answer without them.
 fn fit(filter: &mut Filter, rows: usize, limits: &Limits) -> Option<String> {
     let mut change = None;
     let message = |filter: &Filter| filter.json().len() + r#"["REQ","q00000",]"#.len();

@@ -1,4 +1,4 @@
-//! Knows when a phase is over: every actor has finished, nothing has happened for too long, or the user wants no more.
+//! Knows when a phase is over: every actor has finished, nothing has happened for too long, or the user stopped the run.
 //!
 //! It must never end a phase by the clock alone while answers still come.
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// Says that the user wants the run to end: nothing more is asked, and what is unanswered is waited for.
+/// Set when the user stops the run: nothing more is asked, but outstanding answers are still awaited.
 #[derive(Default)]
 pub struct Stop(Cell<bool>);
 
@@ -37,7 +37,7 @@ impl Progress {
         Rc::new(Self { running: Cell::new(actors), last: Cell::new(Instant::now()), done: Notify::new() })
     }
 
-    /// The clock starts: what came before is no answer of this phase.
+    /// The clock starts; earlier messages are not answers of this phase.
     pub fn begin(&self, at: Instant) {
         self.last.set(at);
     }

@@ -17,11 +17,11 @@ use crate::account::Account;
 use crate::report::PhaseReport;
 use crate::scenario::phase::{Expect, Publish, Source};
 
-/// Unanswered events per connection while the corpus is loaded: what a relay does not take at once may go in smaller
-/// portions.
+/// Unanswered events per connection while the corpus is loaded: a relay that refuses large portions may accept smaller
+/// ones.
 const LOAD_IN_FLIGHT: [usize; 3] = [64, 8, 1];
 
-/// Sends the whole corpus without measuring it. What stays without an answer is sent again with less in flight.
+/// Sends the whole corpus without measuring it. Events without an answer are sent again with fewer in flight.
 ///
 /// # Errors
 /// As [`run`].

@@ -1,4 +1,4 @@
-//! What a publishing connection asks: prepared EVENT frames, each matched with the OK that answers it.
+//! The work of a publishing connection: it sends prepared EVENT frames and matches each with its OK.
 //!
 //! It must never encode or hash anything while the clock runs.
 
@@ -50,7 +50,7 @@ fn encode_event(json: &[u8], out: &mut Vec<u8>) {
     encode(opcode::TEXT, &text, MASK, out);
 }
 
-/// What all publishers of a phase count together.
+/// The counters that all publishers of a phase share.
 #[derive(Default)]
 pub struct Tally {
     /// OKs that call an event a duplicate.
@@ -64,9 +64,9 @@ pub struct Tally {
 pub struct Rules {
     /// The events.
     pub library: Rc<Library>,
-    /// What the relay says of them.
+    /// The relay's answers about them.
     pub holdings: Rc<Holdings>,
-    /// What it says of itself.
+    /// The limits that it states.
     pub limits: Rc<Limits>,
     /// Where findings go.
     pub account: Rc<Account>,
@@ -74,7 +74,7 @@ pub struct Rules {
     pub answers: Rc<Answers>,
     /// Where other counts go.
     pub tally: Rc<Tally>,
-    /// What OKs have to say.
+    /// What every OK must say.
     pub expect: Expect,
     /// Events from this number on must be stored, whatever `expect` says.
     pub stored_from: u32,
@@ -83,7 +83,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Publishes the run's events with counts of its own.
+    /// Publishes the run's events, with new counters.
     pub fn new(context: &Context, account: &Rc<Account>, expect: Expect) -> Self {
         Self {
             library: context.library.clone(),
@@ -150,7 +150,7 @@ impl Publisher {
             match before {
                 _ if !meta.stored => return add(&tally.superseded, 1),
                 _ if self.rules.limits.announce(text) => Finding::EventLimit,
-                // Told when it was refused for the first time.
+                // The first refusal was a finding already.
                 Standing::Refused => return,
                 _ => Finding::RefusedEvent,
             }

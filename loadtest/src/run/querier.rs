@@ -1,4 +1,4 @@
-//! What a querying connection asks: REQ, rows, EOSE, CLOSE; every answer is compared with the prepared one.
+//! The work of a querying connection: REQ, rows, EOSE, CLOSE. Every answer is compared with the prepared one.
 //!
 //! It must never build a filter while the clock runs, and never have one subscription id open twice.
 
@@ -43,7 +43,7 @@ impl Prepared {
         Self { shape, filter, req, close, expected, judged: RefCell::default() }
     }
 
-    /// What is asked.
+    /// The filter.
     pub fn filter(&self) -> &Filter {
         &self.filter
     }
@@ -82,7 +82,7 @@ pub struct Rules {
     pub corpus_len: u32,
     /// Which of them the relay holds.
     pub holdings: Rc<Holdings>,
-    /// Compares rows with what was published.
+    /// Compares rows with the published events.
     pub bodies: Rc<Bodies>,
     /// Verifies rows from elsewhere.
     pub verifier: Rc<Verifier>,
@@ -102,14 +102,14 @@ pub struct Rules {
     pub exact: bool,
     /// Events are being published: rows may come after EOSE.
     pub live: bool,
-    /// What a missing row is.
+    /// The finding for a missing row.
     pub missing: Finding,
-    /// The relay holds nothing but what the run published.
+    /// The relay holds only events of this run.
     pub exclusive: bool,
 }
 
 impl Rules {
-    /// Asks these queries without end, with counts of its own.
+    /// Asks these queries without end, with new counters.
     pub fn new(context: &Context, account: &Rc<Account>, queries: Rc<Vec<Prepared>>) -> Self {
         Self {
             library: context.library.clone(),
@@ -254,7 +254,7 @@ impl Querier {
         }
     }
 
-    /// CLOSED ends a subscription: of an answer that is complete it says no more than EOSE, else it refuses the request.
+    /// CLOSED ends a subscription. After a complete answer it means the same as EOSE; otherwise it refuses the request.
     fn closed(&mut self, sub: &str, text: &str, at: Instant) -> Taken {
         // Some relays also confirm our CLOSE with CLOSED.
         let Some(position) = self.flight(sub) else { return Taken::Aside };

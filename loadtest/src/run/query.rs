@@ -55,8 +55,8 @@ pub async fn run(context: &Context, settings: &Query, queries: Rc<Vec<Prepared>>
     Ok(report)
 }
 
-/// The queries with the answers that a relay can give: where it did not confirm an event of the corpus, answers are
-/// taken from those that it did confirm.
+/// The queries with the answers that the relay can give. If it did not confirm every event of the corpus, answers are
+/// limited to those it did.
 pub fn held(context: &Context, queries: Rc<Vec<Prepared>>) -> Rc<Vec<Prepared>> {
     let holdings = &context.holdings;
     if holdings.holds_all(context.corpus_len) {

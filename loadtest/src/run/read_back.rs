@@ -1,4 +1,4 @@
-//! Reads back what was published and compares it: an OK is a promise, and this is where it is checked.
+//! Reads published events back and compares them: an OK is a promise, and this module checks it.
 //!
 //! It must never run while a phase is measured.
 
@@ -21,7 +21,7 @@ const CONNECTIONS: usize = 4;
 /// REQs open at a time on each.
 const IN_FLIGHT: usize = 2;
 
-/// Reads every event that the relay has confirmed since the last time, and adds what is missing or wrong to the report.
+/// Reads every event that the relay has confirmed since the last time, and adds lost and wrong ones to the report.
 ///
 /// # Errors
 /// If the system gives no timer.

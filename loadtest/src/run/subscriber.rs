@@ -47,7 +47,7 @@ impl Timeline {
     }
 }
 
-/// What all subscribers of a phase count together.
+/// The counters that all subscribers of a phase share.
 #[derive(Default)]
 pub struct Tally {
     /// Events delivered for the first time.
@@ -69,23 +69,23 @@ pub struct Tally {
 pub struct Rules {
     /// The events.
     pub library: Rc<Library>,
-    /// Compares events with what was published.
+    /// Compares events with the published ones.
     pub bodies: Rc<Bodies>,
     /// Verifies events from elsewhere.
     pub verifier: Rc<Verifier>,
-    /// The relay holds nothing but what the run published.
+    /// The relay holds only events of this run.
     pub exclusive: bool,
     /// Where findings go.
     pub account: Rc<Account>,
     /// Where counts go.
     pub tally: Rc<Tally>,
-    /// What is expected and what came.
+    /// The expected and the received deliveries.
     pub deliveries: Rc<RefCell<Deliveries>>,
     /// When events were due.
     pub timeline: Rc<Timeline>,
-    /// Who waits for the subscriptions to open.
+    /// Tells when the subscriptions are open.
     pub opened: Rc<Progress>,
-    /// Who waits for the deliveries.
+    /// Tells when the deliveries are complete.
     pub progress: Rc<Progress>,
 }
 
@@ -97,7 +97,7 @@ pub struct Subscriber {
     eose: Vec<bool>,
     remaining: u64,
     guess: u32,
-    /// A client that stops reading: it may be closed, and nobody waits for it.
+    /// A client that stops reading: the relay may close it, and the phase does not wait for it.
     slow: bool,
     gone: bool,
     finished: bool,

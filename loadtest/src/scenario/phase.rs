@@ -1,6 +1,6 @@
 //! The settings of each kind of phase, with their defaults.
 //!
-//! It must never hold what a run finds out: these values come from the file and the command line alone.
+//! It must never hold results: these values come from the file and the command line alone.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub enum Source {
     Fresh,
 }
 
-/// What the OKs have to say.
+/// What every OK must say.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expect {
@@ -54,7 +54,7 @@ pub struct Publish {
     pub name: String,
     /// Which events.
     pub events: Source,
-    /// What the OKs have to say.
+    /// What every OK must say.
     pub expect: Expect,
     /// Connections that share the events.
     pub connections: usize,

@@ -91,7 +91,7 @@ impl Target {
         Ok(stream)
     }
 
-    /// Sends one GET with these headers on a connection of its own and returns the answer's head with its body to come.
+    /// Sends one GET with these headers on a new connection and returns the response; its body is not read yet.
     ///
     /// # Errors
     /// If the relay cannot be reached or does not answer in HTTP.
@@ -150,7 +150,7 @@ async fn upgrade(target: &Target, number: usize, receive_buffer: Option<u32>) ->
     Ok(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf.to_vec() })
 }
 
-/// Checks what RFC 6455 §4.1 asks a client to check.
+/// Makes the checks that RFC 6455 §4.1 asks of a client.
 fn check_upgrade<B>(response: &Response<B>, key: &str) -> Result<()> {
     ensure!(response.status() == StatusCode::SWITCHING_PROTOCOLS, "upgrade refused: {}", response.status());
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();

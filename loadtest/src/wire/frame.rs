@@ -1,6 +1,6 @@
 //! RFC 6455 frames as a client writes and reads them.
 //!
-//! It must never accept what the RFC forbids a server to send: a masked frame, an RSV bit (no extension is offered), a
+//! It must never accept anything the RFC forbids a server to send: a masked frame, an RSV bit (no extension is offered), a
 //! fragmented control frame. A relay that does so is reported, not tolerated.
 
 /// Frame opcodes (RFC 6455 §5.2).
@@ -115,7 +115,7 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Takes what one read returned and calls `sink(opcode, payload)` for every message or control frame it completes.
+    /// Takes the bytes of one read and calls `sink(opcode, payload)` for every message or control frame it completes.
     ///
     /// # Errors
     /// What RFC 6455 forbids, in words; the connection is then unusable.

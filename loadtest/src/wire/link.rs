@@ -23,7 +23,7 @@ thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
-/// What a connection's owner does with what arrives.
+/// Handles what a connection receives.
 pub trait Handler {
     /// A complete text message, read at `at`.
     fn message(&mut self, link: &Link, text: &[u8], at: Instant);
@@ -44,7 +44,7 @@ pub struct Traffic {
     pub reads: Cell<u64>,
 }
 
-/// The writing side of a connection, shared by whoever sends.
+/// The writing side of a connection, shared by all its senders.
 pub struct Link {
     writer: OwnedWriteHalf,
     waiting: RefCell<Vec<u8>>,
@@ -69,7 +69,7 @@ impl Link {
         (link.clone(), Reader { half: reader, early: upgraded.early, assembler: Assembler::default(), link })
     }
 
-    /// Sends encoded frames; what the socket does not take now follows when it can.
+    /// Sends encoded frames; bytes that the socket does not take now are sent when it is writable.
     pub fn send(&self, frames: &[u8]) {
         if self.closing.get() {
             return;
@@ -128,7 +128,7 @@ impl Link {
 /// not zero, so that the relay has the same work as with any client.
 pub const MASK: [u8; 4] = [0x5A, 0xC3, 0x96, 0x1F];
 
-/// The reading side; give it a task of its own.
+/// The reading side; spawn a task for it.
 pub struct Reader {
     half: OwnedReadHalf,
     early: Vec<u8>,
