@@ -5,6 +5,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// Examples kept of each finding; equal ones are counted, not repeated.
 const EXAMPLES_PER_FINDING: usize = 3;
 /// Longest example in bytes.
@@ -111,10 +113,30 @@ findings! {
     RequestLimit, "request_limit", Limit;
 }
 
+/// Everything that is needed to see a finding again by hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// The finding's name.
+    pub finding: String,
+    /// Number of the connection within its kind, from 0.
+    pub connection: usize,
+    /// The text messages to send, in order.
+    pub frames: Vec<String>,
+    /// The relay's answer, where it is one message.
+    pub answer: String,
+    /// The narrowest filter that must return the first missing event; empty if none is missing.
+    pub smallest_filter: String,
+    /// Ids of the events that should have come.
+    pub missing: Vec<String>,
+    /// Ids of the events that should not have come.
+    pub extra: Vec<String>,
+}
+
 /// The findings of one phase, with the first few of each in words.
 #[derive(Default, Debug)]
 pub struct Account {
     counts: RefCell<BTreeMap<Finding, u64>>,
+    replays: RefCell<BTreeMap<Finding, Vec<Replay>>>,
     examples: RefCell<BTreeMap<Finding, Vec<String>>>,
     notices: RefCell<(u64, Vec<String>)>,
 }
@@ -142,6 +164,20 @@ impl Account {
             }
             examples.push(text);
         }
+    }
+
+    /// Keeps how to see a fault again; `replay` is only called while replays of this finding are still wanted.
+    pub fn keep_replay(&self, finding: Finding, replay: impl FnOnce() -> Replay) {
+        let mut replays = self.replays.borrow_mut();
+        let replays = replays.entry(finding).or_default();
+        if finding.grade() == Grade::Fault && replays.len() < EXAMPLES_PER_FINDING {
+            replays.push(Replay { finding: finding.name().to_string(), ..replay() });
+        }
+    }
+
+    /// How to see the first faults again.
+    pub fn replays(&self) -> Vec<Replay> {
+        self.replays.borrow().values().flatten().cloned().collect()
     }
 
     /// Notes text that is not a relay message.

@@ -154,6 +154,9 @@ struct RunArgs {
     /// Write the report as one HTML page
     #[arg(long)]
     html: Option<PathBuf>,
+    /// Write one JSON file for each of the first faults: the frames to send, the smallest filter, ids missing and extra
+    #[arg(long, value_name = "DIR")]
+    replays: Option<PathBuf>,
     /// Only the result, no progress on stderr
     #[arg(long, short)]
     quiet: bool,
@@ -273,7 +276,22 @@ fn run_scenario(args: &RunArgs) -> Result<u8> {
     if let Some(path) = &args.html {
         write_text(&html::render(&[&report]), path)?;
     }
+    if let Some(directory) = &args.replays {
+        write_replays(&report, directory)?;
+    }
     exit_code(&report, &args.fail_if)
+}
+
+/// Writes `PHASE-FINDING-N.json` for each replay; phases are numbered from 1.
+fn write_replays(report: &Report, directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    for (phase, report) in report.phases.iter().enumerate() {
+        for (number, replay) in report.replays.iter().enumerate() {
+            let name = format!("{}-{}-{number}.json", phase + 1, replay.finding);
+            write_text(&serde_json::to_string_pretty(replay)?, &directory.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// The exit code of a run. Faults come first: a run that was cut short may have found one.
@@ -375,6 +393,19 @@ mod tests {
         assert_eq!(code(&report("the relay is gone")), EXIT_ERROR);
         let phase = crate::report::PhaseReport { violations: [("missing_ok".into(), 1)].into(), ..Default::default() };
         assert_eq!(code(&Report { phases: vec![phase], ..report("the relay is gone") }), EXIT_FAULTS);
+    }
+
+    #[test]
+    fn each_of_the_first_faults_has_a_replay_file() {
+        let directory = std::env::temp_dir().join(format!("loadtest-replays-{}", std::process::id()));
+        assert_eq!(run(Fault::StoreNothing, &["--replays", &directory.display().to_string()]), EXIT_FAULTS);
+        let text = std::fs::read_to_string(directory.join("1-lost_event-0.json")).expect("the first fault's file");
+        std::fs::remove_dir_all(&directory).expect("the same directory");
+        let replay: crate::account::Replay = serde_json::from_str(&text).expect("its own form");
+        assert_eq!((replay.finding.as_str(), replay.frames.len()), ("lost_event", 1));
+        assert!(replay.frames[0].contains(&replay.missing[0]), "{replay:?}");
+        let filter = format!(r#"{{"ids":["{}"]}}"#, replay.missing[0]);
+        assert_eq!(replay.smallest_filter, filter);
     }
 
     #[test]

@@ -39,10 +39,14 @@ pub struct Question<'a> {
 }
 
 /// The outcome for one answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Something was noted.
-    pub noted: bool,
+    /// The findings, each once; empty if nothing was wrong.
+    pub findings: Vec<Finding>,
+    /// Events of the library that are missing.
+    pub missing: Vec<u32>,
+    /// Events of the library that should not have come.
+    pub extra: Vec<u32>,
     /// It held events from outside the library.
     pub foreign: bool,
 }
@@ -78,7 +82,8 @@ pub fn judge(
     verifier: &Verifier,
     account: &Account,
 ) -> Verdict {
-    let mut notes = Notes { shape: question.shape, account, count: 0 };
+    let mut notes =
+        Notes { shape: question.shape, account, findings: Vec::new(), missing: Vec::new(), extra: Vec::new() };
     let check = Check::new(question.filter, library);
     let mut judged = Vec::with_capacity(rows.len());
     for row in rows {
@@ -109,19 +114,24 @@ pub fn judge(
     if let Some(expected) = question.expected {
         compare(question, expected, &judged, library, &mut notes);
     }
-    Verdict { noted: notes.count > 0, foreign: foreign > 0 }
+    let Notes { findings, missing, extra, .. } = notes;
+    Verdict { findings, missing, extra, foreign: foreign > 0 }
 }
 
 /// Where findings go, with the shape in front of each.
 struct Notes<'a> {
     shape: &'a str,
     account: &'a Account,
-    count: usize,
+    findings: Vec<Finding>,
+    missing: Vec<u32>,
+    extra: Vec<u32>,
 }
 
 impl Notes<'_> {
     fn add(&mut self, finding: Finding, count: usize, text: &dyn Fn() -> String) {
-        self.count += count;
+        if count > 0 && !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
         self.account.note_many(finding, count as u64, || format!("{}: {}", self.shape, text()));
     }
 }
@@ -196,6 +206,11 @@ fn compare(question: &Question<'_>, expected: &[u32], judged: &[Judged], library
     notes.add(question.missing, lost, &text);
     if !question.live {
         notes.add(Finding::WrongRow, extra.len(), &text);
+        notes.extra = extra;
+    }
+    if lost > 0 {
+        notes.missing = missing.into_iter().chain(missing_ties).collect();
+        notes.missing.sort_unstable();
     }
 }
 

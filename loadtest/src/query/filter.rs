@@ -27,6 +27,26 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The narrowest form of this filter that still matches an event: its own values alone, and no limit.
+    #[must_use]
+    pub fn narrowed(&self, library: &Library, number: u32) -> Self {
+        let meta = library.meta(number);
+        let keep = |list: &[String], value: String| if list.is_empty() { Vec::new() } else { vec![value] };
+        let author = library.authors().get(meta.author as usize).cloned().unwrap_or_default();
+        let tag = self.tag.as_ref().map(|(name, values)| {
+            let carried = |value: &&String| library.tagged(*name as u8, value).contains(&number);
+            (*name, values.iter().find(carried).cloned().into_iter().collect())
+        });
+        Self {
+            ids: keep(&self.ids, faster_hex::hex_string(library.id(number))),
+            authors: keep(&self.authors, author),
+            kinds: if self.kinds.is_empty() { Vec::new() } else { vec![meta.kind] },
+            tag,
+            limit: None,
+            ..self.clone()
+        }
+    }
+
     /// The JSON object.
     pub fn json(&self) -> String {
         let mut out = String::from("{");
@@ -210,6 +230,20 @@ mod tests {
         };
         assert_eq!(filter.json(), r##"{"authors":["aa","bb"],"kinds":[1,6],"#t":["a\""],"until":9,"limit":5}"##);
         assert_eq!(Filter::default().json(), "{}");
+    }
+
+    #[test]
+    fn a_narrowed_filter_keeps_only_the_values_of_its_event() {
+        let filter = Filter {
+            authors: vec!["aa".into(), "bb".into()],
+            kinds: vec![1, 7],
+            tag: Some(('t', vec!["x".into(), "y".into()])),
+            until: Some(12),
+            limit: Some(1),
+            ..Filter::default()
+        };
+        let narrowed = filter.narrowed(&library(), 2).json();
+        assert_eq!(narrowed, r##"{"authors":["bb"],"kinds":[1],"#t":["y"],"until":12}"##);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::{Account, Grade};
+use crate::account::{Account, Grade, Replay};
 use crate::latency::Summary;
 use crate::limits::Limits;
 use crate::process::Cost;
@@ -100,6 +100,9 @@ pub struct PhaseReport {
     pub fitted: Vec<String>,
     /// The first findings of each kind in words.
     pub examples: Vec<String>,
+    /// How to see the first faults of each kind again by hand.
+    #[serde(default)]
+    pub replays: Vec<Replay>,
     /// Warnings about the figures.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -163,6 +166,7 @@ impl PhaseReport {
             counts.clear();
         }
         self.examples.clear();
+        self.replays.clear();
         self.notices.clear();
     }
 
@@ -172,6 +176,7 @@ impl PhaseReport {
         add_counts(&mut self.deviations, account.counts(Grade::Deviation));
         add_counts(&mut self.refusals, account.counts(Grade::Limit));
         self.examples.extend(account.examples());
+        self.replays.extend(account.replays());
         self.notices.extend(account.notices().1);
     }
 
@@ -182,6 +187,7 @@ impl PhaseReport {
         add_counts(&mut self.deviations, earlier.deviations);
         add_counts(&mut self.refusals, earlier.refusals);
         self.examples.splice(0..0, earlier.examples);
+        self.replays.splice(0..0, earlier.replays);
         self.notices.splice(0..0, earlier.notices);
         self
     }

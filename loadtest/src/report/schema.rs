@@ -30,6 +30,7 @@ fn full() -> Report {
         deviations: counts(),
         refusals: counts(),
         fitted: vec![String::new()],
+        replays: vec![crate::account::Replay::default()],
         samples: vec![Sample::default()],
         ..PhaseReport::default()
     };

@@ -111,7 +111,10 @@ async fn open_publishers(
     for number in 0..fresh.count {
         frames[number as usize % settings.publishers].push(&context.library, fresh.first + number);
     }
-    let states = frames.into_iter().map(|frames| Asker::new(terms.clone(), Publisher::new(rules.clone(), frames)));
+    let states = frames
+        .into_iter()
+        .enumerate()
+        .map(|(number, frames)| Asker::new(terms.clone(), Publisher::new(rules.clone(), number, frames)));
     context.open_all(states, &rules.account, progress).await
 }
 

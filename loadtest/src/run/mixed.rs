@@ -105,7 +105,7 @@ async fn gather(
     };
     let asking = terms(&publish.answers, usize::MAX);
     let states = (0..settings.publishers)
-        .map(|_| Asker::new(asking.clone(), Publisher::new(publish.clone(), Frames::default())));
+        .map(|number| Asker::new(asking.clone(), Publisher::new(publish.clone(), number, Frames::default())));
     let publishers = context.open_all(states, account, progress).await;
     let asking = terms(&query.answers, MIXED_IN_FLIGHT.min(context.limits.max_subscriptions.unwrap_or(usize::MAX)));
     let states = (0..settings.queriers).map(|number| Asker::new(asking.clone(), Querier::new(query.clone(), number)));

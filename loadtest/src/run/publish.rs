@@ -80,7 +80,10 @@ async fn publish(context: &Context, settings: &Publish, numbers: &[u32], count: 
     for (turn, &number) in numbers.iter().cycle().take(count).enumerate() {
         frames[turn % settings.connections].push(&context.library, number);
     }
-    let states = frames.into_iter().map(|frames| Asker::new(terms.clone(), Publisher::new(rules.clone(), frames)));
+    let states = frames
+        .into_iter()
+        .enumerate()
+        .map(|(number, frames)| Asker::new(terms.clone(), Publisher::new(rules.clone(), number, frames)));
     let actors = context.open_all(states, &account, &progress).await;
     let open_loop = open_loop.then_some(OpenLoop { rate: settings.rate, count });
     let metered = measure(context, &actors, open_loop, &progress).await?;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::asker::{Answers, Taken, Work, add};
 use super::context::Context;
 use super::holdings::{Holdings, Standing};
-use crate::account::{Account, Finding};
+use crate::account::{Account, Finding, Replay};
 use crate::corpus::event::decode_id;
 use crate::corpus::library::Library;
 use crate::limits::Limits;
@@ -102,6 +102,7 @@ impl Rules {
 /// The state of one connection.
 pub struct Publisher {
     rules: Rules,
+    number: usize,
     frames: Frames,
     next: usize,
     /// Events that are chosen while the clock runs, in place of `frames`.
@@ -110,9 +111,9 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher of these frames.
-    pub fn new(rules: Rules, frames: Frames) -> Self {
-        Self { rules, frames, next: 0, chosen: VecDeque::new(), unanswered: VecDeque::new() }
+    /// Publisher `number`, of these frames.
+    pub fn new(rules: Rules, number: usize, frames: Frames) -> Self {
+        Self { rules, number, frames, next: 0, chosen: VecDeque::new(), unanswered: VecDeque::new() }
     }
 
     /// The next event is this one. For a mix that is too long to be encoded beforehand: encoding takes about 0.1 us.
@@ -168,6 +169,12 @@ impl Publisher {
                 _ => return,
             }
         };
+        account.keep_replay(finding, || Replay {
+            connection: self.number,
+            frames: vec![format!("[\"EVENT\",{}]", String::from_utf8_lossy(library.json(number)))],
+            answer: format!("OK {accepted} {text:?}"),
+            ..Replay::default()
+        });
         account.note(finding, || {
             let id = faster_hex::hex_string(library.id(number));
             format!("kind {} {id}: {accepted} {text:?}", meta.kind)

@@ -10,7 +10,7 @@ use super::asker::{Answers, Taken, Work, add};
 use super::bodies::Bodies;
 use super::context::Context;
 use super::holdings::Holdings;
-use crate::account::{Account, Finding};
+use crate::account::{Account, Finding, Replay};
 use crate::corpus::event::Verifier;
 use crate::corpus::library::Library;
 use crate::limits::Limits;
@@ -145,6 +145,7 @@ const FOREIGN: u32 = u32::MAX;
 /// The state of one connection.
 pub struct Querier {
     rules: Rules,
+    number: usize,
     turn: Rc<Cell<usize>>,
     flights: Vec<Flight>,
     spare: Vec<Vec<u32>>,
@@ -153,12 +154,12 @@ pub struct Querier {
 impl Querier {
     /// Querier `number`; it starts at another query than its neighbours.
     pub fn new(rules: Rules, number: usize) -> Self {
-        Self::in_turn(rules, Rc::new(Cell::new(number * 7919)))
+        Self::in_turn(rules, number, Rc::new(Cell::new(number * 7919)))
     }
 
-    /// A querier that asks from `turn` on; queriers that share a turn share the queries.
-    pub fn in_turn(rules: Rules, turn: Rc<Cell<usize>>) -> Self {
-        Self { rules, turn, flights: Vec::new(), spare: Vec::new() }
+    /// Querier `number`, which asks from `turn` on; queriers that share a turn share the queries.
+    pub fn in_turn(rules: Rules, number: usize, turn: Rc<Cell<usize>>) -> Self {
+        Self { rules, number, turn, flights: Vec::new(), spare: Vec::new() }
     }
 
     fn flight(&self, sub: &str) -> Option<usize> {
@@ -249,8 +250,25 @@ impl Querier {
         };
         let verdict = judge(&question, &rows, &rules.library, &rules.verifier, &rules.account);
         add(&rules.tally.foreign, u64::from(verdict.foreign));
-        if !verdict.noted {
+        if verdict.findings.is_empty() {
             *judged = Some((rows, verdict.foreign));
+            return;
+        }
+        let ids = |numbers: &[u32]| {
+            numbers.iter().map(|&number| faster_hex::hex_string(rules.library.id(number))).collect::<Vec<_>>()
+        };
+        let first = verdict.missing.first();
+        for finding in verdict.findings {
+            rules.account.keep_replay(finding, || Replay {
+                connection: self.number,
+                frames: vec![format!("[\"REQ\",\"replay\",{}]", query.filter.json())],
+                smallest_filter: first
+                    .map(|&number| query.filter.narrowed(&rules.library, number).json())
+                    .unwrap_or_default(),
+                missing: ids(&verdict.missing),
+                extra: ids(&verdict.extra),
+                ..Replay::default()
+            });
         }
     }
 

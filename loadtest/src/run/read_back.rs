@@ -81,7 +81,8 @@ async fn read(context: &Context, numbers: &[u32]) -> Result<Rc<Account>> {
     };
     // All connections share one turn, so that each query is asked once.
     let turn = Rc::new(std::cell::Cell::new(0));
-    let states = (0..connections).map(|_| Asker::new(terms.clone(), Querier::in_turn(rules.clone(), turn.clone())));
+    let states =
+        (0..connections).map(|number| Asker::new(terms.clone(), Querier::in_turn(rules.clone(), number, turn.clone())));
     let actors = context.open_all(states, &account, &progress).await;
     measure(context, &actors, None, &progress).await?;
     Ok(account)
