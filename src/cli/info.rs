@@ -4,33 +4,34 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use indicatif::{BinaryBytes, HumanCount};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::output::{progress_of, stdout};
+use super::output::{progress, progress_of, stdout};
 use super::{Common, interrupt};
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, rule_text};
 use crate::nostr::bech32::npub;
-use crate::nostr::{Kind, Pubkey, Timestamp};
+use crate::nostr::{Kind, Timestamp};
 use crate::pipeline::now;
 use crate::pipeline::retention::brake::Removal;
-use crate::pipeline::retention::{Mode, pass, resolve};
-use crate::store::{FORMAT, KindUsage, Removed, Room, Seq, Store, StoreError, Survey, TableUsage, Usage};
+use crate::pipeline::retention::{Forecast, Hitter, Mode, RuleUsage, Survey, pass, resolve, survey};
+use crate::policy::Retention;
+use crate::store::{FORMAT, KindUsage, Removed, Room, Seq, Store, StoreError, TableUsage, Usage};
 
 /// Arguments of `weir info`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir info
-  weir info --full              every event is looked at, and what the retention rules remove next
+  weir info --config weir.toml          also by the rules of the file, and for how long there is room
+  weir info --full --config weir.toml   every event is looked at, and what the retention rules remove next
   weir info --json | jq .events
 
-Without --full, authors and growth are estimated from 10,000 events spread evenly. Bytes of kinds and authors are \
-those of records; index entries come on top. Growth is what was dated within the last 7 days, so an import of old \
-events is not in it. Works while the relay runs.")]
+Without --full, all but the totals and the kinds is estimated from 10,000 events spread evenly. Sizes are what \
+storage.max_bytes counts: records with their index entries. What comes in is what was dated within the last 7 days, or \
+within the days that a rule keeps. Works while the relay runs.")]
 pub struct Arguments {
     /// Look at every event, and count what the retention rules would remove now
     #[arg(long)]
     full: bool,
-    /// Kinds and authors to list
+    /// Kinds, authors and recipients to list
     #[arg(long, value_name = "N", default_value = "10")]
     top: usize,
     /// Write one JSON object; all sizes in bytes
@@ -41,17 +42,13 @@ pub struct Arguments {
 /// Events that an estimate looks at.
 const SAMPLE: u64 = 10_000;
 
-/// Growth is measured over this many days.
-const DAYS: u64 = 7;
-
-/// Room for longer than this is not worth telling.
-const MANY_DAYS: u64 = 3650;
-
 /// With fewer recent events than this an estimate of the growth would be a guess.
 const FEW: u64 = 30;
 
 /// Everything that is told.
 struct Facts {
+    at: Timestamp,
+    rules: Retention,
     usage: Usage,
     room: Room,
     disk_free_bytes: u64,
@@ -59,7 +56,8 @@ struct Facts {
     /// The largest first.
     kinds: Vec<(Kind, KindUsage)>,
     survey: Survey,
-    is_full: bool,
+    /// `None` when too little is known to tell.
+    forecast: Option<Forecast>,
     /// What the relay would remove and does not before that is accepted.
     waiting: Option<Removal>,
     /// What the retention rules would remove now.
@@ -72,10 +70,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let facts = gather(&config, &store, arguments.full)?;
     let mut out = stdout();
     if arguments.json {
-        write_json(&mut out, &config, &store, &facts, arguments.top)?;
+        writeln!(out, "{}", facts.to_json(&config, &store, arguments.top))?;
     } else {
-        write_store(&mut out, &config, &store, &facts)?;
-        write_tables(&mut out, &facts, arguments.top)?;
+        facts.write_store(&mut out, &config, &store)?;
+        facts.write_forecast(&mut out)?;
+        facts.write_tables(&mut out, arguments.top)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -85,105 +84,159 @@ fn gather(config: &Config, store: &Store, is_full: bool) -> Result<Facts, StoreE
     let snapshot = store.read()?;
     let (last_seq, mut kinds) = (snapshot.last_seq()?, snapshot.kinds()?);
     drop(snapshot);
-    kinds.sort_by_key(|(_, usage)| std::cmp::Reverse(usage.bytes));
-    let week_ago = Timestamp(now().0.saturating_sub(DAYS * 86_400));
+    kinds.sort_by_key(|(_, usage)| std::cmp::Reverse(usage.footprint));
+    let (at, rules) = (now(), resolve(config.storage.retention(), store)?);
     let bar = progress_of(last_seq.0, "arrivals");
-    let survey = store.survey((!is_full).then_some(SAMPLE), week_ago, |seq| bar.set_position(seq.0))?;
+    let survey = survey(store, &rules, at, (!is_full).then_some(SAMPLE), |seq| bar.set_position(seq.0))?;
     bar.finish_and_clear();
-    let rules = resolve(config.storage.retention(), store)?;
+    let bar = progress(None, false);
+    let tell = |found: Removed| bar.set_position(found.events);
     let next =
-        if is_full { Some(pass(store, &rules, now(), Mode::Count, interrupt::watch(), |_| ())?.total()) } else { None };
+        if is_full { Some(pass(store, &rules, at, Mode::Count, interrupt::watch(), tell)?.total()) } else { None };
+    bar.finish_and_clear();
     let waiting = Removal::waiting(store)?;
     let (usage, room, disk_free_bytes) = (store.usage()?, store.room()?, store.disk_space()?.free_bytes);
-    Ok(Facts { usage, room, disk_free_bytes, last_seq, kinds, survey, is_full, next, waiting })
+    let is_known = !survey.is_estimate() || survey.recent_seen() >= FEW;
+    let forecast = is_known.then(|| Forecast::new(&survey.rules, &rules, room, disk_free_bytes));
+    Ok(Facts { at, rules, usage, room, disk_free_bytes, last_seq, kinds, survey, forecast, waiting, next })
 }
 
-impl Facts {
-    /// How many events stand for one that was looked at.
-    fn scale(&self) -> f64 {
-        if self.is_full { 1.0 } else { self.usage.events() as f64 / self.survey.seen.events.max(1) as f64 }
-    }
-
-    /// Bytes in use, indexes included, for each byte of a record.
-    fn overhead(&self) -> f64 {
-        let records: u64 = self.kinds.iter().map(|(_, usage)| usage.bytes).sum();
-        self.usage.used_bytes as f64 / records.max(1) as f64
-    }
-
-    /// Events and bytes in use by which the store grows in a day, if enough is known.
-    fn growth(&self) -> Option<(u64, u64)> {
-        let recent = self.survey.recent;
-        let scale = self.scale() / DAYS as f64;
-        let is_known = self.scale() <= 1.0 || recent.events >= FEW;
-        is_known
-            .then(|| ((recent.events as f64 * scale) as u64, (recent.bytes as f64 * scale * self.overhead()) as u64))
-    }
-}
-
-fn durability(config: &Config) -> &'static str {
+const fn durability(config: &Config) -> &'static str {
     match config.storage.durability {
         Durability::Full => "full",
         Durability::Relaxed => "relaxed",
     }
 }
 
-fn write_store(out: &mut impl Write, config: &Config, store: &Store, facts: &Facts) -> io::Result<()> {
-    let Facts { usage, room, disk_free_bytes, last_seq, .. } = facts;
-    let max = config.storage.max_bytes;
-    let max = if max == 0 { "none".into() } else { BinaryBytes(max).to_string() };
-    let durability = durability(config);
-    writeln!(out, "data        {} (format {FORMAT}, durability {durability})", store.path().display())?;
-    writeln!(out, "events      {} held of {} that arrived", HumanCount(usage.events()), HumanCount(last_seq.0))?;
-    writeln!(out, "used        {} (limit {max})", BinaryBytes(usage.used_bytes))?;
-    writeln!(out, "free pages  {}", BinaryBytes(usage.free_bytes))?;
-    writeln!(out, "file        {} (at most {})", BinaryBytes(usage.file_bytes), BinaryBytes(usage.map_bytes))?;
-    writeln!(out, "disk free   {}", BinaryBytes(*disk_free_bytes))?;
-    match facts.growth() {
-        Some((events, bytes)) => {
-            let about = if facts.scale() > 1.0 { "about " } else { "" };
-            let (events, each) = (HumanCount(events), BinaryBytes(bytes));
-            writeln!(out, "growth      {about}{events} events and {each} a day, by the dates of the last {DAYS} days")?;
-            let end = room.full_bytes().min(usage.used_bytes + usage.free_bytes + disk_free_bytes);
-            let days = end.saturating_sub(usage.used_bytes).checked_div(bytes);
-            if let Some(days) = days.filter(|days| *days <= MANY_DAYS) {
-                writeln!(out, "room for    about {} days at that rate", HumanCount(days))?;
+/// Days until something, or that it is not worth telling.
+fn days(days: Option<u64>) -> String {
+    days.map_or_else(|| "more than 10 years".into(), |days| format!("about {} days", HumanCount(days)))
+}
+
+impl Facts {
+    fn write_store(&self, out: &mut impl Write, config: &Config, store: &Store) -> io::Result<()> {
+        let Self { usage, disk_free_bytes, last_seq, .. } = self;
+        let size = |bytes: u64| if bytes == 0 { "none".into() } else { BinaryBytes(bytes).to_string() };
+        let (max, min_free) = (size(config.storage.max_bytes), size(config.storage.min_free_disk_bytes));
+        let durability = durability(config);
+        writeln!(out, "data        {} (format {FORMAT}, durability {durability})", store.path().display())?;
+        writeln!(out, "events      {} held of {} that arrived", HumanCount(usage.events()), HumanCount(last_seq.0))?;
+        writeln!(out, "used        {} (limit {max})", BinaryBytes(usage.used_bytes))?;
+        writeln!(out, "free pages  {}", BinaryBytes(usage.free_bytes))?;
+        writeln!(out, "file        {} (at most {})", BinaryBytes(usage.file_bytes), BinaryBytes(usage.map_bytes))?;
+        writeln!(out, "disk free   {} (to stay free: {min_free})", BinaryBytes(*disk_free_bytes))
+    }
+
+    fn write_forecast(&self, out: &mut impl Write) -> io::Result<()> {
+        match self.forecast {
+            Some(Forecast { daily, limit, room_days, full_days, .. }) => {
+                let about = if self.survey.is_estimate() { "about " } else { "" };
+                let [added, removed] = [daily.added, daily.removed]
+                    .map(|[events, bytes]| (HumanCount(events.max(0.0) as u64), BinaryBytes(bytes.max(0.0) as u64)));
+                writeln!(out, "comes in    {about}{} events and {} a day", added.0, added.1)?;
+                writeln!(out, "leaves      {about}{} events and {} a day, by the rules", removed.0, removed.1)?;
+                let key = limit.key();
+                if self.rules.is_empty() {
+                    writeln!(out, "room for    {}; then {key} refuses events", days(room_days))?;
+                } else {
+                    writeln!(out, "room for    {}; then the rules make room for {key}", days(room_days))?;
+                    writeln!(out, "full in     {}, by what the rules never remove for room", days(full_days))?;
+                }
             }
+            None => writeln!(out, "comes in    too little is dated within the last 7 days to tell; try --full")?,
         }
-        None => writeln!(out, "growth      too little is dated within the last {DAYS} days to tell; try --full")?,
-    }
-    if let Some(Removal { events, bytes, .. }) = facts.waiting {
-        let (events, bytes) = (HumanCount(events), BinaryBytes(bytes));
-        writeln!(out, "retention   the relay waits to remove {events} events, {bytes}: see weir retention --accept")?;
-    }
-    match facts.next {
-        Some(next) if config.storage.retention().is_empty() && next == Removed::default() => {
-            writeln!(out, "retention   no rules: everything is kept")
-        }
-        Some(Removed { events, bytes }) => {
+        if let Some(Removal { events, bytes, .. }) = self.waiting {
             let (events, bytes) = (HumanCount(events), BinaryBytes(bytes));
-            writeln!(out, "retention   removes {events} events next, {bytes} of records")
+            writeln!(
+                out,
+                "retention   the relay waits to remove {events} events, {bytes}: see weir retention --accept"
+            )?;
         }
-        None => Ok(()),
+        match self.next {
+            Some(next) if self.rules.is_empty() && next == Removed::default() => {
+                writeln!(out, "retention   no rules: everything is kept")
+            }
+            Some(Removed { events, bytes }) => {
+                let (events, bytes) = (HumanCount(events), BinaryBytes(bytes));
+                writeln!(out, "retention   removes {events} events next, {bytes} of records")
+            }
+            None => Ok(()),
+        }
     }
-}
 
-fn write_tables(out: &mut impl Write, facts: &Facts, top: usize) -> io::Result<()> {
-    let tables =
-        facts.usage.tables.iter().map(|TableUsage { name, entries, bytes }| ((*name).into(), *entries, *bytes));
-    write_table(out, ["table", "entries", "size"], 16, tables)?;
-    let kinds = facts.kinds.iter().take(top).map(|(kind, usage)| (kind.to_string(), usage.events, usage.bytes));
-    write_table(out, ["kind", "events", "records"], 16, kinds)?;
-    let heads =
-        if facts.scale() > 1.0 { ["author", "events, about", "records"] } else { ["author", "events", "records"] };
-    write_table(out, heads, 64, authors(facts, top).map(|(author, events, bytes)| (npub(&author), events, bytes)))
-}
+    fn write_tables(&self, out: &mut impl Write, top: usize) -> io::Result<()> {
+        let tables =
+            self.usage.tables.iter().map(|TableUsage { name, entries, bytes }| ((*name).into(), *entries, *bytes));
+        write_table(out, ["table", "entries", "size"], 16, tables)?;
+        let about = if self.survey.is_estimate() { "events, about" } else { "events" };
+        if !self.rules.is_empty() {
+            self.write_rules(out, about)?;
+        }
+        let kinds = self.kinds.iter().take(top).map(|(kind, usage)| (kind.to_string(), usage.events, usage.footprint));
+        write_table(out, ["kind", "events", "size"], 16, kinds)?;
+        let row = |Hitter { key, amount, .. }: Hitter| (npub(&key), amount.events, amount.footprint);
+        let authors = self.survey.largest_authors(top).into_iter().map(row);
+        write_table(out, ["author", about, "size"], 64, authors)?;
+        let recipients = self.survey.largest_recipients(top);
+        if recipients.is_empty() {
+            return Ok(());
+        }
+        write_table(out, ["recipient of gift wraps", about, "size"], 64, recipients.into_iter().map(row))
+    }
 
-/// The largest authors with their events and bytes, estimated if not all were looked at.
-fn authors(facts: &Facts, top: usize) -> impl Iterator<Item = (Pubkey, u64, u64)> {
-    let scale = facts.scale();
-    let estimate = move |seen: u64| (seen as f64 * scale).round() as u64;
-    let largest = facts.survey.largest_authors(top).into_iter();
-    largest.map(move |(author, amount)| (author, estimate(amount.events), estimate(amount.bytes)))
+    /// What the events of each rule take, with the rule.
+    fn write_rules(&self, out: &mut impl Write, about: &str) -> io::Result<()> {
+        writeln!(out, "\n{:<16} {about:>15} {:>12}  keeps", "rule", "size")?;
+        for (place, RuleUsage { held, .. }) in self.survey.rules.iter().enumerate() {
+            let rule = self.rules.rules().get(place);
+            let name = rule.map_or_else(|| "none".into(), |_| (place + 1).to_string());
+            let text = rule.map_or_else(|| "what no rule selects".into(), rule_text);
+            let (events, size) = (HumanCount(held.events).to_string(), BinaryBytes(held.footprint).to_string());
+            writeln!(out, "{name:<16} {events:>15} {size:>12}  {text}")?;
+        }
+        Ok(())
+    }
+
+    fn to_json(&self, config: &Config, store: &Store, top: usize) -> Value {
+        let Self { usage, room, disk_free_bytes, last_seq, .. } = self;
+        let table = |table: &TableUsage| json!({"name": table.name, "entries": table.entries, "bytes": table.bytes});
+        let kind = |(kind, usage): &(Kind, KindUsage)| json!({"kind": kind.0, "events": usage.events, "bytes": usage.bytes, "used_bytes": usage.footprint});
+        let rule = |(place, RuleUsage { held, .. }): (usize, &RuleUsage)| {
+            let rule = self.rules.rules().get(place);
+            json!({"rule": rule.map(|_| place + 1), "text": rule.map(rule_text), "events": held.events,
+                "bytes": held.bytes, "used_bytes": held.footprint})
+        };
+        let hitter = |Hitter { key, amount, missed }: Hitter| {
+            json!({"pubkey": key.to_string(), "events": amount.events, "bytes": amount.bytes,
+                "used_bytes": amount.footprint, "missed_bytes": missed})
+        };
+        let next = self.next.map(|next| json!({"events": next.events, "bytes": next.bytes}));
+        let waiting = self.waiting.map(|waiting| json!({"events": waiting.events, "bytes": waiting.bytes}));
+        let daily =
+            |[events, bytes]: [f64; 2]| json!({"events": events.round() as i64, "used_bytes": bytes.round() as i64});
+        let growth = self.forecast.map(|Forecast { daily: one, .. }| {
+            let net = [one.added[0] - one.removed[0], one.added[1] - one.removed[1]];
+            json!({"added": daily(one.added), "removed": daily(one.removed), "net": daily(net)})
+        });
+        let forecast = self.forecast.map(|Forecast { limit, limit_bytes, room_days, full_days, .. }| {
+            json!({"limit": limit.key(), "limit_used_bytes": limit_bytes, "room_days": room_days, "full_days": full_days})
+        });
+        json!({
+            "at": self.at.0, "data": store.path(), "format": FORMAT, "durability": durability(config),
+            "events": usage.events(), "last_seq": last_seq.0,
+            "used_bytes": usage.used_bytes, "free_bytes": usage.free_bytes, "file_bytes": usage.file_bytes,
+            "map_bytes": usage.map_bytes, "max_bytes": config.storage.max_bytes, "full_bytes": room.full_bytes(),
+            "disk_free_bytes": disk_free_bytes, "min_free_disk_bytes": config.storage.min_free_disk_bytes,
+            "growth_per_day": growth, "forecast": forecast, "retention_removes_next": next,
+            "retention_waits_to_remove": waiting,
+            "tables": usage.tables.iter().map(table).collect::<Vec<_>>(),
+            "rules": self.survey.rules.iter().enumerate().map(rule).collect::<Vec<_>>(),
+            "kinds": self.kinds.iter().map(kind).collect::<Vec<_>>(),
+            "authors": self.survey.largest_authors(top).into_iter().map(hitter).collect::<Vec<_>>(),
+            "gift_wrap_recipients": self.survey.largest_recipients(top).into_iter().map(hitter).collect::<Vec<_>>(),
+            "is_estimate": self.survey.is_estimate(), "looked_at": self.survey.seen.events,
+        })
+    }
 }
 
 fn write_table(
@@ -199,28 +252,4 @@ fn write_table(
         writeln!(out, "{name:<width$} {count:>15} {size:>12}")?;
     }
     Ok(())
-}
-
-fn write_json(out: &mut impl Write, config: &Config, store: &Store, facts: &Facts, top: usize) -> io::Result<()> {
-    let Facts { usage, room, disk_free_bytes, last_seq, .. } = facts;
-    let table = |table: &TableUsage| json!({"name": table.name, "entries": table.entries, "bytes": table.bytes});
-    let kind =
-        |(kind, usage): &(Kind, KindUsage)| json!({"kind": kind.0, "events": usage.events, "bytes": usage.bytes});
-    let author = |(author, events, bytes): (Pubkey, u64, u64)| json!({"pubkey": author.to_string(), "events": events, "bytes": bytes});
-    let growth = facts.growth().map(|(events, bytes)| json!({"events": events, "bytes": bytes}));
-    let next = facts.next.map(|next| json!({"events": next.events, "bytes": next.bytes}));
-    let waiting = facts.waiting.map(|waiting| json!({"events": waiting.events, "bytes": waiting.bytes}));
-    let object = json!({
-        "data": store.path(), "format": FORMAT, "durability": durability(config),
-        "events": usage.events(), "last_seq": last_seq.0,
-        "used_bytes": usage.used_bytes, "free_bytes": usage.free_bytes, "file_bytes": usage.file_bytes,
-        "map_bytes": usage.map_bytes, "max_bytes": config.storage.max_bytes, "full_bytes": room.full_bytes(),
-        "disk_free_bytes": disk_free_bytes, "growth_per_day": growth, "retention_removes_next": next,
-        "retention_waits_to_remove": waiting,
-        "tables": usage.tables.iter().map(table).collect::<Vec<_>>(),
-        "kinds": facts.kinds.iter().map(kind).collect::<Vec<_>>(),
-        "authors": authors(facts, top).map(author).collect::<Vec<_>>(),
-        "authors_looked_at": facts.survey.seen.events,
-    });
-    writeln!(out, "{object}")
 }

@@ -140,17 +140,27 @@ impl Retention {
         self.first(&Pubkey([0; 32]), kind, |_| false)
     }
 
+    /// The place of the rule that selects this event, whether or not it keeps it for ever; `None` when none does.
+    #[must_use]
+    pub fn selected_by(&self, event: EventView<'_>) -> Option<usize> {
+        self.select(&event.pubkey(), event.kind(), |keys| is_addressed(event, keys))
+    }
+
     fn first(&self, author: &Pubkey, kind: Kind, is_addressed: impl Fn(&KeySet) -> bool) -> Option<usize> {
+        let place = self.select(author, kind, is_addressed)?;
+        let rule = &self.rules[place];
+        // What a list that nobody knows might select is not removed by this rule, nor left to a later one.
+        (!rule.is_forever() && !rule.selector.is_unknown()).then_some(place)
+    }
+
+    fn select(&self, author: &Pubkey, kind: Kind, is_addressed: impl Fn(&KeySet) -> bool) -> Option<usize> {
         if kind == Kind::VANISH || (kind == FOLLOW_LIST && self.followed().any(|followed| followed == author)) {
             // The proof of a request to vanish stays (NIP-62), and so do the lists that the rules go by.
             return None;
         }
-        let place = self.rules.iter().map(|rule| &rule.selector).position(|selector| {
+        self.rules.iter().map(|rule| &rule.selector).position(|selector| {
             selector.may_take_of(author, kind) && selector.addressed_to.as_ref().is_none_or(&is_addressed)
-        })?;
-        let rule = &self.rules[place];
-        // What a list that nobody knows might select is not removed by this rule, nor left to a later one.
-        (!rule.is_forever() && !rule.selector.is_unknown()).then_some(place)
+        })
     }
 
     /// The rules that events of this kind may have, in order.

@@ -64,7 +64,7 @@ pub use retention::{Entry, Place};
 pub use scan::{Budget, Flow, Query, Scan, Step, Visitor};
 pub use schema::FORMAT;
 pub use snapshot::{Known, Snapshot};
-pub use survey::{Amount, Survey};
+pub use survey::Amount;
 pub use tally::KindUsage;
 pub use upgrade::Upgrade;
 pub use usage::{Full, Room, TableUsage, Usage};

@@ -129,7 +129,7 @@ fn info_tells_the_same_to_people_and_to_programs() {
     assert!(home.run(&["info"]).good().contains("300 held of 300 that arrived"));
     let kinds = info["kinds"].as_array().expect("kinds");
     let events = |rows: &[Value]| rows.iter().filter_map(|row| row["events"].as_u64()).sum::<u64>();
-    assert_eq!((events(kinds), info["authors_looked_at"].as_u64()), (300, Some(300)));
+    assert_eq!((events(kinds), info["looked_at"].as_u64()), (300, Some(300)));
     let full: Value =
         serde_json::from_str(&home.run(&["info", "--full", "--json", "--top", "1000"]).good()).expect("JSON");
     let authors = full["authors"].as_array().expect("authors");

@@ -12,3 +12,4 @@ mod serving;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;
+mod usage;

@@ -14,7 +14,9 @@ fn every_configuration_on_the_page_is_good() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let files = blocks(PAGE, "cat > /etc/weir/weir.toml <<'END'\n", "\nEND\n");
     let examples = blocks(PAGE, "```toml\n", "```");
-    assert_eq!((files.len(), examples.len()), (1, 1));
+    // Of the small disk, the five policies, and whose events a rule is about.
+    assert_eq!((files.len(), examples.len()), (1, 7));
+    assert!(examples.iter().all(|text| text.contains("[[storage.retention]]")));
     for (number, text) in files.into_iter().chain(examples).enumerate() {
         let file = dir.path().join(format!("{number}.toml"));
         std::fs::write(&file, text).expect("the configuration is written");
@@ -28,7 +30,7 @@ fn every_configuration_on_the_page_is_good() {
 fn every_command_on_the_page_is_one() {
     let shell = blocks(PAGE, "```sh\n", "```").join("\n");
     let mut commands = 0;
-    for line in shell.lines().filter_map(|line| line.strip_prefix("weir ")) {
+    for line in shell.lines().filter_map(|line| line.trim().strip_prefix("weir ")) {
         let mut words = line.split(' ').skip_while(|word| word.starts_with("--") || word.starts_with('/'));
         let Some(command) = words.next() else { continue };
         let help = Command::new(env!("CARGO_BIN_EXE_weir")).args([command, "--help"]).output();

@@ -250,21 +250,22 @@ fn a_dry_run_tells_what_each_rule_would_remove_and_a_run_removes_it() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
     };
-    let lines = |what: &str| {
-        format!(
-            "rule 1: kinds = [7], max_age = \"5m\"\n  older than max_age: 5 events, 705 bytes\n\
-             rule 2: kinds = [1], max_per_author_and_kind = 10\n  beyond max_per_author_and_kind: 20 events, 3220 bytes\n\
-             25 events {what}, 3925 bytes of records\n"
-        )
-    };
     let said = run("--dry-run");
-    let shape = |text: &str| text.split(|c: char| c.is_ascii_digit()).collect::<String>();
-    assert_eq!(shape(&said), shape(&lines("would be removed")), "{said}");
-    assert!(said.contains(": 5 events") && said.contains(": 20 events") && said.contains("\n25 events"), "{said}");
+    // Of a cause: rule, word, events; the rest is held against an export by tests/cli.
+    let rows = |text: &str| {
+        let table = text.split("\n\n").nth(1).expect("a table").lines().skip(1);
+        table.map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let expected = "rule 1: kinds = [7], max_age = \"5m\"\nrule 2: kinds = [1], max_per_author_and_kind = 10\n\n";
+    assert!(said.starts_with(expected), "{said}");
+    assert_eq!(rows(&said), ["1 age 5", "2 per_author_and_kind 20"]);
+    assert!(said.contains("\n25 of 35 events would be removed, "), "{said}");
     assert_eq!(held(&mut client, &all).len() + held(&mut client, &old).len(), 35);
-    assert_eq!(run("--run"), said.replace("would be removed", "removed"));
+    let ran = run("--run");
+    assert_eq!(rows(&ran), rows(&said));
+    assert!(ran.contains("\n25 of 35 events were removed, "), "{ran}");
     assert_eq!((held(&mut client, &all), held(&mut client, &old)), (all[20..].to_vec(), vec![]));
-    assert!(run("--dry-run").ends_with("0 events would be removed, 0 bytes of records\n"));
+    assert!(run("--dry-run").contains("\n0 of 10 events would be removed, 0 B of "));
     assert_clean(&relay);
 }
 
@@ -298,7 +299,7 @@ fn rules_that_would_remove_much_wait_until_they_are_accepted_and_others_wait_aga
     assert_eq!(storm(&mut client, [author.note("meanwhile")]).reasons(), Vec::<&str>::new());
     assert_eq!(held(&mut client, &old), old, "nothing is removed");
 
-    assert!(accept().contains("20 events would be removed"));
+    assert!(accept().contains("20 of 61 events would be removed"));
     relay.wait_for_log("the operator accepted");
     let line = relay.wait_for_log("the retention rules removed events");
     assert!(line.contains("rule=1") && line.contains("cause=\"age\"") && line.contains("events=20"), "{line}");

@@ -152,6 +152,12 @@ impl Horizons {
         self.rules.store(rules.into());
     }
 
+    /// Before this `created_at`, events of the rule went for bytes or for room; zero if none did.
+    #[must_use]
+    pub fn oldest_of(&self, rule: usize) -> Timestamp {
+        self.rules.load().get(rule).map_or(Timestamp(0), |horizon| horizon.own.max(horizon.total))
+    }
+
     /// Forgets the horizons for the total; whether there were any.
     pub fn relax_total(&self) -> bool {
         let relax = |rule| self.set(rule, |horizon| horizon.total = Timestamp(0));

@@ -12,23 +12,32 @@ mod disk;
 mod due;
 mod evictor;
 mod follows;
+mod forecast;
+mod heavy_hitters;
 mod horizons;
 mod oldest;
 mod pass;
 mod plan;
 mod report;
+mod samples;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use chores::Chores;
 pub use disk::Disk;
 pub use evictor::{Eviction, run};
 pub use follows::resolve;
+pub use forecast::{Daily, Forecast, Limit};
+pub use heavy_hitters::Hitter;
 pub use horizons::{Horizon, Horizons};
 pub use pass::{Found, Mode, pass};
 pub use plan::{Part, Parts, Plan};
+pub use report::word;
+pub use samples::{Sample, Samples};
 pub use sweep::{Candidate, Cause};
+pub use usage::{RuleUsage, Survey, survey};
 
 use crate::policy::Retention;
 use crate::store::Room;

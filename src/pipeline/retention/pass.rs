@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::horizons::{Horizons, NEVER};
 use super::plan::{Ledger, Pace, Parts, Plan, Scope};
+use super::samples::Samples;
 use super::sweep::{Candidate, Slice};
 use super::{RoomMarks, SLICE_ROWS};
 use crate::nostr::Timestamp;
@@ -26,6 +27,8 @@ pub enum Mode {
 pub struct Found {
     /// What goes, by cause.
     pub parts: Parts,
+    /// Some of them, by cause.
+    pub samples: Samples,
     /// Bytes that should go for room and cannot: what is kept for ever takes more than there is.
     pub missing: u64,
     /// Whether it was interrupted.
@@ -80,7 +83,7 @@ pub(super) fn pass_in_slices(
                 progress(trial.ledger.parts.total());
             }
             found.missing = trial.plan.missing();
-            found.parts = trial.ledger.parts;
+            (found.parts, found.samples) = (trial.ledger.parts, trial.ledger.samples);
         }
         Mode::Remove => {
             let mut removal = Removal::new(store, rules, now)?;
@@ -93,7 +96,7 @@ pub(super) fn pass_in_slices(
             }
             removal.remove()?;
             found.missing = removal.plan.missing();
-            found.parts = removal.parts;
+            (found.parts, found.samples) = (removal.parts, removal.samples);
         }
     }
     Ok(found)
@@ -149,6 +152,7 @@ struct Removal<'a> {
     plan: Plan,
     horizons: Horizons,
     parts: Parts,
+    samples: Samples,
     /// Found and not yet removed.
     found: Vec<Candidate>,
     /// Of one commit.
@@ -171,6 +175,7 @@ impl<'a> Removal<'a> {
             plan: Plan::new(Scope::ALL),
             horizons,
             parts: Parts::default(),
+            samples: Samples::default(),
             found: Vec::new(),
             stride: BESIDE,
             last_commit: store.txn_id()?,
@@ -186,7 +191,10 @@ impl<'a> Removal<'a> {
         let pace = self.plan.step(&mut slice, excess)?;
         let found = slice.found;
         drop(snapshot);
-        found.iter().for_each(|one| self.parts.add(one));
+        for one in &found {
+            self.parts.add(one);
+            self.samples.add(one);
+        }
         self.horizons.went(&found);
         self.found.extend(found);
         let emptied = self.plan.take_emptied();

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use hashbrown::HashSet;
 
 use super::oldest::{OldestFirst, held_by_rule};
+use super::samples::Samples;
 use super::sweep::{AgeSweep, AuthorLimit, AuthorSweep, Authors, Candidate, Cause, Judged, Slice};
 use crate::nostr::Timestamp;
 use crate::policy::Rule;
@@ -75,6 +76,8 @@ pub struct Ledger {
     gone: HashSet<Seq>,
     /// By cause.
     pub parts: Parts,
+    /// Some of them.
+    pub samples: Samples,
 }
 
 impl Ledger {
@@ -83,6 +86,7 @@ impl Ledger {
         for one in found {
             if self.gone.insert(one.seq) {
                 self.parts.add(one);
+                self.samples.add(one);
             }
         }
     }
@@ -99,6 +103,7 @@ impl Ledger {
         parts.fold(Amount::default(), |sum, part| Amount {
             events: sum.events + part.events,
             bytes: sum.bytes + part.bytes,
+            footprint: sum.footprint + part.footprint,
         })
     }
 }
@@ -128,7 +133,7 @@ impl RuleLimit {
     }
 
     const fn weigh(self, judged: &Judged) -> u64 {
-        self.count(Amount { events: 1, bytes: judged.bytes })
+        self.count(Amount { events: 1, bytes: judged.bytes, footprint: judged.footprint })
     }
 
     const fn cause(self, rule: usize) -> Cause {

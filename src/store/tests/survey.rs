@@ -1,6 +1,7 @@
-//! Surveys: what is counted, whether all or some is looked at.
+//! Surveys: what is looked at, whether all or some.
 
 use super::*;
+use crate::store::Amount;
 
 /// Author `n` writes `n` notes for each of 1 to 5, so that events of all lie everywhere.
 fn filled() -> Home {
@@ -12,34 +13,39 @@ fn filled() -> Home {
     home
 }
 
+/// What was looked at, how many of it since 300, and how far it went.
+fn survey(home: &Home, sample: Option<u64>) -> (Amount, u64, Seq) {
+    let (mut seen, mut recent, mut last) = (Amount::default(), 0, Seq(0));
+    let visit = |event: crate::nostr::EventView<'_>| {
+        seen.add(event);
+        recent += u64::from(event.created_at() >= Timestamp(300));
+    };
+    home.store.survey(sample, visit, |seq| last = seq).expect("a survey");
+    (seen, recent, last)
+}
+
 #[test]
-fn a_full_survey_counts_every_event_and_ranks_the_authors() {
+fn a_full_survey_looks_at_every_event_once() {
     let home = filled();
-    let survey = home.store.survey(None, Timestamp(300), |_| ()).expect("a survey");
-    assert_eq!((survey.seen.events, survey.recent.events), (6000, 1500));
-    let ranked: Vec<(Pubkey, u64)> =
-        survey.largest_authors(3).into_iter().map(|(author, amount)| (author, amount.events)).collect();
-    assert_eq!(ranked, [(author(5), 2000), (author(4), 1600), (author(3), 1200)]);
-    let bytes: u64 = survey.authors.values().map(|amount| amount.bytes).sum();
-    let held: u64 =
-        home.store.read().expect("a snapshot").kinds().expect("kinds").iter().map(|(_, kind)| kind.bytes).sum();
-    assert_eq!((bytes, survey.seen.bytes), (held, held));
+    let kinds = home.store.read().expect("a snapshot").kinds().expect("kinds");
+    let [(_, held)] = kinds[..] else { panic!("one kind") };
+    let expected = Amount { events: held.events, bytes: held.bytes, footprint: held.footprint };
+    assert_eq!(survey(&home, None), (expected, 1500, Seq(6000)));
 }
 
 #[test]
 fn a_sample_is_spread_evenly_and_passes_over_what_is_gone() {
     let home = filled();
-    let mut last = Seq(0);
-    let survey = home.store.survey(Some(600), Timestamp(300), |seq| last = seq).expect("a survey");
-    assert_eq!((survey.seen.events, survey.recent.events), (600, 150));
+    let (seen, recent, last) = survey(&home, Some(600));
+    assert_eq!((seen.events, recent), (600, 150));
     assert!(last >= Seq(6000 - 10));
     let gone: Vec<Seq> = (1..=3000).map(Seq).collect();
     home.store.writer().remove(&gone, Return::Allowed).expect("a commit");
-    let survey = home.store.survey(Some(600), Timestamp(300), |_| ()).expect("a survey");
-    assert_eq!((survey.seen.events, survey.recent.events), (300, 150));
+    let (seen, recent, _) = survey(&home, Some(600));
+    assert_eq!((seen.events, recent), (300, 150));
 }
 
 #[test]
 fn an_empty_store_has_nothing_to_tell() {
-    assert_eq!(home().store.survey(Some(10), Timestamp(0), |_| ()).expect("a survey"), Survey::default());
+    assert_eq!(survey(&home(), Some(10)), (Amount::default(), 0, Seq(0)));
 }

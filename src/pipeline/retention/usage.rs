@@ -1,0 +1,163 @@
+//! What takes the room, and what comes in: by rule, by author, and by the recipient of gift wraps.
+//!
+//! From a look at every event or at a sample of them. It counts, and neither decides nor removes anything.
+
+use std::collections::BTreeMap;
+
+use super::heavy_hitters::{HeavyHitters, Hitter};
+use super::horizons::Horizons;
+use crate::nostr::{EventView, Kind, Pubkey, Timestamp};
+use crate::policy::{Retention, Rule};
+use crate::store::{Amount, KindUsage, Seq, Store, StoreError};
+
+/// What comes in is measured over this many seconds at most: a week has every day of the week.
+const WINDOW: u64 = 7 * 86_400;
+
+const DAY: u64 = 86_400;
+
+/// Further ahead nobody looks, in days.
+pub const MANY_DAYS: u64 = 3650;
+
+/// What events of one rule take, come in and leave.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RuleUsage {
+    /// What is held.
+    pub held: Amount,
+    /// Of this, what was created in the window.
+    pub recent: Amount,
+    /// The last seconds of which the rules have removed nothing, a week at the most.
+    pub window_s: u64,
+    /// Seconds after which its events leave, if they do.
+    pub max_age_s: Option<u64>,
+    /// Bytes of records that stay; 0 is no limit.
+    pub max_bytes: u64,
+    /// Events that stay; 0 is no limit.
+    pub max_events: u64,
+    /// Whether no want of room removes its events.
+    pub is_kept: bool,
+    /// Of what is held, how much reaches its age within each day from now on; 0 is too old already.
+    pub leaving: BTreeMap<u64, Amount>,
+}
+
+/// What was found.
+pub struct Survey {
+    now: Timestamp,
+    /// Everything that was looked at.
+    pub seen: Amount,
+    /// By rule, in order, and at last what no rule selects.
+    pub rules: Vec<RuleUsage>,
+    authors: HeavyHitters,
+    recipients: HeavyHitters,
+    /// How many events and bytes stand for each that was looked at.
+    scale: [f64; 2],
+    is_estimate: bool,
+}
+
+/// Looks at every event, or at about `sample` of them. Tells `progress` the arrival number that it has come to.
+///
+/// # Errors
+/// When the store is damaged.
+pub fn survey(
+    store: &Store,
+    rules: &Retention,
+    now: Timestamp,
+    sample: Option<u64>,
+    progress: impl FnMut(Seq),
+) -> Result<Survey, StoreError> {
+    let mut survey = Survey::new(rules, &Horizons::load(rules, store)?, now);
+    if !store.survey(sample, |event| survey.add(rules, event), progress)? {
+        let kinds = store.read()?.kinds()?;
+        let sum = |of: fn(&KindUsage) -> u64| kinds.iter().map(|(_, usage)| of(usage)).sum();
+        survey.stand_for(sum(|usage| usage.events), sum(|usage| usage.footprint));
+    }
+    Ok(survey)
+}
+
+impl Survey {
+    fn new(rules: &Retention, horizons: &Horizons, now: Timestamp) -> Self {
+        let usage = |(place, rule): (usize, &Rule)| {
+            let max_age_s = rule.bounds.max_age.map(|age| age.seconds);
+            let since = horizons.oldest_of(place);
+            let window_s = WINDOW.min(max_age_s.unwrap_or(WINDOW)).min(now.0.saturating_sub(since.0));
+            let (max_bytes, max_events) = (rule.bounds.max_bytes, rule.bounds.max_events);
+            let is_kept = rule.is_forever() || rule.selector.is_unknown();
+            RuleUsage { window_s, max_age_s, max_bytes, max_events, is_kept, ..RuleUsage::default() }
+        };
+        let mut usages: Vec<RuleUsage> = rules.rules().iter().enumerate().map(usage).collect();
+        usages.push(RuleUsage { window_s: WINDOW, is_kept: true, ..RuleUsage::default() });
+        let (authors, recipients) = (HeavyHitters::default(), HeavyHitters::default());
+        Self { now, seen: Amount::default(), rules: usages, authors, recipients, scale: [1.0; 2], is_estimate: false }
+    }
+
+    fn add(&mut self, rules: &Retention, event: EventView<'_>) {
+        let (author, kind, created_at) = (event.pubkey(), event.kind(), event.created_at());
+        self.seen.add(event);
+        self.authors.add(author, event);
+        if kind == Kind::GIFT_WRAP {
+            let mut keys: Vec<Pubkey> =
+                event.tags().values("p").filter_map(|value| Some(Pubkey(*value.as_hex()?))).collect();
+            keys.sort_unstable_by_key(|key| key.0);
+            keys.dedup();
+            keys.into_iter().for_each(|key| self.recipients.add(key, event));
+        }
+        let none = self.rules.len() - 1;
+        let usage = &mut self.rules[rules.selected_by(event).unwrap_or(none)];
+        usage.held.add(event);
+        if created_at.0 >= self.now.0.saturating_sub(usage.window_s) {
+            usage.recent.add(event);
+        }
+        if let Some(age) = usage.max_age_s {
+            let seconds = (created_at.0.saturating_add(age)).saturating_sub(self.now.0);
+            usage.leaving.entry(seconds.div_ceil(DAY).min(MANY_DAYS + 1)).or_default().add(event);
+        }
+    }
+
+    /// What was looked at stands for so many events and bytes in all.
+    fn stand_for(&mut self, events: u64, footprint: u64) {
+        let ratio = |whole: u64, part: u64| if part == 0 { 1.0 } else { whole as f64 / part as f64 };
+        self.is_estimate = true;
+        self.scale = [ratio(events, self.seen.events), ratio(footprint, self.seen.footprint)];
+        let scale = self.scale;
+        for usage in &mut self.rules {
+            usage
+                .leaving
+                .values_mut()
+                .chain([&mut usage.held, &mut usage.recent])
+                .for_each(|one| *one = scaled(*one, scale));
+        }
+    }
+
+    /// Whether numbers are estimates.
+    #[must_use]
+    pub const fn is_estimate(&self) -> bool {
+        self.is_estimate
+    }
+
+    /// Events that were looked at of those that came in lately.
+    #[must_use]
+    pub fn recent_seen(&self) -> u64 {
+        (self.rules.iter().map(|usage| usage.recent.events).sum::<u64>() as f64 / self.scale[0]).round() as u64
+    }
+
+    /// The authors whose events take most, the largest first.
+    #[must_use]
+    pub fn largest_authors(&self, count: usize) -> Vec<Hitter> {
+        self.scaled(self.authors.largest(count))
+    }
+
+    /// The recipients whose gift wraps (NIP-59) take most, the largest first. One with several recipients counts for each.
+    #[must_use]
+    pub fn largest_recipients(&self, count: usize) -> Vec<Hitter> {
+        self.scaled(self.recipients.largest(count))
+    }
+
+    fn scaled(&self, mut hitters: Vec<Hitter>) -> Vec<Hitter> {
+        hitters.iter_mut().for_each(|hitter| hitter.amount = scaled(hitter.amount, self.scale));
+        hitters
+    }
+}
+
+fn scaled(Amount { events, bytes, footprint }: Amount, [of_events, of_bytes]: [f64; 2]) -> Amount {
+    let times = |number: u64, scale: f64| (number as f64 * scale).round() as u64;
+    Amount { events: times(events, of_events), bytes: times(bytes, of_bytes), footprint: times(footprint, of_bytes) }
+}
