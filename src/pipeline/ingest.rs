@@ -86,8 +86,9 @@ mod tests {
         Ingest::new(&Bounds { ingest_events, ..Bounds::default() })
     }
 
-    fn addresses(count: u8, per_address: u64, total: u64) -> Vec<Arc<Address>> {
-        let ledger = Ledger::new(Options { waiting_events: Bound { per_address, total }, ..Options::default() });
+    fn addresses(count: u8, per_address_bytes: u64, total_bytes: u64) -> Vec<Arc<Address>> {
+        let waiting_events = Bound { per_address_bytes, total_bytes };
+        let ledger = Ledger::new(Options { waiting_events, ..Options::default() });
         (0..count).map(|last| ledger.address([192, 0, 2, last].into())).collect()
     }
 
