@@ -145,6 +145,11 @@ impl<'a> Group<'a> {
             }
             Err(error) => shared.health.failed(StoreOperation::Commit, error),
         }
+        // Before the answers: whoever has his OK finds it counted.
+        let events = self.events + self.open.as_ref().map_or(0, |batch| batch.events.len());
+        if events > 0 {
+            shared.metrics.commit_events.observe(events as f64);
+        }
         for query in shared.uncommitted.settle() {
             reader::submit(shared, query, Progress::Begun);
         }
@@ -166,9 +171,6 @@ impl<'a> Group<'a> {
         };
         if is_full {
             self.chores.make_room(writer, &shared.horizons);
-        }
-        if self.events > 0 {
-            shared.metrics.commit_events.observe(self.events as f64);
         }
         if self.live_ended { Err(LiveEnded) } else { answered }
     }
