@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_batch_of_large_events_is_short_and_has_one_at_the_least() {
         let mut backlog = backlog();
-        let large = |number| Event { from: 1, number, bytes: 100 * EVENT_US as usize * BYTES_PER_US as usize };
+        let large = |number| Event { from: 1, number, bytes: 1_000 * EVENT_US as usize * BYTES_PER_US as usize };
         backlog.add((0..3).map(large).collect());
         assert_eq!(backlog.take(0), [large(0)]);
         backlog.add(events(2, 0..2));
