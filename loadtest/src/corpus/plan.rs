@@ -36,7 +36,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The default corpus: the social mix over 90 days up to a fixed time, so that a seed means the same bytes on any day.
+    /// The default corpus: the social mix over 90 days up to a fixed time, so that a seed means the same bytes on any
+    /// day.
     pub fn social(seed: u64, events: u64) -> Self {
         Self {
             seed,

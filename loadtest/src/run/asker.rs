@@ -34,7 +34,8 @@ pub trait Work: 'static {
     /// Takes a message; frames to send in response are appended to `out`.
     fn take(&mut self, message: Message<'_>, at: Instant, out: &mut Vec<u8>) -> Taken;
 
-    /// Forgets all unanswered questions and returns a description of each; call it when the phase or the connection ends.
+    /// Forgets all unanswered questions and returns a description of each; call it when the phase or the connection
+    /// ends.
     fn abandon(&mut self) -> Vec<String>;
 }
 

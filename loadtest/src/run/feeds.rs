@@ -41,8 +41,8 @@ pub fn match_all(library: &Library, fresh: Fresh, subscriptions: usize) -> Plan 
     Plan { filters: vec![filter; subscriptions], deliveries }
 }
 
-/// Follow feeds of `authors` keys each: an event reaches `matches` subscriptions on average, the other keys are those of
-/// people who do not write.
+/// Follow feeds of `authors` keys each: an event reaches `matches` subscriptions on average, the other keys are those
+/// of people who do not write.
 pub fn follow(library: &Library, fresh: Fresh, subscriptions: usize, authors: usize, matches: f64, seed: u64) -> Plan {
     let mut random = Random::new(seed ^ 0x00F0_1102_FEED);
     let numbers = fresh.first..fresh.first + fresh.count;
@@ -188,8 +188,8 @@ impl Feeds {
         }
     }
 
-    /// Counts the missing deliveries of events that the relay accepted. A slow reader that the relay closed has no claim to
-    /// the rest; returns how many those are.
+    /// Counts the missing deliveries of events that the relay accepted. A slow reader that the relay closed has no
+    /// claim to the rest; returns how many those are.
     pub fn count_missing(&self, context: &Context, account: &Account) -> usize {
         let deliveries = self.deliveries.borrow();
         let accepted = |event: usize| context.holdings.holds(self.first + event as u32);

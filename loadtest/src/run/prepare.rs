@@ -184,7 +184,8 @@ fn prepare_queries(order: Order<'_>, library: &Library) -> Vec<Material> {
     materials.collect()
 }
 
-/// Fits a filter to the relay's limits and returns a description of the change. `rows` is the length of the answer without them.
+/// Fits a filter to the relay's limits and returns a description of the change. `rows` is the length of the answer
+/// without them.
 fn fit(filter: &mut Filter, rows: usize, limits: &Limits) -> Option<String> {
     let mut change = None;
     let message = |filter: &Filter| filter.json().len() + r#"["REQ","q00000",]"#.len();

@@ -1,4 +1,5 @@
-//! Knows when a phase is over: every actor has finished, nothing has happened for too long, or the user stopped the run.
+//! Knows when a phase is over: every actor has finished, nothing has happened for too long, or the user stopped the
+//! run.
 //!
 //! It must never end a phase by the clock alone while answers still come.
 

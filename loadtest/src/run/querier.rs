@@ -20,7 +20,8 @@ use crate::wire::frame::{encode, opcode};
 use crate::wire::link::MASK;
 use crate::wire::message::{Message, event_id};
 
-/// REQs open at a time on one connection of a mixed phase; the rest waits in the generator, counted from when it was due.
+/// REQs open at a time on one connection of a mixed phase; the rest waits in the generator, counted from when it was
+/// due.
 pub const MIXED_IN_FLIGHT: usize = 8;
 
 /// A query ready to be sent.

@@ -1,7 +1,7 @@
 //! RFC 6455 frames as a client writes and reads them.
 //!
-//! It must never accept anything the RFC forbids a server to send: a masked frame, an RSV bit (no extension is offered), a
-//! fragmented control frame. A relay that does so is reported, not tolerated.
+//! It must never accept anything the RFC forbids a server to send: a masked frame, an RSV bit (no extension is
+//! offered), a fragmented control frame. A relay that does so is reported, not tolerated.
 
 /// Frame opcodes (RFC 6455 §5.2).
 pub mod opcode {

@@ -124,8 +124,8 @@ impl Link {
     }
 }
 
-/// The masking key of every frame. RFC 6455 §5.3 wants it unpredictable to protect proxies, which do not exist here; it is
-/// not zero, so that the relay has the same work as with any client.
+/// The masking key of every frame. RFC 6455 §5.3 wants it unpredictable to protect proxies, which do not exist here; it
+/// is not zero, so that the relay has the same work as with any client.
 pub const MASK: [u8; 4] = [0x5A, 0xC3, 0x96, 0x1F];
 
 /// The reading side; spawn a task for it.
