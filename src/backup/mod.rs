@@ -9,7 +9,7 @@
 //!
 //! A run adds the records behind the last number of the run before, and new files of the other two sorts. `MANIFEST` is
 //! replaced at the very end, by a rename: until then the backup is what it was. The lists of earlier runs stay for a
-//! time ([`state`]), and with them the records that only they name, so that an earlier state can be restored. A part is
+//! time (`state.rs`), and with them the records that only they name, so that an earlier state can be restored. A part is
 //! rewritten once no state needs most of it.
 //!
 //! Reads the store in slices and never holds a transaction while it writes a file (INV-9). What a run holds: every

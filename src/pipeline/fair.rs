@@ -5,7 +5,7 @@
 //! [`LIGHT_US`] counts as one that used just that: light users are served in the order in which they came, and an
 //! address that was never seen has no advantage over them. Every operation takes O(log n).
 //!
-//! Halving keeps the order of two numbers. So use is kept as a [`Rank`], its logarithm on an axis that falls with
+//! Halving keeps the order of two numbers. So use is kept as a `Rank`, its logarithm on an axis that falls with
 //! time: the rank of whoever waits stays as it is, while that of a light newcomer rises by one each half-life. An
 //! address that used `u` is therefore overtaken for no longer than `log2(u / LIGHT_US)` half-lives: 20 s for 40 ms.
 

@@ -22,7 +22,7 @@ pub const INLINE_BYTES: usize = 86;
 /// |---|---|
 /// | 0..86 | head, inline |
 /// | 86 | bytes of the head in use |
-/// | 87 | [`SHARED`], or what the body's allocation has to spare, in 1/[`SPARE_PARTS`] of its length |
+/// | 87 | `SHARED`, or what the body's allocation has to spare, in 1/`SPARE_PARTS` of its length |
 /// | 88..96 | the number of its [`Stream`](super::Stream); 0 without one |
 /// | 96..128 | body |
 #[derive(Clone)]

@@ -69,9 +69,9 @@ pub struct Forecast {
     pub limit: Limit,
     /// What events take then.
     pub limit_bytes: u64,
-    /// Days until the rules make room, or without rules until events are refused; `None` is past [`MANY_DAYS`].
+    /// Days until the rules make room, or without rules until events are refused; `None` is past `MANY_DAYS`.
     pub room_days: Option<u64>,
-    /// Days until what no want of room removes fills it, and events are refused; `None` is past [`MANY_DAYS`].
+    /// Days until what no want of room removes fills it, and events are refused; `None` is past `MANY_DAYS`.
     pub full_days: Option<u64>,
 }
 
