@@ -22,6 +22,8 @@ pub struct Relay {
     /// Where its metrics are, if it serves them.
     pub monitor: Option<SocketAddr>,
     log: Mutex<Receiver<String>>,
+    /// What it logged before it listened, and no test has waited for yet.
+    early: Mutex<Vec<String>>,
     config: PathBuf,
     dir: Option<tempfile::TempDir>,
 }
@@ -75,7 +77,7 @@ impl Relay {
                 break address.trim().parse().expect("an address and a port");
             }
         };
-        Self { child, address, monitor, log: Mutex::new(log), config: file, dir: None }
+        Self { child, address, monitor, log: Mutex::new(log), early: Mutex::new(said), config: file, dir: None }
     }
 
     /// A relay with the default configuration, which tests that bring keys of their own may share.
@@ -139,8 +141,13 @@ impl Relay {
         value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {metrics}"))
     }
 
-    /// Waits for a line of the log that holds `text`, and returns it.
+    /// Waits for a line of the log that holds `text`, and returns it. A thread may have said it before the relay listened.
     pub fn wait_for_log(&self, text: &str) -> String {
+        let mut early = self.early.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(at) = early.iter().position(|line| line.contains(text)) {
+            return early.remove(at);
+        }
+        drop(early);
         self.log_until(text).pop().expect("at least the line that was waited for")
     }
 
