@@ -381,8 +381,8 @@ fn rows(filter: &Value, state: &State, fault: Fault) -> Vec<Value> {
     let mut rows: Vec<Value> = stored.cloned().collect();
     let created_at = |event: &Value| std::cmp::Reverse(event["created_at"].as_u64());
     if fault == Fault::Loose {
-        // Newest first, as the limit asks for, and nothing said about ties.
-        rows.sort_by_key(created_at);
+        // Newest first, as the limit asks for, and ties the other way round: NIP-01 once said nothing about them.
+        rows.sort_by_key(|event| (created_at(event), std::cmp::Reverse(event["id"].as_str().map(str::to_string))));
     } else {
         rows.sort_by_key(|event| (created_at(event), event["id"].as_str().map(str::to_string)));
     }
