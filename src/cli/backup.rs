@@ -10,8 +10,8 @@ use super::output::{progress, progress_of, say, stdout};
 use super::{Common, interrupt, time};
 use crate::backup::{self, BackupError, Created, Manifest, Pruned, Verified};
 use crate::nostr::Timestamp;
+use crate::pipeline::ingest::signatures::Signatures;
 use crate::pipeline::now;
-use crate::pipeline::signatures::Signatures;
 use crate::policy::Age;
 use crate::schnorr::Verifier;
 

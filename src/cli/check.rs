@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::Common;
 use super::output::{progress, stdout};
-use crate::pipeline::signatures::Signatures;
+use crate::pipeline::ingest::signatures::Signatures;
 use crate::schnorr::Verifier;
 use crate::store::{Problem, Repaired, Store};
 

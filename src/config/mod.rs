@@ -60,7 +60,7 @@ pub struct Config {
     /// How signatures are checked.
     pub verify: schnorr::Options,
     /// Negentropy sync (NIP-77).
-    pub negentropy: pipeline::reconcile::Options,
+    pub negentropy: pipeline::query::reconcile::Options,
     /// What clients may make the relay hold.
     pub memory: ledger::Options,
     /// Bounds of the queues between the threads.

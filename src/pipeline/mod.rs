@@ -9,36 +9,28 @@
 //!  └──Q4 scans──▶ readers ──▶ outboxes ◀── writer (OK), live (EVENT)
 //! ```
 
-pub mod backlog;
 pub mod channel;
-pub mod client;
+pub mod commit;
 pub mod cron;
+pub mod deliver;
 pub mod fair;
 pub mod fair_channel;
 pub mod health;
 pub mod import;
 pub mod ingest;
-pub mod live;
+pub mod query;
 pub mod queues;
-pub mod reader;
-pub mod reconcile;
 pub mod retention;
-mod row_block;
-pub mod sight;
-pub mod signatures;
 #[cfg(test)]
 mod testing;
-pub mod uncommitted;
-pub mod verify;
-pub mod writer;
 
 mod run;
 
-pub use client::{ClientHandle, Subscription};
+pub use deliver::client::{ClientHandle, Subscription};
+pub use deliver::live::LiveHub;
 pub use health::Health;
-pub use ingest::Ingest;
-pub use live::LiveHub;
+pub use ingest::gate::Ingest;
+pub use ingest::verify::Intake;
+pub use query::reconcile::Reconciliation;
 pub use queues::Bounds;
-pub use reconcile::Reconciliation;
 pub use run::{OnFailure, Options, Parts, Pipeline, Shared, StartError, now};
-pub use verify::Intake;

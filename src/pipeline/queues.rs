@@ -5,12 +5,12 @@
 //! | Q1 ingest     | [`Submission`] batches        | `ingest_events` and `memory.waiting_events` over Q1 and Q2, of which an address has its share; `unanswered_events` per connection | the connection stops reading, so TCP slows its client |
 //! | Q2 write      | [`WriteCommand`]              | `write_batches`                        | verify and retention wait          |
 //! | Q3 live       | [`LiveCommand`]               | `live_batches`                         | writer and verify wait; live never waits, so not for long |
-//! | Q4 scans      | [`ReaderCommand`](super::reader::ReaderCommand) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` for the newest query of the address that has most in line; of several, of the one that used most |
+//! | Q4 scans      | [`ReaderCommand`](crate::pipeline::query::reader::ReaderCommand) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` for the newest query of the address that has most in line; of several, of the one that used most |
 //! | Q5 outbox     | frames of one connection      | `ws::outbox` has its bounds            | scans park; a live event closes the connection |
 //!
 //! Q1 counts events at its gate ([`Ingest`](super::Ingest)), before they enter; the channels behind it are sized
 //! so that what passed the gate always fits, and sending into them never blocks an io thread. `verify` and `writer` take
-//! all that waits in Q1 and Q2, and choose from it by address ([`backlog`](super::backlog)).
+//! all that waits in Q1 and Q2, and choose from it by address ([`backlog`](crate::pipeline::ingest::backlog)).
 //!
 //! Q4 is no line: the address that used least time of scans lately is served first ([`fair`](super::fair)). A query
 //! that waits for its client to read is with that client's outbox, not in Q4.
@@ -21,9 +21,9 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::channel::Depth;
-use super::client::ClientHandle;
 use super::retention::Eviction;
 use crate::nostr::{Event, VerifiedEvent};
+use crate::pipeline::deliver::client::ClientHandle;
 use crate::store::Seq;
 
 /// The bounds of the queues.

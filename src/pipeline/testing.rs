@@ -5,8 +5,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::run::{Options, Parts, Pipeline};
-use super::{Bounds, OnFailure, reconcile};
 use crate::metrics::Metrics;
+use crate::pipeline::query::reconcile;
+use crate::pipeline::{Bounds, OnFailure};
 use crate::policy::Settings;
 use crate::schnorr::{self, Verifier};
 use crate::store::Store;

@@ -3,119 +3,45 @@
 //! The only user of heed. One thread writes, in batches that commit together; a read transaction lives on
 //! the thread that opened it and never longer than a slice of work. Never reads the clock: `now` is passed in.
 
-mod check;
-mod choose;
-mod compact;
-mod count;
-mod disk;
-mod error;
-mod expiry;
-mod export;
-mod generation;
-mod group;
-mod journal;
-pub mod keys;
-mod lookup;
-mod meet;
-mod pages;
-mod part;
-mod plan;
-mod position;
-mod quota;
-mod repair;
-mod restore;
-mod retention;
-mod rows;
+mod file;
+mod format;
+mod read;
 mod scan;
-mod schema;
-mod snapshot;
-mod survey;
-mod tally;
 #[cfg(test)]
 mod tests;
-mod tombstone;
-mod upgrade;
-mod usage;
-mod vanish;
-mod wal;
-mod walk;
+mod upkeep;
 mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use generation::Inner;
-use usage::SharedFull;
+use file::generation::{self, Inner};
+use read::usage::SharedFull;
 
-pub use check::{Problem, Report};
-pub use compact::{Compacted, Compaction, Stage};
-pub use count::Count;
-pub use disk::Space;
-pub use error::StoreError;
-pub use expiry::{Evicted, Note, Removed, Return};
-pub use export::OldestFirst;
-pub use group::{Added, Group};
-pub use plan::{Plan, Source};
-pub use quota::QueryLimits;
-pub use repair::Repaired;
-pub use restore::{Tombstone, TombstoneTable};
-pub use retention::{Entry, Place};
-pub use scan::{Budget, Flow, Query, Scan, Step, Visitor};
-pub use schema::FORMAT;
-pub use snapshot::{Known, Snapshot};
-pub use survey::Amount;
-pub use tally::KindUsage;
-pub use upgrade::Upgrade;
-pub use usage::{Full, Room, TableUsage, Usage};
-pub use write::{Outcome, Writer};
-
-/// The arrival number of an event: strictly increasing from 1, never reused (INV-4). Below 2^40, which is a
-/// thousand events a second for 34 years.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Seq(pub u64);
-
-impl Seq {
-    /// No event has a later number.
-    pub const MAX: Self = Self((1 << (8 * keys::SEQ)) - 1);
-}
-
-impl std::fmt::Display for Seq {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What a commit promises.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Durability {
-    /// A committed batch survives a power cut.
-    #[default]
-    Full,
-    /// A power cut may undo what came since the last [`Store::sync`]; it never damages the store (LMDB: `MDB_NOMETASYNC`).
-    NoMetaSync,
-    /// A power cut may damage the store until [`Store::force_sync`] has returned. Only for imports.
-    None,
-}
-
-/// How to open a store.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Options {
-    /// The most bytes that the file may ever have. Address space only: nothing is allocated ahead.
-    pub map_bytes: usize,
-    /// Once the events take this many bytes, only deletions and vanish requests are stored. See [`Store::set_full`].
-    pub full_bytes: Option<u64>,
-    /// Read transactions at a time, over all processes; one per reading thread.
-    pub max_readers: u32,
-    /// What a commit promises.
-    pub durability: Durability,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { map_bytes: 1 << 40, full_bytes: None, max_readers: 512, durability: Durability::Full }
-    }
-}
+pub use file::disk::Space;
+pub use file::schema::FORMAT;
+pub use format::error::StoreError;
+pub use format::keys::{self, Seq};
+pub use format::options::{Durability, Options};
+pub use format::tally::KindUsage;
+pub use read::snapshot::{Known, Snapshot};
+pub use read::survey::Amount;
+pub use read::usage::{Full, Room, TableUsage, Usage};
+pub use read::walks::{Entry, Place};
+pub use scan::count::Count;
+pub use scan::oldest_first::OldestFirst;
+pub use scan::plan::{Plan, Source};
+pub use scan::query::{Budget, Flow, Query, Scan, Step, Visitor};
+pub use scan::quota::QueryLimits;
+pub use upkeep::check::{Problem, Report};
+pub use upkeep::compact::{Compacted, Compaction, Stage};
+pub use upkeep::repair::Repaired;
+pub use upkeep::restore::{Tombstone, TombstoneTable};
+pub use upkeep::upgrade::Upgrade;
+pub use write::group::{Added, Group};
+pub use write::removal::{Evicted, Note, Removed, Return};
+pub use write::transaction::{Outcome, Writer};
 
 /// An open store. Clones share it.
 #[derive(Clone)]

@@ -1,11 +1,11 @@
 //! The threads: their priority, and what becomes of the rest when one of them dies.
 
-use super::super::client::ClientHandle;
 use super::super::queues::Submission;
 use super::super::testing::{PATIENCE, ends, start};
 use super::*;
 use crate::metrics::{EvictionCause, EvictionLabel};
 use crate::nostr::testing::{author, signed, trusted};
+use crate::pipeline::deliver::client::ClientHandle;
 use crate::policy::rate::{RateLimiter, RateTable};
 use crate::policy::{Retention, RetentionLimits, Rule};
 use crate::ws::{Budget, Outbox, OutboxOptions};

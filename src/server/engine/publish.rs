@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::{Engine, Stalled};
 use crate::metrics::{EventOutcome, StoreOperation};
 use crate::nostr::{Event, Prefix, Reason, RelayMessage};
+use crate::pipeline::commit::uncommitted::Fate;
 use crate::pipeline::queues::Submission;
-use crate::pipeline::uncommitted::Fate;
 use crate::policy::{Act, Settings};
 use crate::store::Known;
 

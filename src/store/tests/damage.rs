@@ -2,7 +2,6 @@
 
 use super::keys::{Index, Row, six};
 use super::*;
-use write::Transaction;
 
 fn problems(home: &Home) -> Vec<String> {
     home.store.check(|_, _| {}).expect("a check").problems.into_iter().map(|problem| problem.what).collect()

@@ -99,7 +99,7 @@ fn events_of_one_second_whose_ids_begin_alike_stand_in_the_order_of_their_ids() 
     let records: Vec<_> = (0..40).map(|n| super::damage::forged(id(n), 100)).collect();
     let generation = home.store.generation();
     let mut txn =
-        write::Transaction::begin(&generation, Default::default()).expect("a transaction").expect("the store is here");
+        Transaction::begin(&generation, Default::default()).expect("a transaction").expect("the store is here");
     for record in &records {
         let view = EventView::from_record(record).expect("a record");
         assert!(matches!(txn.admit(view, NOW).expect("an outcome"), Outcome::Stored(_)));

@@ -1,7 +1,7 @@
 //! Groups: what was answered for is there, whatever becomes of the commit.
 
 use super::*;
-use crate::store::wal::{FRAME, LOG_FILE};
+use crate::store::file::wal::{FRAME, LOG_FILE};
 
 /// Outcomes of a batch, and whether they are durable at once.
 type Answer = (Vec<Outcome>, bool);

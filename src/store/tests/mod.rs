@@ -13,6 +13,10 @@ mod survey;
 mod upgrade;
 mod vanish;
 
+use super::file::{journal, schema};
+use super::format::tally;
+use super::read::lookup;
+use super::write::transaction::Transaction;
 use super::*;
 use crate::nostr::testing::{author, trusted};
 use crate::nostr::{EventView, Pubkey, Timestamp, VerifiedEvent};

@@ -1,7 +1,7 @@
 //! Records found by pages are those that LMDB finds, in trees of every depth and for records of every size.
 
 use super::*;
-use crate::store::pages::BATCH;
+use crate::store::read::pages::BATCH;
 
 /// An event whose content has so many bytes.
 fn note(number: u64, bytes: usize) -> VerifiedEvent {

@@ -1,0 +1,4 @@
+//! The writer thread, and what it has accepted but not yet committed.
+
+pub mod uncommitted;
+pub mod writer;

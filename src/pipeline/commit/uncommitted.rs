@@ -1,0 +1,246 @@
+//! What is acknowledged and not yet committed: a query that would miss it waits for the commit.
+//!
+//! Events are answered for once they are in the write-ahead log, and readers see them from their group's commit on
+//! (`store::Group`). In between they stand here. A query looks here first: mostly nothing here concerns it and it
+//! reads at once; otherwise it is left here, the writer is asked to commit, and then it runs. So who reads an OK finds
+//! the event, and nobody waits for longer than a commit. Nothing here waits itself.
+//!
+//! The events are bounded by what a group may hold, the queries by `queues.scans`: one more goes back into Q4 and looks
+//! again when its turn comes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use hashbrown::HashMap;
+
+use crate::nostr::{EventId, EventView, Filter, Kind};
+use crate::pipeline::channel::WeakSender;
+use crate::pipeline::queues::{Committed, WriteCommand};
+use crate::store::Seq;
+
+/// Events that a query is compared with at the most: more would cost it more than the commit that it then waits for.
+const MOST_COMPARED: usize = 512;
+
+/// What is acknowledged and not yet committed, and queries `Q` that wait for that.
+pub struct Uncommitted<Q> {
+    held: Mutex<Held<Q>>,
+    max_waiting: usize,
+    is_empty: AtomicBool,
+    is_wanted: AtomicBool,
+    writer: WeakSender<WriteCommand>,
+}
+
+struct Held<Q> {
+    batches: Vec<Arc<[Committed]>>,
+    events: usize,
+    /// What the group does to events, by their ids.
+    fates: HashMap<EventId, Fate>,
+    /// Records that the group removes.
+    removed: Vec<Box<[u8]>>,
+    /// Somebody vanishes: every query may be concerned.
+    has_vanish: bool,
+    last: Seq,
+    waiting: Vec<Q>,
+}
+
+impl<Q> Default for Held<Q> {
+    fn default() -> Self {
+        Self {
+            batches: Vec::new(),
+            events: 0,
+            fates: HashMap::new(),
+            removed: Vec::new(),
+            has_vanish: false,
+            last: Seq::default(),
+            waiting: Vec::new(),
+        }
+    }
+}
+
+impl<Q> Held<Q> {
+    fn concerns(&self, filters: &[Filter]) -> bool {
+        let names = |filter: &Filter| match &filter.ids {
+            Some(ids) => ids.iter().any(|id| self.fates.contains_key(id)),
+            None => false,
+        };
+        let matches = |event: EventView<'_>| filters.iter().any(|filter| filter.ids.is_none() && filter.matches(event));
+        if self.has_vanish || filters.iter().any(names) {
+            return true;
+        }
+        // Most queries by id end here, also in a storm.
+        filters.iter().any(|filter| filter.ids.is_none())
+            && (self.events + self.removed.len() > MOST_COMPARED
+                || self.batches.iter().flat_map(|batch| batch.iter()).any(|one| matches(one.event.view()))
+                || self.removed.iter().any(|record| EventView::from_record(record).is_some_and(matches)))
+    }
+}
+
+/// What a group does to an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It adds it.
+    Added,
+    /// It removes it: a newer version came, or its author deleted it. The store may hold it still.
+    Removed,
+}
+
+/// What a query finds here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Look {
+    /// No event up to this number concerns it, but for those that the store shows.
+    Unconcerned(Seq),
+    /// It would miss something.
+    Concerned,
+}
+
+/// What becomes of a query `J` that is to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Wait<J> {
+    /// It is left here.
+    Left,
+    /// Everything is committed; it may read.
+    Over(J),
+    /// Too many wait: it has to look again later.
+    Full(J),
+}
+
+impl<Q> Uncommitted<Q> {
+    /// Nothing yet. `writer` is where commits are asked for, and at most `max_waiting` queries wait.
+    #[must_use]
+    pub fn new(writer: WeakSender<WriteCommand>, max_waiting: usize) -> Self {
+        let (is_empty, is_wanted) = (AtomicBool::new(true), AtomicBool::new(false));
+        Self { held: Mutex::default(), max_waiting, is_empty, is_wanted, writer }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held<Q>> {
+        self.held.lock().expect("nothing panics while it holds what is uncommitted")
+    }
+
+    /// Adds what was made durable, and the records that it removes. Before live is told, and before the OKs.
+    pub fn add(&self, batch: &Arc<[Committed]>, removed: Vec<Box<[u8]>>) {
+        let mut held = self.held();
+        held.fates.extend(batch.iter().map(|one| (one.event.view().id(), Fate::Added)));
+        held.has_vanish |= batch.iter().any(|one| one.event.view().kind() == Kind::VANISH);
+        held.last = batch.last().map_or(held.last, |one| one.seq);
+        held.events += batch.len();
+        held.batches.push(Arc::clone(batch));
+        for event in removed.iter().filter_map(|record| EventView::from_record(record)) {
+            held.fates.insert(event.id(), Fate::Removed);
+        }
+        held.removed.extend(removed);
+        self.is_empty.store(false, Ordering::Release);
+    }
+
+    /// Forgets everything, since the group is committed, and gives back the queries that waited for that.
+    #[must_use]
+    pub fn settle(&self) -> Vec<Q> {
+        self.is_wanted.store(false, Ordering::Release);
+        let mut held = self.held();
+        self.is_empty.store(true, Ordering::Release);
+        std::mem::take(&mut *held).waiting
+    }
+
+    /// Whether somebody waits for the commit.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Acquire)
+    }
+
+    /// What will have become of an event, if the store does not know yet.
+    #[must_use]
+    pub fn fate(&self, id: &EventId) -> Option<Fate> {
+        if self.is_empty.load(Ordering::Acquire) { None } else { self.held().fates.get(id).copied() }
+    }
+
+    /// Whether a query would miss something. To be asked before the query's snapshot is taken.
+    #[must_use]
+    pub fn look(&self, filters: &[Filter]) -> Look {
+        if self.is_empty.load(Ordering::Acquire) {
+            return Look::Unconcerned(Seq::default());
+        }
+        let held = self.held();
+        if held.concerns(filters) { Look::Concerned } else { Look::Unconcerned(held.last) }
+    }
+
+    /// Leaves a query here until the commit, and asks for that. It comes back when everything is committed,
+    /// or at once when too many wait.
+    pub fn wait<J: Into<Q>>(&self, query: J) -> Wait<J> {
+        let mut held = self.held();
+        if held.batches.is_empty() {
+            return Wait::Over(query);
+        }
+        if held.waiting.len() >= self.max_waiting {
+            return Wait::Full(query);
+        }
+        held.waiting.push(query.into());
+        drop(held);
+        if !self.is_wanted.swap(true, Ordering::AcqRel) {
+            // A writer whose queue is full looks at the flag after the batch in hand; one that ended has settled.
+            let _ = self.writer.try_send(WriteCommand::Fold);
+        }
+        Wait::Left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nostr::Timestamp;
+    use crate::nostr::testing::{author, trusted};
+    use crate::pipeline::channel::channel;
+
+    fn batch(first: u64, kinds: &[u16]) -> Arc<[Committed]> {
+        let one =
+            |(seq, kind): (u64, &u16)| Committed { seq: Seq(seq), event: trusted(author(1), *kind, seq, &[], "") };
+        (first..).zip(kinds).map(one).collect()
+    }
+
+    fn of_kind(kind: u16) -> [Filter; 1] {
+        [Filter { kinds: Some([Kind(kind)].into()), ..Filter::default() }]
+    }
+
+    #[test]
+    fn a_query_waits_only_for_what_concerns_it() {
+        let (writer, inbox) = channel(1);
+        let uncommitted = Uncommitted::<char>::new(writer.downgrade(), 2);
+        assert_eq!(uncommitted.look(&of_kind(1)), Look::Unconcerned(Seq(0)));
+        let added = batch(7, &[1, 3]);
+        let gone = trusted(author(2), 0, 5, &[], "");
+        uncommitted.add(&added, vec![gone.view().record().into()]);
+        let looks = [1, 3, 0, 4].map(|kind| uncommitted.look(&of_kind(kind)));
+        assert_eq!(looks, [Look::Concerned, Look::Concerned, Look::Concerned, Look::Unconcerned(Seq(8))]);
+        let late = [Filter { since: Some(Timestamp(9)), ..Filter::default() }];
+        assert_eq!(uncommitted.look(&late), Look::Unconcerned(Seq(8)));
+        let fates = || [&added[0].event, &gone].map(|event| uncommitted.fate(&event.view().id()));
+        assert_eq!(fates(), [Some(Fate::Added), Some(Fate::Removed)]);
+        assert!(!uncommitted.is_wanted());
+
+        let waits = ['a', 'b', 'c'].map(|query| uncommitted.wait(query));
+        assert_eq!(waits, [Wait::Left, Wait::Left, Wait::Full('c')]);
+        assert!(matches!(inbox.try_recv(), Some(WriteCommand::Fold)) && inbox.is_empty(), "asked for once");
+        assert!(uncommitted.is_wanted());
+        assert_eq!(uncommitted.settle(), ['a', 'b']);
+        assert!(!uncommitted.is_wanted());
+        assert_eq!(fates(), [None, None]);
+        assert_eq!(uncommitted.look(&of_kind(1)), Look::Unconcerned(Seq(0)));
+        assert_eq!(uncommitted.wait('d'), Wait::Over('d'), "there is nothing to wait for");
+    }
+
+    #[test]
+    fn everybody_waits_for_a_request_to_vanish_and_for_more_events_than_are_worth_comparing() {
+        let (writer, _inbox) = channel(1);
+        let uncommitted = Uncommitted::<char>::new(writer.downgrade(), 2);
+        uncommitted.add(&batch(1, &[62]), Vec::new());
+        assert_eq!(uncommitted.look(&of_kind(4)), Look::Concerned);
+        drop(uncommitted.settle());
+        uncommitted.add(&batch(1, &[1; MOST_COMPARED]), Vec::new());
+        assert_eq!(uncommitted.look(&of_kind(4)), Look::Unconcerned(Seq(MOST_COMPARED as u64)));
+        let last = batch(1000, &[1]);
+        uncommitted.add(&last, Vec::new());
+        assert_eq!(uncommitted.look(&of_kind(4)), Look::Concerned);
+        let by_id = |id| [Filter { ids: Some([id].into()), ..Filter::default() }];
+        assert_eq!(uncommitted.look(&by_id(EventId([7; 32]))), Look::Unconcerned(Seq(1000)), "ids are looked up");
+        assert_eq!(uncommitted.look(&by_id(last[0].event.view().id())), Look::Concerned);
+    }
+}

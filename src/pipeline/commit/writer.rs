@@ -1,0 +1,434 @@
+//! The `writer` thread: the only one that opens write transactions in a serving process.
+//!
+//! It takes everything that waits as one batch, makes that durable with one small write to the write-ahead log, tells
+//! live, then answers; batches of some milliseconds share one commit. Nothing is answered `OK true` before it is on
+//! disk (INV-1). It never waits on a client.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::metrics::{EventOutcome, StoreOperation};
+use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
+use crate::pipeline::channel::{Receiver, Sender};
+use crate::pipeline::deliver::client::{BatchReplies, ClientHandle};
+use crate::pipeline::fair::Progress;
+use crate::pipeline::ingest::backlog::Backlog;
+use crate::pipeline::query::reader;
+use crate::pipeline::queues::{Committed, LiveCommand, Verified, WriteCommand};
+use crate::pipeline::retention::Chores;
+use crate::pipeline::run::Shared;
+use crate::store::{self, Evicted, Outcome, Removed, Seq, StoreError, Writer};
+
+/// Work per batch: some 500 events. More does not make an event cheaper, and the first of them waits for the last.
+const BATCH_US: u64 = 8_000;
+
+/// Events of evictions that are removed at the most with a batch, for each event of it.
+const EVICTED_FOR_STORED: usize = 2;
+
+/// Events that are removed while no batch waits, before it is looked for one again: about a millisecond.
+const STEP: usize = 32;
+
+/// Events that are made durable and answered together.
+struct Batch {
+    events: Vec<VerifiedEvent>,
+    origins: Vec<(Arc<ClientHandle>, Instant)>,
+}
+
+impl From<Vec<Verified>> for Batch {
+    fn from(verified: Vec<Verified>) -> Self {
+        let (events, origins) = verified.into_iter().map(|one| (one.event, (one.from, one.received))).unzip();
+        Self { events, origins }
+    }
+}
+
+/// Live has ended, which ends the process in order.
+struct LiveEnded;
+
+/// Runs until Q2 is closed and empty.
+pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
+    let (mut chores, mut backlog) = (Chores::default(), Backlog::new(BATCH_US));
+    loop {
+        // Between steps of upkeep only what waits is taken: events always go first.
+        let is_idle = chores.is_empty() && backlog.is_empty();
+        let command = if is_idle { inbox.recv() } else { inbox.try_recv() };
+        match command {
+            Some(WriteCommand::Store(events)) => backlog.add(events),
+            Some(WriteCommand::Fold) => {}
+            Some(WriteCommand::Upkeep) => {
+                chores.upkeep();
+                look_after(shared, &mut writer);
+                if let Err(error) = shared.store.forget_dead_copy() {
+                    tracing::error!(%error, "what a killed compaction left could not be removed");
+                }
+            }
+            Some(WriteCommand::Evict(eviction)) => chores.evict(eviction),
+            Some(WriteCommand::Waiting(row)) => chores.note_waiting(row),
+            None if is_idle => return,
+            None => {}
+        }
+        if !backlog.is_empty() && Group::new(shared, inbox, &mut backlog, &mut chores, live).run(&mut writer).is_err() {
+            return;
+        }
+        let nothing_waits = |backlog: &Backlog<Verified>| inbox.is_empty() && backlog.is_empty();
+        if nothing_waits(&backlog)
+            && chores.has_evictions()
+            && Group::new(shared, inbox, &mut backlog, &mut chores, live).run(&mut writer).is_err()
+        {
+            return;
+        }
+        if nothing_waits(&backlog)
+            && let Err(error) = chores.keep_up(&mut writer, shared.now())
+        {
+            shared.health.failed(StoreOperation::Commit, &error);
+        }
+        shared.beat.writer();
+    }
+}
+
+/// Finds out whether commits are possible although no event asks for one: after one that failed, and when files of the
+/// store were removed.
+fn look_after(shared: &Shared, writer: &mut Writer) {
+    let found = if shared.health.is_failing() { writer.probe() } else { shared.store.check_files() };
+    match found {
+        Ok(()) => shared.health.committed(),
+        Err(error) => shared.health.failed(StoreOperation::Commit, &error),
+    }
+}
+
+/// The batches and removals of one commit.
+struct Group<'a> {
+    shared: &'a Arc<Shared>,
+    inbox: &'a Receiver<WriteCommand>,
+    /// What was taken from there and is in no batch yet.
+    backlog: &'a mut Backlog<Verified>,
+    chores: &'a mut Chores,
+    live: &'a Sender<LiveCommand>,
+    live_ended: bool,
+    /// The batch in hand, which is not answered for.
+    open: Option<Batch>,
+    events: usize,
+    /// Events that may be removed on its account and were not.
+    evictable: usize,
+    /// Events that are removed with it, and what that comes to.
+    riders: usize,
+    evicted: Removed,
+}
+
+impl<'a> Group<'a> {
+    fn new(
+        shared: &'a Arc<Shared>,
+        inbox: &'a Receiver<WriteCommand>,
+        backlog: &'a mut Backlog<Verified>,
+        chores: &'a mut Chores,
+        live: &'a Sender<LiveCommand>,
+    ) -> Self {
+        let (live_ended, open, evicted) = (false, None, Removed::default());
+        let (events, evictable, riders) = (0, 0, 0);
+        Self { shared, inbox, backlog, chores, live, live_ended, open, events, evictable, riders, evicted }
+    }
+
+    /// Takes batches, each answered when it is durable, until it is time for their commit, and removes in between. Without
+    /// a first batch it is there for what must go.
+    fn run(&mut self, writer: &mut Writer) -> Result<(), LiveEnded> {
+        let shared = self.shared;
+        self.chores.begin();
+        self.open = self.gather();
+        let result = match shared.options.commit_interval_ms {
+            0 => self.commit_at_once(writer),
+            ms => self.commit_later(writer, Duration::from_millis(ms)),
+        };
+        let is_full = matches!(result, Err(StoreError::Full));
+        match &result {
+            Ok(_) => {
+                self.chores.rode(self.riders, self.evicted);
+                shared.health.committed();
+            }
+            Err(error) => shared.health.failed(StoreOperation::Commit, error),
+        }
+        // Before the answers: whoever has his OK finds it counted.
+        let events = self.events + self.open.as_ref().map_or(0, |batch| batch.events.len());
+        if events > 0 {
+            shared.metrics.commit_events.observe(events as f64);
+        }
+        for query in shared.uncommitted.settle() {
+            reader::submit(shared, query, Progress::Begun);
+        }
+        let answered = match (self.open.take(), result) {
+            (None, Ok(_)) => Ok(()),
+            (None, Err(error)) => {
+                self.failed(error);
+                Ok(())
+            }
+            // Deletions are stored in a full store, and that without the log.
+            (Some(batch), Err(StoreError::Full)) => {
+                let outcomes = writer.commit(&batch.events, shared.now());
+                if let Err(error) = &outcomes {
+                    shared.health.failed(StoreOperation::Commit, error);
+                }
+                self.answer(batch, &outcomes, None)
+            }
+            (Some(batch), result) => self.answer(batch, &result, None),
+        };
+        if is_full {
+            self.chores.make_room(writer, &shared.horizons);
+        }
+        if self.live_ended { Err(LiveEnded) } else { answered }
+    }
+
+    /// The commit failed, and no batch waits for it. What was answered for is in the log: the next transaction adds it.
+    fn failed(&mut self, error: StoreError) {
+        if self.events == 0 && !matches!(error, StoreError::Full) {
+            self.chores.fail(error);
+        }
+    }
+
+    /// Commits the batch in hand, or a step of removals, and tells what became of its events.
+    fn commit_at_once(&mut self, writer: &mut Writer) -> Result<Vec<Outcome>, StoreError> {
+        let (shared, began) = (self.shared, Instant::now());
+        let Some(batch) = self.open.take() else {
+            let (seqs, row) = self.take_along(self.chores.stride());
+            self.evicted = writer.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
+            self.learn(began);
+            return Ok(Vec::new());
+        };
+        let (seqs, row) = self.take_along_with(&batch);
+        let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
+        let result = writer.commit_evicting(&batch.events, shared.now(), gone);
+        self.open = Some(batch);
+        shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        let (outcomes, removed) = result?;
+        match removed {
+            Some(removed) => self.evicted = removed,
+            None => self.riders = 0,
+        }
+        Ok(outcomes)
+    }
+
+    /// Answers batches from the log, and removes while none waits, until `interval` is over, and commits. A batch that is
+    /// still in hand then was too much for the log: the commit was its own, and this is what became of its events.
+    fn commit_later(&mut self, writer: &mut Writer, interval: Duration) -> Result<Vec<Outcome>, StoreError> {
+        let shared = self.shared;
+        let mut began = Instant::now();
+        let until = began + interval;
+        let result = writer.group(|group| {
+            loop {
+                began = Instant::now();
+                if let Some(batch) = self.open.take() {
+                    let (seqs, row) = self.take_along_with(&batch);
+                    let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
+                    let added = match group.add(&batch.events, shared.now(), gone) {
+                        Ok(added) => added,
+                        Err(error) => {
+                            self.open = Some(batch);
+                            return Err(error);
+                        }
+                    };
+                    self.evicted += added.evicted;
+                    if let Some(error) = &added.log_failure {
+                        shared.health.failed(StoreOperation::Log, error);
+                    }
+                    if !added.is_durable {
+                        self.open = Some(batch);
+                        return Ok(added.outcomes);
+                    }
+                    shared.metrics.log_seconds.observe(began.elapsed().as_secs_f64());
+                    if self.answer(batch, &Ok(added.outcomes), Some(added.removed)).is_err() {
+                        self.live_ended = true;
+                        break;
+                    }
+                } else if self.may_evict(group) {
+                    let (seqs, row) = self.take_along(STEP);
+                    self.evicted += group.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
+                    shared.metrics.eviction_seconds.observe(began.elapsed().as_secs_f64());
+                }
+                if !self.goes_on(until, group) {
+                    break;
+                }
+            }
+            began = Instant::now();
+            Ok(Vec::new())
+        });
+        shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        self.learn(began);
+        result
+    }
+
+    /// Learns from the commit of removals alone how many fit into one.
+    fn learn(&mut self, began: Instant) {
+        if self.events == 0 && self.open.is_none() {
+            self.chores.learn(self.riders, began.elapsed());
+        }
+    }
+
+    /// Whether more is to be removed with this commit than what goes with its batches.
+    fn may_evict(&self, group: &store::Group<'_, '_>) -> bool {
+        self.chores.has_more(self.riders) && self.riders < self.chores.stride() && group.may_evict()
+    }
+
+    /// What is removed in the same commit as a batch. Also when events never stop, what must go goes as fast as they come.
+    fn take_along_with(&mut self, batch: &Batch) -> (Vec<Seq>, Option<Vec<u8>>) {
+        self.evictable += EVICTED_FOR_STORED * batch.events.len();
+        let taken = self.take_along(self.evictable);
+        self.evictable -= taken.0.len();
+        taken
+    }
+
+    /// Up to `most` events to remove, and what is put with them: how far the rules have come.
+    fn take_along(&mut self, most: usize) -> (Vec<Seq>, Option<Vec<u8>>) {
+        let seqs = self.chores.riders(self.riders, most);
+        self.riders += seqs.len();
+        let row = self.chores.has_evictions().then(|| self.shared.horizons.to_bytes());
+        (seqs, row)
+    }
+
+    /// Whether it is not time to commit yet: then there is a batch in hand, or something to remove.
+    fn goes_on(&mut self, until: Instant, group: &store::Group<'_, '_>) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || self.shared.uncommitted.is_wanted() {
+            return false;
+        }
+        let is_evicting = self.may_evict(group);
+        if !is_evicting && self.events == 0 {
+            return false;
+        }
+        if self.backlog.is_empty() {
+            let command = if is_evicting { self.inbox.try_recv() } else { self.inbox.recv_timeout(left).ok() };
+            match command {
+                Some(WriteCommand::Fold) => return false,
+                Some(command) => self.note(command),
+                None => {}
+            }
+        }
+        self.open = self.gather();
+        self.open.is_some() || self.may_evict(group)
+    }
+
+    /// The next batch of all that waits; `None` when no event does.
+    fn gather(&mut self) -> Option<Batch> {
+        while let Some(command) = self.inbox.try_recv() {
+            self.note(command);
+        }
+        (!self.backlog.is_empty()).then(|| self.backlog.take(self.shared.now_us()).into())
+    }
+
+    fn note(&mut self, command: WriteCommand) {
+        match command {
+            WriteCommand::Store(more) => self.backlog.add(more),
+            WriteCommand::Upkeep => self.chores.upkeep(),
+            WriteCommand::Evict(eviction) => self.chores.evict(eviction),
+            WriteCommand::Waiting(row) => self.chores.note_waiting(row),
+            WriteCommand::Fold => {}
+        }
+    }
+
+    /// Tells live and answers. `removed` is what the batch removes when its commit is still to come.
+    fn answer(
+        &mut self,
+        batch: Batch,
+        result: &Result<Vec<Outcome>, StoreError>,
+        removed: Option<Vec<Box<[u8]>>>,
+    ) -> Result<(), LiveEnded> {
+        let shared = self.shared;
+        let Batch { events, origins } = batch;
+        self.events += events.len();
+        shared.beat.writer();
+        let is_full = match result {
+            Ok(outcomes) => outcomes.contains(&Outcome::Full),
+            Err(error) => matches!(error, StoreError::Full),
+        };
+        if is_full {
+            shared.storage_writable(false);
+        } else if !shared.is_writable() && result.as_ref().is_ok_and(|outcomes| outcomes.iter().all(is_stored)) {
+            // When nobody writes, the retention thread says that there is room again.
+            shared.storage_writable(true);
+        }
+        let ids: Vec<(EventId, usize)> = events.iter().map(|e| (e.view().id(), e.view().record().len())).collect();
+        let answers: Vec<RelayMessage> = match result {
+            Ok(outcomes) => ids.iter().zip(outcomes).map(|((id, _), outcome)| answer(*id, *outcome)).collect(),
+            Err(error) => refuse_all(&ids, error),
+        };
+        if let Ok(outcomes) = result {
+            outcomes.iter().for_each(|outcome| shared.metrics.event(counted(*outcome), 1));
+            self.tell(events, outcomes, removed)?;
+        } else {
+            shared.metrics.event(if is_full { EventOutcome::Full } else { EventOutcome::Failed }, ids.len() as u64);
+        }
+        shared.ingest.leave(origins.iter().zip(&ids).map(|((from, _), (_, bytes))| (&*from.memory, *bytes)));
+        let mut replies = BatchReplies::default();
+        for ((from, received), message) in origins.iter().zip(&answers) {
+            shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
+            replies.answer(from, message);
+        }
+        Ok(())
+    }
+
+    /// Hands what was stored to live, before the OKs: a client that reads its OK finds its event (INV-2).
+    fn tell(
+        &self,
+        events: Vec<VerifiedEvent>,
+        outcomes: &[Outcome],
+        removed: Option<Vec<Box<[u8]>>>,
+    ) -> Result<(), LiveEnded> {
+        let stored = |(event, outcome): (VerifiedEvent, &Outcome)| match outcome {
+            Outcome::Stored(seq) => Some(Committed { seq: *seq, event }),
+            _ => None,
+        };
+        // Numbers are given in the order of the batch.
+        let committed: Arc<[Committed]> = events.into_iter().zip(outcomes).filter_map(stored).collect();
+        if committed.is_empty() {
+            return Ok(());
+        }
+        if let Some(removed) = removed {
+            self.shared.uncommitted.add(&committed, removed);
+        }
+        self.live.send(LiveCommand::Committed(committed, Instant::now())).map_err(|_| LiveEnded)
+    }
+}
+
+const fn is_stored(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Stored(_))
+}
+
+/// What the client is told (NIP-01).
+fn answer(id: EventId, outcome: Outcome) -> RelayMessage {
+    let accepted = |reason| RelayMessage::Ok { id, accepted: true, reason };
+    match outcome {
+        Outcome::Stored(_) => accepted(None),
+        Outcome::Duplicate => accepted(Some(Reason::new(Prefix::Duplicate, "already have this event"))),
+        Outcome::Replaced => RelayMessage::refused(id, Prefix::Duplicate, "a newer version is already stored"),
+        Outcome::Deleted => RelayMessage::refused(id, Prefix::Blocked, "the author deleted this event"),
+        Outcome::Vanished => RelayMessage::refused(id, Prefix::Blocked, "the author asked to vanish"),
+        Outcome::Expired => RelayMessage::refused(id, Prefix::Invalid, "the event is expired"),
+        Outcome::Ephemeral => RelayMessage::refused(id, Prefix::Error, "an ephemeral event reached the store"),
+        Outcome::Full => RelayMessage::refused(id, Prefix::Error, "storage full"),
+        Outcome::InvalidDeletion => {
+            RelayMessage::refused(id, Prefix::Invalid, "the deletion names nothing that its author may delete")
+        }
+    }
+}
+
+const fn counted(outcome: Outcome) -> EventOutcome {
+    match outcome {
+        Outcome::Stored(_) => EventOutcome::Stored,
+        Outcome::Duplicate => EventOutcome::Duplicate,
+        Outcome::Replaced => EventOutcome::Replaced,
+        Outcome::Deleted => EventOutcome::Deleted,
+        Outcome::Vanished => EventOutcome::Vanished,
+        Outcome::Expired => EventOutcome::Expired,
+        Outcome::Full => EventOutcome::Full,
+        Outcome::Ephemeral => EventOutcome::Failed,
+        Outcome::InvalidDeletion => EventOutcome::Invalid,
+    }
+}
+
+/// The commit of a batch failed, and its client may try again. Its events are not known to be missing: a frame may be in
+/// the log although its sync failed, and is added by the next transaction then.
+fn refuse_all(ids: &[(EventId, usize)], error: &StoreError) -> Vec<RelayMessage> {
+    let text = match error {
+        // Said once, by who notes that there is no room.
+        StoreError::Full => "storage full",
+        StoreError::Removed(_) => "the relay cannot store events now",
+        _ => "it could not be confirmed that the event is stored; it may still be; send it again",
+    };
+    ids.iter().map(|(id, _)| RelayMessage::refused(*id, Prefix::Error, text)).collect()
+}

@@ -1,0 +1,205 @@
+//! The `verify` thread: checks signatures in batches, over the pinned rayon pool when a batch is worth it. And the
+//! way there, which is a short cut for an event that comes alone.
+//!
+//! Both answer what they refuse and pass the rest on: stored kinds to the writer, ephemeral ones to live. The thread
+//! never waits on a client; the short cut never waits at all.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use crate::metrics::EventOutcome;
+use crate::nostr::{Event, Prefix, RelayMessage, VerifiedEvent};
+use crate::pipeline::channel::{Receiver, SendError, Sender};
+use crate::pipeline::deliver::client::{BatchReplies, ClientHandle};
+use crate::pipeline::ingest::backlog::Backlog;
+use crate::pipeline::queues::{LiveCommand, Submission, Verified, WriteCommand};
+use crate::pipeline::run::Shared;
+use crate::policy::Act;
+
+/// Work for each thread that is taken in one go: some 250 signatures. More gains nothing, and the others wait for it.
+const BATCH_US: u64 = 4_000;
+
+/// Signatures one pool thread takes at a time: eight full groups of the 8-lane engine.
+const CHUNK: usize = 64;
+
+/// The way of an io thread's events into the pipeline.
+#[derive(Clone)]
+pub struct Intake {
+    ingest: Sender<Vec<Submission>>,
+    write: Sender<WriteCommand>,
+    live: Sender<LiveCommand>,
+}
+
+impl Intake {
+    /// A full group of the 8-lane engine: events that are this many gain nothing from waiting for more.
+    pub const FULL: usize = 8;
+
+    pub(in crate::pipeline) const fn new(
+        ingest: Sender<Vec<Submission>>,
+        write: Sender<WriteCommand>,
+        live: Sender<LiveCommand>,
+    ) -> Self {
+        Self { ingest, write, live }
+    }
+
+    /// Hands events over; never waits. Give it all that came in one turn.
+    ///
+    /// An event alone, while the `verify` thread sleeps, is verified here: 25 µs, which waking that thread and being
+    /// woken by it costs as well. Nothing is overtaken, since a thread that sleeps has passed everything on.
+    pub fn submit(&self, shared: &Shared, mut batch: Vec<Submission>) {
+        if batch.len() == 1 && self.ingest.is_awaited() {
+            batch = self.verify_here(shared, batch);
+        }
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(SendError::Full(batch) | SendError::Closed(batch)) = self.ingest.try_send(batch) {
+            // Never full: the gate let no more in than the queue holds. Closed: the verify thread is gone and the
+            // process is ending; nothing of this was acknowledged.
+            tracing::error!(events = batch.len(), "the pipeline is closed");
+        }
+    }
+
+    /// Verifies, refuses and passes on; gives back what there was no room for.
+    fn verify_here(&self, shared: &Shared, batch: Vec<Submission>) -> Vec<Submission> {
+        shared.metrics.verify_batch.observe(batch.len() as f64);
+        let (stored, ephemeral) = sort(shared, verify(shared, None, batch));
+        let back = self.pass_on(stored, ephemeral);
+        let unverified = |Verified { event, from, received }| Submission { event: event.into_event(), from, received };
+        back.into_iter().map(unverified).collect()
+    }
+
+    /// Gives back what finds its queue full. A closed queue means that the process is ending.
+    fn pass_on(&self, stored: Vec<Verified>, ephemeral: Vec<Verified>) -> Vec<Verified> {
+        let mut back = Vec::new();
+        if !stored.is_empty()
+            && let Err(SendError::Full(WriteCommand::Store(stored))) = self.write.try_send(WriteCommand::Store(stored))
+        {
+            back.extend(stored);
+        }
+        if !ephemeral.is_empty()
+            && let Err(SendError::Full(LiveCommand::Ephemeral(ephemeral))) =
+                self.live.try_send(LiveCommand::Ephemeral(ephemeral))
+        {
+            back.extend(ephemeral);
+        }
+        back
+    }
+}
+
+/// Runs until Q1 is closed and empty.
+pub fn run(
+    shared: &Shared,
+    pool: Option<&ThreadPool>,
+    ingest: &Receiver<Vec<Submission>>,
+    write: &Sender<WriteCommand>,
+    live: &Sender<LiveCommand>,
+) {
+    let threads = pool.map_or(1, ThreadPool::current_num_threads) as u64;
+    let mut backlog = Backlog::new(BATCH_US * threads);
+    loop {
+        if backlog.is_empty() {
+            let Some(first) = ingest.recv() else { return };
+            backlog.add(first);
+        }
+        while let Some(more) = ingest.try_recv() {
+            backlog.add(more);
+        }
+        let batch = backlog.take(shared.now_us());
+        shared.metrics.verify_batch.observe(batch.len() as f64);
+        let (stored, ephemeral) = sort(shared, verify(shared, pool, batch));
+        // A closed queue means that its thread has ended by panic, which ends the process in order.
+        if !stored.is_empty() && write.send(WriteCommand::Store(stored)).is_err() {
+            return;
+        }
+        if !ephemeral.is_empty() && live.send(LiveCommand::Ephemeral(ephemeral)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Who sent an event, and when it was read.
+type Origin = (Arc<ClientHandle>, Instant);
+
+/// An event with its proof, or without one when its signature is wrong.
+type Verdict = Result<VerifiedEvent, Event>;
+
+fn verify(shared: &Shared, pool: Option<&ThreadPool>, batch: Vec<Submission>) -> Vec<(Origin, Verdict)> {
+    let (origins, events): (Vec<Origin>, Vec<Event>) =
+        batch.into_iter().map(|one| ((one.from, one.received), one.event)).unzip();
+    let verify = |events: Vec<Event>| VerifiedEvent::verify(&shared.verifier, events);
+    let verdicts: Vec<Verdict> = match pool {
+        Some(pool) if events.len() > CHUNK => {
+            pool.install(|| events.into_par_iter().chunks(CHUNK).flat_map_iter(verify).collect())
+        }
+        _ => verify(events),
+    };
+    origins.into_iter().zip(verdicts).collect()
+}
+
+/// Answers the bad ones and splits the good ones into stored and ephemeral.
+fn sort(shared: &Shared, verdicts: Vec<(Origin, Verdict)>) -> (Vec<Verified>, Vec<Verified>) {
+    let (mut stored, mut ephemeral, mut bad) = (Vec::with_capacity(verdicts.len()), Vec::new(), Vec::new());
+    for ((from, received), verdict) in verdicts {
+        match verdict {
+            Ok(event) => {
+                let list = if event.view().kind().is_ephemeral() { &mut ephemeral } else { &mut stored };
+                list.push(Verified { event, from, received });
+            }
+            Err(event) => bad.push((from, event)),
+        }
+    }
+    if !bad.is_empty() {
+        refuse(shared, &bad);
+    }
+    (stored, ephemeral)
+}
+
+/// Answers and charges events whose signature is wrong.
+fn refuse(shared: &Shared, bad: &[(Arc<ClientHandle>, Event)]) {
+    shared.ingest.leave(bad.iter().map(|(from, event)| (&*from.memory, event.view().record().len())));
+    shared.metrics.event(EventOutcome::Invalid, bad.len() as u64);
+    let (settings, now_us) = (shared.settings.load(), shared.now_us());
+    let mut replies = BatchReplies::default();
+    for (from, event) in bad {
+        from.rates.charge_act(&settings, from.identity().tier, Act::Rejected, now_us);
+        replies.answer(from, &RelayMessage::refused(event.view().id(), Prefix::Invalid, "the signature is wrong"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{self, Ledger};
+    use crate::nostr::testing::{author, trusted};
+    use crate::pipeline::channel::channel;
+    use crate::policy::Settings;
+    use crate::policy::rate::{RateLimiter, RateTable};
+    use crate::ws::{Budget, Outbox, OutboxOptions};
+
+    #[test]
+    fn the_short_cut_gives_back_what_finds_its_queue_full_and_does_not_wait() {
+        let (settings, address) = (Settings::default(), std::net::Ipv4Addr::LOCALHOST.into());
+        let (outbox, _writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
+        let rates = RateLimiter::new(&settings, address, RateTable::new(1).get(address, 0));
+        let memory = Ledger::new(ledger::Options::default()).address(address);
+        let from = Arc::new(ClientHandle::new(outbox, false, rates, address, memory));
+        let one = |kind| {
+            vec![Verified {
+                event: trusted(author(1), kind, 1, &[], "x"),
+                from: Arc::clone(&from),
+                received: Instant::now(),
+            }]
+        };
+        let ((ingest, _q1), (write, q2), (live, q3)) = (channel(1), channel(1), channel(1));
+        let intake = Intake::new(ingest, write, live);
+        assert!(intake.pass_on(one(1), one(20_001)).is_empty());
+        let kinds = |back: &[Verified]| back.iter().map(|one| one.event.view().kind().0).collect::<Vec<_>>();
+        assert_eq!(kinds(&intake.pass_on(one(1), one(20_001))), [1, 20_001]);
+        assert!(matches!(q2.try_recv(), Some(WriteCommand::Store(events)) if kinds(&events) == [1]));
+        assert!(matches!(q3.try_recv(), Some(LiveCommand::Ephemeral(events)) if kinds(&events) == [20_001]));
+    }
+}

@@ -1,0 +1,445 @@
+//! Reading stored events for a client: slices of a scan, on whatever thread has the time.
+//!
+//! A job is a value: between slices it holds keys and counters, never a transaction (INV-9). It runs its first
+//! slice on the io thread that read the REQ if it would be the next one served, and goes to the `read` threads
+//! through Q4, which serves the address that used least lately. It stops while its client has enough to read, and
+//! ends when nobody wants its rows any more. No other thread ever runs a slice.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::ledger::Hold;
+use crate::metrics::StoreOperation;
+use crate::nostr::hll::Hll;
+use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
+use crate::pipeline::commit::uncommitted::{Look, Wait};
+use crate::pipeline::deliver::client::{ClientHandle, Subscription};
+use crate::pipeline::deliver::live::Recipient;
+use crate::pipeline::fair::Progress;
+use crate::pipeline::query::reconcile::NegJob;
+use crate::pipeline::query::row_block::RowBlock;
+pub use crate::pipeline::query::sight::Sight;
+use crate::pipeline::run::Shared;
+use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, StoreError, Visitor};
+use crate::ws::Rows;
+
+/// What a reader thread is told.
+pub enum ReaderCommand {
+    /// Run a slice of this job.
+    Run(Box<ScanJob>),
+    /// Run a slice of this negentropy session.
+    Reconcile(Box<NegJob>),
+}
+
+impl ReaderCommand {
+    fn client(&self) -> &Arc<ClientHandle> {
+        match self {
+            Self::Run(job) => &job.client,
+            Self::Reconcile(job) => job.client(),
+        }
+    }
+
+    /// Tells the client that its query has to give way.
+    fn refuse(self, shared: &Shared) {
+        let reason = Reason::new(Prefix::RateLimited, "too many queries are waiting; try again later");
+        shared.metrics.refusal(reason.prefix.as_str());
+        match self {
+            Self::Run(job) => job.close(shared, reason),
+            Self::Reconcile(job) => job.refuse(reason),
+        }
+    }
+}
+
+impl From<Box<ScanJob>> for ReaderCommand {
+    fn from(job: Box<ScanJob>) -> Self {
+        Self::Run(job)
+    }
+}
+
+/// Ids in a query by ids alone that is always answered on the io thread: each is one look-up, about as much work as
+/// the parsing of the id.
+const MAX_SHORT_IDS: usize = 16;
+
+/// How a slice left its job.
+enum Left {
+    /// It is over.
+    Finished,
+    /// It wants another slice.
+    Again(Box<ScanJob>),
+    /// Its client has enough to read for now; the outbox puts it back to work.
+    Parked,
+}
+
+/// One REQ or COUNT being answered.
+pub struct ScanJob {
+    client: Arc<ClientHandle>,
+    work: Work,
+    started: Instant,
+    /// No event up to here concerns the query, but for those that the store shows. `None` until that was looked at.
+    passed: Option<Seq>,
+    /// It has waited for what was acknowledged before it came.
+    has_waited: bool,
+    /// What its scan keeps between slices.
+    memory: Option<Hold>,
+}
+
+enum Work {
+    /// Send the rows, then EOSE, then go live.
+    Rows { sub: Arc<Subscription>, query: Query, scan: Option<Scan> },
+    /// After going live: send what was committed during the scan.
+    CatchUp { sub: Arc<Subscription>, filters: Arc<[Filter]>, next: Seq, until: Seq },
+    /// Count the rows.
+    Count { id: SubscriptionId, query: Query, scan: Option<Scan>, count: u64, hll: Option<Box<Hll>>, _memory: Hold },
+}
+
+impl ScanJob {
+    /// Answers a REQ. `until_seq` of the query is set when the first slice reads.
+    #[must_use]
+    pub fn rows(client: &Arc<ClientHandle>, sub: Arc<Subscription>, query: Query, started: Instant) -> Box<Self> {
+        Self::new(client, Work::Rows { sub, query, scan: None }, started)
+    }
+
+    /// Answers a COUNT, whose filters are counted in `memory`.
+    #[must_use]
+    pub fn count(client: &Arc<ClientHandle>, id: SubscriptionId, query: Query, memory: Hold, at: Instant) -> Box<Self> {
+        let hll = match &query.filters[..] {
+            [filter] => Hll::for_filter(filter).map(Box::new),
+            _ => None,
+        };
+        Self::new(client, Work::Count { id, query, scan: None, count: 0, hll, _memory: memory }, at)
+    }
+
+    fn new(client: &Arc<ClientHandle>, work: Work, started: Instant) -> Box<Self> {
+        client.scans().fetch_add(1, Ordering::AcqRel);
+        Box::new(Self { client: Arc::clone(client), work, started, passed: None, has_waited: false, memory: None })
+    }
+
+    /// Runs a first slice here if this thread may read and no other address is to be served first, and passes the rest
+    /// on to the readers. Returns the microseconds that were spent here.
+    pub fn start(self: Box<Self>, shared: &Arc<Shared>, may_read: bool) -> u64 {
+        let client = Arc::clone(&self.client);
+        if shared.options.inline_us == 0 || !may_read || !self.runs_here(shared) {
+            submit(shared, self.into(), Progress::Fresh);
+            return 0;
+        }
+        let began = Instant::now();
+        let budget = Budget { rows: shared.options.inline_rows, time: Duration::from_micros(shared.options.inline_us) };
+        let left = self.run(shared, budget);
+        let spent = began.elapsed();
+        client.charge_time(&shared.settings.load(), spent, shared.now_us());
+        let spent_us = spent.as_micros() as u64;
+        if let Some(spent_us) = client.spent_here(spent_us) {
+            shared.scans.charge(client.address, spent_us, shared.now_us());
+        }
+        if let Left::Again(job) = left {
+            submit(shared, job.into(), Progress::Begun);
+        }
+        spent_us
+    }
+
+    fn runs_here(&self, shared: &Shared) -> bool {
+        shared.scans.is_empty() || shared.scans.would_be_next(&self.client.address, shared.now_us()) || self.is_short()
+    }
+
+    /// Whether the query is known to take little, before it is planned.
+    fn is_short(&self) -> bool {
+        let (Work::Rows { query, .. } | Work::Count { query, .. }) = &self.work else { return false };
+        let ids = query.filters.iter().map(|filter| filter.ids.as_ref().map(|ids| ids.len()));
+        ids.sum::<Option<usize>>().is_some_and(|ids| ids <= MAX_SHORT_IDS)
+    }
+
+    /// Whether the query would miss something that is acknowledged and not yet committed.
+    fn is_ahead(&mut self, shared: &Shared) -> bool {
+        let (Work::Rows { query, .. } | Work::Count { query, .. }) = &self.work else { return false };
+        if self.passed.is_some() || self.has_waited {
+            return false;
+        }
+        match shared.uncommitted.look(&query.filters) {
+            Look::Unconcerned(passed) => self.passed = Some(passed),
+            Look::Concerned => return true,
+        }
+        false
+    }
+
+    /// Leaves the job until what is acknowledged now is committed.
+    fn wait(mut self: Box<Self>, shared: &Shared) -> Left {
+        self.has_waited = true;
+        match shared.uncommitted.wait(self) {
+            Wait::Left => Left::Parked,
+            Wait::Over(job) => Left::Again(job),
+            Wait::Full(mut job) => {
+                job.has_waited = false;
+                Left::Again(job)
+            }
+        }
+    }
+
+    fn hold_scan(&mut self) -> Result<(), Reason> {
+        let scan = match &self.work {
+            Work::Rows { scan, .. } | Work::Count { scan, .. } => scan.as_ref(),
+            Work::CatchUp { .. } => None,
+        };
+        self.client.hold_scan(scan, &mut self.memory)
+    }
+
+    fn is_unwanted(&self) -> bool {
+        match &self.work {
+            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => sub.is_ended() || self.client.outbox.is_closed(),
+            Work::Count { .. } => self.client.outbox.is_closed(),
+        }
+    }
+
+    fn run(mut self: Box<Self>, shared: &Arc<Shared>, budget: Budget) -> Left {
+        if self.is_unwanted() {
+            self.settle();
+            return Left::Finished;
+        }
+        if self.is_ahead(shared) {
+            return self.wait(shared);
+        }
+        let slice = match &self.work {
+            Work::Count { .. } => self.count_slice(shared, budget),
+            Work::Rows { .. } => self.rows_slice(shared, budget),
+            Work::CatchUp { .. } => self.catch_up_slice(shared, budget),
+        };
+        if slice.as_ref().is_ok_and(|slice| *slice != Slice::Done)
+            && let Err(reason) = self.hold_scan()
+        {
+            self.close(shared, reason);
+            return Left::Finished;
+        }
+        match slice {
+            Ok(Slice::Done) => Left::Finished,
+            Ok(Slice::More) => Left::Again(self),
+            Ok(Slice::ClientFull) => self.park(shared),
+            Ok(Slice::Uncommitted) => self.wait(shared),
+            Err(error) => {
+                self.fail(shared, &error);
+                Left::Finished
+            }
+        }
+    }
+
+    /// Leaves the job with the outbox until that has drained.
+    fn park(self: Box<Self>, shared: &Arc<Shared>) -> Left {
+        let client = Arc::clone(&self.client);
+        let shared = Arc::clone(shared);
+        let resume = move || submit(&shared, self.into(), Progress::Begun);
+        if let Some(resume) = client.outbox.park(Box::new(resume)) {
+            // Drained meanwhile.
+            resume();
+        }
+        Left::Parked
+    }
+
+    /// The connection may start another scan. Before the last push, which wakes it.
+    fn settle(&self) {
+        if !matches!(self.work, Work::CatchUp { .. }) {
+            self.client.scans().fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// No EOSE after a failed read: the client is told that it did not get everything.
+    fn fail(&self, shared: &Shared, error: &StoreError) {
+        shared.health.failed(StoreOperation::Read, error);
+        self.close(shared, Reason::new(Prefix::Error, "the store could not be read"));
+    }
+
+    /// Ends the query, and says why.
+    fn close(&self, shared: &Shared, reason: Reason) {
+        self.settle();
+        match &self.work {
+            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => sub.fail(&self.client, &shared.live, reason),
+            Work::Count { id, .. } => self.client.reply(&RelayMessage::Closed { sub: id.as_str().into(), reason }),
+        }
+    }
+
+    fn rows_slice(&mut self, shared: &Arc<Shared>, budget: Budget) -> Result<Slice, StoreError> {
+        let Work::Rows { sub, query, scan } = &mut self.work else {
+            unreachable!("only called for rows");
+        };
+        let snapshot = shared.store.read()?;
+        let scan = begin(query, scan, &snapshot)?;
+        let mut rows = RowBlock::new(&self.client, sub);
+        let step =
+            scan.run(&snapshot, budget, &mut Sending { sight: Sight::new(shared, &self.client), rows: &mut rows })?;
+        drop(snapshot);
+        shared.metrics.rows_sent.inc_by(rows.count());
+        let Step::Done { hint } = step else {
+            return Ok(match rows.send() {
+                Rows::More => Slice::More,
+                Rows::Park => Slice::ClientFull,
+                Rows::Closed => {
+                    self.settle();
+                    Slice::Done
+                }
+            });
+        };
+        rows.end(&RelayMessage::Eose { sub: sub.id.clone(), hint });
+        let sent = query.until_seq.max(self.passed.unwrap_or_default());
+        let (sub, filters) = (Arc::clone(sub), Arc::clone(&query.filters));
+        self.client.scans().fetch_sub(1, Ordering::AcqRel);
+        shared.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
+        // One that ended meanwhile does not go live; a closed connection is noticed by whoever uses the outbox next.
+        let _ = rows.send();
+        let recipient = Recipient { client: Arc::clone(&self.client), sub: Arc::clone(&sub) };
+        let until = sub.go_live(|| shared.live.register(recipient, &filters, sent));
+        let Some(until) = until.filter(|until| *until > sent) else {
+            return Ok(Slice::Done);
+        };
+        self.has_waited = false;
+        self.work = Work::CatchUp { sub, filters, next: sent, until };
+        Ok(Slice::More)
+    }
+
+    fn catch_up_slice(&mut self, shared: &Shared, budget: Budget) -> Result<Slice, StoreError> {
+        let Work::CatchUp { sub, filters, next, until } = &mut self.work else {
+            unreachable!("only called for catching up");
+        };
+        let snapshot = shared.store.read()?;
+        if snapshot.last_seq()? < *until && !self.has_waited {
+            return Ok(Slice::Uncommitted);
+        }
+        let mut rows = RowBlock::new(&self.client, sub);
+        let sight = Sight::new(shared, &self.client);
+        let mut done = true;
+        for (count, row) in snapshot.after(*next)?.enumerate() {
+            let (seq, event) = row?;
+            if seq > *until {
+                break;
+            }
+            if count >= budget.rows as usize {
+                done = false;
+                break;
+            }
+            *next = seq;
+            let wanted = filters.iter().any(|filter| filter.matches(event)) && sight.sees(event);
+            if wanted && !snapshot.is_hidden(seq, event)? {
+                rows.push(event);
+            }
+        }
+        drop(snapshot);
+        shared.metrics.deliveries.inc_by(rows.count());
+        Ok(match rows.send() {
+            _ if done => Slice::Done,
+            Rows::More => Slice::More,
+            Rows::Park => Slice::ClientFull,
+            Rows::Closed => Slice::Done,
+        })
+    }
+
+    fn count_slice(&mut self, shared: &Shared, budget: Budget) -> Result<Slice, StoreError> {
+        let Work::Count { id, query, scan, count, hll, .. } = &mut self.work else {
+            unreachable!("only called for counting");
+        };
+        let snapshot = shared.store.read()?;
+        let scan = begin(query, scan, &snapshot)?;
+        let mut counting = Counting { sight: Sight::new(shared, &self.client), count, hll };
+        if scan.run(&snapshot, budget, &mut counting)? == Step::Paused {
+            return Ok(Slice::More);
+        }
+        let hll = hll.take().map(|hll| Box::new(*hll.registers()));
+        let message = RelayMessage::Count { sub: id.clone(), count: *count, approximate: false, hll };
+        self.settle();
+        self.client.reply(&message);
+        Ok(Slice::Done)
+    }
+}
+
+/// The scan of a job; planned when its first slice knows up to which seq it reads (INV-3).
+fn begin<'a>(
+    query: &mut Query,
+    scan: &'a mut Option<Scan>,
+    snapshot: &Snapshot<'_>,
+) -> Result<&'a mut Scan, StoreError> {
+    if scan.is_none() {
+        query.until_seq = snapshot.last_seq()?;
+    }
+    Ok(scan.get_or_insert_with(|| Scan::new(query.clone())))
+}
+
+/// How a slice went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slice {
+    Done,
+    More,
+    ClientFull,
+    /// What it is to read is not committed yet.
+    Uncommitted,
+}
+
+/// Renders the rows of a slice.
+struct Sending<'a, 'b> {
+    sight: Sight,
+    rows: &'a mut RowBlock<'b>,
+}
+
+impl Visitor for Sending<'_, '_> {
+    fn admits(&mut self, event: EventView<'_>) -> bool {
+        self.sight.sees(event)
+    }
+
+    fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
+        self.rows.push(event);
+        if self.rows.is_large() { Flow::Pause } else { Flow::Continue }
+    }
+}
+
+/// Counts the rows of a slice.
+struct Counting<'a> {
+    sight: Sight,
+    count: &'a mut u64,
+    hll: &'a mut Option<Box<Hll>>,
+}
+
+impl Visitor for Counting<'_> {
+    fn admits(&mut self, event: EventView<'_>) -> bool {
+        self.sight.sees(event)
+    }
+
+    fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
+        *self.count += 1;
+        if let Some(hll) = self.hll {
+            hll.add(&event.pubkey());
+        }
+        Flow::Continue
+    }
+}
+
+/// Puts a job in line; never waits, and never runs it here. If the queue is full, the newest query of the greediest
+/// address is refused.
+pub fn submit(shared: &Arc<Shared>, command: ReaderCommand, progress: Progress) {
+    let address = command.client().address;
+    if let Some(refused) = shared.scans.push(address, command, progress, shared.now_us()) {
+        refused.refuse(shared);
+    }
+}
+
+/// One `read` thread: a slice of one job after the other.
+pub fn run(shared: &Arc<Shared>) {
+    let (budget, slice_us) = (shared.options.slice(), shared.options.slice_us);
+    while let Some((address, command)) = shared.scans.pop(slice_us, || shared.now_us()) {
+        let (client, began) = (Arc::clone(command.client()), Instant::now());
+        let again = match command {
+            ReaderCommand::Run(job) => match job.run(shared, budget) {
+                Left::Finished | Left::Parked => None,
+                Left::Again(job) => Some(job.into()),
+            },
+            ReaderCommand::Reconcile(job) => job.run(shared, budget).map(ReaderCommand::Reconcile),
+        };
+        let (spent, now_us) = (began.elapsed(), shared.now_us());
+        client.charge_time(&shared.settings.load(), spent, now_us);
+        shared.scans.settle(address, slice_us, spent.as_micros() as u64, now_us);
+        if let Some(again) = again {
+            submit(shared, again, Progress::Begun);
+        }
+    }
+}
+
+/// A message for a query that cannot be admitted now.
+#[must_use]
+pub fn busy(id: &SubscriptionId) -> RelayMessage {
+    let reason = Reason::new(Prefix::RateLimited, "too many queries are waiting; try again later");
+    RelayMessage::Closed { sub: id.as_str().into(), reason }
+}

@@ -1,0 +1,498 @@
+//! Negentropy sessions (NIP-77): which ids does the client lack, which does the relay?
+//!
+//! A session holds what its client may read, as of its NEG-OPEN: never an id that a REQ would not give (INV-15).
+//! Collecting and answering run on reader threads; a session answers one message at a time. Sessions are bounded by
+//! connection, by address and in all, and so are their records (INV-12).
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::Hold;
+use crate::metrics::StoreOperation;
+use crate::negentropy::{MIN_FRAME_BYTES, RecordsBuilder, Session, TooMany};
+use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
+use crate::pipeline::commit::uncommitted::{Look, Wait};
+use crate::pipeline::deliver::client::ClientHandle;
+use crate::pipeline::fair::Progress;
+use crate::pipeline::query::reader::{ReaderCommand, Sight, submit};
+use crate::pipeline::run::Shared;
+use crate::store::{Budget, Flow, Query, QueryLimits, Scan, Seq, Step, StoreError, Visitor};
+use crate::ws::Stream;
+
+/// The `[negentropy]` section.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Whether negentropy is served and advertised.
+    pub enabled: bool,
+    /// Events in one session; a query that matches more is refused. Each takes 41 bytes of memory.
+    pub max_records: usize,
+    /// Events in all sessions of one address, as `[rates]` counts addresses.
+    pub max_records_per_address: usize,
+    /// Events in all sessions together.
+    pub max_records_total: usize,
+    /// Sessions of one connection.
+    pub max_sessions_per_connection: usize,
+    /// Sessions of one address, as `[rates]` counts addresses.
+    pub max_sessions_per_address: usize,
+    /// Sessions in all.
+    pub max_sessions: usize,
+    /// Bytes of one answer before it is written in hex, which doubles it.
+    pub frame_bytes: usize,
+    /// Seconds without a message after which a session is ended.
+    pub idle_timeout_s: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_records: 1_000_000,
+            max_records_per_address: 2_000_000,
+            max_records_total: 8_000_000,
+            max_sessions_per_connection: 8,
+            max_sessions_per_address: 32,
+            max_sessions: 512,
+            frame_bytes: 60_000,
+            idle_timeout_s: 60,
+        }
+    }
+}
+
+impl Options {
+    /// The least that [`Options::frame_bytes`] may be.
+    pub const MIN_FRAME_BYTES: usize = MIN_FRAME_BYTES;
+}
+
+/// Counts sessions and their records, in all and by address.
+pub struct Sessions {
+    options: Options,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    sessions: usize,
+    records: usize,
+    by_address: HashMap<IpAddr, Own>,
+}
+
+/// What one address holds.
+#[derive(Default)]
+struct Own {
+    sessions: usize,
+    records: usize,
+}
+
+impl Sessions {
+    /// No sessions yet.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { options, held: Mutex::default() }
+    }
+
+    /// What the operator chose.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Sessions and records now.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        let held = self.held();
+        (held.sessions, held.records)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, address: IpAddr) -> Result<(), Reason> {
+        let mut held = self.held();
+        if held.sessions >= self.options.max_sessions {
+            return Err(busy("too many sessions are open at this relay"));
+        }
+        let own = held.by_address.entry(address).or_default();
+        if own.sessions >= self.options.max_sessions_per_address {
+            return Err(busy("too many sessions are open from this address"));
+        }
+        own.sessions += 1;
+        held.sessions += 1;
+        Ok(())
+    }
+
+    fn leave(&self, address: IpAddr, records: usize) {
+        let mut held = self.held();
+        held.sessions -= 1;
+        held.records -= records;
+        if let Some(own) = held.by_address.get_mut(&address) {
+            own.sessions -= 1;
+            own.records -= records;
+            if own.sessions == 0 {
+                held.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// Takes room for more records of a session. Splitting the query does not help where there is none, so no answer here
+    /// may read as if it did.
+    fn add_records(&self, address: IpAddr, records: usize) -> Result<(), Reason> {
+        let mut held = self.held();
+        if held.records + records > self.options.max_records_total {
+            return Err(busy("all open sessions together hold as much as they may; try again later"));
+        }
+        let Some(own) = held.by_address.get_mut(&address) else {
+            unreachable!("a session that takes records is counted");
+        };
+        if own.records + records > self.options.max_records_per_address {
+            return Err(busy("all sessions of your address together hold as much as they may; try again later"));
+        }
+        own.records += records;
+        held.records += records;
+        Ok(())
+    }
+}
+
+fn busy(text: &'static str) -> Reason {
+    Reason::new(Prefix::RateLimited, text)
+}
+
+/// One session of one connection.
+pub struct Reconciliation {
+    id: SubscriptionId,
+    client: Arc<ClientHandle>,
+    shared: Arc<Shared>,
+    address: IpAddr,
+    /// Its NEG-MSGs, and its NEG-ERR.
+    stream: Stream,
+    stage: Mutex<Stage>,
+    used_us: AtomicU64,
+}
+
+struct Stage {
+    work: Work,
+    /// Records that are counted for this session.
+    records: usize,
+}
+
+enum Work {
+    /// A reader collects or answers; the client has to wait for that.
+    Busy,
+    /// The client's turn.
+    Ready(Arc<Session>),
+    /// Refused, closed, idle for too long, or replaced.
+    Ended,
+}
+
+impl Reconciliation {
+    /// Opens a session and puts its collecting in line.
+    ///
+    /// # Errors
+    /// `rate-limited:` when there are too many sessions.
+    pub fn open(
+        shared: &Arc<Shared>,
+        client: &Arc<ClientHandle>,
+        address: IpAddr,
+        id: SubscriptionId,
+        filter: Filter,
+        message: Vec<u8>,
+        memory: Hold,
+    ) -> Result<Arc<Self>, Reason> {
+        shared.negentropy.enter(address)?;
+        let session = Arc::new(Self {
+            id,
+            client: Arc::clone(client),
+            shared: Arc::clone(shared),
+            address,
+            stream: Stream::default(),
+            stage: Mutex::new(Stage { work: Work::Busy, records: 0 }),
+            used_us: AtomicU64::new(shared.now_us()),
+        });
+        let max_records = shared.negentropy.options.max_records;
+        // A `limit` asks for the newest so many; without one all matches count, and one too many is told apart.
+        let limits = filter.limit.map(|limit| QueryLimits {
+            default_limit: limit,
+            max_limit: limit,
+            hints: false,
+            tie_extension: 0,
+        });
+        let query = Query { filters: [filter].into(), until_seq: Seq::default(), limits };
+        let records = RecordsBuilder::new(max_records);
+        let work =
+            NegWork::Collect(Box::new(Collect { query, scan: None, scan_memory: None, records, has_waited: false }));
+        session.put_in_line(work, message, memory);
+        Ok(session)
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the answer to the client's next message in line.
+    ///
+    /// # Errors
+    /// When the session is over, or has not answered the message before.
+    pub fn message(self: &Arc<Self>, message: Vec<u8>, memory: Hold) -> Result<(), Reason> {
+        self.used_us.store(self.shared.now_us(), Ordering::Relaxed);
+        let mut stage = self.stage();
+        let session = match std::mem::replace(&mut stage.work, Work::Busy) {
+            Work::Ready(session) => session,
+            Work::Ended => {
+                stage.work = Work::Ended;
+                return Err(Reason::new(Prefix::Closed, "no such session is open"));
+            }
+            Work::Busy => {
+                drop(stage);
+                self.leave();
+                return Err(Reason::new(Prefix::Invalid, "the message before this one is not answered yet"));
+            }
+        };
+        drop(stage);
+        self.put_in_line(NegWork::Answer(session), message, memory);
+        Ok(())
+    }
+
+    fn put_in_line(self: &Arc<Self>, work: NegWork, message: Vec<u8>, memory: Hold) {
+        let job = Box::new(NegJob { session: Arc::clone(self), work, message, _memory: memory });
+        submit(&self.shared, job.into(), Progress::Fresh);
+    }
+
+    /// Ends the session for its client, who wants no more of it: nothing of it is queued from now on, and what waits is
+    /// dropped. For the connection's own thread.
+    pub fn end(&self) {
+        self.client.outbox.end(&self.stream);
+        self.leave();
+    }
+
+    /// Frees the place and the records of the session, which is over.
+    fn leave(&self) {
+        let mut stage = self.stage();
+        let work = std::mem::replace(&mut stage.work, Work::Ended);
+        let records = std::mem::take(&mut stage.records);
+        drop(stage);
+        // Whoever was told that it is over finds its place free: a reader may hold on to the session for a moment.
+        if !matches!(work, Work::Ended) {
+            self.shared.negentropy.leave(self.address, records);
+        }
+    }
+
+    /// Whether the session is over.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        matches!(self.stage().work, Work::Ended)
+    }
+
+    /// Ends the session if its client was silent for too long, and says so (NIP-77).
+    pub fn end_if_idle(&self) {
+        let idle_us = self.shared.now_us().saturating_sub(self.used_us.load(Ordering::Relaxed));
+        if idle_us < self.shared.negentropy.options.idle_timeout_s * 1_000_000 {
+            return;
+        }
+        let is_ready = matches!(self.stage().work, Work::Ready(_));
+        if is_ready {
+            self.fail(Reason::new(Prefix::Closed, "you took too long to respond!"), None);
+        }
+    }
+
+    fn fail(&self, reason: Reason, max_records: Option<u64>) {
+        self.leave();
+        self.client.finish(&self.stream, &RelayMessage::NegErr { sub: self.id.as_str().into(), reason, max_records });
+    }
+
+    /// Counts that the session holds `records`, which never are fewer than before.
+    fn hold_records(&self, records: usize) -> Result<(), Reason> {
+        let mut stage = self.stage();
+        if matches!(stage.work, Work::Ended) {
+            // It has given back what it had, and its next slice ends it.
+            return Ok(());
+        }
+        self.shared.negentropy.add_records(self.address, records - stage.records)?;
+        stage.records = records;
+        Ok(())
+    }
+
+    /// Sends an answer, after which it is the client's turn.
+    fn answer(&self, session: Arc<Session>, message: &[u8]) {
+        match session.reply(message) {
+            Ok(message) => {
+                let mut stage = self.stage();
+                if matches!(stage.work, Work::Ended) {
+                    return;
+                }
+                stage.work = Work::Ready(session);
+                drop(stage);
+                self.used_us.store(self.shared.now_us(), Ordering::Relaxed);
+                self.client.answer(&self.stream, &RelayMessage::NegMsg { sub: self.id.clone(), message });
+            }
+            Err(error) => self.fail(Reason::new(Prefix::Invalid, error.to_string()), None),
+        }
+    }
+}
+
+impl Drop for Reconciliation {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// A message of a session being answered.
+pub struct NegJob {
+    session: Arc<Reconciliation>,
+    work: NegWork,
+    message: Vec<u8>,
+    /// The message, and the filter while it is collected for.
+    _memory: Hold,
+}
+
+struct Collect {
+    query: Query,
+    scan: Option<Scan>,
+    /// What the scan keeps between slices.
+    scan_memory: Option<Hold>,
+    records: RecordsBuilder,
+    /// It has waited for what was acknowledged before it came.
+    has_waited: bool,
+}
+
+enum NegWork {
+    Collect(Box<Collect>),
+    Answer(Arc<Session>),
+}
+
+impl From<Box<NegJob>> for ReaderCommand {
+    fn from(job: Box<NegJob>) -> Self {
+        Self::Reconcile(job)
+    }
+}
+
+impl NegJob {
+    /// Whose session it is.
+    #[must_use]
+    pub fn client(&self) -> &Arc<ClientHandle> {
+        &self.session.client
+    }
+
+    /// Ends the session, and says why.
+    pub fn refuse(&self, reason: Reason) {
+        if !self.session.is_ended() {
+            self.session.fail(reason, None);
+        }
+    }
+
+    /// Whether the session would miss something that is acknowledged and not yet committed.
+    fn is_ahead(&mut self, shared: &Shared) -> bool {
+        let NegWork::Collect(collect) = &mut self.work else { return false };
+        collect.scan.is_none()
+            && !std::mem::replace(&mut collect.has_waited, true)
+            && shared.uncommitted.look(&collect.query.filters) == Look::Concerned
+    }
+
+    /// Does a slice of the work; the job comes back when there is more.
+    #[must_use]
+    pub fn run(mut self: Box<Self>, shared: &Shared, budget: Budget) -> Option<Box<Self>> {
+        if self.session.is_ended() || self.session.client.outbox.is_closed() {
+            return None;
+        }
+        if self.is_ahead(shared) {
+            match shared.uncommitted.wait(self) {
+                Wait::Left => return None,
+                Wait::Over(job) => self = job,
+                Wait::Full(mut job) => {
+                    if let NegWork::Collect(collect) = &mut job.work {
+                        collect.has_waited = false;
+                    }
+                    return Some(job);
+                }
+            }
+        }
+        if let NegWork::Answer(session) = &self.work {
+            self.session.answer(Arc::clone(session), &self.message);
+            return None;
+        }
+        match self.collect(shared, budget) {
+            Ok(Collected::More) => return Some(self),
+            Ok(Collected::All) => self.begin(shared),
+            Ok(Collected::NoRoom(reason)) => self.session.fail(reason, None),
+            Ok(Collected::TooMany(TooMany { max_records })) => {
+                // Clients split their query when they read these words. Collecting stopped with the first beyond.
+                let found = max_records + 1;
+                let text = format!("too many records ({found}, at most {max_records})");
+                let reason = Reason::new(Prefix::Blocked, text);
+                self.session.fail(reason, Some(max_records as u64));
+            }
+            Err(error) => {
+                shared.health.failed(StoreOperation::Read, &error);
+                self.session.fail(Reason::new(Prefix::Error, "the store could not be read"), None);
+            }
+        }
+        None
+    }
+
+    fn collect(&mut self, shared: &Shared, budget: Budget) -> Result<Collected, StoreError> {
+        let NegWork::Collect(collect) = &mut self.work else {
+            unreachable!("only called while collecting");
+        };
+        let Collect { query, scan, scan_memory, records, .. } = &mut **collect;
+        let snapshot = shared.store.read()?;
+        if scan.is_none() {
+            query.until_seq = snapshot.last_seq()?;
+        }
+        let scan = scan.get_or_insert_with(|| Scan::new(query.clone()));
+        let mut collecting = Collecting { sight: Sight::new(shared, &self.session.client), records, too_many: None };
+        let step = scan.run(&snapshot, budget, &mut collecting)?;
+        let too_many = collecting.too_many;
+        let held = self.session.hold_records(records.len());
+        if let Err(reason) = held.and_then(|()| self.session.client.hold_scan(Some(scan), scan_memory)) {
+            return Ok(Collected::NoRoom(reason));
+        }
+        Ok(match (too_many, step) {
+            (Some(too_many), _) => Collected::TooMany(too_many),
+            (None, Step::Paused) => Collected::More,
+            (None, Step::Done { .. }) => Collected::All,
+        })
+    }
+
+    /// Everything is collected: answers the first message.
+    fn begin(self, shared: &Shared) {
+        let NegWork::Collect(collect) = self.work else {
+            unreachable!("only called after collecting");
+        };
+        let records = collect.records;
+        let session = Session::new(Arc::new(records.finish()), shared.negentropy.options.frame_bytes);
+        self.session.answer(Arc::new(session), &self.message);
+    }
+}
+
+enum Collected {
+    More,
+    All,
+    TooMany(TooMany),
+    NoRoom(Reason),
+}
+
+struct Collecting<'a> {
+    sight: Sight,
+    records: &'a mut RecordsBuilder,
+    too_many: Option<TooMany>,
+}
+
+impl Visitor for Collecting<'_> {
+    fn admits(&mut self, event: EventView<'_>) -> bool {
+        self.sight.sees(event)
+    }
+
+    fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
+        match self.records.push(event.created_at(), event.id()) {
+            Ok(()) => Flow::Continue,
+            Err(too_many) => {
+                self.too_many = Some(too_many);
+                Flow::Pause
+            }
+        }
+    }
+}

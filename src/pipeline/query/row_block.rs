@@ -1,0 +1,66 @@
+//! The rows of one slice of a scan, rendered and encoded for their client, and pushed at once.
+//!
+//! It never decides whether a row is sent.
+
+use crate::nostr::{EventView, RelayMessage, reply};
+use crate::pipeline::deliver::client::{ClientHandle, Subscription};
+use crate::ws::{Frame, Rows, deflate, frame};
+
+/// Encoded rows of one slice, pushed at once.
+pub struct RowBlock<'a> {
+    client: &'a ClientHandle,
+    sub: &'a Subscription,
+    frames: Vec<u8>,
+    count: u64,
+}
+
+/// A block this large is sent before the slice is over, so that a slice of large events stays bounded.
+const LARGE_BLOCK_BYTES: usize = 256 << 10;
+
+impl<'a> RowBlock<'a> {
+    /// Nothing yet, for a subscription of a client.
+    pub fn new(client: &'a ClientHandle, sub: &'a Subscription) -> Self {
+        Self { client, sub, frames: Vec::new(), count: 0 }
+    }
+
+    /// Adds an event.
+    pub fn push(&mut self, event: EventView<'_>) {
+        self.count += 1;
+        let head = &self.sub.head;
+        let write = |out: &mut Vec<u8>| {
+            out.extend_from_slice(head);
+            event.write_json(out);
+            out.extend_from_slice(reply::EVENT_TAIL);
+        };
+        if self.client.deflate {
+            let mut message = Vec::new();
+            write(&mut message);
+            deflate::encode_text_deflated(&mut self.frames, &message);
+        } else {
+            frame::encode_text_with(&mut self.frames, write);
+        }
+    }
+
+    /// How many rows there are.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether to send it before more is added.
+    pub fn is_large(&self) -> bool {
+        self.frames.len() >= LARGE_BLOCK_BYTES
+    }
+
+    /// Adds a message that is no row.
+    pub fn end(&mut self, message: &RelayMessage) {
+        frame::encode_text_with(&mut self.frames, |out| message.write(out));
+    }
+
+    /// Pushes what there is.
+    pub fn send(self) -> Rows {
+        if self.frames.is_empty() {
+            return Rows::More;
+        }
+        self.client.outbox.push_rows(&self.sub.stream, Frame::encoded(self.frames))
+    }
+}

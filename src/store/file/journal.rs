@@ -1,0 +1,186 @@
+//! What a copy of the store needs to know: whether one is being made, and what changed since it began.
+//!
+//! While [`State::Copying`] stands in the `weir` table, every writer of every process notes what it removes and
+//! which rows of the tables without arrival numbers it touches, in the same commit. New events need no note: their
+//! numbers tell. Nothing is noted at other times.
+
+use heed::{RoTxn, RwTxn};
+
+use crate::store::file::schema::{Table, Tables};
+use crate::store::format::error::StoreError;
+use crate::store::format::keys::Seq;
+use crate::store::format::keys::{self, SIX};
+use crate::store::write::transaction::Transaction;
+
+const STATE: &[u8] = b"state";
+const LOG: &[u8] = b"log";
+
+/// What becomes of this generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::store) enum State {
+    /// It is the store.
+    Here,
+    /// It is the store, and is being copied to the generation of this number.
+    Copying(u64),
+    /// The store is the generation of this number.
+    Moved(u64),
+}
+
+/// The state of a generation.
+pub(in crate::store) fn state(tables: &Tables, txn: &RoTxn<'_>) -> Result<State, StoreError> {
+    const WRONG: StoreError = StoreError::Damaged("the state row");
+    let Some(row) = tables.meta.get(txn, STATE)? else { return Ok(State::Here) };
+    let (&tag, number) = row.split_first().ok_or(WRONG)?;
+    let number = u64::from_be_bytes(number.try_into().map_err(|_| WRONG)?);
+    match tag {
+        1 => Ok(State::Copying(number)),
+        2 => Ok(State::Moved(number)),
+        _ => Err(WRONG),
+    }
+}
+
+/// Writes the state of a generation.
+pub(in crate::store) fn set_state(tables: &Tables, txn: &mut RwTxn<'_>, state: State) -> Result<(), StoreError> {
+    let (tag, number) = match state {
+        State::Here => {
+            tables.meta.delete(txn, STATE)?;
+            return Ok(());
+        }
+        State::Copying(number) => (1, number),
+        State::Moved(number) => (2, number),
+    };
+    let mut row = [tag; 9];
+    row[1..].copy_from_slice(&number.to_be_bytes());
+    Ok(tables.meta.put(txn, STATE, &row)?)
+}
+
+/// A table whose changes are noted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(in crate::store) enum Noted {
+    /// A record that was removed.
+    Event,
+    Deleted,
+    DeletedAddress,
+    Vanished,
+    Purge,
+}
+
+impl Noted {
+    /// Every table whose rows are copied when a note names them.
+    pub const SIDE: [Self; 4] = [Self::Deleted, Self::DeletedAddress, Self::Vanished, Self::Purge];
+
+    pub fn table(self, tables: &Tables) -> Table {
+        match self {
+            Self::Event => tables.event,
+            Self::Deleted => tables.deleted,
+            Self::DeletedAddress => tables.deleted_address,
+            Self::Vanished => tables.vanished,
+            Self::Purge => tables.purge,
+        }
+    }
+}
+
+/// One change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::store) enum Note {
+    Removed(Seq),
+    Touched(Noted, Vec<u8>),
+}
+
+impl Note {
+    fn read(value: &[u8]) -> Option<Self> {
+        let (&table, key) = value.split_first()?;
+        if table == Noted::Event as u8 {
+            return keys::read_six(key).map(|seq| Self::Removed(Seq(seq)));
+        }
+        let table = Noted::SIDE.into_iter().find(|side| *side as u8 == table)?;
+        Some(Self::Touched(table, key.to_vec()))
+    }
+}
+
+fn log_key(number: u64) -> [u8; LOG.len() + SIX] {
+    let mut key = [0; LOG.len() + SIX];
+    key[..LOG.len()].copy_from_slice(LOG);
+    key[LOG.len()..].copy_from_slice(&keys::six(number));
+    key
+}
+
+/// A key and its value.
+pub(in crate::store) type Row<'t> = (&'t [u8], &'t [u8]);
+
+/// The rows of the `weir` table that do not belong to this file alone.
+pub(in crate::store) fn shared_rows<'t>(tables: &Tables, txn: &'t RoTxn<'_>) -> Result<Vec<Row<'t>>, StoreError> {
+    use std::ops::Bound::{Excluded, Unbounded};
+    // The log may be long; it is passed over.
+    let (log, behind) = (log_key(0), log_key(Seq::MAX.0));
+    let before = tables.meta.range(txn, &(Unbounded, Excluded(&log[..])))?;
+    let after = tables.meta.range(txn, &(Excluded(&behind[..]), Unbounded))?;
+    let rows = before.chain(after).map(|row| Ok(row?)).collect::<Result<Vec<_>, StoreError>>()?;
+    Ok(rows.into_iter().filter(|(key, _)| *key != STATE).collect())
+}
+
+/// Up to `max_rows` notes after the number `after`, and the number of the last of them.
+pub(in crate::store) fn notes(
+    tables: &Tables,
+    txn: &RoTxn<'_>,
+    after: u64,
+    max_rows: usize,
+) -> Result<(Vec<Note>, u64), StoreError> {
+    use std::ops::Bound::{Excluded, Included};
+    let (from, to) = (log_key(after), log_key(Seq::MAX.0));
+    let (mut notes, mut last) = (Vec::new(), after);
+    for row in tables.meta.range(txn, &(Excluded(&from[..]), Included(&to[..])))?.take(max_rows) {
+        let (key, value) = row?;
+        last = keys::read_six(key).ok_or(StoreError::Damaged("the key of a note"))?;
+        notes.push(Note::read(value).ok_or(StoreError::Damaged("a note"))?);
+    }
+    Ok((notes, last))
+}
+
+/// Removes up to `max_rows` notes; true when there are more.
+pub(in crate::store) fn forget(tables: &Tables, txn: &mut RwTxn<'_>, max_rows: usize) -> Result<bool, StoreError> {
+    let rows = tables.meta.prefix_iter(txn, LOG)?.take(max_rows);
+    let rows = rows.map(|row| Ok(row?.0.to_vec())).collect::<Result<Vec<_>, StoreError>>()?;
+    for key in &rows {
+        tables.meta.delete(txn, key)?;
+    }
+    Ok(rows.len() == max_rows)
+}
+
+impl Transaction<'_> {
+    /// Puts a row of a table without arrival numbers.
+    pub fn put_row(&mut self, table: Noted, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.note(table, key);
+        Ok(table.table(&self.store.inner.tables).put(&mut self.txn, key, value)?)
+    }
+
+    /// Deletes a row of a table without arrival numbers.
+    pub fn delete_row(&mut self, table: Noted, key: &[u8]) -> Result<(), StoreError> {
+        self.note(table, key);
+        table.table(&self.store.inner.tables).delete(&mut self.txn, key)?;
+        Ok(())
+    }
+
+    /// Notes a change, if a copy is being made.
+    pub fn note(&mut self, table: Noted, key: &[u8]) {
+        if let Some(notes) = &mut self.notes {
+            let mut note = Vec::with_capacity(1 + key.len());
+            note.push(table as u8);
+            note.extend_from_slice(key);
+            notes.push(note);
+        }
+    }
+
+    /// Writes the notes.
+    pub fn put_notes(&mut self) -> Result<(), StoreError> {
+        let meta = self.store.inner.tables.meta;
+        let Some(notes) = self.notes.take().filter(|notes| !notes.is_empty()) else { return Ok(()) };
+        let last = meta.get_lower_than_or_equal_to(&self.txn, &log_key(Seq::MAX.0))?;
+        let last = last.filter(|(key, _)| key.starts_with(LOG)).and_then(|(key, _)| keys::read_six(key));
+        for (number, note) in (last.unwrap_or(0) + 1..).zip(notes) {
+            meta.put(&mut self.txn, &log_key(number), &note)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,336 @@
+//! The tables, and opening them: what tells our database from others and one format from the next.
+//!
+//! Opening a database that is not ours, or not of our format, changes nothing in it.
+//!
+//! | table           | key                           | value                                        |
+//! |-----------------|-------------------------------|----------------------------------------------|
+//! | weir            | `header`                      | magic 8, format 4 (big-endian), secret 16    |
+//! | weir            | `next`                        | the next arrival number, 6                   |
+//! | weir            | `kind`, kind 2                | events, bytes, footprint 6: [`crate::store::format::tally`] |
+//! | weir            | `id`                          | what tells this store from others, 16        |
+//! | weir            | `upgrade`                     | how far an upgrade is, 6                     |
+//! | weir            | a [`crate::store::write::removal::Note`]'s name      | the evictor's, or absent                     |
+//! | weir            | `state`, `log` with number 6  | see [`crate::store::file::journal`]                       |
+//! | event           | seq 6                         | record                                       |
+//! | id … expiration | see [`keys`]                  | empty                                        |
+//! | holder          | coordinate hash 16            | seq 6 of the version that is held            |
+//! | deleted         | hash of id and deleter, 16    | `created_at` 6 of the deletion               |
+//! | deleted_address | coordinate hash 16            | until 6: versions up to then are deleted     |
+//! | vanished        | author 32                     | until 6, seq 6: see [`crate::store::write::vanish`]        |
+//! | purge           | author 32                     | until 6, seq 6, stage 1, last visited key    |
+
+use std::path::Path;
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, WithTls};
+
+use crate::store::file::wal::Wal;
+use crate::store::format::error::StoreError;
+use crate::store::format::keys::{self, Index, Secret};
+use crate::store::format::options::{Durability, Options};
+
+/// The layout that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"weir\0evt";
+const HEADER: &[u8] = b"header";
+const HEADER_LEN: usize = MAGIC.len() + 4 + 16;
+const NEXT: &[u8] = b"next";
+
+/// Room for the tables of later formats.
+const MAX_TABLES: u32 = 32;
+
+/// One table of the store: bytes to bytes.
+pub(in crate::store) type Table = Database<'static, Bytes, Bytes>;
+
+/// Names in the file, in the order of [`Tables`]' fields.
+const NAMES: [&str; 13] = [
+    "weir",
+    "event",
+    "id",
+    "time",
+    "author",
+    "kind",
+    "tag",
+    "expiration",
+    "holder",
+    "deleted",
+    "deleted_address",
+    "vanished",
+    "purge",
+];
+
+/// Handles of every table.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Tables {
+    /// LMDB's own, which has a row for each other: see [`crate::store::read::pages`].
+    pub unnamed: Table,
+    pub meta: Table,
+    pub event: Table,
+    indexes: [Table; Index::ALL.len()],
+    pub holder: Table,
+    pub deleted: Table,
+    pub deleted_address: Table,
+    pub vanished: Table,
+    pub purge: Table,
+}
+
+impl Tables {
+    fn new(unnamed: Table, all: [Table; NAMES.len()]) -> Self {
+        let [meta, event, id, time, author, kind, tag, expiration, holder, deleted, deleted_address, vanished, purge] =
+            all;
+        let indexes = [id, time, author, kind, tag, expiration];
+        Self { unnamed, meta, event, indexes, holder, deleted, deleted_address, vanished, purge }
+    }
+
+    /// The table of an index.
+    pub fn index(&self, index: Index) -> Table {
+        self.indexes[index as usize]
+    }
+
+    /// Every table with its name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, Table)> {
+        let [id, time, author, kind, tag, expiration] = self.indexes;
+        let all = [
+            self.meta,
+            self.event,
+            id,
+            time,
+            author,
+            kind,
+            tag,
+            expiration,
+            self.holder,
+            self.deleted,
+            self.deleted_address,
+            self.vanished,
+            self.purge,
+        ];
+        NAMES.into_iter().zip(all)
+    }
+
+    /// The event table's row in LMDB's own table, as a read transaction sees it.
+    pub fn event_row<'t>(&self, txn: &'t heed::RoTxn<'_>) -> Result<Option<&'t [u8]>, StoreError> {
+        Ok(self.unnamed.get(txn, NAMES[1].as_bytes())?)
+    }
+
+    /// The number the next event will get.
+    pub fn next_seq(&self, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
+        let next = self.meta.get(txn, NEXT)?.and_then(keys::read_six);
+        next.ok_or(StoreError::Damaged("the next arrival number is missing"))
+    }
+
+    /// Writes the number the next event will get.
+    pub fn put_next_seq(&self, txn: &mut heed::RwTxn<'_>, next: u64) -> Result<(), StoreError> {
+        Ok(self.meta.put(txn, NEXT, &keys::six(next))?)
+    }
+}
+
+/// What a database turned out to be.
+enum Found {
+    Nothing,
+    Foreign,
+    Format(u32),
+}
+
+/// What to do when there is no store.
+#[derive(Clone, Copy)]
+pub(in crate::store) enum Absent {
+    /// Nothing; [`open`] gives `None`.
+    Leave,
+    /// Create one with this secret, or else a random one.
+    Create(Option<Secret>),
+}
+
+/// Opens the directory, which must be there.
+pub(in crate::store) fn open(
+    path: &Path,
+    options: &Options,
+    absent: Absent,
+) -> Result<Option<(Env<WithTls>, Tables, Secret)>, StoreError> {
+    let env = open_env(path, options)?;
+    env.clear_stale_readers()?;
+    match (open_tables(&env)?, absent) {
+        (CommitOrAbort::Commit((tables, secret)), _) => {
+            let tables = Tables::new(open_unnamed(&env)?, tables);
+            Ok(Some((env, tables, secret)))
+        }
+        (CommitOrAbort::Abort(Found::Nothing), Absent::Leave) => Ok(None),
+        (CommitOrAbort::Abort(Found::Nothing), Absent::Create(secret)) => {
+            let (tables, secret) = create(&env, secret)?;
+            Ok(Some((env, tables, secret)))
+        }
+        (CommitOrAbort::Abort(Found::Foreign), _) => Err(StoreError::Foreign(path.into())),
+        (CommitOrAbort::Abort(Found::Format(found)), _) => Err(StoreError::Format { path: path.into(), found }),
+    }
+}
+
+/// A store of another format.
+pub(in crate::store) struct Other {
+    pub env: Env<WithTls>,
+    pub tables: Tables,
+    pub secret: Secret,
+    pub format: u32,
+}
+
+/// Opens a store of another format that `is_known`, creating the tables that it lacks; `None` when it is of today's.
+pub(in crate::store) fn open_other(
+    path: &Path,
+    options: &Options,
+    is_known: impl Fn(u32) -> bool,
+) -> Result<Option<Other>, StoreError> {
+    let env = open_env(path, options)?;
+    let mut found = match open_tables(&env)? {
+        CommitOrAbort::Commit(_) => return Ok(None),
+        CommitOrAbort::Abort(Found::Format(found)) if is_known(found) => None,
+        CommitOrAbort::Abort(Found::Format(found)) => return Err(StoreError::Format { path: path.into(), found }),
+        CommitOrAbort::Abort(Found::Nothing | Found::Foreign) => return Err(StoreError::Foreign(path.into())),
+    };
+    let opened = env.create_databases_and_commit(env.write_txn()?, |creator, txn| {
+        let meta = creator.create_database::<Bytes, Bytes>(txn, Some(NAMES[0]))?;
+        found = meta.get(txn, HEADER)?.and_then(read_header);
+        // The first commit makes what a killed relay left in the log worthless.
+        if let Some((_, secret)) = found
+            && Wal::new(path, path, secret).is_left(txn.id() as u64)?
+        {
+            return Err(StoreError::Uncommitted(path.into()));
+        }
+        let mut tables = [meta; NAMES.len()];
+        for (table, name) in tables.iter_mut().zip(NAMES) {
+            *table = creator.create_database(txn, Some(name))?;
+        }
+        Ok::<_, StoreError>(CommitOrAbort::<_, ()>::Commit(tables))
+    })?;
+    let (format, secret) = found.ok_or_else(|| StoreError::Foreign(path.into()))?;
+    let tables = Tables::new(open_unnamed(&env)?, opened.unwrap_commit());
+    Ok(Some(Other { env, tables, secret, format }))
+}
+
+/// Writes the header anew.
+pub(in crate::store) fn put_header(
+    tables: &Tables,
+    txn: &mut heed::RwTxn<'_>,
+    format: u32,
+    secret: &Secret,
+) -> Result<(), StoreError> {
+    Ok(tables.meta.put(txn, HEADER, &header(format, &secret.0))?)
+}
+
+fn open_env(path: &Path, options: &Options) -> Result<Env<WithTls>, StoreError> {
+    let page = 4096;
+    let mut builder = EnvOpenOptions::new();
+    builder.map_size(options.map_bytes.next_multiple_of(page)).max_dbs(MAX_TABLES).max_readers(options.max_readers);
+    let flags = match options.durability {
+        Durability::Full => EnvFlags::empty(),
+        Durability::NoMetaSync => EnvFlags::NO_META_SYNC,
+        Durability::None => EnvFlags::NO_SYNC,
+    };
+    // SAFETY: these flags trade durability alone; none of them lets memory change under a borrowed row.
+    unsafe { builder.flags(flags) };
+    // SAFETY: LMDB asks that nobody else writes the file and that it lies on a local file system; the operator
+    // gives us the directory on these terms, and every process of ours goes through LMDB's lock file.
+    let opened = unsafe { builder.open(path) };
+    opened.map_err(|error| match error {
+        heed::Error::EnvAlreadyOpened => StoreError::AlreadyOpen(path.into()),
+        heed::Error::Mdb(heed::MdbError::Invalid | heed::MdbError::VersionMismatch) => StoreError::Foreign(path.into()),
+        heed::Error::Io(source) => StoreError::Io { path: path.into(), source },
+        other => other.into(),
+    })
+}
+
+type Opened = CommitOrAbort<([Table; NAMES.len()], Secret), Found>;
+
+/// Looks at the database with a read transaction, so that a foreign one stays as it is.
+fn open_tables(env: &Env<WithTls>) -> Result<Opened, StoreError> {
+    let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
+        let open = |name| opener.open_database::<Bytes, Bytes>(txn, name);
+        let Some(meta) = open(Some(NAMES[0]))? else {
+            // By the same transaction: `Env::stat` already sees the tables of a commit that is being written.
+            let is_empty = match open(None)? {
+                Some(unnamed) => unnamed.is_empty(txn)?,
+                None => true,
+            };
+            return Ok(CommitOrAbort::Abort(if is_empty { Found::Nothing } else { Found::Foreign }));
+        };
+        let Some((format, secret)) = meta.get(txn, HEADER)?.and_then(read_header) else {
+            return Ok(CommitOrAbort::Abort(Found::Foreign));
+        };
+        if format != FORMAT {
+            return Ok(CommitOrAbort::Abort(Found::Format(format)));
+        }
+        let mut tables = [meta; NAMES.len()];
+        for (table, name) in tables.iter_mut().zip(NAMES) {
+            *table = open(Some(name))?.ok_or(StoreError::Damaged("a table is missing"))?;
+        }
+        Ok::<_, StoreError>(CommitOrAbort::Commit((tables, Committed(secret))))
+    })?;
+    Ok(opened)
+}
+
+/// LMDB's own table, which is always there.
+fn open_unnamed(env: &Env<WithTls>) -> Result<Table, StoreError> {
+    let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
+        let unnamed = opener.open_database::<Bytes, Bytes>(txn, None)?;
+        Ok::<_, StoreError>(unnamed.map_or(CommitOrAbort::Abort(()), CommitOrAbort::Commit))
+    })?;
+    match opened {
+        CommitOrAbort::Commit(table) => Ok(table),
+        CommitOrAbort::Abort(()) => Err(StoreError::Damaged("LMDB's own table is missing")),
+    }
+}
+
+/// Carries the secret through heed's commit.
+struct Committed(Secret);
+
+impl heed::OnCommit for Committed {
+    type Committed = Secret;
+
+    fn on_commit(self, _: &heed::CommitToken) -> Secret {
+        self.0
+    }
+}
+
+fn create(env: &Env<WithTls>, secret: Option<Secret>) -> Result<(Tables, Secret), StoreError> {
+    let mut secret = match secret {
+        Some(secret) => secret.0,
+        None => random()?,
+    };
+    let created = env.create_databases_and_commit(env.write_txn()?, |creator, txn| {
+        let meta = creator.create_database::<Bytes, Bytes>(txn, Some(NAMES[0]))?;
+        // Another process may have created the store since we looked.
+        if let Some((_, theirs)) = meta.get(txn, HEADER)?.and_then(read_header) {
+            secret = theirs.0;
+        } else {
+            meta.put(txn, HEADER, &header(FORMAT, &secret))?;
+            meta.put(txn, NEXT, &keys::six(1))?;
+        }
+        let mut tables = [meta; NAMES.len()];
+        for (table, name) in tables.iter_mut().zip(NAMES) {
+            *table = creator.create_database(txn, Some(name))?;
+        }
+        Ok::<_, StoreError>(CommitOrAbort::<_, ()>::Commit(tables))
+    })?;
+    Ok((Tables::new(open_unnamed(env)?, created.unwrap_commit()), Secret(secret)))
+}
+
+pub(in crate::store) fn random() -> Result<[u8; 16], StoreError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| StoreError::Damaged("the system gave no random bytes"))?;
+    Ok(bytes)
+}
+
+pub(in crate::store) fn header(format: u32, secret: &[u8; 16]) -> [u8; HEADER_LEN] {
+    let mut bytes = [0; HEADER_LEN];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..12].copy_from_slice(&format.to_be_bytes());
+    bytes[12..].copy_from_slice(secret);
+    bytes
+}
+
+/// The format and the secret, if the magic is ours. Later formats may have a longer header.
+fn read_header(bytes: &[u8]) -> Option<(u32, Secret)> {
+    let (magic, rest) = bytes.split_first_chunk::<8>()?;
+    let (format, rest) = rest.split_first_chunk::<4>()?;
+    let secret = rest.first_chunk::<16>()?;
+    (*magic == MAGIC).then(|| (u32::from_be_bytes(*format), Secret(*secret)))
+}

@@ -1,0 +1,258 @@
+//! The write-ahead log: makes events durable before LMDB's commit does, with one small write instead of many pages.
+//!
+//! A file of fixed size beside the data file, written anew from its start by each group. A frame holds the records that
+//! one batch stored, and the number of the LMDB transaction that is to hold them. Once that transaction is committed
+//! the frame means nothing, so there is nothing to remove; and whoever takes LMDB's write lock can tell what a dead
+//! process left behind: frames of the very transaction that it begins. Never touched without that lock.
+//!
+//! | bytes | of a frame                                                          |
+//! |------:|---------------------------------------------------------------------|
+//! |     8 | the transaction's number, little-endian like all of these           |
+//! |     4 | bytes of records that follow                                        |
+//! |     4 | where the frame begins in the file                                  |
+//! |     8 | SipHash-2-4 of these three and the records, under the store's secret |
+//! |     … | records, each after its length, 4                                   |
+
+use std::fs::{File, OpenOptions};
+use std::hash::Hasher as _;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use siphasher::sip::SipHasher24;
+
+use crate::store::file::disk::InPlace;
+use crate::store::file::generation;
+use crate::store::format::error::StoreError;
+use crate::store::format::error::is_want_of_room;
+use crate::store::format::keys::Secret;
+
+/// The file's name, beside LMDB's.
+pub(in crate::store) const LOG_FILE: &str = "write-ahead.log";
+
+/// Bytes of the file: what one group may hold. More would save little, since a group that fills it shares most pages
+/// already, and LMDB keeps each page that a transaction changes in memory.
+pub(in crate::store) const LOG_BYTES: usize = 2 << 20;
+
+/// Bytes before the records of a frame.
+pub(in crate::store) const FRAME: usize = 24;
+
+/// Bytes before a record: its length.
+pub(in crate::store) const LENGTH: usize = 4;
+
+/// The log of one generation.
+pub(in crate::store) struct Wal {
+    path: PathBuf,
+    secret: Secret,
+    /// The store's directory, whose owner gets the file.
+    home: PathBuf,
+    file: OnceLock<File>,
+}
+
+impl Wal {
+    /// The log of the generation in `directory`, which need not have one yet.
+    pub fn new(home: &Path, directory: &Path, secret: Secret) -> Self {
+        Self { path: directory.join(LOG_FILE), secret, home: home.into(), file: OnceLock::new() }
+    }
+
+    fn error(&self) -> impl Fn(std::io::Error) -> StoreError + '_ {
+        |source| match is_want_of_room(&source) {
+            true => StoreError::Full,
+            false => StoreError::Io { path: self.path.clone(), source },
+        }
+    }
+
+    /// Whether the path still leads to the file that is open, if one is: after a crash nobody finds another.
+    pub fn check_file(&self) -> Result<(), StoreError> {
+        match self.file.get() {
+            Some(file) => InPlace::new(self.path.clone(), &file.metadata().map_err(self.error())?).check(),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until what was written is on disk, if anything was.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.file.get().map_or(Ok(()), |file| file.sync_data().map_err(self.error()))
+    }
+
+    /// The file, if there is one.
+    fn file(&self) -> Result<Option<&File>, StoreError> {
+        if let Some(file) = self.file.get() {
+            return Ok(Some(file));
+        }
+        match OpenOptions::new().read(true).write(true).open(&self.path) {
+            Ok(file) => Ok(Some(self.file.get_or_init(|| file))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.error()(error)),
+        }
+    }
+
+    /// Whether [`Wal::left`] has anything.
+    pub fn is_left(&self, txn: u64) -> Result<bool, StoreError> {
+        Ok(!self.left(txn)?.is_empty())
+    }
+
+    /// What was left for the transaction `txn`, by a process that died before its commit or by a commit that failed: the
+    /// records of whole frames, each after its length. Costs one small read when there is nothing, as nearly always.
+    pub fn left(&self, txn: u64) -> Result<Vec<u8>, StoreError> {
+        let Some(file) = self.file()? else { return Ok(Vec::new()) };
+        let mut number = [0; 8];
+        match file.read_exact_at(&mut number, 0) {
+            Ok(()) if u64::from_le_bytes(number) == txn => {}
+            Ok(()) => return Ok(Vec::new()),
+            // Made by a process that died before it was filled.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Vec::new()),
+            Err(error) => return Err(self.error()(error)),
+        }
+        let mut bytes = vec![0; LOG_BYTES];
+        let mut len = 0;
+        while len < bytes.len() {
+            match file.read_at(&mut bytes[len..], len as u64).map_err(self.error())? {
+                0 => break,
+                read => len += read,
+            }
+        }
+        bytes.truncate(len);
+        let mut records = Vec::new();
+        let mut at = 0;
+        while let Some(frame) = self.frame(&bytes, at, txn) {
+            records.extend_from_slice(frame);
+            at += FRAME + frame.len();
+        }
+        Ok(records)
+    }
+
+    /// The records of the frame at `at`, if it is whole.
+    fn frame<'b>(&self, bytes: &'b [u8], at: usize, txn: u64) -> Option<&'b [u8]> {
+        let (header, rest) = bytes.get(at..)?.split_first_chunk::<FRAME>()?;
+        let len = u32::from_le_bytes(*header[8..].first_chunk()?) as usize;
+        let records = rest.get(..len)?;
+        (*header == self.header(txn, at, records)).then_some(records)
+    }
+
+    fn header(&self, txn: u64, at: usize, records: &[u8]) -> [u8; FRAME] {
+        let mut header = [0; FRAME];
+        header[..8].copy_from_slice(&txn.to_le_bytes());
+        header[8..12].copy_from_slice(&(records.len() as u32).to_le_bytes());
+        header[12..16].copy_from_slice(&(at as u32).to_le_bytes());
+        let mut hasher = SipHasher24::new_with_key(&self.secret.0);
+        hasher.write(&header[..16]);
+        hasher.write(records);
+        header[16..].copy_from_slice(&hasher.finish().to_le_bytes());
+        header
+    }
+
+    /// Writes `frame` at `at`: room for the header, then records. `is_durable` waits until it is on disk.
+    ///
+    /// # Errors
+    /// When the disk fails; then nothing may be told of its events before LMDB's commit.
+    pub fn write(&self, txn: u64, at: usize, frame: &mut [u8], is_durable: bool) -> Result<(), StoreError> {
+        let (header, records) = frame.split_first_chunk_mut::<FRAME>().expect("a frame begins with its header");
+        *header = self.header(txn, at, records);
+        let file = self.file()?.ok_or(StoreError::Damaged("the write-ahead log is gone"))?;
+        file.write_all_at(frame, at as u64).map_err(self.error())?;
+        if is_durable {
+            // The blocks are there and hold data, so this writes them and nothing else.
+            file.sync_data().map_err(self.error())?;
+        }
+        Ok(())
+    }
+
+    /// Makes the file, or what is left to do of it. All of it is written once, so that later writes need no room
+    /// and change nothing but their own bytes.
+    pub fn create(&self) -> Result<(), StoreError> {
+        let is_whole = |file: &File| file.metadata().map(|found| found.len() >= LOG_BYTES as u64);
+        if let Some(file) = self.file()?
+            && is_whole(file).map_err(self.error())?
+        {
+            return Ok(());
+        }
+        let create = || {
+            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&self.path)?;
+            generation::give_to_owner(&self.home, &self.path)?;
+            file.write_all(&vec![0; LOG_BYTES])?;
+            file.sync_all()?;
+            File::open(self.path.parent().unwrap_or(&self.home))?.sync_all()?;
+            Ok(file)
+        };
+        let file = create().map_err(self.error())?;
+        self.file.get_or_init(|| file);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wal(directory: &Path) -> Wal {
+        let wal = Wal::new(directory, directory, Secret([7; 16]));
+        wal.create().expect("a log");
+        wal
+    }
+
+    fn write(wal: &Wal, txn: u64, at: usize, records: &[u8]) -> usize {
+        let mut frame = vec![0; FRAME];
+        frame.extend_from_slice(records);
+        wal.write(txn, at, &mut frame, true).expect("a write");
+        at + frame.len()
+    }
+
+    #[test]
+    fn frames_of_one_transaction_are_read_back_and_others_are_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let wal = wal(dir.path());
+        assert!(!wal.is_left(0).expect("a read"), "zeros are no frame");
+        let second = write(&wal, 5, 0, b"one");
+        write(&wal, 5, second, b"two");
+        assert_eq!(wal.left(5).expect("a read"), b"onetwo");
+        assert!(wal.is_left(5).expect("a read"));
+        assert_eq!((wal.is_left(4).expect("a read"), wal.is_left(6).expect("a read")), (false, false));
+        write(&wal, 6, 0, b"six");
+        assert_eq!(wal.left(6).expect("a read"), b"six", "the second frame is of an older transaction");
+        assert_eq!(wal.left(5).expect("a read"), b"", "its first frame is gone");
+    }
+
+    #[test]
+    fn reading_ends_before_a_frame_that_was_cut_off_or_changed_anywhere() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let wal = wal(dir.path());
+        let second = write(&wal, 5, 0, b"first");
+        let end = write(&wal, 5, second, b"second");
+        let file = wal.file().expect("a file").expect("it was made");
+        for at in second..end {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at as u64).expect("a read");
+            file.write_all_at(&[byte[0] ^ 0x10], at as u64).expect("a write");
+            assert_eq!(wal.left(5).expect("a read"), b"first", "byte {at}");
+            file.write_all_at(&byte, at as u64).expect("a write");
+        }
+        for len in second..end {
+            file.set_len(len as u64).expect("cut off");
+            assert_eq!(wal.left(5).expect("a read"), b"first", "{len} bytes");
+            file.set_len(0).expect("cut off");
+            let again = write(&wal, 5, 0, b"first");
+            write(&wal, 5, again, b"second");
+        }
+        assert_eq!(wal.left(5).expect("a read"), b"firstsecond");
+    }
+
+    #[test]
+    fn a_log_of_another_store_is_not_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        write(&wal(dir.path()), 5, 0, b"theirs");
+        let other = Wal::new(dir.path(), dir.path(), Secret([8; 16]));
+        assert!(!other.is_left(5).expect("a read"));
+    }
+
+    #[test]
+    fn a_log_that_was_not_finished_is_made_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join(LOG_FILE), b"short").expect("a file");
+        let wal = wal(dir.path());
+        assert_eq!(std::fs::metadata(dir.path().join(LOG_FILE)).expect("a file").len(), LOG_BYTES as u64);
+        write(&wal, 1, 0, b"one");
+        assert_eq!(wal.left(1).expect("a read"), b"one");
+    }
+}

@@ -1,0 +1,152 @@
+//! How many events of each kind are held, and how many bytes their records have.
+//!
+//! Kept with every commit, so that nobody has to count: one row in the `weir` table for each kind of a batch, which
+//! costs a batch a few microseconds. The key is `kind` and the kind, the value events 6, bytes 6 and footprint 6.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use heed::RwTxn;
+
+use crate::nostr::{EventView, Kind};
+use crate::store::file::schema::Table;
+use crate::store::format::error::StoreError;
+use crate::store::format::keys::{self, SIX};
+use crate::store::read::snapshot::Snapshot;
+
+const PREFIX: &[u8] = b"kind";
+
+/// The events of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KindUsage {
+    /// How many are held.
+    pub events: u64,
+    /// Bytes of their records; index entries come on top.
+    pub bytes: u64,
+    /// What they take in the data file: see [`keys::footprint`].
+    pub footprint: u64,
+}
+
+/// What an event takes besides its record in a store that was written before footprints were counted: about the mean.
+const UNCOUNTED: u64 = 300;
+
+impl KindUsage {
+    pub(in crate::store) fn read(value: &[u8]) -> Option<Self> {
+        let mut numbers = value.chunks(SIX).map(keys::read_six);
+        let (events, bytes) = (numbers.next()??, numbers.next()??);
+        let footprint = numbers.next().flatten().unwrap_or(bytes + UNCOUNTED * events);
+        Some(Self { events, bytes, footprint })
+    }
+
+    fn to_bytes(self) -> [u8; 3 * SIX] {
+        let mut bytes = [0; 3 * SIX];
+        for (place, number) in bytes.chunks_mut(SIX).zip([self.events, self.bytes, self.footprint]) {
+            place.copy_from_slice(&keys::six(number));
+        }
+        bytes
+    }
+
+    /// Counts one more event.
+    pub(in crate::store) fn add(&mut self, event: EventView<'_>) {
+        self.events += 1;
+        self.bytes += event.record().len() as u64;
+        self.footprint += keys::footprint(event);
+    }
+}
+
+fn key(kind: Kind) -> [u8; PREFIX.len() + 2] {
+    let mut key = [0; PREFIX.len() + 2];
+    key[..PREFIX.len()].copy_from_slice(PREFIX);
+    key[PREFIX.len()..].copy_from_slice(&kind.0.to_be_bytes());
+    key
+}
+
+/// What a transaction changes, by kind: events, bytes and footprint.
+#[derive(Default)]
+pub(in crate::store) struct Tally(HashMap<Kind, [i64; 3]>);
+
+impl Tally {
+    /// An event is stored.
+    pub fn add(&mut self, event: EventView<'_>) {
+        self.count(event, 1);
+    }
+
+    /// An event is removed.
+    pub fn remove(&mut self, event: EventView<'_>) {
+        self.count(event, -1);
+    }
+
+    fn count(&mut self, event: EventView<'_>, sign: i64) {
+        let [events, bytes, footprint] = self.0.entry(event.kind()).or_default();
+        *events += sign;
+        *bytes += sign * event.record().len() as i64;
+        *footprint += sign * keys::footprint(event) as i64;
+    }
+
+    /// Whether it counts nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What it changes in the footprint of all kinds together.
+    pub fn footprint(&self) -> i64 {
+        self.0.values().map(|[_, _, footprint]| footprint).sum()
+    }
+
+    /// Writes the changes.
+    pub fn put(&self, meta: Table, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
+        for (kind, [events, bytes, footprint]) in &self.0 {
+            let key = key(*kind);
+            let before = meta.get(txn, &key)?.and_then(KindUsage::read).unwrap_or_default();
+            let now = KindUsage {
+                events: before.events.saturating_add_signed(*events),
+                bytes: before.bytes.saturating_add_signed(*bytes),
+                footprint: before.footprint.saturating_add_signed(*footprint),
+            };
+            if now.events == 0 {
+                meta.delete(txn, &key)?;
+            } else {
+                meta.put(txn, &key, &now.to_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the tally of every kind anew.
+pub(in crate::store) fn replace(
+    meta: Table,
+    txn: &mut RwTxn<'_>,
+    all: &BTreeMap<Kind, KindUsage>,
+) -> Result<(), StoreError> {
+    let rows = meta.prefix_iter(txn, PREFIX)?;
+    let old = rows.map(|row| Ok(row?.0.to_vec())).collect::<Result<Vec<_>, StoreError>>()?;
+    for key in old {
+        meta.delete(txn, &key)?;
+    }
+    for (kind, usage) in all {
+        meta.put(txn, &key(*kind), &usage.to_bytes())?;
+    }
+    Ok(())
+}
+
+/// Every kind's tally, in the order of kinds.
+pub(in crate::store) fn read(meta: Table, txn: &heed::RoTxn<'_>) -> Result<Vec<(Kind, KindUsage)>, StoreError> {
+    let rows = meta.prefix_iter(txn, PREFIX)?;
+    rows.map(|row| {
+        let (key, value) = row?;
+        let kind = key[PREFIX.len()..].try_into().ok().map(|kind| Kind(u16::from_be_bytes(kind)));
+        kind.zip(KindUsage::read(value)).ok_or(StoreError::Damaged("the tally of a kind"))
+    })
+    .collect()
+}
+
+impl Snapshot<'_> {
+    /// What is held of each kind, in the order of kinds. Kinds of which there is nothing are left out.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn kinds(&self) -> Result<Vec<(Kind, KindUsage)>, StoreError> {
+        read(self.store.inner.tables.meta, &self.txn)
+    }
+}

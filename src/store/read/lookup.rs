@@ -1,0 +1,193 @@
+//! Questions that readers and the writer ask alike: what is held, and what may not come (back).
+//!
+//! Changes nothing. It sees what its transaction sees.
+
+use heed::RoTxn;
+
+use crate::nostr::{EventId, EventView, Kind, Pubkey, TagValue, Timestamp};
+use crate::store::file::schema::Tables;
+use crate::store::format::error::StoreError;
+use crate::store::format::keys::Seq;
+use crate::store::format::keys::{self, ID, Index, SEQ, SIX, Secret};
+use crate::store::read::pages::Pages;
+
+/// How far back gift wraps are dated: up to two days, at random (NIP-59).
+const WRAP_BACKDATING_SECONDS: u64 = 2 * 24 * 60 * 60;
+
+/// The deleter in tombstones that the operator left for events which no author can delete.
+pub(in crate::store) const OPERATOR: Pubkey = Pubkey([0; 32]);
+
+/// Why an event may not be stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::store) enum Bar {
+    /// Its author, or the recipient of a gift wrap, deleted it (NIP-09, NIP-59).
+    Deleted,
+    /// Its author asked to vanish (NIP-62).
+    Vanished,
+}
+
+/// Up to when, and up to which arrival number, an author asked to vanish (NIP-62).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::store) struct Vanish {
+    /// `created_at` of the request: the author's events up to then are gone.
+    pub until: Timestamp,
+    /// The request's number: gift wraps to the author up to there are gone.
+    pub seq: Seq,
+}
+
+impl Vanish {
+    pub const LEN: usize = 2 * SIX;
+
+    pub fn read(value: &[u8]) -> Option<Self> {
+        let (until, rest) = value.split_at_checked(SIX)?;
+        let seq = rest.first_chunk::<SIX>()?;
+        Some(Self { until: Timestamp(keys::read_six(until)?), seq: Seq(keys::read_six(seq)?) })
+    }
+
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..SIX].copy_from_slice(&keys::six(self.until.0));
+        bytes[SIX..].copy_from_slice(&keys::six(self.seq.0));
+        bytes
+    }
+}
+
+/// A transaction with what is needed to understand it.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Lookup<'t> {
+    pub tables: &'t Tables,
+    pub secret: &'t Secret,
+    pub txn: &'t RoTxn<'t>,
+    /// Where records are looked for first, if this is a read transaction.
+    pub pages: Option<&'t Pages>,
+}
+
+impl<'t> Lookup<'t> {
+    /// The event with this number.
+    pub fn get(&self, seq: Seq) -> Result<Option<EventView<'t>>, StoreError> {
+        self.record(seq)?.map(view).transpose()
+    }
+
+    /// The bytes of the event with this number, not looked at.
+    pub fn record(&self, seq: Seq) -> Result<Option<&'t [u8]>, StoreError> {
+        match self.pages.and_then(|pages| pages.find(seq)) {
+            Some(record) => Ok(Some(record)),
+            None => Ok(self.tables.event.get(self.txn, &keys::six(seq.0))?),
+        }
+    }
+
+    /// The event with this id.
+    pub fn by_id(&self, id: &EventId) -> Result<Option<(Seq, EventView<'t>)>, StoreError> {
+        let table = self.tables.index(Index::Id);
+        let mut key = [0; ID + SEQ];
+        key[..ID].copy_from_slice(&keys::id_prefix(&id.0));
+        while let Some((found, _)) = table.get_greater_than_or_equal_to(self.txn, &key)? {
+            if !found.starts_with(&key[..ID]) {
+                break;
+            }
+            let seq = keys::seq_of(found).ok_or(StoreError::Damaged("a key of the id index is too short"))?;
+            let event = self.get(seq)?.ok_or(StoreError::Damaged("an id has no record"))?;
+            if event.id_bytes() == &id.0 {
+                return Ok(Some((seq, event)));
+            }
+            key[ID..].copy_from_slice(&keys::seq_bytes(Seq(seq.0 + 1)));
+        }
+        Ok(None)
+    }
+
+    /// The number of the version that a coordinate holds.
+    pub fn holder(&self, address: &[u8; 16]) -> Result<Option<Seq>, StoreError> {
+        Ok(self.tables.holder.get(self.txn, address)?.and_then(keys::read_six).map(Seq))
+    }
+
+    /// Why an event may not be stored, if it may not.
+    pub fn bar(&self, event: EventView<'_>) -> Result<Option<Bar>, StoreError> {
+        let author = event.pubkey();
+        if self.is_deleted(event, &author)? {
+            return Ok(Some(Bar::Deleted));
+        }
+        let covers = |vanish: Vanish, backdated| event.created_at().0 + backdated <= vanish.until.0;
+        if event.kind() != Kind::VANISH && self.vanish(&author)?.is_some_and(|vanish| covers(vanish, 0)) {
+            return Ok(Some(Bar::Vanished));
+        }
+        for recipient in recipients(event) {
+            // A wrap may be younger than it says; one that was here is barred by its id, see `vanish`.
+            if self.vanish(&recipient)?.is_some_and(|vanish| covers(vanish, WRAP_BACKDATING_SECONDS)) {
+                return Ok(Some(Bar::Vanished));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_deleted(&self, event: EventView<'_>, author: &Pubkey) -> Result<bool, StoreError> {
+        let id = event.id();
+        if is_immune(event.kind()) {
+            return self.is_deleted_by(&id, &OPERATOR);
+        }
+        if self.is_deleted_by(&id, author)? {
+            return Ok(true);
+        }
+        for recipient in recipients(event) {
+            if self.is_deleted_by(&id, &recipient)? {
+                return Ok(true);
+            }
+        }
+        let Some(address) = self.secret.address_of(event) else { return Ok(false) };
+        Ok(self.deleted_until(&address)?.is_some_and(|until| event.created_at() <= until))
+    }
+
+    fn is_deleted_by(&self, id: &EventId, by: &Pubkey) -> Result<bool, StoreError> {
+        Ok(self.tables.deleted.get(self.txn, &self.secret.deletion(id, by))?.is_some())
+    }
+
+    /// Up to when the versions of a coordinate are deleted.
+    pub fn deleted_until(&self, address: &[u8; 16]) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.tables.deleted_address.get(self.txn, address)?.and_then(keys::read_six).map(Timestamp))
+    }
+
+    /// What an author asked to vanish.
+    pub fn vanish(&self, author: &Pubkey) -> Result<Option<Vanish>, StoreError> {
+        Ok(self.tables.vanished.get(self.txn, &author.0)?.and_then(Vanish::read))
+    }
+
+    /// Whether any vanish request still has events to remove.
+    pub fn is_purging(&self) -> Result<bool, StoreError> {
+        Ok(!self.tables.purge.is_empty(self.txn)?)
+    }
+
+    /// Whether a stored event is covered by a vanish request and only waits for its removal.
+    pub fn is_vanished(&self, seq: Seq, event: EventView<'_>) -> Result<bool, StoreError> {
+        let pending = |author: &Pubkey| -> Result<Option<Vanish>, StoreError> {
+            Ok(self.tables.purge.get(self.txn, &author.0)?.and_then(Vanish::read))
+        };
+        if event.kind() == Kind::VANISH {
+            return Ok(false);
+        }
+        if pending(&event.pubkey())?.is_some_and(|vanish| event.created_at() <= vanish.until) {
+            return Ok(true);
+        }
+        for recipient in recipients(event) {
+            if pending(&recipient)?.is_some_and(|vanish| seq <= vanish.seq) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// A record of the event table, as an event.
+pub(in crate::store) fn view(record: &[u8]) -> Result<EventView<'_>, StoreError> {
+    EventView::from_record(record).ok_or(StoreError::Damaged("a record is too short"))
+}
+
+/// Whether no deletion request touches events of this kind (NIP-09 for 5, NIP-62 for 62).
+pub(in crate::store) fn is_immune(kind: Kind) -> bool {
+    matches!(kind, Kind::DELETION | Kind::VANISH)
+}
+
+/// The keys that a gift wrap is for, who may have it removed (NIP-59). No other kind has any.
+pub(in crate::store) fn recipients(event: EventView<'_>) -> impl Iterator<Item = Pubkey> {
+    let is_wrap = matches!(event.kind(), Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP);
+    let tagged = is_wrap.then(|| event.tags().values("p")).into_iter().flatten();
+    tagged.filter_map(TagValue::as_hex).map(|key| Pubkey(*key))
+}

@@ -1,0 +1,10 @@
+//! A read transaction and single look-ups in it.
+//!
+//! Never writes, and never walks further than one call needs.
+
+pub mod lookup;
+pub mod pages;
+pub mod snapshot;
+pub mod survey;
+pub mod usage;
+pub mod walks;

@@ -1,0 +1,182 @@
+//! A read transaction: the store as it was at one commit.
+//!
+//! It belongs to its thread and pins pages of the file, so it must never outlive a slice of work (INV-9).
+
+use std::cell::OnceCell;
+use std::marker::PhantomData;
+use std::ops::Bound;
+use std::sync::atomic::Ordering;
+
+use heed::{RoTxn, WithTls};
+
+use crate::nostr::{EventId, EventView, Timestamp};
+use crate::store::Store;
+use crate::store::file::generation::Generation;
+use crate::store::format::error::StoreError;
+use crate::store::format::keys;
+use crate::store::format::keys::Seq;
+use crate::store::read::lookup::{self, Bar, Lookup};
+use crate::store::read::pages::Pages;
+
+/// What the store knows of an event that it is offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Known {
+    /// Nothing stands against it.
+    New,
+    /// It is held.
+    Stored,
+    /// Its author deleted it (NIP-09).
+    Deleted,
+    /// Its author asked to vanish (NIP-62).
+    Vanished,
+    /// A newer version is held (NIP-01).
+    Superseded,
+    /// It is past its expiration (NIP-40).
+    Expired,
+}
+
+/// The store as of one commit.
+pub struct Snapshot<'s> {
+    pub(in crate::store) txn: RoTxn<'static, WithTls>,
+    /// The data file that is read: it stays open as long as this, also when the store moves to another.
+    pub(in crate::store) store: Generation,
+    is_purging: bool,
+    pages: OnceCell<Option<Pages>>,
+    of: PhantomData<&'s Store>,
+}
+
+impl<'s> Snapshot<'s> {
+    pub(in crate::store) fn new(store: &'s Store) -> Result<Self, StoreError> {
+        let store = Generation { inner: store.inner() };
+        let txn = store.inner.env.clone().static_read_txn()?;
+        let (id, quiet) = (txn.id() as u64, &store.inner.quiet_txn);
+        let is_known = quiet.load(Ordering::Relaxed) == id;
+        let is_purging = !is_known && store.lookup(&txn).is_purging()?;
+        if !is_known && !is_purging {
+            quiet.store(id, Ordering::Relaxed);
+        }
+        Ok(Self { txn, store, is_purging, pages: OnceCell::new(), of: PhantomData })
+    }
+
+    fn lookup(&self) -> Lookup<'_> {
+        self.store.lookup(&self.txn)
+    }
+
+    /// The same, for finding records.
+    fn records(&self) -> Lookup<'_> {
+        Lookup { pages: self.pages(), ..self.lookup() }
+    }
+
+    /// The pages of the event table; `None` when only LMDB understands them.
+    pub(in crate::store) fn pages(&self) -> Option<&Pages> {
+        let read = || {
+            let row = self.store.inner.tables.event_row(&self.txn).ok()??;
+            // SAFETY: the row was read by our transaction, which lives as long as we do. The number of pages is of its
+            // commit or of a later one, written or being written: the pages of ours are among them, and nothing else
+            // is reached from its root. It bounds what a damaged number can reach.
+            unsafe { Pages::of_table(row, self.store.inner.env.info().last_page_number) }
+        };
+        self.pages.get_or_init(read).as_ref()
+    }
+
+    /// The commit that is seen, comparable with [`Store::txn_id`].
+    #[must_use]
+    pub fn txn_id(&self) -> u64 {
+        self.store.inner.txn_id(self.txn.id())
+    }
+
+    /// The number of the latest event, even if it is gone by now; zero before the first.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn last_seq(&self) -> Result<Seq, StoreError> {
+        Ok(Seq(self.store.inner.tables.next_seq(&self.txn)? - 1))
+    }
+
+    /// Whether an event with this id is held, visible or not.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn contains(&self, id: &EventId) -> Result<bool, StoreError> {
+        Ok(self.lookup().by_id(id)?.is_some())
+    }
+
+    /// What would become of `event` if it were committed now: the cheap check before signature work. Sound
+    /// without the signature, since `id` is known to be the hash of the content.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn status(&self, event: EventView<'_>, now: Timestamp) -> Result<Known, StoreError> {
+        if event.kind().is_ephemeral() {
+            return Ok(Known::New);
+        }
+        if event.is_expired(now) {
+            return Ok(Known::Expired);
+        }
+        let lookup = self.lookup();
+        if let Some((seq, held)) = lookup.by_id(&event.id())? {
+            return Ok(if self.is_hidden(seq, held)? { Known::Vanished } else { Known::Stored });
+        }
+        match lookup.bar(event)? {
+            Some(Bar::Deleted) => return Ok(Known::Deleted),
+            Some(Bar::Vanished) => return Ok(Known::Vanished),
+            None => {}
+        }
+        let Some(address) = self.store.inner.secret.address_of(event) else { return Ok(Known::New) };
+        let Some(seq) = lookup.holder(&address)? else { return Ok(Known::New) };
+        let held = lookup.get(seq)?.ok_or(StoreError::Damaged("a holder has no record"))?;
+        Ok(if event.replaces(held) { Known::New } else { Known::Superseded })
+    }
+
+    /// The event with this number.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn get(&self, seq: Seq) -> Result<Option<EventView<'_>>, StoreError> {
+        self.records().get(seq)
+    }
+
+    /// The bytes of the event with this number, not looked at.
+    pub(in crate::store) fn record(&self, seq: Seq) -> Result<Option<&[u8]>, StoreError> {
+        self.records().record(seq)
+    }
+
+    /// The event with this id, visible or not.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn by_id(&self, id: &EventId) -> Result<Option<(Seq, EventView<'_>)>, StoreError> {
+        self.records().by_id(id)
+    }
+
+    /// Whether the event must not be served although it is still there: a vanish request covers it (NIP-62).
+    /// Expiration is the reader's to check, see [`EventView::is_expired`].
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn is_hidden(&self, seq: Seq, event: EventView<'_>) -> Result<bool, StoreError> {
+        // Hardly ever is a purge under way; then this is all that a row costs.
+        if !self.is_purging {
+            return Ok(false);
+        }
+        self.lookup().is_vanished(seq, event)
+    }
+
+    /// The events that arrived after `seq`, in the order of arrival, hidden ones included.
+    ///
+    /// # Errors
+    /// When LMDB cannot open a cursor; the iterator yields an error at a damaged row.
+    pub fn after(
+        &self,
+        seq: Seq,
+    ) -> Result<impl Iterator<Item = Result<(Seq, EventView<'_>), StoreError>>, StoreError> {
+        let start = keys::six(seq.0);
+        let range = (Bound::Excluded(&start[..]), Bound::Unbounded);
+        let rows = self.store.inner.tables.event.range(&self.txn, &range)?;
+        Ok(rows.map(|row| {
+            let (key, record) = row?;
+            let seq = keys::read_six(key).ok_or(StoreError::Damaged("a key of the event table is too short"))?;
+            Ok((Seq(seq), lookup::view(record)?))
+        }))
+    }
+}

@@ -1,0 +1,75 @@
+//! A look at every event, or at some of them evenly spread over the order of arrival.
+//!
+//! Reads in slices (INV-9), so it may run beside a relay. It counts nothing itself.
+
+use crate::nostr::EventView;
+use crate::store::Store;
+use crate::store::format::error::StoreError;
+use crate::store::format::keys;
+use crate::store::format::keys::Seq;
+
+/// Events that are looked at in one read transaction: about a millisecond when they are in memory.
+const SLICE: u64 = 2048;
+
+/// A number of events and what they take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Amount {
+    /// Events.
+    pub events: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// What they take in the data file: see [`keys::footprint`].
+    pub footprint: u64,
+}
+
+impl Amount {
+    /// Counts one more.
+    pub fn add(&mut self, event: EventView<'_>) {
+        self.events += 1;
+        self.bytes += event.record().len() as u64;
+        self.footprint += keys::footprint(event);
+    }
+}
+
+impl Store {
+    /// Calls `visit` with every event, or with about `sample` of them, spread evenly over the order of arrival; `None` is
+    /// all. Those that arrive meanwhile are left out. Tells `progress` the arrival number that it has come to. True when it
+    /// looked at all.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn survey(
+        &self,
+        sample: Option<u64>,
+        mut visit: impl FnMut(EventView<'_>),
+        mut progress: impl FnMut(Seq),
+    ) -> Result<bool, StoreError> {
+        let last = self.read()?.last_seq()?.0;
+        let step = sample.map_or(1, |sample| (last / sample.max(1)).max(1));
+        let mut next = 1;
+        while next <= last {
+            self.follow()?;
+            let snapshot = self.read()?;
+            if step == 1 {
+                let from = next;
+                next = last + 1;
+                for (count, row) in (0..).zip(snapshot.after(Seq(from - 1))?) {
+                    let (seq, event) = row?;
+                    if count == SLICE || seq.0 > last {
+                        next = seq.0;
+                        break;
+                    }
+                    visit(event);
+                }
+            } else {
+                for _ in 0..SLICE.min((last - next) / step + 1) {
+                    snapshot.get(Seq(next))?.into_iter().for_each(&mut visit);
+                    next += step;
+                }
+            }
+            drop(snapshot);
+            progress(Seq(next - 1));
+        }
+        Ok(step == 1)
+    }
+}

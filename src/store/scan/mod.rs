@@ -1,0 +1,15 @@
+//! A query that can stop after any row and resume in a later transaction.
+//!
+//! Never writes. Holds nothing of LMDB between two slices.
+
+pub mod choose;
+pub mod count;
+pub mod meet;
+pub mod oldest_first;
+pub mod part;
+pub mod plan;
+pub mod position;
+pub mod query;
+pub mod quota;
+pub mod rows;
+pub mod walk;

@@ -1,0 +1,244 @@
+//! How one filter of a query is answered: choosing an index, perhaps walking another one first, and opening
+//! range after range.
+//!
+//! It keeps how far it has come, as numbers and keys; the cursors belong to the slice.
+
+use crate::nostr::{Filter, KindClass};
+use crate::store::format::error::StoreError;
+use crate::store::scan::choose::{Choice, Chosen, Weight};
+use crate::store::scan::plan::{Key, Kinds, Plan, Prefix, Ranges, Source};
+use crate::store::scan::position::{Head, Position};
+use crate::store::scan::quota::{QueryLimits, Quota};
+use crate::store::scan::rows::{Rows, Window};
+use crate::store::scan::walk::Walk;
+
+/// See the module.
+pub(in crate::store) struct Part {
+    source: Source,
+    /// The index that is walked beside it.
+    beside: Option<Source>,
+    /// Weighing under way, or not begun.
+    choice: Option<Box<Choice>>,
+    weight: Option<Weight>,
+    walk: Option<Walk>,
+    gap: Gap,
+    /// The next range to open: an item, and its next kind (by place in the filter's list, or by number).
+    item: u32,
+    kind: u32,
+    pub window: Window,
+    pub quota: Quota,
+}
+
+/// Two keys of the index that is being opened with nothing between them, as far as the query is concerned.
+///
+/// Ranges are opened in nearly ascending order, so the row that a seek comes upon beyond its range tells that
+/// the ranges in between are empty. It stays true in later slices: what is inserted into it has a later
+/// arrival number than the query asks for.
+struct Gap {
+    /// Every key from this one …
+    from: Key,
+    /// … up to before this one, which is there, or [`Key::END`].
+    to: Key,
+}
+
+impl Gap {
+    const NONE: Self = Self { from: Key::END, to: Key::START };
+
+    /// Whether the first key at or after `key` is [`Gap::to`].
+    fn holds(&self, key: &Key) -> bool {
+        self.from.as_bytes() <= key.as_bytes() && key.as_bytes() <= self.to.as_bytes()
+    }
+}
+
+/// Plans of so few ranges keep the cursor they open a range with.
+const FEW_RANGES: u32 = 8;
+
+impl Part {
+    pub fn new(filter: &Filter, limits: Option<QueryLimits>) -> Self {
+        let quota = Quota::new(filter.limit, limits);
+        let window = Window {
+            from: filter.until.map_or(Position::FIRST, Position::first_at),
+            since: filter.since.unwrap_or_default(),
+        };
+        let choice = if quota.is_empty() { Choice::of(Source::Nothing) } else { Choice::new(filter) };
+        let only = choice.only();
+        let mut part = Self {
+            source: only.unwrap_or(Source::Nothing),
+            beside: None,
+            choice: only.is_none().then(|| Box::new(choice)),
+            weight: None,
+            walk: None,
+            gap: Gap::NONE,
+            item: 0,
+            kind: 0,
+            window,
+            quota,
+        };
+        part.consider_walk(filter);
+        part
+    }
+
+    /// The ranges that are merged.
+    pub fn ranges<'f>(&self, filter: &'f Filter) -> Ranges<'f> {
+        Ranges { filter, source: self.source }
+    }
+
+    /// The ranges beside them, in one of which each row must be too.
+    pub fn beside<'f>(&self, filter: &'f Filter) -> Option<Ranges<'f>> {
+        self.beside.map(|source| Ranges { filter, source })
+    }
+
+    /// Whether every range is open.
+    pub fn is_open(&self, filter: &Filter) -> bool {
+        self.item >= self.ranges(filter).items()
+    }
+
+    /// How the filter is answered, as far as that is chosen.
+    pub fn plan(&self, filter: &Filter) -> Plan {
+        let source = self.walk.as_ref().map_or(self.source, Walk::fallback);
+        Plan {
+            source: self.choice.is_none().then_some(source),
+            walked_first: self.walk.as_ref().map(|_| self.source),
+            beside: self.beside,
+            ranges: Ranges { filter, source }.len(),
+            cost: self.weight.and_then(|weight| weight.exact),
+        }
+    }
+
+    /// Takes one step toward choosing the index; true once it is chosen.
+    pub fn choose(&mut self, filter: &Filter, rows: &Rows<'_>) -> Result<bool, StoreError> {
+        let Some(choice) = &mut self.choice else { return Ok(true) };
+        let Some(chosen) = choice.step(filter, rows, self.window)? else { return Ok(false) };
+        let Chosen { source, beside, weight } = chosen;
+        (self.source, self.beside, self.weight, self.choice) = (source, beside, Some(weight), None);
+        if weight.exact.is_none() && beside.is_none() {
+            self.consider_walk(filter);
+        }
+        Ok(true)
+    }
+
+    fn consider_walk(&mut self, filter: &Filter) {
+        if let Some((source, walk)) = Walk::instead_of(self.ranges(filter), self.quota.left(), self.window.since) {
+            (self.source, self.walk) = (source, Some(walk));
+        }
+    }
+
+    /// Notes a row that a walk came upon; true when the walk is given up and the ranges are to be opened.
+    pub fn gives_way_after(&mut self, position: Position, is_match: bool) -> bool {
+        let left = self.quota.left();
+        let Some(walk) = &mut self.walk else { return false };
+        if !walk.gives_way_after(position, is_match, left) {
+            return false;
+        }
+        self.source = walk.fallback();
+        self.window.from = position.next();
+        (self.walk, self.gap, self.item, self.kind) = (None, Gap::NONE, 0, 0);
+        true
+    }
+
+    /// Opens the next range; `None` when it has no row in the window, or there is none left.
+    pub fn open_next(&mut self, number: u16, filter: &Filter, rows: &mut Rows<'_>) -> Result<Option<Head>, StoreError> {
+        let (ranges, item) = (self.ranges(filter), self.item);
+        if item >= ranges.items() {
+            return Ok(None);
+        }
+        let (kind, found) = match ranges.kinds() {
+            Kinds::None => {
+                self.item += 1;
+                match ranges.id(item) {
+                    Some(id) => (0, rows.find_id(id)?),
+                    None => (0, self.first(ranges, ranges.start(item, rows.secret()), rows)?),
+                }
+            }
+            Kinds::Listed(kinds) => {
+                let kind = kinds[self.kind as usize];
+                self.kind += 1;
+                if self.kind as usize == kinds.len() {
+                    (self.item, self.kind) = (item + 1, 0);
+                }
+                if kind.is_ephemeral() {
+                    return Ok(None);
+                }
+                let prefix = ranges.prefix(item, kind.0, rows.secret());
+                let is_single = ranges.source == Source::Authors && kind.class() == KindClass::Replaceable;
+                (kind.0, if is_single { self.single(ranges, prefix, rows)? } else { self.first(ranges, prefix, rows)? })
+            }
+            Kinds::All => match self.next_kind(ranges, rows)? {
+                Some((kind, position)) => (kind, position.map(|position| (position, Head::NO_SLOT))),
+                None => return Ok(None),
+            },
+        };
+        Ok(found.map(|(position, slot)| Head { position, filter: number, kind, item, slot }))
+    }
+
+    /// The first row of a range, and its slot.
+    fn first(
+        &mut self,
+        ranges: Ranges<'_>,
+        prefix: Prefix,
+        rows: &mut Rows<'_>,
+    ) -> Result<Option<(Position, u32)>, StoreError> {
+        if ranges.len() <= FEW_RANGES {
+            return rows.first_kept(ranges.index(), prefix, self.window);
+        }
+        let found = self.seek(ranges, &prefix.key(self.window.from), rows)?;
+        Ok(self.row(prefix, found).map(|position| (position, Head::NO_SLOT)))
+    }
+
+    /// The only row of a range that hardly ever has a second one, as an author's profile. To see that it has
+    /// none now is cheaper than another seek later.
+    fn single(
+        &mut self,
+        ranges: Ranges<'_>,
+        prefix: Prefix,
+        rows: &mut Rows<'_>,
+    ) -> Result<Option<(Position, u32)>, StoreError> {
+        let key = prefix.key(self.window.from);
+        if self.gap.holds(&key) && self.row(prefix, Some(self.gap.to)).is_none() {
+            return Ok(None);
+        }
+        let [first, second] = rows.seek_two(ranges.index(), key.as_bytes())?;
+        let position = self.row(prefix, first);
+        let (from, to) = position.map_or((key, first), |position| (prefix.key(position.next()), second));
+        self.gap = Gap { from, to: to.unwrap_or(Key::END) };
+        let is_last = self.row(prefix, second).is_none();
+        Ok(position.map(|position| (position, if is_last { Head::LAST } else { Head::NO_SLOT })))
+    }
+
+    /// The row of a key that was found, if it is in the range and the window.
+    fn row(&self, prefix: Prefix, found: Option<Key>) -> Option<Position> {
+        prefix.row(found?.as_bytes()).filter(|position| self.window.admits(*position))
+    }
+
+    /// The next kind that the item has and its first row, if it has one in the window; moves on to the next
+    /// item when there are no more.
+    fn next_kind(
+        &mut self,
+        ranges: Ranges<'_>,
+        rows: &mut Rows<'_>,
+    ) -> Result<Option<(u16, Option<Position>)>, StoreError> {
+        let start = ranges.start(self.item, rows.secret());
+        let found = match u16::try_from(self.kind) {
+            Ok(from) => self.seek(ranges, &start.and_kind(from).key(self.window.from), rows)?,
+            Err(_) => None,
+        };
+        let Some((kind, found)) = found.and_then(|found| Some((start.kind_of(found.as_bytes())?, found))) else {
+            (self.item, self.kind) = (self.item + 1, 0);
+            return Ok(None);
+        };
+        self.kind = u32::from(kind) + 1;
+        let prefix = start.and_kind(kind);
+        let is_newer = prefix.row(found.as_bytes()).is_some_and(|position| position < self.window.from);
+        let first = if is_newer { self.seek(ranges, &prefix.key(self.window.from), rows)? } else { Some(found) };
+        Ok(Some((kind, self.row(prefix, first))))
+    }
+
+    /// The first key at or after `key`, from what earlier seeks came upon if possible.
+    fn seek(&mut self, ranges: Ranges<'_>, key: &Key, rows: &Rows<'_>) -> Result<Option<Key>, StoreError> {
+        if !self.gap.holds(key) {
+            let found = rows.seek(ranges.index(), key.as_bytes())?;
+            self.gap = Gap { from: *key, to: found.unwrap_or(Key::END) };
+        }
+        Ok(Some(self.gap.to).filter(|found| *found != Key::END))
+    }
+}

@@ -1,0 +1,356 @@
+//! The rows of ranges within one snapshot: seeking a range's first row, stepping to the next, fetching records.
+//!
+//! It lives for one slice and owns every cursor that is open in it, a bounded number. A cursor is opened only
+//! when a range is stepped, because most ranges of a follow feed never bring a row: their first row is older
+//! than the page.
+
+use std::ops::Bound;
+
+use heed::RoRange;
+use heed::types::Bytes;
+
+use crate::nostr::{EventId, EventView, Timestamp};
+use crate::store::file::schema::Table;
+use crate::store::format::error::StoreError;
+use crate::store::format::keys::Seq;
+use crate::store::format::keys::{Index, Secret};
+use crate::store::read::lookup;
+use crate::store::read::pages::{BATCH, prefetch};
+use crate::store::read::snapshot::Snapshot;
+use crate::store::scan::meet::Beside;
+use crate::store::scan::plan::{Key, Prefix, Ranges, Source};
+use crate::store::scan::position::{Head, Position};
+
+/// The most cursors open at a time (about 0.5 KB each); ranges beyond that are stepped by seeking.
+const MAX_CURSORS: usize = 256;
+
+/// Which rows of a range are wanted.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Window {
+    /// The first position that may be walked.
+    pub from: Position,
+    /// The earliest `created_at`.
+    pub since: Timestamp,
+}
+
+impl Window {
+    /// Whether a row is not too old; that it is not too new is the seek's business.
+    pub fn admits(self, position: Position) -> bool {
+        position.created_at() >= self.since
+    }
+}
+
+/// An open cursor and the range it walks.
+pub(in crate::store) struct Cursor<'t> {
+    rows: RoRange<'t, Bytes, Bytes>,
+    prefix: Prefix,
+    /// How many rows a leap steps over before it seeks.
+    patience: u32,
+}
+
+/// The most rows that a leap steps over: about what a seek costs.
+const MAX_PATIENCE: u32 = 16;
+
+/// A cursor that is kept for a head.
+struct Kept<'t> {
+    cursor: Cursor<'t>,
+    ahead: Ahead<'t>,
+}
+
+/// Rows of a range that were read together, more of them each time, so that their records are found together.
+struct Ahead<'t> {
+    rows: [Position; BATCH],
+    records: [Option<&'t [u8]>; BATCH],
+    /// The row at hand.
+    at: usize,
+    len: usize,
+}
+
+impl Ahead<'_> {
+    const NONE: Self = Self { rows: [Position::FIRST; BATCH], records: [None; BATCH], at: 0, len: 0 };
+}
+
+/// See the module.
+pub(in crate::store) struct Rows<'t> {
+    snapshot: &'t Snapshot<'t>,
+    secret: &'t Secret,
+    cursors: Vec<Kept<'t>>,
+    records: Vec<EventView<'t>>,
+    /// The record that is on its way from memory, see [`Rows::fetch_ahead`].
+    ahead: Option<(Seq, &'t [u8])>,
+    /// See [`Rows::meet`].
+    pub(in crate::store) besides: Vec<Beside<'t>>,
+    stepped: u64,
+}
+
+impl<'t> Rows<'t> {
+    /// Nothing is read or allocated yet.
+    pub fn new(snapshot: &'t Snapshot<'t>) -> Self {
+        let (cursors, records, besides) = (Vec::new(), Vec::new(), Vec::new());
+        Self { snapshot, secret: snapshot.store.secret(), cursors, records, ahead: None, besides, stepped: 0 }
+    }
+
+    /// The store's secret, which tag keys are made with.
+    pub fn secret(&self) -> &'t Secret {
+        self.secret
+    }
+
+    /// Whether some head may hold a slot.
+    pub fn has_slots(&self) -> bool {
+        !self.cursors.is_empty() || !self.records.is_empty()
+    }
+
+    /// The record with this arrival number; `None` when it was deleted.
+    pub fn record(&self, seq: Seq) -> Result<Option<EventView<'t>>, StoreError> {
+        match self.ahead {
+            Some((own, record)) if own == seq => Ok(Some(lookup::view(record)?)),
+            _ => self.snapshot.get(seq),
+        }
+    }
+
+    /// Has the record of the row that comes next come from memory while another one is worked on: with records that
+    /// nobody read lately, a page is mostly waiting for memory.
+    pub fn fetch_ahead(&mut self, head: Head, source: Source) -> Result<(), StoreError> {
+        let seq = head.position.seq();
+        let record = match self.held(head, source) {
+            Some(record) => Some(record),
+            None => self.snapshot.record(seq)?,
+        };
+        // Nothing of it may be looked at here, or there is nothing gained.
+        record.into_iter().for_each(|record| prefetch(&record[..record.len().min(PREFETCH_BYTES)]));
+        self.ahead = record.map(|record| (seq, record));
+        Ok(())
+    }
+
+    /// The record of this head, if it was found already.
+    pub fn held(&self, head: Head, source: Source) -> Option<&'t [u8]> {
+        if source == Source::Ids {
+            return self.records.get(head.slot as usize).map(|event| event.record());
+        }
+        let ahead = &self.cursors.get(head.slot as usize)?.ahead;
+        ahead.records.get(..ahead.len)?.get(ahead.at).copied().flatten()
+    }
+
+    /// Whether a vanish request hides the event (NIP-62).
+    pub fn is_hidden(&self, seq: Seq, event: EventView<'_>) -> Result<bool, StoreError> {
+        self.snapshot.is_hidden(seq, event)
+    }
+
+    fn table(&self, index: Index) -> Table {
+        self.snapshot.store.inner.tables.index(index)
+    }
+
+    /// The first key at or after `key`.
+    pub fn seek(&self, index: Index, key: &[u8]) -> Result<Option<Key>, StoreError> {
+        let found = self.table(index).get_greater_than_or_equal_to(&self.snapshot.txn, key)?;
+        found.map(|(key, _)| read(key)).transpose()
+    }
+
+    /// The first two keys at or after `key`.
+    pub fn seek_two(&self, index: Index, key: &[u8]) -> Result<[Option<Key>; 2], StoreError> {
+        let mut rows = self.walk(index, Bound::Included(key))?;
+        let mut next = || rows.next().map(|row| read(row?.0)).transpose();
+        Ok([next()?, next()?])
+    }
+
+    fn walk(&self, index: Index, from: Bound<&[u8]>) -> Result<RoRange<'t, Bytes, Bytes>, StoreError> {
+        Ok(self.table(index).range(&self.snapshot.txn, &(from, Bound::Unbounded))?)
+    }
+
+    /// The first row of a range in the window, and the slot of its cursor, which is kept open.
+    ///
+    /// A kept cursor costs some more than a seek; it pays when the range will be stepped for sure.
+    pub fn first_kept(
+        &mut self,
+        index: Index,
+        prefix: Prefix,
+        window: Window,
+    ) -> Result<Option<(Position, u32)>, StoreError> {
+        let cursor = self.cursor(index, prefix, window.from)?;
+        self.keep(cursor, window)
+    }
+
+    /// A cursor before the first row of a range at or after `from`.
+    pub fn cursor(&self, index: Index, prefix: Prefix, from: Position) -> Result<Cursor<'t>, StoreError> {
+        let rows = self.walk(index, Bound::Included(prefix.key(from).as_bytes()))?;
+        Ok(Cursor { rows, prefix, patience: MAX_PATIENCE })
+    }
+
+    fn keep(&mut self, mut cursor: Cursor<'t>, window: Window) -> Result<Option<(Position, u32)>, StoreError> {
+        let Some(position) = cursor.next(window)? else { return Ok(None) };
+        if self.cursors.len() == MAX_CURSORS {
+            return Ok(Some((position, Head::NO_SLOT)));
+        }
+        self.cursors.push(Kept { cursor, ahead: Ahead::NONE });
+        Ok(Some((position, self.cursors.len() as u32 - 1)))
+    }
+
+    /// The event with this id, its record kept in a slot.
+    pub fn find_id(&mut self, id: &EventId) -> Result<Option<(Position, u32)>, StoreError> {
+        let Some((seq, event)) = self.snapshot.by_id(id)? else { return Ok(None) };
+        self.records.push(event);
+        Ok(Some((Position::of_event(event.created_at(), &id.0, seq), self.records.len() as u32 - 1)))
+    }
+
+    /// The row after `head` in its range. With `takes_all`, rows are read ahead, since the record of each will be asked for.
+    pub fn step(
+        &mut self,
+        head: Head,
+        ranges: Ranges<'_>,
+        window: Window,
+        takes_all: bool,
+    ) -> Result<Option<Head>, StoreError> {
+        if ranges.index() == Index::Id || head.slot == Head::LAST {
+            return Ok(None);
+        }
+        if head.slot == Head::NO_SLOT {
+            return self.open_at(head, head.position.next(), ranges, window);
+        }
+        let position = match takes_all {
+            true => self.read_ahead(head.slot, window)?,
+            false => self.cursors[head.slot as usize].cursor.next(window)?,
+        };
+        Ok(position.map(|position| Head { position, ..head }))
+    }
+
+    /// The next row of a kept cursor, of which its record may be held then.
+    fn read_ahead(&mut self, slot: u32, window: Window) -> Result<Option<Position>, StoreError> {
+        let Kept { cursor, ahead } = &mut self.cursors[slot as usize];
+        ahead.at += 1;
+        if ahead.at < ahead.len {
+            return Ok(Some(ahead.rows[ahead.at]));
+        }
+        let batch = (2 * ahead.len).clamp(2, BATCH);
+        (ahead.at, ahead.len) = (0, 0);
+        while ahead.len < batch
+            && let Some(position) = cursor.next(window)?
+        {
+            ahead.rows[ahead.len] = position;
+            ahead.len += 1;
+        }
+        let len = ahead.len;
+        if let Some(pages) = self.snapshot.pages() {
+            pages.find_all(&ahead.rows.map(Position::seq)[..len], &mut ahead.records[..len]);
+        }
+        Ok(ahead.rows[..len].first().copied())
+    }
+
+    /// The first row at or after `to` in the range of `head`, whose row is before that.
+    pub fn step_to(
+        &mut self,
+        head: Head,
+        to: Position,
+        ranges: Ranges<'_>,
+        window: Window,
+    ) -> Result<Option<Head>, StoreError> {
+        match head.slot {
+            Head::LAST => Ok(None),
+            Head::NO_SLOT => self.open_at(head, to, ranges, window),
+            slot => {
+                let mut cursors = std::mem::take(&mut self.cursors);
+                let position = self.leap(&mut cursors[slot as usize].cursor, ranges.index(), to, window);
+                self.cursors = cursors;
+                Ok(position?.map(|position| Head { position, ..head }))
+            }
+        }
+    }
+
+    /// The first row at or after `from` in the range of `head`, its cursor kept open.
+    fn open_at(
+        &mut self,
+        head: Head,
+        from: Position,
+        ranges: Ranges<'_>,
+        window: Window,
+    ) -> Result<Option<Head>, StoreError> {
+        let prefix = ranges.prefix(head.item, head.kind, self.secret);
+        let cursor = self.cursor(ranges.index(), prefix, from)?;
+        self.stepped += 1;
+        Ok(self.keep(cursor, window)?.map(|(position, slot)| Head { position, slot, ..head }))
+    }
+
+    /// The first row at or after `to`, to which the cursor has not come: by steps if it is near, else by a seek.
+    pub fn leap(
+        &mut self,
+        cursor: &mut Cursor<'t>,
+        index: Index,
+        to: Position,
+        window: Window,
+    ) -> Result<Option<Position>, StoreError> {
+        for _ in 0..cursor.patience {
+            self.stepped += 1;
+            match cursor.next(window)? {
+                Some(position) if position < to => {}
+                found => {
+                    cursor.patience = (2 * cursor.patience).min(MAX_PATIENCE);
+                    return Ok(found);
+                }
+            }
+        }
+        let patience = (cursor.patience / 2).max(1);
+        self.stepped += u64::from(MAX_PATIENCE);
+        *cursor = Cursor { patience, ..self.cursor(index, cursor.prefix, to)? };
+        cursor.next(window)
+    }
+
+    /// How many rows were stepped over by leaps.
+    pub fn stepped(&self) -> u64 {
+        self.stepped
+    }
+
+    /// Counts the rows whose keys begin with `prefix`, from the key `from` on, to the first one older than
+    /// `since`, looking at no more than `units`.
+    pub fn count(
+        &self,
+        index: Index,
+        prefix: Prefix,
+        from: &[u8],
+        since: Timestamp,
+        units: u32,
+    ) -> Result<Counted, StoreError> {
+        let mut counted = Counted { rows: 0, newest: Timestamp(0), oldest: Timestamp::MAX, is_all: false };
+        for row in self.walk(index, Bound::Included(from))? {
+            let Some(rest) = row?.0.strip_prefix(prefix.as_bytes()) else { break };
+            if counted.rows == units {
+                return Ok(counted);
+            }
+            let position = Position::of_key(rest).ok_or(StoreError::Damaged("an index key is cut short"))?;
+            if position.created_at() < since {
+                break;
+            }
+            counted.rows += 1;
+            counted.newest = counted.newest.max(position.created_at());
+            counted.oldest = counted.oldest.min(position.created_at());
+        }
+        counted.is_all = true;
+        Ok(counted)
+    }
+}
+
+/// The bytes of a record that are asked for ahead; what follows comes with the walk through them.
+const PREFETCH_BYTES: usize = 1024;
+
+fn read(key: &[u8]) -> Result<Key, StoreError> {
+    Key::new(key).ok_or(StoreError::Damaged("an index key is too long"))
+}
+
+/// What [`Rows::count`] saw.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Counted {
+    /// How many rows.
+    pub rows: u32,
+    /// The latest `created_at` among them.
+    pub newest: Timestamp,
+    /// The earliest.
+    pub oldest: Timestamp,
+    /// Whether there are no more.
+    pub is_all: bool,
+}
+
+impl Cursor<'_> {
+    /// The next row, if it is in the range and the window.
+    pub fn next(&mut self, window: Window) -> Result<Option<Position>, StoreError> {
+        let row = self.rows.next().transpose()?;
+        Ok(row.and_then(|(key, _)| self.prefix.row(key)).filter(|position| window.admits(*position)))
+    }
+}

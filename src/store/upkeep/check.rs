@@ -1,0 +1,175 @@
+//! Does the store hold together? Every record against every index, holder and tombstone.
+//!
+//! Changes nothing. One read transaction for the whole walk, so that counts can be compared: a server that
+//! writes meanwhile cannot reuse the pages it frees, and the file grows by what it writes.
+
+use hashbrown::HashSet;
+
+use crate::nostr::EventView;
+use crate::store::Store;
+use crate::store::file::generation::Inner;
+use crate::store::format::error::StoreError;
+use crate::store::format::keys::Seq;
+use crate::store::format::keys::{self, Index};
+use crate::store::format::tally;
+use crate::store::read::lookup::{self, Lookup};
+
+/// Problems that a report lists; the rest are only counted.
+const LISTED: usize = 100;
+
+/// Something that must not be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// The event it is about; zero when it is about none.
+    pub seq: Seq,
+    /// What is wrong, with the invariant it breaks.
+    pub what: String,
+}
+
+/// What a check found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Records.
+    pub events: u64,
+    /// Entries of each index, in the order of [`Index::ALL`].
+    pub entries: [u64; Index::ALL.len()],
+    /// Coordinates that are held.
+    pub holders: u64,
+    /// Events that a vanish request covers and that wait for removal.
+    pub awaiting_purge: u64,
+    /// All problems, listed or not.
+    pub problem_count: u64,
+    /// The first hundred problems.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.problem_count == 0
+    }
+
+    fn problem(&mut self, seq: Seq, what: impl Into<String>) {
+        self.problem_count += 1;
+        if self.problems.len() < LISTED {
+            self.problems.push(Problem { seq, what: what.into() });
+        }
+    }
+}
+
+impl Store {
+    /// Checks the whole store and calls `visit` with each event, in the order of arrival: for progress, and for
+    /// the signatures, which are not looked at here.
+    ///
+    /// # Errors
+    /// When LMDB cannot read on. Whatever is wrong with the data is in the report instead.
+    pub fn check(&self, visit: impl FnMut(Seq, EventView<'_>)) -> Result<Report, StoreError> {
+        self.inner().check(visit)
+    }
+}
+
+impl Inner {
+    /// As [`Store::check`].
+    pub fn check(&self, mut visit: impl FnMut(Seq, EventView<'_>)) -> Result<Report, StoreError> {
+        let txn = self.env.read_txn()?;
+        let lookup = self.lookup(&txn);
+        let mut report = Report::default();
+        let mut kinds = std::collections::BTreeMap::<_, tally::KindUsage>::new();
+        let mut last = 0;
+        for row in lookup.tables.event.iter(&txn)? {
+            let (key, record) = row?;
+            let Some(seq) = keys::read_six(key) else {
+                report.problem(Seq(0), "a key of the event table is too short");
+                continue;
+            };
+            last = seq;
+            let Ok(event) = lookup::view(record) else {
+                report.problem(Seq(seq), "the record is too short");
+                continue;
+            };
+            report.events += 1;
+            kinds.entry(event.kind()).or_default().add(event);
+            check_event(lookup, Seq(seq), event, &mut report)?;
+            visit(Seq(seq), event);
+        }
+        match lookup.tables.next_seq(&txn) {
+            Ok(next) if next > last => {}
+            _ => report.problem(Seq(last), "INV-4: the next arrival number is missing or not past the last"),
+        }
+        if !tally::read(lookup.tables.meta, &txn).is_ok_and(|tally| tally.into_iter().eq(kinds)) {
+            report.problem(Seq(0), "the tally of events by kind is wrong");
+        }
+        for index in Index::ALL {
+            check_count(lookup, index, &mut report)?;
+        }
+        if lookup.tables.holder.len(&txn)? > report.holders {
+            report.problem(Seq(0), "INV-10: there are holders that no event accounts for");
+        }
+        Ok(report)
+    }
+}
+
+fn check_event(lookup: Lookup<'_>, seq: Seq, event: EventView<'_>, report: &mut Report) -> Result<(), StoreError> {
+    if event.hash() != event.id() {
+        report.problem(seq, "INV-6: the id is not the hash of the content");
+    }
+    let mut keys_seen = Ok(());
+    keys::index_entries(event, seq, lookup.secret, |index, key| {
+        if keys_seen.is_err() {
+            return;
+        }
+        report.entries[index as usize] += 1;
+        match lookup.tables.index(index).get(lookup.txn, key) {
+            Ok(Some(_)) => {}
+            Ok(None) => report.problem(seq, format!("INV-5: its entry in the {index:?} index is missing")),
+            Err(error) => keys_seen = Err(error),
+        }
+    });
+    keys_seen?;
+    if let Some(address) = lookup.secret.address_of(event) {
+        report.holders += 1;
+        if lookup.holder(&address)? != Some(seq) {
+            report.problem(seq, "INV-10: it is not what its coordinate holds");
+        }
+    }
+    if lookup.is_vanished(seq, event)? {
+        report.awaiting_purge += 1;
+    } else if let Some(bar) = lookup.bar(event)? {
+        report.problem(seq, format!("INV-11: it is {bar:?} and yet held"));
+    }
+    Ok(())
+}
+
+/// Every entry that records account for is there, so equal counts mean that there are no others.
+fn check_count(lookup: Lookup<'_>, index: Index, report: &mut Report) -> Result<(), StoreError> {
+    let table = lookup.tables.index(index);
+    if table.len(lookup.txn)? == report.entries[index as usize] {
+        return Ok(());
+    }
+    // Neighbours in an index are rarely of one event, but the entries of one huge event must not cost its
+    // square: its keys are made once and kept while its rows come one after another.
+    let (mut of, mut expected) = (None, HashSet::new());
+    for row in table.iter(lookup.txn)? {
+        let (key, _) = row?;
+        let Some(seq) = keys::seq_of(key) else {
+            report.problem(Seq(0), format!("INV-5: a key of the {index:?} index is too short"));
+            continue;
+        };
+        if of != Some(seq) {
+            of = Some(seq);
+            expected.clear();
+            if let Ok(Some(event)) = lookup.get(seq) {
+                keys::index_entries(event, seq, lookup.secret, |own, key| {
+                    if own == index {
+                        expected.insert(key.to_vec());
+                    }
+                });
+            }
+        }
+        if !expected.contains(key) {
+            report.problem(seq, format!("INV-5: a stray entry in the {index:?} index"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! What a backup reads besides records, and how a store is made from one.
+//!
+//! A store that is being made is a generation that nothing names yet: cut off, it is no store at all. Events pass
+//! through the same rules as when they arrived and get new numbers.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+
+use crate::nostr::{Timestamp, VerifiedEvent};
+use crate::store::file::generation::{self, Inner};
+use crate::store::file::journal::Noted;
+use crate::store::file::schema::Absent;
+use crate::store::format::error::StoreError;
+use crate::store::format::keys::Seq;
+use crate::store::format::keys::{self, Index, Secret};
+use crate::store::format::options::{Durability, Options};
+use crate::store::read::lookup;
+use crate::store::read::snapshot::Snapshot;
+use crate::store::read::usage::Full;
+use crate::store::read::usage::SharedFull;
+use crate::store::write::transaction::Transaction;
+use crate::store::write::transaction::{Outcome, Writer};
+use crate::store::{Shared, Store};
+
+/// The number of the generation that a restore makes.
+const RESTORED: u64 = 1;
+
+/// A row that keeps something from coming back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tombstone {
+    /// Its table.
+    pub table: TombstoneTable,
+    /// Its key: of hashes under the store's secret.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// A table of tombstones. The numbers are part of the format of backups.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum TombstoneTable {
+    /// Deleted ids (NIP-09).
+    Deleted = 1,
+    /// Deleted coordinates (NIP-09).
+    DeletedAddress = 2,
+    /// Requests to vanish (NIP-62).
+    Vanished = 3,
+}
+
+impl TombstoneTable {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Deleted, Self::DeletedAddress, Self::Vanished];
+
+    fn noted(self) -> Noted {
+        match self {
+            Self::Deleted => Noted::Deleted,
+            Self::DeletedAddress => Noted::DeletedAddress,
+            Self::Vanished => Noted::Vanished,
+        }
+    }
+}
+
+impl Snapshot<'_> {
+    /// The numbers of up to `max_rows` events, in no order, from behind the place `after` on, which is moved. Empty
+    /// when all were seen. Reads the smallest index, not the records.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn seqs(&self, after: &mut Vec<u8>, max_rows: usize) -> Result<Vec<Seq>, StoreError> {
+        // LMDB cannot look for an empty key.
+        let start = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(&after[..]) };
+        let table = self.store.inner.tables.index(Index::Id);
+        let (mut seqs, mut last) = (Vec::new(), None);
+        for row in table.range(&self.txn, &(start, Bound::Unbounded))?.take(max_rows) {
+            let (key, _) = row?;
+            seqs.push(keys::seq_of(key).ok_or(StoreError::Damaged("a key of the id index is too short"))?);
+            last = Some(key);
+        }
+        if let Some(last) = last {
+            *after = last.to_vec();
+        }
+        Ok(seqs)
+    }
+
+    /// Up to `max_rows` tombstones of a table, in the order of keys from behind the key `after` on.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn tombstones(
+        &self,
+        table: TombstoneTable,
+        after: &[u8],
+        max_rows: usize,
+    ) -> Result<Vec<Tombstone>, StoreError> {
+        let start = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };
+        let rows = table.noted().table(&self.store.inner.tables).range(&self.txn, &(start, Bound::Unbounded))?;
+        let tombstone = |row: Result<(&[u8], &[u8]), heed::Error>| {
+            let (key, value) = row?;
+            Ok(Tombstone { table, key: key.to_vec(), value: value.to_vec() })
+        };
+        rows.take(max_rows).map(tombstone).collect()
+    }
+}
+
+impl Store {
+    /// Begins a new store in `path` with the secret of another, to which tombstones refer. It is no store until
+    /// [`Store::settle`]; what an earlier try left is removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when there is a store; otherwise when the disk fails.
+    pub fn begin_restore(path: &Path, options: Options, secret: Secret) -> Result<Self, StoreError> {
+        if Self::exists(path) {
+            return Err(StoreError::Exists(path.into()));
+        }
+        let directory = generation::directory(path, RESTORED);
+        let remove = || match std::fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => std::fs::create_dir_all(&directory),
+        };
+        remove().map_err(|source| StoreError::Io { path: directory.clone(), source })?;
+        // Until it is settled there is nothing that a power cut could damage.
+        let options = Options { durability: Durability::None, ..options };
+        let full = Arc::new(SharedFull::new(Full::NEVER));
+        let create = Absent::Create(Some(secret));
+        let inner: Option<Inner> = generation::open_one(path, &options, RESTORED, create, &full)?;
+        let current = ArcSwap::from_pointee(inner.expect("it is created if it is absent"));
+        let (moving, path) = (Mutex::new(()), path.into());
+        Ok(Self { shared: Arc::new(Shared { current, moving, secret, full, path, options }) })
+    }
+
+    /// Makes what was restored the store of its directory, durably.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.force_sync()?;
+        generation::set_current(self.path(), RESTORED)
+    }
+}
+
+impl Writer {
+    /// What tells this store from all others, in which the same number may be another event's. Random, made when it
+    /// is first asked for, and not restored.
+    ///
+    /// # Errors
+    /// When the commit fails.
+    pub fn store_id(&mut self) -> Result<[u8; 16], StoreError> {
+        const KEY: &[u8] = b"id";
+        let inner = self.store.inner();
+        let txn = inner.env.read_txn()?;
+        let id = inner.tables.meta.get(&txn, KEY)?.and_then(|id| id.try_into().ok());
+        drop(txn);
+        if let Some(id) = id {
+            return Ok(id);
+        }
+        self.update(|txn| {
+            let meta = txn.store.inner.tables.meta;
+            if let Some(id) = meta.get(&txn.txn, KEY)?.and_then(|id| id.try_into().ok()) {
+                return Ok(id);
+            }
+            let id = crate::store::file::schema::random()?;
+            meta.put(&mut txn.txn, KEY, &id)?;
+            Ok(id)
+        })
+    }
+
+    /// Puts tombstones as they were in the store that they come from. To be done before the events.
+    ///
+    /// # Errors
+    /// When the commit fails; then none was put.
+    pub fn put_tombstones(&mut self, tombstones: &[Tombstone]) -> Result<(), StoreError> {
+        self.update(|txn| tombstones.iter().try_for_each(|row| txn.put_row(row.table.noted(), &row.key, &row.value)))
+    }
+
+    /// Stores events that another store held under these numbers, as [`Writer::commit`] would. What was waiting for
+    /// its removal there, after a request to vanish, does not come back.
+    ///
+    /// # Errors
+    /// As for [`Writer::commit`].
+    pub fn restore(&mut self, batch: &[(Seq, VerifiedEvent)], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+        self.update(|txn| batch.iter().map(|(seq, event)| txn.restore(*seq, event, now)).collect())
+    }
+}
+
+impl Transaction<'_> {
+    /// `seq` is the number that the event had when it was held. The rest of what vanish requests cover is barred by
+    /// its date; gift wraps are covered by arrival, and barred by id when they are purged.
+    fn restore(&mut self, seq: Seq, event: &VerifiedEvent, now: Timestamp) -> Result<Outcome, StoreError> {
+        let view = event.view();
+        for recipient in lookup::recipients(view) {
+            if let Some(vanish) = self.lookup().vanish(&recipient)?.filter(|vanish| seq <= vanish.seq) {
+                self.bury(&view.id(), &recipient, vanish.until)?;
+                return Ok(Outcome::Vanished);
+            }
+        }
+        self.admit(view, now)
+    }
+}

@@ -1,0 +1,183 @@
+//! Stores of earlier formats, made into today's: in place, in steps that may be cut off anywhere.
+//!
+//! [`STEPS`] leads from each format to the next. A step begins with one commit that makes what it replaces empty,
+//! and writes the row `upgrade` with where it stands; from then on the header names a format that no version opens,
+//! so nobody serves a store that is half one thing and half another. Every slice commits its rows together with the
+//! place where the next goes on. The last commit writes the new format and removes the row.
+//!
+//! Records are the truth and are never rewritten here, so a step needs no second copy of the store: the pages of
+//! the old indexes become those of the new ones.
+
+use std::ops::Bound;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use heed::{Env, RwTxn, WithTls};
+
+use crate::store::file::generation::{self, LOCK_FILE};
+use crate::store::file::schema::{self, FORMAT, Tables};
+use crate::store::format::error::StoreError;
+use crate::store::format::keys::Seq;
+use crate::store::format::keys::{self, Index, Secret};
+use crate::store::format::options::Options;
+use crate::store::format::tally::{self, Tally};
+use crate::store::read::lookup;
+use crate::store::upkeep::compact;
+
+/// Set in the format of a store while a step is under way.
+pub(in crate::store) const UNDER_WAY: u32 = 1 << 31;
+
+/// Where a step goes on: the arrival number that it has come to.
+const PLACE: &[u8] = b"upgrade";
+
+/// Records in one commit.
+const SLICE_ROWS: usize = 4096;
+
+type Slice = fn(&Tables, &Secret, &mut RwTxn<'_>, Seq) -> Result<Option<Seq>, StoreError>;
+
+/// What leads from one format to the next.
+struct Step {
+    from: u32,
+    to: u32,
+    /// Empties what is replaced.
+    begin: fn(&Tables, &mut RwTxn<'_>) -> Result<(), StoreError>,
+    /// Goes on behind a number: where it has come to, or `None` at the end.
+    slice: Slice,
+}
+
+/// Every step. Format 0 had longer index keys and no tally; nothing else differs.
+const STEPS: [Step; 1] = [Step { from: 0, to: 1, begin: empty_indexes, slice: index_records }];
+
+const _: () = assert!(STEPS[STEPS.len() - 1].to == FORMAT, "the last step leads to today's format");
+
+/// The upgrade of a store. Dropped, it leaves things as a killed process would: the next one goes on.
+pub struct Upgrade {
+    env: Env<WithTls>,
+    tables: Tables,
+    secret: Secret,
+    format: u32,
+    rows: (u64, u64),
+    _lock: std::fs::File,
+}
+
+impl Upgrade {
+    /// Opens the store in `path` if it is of an earlier format; `None` when there is nothing to do.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`] when no step leads from its format, as for a later one; [`StoreError::Busy`] when another
+    /// process has it open; otherwise when it cannot be opened.
+    pub fn find(path: &Path, options: &Options) -> Result<Option<Self>, StoreError> {
+        let lock = compact::lock(path)?.ok_or(StoreError::Busy)?;
+        let directory = generation::directory(path, generation::current(path)?);
+        if is_open_elsewhere(&directory)? {
+            return Err(StoreError::Busy);
+        }
+        let is_known = |format: u32| STEPS.iter().any(|step| step.from == format & !UNDER_WAY);
+        let Some(opened) = schema::open_other(&directory, options, is_known)? else { return Ok(None) };
+        let schema::Other { env, tables, secret, format } = opened;
+        let txn = env.read_txn()?;
+        let rows = (0, tables.event.len(&txn)?);
+        drop(txn);
+        Ok(Some(Self { env, tables, secret, format, rows, _lock: lock }))
+    }
+
+    /// The format that the store has, or had when the upgrade began.
+    #[must_use]
+    pub fn from(&self) -> u32 {
+        self.format & !UNDER_WAY
+    }
+
+    /// Records that were worked through by this process, and all there are.
+    #[must_use]
+    pub fn progress(&self) -> (u64, u64) {
+        self.rows
+    }
+
+    /// Goes on for one commit; false when the store has today's format.
+    ///
+    /// # Errors
+    /// When the commit fails: what was committed before stays, and the next upgrade goes on from there.
+    pub fn step(&mut self) -> Result<bool, StoreError> {
+        let from = self.from();
+        let Some(step) = STEPS.iter().find(|step| step.from == from) else { return Ok(false) };
+        let mut txn = self.env.write_txn()?;
+        let meta = self.tables.meta;
+        let format = if self.format & UNDER_WAY == 0 {
+            (step.begin)(&self.tables, &mut txn)?;
+            meta.put(&mut txn, PLACE, &keys::six(0))?;
+            step.from | UNDER_WAY
+        } else {
+            let place = meta.get(&txn, PLACE)?.and_then(keys::read_six);
+            let place = Seq(place.ok_or(StoreError::Damaged("the place of the upgrade is missing"))?);
+            match (step.slice)(&self.tables, &self.secret, &mut txn, place)? {
+                Some(place) => {
+                    meta.put(&mut txn, PLACE, &keys::six(place.0))?;
+                    self.format
+                }
+                None => {
+                    meta.delete(&mut txn, PLACE)?;
+                    step.to
+                }
+            }
+        };
+        if format != self.format {
+            schema::put_header(&self.tables, &mut txn, format, &self.secret)?;
+        } else {
+            self.rows.0 = self.rows.1.min(self.rows.0 + SLICE_ROWS as u64);
+        }
+        txn.commit()?;
+        self.format = format;
+        Ok(format != FORMAT)
+    }
+}
+
+fn empty_indexes(tables: &Tables, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
+    for index in Index::ALL {
+        tables.index(index).clear(txn)?;
+    }
+    crate::store::write::vanish::restart_purges(tables, txn)?;
+    tally::replace(tables.meta, txn, &std::collections::BTreeMap::new())
+}
+
+fn index_records(tables: &Tables, secret: &Secret, txn: &mut RwTxn<'_>, after: Seq) -> Result<Option<Seq>, StoreError> {
+    let start = keys::six(after.0);
+    let range = (Bound::Excluded(&start[..]), Bound::Unbounded);
+    let (mut rows, mut tally, mut last) = (Vec::new(), Tally::default(), None);
+    for row in tables.event.range(txn, &range)?.take(SLICE_ROWS) {
+        let (key, record) = row?;
+        let seq = Seq(keys::read_six(key).ok_or(StoreError::Damaged("a key of the event table is too short"))?);
+        let event = lookup::view(record)?;
+        keys::index_entries(event, seq, secret, |index, key| rows.push((index, key.to_vec())));
+        tally.add(event);
+        last = Some(seq);
+    }
+    rows.sort_unstable();
+    for (index, key) in rows {
+        tables.index(index).put(txn, &key, &[])?;
+    }
+    tally.put(tables.meta, txn)?;
+    Ok(last)
+}
+
+/// Whether another process has the data file open: LMDB keeps a lock on the first byte of its lock file. To be asked
+/// before this process opens it, since closing a file gives up a process's locks on it.
+fn is_open_elsewhere(directory: &Path) -> Result<bool, StoreError> {
+    let path = directory.join(LOCK_FILE);
+    let error = |source| StoreError::Io { path: path.clone(), source };
+    let file = match std::fs::OpenOptions::new().read(true).write(true).open(&path) {
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        file => file.map_err(error)?,
+    };
+    // SAFETY: an all-zero flock is valid, and it outlives the call, which only writes to it.
+    let (result, lock) = unsafe {
+        let mut lock: libc::flock = std::mem::zeroed();
+        lock.l_type = libc::F_WRLCK as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        lock.l_len = 1;
+        (libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut lock), lock)
+    };
+    if result != 0 {
+        return Err(error(std::io::Error::last_os_error()));
+    }
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}

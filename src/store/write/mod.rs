@@ -1,0 +1,7 @@
+//! The rules of what stays: replacement, deletion, vanish requests, expiration, and the transaction that applies them.
+
+pub mod deletion;
+pub mod group;
+pub mod removal;
+pub mod transaction;
+pub mod vanish;

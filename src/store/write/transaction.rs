@@ -1,0 +1,444 @@
+//! The writer: transactions in which each event meets the rules in turn.
+//!
+//! The outcome of a batch is that of its events one by one. Nothing of a batch is stored when its commit
+//! fails, but for what the write-ahead log holds of it: see [`crate::store::write::group`]. A write transaction never leaves the
+//! thread that began it, since LMDB's lock belongs to the thread.
+
+use std::ops::Range;
+
+use hashbrown::HashMap;
+use heed::{PutFlags, RwTxn};
+
+use crate::nostr::{EventId, EventView, Kind, Timestamp, VerifiedEvent};
+use crate::store::Store;
+use crate::store::file::generation::Generation;
+use crate::store::file::journal::{self, Noted, State};
+use crate::store::file::wal::LENGTH;
+use crate::store::format::error::StoreError;
+use crate::store::format::keys::Seq;
+use crate::store::format::keys::{self, Index, LONGEST};
+use crate::store::format::tally::Tally;
+use crate::store::read::lookup::{self, Bar, Lookup};
+use crate::store::write::removal::{Evicted, Removed};
+
+/// What became of one event of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is stored under this number (and may have been replaced or deleted since, by the same batch).
+    Stored(Seq),
+    /// It was held already.
+    Duplicate,
+    /// A newer version is held, or one as old with a lower id (NIP-01).
+    Replaced,
+    /// Its author deleted it (NIP-09).
+    Deleted,
+    /// Its author asked to vanish (NIP-62).
+    Vanished,
+    /// It is past its expiration (NIP-40).
+    Expired,
+    /// Its kind is never stored (NIP-01).
+    Ephemeral,
+    /// A deletion request that names nothing its author could delete (NIP-09).
+    InvalidDeletion,
+    /// There is no room left but for deletions.
+    Full,
+}
+
+/// Writes to a store. Each call is one transaction on the calling thread.
+pub struct Writer {
+    pub(in crate::store) store: Store,
+    buffers: Buffers,
+}
+
+/// The memory of a transaction, used again by the next.
+#[derive(Default)]
+pub(in crate::store) struct Buffers {
+    /// The records that it adds, each after its length, as the write-ahead log has them.
+    pub records: Vec<u8>,
+    /// Their index keys, by index; a key is padded with zeros to the longest.
+    pub rows: [Vec<[u8; LONGEST]>; Index::ALL.len()],
+    /// A record being removed.
+    scratch: Vec<u8>,
+    /// Index keys that are to be deleted, by index, as long as in `rows`.
+    gone: [Vec<[u8; LONGEST]>; Index::ALL.len()],
+}
+
+/// From this many index entries on, the pages that a transaction frees are worth a commit.
+const LARGE_ROWS: usize = 2 << 10;
+
+/// More than this is given back after a transaction.
+const KEPT_BYTES: usize = 4 << 20;
+
+impl Buffers {
+    fn clear(&mut self) {
+        self.records.clear();
+        self.records.shrink_to(KEPT_BYTES);
+        for rows in self.rows.iter_mut().chain(&mut self.gone) {
+            rows.clear();
+            rows.shrink_to(KEPT_BYTES / LONGEST / Index::ALL.len());
+        }
+    }
+}
+
+/// An event that the transaction adds.
+struct Slot {
+    /// Its record, in [`Buffers::records`].
+    record: Range<usize>,
+    /// Not replaced or deleted later in the transaction.
+    is_held: bool,
+}
+
+/// A write transaction with the events that it is to add.
+pub(in crate::store) struct Transaction<'s> {
+    pub store: &'s Generation,
+    pub txn: RwTxn<'s>,
+    /// What a copy of the store must be told, while one is being made.
+    pub notes: Option<Vec<Vec<u8>>>,
+    /// Records that it removed, for who asks.
+    pub removed: Option<Vec<Box<[u8]>>>,
+    /// Only deletions are stored, since there is no room for more.
+    pub only_deletions: bool,
+    pub buffers: Buffers,
+    /// The number of the first slot.
+    first: u64,
+    slots: Vec<Slot>,
+    /// The slots that are held, by id.
+    ids: HashMap<EventId, Seq>,
+    /// What changes in the number of events and bytes of each kind.
+    tally: Tally,
+    /// Index entries that it removed.
+    deleted_rows: usize,
+}
+
+impl Writer {
+    pub(in crate::store) fn new(store: Store) -> Self {
+        Self { store, buffers: Buffers::default() }
+    }
+
+    /// Stores a batch in one durable commit and tells what became of each event, in order.
+    ///
+    /// Every kind 62 in the batch is taken as a request to this relay: the caller refuses those that do not
+    /// name it (NIP-62). When there is no room, deletions and vanish requests are stored all the same and the
+    /// rest is [`Outcome::Full`].
+    ///
+    /// # Errors
+    /// When the commit fails; then nothing of the batch is stored. [`StoreError::Full`] when there is no room
+    /// even for the deletions.
+    pub fn commit(&mut self, batch: &[VerifiedEvent], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+        self.commit_evicting(batch, now, Evicted::default()).map(|(outcomes, _)| outcomes)
+    }
+
+    /// The same, having evicted some events in the same commit, which makes room at the price of no other sync. `None`
+    /// when there is no room even to remove them: then they stay.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn commit_evicting(
+        &mut self,
+        batch: &[VerifiedEvent],
+        now: Timestamp,
+        evicted: Evicted<'_>,
+    ) -> Result<(Vec<Outcome>, Option<Removed>), StoreError> {
+        let tried = self.update(|txn| {
+            let removed = txn.evict(evicted)?;
+            txn.only_deletions = txn.is_full()?;
+            Ok((txn.admit_all(batch, now)?, Some(removed)))
+        });
+        match tried {
+            // LMDB's transaction is dead after this; what may be stored is tried in another.
+            Err(StoreError::Full) => self.update(|txn| {
+                txn.only_deletions = true;
+                Ok((txn.admit_all(batch, now)?, None))
+            }),
+            result => result,
+        }
+    }
+
+    /// Does something in one commit.
+    pub(in crate::store) fn update<T>(
+        &mut self,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        loop {
+            let generation = self.store.generation();
+            if let Some(mut txn) = Transaction::begin(&generation, std::mem::take(&mut self.buffers))? {
+                let result = work(&mut txn)?;
+                let rows = txn.rows();
+                self.buffers = txn.commit()?;
+                if rows >= LARGE_ROWS {
+                    // Only spares room: what was asked for is committed, whatever becomes of this.
+                    let _ = self.pass_on_pages();
+                }
+                return Ok(result);
+            }
+            self.store.move_on(generation.inner.number)?;
+        }
+    }
+
+    /// Commits what the write-ahead log holds, or else next to nothing: tells whether commits are possible.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn probe(&mut self) -> Result<(), StoreError> {
+        self.update(|txn| txn.store.inner.tables.put_next_seq(&mut txn.txn, txn.first))
+    }
+
+    /// Commits next to nothing. The pages that a commit frees may be used again by the next but one: with a small one in
+    /// between, large ones take turns with one set of free pages instead of two.
+    fn pass_on_pages(&mut self) -> Result<(), StoreError> {
+        let generation = self.store.generation();
+        if let Some(mut txn) = Transaction::begin(&generation, std::mem::take(&mut self.buffers))? {
+            let tables = &generation.inner.tables;
+            tables.put_next_seq(&mut txn.txn, txn.first)?;
+            self.buffers = txn.commit()?;
+        }
+        Ok(())
+    }
+}
+
+impl<'s> Transaction<'s> {
+    /// Waits for its turn, and adds what the write-ahead log holds for it. `None` when the store has moved on to
+    /// another generation.
+    pub fn begin(store: &'s Generation, buffers: Buffers) -> Result<Option<Self>, StoreError> {
+        let txn = store.inner.env.write_txn()?;
+        let notes = match journal::state(&store.inner.tables, &txn)? {
+            State::Here => None,
+            State::Copying(_) => Some(Vec::new()),
+            State::Moved(_) => return Ok(None),
+        };
+        store.inner.check_files()?;
+        let first = store.inner.tables.next_seq(&txn)?;
+        let (slots, ids, tally) = (Vec::new(), HashMap::new(), Tally::default());
+        let mut txn = Self {
+            store,
+            txn,
+            notes,
+            removed: None,
+            only_deletions: false,
+            buffers,
+            first,
+            slots,
+            ids,
+            tally,
+            deleted_rows: 0,
+        };
+        txn.buffers.clear();
+        txn.readmit()?;
+        Ok(Some(txn))
+    }
+
+    pub fn lookup(&self) -> Lookup<'_> {
+        self.store.lookup(&self.txn)
+    }
+
+    pub fn admit_all(&mut self, batch: &[VerifiedEvent], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+        batch.iter().map(|event| self.admit(event.view(), now)).collect()
+    }
+
+    /// Takes one event through the rules.
+    pub fn admit(&mut self, event: EventView<'_>, now: Timestamp) -> Result<Outcome, StoreError> {
+        if event.kind().is_ephemeral() {
+            return Ok(Outcome::Ephemeral);
+        }
+        if event.is_expired(now) {
+            return Ok(Outcome::Expired);
+        }
+        if let Some((seq, held)) = self.by_id(&event.id())? {
+            let is_hidden = self.lookup().is_vanished(seq, held)?;
+            return Ok(if is_hidden { Outcome::Vanished } else { Outcome::Duplicate });
+        }
+        match self.lookup().bar(event)? {
+            Some(Bar::Deleted) => return Ok(Outcome::Deleted),
+            Some(Bar::Vanished) => return Ok(Outcome::Vanished),
+            None => {}
+        }
+        let address = self.store.inner.secret.address_of(event);
+        let older = match address {
+            Some(address) => self.lookup().holder(&address)?,
+            None => None,
+        };
+        if let Some(seq) = older
+            && !event.replaces(self.held(seq)?)
+        {
+            return Ok(Outcome::Replaced);
+        }
+        if self.only_deletions && !lookup::is_immune(event.kind()) {
+            return Ok(Outcome::Full);
+        }
+        if event.kind() == Kind::DELETION && !self.delete_targets(event)? {
+            return Ok(Outcome::InvalidDeletion);
+        }
+        if let Some(seq) = older {
+            self.remove(seq)?;
+        }
+        let seq = self.add(event, address)?;
+        if event.kind() == Kind::VANISH {
+            self.vanish(event, seq)?;
+        }
+        Ok(Outcome::Stored(seq))
+    }
+
+    /// The event with this id, in the store or in the batch so far.
+    pub fn by_id(&self, id: &EventId) -> Result<Option<(Seq, EventView<'_>)>, StoreError> {
+        match self.ids.get(id) {
+            Some(&seq) => Ok(Some((seq, self.held(seq)?))),
+            None => self.lookup().by_id(id),
+        }
+    }
+
+    /// An event that is held, in the store or in the batch so far.
+    pub fn held(&self, seq: Seq) -> Result<EventView<'_>, StoreError> {
+        match self.slot(seq) {
+            Some(slot) => lookup::view(&self.buffers.records[self.slots[slot].record.clone()]),
+            None => self.lookup().get(seq)?.ok_or(StoreError::Damaged("a number has no record")),
+        }
+    }
+
+    /// The place of an event of this batch.
+    fn slot(&self, seq: Seq) -> Option<usize> {
+        let slot = seq.0.checked_sub(self.first)? as usize;
+        (slot < self.slots.len()).then_some(slot)
+    }
+
+    /// Gives the event a number. Its record and index entries are put when the transaction is complete.
+    fn add(&mut self, event: EventView<'_>, address: Option<[u8; 16]>) -> Result<Seq, StoreError> {
+        let seq = Seq(self.first + self.slots.len() as u64);
+        if seq > Seq::MAX {
+            return Err(StoreError::Damaged("the arrival numbers are used up"));
+        }
+        if let Some(address) = address {
+            self.store.inner.tables.holder.put(&mut self.txn, &address, &keys::six(seq.0))?;
+        }
+        let Buffers { records, rows, .. } = &mut self.buffers;
+        keys::index_entries(event, seq, &self.store.inner.secret, |index, key| {
+            let mut padded = [0; LONGEST];
+            padded[..key.len()].copy_from_slice(key);
+            rows[index as usize].push(padded);
+        });
+        let length: [u8; LENGTH] = (event.record().len() as u32).to_le_bytes();
+        records.extend_from_slice(&length);
+        let start = records.len();
+        records.extend_from_slice(event.record());
+        self.ids.insert(event.id(), seq);
+        self.tally.add(event);
+        self.slots.push(Slot { record: start..records.len(), is_held: true });
+        Ok(seq)
+    }
+
+    /// Uses up a number.
+    pub fn skip_number(&mut self) {
+        self.slots.push(Slot { record: 0..0, is_held: false });
+    }
+
+    /// Removes an event, its index entries and its hold on a coordinate.
+    pub fn remove(&mut self, seq: Seq) -> Result<(), StoreError> {
+        self.take_out(seq)?;
+        self.delete_entries()
+    }
+
+    /// Removes an event and its hold on a coordinate. Its index entries wait for [`Self::delete_entries`].
+    pub fn take_out(&mut self, seq: Seq) -> Result<(), StoreError> {
+        let (tables, secret) = (&self.store.inner.tables, &self.store.inner.secret);
+        let mut scratch = std::mem::take(&mut self.buffers.scratch);
+        scratch.clear();
+        scratch.extend_from_slice(self.held(seq)?.record());
+        let event = lookup::view(&scratch)?;
+        self.tally.remove(event);
+        if let Some(removed) = &mut self.removed {
+            removed.push(event.record().into());
+        }
+        if let Some(address) = secret.address_of(event)
+            && self.lookup().holder(&address)? == Some(seq)
+        {
+            tables.holder.delete(&mut self.txn, &address)?;
+        }
+        if let Some(slot) = self.slot(seq) {
+            self.slots[slot].is_held = false;
+            self.ids.remove(&event.id());
+        } else {
+            let gone = &mut self.buffers.gone;
+            keys::index_entries(event, seq, secret, |index, key| {
+                let mut padded = [0; LONGEST];
+                padded[..key.len()].copy_from_slice(key);
+                gone[index as usize].push(padded);
+            });
+            let key = keys::six(seq.0);
+            tables.event.delete(&mut self.txn, &key)?;
+            self.note(Noted::Event, &key);
+        }
+        self.buffers.scratch = scratch;
+        Ok(())
+    }
+
+    /// Deletes the index entries of what was taken out, in the order of their keys: neighbours share pages.
+    pub fn delete_entries(&mut self) -> Result<(), StoreError> {
+        let tables = &self.store.inner.tables;
+        for index in Index::ALL {
+            let rows = &mut self.buffers.gone[index as usize];
+            rows.sort_unstable();
+            for row in rows.drain(..) {
+                self.deleted_rows += 1;
+                tables.index(index).delete(&mut self.txn, &row[..index.key_len()])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of this transaction: that of the next commit.
+    pub fn id(&self) -> u64 {
+        self.txn.id() as u64
+    }
+
+    /// What the events take with what the transaction adds and removes.
+    pub fn used_bytes(&self) -> Result<u64, StoreError> {
+        let before = self.store.inner.used_at(self.id() - 1, &self.txn)?;
+        Ok(before.saturating_add_signed(self.tally.footprint()))
+    }
+
+    /// Whether only deletions are stored from here on.
+    fn is_full(&self) -> Result<bool, StoreError> {
+        let inner = &self.store.inner;
+        Ok(inner.full().is_reached(self.used_bytes()?, inner.page_bytes_in_use(&self.txn)?))
+    }
+
+    /// Index entries that it adds and removes.
+    pub fn rows(&self) -> usize {
+        self.deleted_rows + self.buffers.rows.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Puts what the transaction adds and commits.
+    pub fn commit(mut self) -> Result<Buffers, StoreError> {
+        let tables = &self.store.inner.tables;
+        let (first, slots) = (self.first, &self.slots);
+        let is_held = |number: u64| slots.get((number - first) as usize).is_some_and(|slot| slot.is_held);
+        let Buffers { records, rows, .. } = &mut self.buffers;
+        for (number, slot) in (first..).zip(slots).filter(|(_, slot)| slot.is_held) {
+            let record = &records[slot.record.clone()];
+            tables.event.put_with_flags(&mut self.txn, PutFlags::APPEND, &keys::six(number), record)?;
+        }
+        // In the order of the keys, neighbours share the pages that they change.
+        for index in Index::ALL {
+            let rows = &mut rows[index as usize];
+            rows.sort_unstable();
+            for row in rows {
+                let key = &row[..index.key_len()];
+                if keys::seq_of(key).is_some_and(|seq| is_held(seq.0)) {
+                    tables.index(index).put(&mut self.txn, key, &[])?;
+                }
+            }
+        }
+        let (id, used_bytes) = (self.id(), self.used_bytes()?);
+        let has_changed = !self.tally.is_empty();
+        self.tally.put(tables.meta, &mut self.txn)?;
+        if !self.slots.is_empty() {
+            tables.put_next_seq(&mut self.txn, self.first + self.slots.len() as u64)?;
+        }
+        self.put_notes()?;
+        self.txn.commit()?;
+        if has_changed {
+            // A commit without changes is none, and leaves its number to the next.
+            self.store.inner.last_used.note(id, used_bytes);
+        }
+        Ok(self.buffers)
+    }
+}

@@ -1,0 +1,179 @@
+//! Requests to vanish (NIP-62): invisible at once, removed in steps, never back.
+//!
+//! A request writes two rows. `vanished` stays for ever and bars the author's events up to the request's
+//! `created_at`. `purge` lives until everything that the request covers is removed; readers hide what it
+//! covers in the meantime. Its cursor is where the removal goes on, also after a restart.
+//!
+//! Gift wraps to the author carry random authors and dates up to two days back, so they are judged by arrival:
+//! those with numbers up to the request's go, and each is barred by id. One that was never here is barred only
+//! if its date alone proves that it is older than the request.
+//!
+//! Requests themselves stay, as proof; the author's deletion requests go, but not what they bar.
+
+use std::ops::Bound;
+
+use heed::RwTxn;
+
+use crate::nostr::{EventView, Kind, Pubkey, TagValue};
+use crate::store::file::journal::Noted;
+use crate::store::file::schema::Tables;
+use crate::store::format::error::StoreError;
+use crate::store::format::keys::Seq;
+use crate::store::format::keys::{self, Index, LONGEST, PREFIX, ROW, Row};
+use crate::store::read::lookup::Vanish;
+use crate::store::write::transaction::Transaction;
+use crate::store::write::transaction::Writer;
+
+/// What is being removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The author's own events, along the author index.
+    Own = 0,
+    /// Gift wraps to the author, along the tag index.
+    Wraps = 1,
+}
+
+/// A row of the purge table.
+struct Purge {
+    author: Pubkey,
+    vanish: Vanish,
+    stage: Stage,
+    /// The last key that was visited, or the prefix where the stage begins.
+    cursor: Vec<u8>,
+}
+
+impl Purge {
+    fn read(key: &[u8], value: &[u8]) -> Option<Self> {
+        let author = Pubkey(key.try_into().ok()?);
+        let vanish = Vanish::read(value)?;
+        let (&stage, cursor) = value.get(Vanish::LEN..)?.split_first()?;
+        let stage = if stage == Stage::Own as u8 { Stage::Own } else { Stage::Wraps };
+        Some(Self { author, vanish, stage, cursor: cursor.to_vec() })
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.vanish.to_bytes().to_vec();
+        bytes.push(self.stage as u8);
+        bytes.extend_from_slice(&self.cursor);
+        bytes
+    }
+}
+
+impl Transaction<'_> {
+    /// Obeys a request to vanish that was given the number `seq`. An older request than the last changes
+    /// nothing, so that nobody can use it against what arrived since.
+    pub fn vanish(&mut self, request: EventView<'_>, seq: Seq) -> Result<(), StoreError> {
+        let author = request.pubkey();
+        let vanish = Vanish { until: request.created_at(), seq };
+        if self.lookup().vanish(&author)?.is_some_and(|before| before.until >= vanish.until) {
+            return Ok(());
+        }
+        self.put_row(Noted::Vanished, &author.0, &vanish.to_bytes())?;
+        let cursor = keys::prefix(&author.0).to_vec();
+        let purge = Purge { author, vanish, stage: Stage::Own, cursor };
+        self.put_row(Noted::Purge, &author.0, &purge.to_bytes())
+    }
+
+    /// Visits up to `max_rows` rows of the first purge. True when there is more to do.
+    fn purge(&mut self, max_rows: usize) -> Result<bool, StoreError> {
+        let tables = &self.store.inner.tables;
+        let Some((key, value)) = tables.purge.first(&self.txn)? else { return Ok(false) };
+        let mut purge = Purge::read(key, value).ok_or(StoreError::Damaged("a row of the purge table"))?;
+        let (last, covered) = self.covered(&purge, max_rows)?;
+        for seq in covered {
+            if purge.stage == Stage::Wraps {
+                let id = self.held(seq)?.id();
+                self.bury(&id, &purge.author, purge.vanish.until)?;
+            }
+            self.remove(seq)?;
+        }
+        match (last, purge.stage) {
+            (Some(last), _) => purge.cursor = last,
+            (None, Stage::Own) => {
+                purge.stage = Stage::Wraps;
+                purge.cursor = wraps_prefix(self, &purge.author).to_vec();
+            }
+            (None, Stage::Wraps) => {
+                self.delete_row(Noted::Purge, &purge.author.0)?;
+                return Ok(!tables.purge.is_empty(&self.txn)?);
+            }
+        }
+        self.put_row(Noted::Purge, &purge.author.0, &purge.to_bytes())?;
+        Ok(true)
+    }
+
+    /// The next events that the purge covers, and the last key looked at; `None` when the stage is complete.
+    fn covered(&self, purge: &Purge, max_rows: usize) -> Result<(Option<Vec<u8>>, Vec<Seq>), StoreError> {
+        let author = keys::prefix(&purge.author.0);
+        let wraps = wraps_prefix(self, &purge.author);
+        let (index, prefix) = match purge.stage {
+            Stage::Own => (Index::Author, &author[..]),
+            Stage::Wraps => (Index::Tag, &wraps[..]),
+        };
+        let range = (Bound::Excluded(&purge.cursor[..]), Bound::Unbounded);
+        let mut covered = Vec::new();
+        let mut last = None;
+        let rows = self.store.inner.tables.index(index).range(&self.txn, &range)?;
+        for (visited, row) in rows.enumerate() {
+            let (key, _) = row?;
+            if !key.starts_with(prefix) {
+                return Ok((None, covered));
+            }
+            if visited == max_rows {
+                return Ok((last, covered));
+            }
+            let seq = Row::from_key(key).ok_or(StoreError::Damaged("an index key is too short"))?.seq;
+            if is_covered(purge, seq, self.held(seq)?) {
+                covered.push(seq);
+            }
+            last = Some(key.to_vec());
+        }
+        Ok((None, covered))
+    }
+}
+
+/// Has every purge begin anew, as when the indexes have other keys. What is gone already is passed over.
+pub(in crate::store) fn restart_purges(tables: &Tables, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
+    const WRONG: StoreError = StoreError::Damaged("a row of the purge table");
+    let mut purges = Vec::new();
+    for row in tables.purge.iter(txn)? {
+        let (key, value) = row?;
+        let Purge { author, vanish, .. } = Purge::read(key, value).ok_or(WRONG)?;
+        purges.push(Purge { author, vanish, stage: Stage::Own, cursor: keys::prefix(&author.0).to_vec() });
+    }
+    for purge in purges {
+        tables.purge.put(txn, &purge.author.0, &purge.to_bytes())?;
+    }
+    Ok(())
+}
+
+/// Where the gift wraps to an author stand in the tag index.
+fn wraps_prefix(txn: &Transaction<'_>, author: &Pubkey) -> [u8; PREFIX + 2] {
+    keys::tag_prefix(txn.store.inner.secret.tag(b'p', TagValue::Hex(&author.0)), Kind::GIFT_WRAP)
+}
+
+fn is_covered(purge: &Purge, seq: Seq, event: EventView<'_>) -> bool {
+    match purge.stage {
+        Stage::Own => {
+            let is_own = event.pubkey() == purge.author && event.kind() != Kind::VANISH;
+            is_own && event.created_at() <= purge.vanish.until
+        }
+        Stage::Wraps => {
+            let is_to_author = crate::store::read::lookup::recipients(event).any(|recipient| recipient == purge.author);
+            is_to_author && seq <= purge.vanish.seq
+        }
+    }
+}
+
+const _: () = assert!(LONGEST == PREFIX + 2 + ROW, "a cursor is a key of the author or the tag index");
+
+impl Writer {
+    /// Goes on with removing what vanish requests cover: visits up to `max_rows` rows in one commit. True when
+    /// there is more to do. Readers hide what is left, so nothing hangs on how soon this happens.
+    ///
+    /// # Errors
+    /// When the commit fails; then nothing was removed.
+    pub fn purge_vanished(&mut self, max_rows: usize) -> Result<bool, StoreError> {
+        self.update(|txn| txn.purge(max_rows.max(1)))
+    }
+}
