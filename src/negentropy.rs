@@ -4,12 +4,14 @@
 //! it can't panic, and what it costs is bounded by its own length and the frame size, never by the number of
 //! records. Nothing here decides who may sync what.
 
+mod error;
 mod records;
 mod wire;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+pub use error::NegError;
 pub use records::{Records, RecordsBuilder, TooMany};
 use wire::{Bound, FINGERPRINT_BYTES, Mode, Reader, Writer};
 
@@ -26,35 +28,6 @@ const BUCKETS: usize = 16;
 
 /// Room kept to end a frame early: a Skip to any bound, and a fingerprint of the rest.
 const END_BYTES: usize = wire::MAX_BOUND_BYTES + 1 + 2 + 1 + FINGERPRINT_BYTES;
-
-/// Why a message is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NegError {
-    /// The message has no bytes.
-    #[error("the negentropy message is empty")]
-    Empty,
-    /// The first byte is not a version of the protocol (0x60 to 0x6f).
-    #[error("{0:#04x} is not a negentropy version")]
-    NotAVersion(u8),
-    /// The other side speaks another version; only an [`Initiator`] gives up over it.
-    #[error("the other side speaks negentropy version {0:#04x}")]
-    OtherVersion(u8),
-    /// The message ends in the middle of a range.
-    #[error("the negentropy message ends too early")]
-    EndsEarly,
-    /// A number takes more than 64 bits.
-    #[error("a number in the negentropy message is too large")]
-    TooLarge,
-    /// A bound has an id of more than 32 bytes.
-    #[error("a bound has an id of {0} bytes")]
-    LongId(u64),
-    /// A bound is below the one before it.
-    #[error("the bounds do not ascend")]
-    NotAscending,
-    /// A range has an unknown mode.
-    #[error("{0} is not a mode of a range")]
-    UnknownMode(u64),
-}
 
 /// The side that answers: one NEG-OPEN of one client.
 #[derive(Debug)]

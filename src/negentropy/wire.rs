@@ -10,7 +10,7 @@
 //! The lower bound of a range is the upper bound of the one before. Nothing is allocated for what a message
 //! claims, only for what it holds.
 
-use super::NegError;
+use super::error::NegError;
 
 /// Bytes of a fingerprint.
 pub(super) const FINGERPRINT_BYTES: usize = 16;

@@ -3,14 +3,11 @@
 //! Only [`Event::parse`] makes an `Event`, and it has checked that `id` is the SHA-256 of the content (INV-7).
 //! The signature is not checked here.
 
-use sha2::{Digest, Sha256};
-
 use super::json::{JsonError, Parser, Value};
-use super::kind::{Kind, KindClass};
 use super::record::{self, flags, offset};
-use super::render;
-use super::tag::{self, Tags};
-use super::types::{EventId, Pubkey, Signature, Timestamp};
+use super::tag;
+use super::types::Timestamp;
+use super::view::{EventView, parse_expiration};
 use super::{hex, json};
 
 /// Why some JSON is not an event.
@@ -66,7 +63,7 @@ impl Event {
     /// The same event, borrowed.
     #[must_use]
     pub fn view(&self) -> EventView<'_> {
-        EventView { record: &self.record }
+        EventView::new(&self.record)
     }
 }
 
@@ -76,171 +73,7 @@ impl std::fmt::Debug for Event {
     }
 }
 
-/// An event's record, borrowed from an [`Event`] or from the store. See [`record`] for the bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct EventView<'a> {
-    record: &'a [u8],
-}
-
-impl<'a> EventView<'a> {
-    /// Takes bytes from the store as a record.
-    ///
-    /// `None` when they are too short to be one. What is inside the tags and the content is looked at only
-    /// when it is read, and never trusted.
-    #[must_use]
-    pub fn from_record(record: &'a [u8]) -> Option<Self> {
-        let view = Self { record };
-        (record.len() >= offset::TAGS && offset::TAGS + view.tags_len() <= record.len()).then_some(view)
-    }
-
-    /// The bytes of the record.
-    #[must_use]
-    pub const fn record(self) -> &'a [u8] {
-        self.record
-    }
-
-    fn array<const N: usize>(self, at: usize) -> &'a [u8; N] {
-        self.record[at..].first_chunk().expect("a record is at least as long as its header")
-    }
-
-    /// `id`.
-    #[must_use]
-    pub fn id(self) -> EventId {
-        EventId(*self.array(offset::ID))
-    }
-
-    /// `pubkey`.
-    #[must_use]
-    pub fn pubkey(self) -> Pubkey {
-        Pubkey(*self.array(offset::PUBKEY))
-    }
-
-    /// `id`, borrowed.
-    #[must_use]
-    pub fn id_bytes(self) -> &'a [u8; 32] {
-        self.array(offset::ID)
-    }
-
-    /// `pubkey`, borrowed.
-    #[must_use]
-    pub fn pubkey_bytes(self) -> &'a [u8; 32] {
-        self.array(offset::PUBKEY)
-    }
-
-    /// `sig`.
-    #[must_use]
-    pub fn signature(self) -> Signature {
-        Signature(*self.array(offset::SIG))
-    }
-
-    /// `sig`, borrowed.
-    #[must_use]
-    pub fn signature_bytes(self) -> &'a [u8; 64] {
-        self.array(offset::SIG)
-    }
-
-    /// `created_at`.
-    #[must_use]
-    pub fn created_at(self) -> Timestamp {
-        let [a, b, c, d, e, f] = *self.array(offset::CREATED_AT);
-        Timestamp(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
-    }
-
-    /// `kind`.
-    #[must_use]
-    pub fn kind(self) -> Kind {
-        Kind(u16::from_le_bytes(*self.array(offset::KIND)))
-    }
-
-    fn flags(self) -> u8 {
-        self.record[offset::FLAGS]
-    }
-
-    fn tags_len(self) -> usize {
-        let [a, b, c] = *self.array(offset::TAGS_LEN);
-        u32::from_le_bytes([a, b, c, 0]) as usize
-    }
-
-    /// `tags`.
-    #[must_use]
-    pub fn tags(self) -> Tags<'a> {
-        Tags::new(&self.record[offset::TAGS..offset::TAGS + self.tags_len()])
-    }
-
-    /// `content`, in UTF-8.
-    #[must_use]
-    pub fn content(self) -> &'a [u8] {
-        &self.record[offset::TAGS + self.tags_len()..]
-    }
-
-    /// The time after which the event is not served (NIP-40), from the first `expiration` tag.
-    #[must_use]
-    pub fn expiration(self) -> Option<Timestamp> {
-        if self.flags() & flags::EXPIRES == 0 {
-            return None;
-        }
-        let value = self.tags().find(|tag| tag.name().is("expiration"))?.value()?;
-        parse_expiration(value.as_text()?)
-    }
-
-    /// Whether the event is past its expiration at `now` (NIP-40).
-    #[must_use]
-    pub fn is_expired(self, now: Timestamp) -> bool {
-        self.expiration().is_some_and(|at| at <= now)
-    }
-
-    /// Whether only its author may publish the event (NIP-70: a `-` tag).
-    #[must_use]
-    pub fn is_protected(self) -> bool {
-        self.flags() & flags::PROTECTED != 0
-    }
-
-    /// The value that names an addressable event: the first `d` tag's, or empty (NIP-01).
-    ///
-    /// Replaceable kinds have an empty one whatever their tags say. Only kinds with a coordinate have one.
-    #[must_use]
-    pub fn d_tag(self) -> Option<tag::TagValue<'a>> {
-        const EMPTY: tag::TagValue<'static> = tag::TagValue::Text(b"");
-        match self.kind().class() {
-            KindClass::Replaceable => Some(EMPTY),
-            KindClass::Addressable => {
-                let first = self.tags().find(|tag| tag.name().is("d"));
-                Some(first.and_then(tag::Tag::value).unwrap_or(EMPTY))
-            }
-            KindClass::Regular | KindClass::Ephemeral => None,
-        }
-    }
-
-    /// Whether this event takes the place of `other` at the same coordinate: newer, or as old with a lower id
-    /// (NIP-01).
-    #[must_use]
-    pub fn replaces(self, other: EventView<'_>) -> bool {
-        let rank = |event: EventView<'_>| (std::cmp::Reverse(event.created_at()), event.id());
-        rank(self) < rank(other)
-    }
-
-    /// SHA-256 of the NIP-01 serialization.
-    #[must_use]
-    pub fn hash(self) -> EventId {
-        render::with_scratch(|scratch| {
-            render::serialization(self, scratch);
-            EventId(Sha256::digest(&*scratch).into())
-        })
-    }
-
-    /// Appends the canonical JSON: keys in NIP-01's order, no white space, NIP-01's escapes.
-    pub fn write_json(self, out: &mut Vec<u8>) {
-        render::json(self, out);
-    }
-
-    /// The canonical JSON.
-    #[must_use]
-    pub fn to_json(self) -> String {
-        let mut out = Vec::new();
-        self.write_json(&mut out);
-        String::from_utf8_lossy(&out).into_owned()
-    }
-
+impl EventView<'_> {
     /// An owned copy, if the id is the hash of the content.
     ///
     /// # Errors
@@ -249,18 +82,8 @@ impl<'a> EventView<'a> {
         if self.hash() != self.id() {
             return Err(EventError::WrongId);
         }
-        Ok(Event { record: self.record.into() })
+        Ok(Event { record: self.record().into() })
     }
-}
-
-/// Reads an `expiration` value: decimal digits, unix seconds.
-fn parse_expiration(text: &[u8]) -> Option<Timestamp> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let text = std::str::from_utf8(text).ok()?;
-    // More digits than a u64 holds is simply a time that never comes.
-    Some(Timestamp(text.parse().unwrap_or(u64::MAX)))
 }
 
 /// The fields of an event as the tape has them.

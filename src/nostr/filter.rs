@@ -3,13 +3,19 @@
 //! What it accepts is NIP-01 strictly read. An unknown key is refused, never ignored: ignoring one would give
 //! the client more than it asked for.
 
-use super::event::EventView;
 use super::json::Value;
 use super::kind::Kind;
-use super::message::ParseOptions;
 use super::tag::TagValue;
 use super::types::{EventId, Pubkey, Timestamp};
+use super::view::EventView;
 use super::{hex, json};
+
+/// What the operator chose about the grammar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ParseOptions {
+    /// Whether filters may have `&x` keys (NIP-91, not merged).
+    pub and_filters: bool,
+}
 
 /// Why a filter is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

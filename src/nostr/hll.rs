@@ -86,8 +86,8 @@ fn address_author(text: &[u8]) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::filter::ParseOptions;
     use super::super::json::Parser;
-    use super::super::message::ParseOptions;
     use super::*;
 
     fn hll(filter: &str) -> Option<Hll> {

@@ -4,18 +4,11 @@
 //! session wherever an id can be read (INV-14).
 
 use super::event::{Event, EventError};
-use super::filter::{Filter, FilterError};
+use super::filter::{Filter, FilterError, ParseOptions};
 use super::hex;
 use super::json::{Elements, Parser, Value};
 use super::reply::{Prefix, Reason, RelayMessage};
 use super::types::{EventId, SubscriptionId};
-
-/// What the operator chose about the grammar.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ParseOptions {
-    /// Whether filters may have `&x` keys (NIP-91, not merged).
-    pub and_filters: bool,
-}
 
 /// One message from a client.
 #[derive(Clone, PartialEq, Debug)]

@@ -20,12 +20,14 @@ pub mod tag;
 pub(crate) mod testing;
 pub mod types;
 pub mod verify;
+pub mod view;
 
-pub use event::{Event, EventError, EventView};
-pub use filter::{Filter, FilterError};
+pub use event::{Event, EventError};
+pub use filter::{Filter, FilterError, ParseOptions};
 pub use kind::{Kind, KindClass};
-pub use message::{ClientMessage, ParseOptions};
+pub use message::ClientMessage;
 pub use reply::{Hint, Prefix, Reason, RelayMessage};
 pub use tag::{Tag, TagValue, Tags};
 pub use types::{EventId, Pubkey, Signature, SubscriptionId, Timestamp};
 pub use verify::VerifiedEvent;
+pub use view::EventView;

@@ -2,8 +2,8 @@
 //!
 //! It only measures: what a relay asks for, and whether it asks for a committed target, is decided in `policy`.
 
-use super::event::EventView;
 use super::types::EventId;
+use super::view::EventView;
 
 /// The difficulty of an id: its leading zero bits, 0 to 256.
 #[must_use]

@@ -4,9 +4,12 @@
 
 use std::cell::RefCell;
 
-use super::event::EventView;
+use sha2::{Digest, Sha256};
+
 use super::hex;
 use super::tag::{TagValue, Tags};
+use super::types::EventId;
+use super::view::EventView;
 
 /// Bytes looked at together when searching for one that needs an escape: a register of SSE2.
 const STRIDE: usize = 16;
@@ -22,7 +25,7 @@ thread_local! {
 }
 
 /// Lends this thread's empty buffer.
-pub fn with_scratch<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+fn with_scratch<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
         let result = work(scratch);
@@ -33,8 +36,47 @@ pub fn with_scratch<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     })
 }
 
+impl EventView<'_> {
+    /// SHA-256 of the NIP-01 serialization.
+    #[must_use]
+    pub fn hash(self) -> EventId {
+        with_scratch(|scratch| {
+            serialization(self, scratch);
+            EventId(Sha256::digest(&*scratch).into())
+        })
+    }
+
+    /// Appends the canonical JSON: keys in NIP-01's order, no white space, NIP-01's escapes.
+    pub fn write_json(self, out: &mut Vec<u8>) {
+        out.reserve(self.record().len() + 512);
+        out.extend_from_slice(b"{\"id\":\"");
+        hex::append(self.id_bytes(), out);
+        out.extend_from_slice(b"\",\"pubkey\":\"");
+        hex::append(self.pubkey_bytes(), out);
+        out.extend_from_slice(b"\",\"created_at\":");
+        number(self.created_at().0, out);
+        out.extend_from_slice(b",\"kind\":");
+        number(self.kind().0.into(), out);
+        out.extend_from_slice(b",\"tags\":");
+        tags(self.tags(), out);
+        out.extend_from_slice(b",\"content\":");
+        string(self.content(), out);
+        out.extend_from_slice(b",\"sig\":\"");
+        hex::append(self.signature_bytes(), out);
+        out.extend_from_slice(b"\"}");
+    }
+
+    /// The canonical JSON.
+    #[must_use]
+    pub fn to_json(self) -> String {
+        let mut out = Vec::new();
+        self.write_json(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
 /// Appends `[0,<pubkey>,<created_at>,<kind>,<tags>,<content>]` (NIP-01).
-pub fn serialization(event: EventView<'_>, out: &mut Vec<u8>) {
+fn serialization(event: EventView<'_>, out: &mut Vec<u8>) {
     out.reserve(event.record().len() * 2);
     out.extend_from_slice(b"[0,\"");
     hex::append(event.pubkey_bytes(), out);
@@ -47,26 +89,6 @@ pub fn serialization(event: EventView<'_>, out: &mut Vec<u8>) {
     out.push(b',');
     string(event.content(), out);
     out.push(b']');
-}
-
-/// Appends the event as a JSON object.
-pub fn json(event: EventView<'_>, out: &mut Vec<u8>) {
-    out.reserve(event.record().len() + 512);
-    out.extend_from_slice(b"{\"id\":\"");
-    hex::append(event.id_bytes(), out);
-    out.extend_from_slice(b"\",\"pubkey\":\"");
-    hex::append(event.pubkey_bytes(), out);
-    out.extend_from_slice(b"\",\"created_at\":");
-    number(event.created_at().0, out);
-    out.extend_from_slice(b",\"kind\":");
-    number(event.kind().0.into(), out);
-    out.extend_from_slice(b",\"tags\":");
-    tags(event.tags(), out);
-    out.extend_from_slice(b",\"content\":");
-    string(event.content(), out);
-    out.extend_from_slice(b",\"sig\":\"");
-    hex::append(event.signature_bytes(), out);
-    out.extend_from_slice(b"\"}");
 }
 
 fn tags(tags: Tags<'_>, out: &mut Vec<u8>) {

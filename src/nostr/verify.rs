@@ -3,7 +3,8 @@
 //! A [`VerifiedEvent`] is made here and nowhere else (INV-7): by checking signatures, or by `trust`, whose few
 //! callers are easy to find.
 
-use super::event::{Event, EventView};
+use super::event::Event;
+use super::view::EventView;
 use crate::schnorr::{Item, Verifier};
 
 /// An event whose signature was checked, or is trusted by the operator's word.

@@ -4,7 +4,7 @@
 
 use sha2::block_api::compress256;
 
-use super::Item;
+use super::item::Item;
 use super::scalar::{self, Words};
 
 /// The state of SHA-256 after the block SHA-256("BIP0340/challenge") ‖ SHA-256("BIP0340/challenge"), with which a

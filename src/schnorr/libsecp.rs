@@ -6,7 +6,7 @@ use quick_cache::sync::Cache;
 use secp256k1::XOnlyPublicKey;
 use secp256k1::schnorr::{self, Signature};
 
-use super::Item;
+use super::item::Item;
 
 /// libsecp256k1 with a cache of lifted keys, which saves the square root of each repeated author.
 pub(super) struct Libsecp {

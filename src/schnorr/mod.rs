@@ -15,6 +15,7 @@
 mod challenge;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
+mod item;
 mod libsecp;
 #[cfg(test)]
 mod reference;
@@ -24,20 +25,10 @@ mod scalar;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
+pub use item::Item;
 use libsecp::Libsecp;
 use safety::{Fast, Watched};
 use serde::{Deserialize, Serialize};
-
-/// What a signature is checked against: NIP-01's `id`, `pubkey` and `sig`, decoded from hex.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Item<'a> {
-    /// The event id, the message that is signed.
-    pub id: &'a [u8; 32],
-    /// The author's key, an x coordinate (BIP-340); it need not be valid.
-    pub pubkey: &'a [u8; 32],
-    /// r, then s (BIP-340); they need not be in range.
-    pub signature: &'a [u8; 64],
-}
 
 /// Which engine the operator wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,15 +83,6 @@ impl Default for Options {
 pub struct Verifier {
     libsecp: Libsecp,
     fast: Option<Watched>,
-}
-
-/// What the fast engine says of one signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Accept,
-    Reject,
-    /// Its formulas do not cover the case.
-    Undecided,
 }
 
 impl Verifier {

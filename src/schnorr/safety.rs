@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::{Item, Verdict, libsecp};
+use super::item::{Item, Verdict};
+use super::libsecp;
 
 /// A fast engine: one verdict for each item, both slices of one length.
 pub(super) type Fast = fn(&[Item<'_>], &mut [Verdict]);

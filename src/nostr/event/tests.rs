@@ -1,5 +1,7 @@
 //! Events read from JSON, and records that are damaged.
 
+use sha2::{Digest, Sha256};
+
 use super::super::tag::TagValue;
 use super::*;
 

@@ -4,7 +4,7 @@
 //! tests proves it for every input.
 
 #[cfg(debug_assertions)]
-use super::field::P;
+use super::limbs::P;
 
 /// Inclusive maxima of the limbs of a [`Loose`]; only debug builds carry it.
 #[derive(Clone, Copy)]

@@ -28,22 +28,17 @@ use super::lanes::{
     LaneMask, Lanes, add, and, equal, greater, intersects, mul_high, mul_low, or, select, shift_left, shift_right,
     splat, subtract_from_where,
 };
+use super::limbs::{LIMBS, LOW_48, LOW_52, P};
 
-/// Limbs of an element.
-pub(super) const LIMBS: usize = 5;
 /// Columns of a product.
 const COLUMNS: usize = 2 * LIMBS;
 
-const LOW_52: u64 = (1 << 52) - 1;
-const LOW_48: u64 = (1 << 48) - 1;
 /// 2^256 mod p.
 const FOLD_256: u64 = (1 << 32) + 977;
 /// 2^260 mod p.
 const FOLD_260: u64 = FOLD_256 << 4;
 /// The largest limb 4 of a tight element.
 const TIGHT_TOP: u64 = (1 << 48) + (1 << 12);
-/// p in limbs.
-pub(super) const P: [u64; LIMBS] = [0xF_FFFE_FFFF_FC2F, LOW_52, LOW_52, LOW_52, LOW_48];
 
 /// Eight field elements, tight.
 #[derive(Clone, Copy)]

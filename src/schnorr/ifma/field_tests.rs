@@ -1,9 +1,10 @@
 //! The field against slow integers, in every lane and with different values in the lanes.
 
 use super::super::reference::{Natural, Random, cases, edge_words, field_prime};
-use super::field::{Fe, LIMBS, Loose};
+use super::field::{Fe, Loose};
 use super::groups::Fes;
 use super::lanes::Eight;
+use super::limbs::LIMBS;
 use super::power::{inverse, square_root_candidate};
 
 /// One element by its limbs, which may hold anything above bit 52 where a tight element may.

@@ -2,7 +2,7 @@
 //!
 //! It must never accept or reject a lane whose sum has Z = 0.
 
-use super::super::Verdict;
+use super::super::item::Verdict;
 use super::field::Fe;
 use super::groups::{Fes, Mask, mul, select, square};
 use super::point::Jacobian;

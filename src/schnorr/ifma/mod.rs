@@ -29,6 +29,7 @@ mod generator;
 mod groups;
 mod lanes;
 mod lift;
+mod limbs;
 mod point;
 mod power;
 mod table;
@@ -44,8 +45,8 @@ use point::{Affine, Jacobian, Signs};
 use table::{Multiples, Multiplier};
 
 use super::challenge::challenge;
+use super::item::{Item, Verdict};
 use super::scalar::{self, Words};
-use super::{Item, Verdict};
 
 /// Signatures in one group: the 64-bit lanes of a register.
 const LANES: usize = 8;

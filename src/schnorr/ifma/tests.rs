@@ -2,9 +2,9 @@
 
 use secp256k1::{PublicKey, Scalar, SecretKey};
 
+use super::super::item::{Item, Verdict};
 use super::super::reference::{Natural, Random, cases, group_order};
 use super::super::scalar::{self, Signed, Words};
-use super::super::{Item, Verdict};
 use super::field::Fe;
 use super::generator;
 use super::groups::{Fes, Mask, mul, square};

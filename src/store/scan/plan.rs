@@ -289,8 +289,8 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nostr::ParseOptions;
     use crate::nostr::json::Parser;
-    use crate::nostr::message::ParseOptions;
 
     fn plan(text: &str) -> Vec<Source> {
         let options = ParseOptions { and_filters: true };
