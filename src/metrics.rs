@@ -90,7 +90,7 @@ pub struct Metrics {
     pub commit_events: Histogram,
     /// Signatures per verification batch.
     pub verify_batch: Histogram,
-    /// From commit to queueing the live events.
+    /// From the moment events are durable to queueing them for their subscribers.
     pub fanout_seconds: Histogram,
     /// Whether writes are accepted (1) or the storage is full (0).
     pub storage_writable: Gauge,
@@ -110,7 +110,7 @@ pub struct Metrics {
     pub store_free_bytes: Gauge,
     /// The most bytes the data file may take.
     pub store_map_bytes: Gauge,
-    /// Bytes in use from which on only deletions are stored.
+    /// Once this many bytes are in use, only deletions and requests to vanish are stored.
     pub store_full_bytes: Gauge,
     /// Reader slots of the store that were taken at the same time at some point, by all processes.
     pub store_reader_slots: Gauge,
@@ -146,7 +146,7 @@ impl Metrics {
         let metrics = Self {
             messages: add(&mut r, "messages", "Messages received"),
             events: add(&mut r, "events", "Events received, by what became of them"),
-            refusals: add(&mut r, "refusals", "OK false and CLOSED answers by policy, by their prefix"),
+            refusals: add(&mut r, "refusals", "OK false and CLOSED answers on arrival, by their prefix"),
             connections_opened: add(&mut r, "connections_opened", "Connections opened"),
             connections_closed: add(&mut r, "connections_closed", "Connections ended, by reason"),
             connections_turned_away: add(
@@ -156,7 +156,7 @@ impl Metrics {
             ),
             connections: add(&mut r, "connections", "Connections open now"),
             half_open: add(&mut r, "half_open", "Sockets whose HTTP request is not answered yet"),
-            connections_held: add(&mut r, "connections_held", "Connections not read on until their debt is paid"),
+            connections_held: add(&mut r, "connections_held", "Connections not read until they have paid their debt"),
             held_seconds: add(&mut r, "connections_held_seconds", "Time for which connections were held"),
             subscriptions: add(&mut r, "subscriptions", "Live subscriptions now"),
             filter_items: add(&mut r, "filter_items", "Values in the filters of live subscriptions"),
@@ -181,7 +181,7 @@ impl Metrics {
             commit_seconds: histogram(&mut r, "commit_seconds", "Commit with its fsync", 50e-6),
             commit_events: histogram(&mut r, "commit_events", "Events per commit", 1.0),
             verify_batch: histogram(&mut r, "verify_batch", "Signatures per verification batch", 1.0),
-            fanout_seconds: histogram(&mut r, "fanout_seconds", "From commit to queueing the live events", 10e-6),
+            fanout_seconds: histogram(&mut r, "fanout_seconds", "From durable to queued for every subscriber", 10e-6),
             storage_writable: add(&mut r, "storage_writable", "1 while writes are accepted, 0 when storage is full"),
             store_failures: add(&mut r, "store_failures", "Failures of the store, by what it was to do"),
             store_committing: add(&mut r, "store_committing", "1 while commits succeed, 0 from a failed one on"),
@@ -191,7 +191,7 @@ impl Metrics {
             store_file_bytes: add(&mut r, "store_file_bytes", "Bytes of the data file"),
             store_free_bytes: add(&mut r, "store_free_bytes", "Bytes of the data file free for reuse"),
             store_map_bytes: add(&mut r, "store_map_bytes", "The most bytes the data file may take"),
-            store_full_bytes: add(&mut r, "store_full_bytes", "Bytes in use from which on only deletions are stored"),
+            store_full_bytes: add(&mut r, "store_full_bytes", "Bytes in use at which only deletions are still stored"),
             store_reader_slots: add(&mut r, "store_reader_slots", "Reader slots that were in use at the same time"),
             stale_readers: add(&mut r, "store_stale_readers", "Reader slots freed of processes that had died"),
             disk_free_bytes: add(&mut r, "disk_free_bytes", "Bytes free on the file system"),
@@ -200,7 +200,7 @@ impl Metrics {
             eviction_seconds: histogram(
                 &mut r,
                 "eviction_seconds",
-                "One step of making room between commits, with its sync",
+                "One step of removals while no events wait, without its commit",
                 50e-6,
             ),
             evicted_bytes: add(&mut r, "evicted_bytes", "Bytes of the records that the retention rules removed"),
