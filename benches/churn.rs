@@ -13,8 +13,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use weir::nostr::{Event, Pubkey, Timestamp, VerifiedEvent, hex, json};
-use weir::pipeline::retention::{Marks, Mode, pass};
 use weir::policy::{Retention, RetentionLimits, Rule};
+use weir::retention::{Marks, Mode, pass};
 use weir::store::{Durability, Options, Store};
 
 #[path = "../src/nostr/testing.rs"]

@@ -13,7 +13,7 @@ use indicatif::{HumanCount, ProgressBar};
 
 use super::output::{progress, say, stdout};
 use super::{Common, interrupt};
-use crate::pipeline::import::{self, End, Fate, Observer, Parts, Report, Verdict};
+use crate::import::{self, End, Fate, Observer, Parts, Report, Verdict};
 use crate::schnorr::Verifier;
 
 /// Reasons that the summary lists.

@@ -12,9 +12,9 @@ use crate::config::{Config, Durability, rule_text};
 use crate::nostr::bech32::npub;
 use crate::nostr::{Kind, Timestamp};
 use crate::pipeline::now;
-use crate::pipeline::retention::brake::Removal;
-use crate::pipeline::retention::{Forecast, Hitter, Mode, RuleUsage, Survey, pass, resolve, survey};
 use crate::policy::Retention;
+use crate::retention::brake::Removal;
+use crate::retention::{Forecast, Hitter, Mode, RuleUsage, Survey, pass, resolve, survey};
 use crate::store::{FORMAT, KindUsage, Removed, Room, Seq, Store, StoreError, TableUsage, Usage};
 
 /// Arguments of `weir info`.

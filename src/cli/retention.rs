@@ -12,9 +12,9 @@ use super::{Common, interrupt, time};
 use crate::config::rule_text;
 use crate::nostr::Timestamp;
 use crate::pipeline::now;
-use crate::pipeline::retention::brake::{self, Removal};
-use crate::pipeline::retention::{Cause, Found, Mode, Part, Sample, pass, resolve, word};
 use crate::policy::Retention;
+use crate::retention::brake::{self, Removal};
+use crate::retention::{Cause, Found, Mode, Part, Sample, pass, resolve, word};
 use crate::store::{Note, Removed, Store, StoreError};
 
 /// Arguments of `weir retention`.

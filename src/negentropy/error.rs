@@ -9,7 +9,7 @@ pub enum NegError {
     /// The first byte is not a version of the protocol (0x60 to 0x6f).
     #[error("{0:#04x} is not a negentropy version")]
     NotAVersion(u8),
-    /// The other side speaks another version; only an [`Initiator`] gives up over it.
+    /// The other side speaks another version; only an [`Initiator`](super::Initiator) gives up over it.
     #[error("the other side speaks negentropy version {0:#04x}")]
     OtherVersion(u8),
     /// The message ends in the middle of a range.

@@ -7,7 +7,7 @@ use super::record::{flags, offset};
 use super::tag::{self, Tags};
 use super::types::{EventId, Pubkey, Signature, Timestamp};
 
-/// An event's record, borrowed from an [`Event`] or from the store. See [`record`] for the bytes.
+/// An event's record, borrowed from an [`Event`](super::Event) or from the store. See [`record`](super::record) for the bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EventView<'a> {
     record: &'a [u8],

@@ -13,14 +13,13 @@ pub mod channel;
 pub mod commit;
 pub mod cron;
 pub mod deliver;
+pub mod evict;
 pub mod fair;
 pub mod fair_channel;
 pub mod health;
-pub mod import;
 pub mod ingest;
 pub mod query;
 pub mod queues;
-pub mod retention;
 #[cfg(test)]
 mod testing;
 
@@ -33,4 +32,4 @@ pub use ingest::gate::Ingest;
 pub use ingest::verify::Intake;
 pub use query::reconcile::Reconciliation;
 pub use queues::Bounds;
-pub use run::{OnFailure, Options, Parts, Pipeline, Shared, StartError, now};
+pub use run::{OnFailure, Options, Parts, Pipeline, Shared, StartError, now, pinned_pool};

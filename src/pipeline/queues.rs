@@ -21,7 +21,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::channel::Depth;
-use super::retention::Eviction;
+use super::evict::evictions::Eviction;
 use crate::nostr::{Event, VerifiedEvent};
 use crate::pipeline::deliver::client::ClientHandle;
 use crate::store::Seq;

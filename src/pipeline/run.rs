@@ -10,10 +10,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Sender, channel};
+use super::evict::evictor;
 use super::fair_channel::FairChannel;
 use super::health::Health;
 use super::queues::{Bounds, Depths};
-use super::retention::{self, Horizons};
 use crate::ledger::{self, Ledger};
 use crate::metrics::{Metrics, Queue, StoreOperation};
 use crate::nostr::Timestamp;
@@ -29,6 +29,7 @@ use crate::pipeline::query::reader;
 use crate::pipeline::query::reader::ReaderCommand;
 use crate::pipeline::query::reconcile::{self, Sessions};
 use crate::policy::{Retention, Settings};
+use crate::retention::{self, Horizons};
 use crate::schnorr::Verifier;
 use crate::store::{self, Durability, Store, StoreError};
 
@@ -319,10 +320,7 @@ impl Pipeline {
             spawn("live", Box::new(move |shared| live::run(shared, &q3)))?,
             spawn("writer", Box::new(move |shared| writer::run(shared, write_half, &q2, &live_tx)))?,
             spawn("verify", Box::new(move |shared| verify::run(shared, pool.as_ref(), &q1, &write, &live_for_verify)))?,
-            spawn(
-                "retention",
-                Box::new(move |shared| retention::run(shared, &write_for_retention, &retention_stopped)),
-            )?,
+            spawn("retention", Box::new(move |shared| evictor::run(shared, &write_for_retention, &retention_stopped)))?,
             spawn("cron", Box::new(move |shared| cron::run(shared, &write_for_cron, &cron_stopped)))?,
         ];
         let mut readers = Vec::new();
@@ -399,7 +397,10 @@ fn pool(options: &Options, cores: usize) -> Result<Option<ThreadPool>, rayon::Th
 }
 
 /// A signature pool of `threads` threads, each pinned to one of the `cores`.
-pub(super) fn pinned_pool(threads: usize, cores: usize) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
+///
+/// # Errors
+/// When a thread cannot be started.
+pub fn pinned_pool(threads: usize, cores: usize) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|index| format!("verify-{index}"))

@@ -11,11 +11,11 @@ use crate::metrics::{EventOutcome, StoreOperation};
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, Sender};
 use crate::pipeline::deliver::client::{BatchReplies, ClientHandle};
+use crate::pipeline::evict::evictions::Chores;
 use crate::pipeline::fair::Progress;
 use crate::pipeline::ingest::backlog::Backlog;
 use crate::pipeline::query::reader;
 use crate::pipeline::queues::{Committed, LiveCommand, Verified, WriteCommand};
-use crate::pipeline::retention::Chores;
 use crate::pipeline::run::Shared;
 use crate::store::{self, Evicted, Outcome, Removed, Seq, StoreError, Writer};
 

@@ -5,33 +5,25 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::arrivals::Arrivals;
-use super::brake::{Removal, held_events};
-use super::disk::Disk;
-use super::horizons::NEVER;
-use super::oldest::held_by_rule;
-use super::pass::Trial;
-use super::plan::{Pace, Parts, Plan, Scope};
-use super::report::{Report, word};
-use super::sweep::{Authors, Candidate, Slice};
-use super::{RoomMarks, SLICE_ROWS, due, follows, within_file};
+use super::evictions::{Done, Eviction};
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::WriteCommand;
 use crate::pipeline::run::Shared;
 use crate::policy::Retention;
-use crate::store::{Full, Removed, Room, Seq, StoreError};
-
-/// What the writer is to remove, in as many steps as it likes. The horizons, which are told before, are put with it.
-pub struct Eviction {
-    /// The events.
-    pub seqs: Vec<Seq>,
-    /// Where it tells what it removed in all.
-    pub done: Sender<Done>,
-}
-
-/// How an eviction ended.
-pub type Done = Result<Removed, StoreError>;
+use crate::retention::arrivals::Arrivals;
+use crate::retention::brake::{Removal, held_events};
+use crate::retention::disk::Disk;
+use crate::retention::horizons::NEVER;
+use crate::retention::marks::{RoomMarks, within_file};
+use crate::retention::oldest::held_by_rule;
+use crate::retention::pass::Trial;
+use crate::retention::plan::{Pace, Parts, Plan, Scope};
+use crate::retention::report::{Report, word};
+use crate::retention::sweep::SLICE_ROWS;
+use crate::retention::sweep::{Authors, Candidate, Slice};
+use crate::retention::{due, follows};
+use crate::store::{Full, Room, Seq, StoreError};
 
 /// How often the room is looked at.
 const WATCH: Duration = Duration::from_millis(250);

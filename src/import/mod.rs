@@ -22,11 +22,11 @@ use std::time::{Duration, Instant};
 
 use rayon::ThreadPool;
 
-use super::channel::{Receiver, RecvError, Sender, channel};
-use super::retention::{Horizons, resolve};
-use super::run::{StartError, now, pinned_pool};
 use crate::nostr::VerifiedEvent;
+use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
+use crate::pipeline::{StartError, now, pinned_pool};
 use crate::policy::Settings;
+use crate::retention::{Horizons, resolve};
 use crate::schnorr::Verifier;
 use crate::store::{Outcome, Store, StoreError, Writer};
 use check::{Checked, Checker};

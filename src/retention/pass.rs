@@ -5,10 +5,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::horizons::{Horizons, NEVER};
+use super::marks::RoomMarks;
 use super::plan::{Ledger, Pace, Parts, Plan, Scope};
 use super::samples::Samples;
+use super::sweep::SLICE_ROWS;
 use super::sweep::{Candidate, Slice};
-use super::{RoomMarks, SLICE_ROWS};
 use crate::nostr::Timestamp;
 use crate::policy::Retention;
 use crate::store::{Evicted, Removed, Seq, Store, StoreError, Writer};
@@ -59,7 +60,7 @@ pub fn pass(
     pass_in_slices(store, rules, now, mode, SLICE_ROWS, stop, progress)
 }
 
-pub(super) fn pass_in_slices(
+pub(crate) fn pass_in_slices(
     store: &Store,
     rules: &Retention,
     now: Timestamp,
@@ -108,9 +109,9 @@ fn is_disk_low(store: &Store, rules: &Retention) -> Result<bool, StoreError> {
 }
 
 /// A plan that is only counted, under way.
-pub(super) struct Trial {
+pub struct Trial {
     plan: Plan,
-    pub ledger: Ledger,
+    pub(crate) ledger: Ledger,
 }
 
 impl Default for Trial {

@@ -1,15 +1,19 @@
 //! What the writer does between batches of events: it removes what must go, reaps and purges, a little at a time.
 //!
 //! Removals join the commits of events, or share commits of their own: the more of them share one, the fewer pages each
-//! changes. Each sort of work has a [`Stride`], so a slow disk or large events make for smaller steps, not for longer
+//! changes. Each sort of work has a stride of its own, so a slow disk or large events make for smaller steps, not for longer
 //! waits. A chore that is cut off is lost with the process: whoever found it finds it again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Eviction, Horizons};
 use crate::nostr::Timestamp;
+use crate::pipeline::channel::Sender;
+use crate::retention::Horizons;
 use crate::store::{Evicted, Note, Removed, Seq, StoreError, Writer};
+
+/// How an eviction ended.
+pub type Done = Result<Removed, StoreError>;
 
 /// How long a step should hold the writer, its sync with the disk included.
 const AIM: Duration = Duration::from_millis(3);
@@ -46,6 +50,14 @@ impl Stride {
         let fit = (rows as f64 * self.aim.as_secs_f64() / took.as_secs_f64().max(1e-6)).round() as usize;
         self.rows = fit.clamp(self.rows / 2, 2 * self.rows).clamp(self.least, self.most);
     }
+}
+
+/// What the writer is to remove, in as many steps as it likes. The horizons, which are told before, are put with it.
+pub struct Eviction {
+    /// The events.
+    pub seqs: Vec<Seq>,
+    /// Where it tells what it removed in all.
+    pub done: Sender<Done>,
 }
 
 /// See the module.

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::pass::pass_in_slices;
-use super::*;
 use crate::nostr::testing::{self, author, trusted};
 use crate::nostr::{self, EventId, EventView, Kind, Pubkey, Timestamp, VerifiedEvent};
 use crate::pipeline::testing::start;
 use crate::pipeline::{Pipeline, now};
 use crate::policy::{
-    Age, Bounds as RuleBounds, Follows, Keep, KeyFile, KeySet, KindSet, RetentionLimits, Rule, Selector, Settings,
+    Age, Bounds as RuleBounds, Follows, Keep, KeyFile, KeySet, KindSet, Retention, RetentionLimits, Rule, Selector,
+    Settings,
 };
+use crate::retention::pass::pass_in_slices;
+use crate::retention::sweep::SLICE_ROWS;
+use crate::retention::*;
 use crate::store::{Durability, Options, Outcome, Seq, Store};
 
 const NOW: Timestamp = Timestamp(1_700_000_000);

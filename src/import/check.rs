@@ -10,8 +10,8 @@ use super::split::{Found, Splitter};
 use super::{Fate, Verdict};
 use crate::nostr::json::Parser;
 use crate::nostr::{Event, EventError, EventView, Reason, Timestamp, VerifiedEvent};
-use crate::pipeline::retention::Horizons;
 use crate::policy::{Settings, check_import};
+use crate::retention::Horizons;
 use crate::schnorr::Verifier;
 use crate::store::{Known, Snapshot, Store, StoreError};
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-use super::SLICE_ROWS;
+use super::sweep::SLICE_ROWS;
 use super::sweep::{AuthorLimit, AuthorWalk};
 use crate::nostr::Pubkey;
 use crate::policy::Retention;

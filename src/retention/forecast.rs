@@ -3,7 +3,7 @@
 //! Of every rule it takes that as much comes in each day as in its window, that `max_age`, `max_bytes` and `max_events` hold, and that nothing
 //! else removes: what limits by author, expirations and deletions take away makes it last longer. Pure.
 
-use super::Marks;
+use super::marks::Marks;
 use super::usage::{MANY_DAYS, RuleUsage};
 use crate::policy::Retention;
 use crate::store::{Amount, Room};

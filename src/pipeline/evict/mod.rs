@@ -1,0 +1,9 @@
+//! Removing what the retention rules no longer keep, beside clients: the `retention` thread executes the plan of
+//! [`retention`](crate::retention) in slices, and the writer removes what it finds with its commits.
+//!
+//! Never holds a transaction between slices (INV-9), and never makes the writer wait.
+
+pub mod evictions;
+pub mod evictor;
+#[cfg(test)]
+mod tests;

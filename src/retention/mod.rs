@@ -1,0 +1,36 @@
+//! What do the operator's rules no longer keep? The decision, and its execution offline.
+//!
+//! There is one [`Plan`]. The dry run counts it, `weir retention --run` executes it, and so does the relay, whose
+//! `retention` thread reads in slices and asks the writer to remove what it finds (`pipeline::evict`). An event that was
+//! removed to make room does not come in again ([`Horizons`]). Rules that would remove much at once wait for the
+//! operator ([`brake`]). Never reads the wall clock: `now` is passed in.
+
+pub mod arrivals;
+pub mod brake;
+pub mod disk;
+pub mod due;
+pub mod follows;
+mod forecast;
+mod heavy_hitters;
+pub mod horizons;
+pub mod marks;
+pub mod oldest;
+pub(crate) mod pass;
+pub mod plan;
+pub mod report;
+mod samples;
+pub(crate) mod sweep;
+mod usage;
+
+pub use disk::Disk;
+pub use follows::resolve;
+pub use forecast::{Daily, Forecast, Limit};
+pub use heavy_hitters::Hitter;
+pub use horizons::{Horizon, Horizons};
+pub use marks::Marks;
+pub use pass::{Found, Mode, pass};
+pub use plan::{Part, Parts, Plan};
+pub use report::word;
+pub use samples::{Sample, Samples};
+pub use sweep::{Candidate, Cause};
+pub use usage::{RuleUsage, Survey, survey};
