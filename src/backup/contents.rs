@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::BackupError;
+use super::error::BackupError;
 use super::held::Held;
 use super::manifest::Manifest;
 use super::part::{PartReader, Row};

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::error::BackupError;
+use super::file::Listed;
 use super::held::Held;
-use super::manifest::{self, Listed, Locked, Manifest};
+use super::manifest::{self, Locked, Manifest};
 use super::part::{PartWriter, put_record, put_row};
 use super::state::{State, remembered};
-use super::{BackupError, contents, thin};
+use super::{contents, thin};
 use crate::nostr::{EventId, Timestamp, hex};
 use crate::store::{Seq, Store, TombstoneTable};
 

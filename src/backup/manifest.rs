@@ -2,15 +2,16 @@
 //!
 //! It is only ever replaced as a whole, so a backup is the old one or the new one.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::BackupError;
+use super::error::BackupError;
+use super::file::{Listed, create_file};
 use super::state::State;
 use crate::nostr::hex;
 
@@ -19,23 +20,6 @@ pub(super) const FORMAT: u32 = 2;
 
 const NAME: &str = "MANIFEST";
 const LOCK: &str = "lock";
-
-/// A file of a backup.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Listed {
-    /// Its name in the directory.
-    pub name: String,
-    /// Its bytes.
-    pub bytes: u64,
-    /// The SHA-256 of those, in hexadecimal digits.
-    pub sha256: String,
-    /// Records, live events or tombstones in it.
-    pub rows: u64,
-    /// Of records, the first arrival number; zero otherwise.
-    pub first_seq: u64,
-    /// Of records, the last arrival number; zero otherwise.
-    pub last_seq: u64,
-}
 
 /// What a backup is made of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -165,11 +149,6 @@ impl Manifest {
         files.dedup_by(|a, b| a.name == b.name);
         files.iter().map(|file| file.bytes).sum()
     }
-}
-
-/// Creates a file that only its owner may read: it holds everybody's events and the store's secret.
-pub(super) fn create_file(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// A directory that no other process writes to as long as this lives.

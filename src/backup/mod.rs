@@ -19,6 +19,7 @@
 mod contents;
 mod create;
 mod error;
+mod file;
 mod held;
 mod manifest;
 mod part;

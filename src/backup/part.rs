@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::BackupError;
-use super::manifest::{Listed, create_file};
+use super::error::BackupError;
+use super::file::{Listed, create_file};
 use crate::nostr::hex;
 use crate::store::{Seq, keys};
 

@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::BackupError;
 use super::contents;
+use super::error::BackupError;
 use super::manifest::Manifest;
 use super::part::PartReader;
 use super::state::State;

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::Listed;
+use super::file::Listed;
 use crate::nostr::Timestamp;
 
 const HOUR: u64 = 60 * 60;

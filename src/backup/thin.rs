@@ -4,10 +4,11 @@
 
 use std::path::Path;
 
+use super::contents;
+use super::error::BackupError;
+use super::file::Listed;
 use super::held::Held;
-use super::manifest::Listed;
 use super::part::{PartReader, PartWriter, put_record};
-use super::{BackupError, contents};
 use crate::store::Seq;
 
 /// With more parts than this, small ones side by side are joined.

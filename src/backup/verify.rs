@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::BackupError;
 use super::contents;
+use super::error::BackupError;
 use super::held::Held;
 use super::manifest::Manifest;
 use super::part::PartReader;
