@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, told so that an operator finds the place.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Why a configuration is not taken.
@@ -55,8 +56,16 @@ impl Problem {
     }
 }
 
-impl From<super::validate::Fault> for Problem {
-    fn from(fault: super::validate::Fault) -> Self {
+/// A value that cannot be.
+pub struct Fault {
+    /// The key it is about, with its section.
+    pub key: Cow<'static, str>,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
         Self { place: None, key: fault.key.into_owned(), text: fault.text }
     }
 }

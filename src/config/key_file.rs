@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use super::validate::Fault;
+use super::error::Fault;
 use crate::nostr::bech32::parse_pubkey;
 use crate::policy::{KeyFile, KeySet, Rule};
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::Config;
+use super::sections::Config;
 
 /// What one open connection takes besides what the accounts count: its task, its session and its outbox (4.1 KiB,
 /// measured with 4,000 idle ones), and up to 4 KiB of a message that is not complete. The kernel's buffers come on top.

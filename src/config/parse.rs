@@ -5,9 +5,9 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table};
 
-use super::error::Problem;
-use super::validate::Fault;
-use super::{Config, nearest, units};
+use super::error::{Fault, Problem};
+use super::sections::Config;
+use super::{nearest, units};
 
 /// What was read, and where each key stands in the text.
 pub struct Read {

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::Config;
+use super::sections::Config;
 
 /// The sections that hold from the next message on, and the keys of other sections that do. All else is read once, at
 /// the start.

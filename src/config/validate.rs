@@ -2,16 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::Config;
+use super::error::Fault;
+use super::sections::Config;
 use crate::policy::{Rate, TierLimits, Who};
-
-/// A value that cannot be.
-pub struct Fault {
-    /// The key it is about, with its section.
-    pub key: Cow<'static, str>,
-    /// What is wrong and what to do.
-    pub text: String,
-}
 
 /// What was found so far.
 struct Faults(Vec<Fault>);

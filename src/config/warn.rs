@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Config;
+use super::sections::Config;
 use crate::policy::Who;
 
 /// Everything about `config` that an operator should look at.
