@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use indicatif::{BinaryBytes, HumanCount};
 
+use super::global::Global;
 use super::output::{progress, progress_of, say, stdout};
-use super::{Common, interrupt, time};
+use super::{interrupt, time};
 use crate::backup::{self, BackupError, Created, Manifest, Pruned, Verified};
 use crate::nostr::Timestamp;
 use crate::pipeline::ingest::signatures::Signatures;
@@ -55,20 +56,20 @@ fn keep_removed(text: &str) -> Result<u64, String> {
 }
 
 /// Adds to the backup, verifies, lists or prunes it.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.verify {
-        verify(common, arguments)
+        verify(global, arguments)
     } else if arguments.list {
         list(&arguments.dir)
     } else if arguments.prune {
         prune(arguments)
     } else {
-        create(common, arguments)
+        create(global, arguments)
     }
 }
 
-fn create(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (_, store) = common.open()?;
+fn create(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (_, store) = global.open()?;
     let stop = interrupt::watch();
     let bar = progress(None, false);
     let mut tell = |events| bar.set_position(events);
@@ -108,8 +109,8 @@ fn prune(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn verify(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let config = common.config()?;
+fn verify(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = global.config()?;
     let total = Manifest::read(&arguments.dir)?.map_or(0, |manifest| manifest.newest().events);
     let stride = total.div_ceil(SAMPLE).max(1);
     let bar = progress_of(total, "events");

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::Common;
+use super::global::Global;
 use super::output::{progress, stdout};
 use crate::pipeline::ingest::signatures::Signatures;
 use crate::schnorr::Verifier;
@@ -42,8 +42,8 @@ fn sample(text: &str) -> Result<u64, String> {
 const LISTED: usize = 100;
 
 /// Checks the store and lists what is wrong.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (config, store) = common.open()?;
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (config, store) = global.open()?;
     if arguments.repair {
         repair(&store)?;
     }

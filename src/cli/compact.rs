@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use indicatif::BinaryBytes;
 
+use super::global::Global;
+use super::interrupt;
 use super::output::{progress_of, say, stdout};
-use super::{Common, interrupt};
 use crate::store::{Compacted, Compaction, Stage};
 
 /// Arguments of `weir compact`.
@@ -27,8 +28,8 @@ pub struct Arguments {
 }
 
 /// Compacts the store.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (_, store) = common.open()?;
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (_, store) = global.open()?;
     let stop = interrupt::watch();
     let mut compaction = Compaction::begin(&store)?;
     let (_, rows) = compaction.progress();

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::Common;
+use super::global::Global;
 use super::output::stdout;
 use crate::config::{ConfigError, memory_ceiling};
 
@@ -30,14 +30,14 @@ enum Action {
 }
 
 /// Prints or checks the configuration.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut out = stdout();
     let code = match arguments.action {
         Action::Print => {
-            out.write_all(common.config()?.to_toml().as_bytes())?;
+            out.write_all(global.config()?.to_toml().as_bytes())?;
             ExitCode::SUCCESS
         }
-        Action::Check => match common.config().and_then(|config| config.validate().map(|()| config)) {
+        Action::Check => match global.config().and_then(|config| config.validate().map(|()| config)) {
             Ok(config) => {
                 for warning in config.warnings() {
                     writeln!(out, "warning: {warning}")?;

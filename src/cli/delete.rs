@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use super::arguments::{Filters, duration, filters};
+use super::global::Global;
+use super::interrupt;
 use super::output::{progress, say, stdout};
-use super::scan::NO_LIMITS;
-use super::stream::Slices as _;
-use super::{Common, interrupt};
+use super::stream::{NO_LIMITS, Slices as _};
 use crate::nostr::{EventView, Timestamp};
 use crate::pipeline::now;
 use crate::store::{Flow, Query, Removed, Return, Scan, Seq, Step, Store, StoreError};
@@ -45,14 +45,14 @@ pub struct Arguments {
 }
 
 /// Removes the events and tells how many there were.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let until = arguments.older_than.map(|age| Timestamp(now().0.saturating_sub(age)));
     let filters = arguments.filter.clone().unwrap_or_else(Filters::all).within(None, until);
     if filters.has_empty() && !arguments.all {
         say(format_args!("weir: a filter without a condition removes everything; say --all if that is meant"));
         return Ok(ExitCode::from(2));
     }
-    let (_, store) = common.open()?;
+    let (_, store) = global.open()?;
     let back = if arguments.bar { Return::Barred } else { Return::Allowed };
     let (removed, is_interrupted) = remove(&store, filters, (!arguments.dry_run).then_some(back))?;
     let mut out = stdout();

@@ -9,9 +9,10 @@ use anyhow::Context as _;
 use indicatif::HumanCount;
 
 use super::arguments::{Filters, filters, time};
+use super::global::Global;
+use super::interrupt;
 use super::output::{self, progress, say};
 use super::stream::{self, Ended};
-use super::{Common, interrupt};
 use crate::nostr::Timestamp;
 use crate::store::{OldestFirst, Query, Scan, Seq};
 
@@ -43,8 +44,8 @@ pub struct Arguments {
 }
 
 /// Writes every event that was asked for.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (_, store) = common.open()?;
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (_, store) = global.open()?;
     let is_all = arguments.filter.is_none() && arguments.since.is_none() && arguments.until.is_none();
     let filters = arguments.filter.clone().unwrap_or_else(Filters::all).within(arguments.since, arguments.until).0;
     let total = if is_all { Some(store.usage()?.events()) } else { None };

@@ -11,8 +11,9 @@ use std::time::Instant;
 use anyhow::Context as _;
 use indicatif::{HumanCount, ProgressBar};
 
+use super::global::Global;
+use super::interrupt;
 use super::output::{progress, say, stdout};
-use super::{Common, interrupt};
 use crate::import::{self, End, Fate, Observer, Parts, Report, Verdict};
 use crate::schnorr::Verifier;
 
@@ -53,11 +54,11 @@ pub struct Arguments {
 }
 
 /// Imports the file and tells what became of its lines.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (input, total) = open(&arguments.file)?;
     let read = Arc::new(AtomicU64::new(0));
     let input = Counted { input, read: Arc::clone(&read) };
-    let (config, store) = common.open_or_create()?;
+    let (config, store) = global.open_or_create()?;
     let parts = Parts {
         store,
         settings: config.settings(),

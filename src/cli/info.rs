@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use indicatif::{BinaryBytes, HumanCount};
 use serde_json::{Value, json};
 
+use super::global::Global;
+use super::interrupt;
 use super::output::{progress, progress_of, stdout};
-use super::{Common, interrupt};
 use crate::config::{Config, Durability, rule_text};
 use crate::nostr::bech32::npub;
 use crate::nostr::{Kind, Timestamp};
@@ -65,8 +66,8 @@ struct Facts {
 }
 
 /// Prints the sizes.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (config, store) = common.open()?;
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (config, store) = global.open()?;
     let facts = gather(&config, &store, arguments.full)?;
     let mut out = stdout();
     if arguments.json {

@@ -2,14 +2,11 @@
 //!
 //! The only place that sees the configuration, and the only one that prints. No logic of its own.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigError};
-use crate::store::Store;
+use global::Global;
 
 mod arguments;
 mod backup;
@@ -18,6 +15,7 @@ mod compact;
 mod config;
 mod delete;
 mod export;
+mod global;
 mod import;
 mod info;
 mod interrupt;
@@ -29,6 +27,7 @@ mod scan;
 mod serve;
 mod signals;
 mod stream;
+mod systemd;
 mod time;
 mod upgrade;
 
@@ -46,49 +45,9 @@ mod upgrade;
 Exit codes: 0 good, 1 failed or found problems, 2 wrong arguments, 130 interrupted.")]
 struct Arguments {
     #[command(flatten)]
-    common: Common,
+    global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// What every command takes.
-#[derive(clap::Args)]
-struct Common {
-    /// The configuration file; every key has a default, so none is needed
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The directory that holds the events [default: ./weir-data]
-    #[arg(long, global = true, value_name = "DIR")]
-    data: Option<PathBuf>,
-}
-
-impl Common {
-    /// The configuration: defaults, then the file, then the command line.
-    fn config(&self) -> Result<Config, ConfigError> {
-        let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::load)?;
-        if let Some(data) = &self.data {
-            config.storage.data.clone_from(data);
-        }
-        Ok(config)
-    }
-
-    /// The configuration and the store, which must be there.
-    fn open(&self) -> anyhow::Result<(Config, Store)> {
-        let config = self.config()?;
-        let data = &config.storage.data;
-        anyhow::ensure!(Store::exists(data), "there is no store in {}; --data names another directory", data.display());
-        self.open_or_create()
-    }
-
-    /// The configuration and the store, created if need be.
-    fn open_or_create(&self) -> anyhow::Result<(Config, Store)> {
-        let config = self.config()?;
-        config.validate()?;
-        let data = &config.storage.data;
-        let store = Store::open(data, config.storage.options())
-            .with_context(|| format!("cannot open the store in {}", data.display()))?;
-        Ok((config, store))
-    }
 }
 
 #[derive(Subcommand)]
@@ -124,21 +83,21 @@ enum Command {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Arguments { common, command } = Arguments::parse();
+    let Arguments { global, command } = Arguments::parse();
     let result = match command {
-        Command::Serve(arguments) => serve::run(&common, &arguments),
-        Command::Import(arguments) => import::run(&common, &arguments),
-        Command::Export(arguments) => export::run(&common, &arguments),
-        Command::Scan(arguments) => scan::run(&common, &arguments),
-        Command::Delete(arguments) => delete::run(&common, &arguments),
-        Command::Info(arguments) => info::run(&common, &arguments),
-        Command::Retention(arguments) => retention::run(&common, &arguments),
-        Command::Check(arguments) => check::run(&common, &arguments),
-        Command::Backup(arguments) => backup::run(&common, &arguments),
-        Command::Restore(arguments) => restore::run(&common, &arguments),
-        Command::Compact(arguments) => compact::run(&common, &arguments),
-        Command::Upgrade(arguments) => upgrade::run(&common, &arguments),
-        Command::Config(arguments) => config::run(&common, &arguments),
+        Command::Serve(arguments) => serve::run(&global, &arguments),
+        Command::Import(arguments) => import::run(&global, &arguments),
+        Command::Export(arguments) => export::run(&global, &arguments),
+        Command::Scan(arguments) => scan::run(&global, &arguments),
+        Command::Delete(arguments) => delete::run(&global, &arguments),
+        Command::Info(arguments) => info::run(&global, &arguments),
+        Command::Retention(arguments) => retention::run(&global, &arguments),
+        Command::Check(arguments) => check::run(&global, &arguments),
+        Command::Backup(arguments) => backup::run(&global, &arguments),
+        Command::Restore(arguments) => restore::run(&global, &arguments),
+        Command::Compact(arguments) => compact::run(&global, &arguments),
+        Command::Upgrade(arguments) => upgrade::run(&global, &arguments),
+        Command::Config(arguments) => config::run(&global, &arguments),
     };
     match result {
         Ok(code) => code,

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use indicatif::{BinaryBytes, HumanCount};
 
+use super::global::Global;
 use super::output::{progress_of, say, stdout};
-use super::{Common, interrupt, time};
+use super::{interrupt, time};
 use crate::backup::{self, BackupError, Manifest, Restored, Which};
 use crate::nostr::Timestamp;
 use crate::pipeline::now;
@@ -45,8 +46,8 @@ impl Arguments {
 }
 
 /// Restores the backup and checks the store.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let config = common.config()?;
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = global.config()?;
     config.validate()?;
     let path = &config.storage.data;
     let stop = interrupt::watch();
@@ -68,7 +69,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if expired + superseded > 0 {
         writeln!(out, "{expired} events are expired, {superseded} were removed meanwhile")?;
     }
-    let (_, store) = common.open()?;
+    let (_, store) = global.open()?;
     let bar = progress_of(stored, "events checked");
     let report = store.check(|_, _| bar.inc(1))?;
     bar.finish_and_clear();

@@ -7,8 +7,9 @@ use std::time::Duration;
 use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 use serde_json::{Value, json};
 
+use super::global::Global;
 use super::output::{progress, say, stdout};
-use super::{Common, interrupt, time};
+use super::{interrupt, time};
 use crate::config::rule_text;
 use crate::nostr::Timestamp;
 use crate::pipeline::now;
@@ -60,8 +61,8 @@ struct Facts<'a> {
 }
 
 /// Applies the rules, or counts, and tells what each removes.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (config, store) = common.open()?;
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (config, store) = global.open()?;
     let rules = resolve(config.storage.retention(), &store)?;
     let facts = gather(&store, &rules, if arguments.run { Mode::Remove } else { Mode::Count })?;
     let is_partial = facts.found.is_partial;

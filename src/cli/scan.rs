@@ -7,9 +7,10 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 
 use super::arguments::{Filters, filters};
+use super::global::Global;
 use super::output::say;
-use super::{Common, interrupt, output, stream};
-use crate::store::{Query, QueryLimits, Scan, Seq};
+use super::{interrupt, output, stream};
+use crate::store::{Query, Scan, Seq};
 
 /// Arguments of `weir scan`.
 #[derive(clap::Args)]
@@ -35,15 +36,11 @@ pub struct Arguments {
     limit: Option<u64>,
 }
 
-/// Only what a filter itself says limits it.
-pub const NO_LIMITS: QueryLimits =
-    QueryLimits { default_limit: u32::MAX, max_limit: u32::MAX, hints: false, tie_extension: 0 };
-
 /// Runs the query.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (_, store) = common.open()?;
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let (_, store) = global.open()?;
     let filters = arguments.filters.0.clone();
-    let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: Some(NO_LIMITS) });
+    let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: Some(stream::NO_LIMITS) });
     let (limit, bar, stop) = (arguments.limit.unwrap_or(u64::MAX), ProgressBar::hidden(), interrupt::watch());
     let mut out = output::stream();
     let started = Instant::now();

@@ -1,7 +1,6 @@
 //! `weir serve`: opens the store, starts the pipeline and the server, and ends them in order.
 
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +9,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sd_notify::NotifyState;
 
+use super::global::Global;
 use super::signals::Signals;
-use super::{Common, log};
+use super::{log, systemd};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::pipeline::{OnFailure, Parts, Pipeline, now};
@@ -40,9 +40,9 @@ pub struct Arguments {
 }
 
 /// Runs the relay until a signal or a defect ends it.
-pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let load = || {
-        let mut config = common.config()?;
+        let mut config = global.config()?;
         if let Some(listen) = arguments.listen {
             config.server.listen = listen;
         }
@@ -59,7 +59,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let failed = Arc::new(AtomicBool::new(false));
     let on_failure = on_failure(&failed);
     let pipeline = Pipeline::start(parts(&config, metrics)?, &on_failure)?;
-    let listener = match socket_from_systemd()? {
+    let listener = match systemd::socket()? {
         Some(listener) => listener,
         None => server::listen(config.server.listen)?,
     };
@@ -71,11 +71,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let server = Server::start(sockets, Arc::clone(&shared), &pipeline.intake(), listener, monitor, &on_failure)?;
     tracing::info!("listening on {}", server.address);
     shared.metrics.start_time_seconds.set(now().0 as i64);
-    tell_systemd(&[NotifyState::Ready]);
+    systemd::tell(&[NotifyState::Ready]);
     let drain_timeout = Duration::from_secs(config.server.drain_timeout_s);
     signals.wait(config, load, &shared, &server);
     tracing::info!("stopping: what was taken is committed, clients are told");
-    tell_systemd(&[NotifyState::Stopping]);
+    systemd::tell(&[NotifyState::Stopping]);
     // Without a store no client is owed anything that it could still get.
     server.finish(if shared.health.is_lost() { LOST_DRAIN } else { drain_timeout });
     pipeline.finish();
@@ -96,22 +96,6 @@ fn parts(config: &Config, metrics: Metrics) -> anyhow::Result<Parts> {
         options: config.pipeline.clone(),
         negentropy: config.negentropy.clone(),
     })
-}
-
-/// A listening socket that systemd opened for us (`weir.socket`).
-fn socket_from_systemd() -> anyhow::Result<Option<TcpListener>> {
-    let mut sockets = sd_notify::listen_fds().context("the sockets from systemd cannot be used")?;
-    let Some(descriptor) = sockets.next() else { return Ok(None) };
-    // SAFETY: systemd passed this descriptor to this process (LISTEN_PID was compared), and nobody else owns it.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-    Ok(Some(TcpListener::from(descriptor)))
-}
-
-/// Tells systemd, where there is one.
-pub fn tell_systemd(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "systemd was not told");
-    }
 }
 
 /// Descriptors that are never a client's: the store's files, the log, the metrics' sockets.

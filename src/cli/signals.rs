@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::serve::tell_systemd;
+use super::systemd;
 use crate::allocator;
 use crate::config::Config;
 use crate::metrics::{Reload, ReloadLabel};
@@ -56,7 +56,7 @@ impl Signals {
                     () = tokio::time::sleep_until(due.into()) => due = allocator::give_back_if_due(),
                     _ = tick.tick() => {
                         if life.is_well(shared, server) && watched.is_some() {
-                            tell_systemd(&[NotifyState::Watchdog]);
+                            systemd::tell(&[NotifyState::Watchdog]);
                         }
                     }
                 }
@@ -68,7 +68,7 @@ impl Signals {
 /// Puts a new configuration in force, or keeps the old one and says why.
 fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, shared: &Shared) {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
+        Ok(now) => systemd::tell(&[NotifyState::Reloading, now]),
         Err(error) => tracing::debug!(%error, "systemd was not told of the reload"),
     }
     let result = match load() {
@@ -89,7 +89,7 @@ fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, share
         }
     };
     shared.metrics.reloads.get_or_create(&ReloadLabel { result }).inc();
-    tell_systemd(&[NotifyState::Ready]);
+    systemd::tell(&[NotifyState::Ready]);
 }
 
 /// When the threads that must never stand still last moved.

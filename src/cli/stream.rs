@@ -10,13 +10,17 @@ use indicatif::ProgressBar;
 
 use crate::nostr::{EventView, Timestamp};
 use crate::pipeline::now;
-use crate::store::{Budget, Flow, OldestFirst, Scan, Seq, Snapshot, Step, Store, StoreError, Visitor};
+use crate::store::{Budget, Flow, OldestFirst, QueryLimits, Scan, Seq, Snapshot, Step, Store, StoreError, Visitor};
 
 /// How long a read transaction may live.
 pub const SLICE: Budget = Budget { rows: 1 << 16, time: Duration::from_millis(50) };
 
 /// Text gathered between writes.
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// Only what a filter itself says limits it.
+pub const NO_LIMITS: QueryLimits =
+    QueryLimits { default_limit: u32::MAX, max_limit: u32::MAX, hints: false, tie_extension: 0 };
 
 /// A query that goes on slice by slice, in one order or the other.
 pub trait Slices {

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
+use super::global::Global;
+use super::interrupt;
 use super::output::{progress_of, say, stdout};
-use super::{Common, interrupt};
 use crate::store::{FORMAT, Store, Upgrade};
 
 /// Arguments of `weir upgrade`.
@@ -19,8 +20,8 @@ opens the store until weir upgrade has gone on to the end.")]
 pub struct Arguments {}
 
 /// Upgrades the store, if it is of an earlier format.
-pub fn run(common: &Common, _: &Arguments) -> anyhow::Result<ExitCode> {
-    let config = common.config()?;
+pub fn run(global: &Global, _: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = global.config()?;
     config.validate()?;
     let data = &config.storage.data;
     anyhow::ensure!(Store::exists(data), "there is no store in {}; --data names another directory", data.display());
