@@ -1,5 +1,5 @@
 //! What the operator says about the relay in the NIP-11 document. Limits are not said here: they are read from
-//! what is enforced (see [`Limitation`](super::Limitation)).
+//! what is enforced (see [`limitation`](super::limitation())).
 
 use serde::{Deserialize, Serialize};
 

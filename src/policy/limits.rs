@@ -1,13 +1,10 @@
 //! How much a client may ask for and send, under NIP-11's names where NIP-11 has one.
 //!
-//! The numbers that are enforced and the numbers that NIP-11 advertises come from the same struct, so they
-//! cannot disagree. Nothing here decides about a particular event or filter.
+//! Nothing here decides about a particular event or filter.
 
 use serde::{Deserialize, Serialize};
 
-use super::rate::Rate;
-use super::settings::{Settings, Who};
-use crate::nostr::SubscriptionId;
+use super::rate::{Quantity, Rate};
 
 /// Limits that hold for everybody.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -126,6 +123,16 @@ pub struct TierLimits {
 }
 
 impl TierLimits {
+    /// The rate that limits `quantity`.
+    pub(super) const fn rate(&self, quantity: Quantity) -> Rate {
+        match quantity {
+            Quantity::Events => self.events,
+            Quantity::Bytes => self.bytes,
+            Quantity::Queries => self.queries,
+            Quantity::Cpu => self.cpu_us,
+        }
+    }
+
     const fn anonymous() -> Self {
         Self {
             max_subscriptions: 100,
@@ -188,83 +195,9 @@ impl Tiers {
     }
 }
 
-/// NIP-11's `limitation` object.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Limitation {
-    /// Each field of the object with its value, in NIP-11's order.
-    pub fields: Vec<(&'static str, LimitValue)>,
-}
-
-/// A value in NIP-11's `limitation` object.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LimitValue {
-    /// A number; its unit is that of the limit.
-    Number(u64),
-    /// A condition.
-    Bool(bool),
-}
-
-impl Limitation {
-    /// What is enforced for `tier` under `settings`.
-    #[must_use]
-    pub fn new(settings: &Settings, tier: Tier) -> Self {
-        use LimitValue::{Bool, Number};
-        let (limits, own) = (&settings.limits, settings.tiers.get(tier));
-        let (auth, access) = (&settings.auth, &settings.access);
-        let restricted = auth.write != Who::Anyone || !access.allow_pubkeys.is_empty();
-        let mut fields = vec![
-            ("max_message_length", Number(limits.max_message_length as u64)),
-            ("max_subscriptions", Number(own.max_subscriptions as u64)),
-            ("max_limit", Number(own.max_limit.into())),
-            ("max_subid_length", Number(SubscriptionId::MAX_CHARS as u64)),
-            ("max_event_tags", Number(limits.max_event_tags as u64)),
-            ("max_content_length", Number(limits.max_content_length as u64)),
-            ("min_pow_difficulty", Number(limits.min_pow_difficulty.into())),
-            ("auth_required", Bool(auth.read != Who::Anyone && auth.write != Who::Anyone)),
-            ("payment_required", Bool(settings.info.payment_required)),
-            ("restricted_writes", Bool(restricted)),
-        ];
-        if limits.created_at_lower_limit > 0 {
-            fields.push(("created_at_lower_limit", Number(limits.created_at_lower_limit)));
-        }
-        fields.push(("created_at_upper_limit", Number(limits.created_at_upper_limit)));
-        fields.push(("default_limit", Number(limits.default_limit.min(own.max_limit).into())));
-        Self { fields }
-    }
-
-    /// Appends the object as JSON.
-    pub fn write_json(&self, out: &mut Vec<u8>) {
-        for (index, (name, value)) in self.fields.iter().enumerate() {
-            let mark = if index == 0 { '{' } else { ',' };
-            let value = match value {
-                LimitValue::Number(number) => number.to_string(),
-                LimitValue::Bool(condition) => condition.to_string(),
-            };
-            out.extend_from_slice(format!("{mark}\"{name}\":{value}").as_bytes());
-        }
-        out.push(b'}');
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nip_11_advertises_what_is_enforced() {
-        let mut settings = Settings::default();
-        settings.limits.created_at_lower_limit = 7;
-        settings.auth.write = Who::Listed;
-        let mut out = Vec::new();
-        Limitation::new(&settings, Tier::Anonymous).write_json(&mut out);
-        let expected = concat!(
-            r#"{"max_message_length":1048576,"max_subscriptions":100,"max_limit":1000,"max_subid_length":64,"#,
-            r#""max_event_tags":15000,"max_content_length":524288,"min_pow_difficulty":0,"auth_required":false,"#,
-            r#""payment_required":false,"restricted_writes":true,"created_at_lower_limit":7,"#,
-            r#""created_at_upper_limit":900,"default_limit":500}"#
-        );
-        assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
-    }
 
     #[test]
     fn eleven_subscriptions_of_two_thousand_follows_fit_an_anonymous_connection() {

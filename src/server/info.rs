@@ -4,10 +4,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::policy::Settings;
 use crate::policy::info::{Fee, Info};
-use crate::policy::limits::{LimitValue, Limitation, Tier};
 use crate::policy::sets::OptionalKey;
+use crate::policy::{Settings, Tier, limitation};
 
 /// The NIPs that bind this relay and that it keeps whatever the settings are.
 const ALWAYS: [u32; 13] = [1, 2, 4, 9, 11, 13, 17, 40, 42, 45, 59, 62, 70];
@@ -47,20 +46,11 @@ pub fn document(settings: &Settings, negentropy: bool) -> String {
     nips.sort_unstable();
     document.insert("supported_nips".into(), json!(nips));
     document.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
-    document.insert("limitation".into(), limitation(settings));
+    document.insert("limitation".into(), Value::Object(limitation(settings, Tier::Anonymous)));
     if let Some(fees) = fees(info) {
         document.insert("fees".into(), fees);
     }
     Value::Object(document).to_string()
-}
-
-fn limitation(settings: &Settings) -> Value {
-    let fields = Limitation::new(settings, Tier::Anonymous).fields.into_iter();
-    let value = |value| match value {
-        LimitValue::Number(number) => json!(number),
-        LimitValue::Bool(condition) => json!(condition),
-    };
-    Value::Object(fields.map(|(key, limit)| (key.into(), value(limit))).collect())
 }
 
 fn fees(info: &Info) -> Option<Value> {

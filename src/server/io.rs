@@ -31,7 +31,7 @@ use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Intake, OnFailure, Reconciliation, Shared};
-use crate::policy::rate::RateTable;
+use crate::policy::RateTable;
 use crate::ws::{CloseCode, Doorbell, Outboxes};
 
 /// Bytes read from a socket at a time; one buffer per io thread.

@@ -177,7 +177,7 @@ mod tests {
     use crate::nostr::testing::{author, trusted};
     use crate::pipeline::channel::channel;
     use crate::policy::Settings;
-    use crate::policy::rate::{RateLimiter, RateTable};
+    use crate::policy::{RateLimiter, RateTable};
     use crate::ws::{Budget, Outbox, OutboxOptions};
 
     #[test]

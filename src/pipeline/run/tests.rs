@@ -6,7 +6,7 @@ use super::*;
 use crate::metrics::{EvictionCause, EvictionLabel};
 use crate::nostr::testing::{author, signed, trusted};
 use crate::pipeline::deliver::client::ClientHandle;
-use crate::policy::rate::{RateLimiter, RateTable};
+use crate::policy::{RateLimiter, RateTable};
 use crate::policy::{Retention, RetentionLimits, Rule};
 use crate::ws::{Budget, Outbox, OutboxOptions};
 
