@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use sd_notify::NotifyState;
 
 use super::global::Global;
@@ -105,23 +106,17 @@ const OWN_DESCRIPTORS: usize = 256;
 /// doors are made as narrow, so that clients never take the last one.
 fn raise_descriptor_limit(server: &mut server::Options) {
     let wanted = server.max_connections.saturating_add(server.max_half_open).saturating_add(OWN_DESCRIPTORS);
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit for both calls and outlives them.
-    let known = unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
-            false
-        } else if limit.rlim_cur < wanted as libc::rlim_t {
-            let raised = libc::rlimit { rlim_cur: (wanted as libc::rlim_t).min(limit.rlim_max), ..limit };
-            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 {
-                limit = raised;
-            }
-            true
-        } else {
-            true
-        }
+    let limit = getrlimit(Resource::Nofile);
+    let available = if limit.current.is_some_and(|current| current < wanted as u64) {
+        let raised = limit.maximum.map_or(wanted as u64, |maximum| maximum.min(wanted as u64));
+        let result = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit });
+        if result.is_ok() { Some(raised) } else { limit.current }
+    } else {
+        limit.current
     };
-    let available = usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX);
-    if known && available < wanted {
+    // `None` is no limit.
+    let available = available.and_then(|available| usize::try_from(available).ok()).unwrap_or(usize::MAX);
+    if available < wanted {
         fit_descriptors(server, available);
         tracing::warn!(
             limit = available,
@@ -147,8 +142,8 @@ fn on_failure(failed: &Arc<AtomicBool>) -> OnFailure {
     Arc::new(move |why: &str| {
         tracing::error!("{why}; the relay stops");
         failed.store(true, Ordering::Release);
-        // SAFETY: kill has no preconditions; SIGTERM to ourselves is handled by `signals::wait`.
-        unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+        // `signals::wait` ends the relay on SIGTERM. A process may always signal itself.
+        let _ = kill_process(getpid(), Signal::TERM);
     })
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use rustix::process::{getpriority_process, setpriority_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Sender, channel};
@@ -123,7 +125,7 @@ pub fn now() -> Timestamp {
 
 /// How much nicer query threads are than the rest. On busy cores a long scan then gets a third of what the threads
 /// get that answer events, and these run as soon as they have work.
-const READ_NICE: libc::c_int = 5;
+const READ_NICE: i32 = 5;
 
 /// So long passes at least from one line of the log about a full storage to the next.
 const TELL_APART_US: u64 = 1_000_000;
@@ -418,28 +420,24 @@ fn random() -> Result<[u64; 2], std::io::Error> {
 
 /// Keeps this thread on one core: the kernel otherwise wakes two workers on the same one.
 fn pin(core: usize) {
-    // SAFETY: an all-zero cpu_set_t is the empty set; the set outlives the call, and its size is passed.
-    let result = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
-    };
-    if result != 0 {
+    let mut set = CpuSet::new();
+    // The kernel refuses the empty set, so a core past the largest set is logged as well.
+    if core < CpuSet::MAX_CPU {
+        set.set(core);
+    }
+    if let Err(error) = sched_setaffinity(None, &set) {
         // Cores may be withheld from this process; unpinned is slower, not wrong.
-        tracing::debug!(core, "could not pin a signature thread");
+        tracing::debug!(core, %error, "could not pin a signature thread");
     }
 }
 
 /// Lets other threads of this process go first (setpriority(2); on Linux a nice value is a thread's own).
-fn lower_priority(nice: libc::c_int) {
-    // SAFETY: getpriority and setpriority take numbers and touch no memory of ours; 0 is the calling thread.
-    let result = unsafe {
-        let own = libc::getpriority(libc::PRIO_PROCESS, 0);
-        libc::setpriority(libc::PRIO_PROCESS, 0, own + nice)
-    };
-    if result != 0 {
+fn lower_priority(nice: i32) {
+    // `None` is the calling thread.
+    let lowered = getpriority_process(None).and_then(|own| setpriority_process(None, own + nice));
+    if let Err(error) = lowered {
         // Less even, not wrong.
-        tracing::debug!("could not lower the priority of a query thread");
+        tracing::debug!(%error, "could not lower the priority of a query thread");
     }
 }
 

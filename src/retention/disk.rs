@@ -6,8 +6,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use crate::store::{Room, Space, Store};
 
@@ -58,7 +60,7 @@ impl Disk {
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => false,
             // No descriptor is free: tried again at the next look.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => true,
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) => true,
             Err(error) => {
                 tracing::info!(%error, "no room can be held in reserve on this file system");
                 self.is_unable = true;
@@ -70,11 +72,7 @@ impl Disk {
 
 #[cfg(target_os = "linux")]
 fn allocate(file: &File, from: u64, bytes: u64) -> io::Result<()> {
-    // SAFETY: the descriptor is open for as long as `file` is borrowed; no memory is passed.
-    let result = unsafe {
-        libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, from as libc::off_t, bytes as libc::off_t)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    Ok(rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, bytes)?)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -3,6 +3,8 @@
 //! It runs on an io thread between two clients, so it only reads counters, one page of each table, and what the
 //! system tells without a disk.
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::metrics::{QueueLabel, TableLabel};
 use crate::pipeline::Shared;
 
@@ -74,21 +76,14 @@ fn memory_bytes() -> Option<(i64, i64)> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let mut pages = statm.split_ascii_whitespace().map(str::parse::<i64>);
     let (_, resident, of_files) = (pages.next()?.ok()?, pages.next()?.ok()?, pages.next()?.ok()?);
-    // SAFETY: sysconf has no preconditions.
-    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page_bytes = rustix::param::page_size() as i64;
     Some((resident * page_bytes, (resident - of_files) * page_bytes))
 }
 
-/// CPU time of all threads so far, user and system (getrusage(2)).
+/// CPU time of all threads so far, user and system (clock_gettime(2)).
 fn cpu_seconds() -> f64 {
-    // SAFETY: an all-zero rusage is valid, and it outlives the call, which only writes to it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
-        usage
-    };
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
@@ -152,7 +153,7 @@ impl IoContext {
     /// After an accept that failed: where descriptors have run out, the door gives one back.
     fn make_room(&self, error: &std::io::Error) {
         tracing::warn!(%error, "a connection could not be accepted");
-        if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+        if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
             && let Some((reason, address)) = self.front.admission.make_room()
         {
             self.refuse(reason, address);

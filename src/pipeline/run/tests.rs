@@ -47,8 +47,7 @@ fn a_writer_that_panics_while_evictions_are_pending_ends_every_thread() {
 
 #[test]
 fn a_thread_of_lower_priority_leaves_the_others_as_they_are() {
-    // SAFETY: getpriority takes numbers and touches no memory of ours.
-    let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    let nice = || rustix::process::getpriority_process(None).expect("a number");
     let before = nice();
     let lowered = std::thread::spawn(move || {
         lower_priority(3);

@@ -1,9 +1,7 @@
 //! What the file system says of the store's directory. Opens nothing and changes nothing.
 
-use std::ffi::CString;
 use std::fs::Metadata;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -83,16 +81,7 @@ impl Store {
     /// When the system does not tell.
     pub fn disk_space(&self) -> Result<Space, StoreError> {
         let error = |source| StoreError::Io { path: self.path().into(), source };
-        let path = CString::new(self.path().as_os_str().as_bytes()).map_err(|nul| error(nul.into()))?;
-        // SAFETY: an all-zero statvfs is a valid value of its plain integers; the path ends with a zero byte and
-        // both outlive the call.
-        let (result, stat) = unsafe {
-            let mut stat: libc::statvfs = std::mem::zeroed();
-            (libc::statvfs(path.as_ptr(), &raw mut stat), stat)
-        };
-        if result != 0 {
-            return Err(error(std::io::Error::last_os_error()));
-        }
+        let stat = rustix::fs::statvfs(self.path()).map_err(|errno| error(errno.into()))?;
         let unit = stat.f_frsize;
         Ok(Space { free_bytes: stat.f_bavail.saturating_mul(unit), total_bytes: stat.f_blocks.saturating_mul(unit) })
     }

@@ -144,8 +144,7 @@ pub(in crate::store) fn set_current(path: &Path, number: u64) -> Result<(), Stor
 /// Gives a new file to whom the store's directory belongs: what root does beside a relay that runs as somebody else
 /// must not shut that relay out.
 pub(in crate::store) fn give_to_owner(path: &Path, new: &Path) -> std::io::Result<()> {
-    // SAFETY: geteuid has no preconditions.
-    if unsafe { libc::geteuid() } != 0 {
+    if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let owner = path.metadata()?;

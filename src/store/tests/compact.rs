@@ -181,8 +181,7 @@ fn there_is_one_copy_at_a_time_and_giving_up_removes_it() {
 #[test]
 fn what_root_makes_belongs_to_whom_the_directory_belongs() {
     use std::os::unix::fs::{MetadataExt, chown};
-    // SAFETY: geteuid has no preconditions.
-    if unsafe { libc::geteuid() } != 0 {
+    if !rustix::process::geteuid().is_root() {
         // Others can only make files of their own.
         return;
     }

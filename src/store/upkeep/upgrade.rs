@@ -9,10 +9,10 @@
 //! the old indexes become those of the new ones.
 
 use std::ops::Bound;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use heed::{Env, RwTxn, WithTls};
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use crate::store::file::generation::{self, LOCK_FILE};
 use crate::store::file::schema::{self, FORMAT, Tables};
@@ -168,16 +168,7 @@ fn is_open_elsewhere(directory: &Path) -> Result<bool, StoreError> {
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         file => file.map_err(error)?,
     };
-    // SAFETY: an all-zero flock is valid, and it outlives the call, which only writes to it.
-    let (result, lock) = unsafe {
-        let mut lock: libc::flock = std::mem::zeroed();
-        lock.l_type = libc::F_WRLCK as libc::c_short;
-        lock.l_whence = libc::SEEK_SET as libc::c_short;
-        lock.l_len = 1;
-        (libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut lock), lock)
-    };
-    if result != 0 {
-        return Err(error(std::io::Error::last_os_error()));
-    }
-    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+    let first_byte = Flock { length: 1, ..Flock::from(FlockType::WriteLock) };
+    let holder = fcntl_getlk(&file, &first_byte).map_err(|errno| error(errno.into()))?;
+    Ok(holder.is_some())
 }
