@@ -1,30 +1,29 @@
 //! Ctrl-C and SIGTERM for commands that have something to finish.
 //!
-//! The first asks them to end in order, the second ends the process.
+//! The first signal asks them to stop in order, the second ends the process.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
-/// What a shell takes for "ended by Ctrl-C".
+/// The exit code by which a shell knows that Ctrl-C ended a command.
 pub const EXIT_CODE: u8 = 130;
 
-/// From now on a first signal only sets this.
-pub fn watch() -> &'static AtomicBool {
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        // SAFETY: an all-zero sigaction is valid, and the handler only stores to an atomic, which is allowed at
-        // any point of any thread. SA_RESETHAND leaves the second signal its default: to end the process.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = note as extern "C" fn(libc::c_int) as libc::sighandler_t;
-            action.sa_flags = libc::SA_RESTART | libc::SA_RESETHAND;
-            // Without a handler a signal ends the process at once, which loses nothing that was committed.
-            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
-        }
+/// Set by the first signal. Made, and the signals caught, when somebody first asks for it.
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // Handlers run in the order of registration, so the first signal finds the flag unset and sets it. Where a
+        // handler cannot be installed, the first signal ends the process, which loses nothing that was committed.
+        let _ = flag::register_conditional_default(signal, Arc::clone(&interrupted))
+            .and_then(|_| flag::register(signal, Arc::clone(&interrupted)));
     }
-    &INTERRUPTED
-}
+    interrupted
+});
 
-extern "C" fn note(_: libc::c_int) {
-    INTERRUPTED.store(true, Ordering::Relaxed);
+/// Catches the signals from now on, and returns the flag that the first one sets.
+pub fn watch() -> &'static AtomicBool {
+    &INTERRUPTED
 }

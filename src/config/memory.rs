@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use indicatif::BinaryBytes;
+
 use super::sections::Config;
 
 /// What one open connection takes besides what the accounts count: its task, its session and its outbox (4.1 KiB,
@@ -43,13 +45,13 @@ struct Line {
 pub fn memory_ceiling(config: &Config) -> String {
     let lines = lines(config);
     let sum = lines.iter().map(|line| line.total).sum();
-    let mut text = format!("memory: at most {}, and the cached part of the data file\n", size(sum));
+    let mut text = format!("memory: at most {}, and the cached part of the data file\n", BinaryBytes(sum));
     for Line { what, total, address, connection } in lines {
         let parts = [(address, "address"), (connection, "connection")].into_iter().filter(|(bytes, _)| *bytes > 0);
-        let parts: Vec<String> = parts.map(|(bytes, of)| format!("{} of one {of}", size(bytes))).collect();
+        let parts: Vec<String> = parts.map(|(bytes, of)| format!("{} of one {of}", BinaryBytes(bytes))).collect();
         let parts = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {:>10}  {what}{parts}", size(total));
+        let _ = writeln!(text, "  {:>10}  {what}{parts}", BinaryBytes(total).to_string());
     }
     text.pop();
     text
@@ -101,15 +103,6 @@ fn lines(config: &Config) -> Vec<Line> {
     ]
 }
 
-/// Bytes in the largest unit of which there is at least one.
-fn size(bytes: u64) -> String {
-    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
-        None => format!("{bytes} bytes"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,16 +111,16 @@ mod tests {
     fn the_lines_add_up_the_bounds() {
         let mut config = Config::default();
         config.server.max_connections = 1024;
-        let expected = "memory: at most 1.8 GiB, and the cached part of the data file
-   512.0 MiB  filters (64.0 MiB of one address, 2.0 MiB of one connection)
-   128.0 MiB  incomplete messages (16.0 MiB of one address, 1.0 MiB of one connection)
-   192.0 MiB  events on their way to disk (48.0 MiB of one address)
-   512.0 MiB  waiting to be sent (128.0 MiB of one address, 8.0 MiB of one connection)
-   312.8 MiB  negentropy sessions (78.2 MiB of one address, 78.2 MiB of one connection)
-    10.0 MiB  connections (2.5 MiB of one address, 10.0 KiB of one connection)
-    96.0 MiB  sockets without a request
-    38.1 MiB  rates of addresses and keys
-    64.0 MiB  the relay itself";
+        let expected = "memory: at most 1.82 GiB, and the cached part of the data file
+  512.00 MiB  filters (64.00 MiB of one address, 2.00 MiB of one connection)
+  128.00 MiB  incomplete messages (16.00 MiB of one address, 1.00 MiB of one connection)
+  192.00 MiB  events on their way to disk (48.00 MiB of one address)
+  512.00 MiB  waiting to be sent (128.00 MiB of one address, 8.00 MiB of one connection)
+  312.81 MiB  negentropy sessions (78.20 MiB of one address, 78.20 MiB of one connection)
+   10.00 MiB  connections (2.50 MiB of one address, 10.00 KiB of one connection)
+   96.00 MiB  sockets without a request
+   38.15 MiB  rates of addresses and keys
+   64.00 MiB  the relay itself";
         assert_eq!(memory_ceiling(&config), expected);
     }
 }

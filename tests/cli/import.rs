@@ -1,8 +1,11 @@
 //! Imports that meet bad lines, a full store and Ctrl-C.
 
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::home::{Home, lines};
 use super::support::event::{author, event, signed};
@@ -102,20 +105,23 @@ fn await_count(home: &Home, count: usize) {
     }
 }
 
+fn spawn_import(home: &Home) -> Child {
+    let mut command = home.command(&["import"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs")
+}
+
 #[test]
 fn a_slow_input_is_committed_as_it_comes_and_ctrl_c_ends_in_order() {
     let home = Home::new();
     home.hold(&[]);
     let events: Vec<_> = (0..10).map(|n| signed(n, 1, n, &[], "x")).collect();
-    let mut command = home.command(&["import"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    let mut child = spawn_import(&home);
     let mut stdin = child.stdin.take().expect("a pipe");
     for (count, event) in (1..).zip(events.chunks(5)) {
         stdin.write_all(lines(event).as_bytes()).expect("the import reads");
         await_count(&home, 5 * count);
     }
-    // SAFETY: the child is ours and was not waited for, so its number is still its own.
-    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    kill_process(Pid::from_child(&child), Signal::INT).expect("the child was not waited for");
     let status = child.wait().expect("the import ends");
     // Its input was open all the time: the import did not wait for more.
     drop(stdin);
@@ -123,4 +129,29 @@ fn a_slow_input_is_committed_as_it_comes_and_ctrl_c_ends_in_order() {
     std::io::Read::read_to_string(&mut child.stdout.take().expect("a pipe"), &mut out).expect("a summary");
     assert_eq!(status.code(), Some(130));
     assert!(out.contains("  stored: 10\n"), "{out}");
+}
+
+/// A reader that has stopped keeps the command from ending in order: the pipe of its report is full.
+#[test]
+fn a_second_signal_of_either_kind_ends_a_command_at_once() {
+    let home = Home::new();
+    home.hold(&(0..2000).map(|n| signed(n % 7, 1, n, &[], &"x".repeat(500))).collect::<Vec<_>>());
+    for [first, second] in [[Signal::INT, Signal::TERM], [Signal::TERM, Signal::TERM]] {
+        let mut command = home.command(&["export"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
+        let send = |child: &Child, signal| kill_process(Pid::from_child(child), signal).expect("it was not waited for");
+        // Once something is written, the signals are caught, and what follows is more than the pipe holds.
+        let out = child.stdout.as_mut().expect("a pipe");
+        std::io::Read::read_exact(out, &mut [0; 1]).expect("an event");
+        send(&child, first);
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status;
+            }
+            // Sent again, since two equal signals that are pending together are one.
+            send(&child, second);
+            std::thread::yield_now();
+        };
+        assert_eq!((status.code(), status.signal()), (None, Some(second.as_raw())));
+    }
 }
