@@ -12,10 +12,18 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use corpus::Random;
+use support::{number, thread_us};
 use weir::nostr::{Event, Pubkey, Timestamp, VerifiedEvent, hex, json};
 use weir::policy::{Retention, RetentionLimits, Rule};
 use weir::retention::{Marks, Mode, pass};
 use weir::store::{Durability, Options, Store};
+
+#[path = "../tests/support/corpus.rs"]
+#[allow(dead_code)]
+mod corpus;
+
+mod support;
 
 #[path = "../src/nostr/testing.rs"]
 #[allow(unused_imports)]
@@ -24,26 +32,10 @@ mod testing;
 const AUTHORS: u64 = 2_000;
 static NEVER_STOP: AtomicBool = AtomicBool::new(false);
 
-/// SplitMix64: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ mixed >> 31) % bound
-    }
-
-    fn hex(&mut self) -> String {
-        (0..4).map(|_| format!("{:016x}", self.below(u64::MAX))).collect()
-    }
-}
-
 /// The next event of a social relay: notes, reactions, reposts, profiles and some follow lists, a second apart.
 fn event(random: &mut Random, authors: &[Pubkey], now: u64) -> VerifiedEvent {
     let author = authors[random.below(AUTHORS) as usize];
-    let (note, person) = (random.hex(), authors[random.below(AUTHORS) as usize].to_string());
+    let (note, person) = (random.hex32(), authors[random.below(AUTHORS) as usize].to_string());
     let text = |length: u64| "lorem ipsum dolor sit amet ".repeat(length as usize / 27 + 1);
     let about: [&[&str]; 2] = [&["e", &note, "wss://relay.example", "root"], &["p", &person]];
     match random.below(1000) {
@@ -68,14 +60,6 @@ fn rules(by_value: bool, max_bytes: u64) -> Retention {
     texts.push("{}");
     let rules: Vec<Rule> = texts.iter().map(|text| serde_json::from_str(text).expect("a rule")).collect();
     Retention::new(rules, RetentionLimits { max_bytes, ..RetentionLimits::default() })
-}
-
-/// CPU time of this thread in microseconds.
-fn cpu_us() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the answer.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
 }
 
 /// What was spent since the last row.
@@ -109,19 +93,19 @@ impl Churn {
             batch.push(event(&mut self.random, &self.authors, self.now));
         }
         let now = Timestamp(self.now);
-        let start = cpu_us();
+        let start = thread_us();
         writer.commit(&batch, now).expect("a commit");
-        self.spent.insert_us += cpu_us() - start;
+        self.spent.insert_us += thread_us() - start;
         self.spent.events += self.batch;
         if self.store.room().expect("the room").used_bytes <= Marks::new(self.max_bytes).start {
             return false;
         }
-        let (start, mut step) = (cpu_us(), Instant::now());
+        let (start, mut step) = (thread_us(), Instant::now());
         let found = pass(&self.store, &self.rules, now, Mode::Remove, &NEVER_STOP, |_| {
             self.spent.longest_step_ms = self.spent.longest_step_ms.max(step.elapsed().as_secs_f64() * 1e3);
             step = Instant::now();
         });
-        self.spent.evict_us += cpu_us() - start;
+        self.spent.evict_us += thread_us() - start;
         self.spent.evicted += found.expect("a pass").total().events;
         true
     }
@@ -147,15 +131,10 @@ impl Churn {
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn main() {
     let (turnovers, max_bytes) = (number("WEIR_CHURN_TURNOVERS", 3), number("WEIR_CHURN_MIB", 64) << 20);
     let by_value = std::env::var("WEIR_CHURN_RULES").is_ok_and(|text| text == "value");
-    let dir = tempfile::tempdir_in(std::env::var_os("WEIR_BENCH_DIR").unwrap_or_else(|| ".".into()));
-    let dir = dir.expect("a directory for the store");
+    let dir = support::directory();
     let options = Options { durability: Durability::NoMetaSync, full_bytes: Some(max_bytes), ..Options::default() };
     let mut churn = Churn {
         store: Store::open(dir.path(), options).expect("a new store"),

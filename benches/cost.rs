@@ -14,6 +14,7 @@ use mimalloc::MiMalloc;
 use secp256k1::{Keypair, schnorr};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use support::thread_time;
 use weir::live::LiveIndex;
 use weir::nostr::json::Parser;
 use weir::nostr::{ClientMessage, Event, ParseOptions, VerifiedEvent};
@@ -22,21 +23,14 @@ use weir::schnorr::{EngineChoice, Options, Verifier};
 use weir::ws::frame::{HeaderBytes, encode_masked};
 use weir::ws::{Budget, Flow, Frame, Incoming, OpCode, Outbox, OutboxOptions, Reader, ReaderOptions, Role, deflate};
 
+mod support;
+
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 const MASK: [u8; 4] = [1, 2, 3, 4];
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-
-/// CPU time that this thread has used.
-fn thread_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec to write to, and the clock exists on Linux.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0, "the thread's CPU clock can be read");
-    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).expect("below a second"))
-}
 
 /// Prints what one of `units` costs of what `work` does, beside what is charged for all of them.
 fn measure(name: &str, units: usize, charged: Act, mut work: impl FnMut()) {

@@ -18,11 +18,16 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use corpus::Random;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use weir::live::{Handle, LiveIndex};
 use weir::nostr::{Event, Filter, Kind, ParseOptions, Pubkey, hex, json::Parser};
+
+#[path = "../tests/support/corpus.rs"]
+#[allow(dead_code)]
+mod corpus;
 
 /// Counts the bytes in use, so that the memory figure is the allocator's and not the index's own estimate.
 struct Counting;
@@ -47,20 +52,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// SplitMix64: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ mixed >> 31) % bound
-    }
-
-    fn author(&mut self) -> Pubkey {
-        key(self.below(AUTHORS))
-    }
+fn author(random: &mut Random) -> Pubkey {
+    key(random.below(AUTHORS))
 }
 
 const AUTHORS: u64 = 240_000;
@@ -73,11 +66,11 @@ fn key(number: u64) -> Pubkey {
 fn event(random: &mut Random) -> Event {
     let kind = [1, 1, 1, 7, 7, 6, 0, 1059][random.below(8) as usize];
     let tags = json!([
-        ["e", random.author().to_string()],
-        ["p", random.author().to_string()],
+        ["e", author(random).to_string()],
+        ["p", author(random).to_string()],
         ["t", format!("topic{}", random.below(200))],
     ]);
-    let (pubkey, created_at) = (random.author().to_string(), 1_700_000_000 + random.below(1_000_000));
+    let (pubkey, created_at) = (author(random).to_string(), 1_700_000_000 + random.below(1_000_000));
     let preimage = json!([0, pubkey, created_at, kind, tags, ""]).to_string();
     let event = json!({"id": hex::encode(&Sha256::digest(preimage.as_bytes())), "pubkey": pubkey,
         "created_at": created_at, "kind": kind, "tags": tags, "content": "", "sig": "0".repeat(128)});
@@ -90,7 +83,7 @@ fn events() -> Vec<Event> {
 }
 
 fn follow_feed(random: &mut Random, authors: usize) -> Arc<[Filter]> {
-    let mut authors: Vec<Pubkey> = (0..authors).map(|_| random.author()).collect();
+    let mut authors: Vec<Pubkey> = (0..authors).map(|_| author(random)).collect();
     authors.sort_unstable();
     authors.dedup();
     let kinds = Some([Kind(1), Kind(6)].into());
@@ -104,7 +97,7 @@ fn parsed(filter: &serde_json::Value) -> Arc<[Filter]> {
 
 /// One subscription as clients make them: feeds, notifications, threads, profiles, fetches by id, topics.
 fn mixed(random: &mut Random, follows: usize) -> Arc<[Filter]> {
-    let hex = random.author().to_string();
+    let hex = author(random).to_string();
     match random.below(100) {
         0..40 => follow_feed(random, follows),
         40..60 => parsed(&json!({"#p": [hex], "kinds": [1, 6, 7, 9735]})),

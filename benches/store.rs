@@ -13,9 +13,17 @@
 //! instead, `WEIR_BENCH_EVENTS` says how many events are made up. It prints a table; CPU is that of the writing thread alone, so the
 //! waiting for the disk does not count but the system's work for it does.
 
+use corpus::Random;
 use sha2::{Digest, Sha256};
+use support::thread_us;
 use weir::nostr::{Event, Pubkey, Timestamp, VerifiedEvent, hex, json};
 use weir::store::{Durability, Options, Seq, Store};
+
+#[path = "../tests/support/corpus.rs"]
+#[allow(dead_code)]
+mod corpus;
+
+mod support;
 
 #[path = "../src/nostr/testing.rs"]
 #[allow(unused_imports)]
@@ -24,17 +32,14 @@ mod testing;
 const NOW: Timestamp = Timestamp(1_900_000_000);
 const AUTHORS: u64 = 20_000;
 
-/// SplitMix64: the same numbers in every run.
-struct Random(u64);
+/// What the made-up events are drawn with.
+trait Draw {
+    fn skewed(&mut self, bound: u64) -> u64;
+    fn text(&mut self, from: u64, to: u64) -> String;
+    fn id(&mut self) -> String;
+}
 
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ mixed >> 31) % bound
-    }
-
+impl Draw for Random {
     /// Small numbers are more likely, as some authors write most.
     fn skewed(&mut self, bound: u64) -> u64 {
         let first = self.below(bound);
@@ -101,24 +106,15 @@ fn event(random: &mut Random, authors: &[Pubkey], number: u64) -> Event {
     testing::event(author, kind, created_at, &tags, &content)
 }
 
-/// CPU time of this thread in microseconds.
-fn cpu_us() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the answer.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
-}
-
 fn measure(events: &[VerifiedEvent], batch: usize, durability: Durability) -> Store {
-    let dir = tempfile::tempdir_in(std::env::var_os("WEIR_BENCH_DIR").unwrap_or_else(|| ".".into()));
-    let dir = dir.expect("a directory for the store").keep();
+    let dir = support::directory().keep();
     let store = Store::open(&dir, Options { durability, ..Options::default() }).expect("a new store");
     let mut writer = store.writer();
-    let (start_cpu, start) = (cpu_us(), std::time::Instant::now());
+    let (start_cpu, start) = (thread_us(), std::time::Instant::now());
     for batch in events.chunks(batch) {
         writer.commit(batch, NOW).expect("a commit");
     }
-    let (cpu, wall) = (cpu_us() - start_cpu, start.elapsed().as_secs_f64());
+    let (cpu, wall) = (thread_us() - start_cpu, start.elapsed().as_secs_f64());
     let count = events.len() as f64;
     let file = store.usage().expect("usage").file_bytes as f64;
     let held = store.read().expect("a snapshot").after(Seq(0)).expect("a walk").count() as f64;
@@ -138,9 +134,9 @@ fn read_corpus(path: &std::ffi::OsStr) -> Vec<VerifiedEvent> {
 /// What the check before signature work costs.
 fn read_costs(store: &Store, held: &[VerifiedEvent], fresh: &[VerifiedEvent]) {
     let per = |name: &str, count: usize, work: &mut dyn FnMut(usize)| {
-        let start = cpu_us();
+        let start = thread_us();
         (0..count).for_each(work);
-        println!("{name}: {:.0} ns", (cpu_us() - start) * 1e3 / count as f64);
+        println!("{name}: {:.0} ns", (thread_us() - start) * 1e3 / count as f64);
     };
     println!();
     per("a snapshot, begun and ended", 1_000_000, &mut |_| drop(store.read().expect("a snapshot")));
@@ -153,7 +149,7 @@ fn read_costs(store: &Store, held: &[VerifiedEvent], fresh: &[VerifiedEvent]) {
 }
 
 fn main() {
-    let count = std::env::var("WEIR_BENCH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000);
+    let count = support::number("WEIR_BENCH_EVENTS", 100_000);
     let mut random = Random(1);
     let authors: Vec<Pubkey> = (0..AUTHORS).map(testing::author).collect();
     let events: Vec<VerifiedEvent> = match std::env::var_os("WEIR_BENCH_CORPUS") {

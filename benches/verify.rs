@@ -21,7 +21,10 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use secp256k1::{Keypair, schnorr};
+use support::thread_time;
 use weir::schnorr::{EngineChoice, Item, Options, Verifier};
+
+mod support;
 
 /// One signed event's part of a batch.
 struct Signed {
@@ -48,15 +51,6 @@ impl Signed {
     fn item(&self) -> Item<'_> {
         Item { id: &self.id, pubkey: &self.pubkey, signature: &self.signature }
     }
-}
-
-/// CPU time that this thread has used.
-fn thread_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec to write to, and the clock exists on Linux.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0, "the thread's CPU clock can be read");
-    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).expect("below a second"))
 }
 
 fn verify(c: &mut Criterion) {

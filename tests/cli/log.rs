@@ -1,13 +1,15 @@
 //! Logs and messages that nobody reads, or that have no room.
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::pipe::fcntl_setpipe_size;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{ptsname, unlockpt};
 
 use super::home::{Home, lines};
 use super::support::event::signed;
@@ -57,16 +59,15 @@ impl Relay {
         value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
     }
 
-    fn signal(&self, signal: libc::c_int) {
-        // SAFETY: the child is ours and was not waited for, so its number is still its own.
-        unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the child was not waited for");
     }
 
     /// Has the configuration read again, which the log tells in one line.
     fn reload(&self, result: &str) {
         let name = format!("weir_config_reloads_total{{result=\"{result}\"}}");
         let before = self.metric(&name);
-        self.signal(libc::SIGHUP);
+        self.signal(Signal::HUP);
         let started = Instant::now();
         while self.metric(&name) == before {
             assert!(started.elapsed() < PATIENCE, "no reload");
@@ -88,7 +89,7 @@ impl Relay {
         }
         self.await_lost(before + 3);
         assert!(Self::get(self.clients, "/").starts_with("HTTP/1.1 200 "));
-        self.signal(libc::SIGTERM);
+        self.signal(Signal::TERM);
         assert_eq!(self.child.wait().expect("the relay ends").code(), Some(0));
     }
 }
@@ -113,14 +114,8 @@ fn a_relay_serves_on_when_the_reader_of_its_log_has_gone() {
 fn a_relay_serves_on_when_its_terminal_is_closed() {
     let home = Home::new();
     let main = File::options().read(true).write(true).open("/dev/ptmx").expect("there are terminals");
-    let mut name = [0; 64];
-    // SAFETY: the descriptor is open, and the name has the length that is told.
-    let is_ready = unsafe {
-        libc::unlockpt(main.as_raw_fd()) == 0
-            && libc::ptsname_r(main.as_raw_fd(), name.as_mut_ptr().cast(), name.len()) == 0
-    };
-    assert!(is_ready, "the terminal can be opened");
-    let name = CStr::from_bytes_until_nul(&name).expect("a name").to_str().expect("a plain name");
+    unlockpt(&main).expect("the terminal can be opened");
+    let name = ptsname(&main, Vec::new()).expect("a name").into_string().expect("a plain name");
     let terminal = File::options().write(true).custom_flags(libc::O_NOCTTY).open(name).expect("the terminal");
     let relay = Relay::start(&home, || terminal.try_clone().expect("a descriptor").into());
     drop(main);
@@ -139,8 +134,7 @@ fn a_reader_of_the_log_that_stops_stops_nothing_and_is_told_what_it_missed() {
     let home = Home::new();
     let mut relay = Relay::start(&home, Stdio::piped);
     let log = relay.child.stderr.take().expect("a pipe");
-    // SAFETY: the descriptor is open, and this changes only how much the pipe holds.
-    assert!(unsafe { libc::fcntl(log.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) } > 0);
+    fcntl_setpipe_size(&log, 4096).expect("a smaller pipe");
     // Each failed reload logs a line with this word: more than the pipe and the queue hold.
     let word = "x".repeat(300 << 10);
     let good = std::fs::read_to_string(home.path("weir.toml")).expect("the configuration");
@@ -161,7 +155,7 @@ fn a_reader_of_the_log_that_stops_stops_nothing_and_is_told_what_it_missed() {
         assert!(log.read_line(&mut line).expect("a log") > 0, "the log ends and does not tell what is missing");
     }
     assert!(line.ends_with(&format!(" WARN weir::cli::log: {lost} log lines were lost\n")), "{line}");
-    relay.signal(libc::SIGTERM);
+    relay.signal(Signal::TERM);
     let mut rest = String::new();
     log.read_to_string(&mut rest).expect("the rest of the log");
     assert_eq!(rest.matches("log lines were lost").count(), 0, "each loss is told once");
@@ -178,11 +172,10 @@ fn a_relay_ends_although_nobody_reads_its_last_lines() {
     let home = Home::new();
     let mut relay = Relay::start(&home, Stdio::piped);
     let log = relay.child.stderr.take().expect("a pipe");
-    // SAFETY: the descriptor is open, and this changes only how much the pipe holds.
-    assert!(unsafe { libc::fcntl(log.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) } > 0);
+    fcntl_setpipe_size(&log, 4096).expect("a smaller pipe");
     home.write("weir.toml", format!("[log]\nformat = \"{}\"\n", "x".repeat(8 << 10)));
     relay.reload("failed");
-    relay.signal(libc::SIGTERM);
+    relay.signal(Signal::TERM);
     assert_eq!(relay.child.wait().expect("the relay ends").code(), Some(0));
     drop(log);
 }

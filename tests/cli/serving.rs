@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -35,8 +36,7 @@ impl Relay {
     }
 
     fn stop(mut self) {
-        // SAFETY: the child is ours and was not waited for, so its number is still its own.
-        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the child was not waited for");
         assert_eq!(self.child.wait().expect("the relay ends").code(), Some(0));
     }
 }

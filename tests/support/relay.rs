@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use socket2::{Domain, Socket, Type};
 
 use super::client::Client;
@@ -202,12 +203,9 @@ impl Relay {
     }
 
     /// Lets the process open no descriptor from this number on; what is open stays.
-    pub fn limit_descriptors(&self, first: libc::rlim_t) {
-        let limit = libc::rlimit { rlim_cur: first, rlim_max: first };
-        let process = libc::pid_t::try_from(self.child.id()).expect("a process id");
-        // SAFETY: `limit` is a valid rlimit that outlives the call, and no old one is asked for.
-        let result = unsafe { libc::prlimit(process, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
-        assert_eq!(result, 0, "the limit is set");
+    pub fn limit_descriptors(&self, first: u64) {
+        let limit = Rlimit { current: Some(first), maximum: Some(first) };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).expect("the limit is set");
     }
 
     /// Kills the relay without a warning and starts it again on the same store.
