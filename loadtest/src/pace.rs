@@ -6,6 +6,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+#[cfg(target_os = "linux")]
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 
 /// A wake-up clock.
 pub struct Pacer {
@@ -20,15 +24,7 @@ impl Pacer {
     /// # Errors
     /// If the system gives no timer.
     pub fn new() -> Result<Self> {
-        use std::os::fd::FromRawFd;
-        // SAFETY: the call takes no pointers; a non-negative result is a descriptor that nobody else owns.
-        let timer = unsafe {
-            let fd = libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC);
-            if fd < 0 {
-                return Err(std::io::Error::last_os_error().into());
-            }
-            std::os::fd::OwnedFd::from_raw_fd(fd)
-        };
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         // SAFETY: the descriptor is open, and it stays so as long as the AsyncFd that owns it.
         let timer = unsafe { tokio::io::unix::AsyncFd::register(timer)? };
         Ok(Self { timer })
@@ -36,30 +32,22 @@ impl Pacer {
 
     /// Returns at `moment`, or at once if it has passed.
     pub async fn until(&self, moment: Instant) {
-        use std::os::fd::AsRawFd;
         let left = moment.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
         }
-        let value = libc::timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let setting = libc::itimerspec { it_interval: zero, it_value: value };
-        let fd = self.timer.as_raw_fd();
-        // SAFETY: `setting` outlives the call, and a null pointer for the old setting is allowed (timerfd_settime(2)).
-        let armed = unsafe { libc::timerfd_settime(fd, 0, &raw const setting, std::ptr::null_mut()) == 0 };
-        if !armed {
+        let value = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let setting = Itimerspec { it_interval: Timespec::default(), it_value: value };
+        if timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &setting).is_err() {
             tokio::time::sleep(left).await;
             return;
         }
         while let Ok(mut guard) = self.timer.readable().await {
-            let mut count = [0u8; 8];
-            // SAFETY: the buffer is as long as the length says.
-            let read = unsafe { libc::read(fd, count.as_mut_ptr().cast(), count.len()) };
-            if read == 8 {
-                guard.clear_ready();
+            let read = rustix::io::read(self.timer.get_ref(), &mut [0; 8]);
+            guard.clear_ready();
+            if read == Ok(8) {
                 return;
             }
-            guard.clear_ready();
         }
     }
 }

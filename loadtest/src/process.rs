@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// The processes of a relay and where it keeps its data.
@@ -163,9 +165,7 @@ fn status_kib(text: &str, key: &str) -> Option<u64> {
 }
 
 fn ticks_per_second() -> f64 {
-    // SAFETY: sysconf reads a constant of the system and touches no memory of ours.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    if ticks > 0 { ticks as f64 } else { 100.0 }
+    rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Allocated blocks below a directory; a sparse file counts only its written blocks.
@@ -184,27 +184,19 @@ fn allocated_bytes(path: &Path) -> u64 {
 
 /// CPU time of this process so far.
 pub fn own_cpu() -> Duration {
-    // SAFETY: `usage` is a plain C struct for which all zeroes are valid, and getrusage fills the one it is given.
-    let usage = unsafe {
-        let mut usage = std::mem::zeroed::<libc::rusage>();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
-        usage
-    };
-    let time = |value: libc::timeval| Duration::new(value.tv_sec as u64, value.tv_usec as u32 * 1000);
-    time(usage.ru_utime) + time(usage.ru_stime)
+    duration(clock_gettime(ClockId::ProcessCPUTime))
 }
 
-/// Raises the limit of open files to the hard limit; returns it.
+fn duration(time: Timespec) -> Duration {
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Raises the limit of open files to the hard limit and returns it; `u64::MAX` where there is none.
 pub fn raise_open_files() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls only read or write the struct they are given.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
-    limit.rlim_cur
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let in_force = if raised.is_ok() { limit.maximum } else { limit.current };
+    in_force.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -237,10 +229,7 @@ mod tests {
 
     /// CPU time of the calling thread.
     fn thread_cpu() -> Duration {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the call only writes the value it is given.
-        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        duration(clock_gettime(ClockId::ThreadCPUTime))
     }
 
     #[test]
