@@ -1,9 +1,9 @@
-//! What is wrong with a configuration, told so that an operator finds the place.
+//! Errors in a configuration, each with the place where an operator finds it.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Why a configuration is not taken.
+/// Why a configuration is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -14,18 +14,18 @@ pub enum ConfigError {
         /// Why.
         error: std::io::Error,
     },
-    /// The text is not a configuration.
+    /// The file holds mistakes.
     #[error("{}", Listed(file, problems))]
     Wrong {
         /// Which file.
         file: String,
-        /// Everything that is wrong, in the order of the text; never empty.
+        /// All mistakes, in the order of the file; never empty.
         problems: Vec<Problem>,
     },
 }
 
 impl ConfigError {
-    /// Everything that is wrong; empty when the file could not be read.
+    /// All mistakes; empty when the file could not be read.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         match self {
@@ -35,14 +35,14 @@ impl ConfigError {
     }
 }
 
-/// One thing that is wrong.
+/// One mistake and its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
-    /// Line and column, both from 1; the column counts characters. `None` when a default is at odds.
+    /// Line and column, both counted from 1, the column in characters. `None` for a key that the file does not set.
     pub place: Option<(usize, usize)>,
     /// The key with its section, such as `limits.max_filters`; empty when the text is not TOML.
     pub key: String,
-    /// What is wrong and what to do.
+    /// What is wrong and how to fix it.
     pub text: String,
 }
 
@@ -56,11 +56,11 @@ impl Problem {
     }
 }
 
-/// A value that cannot be.
+/// One mistake, not yet located in the file.
 pub struct Fault {
-    /// The key it is about, with its section.
+    /// The key with its section.
     pub key: Cow<'static, str>,
-    /// What is wrong and what to do.
+    /// What is wrong and how to fix it.
     pub text: String,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// One line for each problem, the way compilers write them: `file:line:column: key: text`.
+/// One line per problem, in the form that compilers use: `file:line:column: key: text`.
 struct Listed<'a>(&'a str, &'a [Problem]);
 
 impl fmt::Display for Listed<'_> {

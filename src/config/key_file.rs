@@ -1,6 +1,6 @@
-//! Files of keys that retention rules name: an `npub` or 64 hexadecimal digits on each line.
+//! Key files that retention rules refer to: one `npub` or 64 hexadecimal digits per line.
 //!
-//! They are read with the configuration and never watched: a reload reads them again.
+//! They are read together with the configuration and are not watched; a reload reads them again.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -10,16 +10,16 @@ use super::error::Fault;
 use crate::nostr::bech32::parse_pubkey;
 use crate::policy::{KeyFile, KeySet, Rule};
 
-/// The most keys of a file, at about 40 bytes of memory each.
+/// The maximum number of keys in a file. A key takes about 40 bytes of memory.
 const KEYS: usize = 1_000_000;
 
-/// The most bytes of a line that are looked at: an `npub` has 63, and a comment may follow.
+/// The maximum length of a line: an `npub` has 63 bytes, and a comment may follow it.
 const LINE_BYTES: usize = 4096;
 
-/// Faults of one file that are told.
+/// The maximum number of faults reported per file.
 const FAULTS: usize = 10;
 
-/// Reads every file that the rules name. A path that is not absolute begins at `directory`.
+/// Reads every file that the rules refer to. Relative paths are resolved against `directory`.
 pub fn read_all(rules: &mut [Rule], directory: &Path) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (number, rule) in (1..).zip(rules) {
@@ -44,7 +44,7 @@ pub fn read_all(rules: &mut [Rule], directory: &Path) -> Vec<Fault> {
 /// Reads one file.
 ///
 /// # Errors
-/// What is wrong with it, each with the file and the line.
+/// Its faults, each with file and line.
 fn read(path: &Path) -> Result<KeySet, Vec<String>> {
     let name = path.display();
     let file = File::open(path).map_err(|error| vec![format!("{name}: {error}")])?;
@@ -75,10 +75,10 @@ fn read(path: &Path) -> Result<KeySet, Vec<String>> {
     if faults.is_empty() { Ok(keys) } else { Err(faults) }
 }
 
-/// Puts the next line into `line`; false at the end.
+/// Reads the next line into `line`; returns false at the end of the file.
 ///
 /// # Errors
-/// When the file cannot be read, or the line is too long to be one of keys.
+/// When the file cannot be read, or the line is longer than [`LINE_BYTES`].
 fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     let length = io::Read::take(&mut *lines, LINE_BYTES as u64 + 1).read_until(b'\n', line)?;
@@ -94,7 +94,7 @@ mod tests {
     use crate::nostr::Pubkey;
     use crate::nostr::bech32::npub;
 
-    /// What a configuration says whose only rule names `authors.txt` and `others.txt`, the files beside it.
+    /// Parses a configuration whose only rule refers to `authors.txt` and `others.txt` in the same directory.
     fn parse(authors: &[u8], others: Option<&[u8]>) -> Result<Config, Vec<String>> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(dir.path().join("authors.txt"), authors).expect("a file");
@@ -105,12 +105,12 @@ mod tests {
         }
         let file = dir.path().join("weir.toml");
         let said = Config::parse(&file.display().to_string(), &text);
-        let beside = format!("{}/", dir.path().display());
-        said.map_err(|error| error.to_string().replace(&beside, "").lines().map(String::from).collect())
+        let directory = format!("{}/", dir.path().display());
+        said.map_err(|error| error.to_string().replace(&directory, "").lines().map(String::from).collect())
     }
 
     #[test]
-    fn a_file_has_npubs_and_hex_one_on_each_line_with_comments_and_is_found_beside_the_configuration() {
+    fn a_file_holds_an_npub_or_hex_key_per_line_and_is_found_in_the_directory_of_the_configuration() {
         let [first, second, third] = [1, 2, 3].map(|byte| Pubkey([byte; 32]));
         let text = format!("\u{feff}# members\n{}  # the first\r\n\n  {second}\n{second}", npub(&first));
         let config = parse(text.as_bytes(), Some(third.to_string().as_bytes())).expect("a configuration");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_that_is_no_key_is_told_with_file_and_line_and_a_file_that_is_absent_or_empty_too() {
+    fn lines_that_are_not_keys_are_reported_with_file_and_line_and_so_is_a_file_that_is_missing_or_empty() {
         let key = Pubkey([1; 32]).to_string();
         let told = |text: &[u8]| parse(text, None).expect_err("a fault");
         assert_eq!(
@@ -134,7 +134,9 @@ mod tests {
         );
         assert_eq!(
             told(b"# nobody\n"),
-            ["weir.toml:2:1: storage.retention[1].authors_file: the file has no keys, so it selects nobody"]
+            [
+                "weir.toml:2:1: storage.retention[1].authors_file: the file contains no keys, so the rule selects nothing"
+            ]
         );
         assert_eq!(told(&b"x\n".repeat(50)).len(), 10);
         for hostile in [vec![b'a'; 10_000], vec![0; 5000], b"\xff\xfe\n".to_vec()] {
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_other_keys_is_a_change_of_the_rules() {
+    fn a_file_whose_keys_changed_counts_as_a_change_of_the_rules() {
         let [old, new] = [1, 2].map(|byte| parse(Pubkey([byte; 32]).to_string().as_bytes(), None).expect("good"));
         assert_eq!(old.changes(&new).live, ["storage.retention"]);
         assert!(old.changes(&old).is_empty());

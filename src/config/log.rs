@@ -1,25 +1,25 @@
-//! The `[log]` section. Logs never hold the content of events.
+//! The `[log]` section. The content of events is never logged.
 
 use serde::{Deserialize, Serialize};
 
-/// What is logged, to standard error.
+/// What is logged to standard error, and how.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// The least important level that is logged: `error`, `warn`, `info` or `debug`; or directives for single
-    /// modules, such as `info,weir::store=debug`.
+    /// The lowest level that is logged: `error`, `warn`, `info` or `debug`; or directives for individual modules, such
+    /// as `info,weir::store=debug`.
     pub level: String,
-    /// How a line is written.
+    /// The format of a line.
     pub format: LogFormat,
 }
 
-/// How a line of the log is written.
+/// The format of a log line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text for people.
     Text,
-    /// One JSON object for each line.
+    /// One JSON object per line.
     Json,
 }
 

@@ -1,7 +1,7 @@
-//! How much memory a configuration lets the relay use, for `weir config check`.
+//! The upper bound on memory that a configuration implies, for `weir config check`.
 //!
-//! Everything that clients can make it hold (INV-12), and what it takes by itself. The page cache of the data file is the
-//! system's and not counted.
+//! It covers everything that clients can make the relay hold (INV-12) and the relay itself. The page cache of the data
+//! file belongs to the kernel and is not counted.
 
 use std::fmt::Write as _;
 
@@ -9,28 +9,28 @@ use indicatif::BinaryBytes;
 
 use super::sections::Config;
 
-/// What one open connection takes besides what the accounts count: its task, its session and its outbox (4.1 KiB,
-/// measured with 4,000 idle ones), and up to 4 KiB of a message that is not complete. The kernel's buffers come on top.
+/// Memory of one open connection that no account counts: its task, session and outbox (4.1 KiB, measured with 4,000
+/// idle connections) and up to 4 KiB of an incomplete message. Kernel buffers are not included.
 const CONNECTION_BYTES: u64 = 10 << 10;
 
-/// What one socket takes whose request is not answered yet: hyper's buffers (16 KiB at most) and its task.
+/// Memory of one socket whose request has not been answered: hyper's buffers (at most 16 KiB) and its task.
 const HALF_OPEN_BYTES: u64 = 24 << 10;
 
-/// An event on its way to disk is held as a record, in a page of LMDB's transaction that it shares, and in what is told
-/// to subscribers.
+/// An event on its way to disk is held three times: as a record, in a shared page of LMDB's transaction, and in the
+/// frames for subscribers.
 const COPIES_OF_AN_EVENT: u64 = 3;
 
-/// What one event of a negentropy session takes.
+/// Memory of one event in a negentropy session.
 const NEGENTROPY_RECORD_BYTES: u64 = 41;
 
-/// The program, its threads, their buffers, tables of fixed size, and what was freed in the last seconds and is not given
-/// back yet: up to 60 MiB in the attacks of `docs/reliability.md`.
+/// The program, its threads, their buffers, tables of fixed size, and memory freed in the last seconds that has not been
+/// returned yet: up to 60 MiB under the attacks of `docs/reliability.md`.
 const BASE_BYTES: u64 = 64 << 20;
 
-/// What the tables of rates take when they are full: 200,000 addresses and as many keys of 100 bytes.
+/// The rate tables when full: 200,000 addresses and 200,000 keys at 100 bytes each.
 const RATE_TABLES_BYTES: u64 = 2 * 200_000 * 100;
 
-/// One kind of memory, and its bounds in bytes; 0 for a bound that there is not.
+/// One use of memory and its bounds in bytes; 0 where there is no bound.
 struct Line {
     what: &'static str,
     total: u64,
@@ -38,17 +38,17 @@ struct Line {
     connection: u64,
 }
 
-/// The bounds of `config` on memory, a line for each kind, and their sum, in the units an operator buys memory in.
+/// The memory bounds that `config` implies, one line per use, and their sum.
 ///
-/// The bounds by connection are those of a client that has not proven a key.
+/// Bounds per connection are those of a client that has not authenticated.
 #[must_use]
 pub fn memory_ceiling(config: &Config) -> String {
     let lines = lines(config);
     let sum = lines.iter().map(|line| line.total).sum();
-    let mut text = format!("memory: at most {}, and the cached part of the data file\n", BinaryBytes(sum));
+    let mut text = format!("memory: at most {}, plus the page cache of the data file\n", BinaryBytes(sum));
     for Line { what, total, address, connection } in lines {
         let parts = [(address, "address"), (connection, "connection")].into_iter().filter(|(bytes, _)| *bytes > 0);
-        let parts: Vec<String> = parts.map(|(bytes, of)| format!("{} of one {of}", BinaryBytes(bytes))).collect();
+        let parts: Vec<String> = parts.map(|(bytes, of)| format!("{} per {of}", BinaryBytes(bytes))).collect();
         let parts = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {:>10}  {what}{parts}", BinaryBytes(total).to_string());
@@ -80,7 +80,7 @@ fn lines(config: &Config) -> Vec<Line> {
             0,
         ),
         line(
-            "waiting to be sent",
+            "outgoing data",
             memory.outboxes.total_bytes,
             memory.outboxes.per_address_bytes,
             server.outbox_bytes as u64,
@@ -98,7 +98,7 @@ fn lines(config: &Config) -> Vec<Line> {
             CONNECTION_BYTES,
         ),
         line("sockets without a request", server.max_half_open as u64 * HALF_OPEN_BYTES * doors, 0, 0),
-        line("rates of addresses and keys", RATE_TABLES_BYTES, 0, 0),
+        line("rate tables", RATE_TABLES_BYTES, 0, 0),
         line("the relay itself", BASE_BYTES, 0, 0),
     ]
 }
@@ -111,15 +111,15 @@ mod tests {
     fn the_lines_add_up_the_bounds() {
         let mut config = Config::default();
         config.server.max_connections = 1024;
-        let expected = "memory: at most 1.82 GiB, and the cached part of the data file
-  512.00 MiB  filters (64.00 MiB of one address, 2.00 MiB of one connection)
-  128.00 MiB  incomplete messages (16.00 MiB of one address, 1.00 MiB of one connection)
-  192.00 MiB  events on their way to disk (48.00 MiB of one address)
-  512.00 MiB  waiting to be sent (128.00 MiB of one address, 8.00 MiB of one connection)
-  312.81 MiB  negentropy sessions (78.20 MiB of one address, 78.20 MiB of one connection)
-   10.00 MiB  connections (2.50 MiB of one address, 10.00 KiB of one connection)
+        let expected = "memory: at most 1.82 GiB, plus the page cache of the data file
+  512.00 MiB  filters (64.00 MiB per address, 2.00 MiB per connection)
+  128.00 MiB  incomplete messages (16.00 MiB per address, 1.00 MiB per connection)
+  192.00 MiB  events on their way to disk (48.00 MiB per address)
+  512.00 MiB  outgoing data (128.00 MiB per address, 8.00 MiB per connection)
+  312.81 MiB  negentropy sessions (78.20 MiB per address, 78.20 MiB per connection)
+   10.00 MiB  connections (2.50 MiB per address, 10.00 KiB per connection)
    96.00 MiB  sockets without a request
-   38.15 MiB  rates of addresses and keys
+   38.15 MiB  rate tables
    64.00 MiB  the relay itself";
         assert_eq!(memory_ceiling(&config), expected);
     }

@@ -6,11 +6,12 @@ use serde::de::{self, Deserializer};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
-/// Where operators watch.
+/// The listener for monitoring.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served; never the clients' address. An empty text is nowhere.
+    /// The address that serves `/metrics`, `/healthz` and `/readyz`; never the one that clients use. An empty string
+    /// disables it.
     #[serde(serialize_with = "write", deserialize_with = "read")]
     pub listen: Option<SocketAddr>,
 }

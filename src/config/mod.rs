@@ -1,7 +1,7 @@
-//! What the operator wrote: a file read into the options of the modules it configures.
+//! The configuration: a TOML file, read into the options of the modules that it configures.
 //!
-//! The only user of toml. Every key has a default, so no file at all is a valid configuration. Nothing below
-//! `cli` sees this module: each module gets its own options by value.
+//! Every key has a default, so an empty file, or none, is valid. Nothing below `cli` sees this module: each module gets
+//! its own options by value. No other module uses toml.
 
 mod error;
 mod key_file;
@@ -33,7 +33,7 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read, and with everything that is wrong in it.
+    /// When the file cannot be read, or with all its mistakes.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         match std::fs::read_to_string(path) {
@@ -42,11 +42,11 @@ impl Config {
         }
     }
 
-    /// Reads a text; `file` is its name in errors, and the files of keys that it names are beside it. Keys that it does not
-    /// have keep their defaults.
+    /// Reads `text`; missing keys keep their defaults. `file` is its name in errors, and key files are looked up in the
+    /// directory of `file`.
     ///
     /// # Errors
-    /// With everything that is wrong in it.
+    /// With all its mistakes.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let problems = match parse::read(text) {
             Ok(mut read) => {
@@ -65,10 +65,10 @@ impl Config {
         Err(ConfigError::Wrong { file: file.into(), problems })
     }
 
-    /// Checks a configuration that was put together from a file and the command line.
+    /// Checks a configuration that was assembled from a file and the command line.
     ///
     /// # Errors
-    /// With every value that is out of range or at odds with another.
+    /// With every value that is out of range or contradicts another.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let problems: Vec<_> = validate::check(self).into_iter().map(Problem::from).collect();
         if problems.is_empty() {
@@ -77,13 +77,13 @@ impl Config {
         Err(ConfigError::Wrong { file: "configuration".into(), problems })
     }
 
-    /// What is allowed and yet seldom meant, each a sentence that begins with the key.
+    /// Settings that are valid but rarely intended, each a sentence that begins with the key.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         warn::warnings(self)
     }
 
-    /// What differs in `new`, and whether it holds without a restart.
+    /// The keys that differ in `new`, by whether they apply without a restart.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Changes {
         reload::compare(self, new)

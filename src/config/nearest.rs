@@ -1,15 +1,15 @@
-//! Which key the operator may have meant.
+//! Suggests the key that the operator may have meant.
 
 use strsim::levenshtein;
 use toml::{Table, Value};
 
-/// Keys that have another name now.
+/// Renamed keys: old name, new name.
 const RENAMED: [(&str, &str); 1] = [("query_us", "cpu_us")];
 
-/// A hint for the unknown key `key` of the section at `path`, given the keys there are; empty if none is near.
+/// A hint for the unknown key `key` of the section at `path`; empty if no known key is close.
 pub fn hint(known: &Table, path: &[&str], key: &str) -> String {
     if let Some((_, name)) = RENAMED.iter().find(|(old, _)| *old == key) {
-        return format!("; it is {name} now");
+        return format!("; it is now called {name}");
     }
     let section = path.iter().try_fold(known, |table, name| table.get(*name)?.as_table());
     let near = |name: &&String| levenshtein(name, key) <= key.len().max(name.len()).div_ceil(3);

@@ -1,5 +1,5 @@
-//! From text to a configuration: the operator's keys are laid over the defaults, key by key, so that a section
-//! or a rate can be given in part.
+//! Parses a configuration. The operator's keys are merged over the defaults one by one, so a section or a rate may be
+//! given in part.
 
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
@@ -9,15 +9,15 @@ use super::error::{Fault, Problem};
 use super::sections::Config;
 use super::{nearest, units};
 
-/// What was read, and where each key stands in the text.
+/// A parsed configuration and the place of each key in the file.
 pub struct Read {
     pub config: Config,
-    /// Path and byte offset of every key the operator wrote.
+    /// Path and byte offset of every key that the operator wrote.
     keys: Vec<(String, usize)>,
 }
 
 impl Read {
-    /// Says where the value stands that `fault` is about; a section stands for a key that was not written.
+    /// Locates `fault` in the file; a key that the file does not set has no place.
     pub fn problem(&self, text: &str, fault: Fault) -> Problem {
         match self.keys.iter().find(|(path, _)| *path == fault.key) {
             Some((_, at)) => Problem::at(text, *at, fault.key.into_owned(), fault.text),
@@ -29,14 +29,14 @@ impl Read {
 /// Reads `text`.
 ///
 /// # Errors
-/// Everything that is not TOML; or else every key that is unknown and every value of the wrong type.
+/// All syntax errors; or else every unknown key and every value of the wrong type.
 pub fn read(text: &str) -> Result<Read, Vec<Problem>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         return Err(errors.iter().map(|error| problem(text, String::new(), error)).collect());
     }
     let default = Config::default().to_toml();
-    let known: Table = default.parse().expect("what was written as TOML is read as TOML");
+    let known: Table = default.parse().expect("TOML that we wrote can be read");
     let mut table = table.into_inner();
     let mut problems = Vec::new();
     remove_unknown(text, &known, &[], &mut table, &mut problems);
@@ -51,15 +51,15 @@ pub fn read(text: &str) -> Result<Read, Vec<Problem>> {
     };
     units::replace(&mut table, &numbers);
 
-    // A value of the wrong type is noted and taken out, so that the next one is found too.
+    // Each value of the wrong type is reported and removed, so that the next one is found.
     let config = loop {
-        let mut whole = DeTable::parse(&default).expect("what was written as TOML is read as TOML").into_inner();
-        lay_over(&mut whole, &table);
+        let mut whole = DeTable::parse(&default).expect("TOML that we wrote can be read").into_inner();
+        merge(&mut whole, &table);
         match Config::deserialize(toml::Deserializer::from(Spanned::new(0..text.len(), whole))) {
             Ok(config) => break config,
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
-                let path = take_out(&mut table, at);
+                let path = remove_at(&mut table, at);
                 problems.push(problem(text, path.clone(), &error));
                 if path.is_empty() {
                     return Err(in_order(problems));
@@ -80,7 +80,7 @@ fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems
 }
 
-/// Takes every unknown key out of `table`, the section at `path`, and notes it.
+/// Removes and reports every unknown key of `table`, the section at `path`.
 fn remove_unknown(text: &str, all: &Table, path: &[&str], table: &mut DeTable<'_>, problems: &mut Vec<Problem>) {
     let Some(section) = path.iter().try_fold(all, |table, name| table.get(*name)?.as_table()) else { return };
     for (key, mut value) in std::mem::take(table) {
@@ -97,7 +97,7 @@ fn remove_unknown(text: &str, all: &Table, path: &[&str], table: &mut DeTable<'_
     }
 }
 
-/// Notes where each key of `table` stands. Tables in a list are numbered from 1: `storage.retention[1].kinds`.
+/// Records the place of each key of `table`. Tables in a list are numbered from 1: `storage.retention[1].kinds`.
 fn locate(table: &DeTable<'_>, prefix: &str, keys: &mut Vec<(String, usize)>) {
     for (key, value) in table {
         let path = format!("{prefix}{}", key.get_ref());
@@ -117,12 +117,12 @@ fn locate(table: &DeTable<'_>, prefix: &str, keys: &mut Vec<(String, usize)>) {
     }
 }
 
-/// Writes the operator's values over the defaults. What is no table on either side is replaced whole.
-fn lay_over<'i>(defaults: &mut DeTable<'i>, own: &DeTable<'i>) {
+/// Merges the operator's values into the defaults. Only tables are merged; any other value is replaced.
+fn merge<'i>(defaults: &mut DeTable<'i>, own: &DeTable<'i>) {
     for (key, value) in own {
         let default = defaults.iter_mut().find(|(name, _)| name.get_ref() == key.get_ref());
         match (default.map(|(_, default)| default.get_mut()), value.get_ref()) {
-            (Some(DeValue::Table(default)), DeValue::Table(own)) => lay_over(default, own),
+            (Some(DeValue::Table(default)), DeValue::Table(own)) => merge(default, own),
             _ => {
                 defaults.insert(key.clone(), value.clone());
             }
@@ -130,12 +130,12 @@ fn lay_over<'i>(defaults: &mut DeTable<'i>, own: &DeTable<'i>) {
     }
 }
 
-/// Takes the value that spans byte `at` out of `table` and tells its path; empty if there is none.
-fn take_out(table: &mut DeTable<'_>, at: usize) -> String {
+/// Removes the value that spans byte `at` from `table` and returns its path; empty if there is none.
+fn remove_at(table: &mut DeTable<'_>, at: usize) -> String {
     let mut path = String::new();
     for (key, mut value) in std::mem::take(table) {
         if path.is_empty() {
-            let inner = if let DeValue::Table(inner) = value.get_mut() { take_out(inner, at) } else { String::new() };
+            let inner = if let DeValue::Table(inner) = value.get_mut() { remove_at(inner, at) } else { String::new() };
             if !inner.is_empty() {
                 path = format!("{}.{inner}", key.get_ref());
             } else if value.span().contains(&at) || key.span().contains(&at) {

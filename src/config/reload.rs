@@ -1,11 +1,11 @@
-//! What a reload changes, and what of it waits for a restart.
+//! Compares two configurations: which changes apply at a reload, and which need a restart.
 
 use toml::{Table, Value};
 
 use super::sections::Config;
 
-/// The sections that hold from the next message on, and the keys of other sections that do. All else is read once, at
-/// the start.
+/// The sections that a reload applies from the next message on, and the keys of other sections that it applies.
+/// Everything else is read once, at startup.
 const LIVE: [&str; 12] = [
     "limits",
     "tiers",
@@ -24,9 +24,9 @@ const LIVE: [&str; 12] = [
 /// The keys that differ, such as `limits.max_filters`, in alphabetical order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Changes {
-    /// Those that hold at once.
+    /// Keys that apply at once.
     pub live: Vec<String>,
-    /// Those that hold after a restart.
+    /// Keys that apply after a restart.
     pub restart: Vec<String>,
 }
 
@@ -38,13 +38,13 @@ impl Changes {
     }
 }
 
-/// What differs between two configurations.
+/// The differences between two configurations.
 pub fn compare(old: &Config, new: &Config) -> Changes {
     let mut keys = Vec::new();
     differences(&table(old), &table(new), "", &mut keys);
     let rules = "storage.retention";
     if old.storage.retention != new.storage.retention && !keys.iter().any(|key| key == rules) {
-        // A file that it names has other keys.
+        // The keys in a file that a rule refers to have changed.
         keys.push(rules.into());
     }
     let (live, restart) =
@@ -57,7 +57,7 @@ fn section(key: &str) -> &str {
 }
 
 fn table(config: &Config) -> Table {
-    Table::try_from(config).expect("every section is made of what TOML has")
+    Table::try_from(config).expect("every section consists of TOML values")
 }
 
 fn differences(old: &Table, new: &Table, prefix: &str, keys: &mut Vec<String>) {

@@ -1,6 +1,6 @@
-//! The whole configuration: one field for each section of the file, with its default.
+//! The configuration as data: one field per section of the file, with its defaults.
 //!
-//! Plain data: reading, checking and comparing are the business of the files beside it.
+//! Reading, checking and comparing it is left to the other files of this folder.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,53 +13,53 @@ use crate::policy::{Access, Auth, Info, Limits, RateOptions, Settings, Tiers};
 use crate::schnorr;
 use crate::server;
 
-/// A whole configuration: one field for each section of the file.
+/// The whole configuration: one field per section of the file.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Sockets and connections.
+    /// Listener, sockets and connections.
     pub server: server::Options,
     /// Where events are kept.
     pub storage: Storage,
     /// Limits for everybody.
     pub limits: Limits,
-    /// Limits by who asks.
+    /// Limits by the client's tier.
     pub tiers: Tiers,
     /// Limits by network address.
     pub rates: RateOptions,
-    /// What needs a proven key (NIP-42).
+    /// What requires authentication (NIP-42).
     pub auth: Auth,
-    /// Who and what is let in.
+    /// Allow and deny lists.
     pub access: Access,
-    /// What NIP-11 says about the relay.
+    /// The operator's part of the NIP-11 document.
     pub info: Info,
     /// Threads, and how long a query may run at a time.
     pub pipeline: pipeline::Options,
-    /// How signatures are checked.
+    /// Signature verification.
     pub verify: schnorr::Options,
     /// Negentropy sync (NIP-77).
     pub negentropy: pipeline::query::reconcile::Options,
-    /// What clients may make the relay hold.
+    /// Bounds on the memory that clients can make the relay hold.
     pub memory: ledger::Options,
-    /// Bounds of the queues between the threads.
+    /// Bounds of the queues between threads.
     pub queues: pipeline::Bounds,
-    /// Where operators watch.
+    /// The listener for monitoring.
     pub metrics: Metrics,
-    /// What is logged.
+    /// Logging.
     pub log: Log,
 }
 
 impl Config {
-    /// The same configuration as the text of a file, every key included.
+    /// The configuration as TOML, with every key.
     ///
     /// # Panics
-    /// Never: every section is made of numbers, texts, lists and tables.
+    /// Never: every section consists of numbers, strings, lists and tables.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("every section is made of what TOML has")
+        toml::to_string(self).expect("every section consists of TOML values")
     }
 
-    /// What policy decides by: the part that is reloaded.
+    /// The reloadable part: the settings that policy decides by.
     #[must_use]
     pub fn settings(&self) -> Settings {
         Settings {
@@ -73,14 +73,14 @@ impl Config {
         }
     }
 
-    /// Takes over from `new` what holds without a restart, so that this stays what is in force.
+    /// Takes the values of `new` that apply without a restart, so that this remains the configuration in force.
     pub fn take_live(&mut self, new: Self) {
         let Self { limits, tiers, rates, auth, access, info, storage, .. } = new;
         self.storage.take_live(storage);
         *self = Self { limits, tiers, rates, auth, access, info, ..std::mem::take(self) };
     }
 
-    /// This configuration with what `new` has for the keys that hold without a restart.
+    /// This configuration with the values of `new` that apply without a restart.
     #[must_use]
     pub fn with_live_sections_of(&self, new: Self) -> Self {
         let mut taken = self.clone();

@@ -1,4 +1,4 @@
-//! The `[storage]` section: where events are kept and how much room they may take.
+//! The `[storage]` section: where events are stored and how much space they may take.
 
 use std::path::PathBuf;
 
@@ -7,51 +7,51 @@ use serde::{Deserialize, Serialize};
 use crate::policy::{Retention, RetentionLimits, Rule};
 use crate::store;
 
-/// Where events are kept.
+/// Where events are stored, and how much space they may take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
-    /// The directory of the data file; made if it is absent.
+    /// The directory of the data file; created if missing.
     pub data: PathBuf,
-    /// Bytes of address space for the data file: the most it can ever have. Nothing is allocated ahead.
+    /// Bytes of address space reserved for the data file: its maximum size. Nothing is allocated in advance.
     pub map_bytes: u64,
-    /// Once events take this many bytes, only deletions and requests to vanish are stored; 0 is no limit but `map_bytes`.
-    /// A little below, events of the last rules begin to go.
+    /// Once events take this many bytes, only deletions and vanish requests are accepted; 0 means no limit below
+    /// `map_bytes`. Shortly before that, retention rules begin to evict events.
     pub max_bytes: u64,
-    /// Bytes that must be free on the file system for the data file to grow.
+    /// Bytes that must be free on the file system before the data file may grow.
     pub min_free_disk_bytes: u64,
-    /// The most per cent of the store that a start or a reload may have removed without the operator's word.
+    /// The largest share of the store, in per cent, that a start or reload may remove without confirmation.
     pub confirm_removal_percent: u8,
-    /// Events of one author that stay; 0 is no limit.
+    /// Events kept per author; 0 means no limit.
     pub max_events_per_author: u64,
-    /// Read transactions at a time, over all processes that have the store open.
+    /// Concurrent read transactions, over all processes that have the store open.
     pub max_readers: u32,
-    /// What a commit promises.
+    /// What an OK guarantees.
     pub durability: Durability,
-    /// What is kept, most valuable first.
+    /// The retention rules, most valuable events first.
     pub retention: Vec<Rule>,
-    /// How long what no rule selects is kept.
+    /// How long events that no rule selects are kept.
     pub default_keep: DefaultKeep,
 }
 
-/// How long what no rule selects is kept.
+/// How long events that no rule selects are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DefaultKeep {
-    /// It is never removed.
+    /// They are never removed.
     Forever,
-    /// As long as there is room: it goes before what rules select.
+    /// As long as there is room: they are evicted before events that a rule selects.
     Room,
 }
 
-/// What an `OK true` promises.
+/// What an `OK true` guarantees.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// The event survives a power cut.
+    /// The event survives a power failure.
     Full,
-    /// A power cut undoes what came since the last background sync began, which is once a second; it never damages the
-    /// store.
+    /// A power failure may lose the events since the last background sync began, about one second's worth; it never
+    /// damages the store.
     Relaxed,
 }
 
@@ -74,7 +74,7 @@ impl Default for Storage {
 }
 
 impl Storage {
-    /// What is kept and how much of it. What no rule selects has a last rule, if it is not kept for ever.
+    /// The retention rules and limits. Unless they are kept forever, events that no rule selects get a last rule.
     #[must_use]
     pub fn retention(&self) -> Retention {
         let limits = RetentionLimits {
@@ -92,7 +92,7 @@ impl Storage {
         Retention::new(rules, limits)
     }
 
-    /// Takes over from `new` what holds without a restart.
+    /// Takes the values of `new` that apply without a restart.
     pub(super) fn take_live(&mut self, new: Self) {
         let Self { max_bytes, min_free_disk_bytes, confirm_removal_percent, default_keep, .. } = new;
         self.default_keep = default_keep;
@@ -102,7 +102,7 @@ impl Storage {
         (self.max_events_per_author, self.retention) = (max_events_per_author, retention);
     }
 
-    /// How the store is opened.
+    /// The options for opening the store.
     #[must_use]
     pub fn options(&self) -> store::Options {
         store::Options {
@@ -117,10 +117,10 @@ impl Storage {
     }
 }
 
-/// A retention rule on one line, as the file has it.
+/// A retention rule on one line, in the notation of the file.
 #[must_use]
 pub fn rule_text(rule: &Rule) -> String {
-    // A rule that was read can be written.
+    // Every rule that was read can be written.
     let text = toml::to_string(rule).unwrap_or_default();
     let text = text.lines().collect::<Vec<_>>().join(", ");
     if text.is_empty() { "everything else, as long as there is room".into() } else { text }

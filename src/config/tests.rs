@@ -62,7 +62,7 @@ fn a_section_or_a_rate_can_be_given_in_part() {
 }
 
 #[test]
-fn an_unknown_key_is_told_with_its_place_and_the_nearest_known_one() {
+fn an_unknown_key_is_reported_with_its_place_and_the_nearest_known_one() {
     let text = "[limits]\nmax_filtres = 1\nmax_subscriptions = 5\nqwertyuiop = 1\n\n[limit]\nx = 1\n[tiers.anonymous]\n events = { per_secnd = 1 }\n";
     assert_eq!(
         errors(text),
@@ -77,7 +77,7 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_known_one() {
 }
 
 #[test]
-fn every_value_of_the_wrong_type_is_told_with_its_place() {
+fn every_value_of_the_wrong_type_is_reported_with_its_place() {
     let text = "[limits]\nmax_filters = \"many\"\ndefault_limit = -1\n[access]\ndeny_addresses = [\"10.0.0.1\", \"10.0.0.0/40\"]\ndeny_kinds = [1, \"7-1\"]\nallow_pubkeys = [\"nsec1x\"]\n[auth]\nread = \"nobody\"\nurls = [\"https://x\"]\n";
     let said = errors(text);
     let starts = [
@@ -96,7 +96,7 @@ fn every_value_of_the_wrong_type_is_told_with_its_place() {
 }
 
 #[test]
-fn what_is_not_toml_is_told_with_its_place() {
+fn a_syntax_error_is_reported_with_its_place() {
     let said = errors("[limits]\nmax_filters = \n");
     assert!(said[0].starts_with("weir.toml:2:15: "), "{said:?}");
     let said = errors("[limits]\nmax_filters = 1\nmax_filters = 2\n");
@@ -106,43 +106,43 @@ fn what_is_not_toml_is_told_with_its_place() {
 }
 
 #[test]
-fn values_at_odds_are_all_told() {
+fn values_that_contradict_each_other_are_all_reported() {
     let text = "[limits]\ndefault_limit = 1500\nmax_filters = 0\n[auth]\nwrite = \"listed\"\n[storage]\nmap_bytes = 1048576\nmax_bytes = 1048577\n[rates]\nevents.burst = 0\n";
     assert_eq!(
         errors(text),
         [
-            "weir.toml:8:1: storage.max_bytes: more than map_bytes, which is 1048576",
-            "weir.toml:3:1: limits.max_filters: 0 is less than 1",
-            "weir.toml: tiers.anonymous.max_limit: 1000 is less than limits.default_limit, which is 1500",
-            "weir.toml:10:1: rates.events: a burst of 0 lets nothing pass; give at least 1, or 0 per_second for no limit",
-            "weir.toml:5:1: auth.write: access.listed_pubkeys is empty, so this shuts everybody out",
+            "weir.toml:8:1: storage.max_bytes: exceeds map_bytes, which is 1048576",
+            "weir.toml:3:1: limits.max_filters: 0 is below the minimum of 1",
+            "weir.toml: tiers.anonymous.max_limit: 1000 is below limits.default_limit, which is 1500",
+            "weir.toml:10:1: rates.events: a burst of 0 blocks everything; use at least 1, or per_second = 0 for no limit",
+            "weir.toml:5:1: auth.write: access.listed_pubkeys is empty, so this locks everyone out",
         ]
     );
 }
 
 #[test]
-fn rules_that_select_nothing_or_contradict_themselves_are_told_where_they_stand() {
+fn rules_that_select_nothing_or_contradict_themselves_are_reported_with_their_place() {
     let text = "[storage]\nmax_bytes = 0\n\n[[storage.retention]]\nkinds = [1]\n\n[[storage.retention]]\nauthors = []\n  max_age = \"1h\"\n[[storage.retention]]\nkeep = \"forever\"\nmax_age = \"1d\"\n[[storage.retention]]\nkinds = []\n[[storage.retention]]\nkinds = [7]\nmax_age = \"1d\"\n";
     assert_eq!(
         errors(text),
         [
-            "weir.toml:8:1: storage.retention[2].authors: an empty list selects nobody; leave the key out for everybody",
-            "weir.toml:12:1: storage.retention[3].max_age: keep = \"forever\" and a limit contradict each other; leave one of them out",
-            "weir.toml:14:1: storage.retention[4].kinds: an empty list selects nothing; leave the key out for every kind",
-            "weir.toml:15:1: storage.retention[5]: nothing is left for this rule: rules up to 3 select all of it before",
+            "weir.toml:8:1: storage.retention[2].authors: an empty list selects nobody; omit the key to select every author",
+            "weir.toml:12:1: storage.retention[3].max_age: keep = \"forever\" contradicts this limit; remove one of them",
+            "weir.toml:14:1: storage.retention[4].kinds: an empty list selects nothing; omit the key to select every kind",
+            "weir.toml:15:1: storage.retention[5]: this rule never applies: the rules up to rule 3 select all of its events first",
         ]
     );
     let inline =
         format!("storage.retention = [{{ authors = [\"{0}\"], not_authors = [\"{0}\"] }}, {{}}]\n", "ab".repeat(32));
     assert_eq!(
         errors(&inline),
-        ["weir.toml:1:22: storage.retention[1]: this rule selects nothing: not_authors names all of its authors"]
+        ["weir.toml:1:22: storage.retention[1]: this rule selects nothing: not_authors lists all of its authors"]
     );
     assert_eq!(errors(&inline.replace("}, {}", "}, {}, { kinds = [5] }")).len(), 2);
 }
 
 #[test]
-fn what_no_rule_selects_has_a_last_rule_if_it_is_kept_only_as_long_as_there_is_room() {
+fn events_that_no_rule_selects_get_a_last_rule_if_they_are_kept_only_while_there_is_room() {
     let rules = |text: &str| {
         let config = Config::parse("weir.toml", text).expect("valid");
         let rules = config.storage.retention();
@@ -160,7 +160,7 @@ fn what_no_rule_selects_has_a_last_rule_if_it_is_kept_only_as_long_as_there_is_r
     assert_eq!(
         errors("storage.max_events_per_author = 5"),
         [
-            "weir.toml:1:9: storage.max_events_per_author: needs a rule in storage.retention, or default_keep = \"room\": else everything is kept for ever"
+            "weir.toml:1:9: storage.max_events_per_author: has no effect without a rule in storage.retention or default_keep = \"room\": everything is kept forever"
         ]
     );
 }
@@ -172,7 +172,7 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_reload_names_what_holds_at_once_and_what_needs_a_restart() {
+fn a_reload_separates_what_applies_at_once_from_what_needs_a_restart() {
     let old = Config::default();
     let mut new = old.clone();
     assert!(old.changes(&new).is_empty());
@@ -188,6 +188,6 @@ fn a_reload_names_what_holds_at_once_and_what_needs_a_restart() {
     let mut in_force = old;
     in_force.take_live(new.clone());
     let left = Changes { live: Vec::new(), restart: expected.restart };
-    assert_eq!(in_force.changes(&new), left, "what waits for a restart is told again at the next reload");
+    assert_eq!(in_force.changes(&new), left, "changes that need a restart are reported again at the next reload");
     assert_eq!(in_force.settings(), new.settings());
 }

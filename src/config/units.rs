@@ -1,11 +1,11 @@
-//! Sizes and times with units: `max_bytes = "40 GiB"`, `ping_after_s = "25s"`. A key's name tells its own unit, so the
-//! text becomes that many of it before anything else looks at the value; plain numbers pass as they are.
+//! Sizes and durations with units: `max_bytes = "40 GiB"`, `ping_after_s = "25s"`. The unit of a key follows from its
+//! name, so such a string is converted to a number before anything else sees it; plain numbers are left alone.
 
 use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
 
-/// What a key counts.
+/// The unit of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Unit {
     Bytes,
@@ -14,7 +14,7 @@ enum Unit {
     Microseconds,
 }
 
-/// Keys whose unit does not end their name: those that NIP-11 names, and the two numbers of a rate of bytes.
+/// Keys whose name does not end in their unit: names from NIP-11, and the two numbers of a byte rate.
 const NAMED: [(&str, Unit); 9] = [
     ("limits.max_message_length", Unit::Bytes),
     ("limits.created_at_lower_limit", Unit::Seconds),
@@ -61,7 +61,7 @@ impl Unit {
         named.or_else(|| SUFFIXES.iter().find(|(suffix, _)| path.ends_with(suffix))).map(|(_, unit)| *unit)
     }
 
-    /// What one of it is, in bytes or microseconds.
+    /// The size of this unit in bytes or microseconds.
     const fn factor(self) -> u64 {
         match self {
             Self::Bytes | Self::Microseconds => 1,
@@ -72,17 +72,17 @@ impl Unit {
 
     const fn form(self) -> &'static str {
         match self {
-            Self::Bytes => "a number of bytes, or a text such as \"40 GiB\" (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)",
-            Self::Seconds => "a number of seconds, or a text such as \"90s\" (us, ms, s, m, h, d, w, y)",
-            Self::Milliseconds => "a number of milliseconds, or a text such as \"250ms\" (us, ms, s, m, h, d, w, y)",
-            Self::Microseconds => "a number of microseconds, or a text such as \"300us\" (us, ms, s, m, h, d, w, y)",
+            Self::Bytes => "a number of bytes, or a string such as \"40 GiB\" (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)",
+            Self::Seconds => "a number of seconds, or a string such as \"90s\" (us, ms, s, m, h, d, w, y)",
+            Self::Milliseconds => "a number of milliseconds, or a string such as \"250ms\" (us, ms, s, m, h, d, w, y)",
+            Self::Microseconds => "a number of microseconds, or a string such as \"300us\" (us, ms, s, m, h, d, w, y)",
         }
     }
 
-    /// How many of this unit the text says.
+    /// Converts a string to a number of this unit.
     ///
     /// # Errors
-    /// What to write instead.
+    /// With what to write instead.
     fn read(self, text: &str) -> Result<u64, String> {
         let text = text.trim();
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -95,16 +95,16 @@ impl Unit {
         if !total.is_multiple_of(self.factor()) {
             return Err(format!("`{text}` is not a whole number of {self:?}").to_lowercase());
         }
-        // TOML's integers have a sign.
+        // TOML integers are signed.
         let count = total / self.factor();
         if count <= i64::MAX as u64 { Ok(count) } else { Err(wrong()) }
     }
 }
 
-/// The texts of a table that stand for a number, by where they begin, as the digits of that number.
+/// The strings in a table that stand for a number: byte offset and the digits of the number.
 ///
 /// # Errors
-/// Each text with a unit that its key cannot take.
+/// With every string that its key does not accept.
 pub fn numbers(text: &str, table: &DeTable<'_>) -> Result<Vec<(usize, String)>, Vec<Problem>> {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     in_table(text, "", table, &mut |at, path, said| {
@@ -117,24 +117,24 @@ pub fn numbers(text: &str, table: &DeTable<'_>) -> Result<Vec<(usize, String)>, 
     if problems.is_empty() { Ok(found) } else { Err(problems) }
 }
 
-fn in_table(text: &str, prefix: &str, table: &DeTable<'_>, see: &mut impl FnMut(usize, &str, &str)) {
+fn in_table(text: &str, prefix: &str, table: &DeTable<'_>, visit: &mut impl FnMut(usize, &str, &str)) {
     for (key, value) in table {
-        in_value(text, &format!("{prefix}{}", key.get_ref()), value.span().start, value.get_ref(), see);
+        in_value(text, &format!("{prefix}{}", key.get_ref()), value.span().start, value.get_ref(), visit);
     }
 }
 
-fn in_value(text: &str, path: &str, at: usize, value: &DeValue<'_>, see: &mut impl FnMut(usize, &str, &str)) {
+fn in_value(text: &str, path: &str, at: usize, value: &DeValue<'_>, visit: &mut impl FnMut(usize, &str, &str)) {
     match value {
-        DeValue::String(said) => see(at, path, said),
-        DeValue::Table(inner) => in_table(text, &format!("{path}."), inner, see),
+        DeValue::String(said) => visit(at, path, said),
+        DeValue::Table(inner) => in_table(text, &format!("{path}."), inner, visit),
         DeValue::Array(values) => {
-            values.iter().for_each(|value| in_value(text, path, value.span().start, value.get_ref(), see));
+            values.iter().for_each(|value| in_value(text, path, value.span().start, value.get_ref(), visit));
         }
         _ => {}
     }
 }
 
-/// Puts the numbers that [`numbers`] found in place of their texts.
+/// Replaces the strings that [`numbers`] found by their numbers.
 pub fn replace<'i>(table: &mut DeTable<'i>, numbers: &'i [(usize, String)]) {
     for (_, value) in table.iter_mut() {
         replace_in(value.span().start, value.get_mut(), numbers);
@@ -145,7 +145,7 @@ fn replace_in<'i>(at: usize, value: &mut DeValue<'i>, numbers: &'i [(usize, Stri
     match value {
         DeValue::String(_) => {
             if let Some((_, digits)) = numbers.iter().find(|(place, _)| *place == at) {
-                *value = DeValue::parse(digits).expect("digits are a value of TOML").into_inner();
+                *value = DeValue::parse(digits).expect("digits are a TOML value").into_inner();
             }
         }
         DeValue::Table(inner) => replace(inner, numbers),
@@ -182,11 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_or_time_of_its_key_is_told_with_its_place() {
+    fn a_size_or_time_that_its_key_does_not_accept_is_reported_with_its_place() {
         let told = |text: &str| Config::parse("weir.toml", text).expect_err("a fault").to_string();
         assert_eq!(
             told("[storage]\nmax_bytes = \"40 gigs\"\n[server]\nping_after_s = \"1500ms\"\n"),
-            "weir.toml:2:13: storage.max_bytes: `40 gigs` is not a number of bytes, or a text such as \"40 GiB\" \
+            "weir.toml:2:13: storage.max_bytes: `40 gigs` is not a number of bytes, or a string such as \"40 GiB\" \
              (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)\n\
              weir.toml:4:16: server.ping_after_s: `1500ms` is not a whole number of seconds"
         );
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_other_keys_stay_texts() {
+    fn strings_of_other_keys_stay_strings() {
         let config = Config::parse("weir.toml", "[info]\nname = \"5 GiB\"\n").expect("a configuration");
         assert_eq!(config.info.name, "5 GiB");
     }

@@ -1,4 +1,4 @@
-//! Values that are out of range or at odds with each other. Everything that is wrong is found at once.
+//! Finds values that are out of range or contradict each other, all in one pass.
 
 use std::borrow::Cow;
 
@@ -6,30 +6,30 @@ use super::error::Fault;
 use super::sections::Config;
 use crate::policy::{Rate, TierLimits, Who};
 
-/// What was found so far.
+/// The faults found so far.
 struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// Notes a fault unless `good`.
+    /// Reports a fault unless `good`.
     fn unless(&mut self, good: bool, key: impl Into<Cow<'static, str>>, text: impl Into<String>) {
         if !good {
             self.0.push(Fault { key: key.into(), text: text.into() });
         }
     }
 
-    /// Notes a number that is not in its range.
+    /// Reports a number that is out of range.
     fn range(&mut self, key: &'static str, value: u64, range: std::ops::RangeInclusive<u64>) {
         let (low, high) = range.clone().into_inner();
         let text = if high == u64::MAX {
-            format!("{value} is less than {low}")
+            format!("{value} is below the minimum of {low}")
         } else {
-            format!("{value} is not from {low} to {high}")
+            format!("{value} is not between {low} and {high}")
         };
         self.unless(range.contains(&value), key, text);
     }
 }
 
-/// Everything that is wrong in `config`, by section.
+/// All faults in `config`, section by section.
 pub fn check(config: &Config) -> Vec<Fault> {
     let mut faults = Faults(Vec::new());
     server(config, &mut faults);
@@ -40,14 +40,14 @@ pub fn check(config: &Config) -> Vec<Fault> {
     memory(config, &mut faults);
     access(config, &mut faults);
     pipeline(config, &mut faults);
-    watching(config, &mut faults);
+    monitoring(config, &mut faults);
     faults.0
 }
 
 fn server(config: &Config, faults: &mut Faults) {
     let server = &config.server;
     let is_path = server.path.starts_with('/') && !server.path.contains(['?', '#', ' ']);
-    faults.unless(is_path, "server.path", "a path starts with a slash and has no ?, # or space");
+    faults.unless(is_path, "server.path", "must start with a slash and contain no ?, # or space");
     faults.range("server.max_connections", server.max_connections as u64, 1..=u64::MAX);
     faults.range("server.max_connections_per_address", server.max_connections_per_address as u64, 1..=u64::MAX);
     faults.range("server.max_half_open", server.max_half_open as u64, 16..=u64::MAX);
@@ -55,9 +55,13 @@ fn server(config: &Config, faults: &mut Faults) {
     faults.range("server.outbox_frames", server.outbox_frames as u64, 1..=u64::MAX);
     let message = config.limits.max_message_length;
     let fits = server.outbox_bytes >= message;
-    faults.unless(fits, "server.outbox_bytes", format!("less than limits.max_message_length, which is {message}"));
+    faults.unless(
+        fits,
+        "server.outbox_bytes",
+        format!("must be at least limits.max_message_length, which is {message}"),
+    );
     let below = (1..=server.outbox_bytes).contains(&server.outbox_high_water_bytes);
-    faults.unless(below, "server.outbox_high_water_bytes", "give at least 1 and at most outbox_bytes");
+    faults.unless(below, "server.outbox_high_water_bytes", "must be between 1 and outbox_bytes");
 }
 
 /// LMDB maps whole pages; 4 KiB is the smallest page of the machines weir runs on.
@@ -66,20 +70,21 @@ const PAGE_BYTES: u64 = 4096;
 fn storage(config: &Config, faults: &mut Faults) {
     let storage = &config.storage;
     let whole = storage.map_bytes.is_multiple_of(PAGE_BYTES) && storage.map_bytes >= 1 << 20;
-    faults.unless(whole, "storage.map_bytes", "give a multiple of 4096 bytes, at least 1 MiB");
+    faults.unless(whole, "storage.map_bytes", "must be a multiple of 4096 bytes and at least 1 MiB");
     let fits = storage.max_bytes <= storage.map_bytes;
-    faults.unless(fits, "storage.max_bytes", format!("more than map_bytes, which is {}", storage.map_bytes));
+    faults.unless(fits, "storage.max_bytes", format!("exceeds map_bytes, which is {}", storage.map_bytes));
     faults.range("storage.confirm_removal_percent", storage.confirm_removal_percent.into(), 0..=100);
-    // A walk over an author's events remembers this many, at 32 bytes each.
+    // A walk over an author's events keeps this many entries of 32 bytes in memory.
     faults.range("storage.max_events_per_author", storage.max_events_per_author, 0..=10_000_000);
     retention(config, faults);
     let ordered = storage.max_events_per_author == 0 || !storage.retention().is_empty();
-    let text = "needs a rule in storage.retention, or default_keep = \"room\": else everything is kept for ever";
+    let text =
+        "has no effect without a rule in storage.retention or default_keep = \"room\": everything is kept forever";
     faults.unless(ordered, "storage.max_events_per_author", text);
     faults.range("storage.max_readers", storage.max_readers.into(), 16..=65_536);
 }
 
-/// A rule that selects nothing is a slip of the pen, and what it was to keep or to remove meets another rule.
+/// A rule that selects nothing is a mistake: another rule decides about the events that it was meant for.
 fn retention(config: &Config, faults: &mut Faults) {
     for (place, rule) in config.storage.retention.iter().enumerate() {
         for (key, text) in rule.faults() {
@@ -89,9 +94,11 @@ fn retention(config: &Config, faults: &mut Faults) {
     let rules = config.storage.retention();
     for (place, by) in rules.idle_rules() {
         let text = match by {
-            Some(last) => format!("nothing is left for this rule: rules up to {} select all of it before", last + 1),
+            Some(last) => {
+                format!("this rule never applies: the rules up to rule {} select all of its events first", last + 1)
+            }
             None if !rules.rules()[place].faults().is_empty() => continue,
-            None => "this rule selects nothing: not_authors names all of its authors".into(),
+            None => "this rule selects nothing: not_authors lists all of its authors".into(),
         };
         faults.unless(false, format!("storage.retention[{}]", place + 1), text);
     }
@@ -99,7 +106,7 @@ fn retention(config: &Config, faults: &mut Faults) {
 
 fn limits(config: &Config, faults: &mut Faults) {
     let limits = &config.limits;
-    // The parser holds a whole message; 64 MiB is the bound of everything on its way to the disk.
+    // The parser holds a whole message; 64 MiB is the bound on all events on their way to disk.
     faults.range("limits.max_message_length", limits.max_message_length as u64, 1024..=64 << 20);
     faults.range("limits.max_filters", limits.max_filters as u64, 1..=u64::MAX);
     faults.range("limits.max_filter_items", limits.max_filter_items as u64, 1..=u64::MAX);
@@ -138,9 +145,9 @@ fn check_tier(config: &Config, tier: &TierLimits, keys: TierKeys, faults: &mut F
     faults.range(max_subscriptions, tier.max_subscriptions as u64, 1..=u64::MAX);
     faults.range(max_filter_bytes, tier.max_filter_bytes, 1..=u64::MAX);
     let default = config.limits.default_limit;
-    let text = format!("{} is less than limits.default_limit, which is {default}", tier.max_limit);
+    let text = format!("{} is below limits.default_limit, which is {default}", tier.max_limit);
     faults.unless(tier.max_limit >= default, max_limit, text);
-    // A record has a head of 140 bytes and room is needed for something in it.
+    // A record has a header of 140 bytes and needs room for some content.
     faults.range(max_event_bytes, tier.max_event_bytes as u64, 256..=u64::MAX);
     for (key, rate) in [(events, tier.events), (bytes, tier.bytes), (queries, tier.queries), (cpu_us, tier.cpu_us)] {
         check_rate(key, rate, faults);
@@ -149,7 +156,7 @@ fn check_tier(config: &Config, tier: &TierLimits, keys: TierKeys, faults: &mut F
 
 fn check_rate(key: &'static str, rate: Rate, faults: &mut Faults) {
     let passes = rate.per_second == 0 || rate.burst > 0;
-    faults.unless(passes, key, "a burst of 0 lets nothing pass; give at least 1, or 0 per_second for no limit");
+    faults.unless(passes, key, "a burst of 0 blocks everything; use at least 1, or per_second = 0 for no limit");
 }
 
 fn rates(config: &Config, faults: &mut Faults) {
@@ -163,7 +170,7 @@ fn rates(config: &Config, faults: &mut Faults) {
         check_rate(key, rate, faults);
     }
     faults.range("rates.refuse_after_s", rates.refuse_after_s.into(), 1..=3600);
-    let text = format!("less than refuse_after_s, which is {}", rates.refuse_after_s);
+    let text = format!("must be at least refuse_after_s, which is {}", rates.refuse_after_s);
     faults.unless(rates.close_after_s >= rates.refuse_after_s, "rates.close_after_s", text);
     faults.range("rates.ipv4_prefix_bits", rates.ipv4_prefix_bits.into(), 0..=32);
     faults.range("rates.ipv6_prefix_bits", rates.ipv6_prefix_bits.into(), 0..=128);
@@ -178,25 +185,24 @@ fn memory(config: &Config, faults: &mut Faults) {
         ("memory.outboxes", memory.outboxes),
     ] {
         let fits = bound.per_address_bytes > 0 && bound.per_address_bytes <= bound.total_bytes;
-        faults.unless(fits, key, "give per_address_bytes at least 1 and at most total_bytes");
+        faults.unless(fits, key, "per_address_bytes must be between 1 and total_bytes");
     }
     let twice = 2 * config.limits.max_message_length as u64;
-    let text =
-        format!("per_address_bytes is less than two messages of limits.max_message_length, which have {twice} bytes");
+    let text = format!("per_address_bytes must hold two messages of limits.max_message_length, {twice} bytes");
     faults.unless(memory.partial_messages.per_address_bytes >= twice, "memory.partial_messages", text);
     let tiers = &config.tiers;
     let all = [&tiers.anonymous, &tiers.authenticated, &tiers.listed];
     let largest = all.map(|tier| tier.max_event_bytes).into_iter().max().unwrap_or_default();
-    let text = format!("per_address_bytes is less than the largest event that is let in, which has {largest} bytes");
+    let text = format!("per_address_bytes must hold the largest event that is accepted, {largest} bytes");
     faults.unless(memory.waiting_events.per_address_bytes >= largest as u64, "memory.waiting_events", text);
     let holds_one = memory.outboxes.per_address_bytes >= config.server.outbox_bytes as u64;
-    faults.unless(holds_one, "memory.outboxes", "per_address_bytes is less than server.outbox_bytes");
+    faults.unless(holds_one, "memory.outboxes", "per_address_bytes must be at least server.outbox_bytes");
 }
 
 fn access(config: &Config, faults: &mut Faults) {
     let nobody = config.access.listed_pubkeys.is_empty();
     for (key, who) in [("auth.read", config.auth.read), ("auth.write", config.auth.write)] {
-        let text = "access.listed_pubkeys is empty, so this shuts everybody out";
+        let text = "access.listed_pubkeys is empty, so this locks everyone out";
         faults.unless(who != Who::Listed || !nobody, key, text);
     }
     faults.range("auth.window", config.auth.window, 1..=u64::MAX);
@@ -225,13 +231,13 @@ fn pipeline(config: &Config, faults: &mut Faults) {
     let negentropy = &config.negentropy;
     let fits = negentropy.max_records <= negentropy.max_records_per_address
         && negentropy.max_records_per_address <= negentropy.max_records_total;
-    let text = "give at least max_records and at most max_records_total";
+    let text = "must be between max_records and max_records_total";
     faults.unless(fits, "negentropy.max_records_per_address", text);
 }
 
-fn watching(config: &Config, faults: &mut Faults) {
+fn monitoring(config: &Config, faults: &mut Faults) {
     let apart = config.metrics.listen.is_none_or(|own| own.port() == 0 || own != config.server.listen);
-    faults.unless(apart, "metrics.listen", "the same as server.listen; clients must not see it");
+    faults.unless(apart, "metrics.listen", "must differ from server.listen, since clients must not reach it");
     if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&config.log.level) {
         faults.unless(false, "log.level", format!("not a level: {error}"));
     }

@@ -1,42 +1,41 @@
-//! What is allowed and yet seldom meant. It never keeps the relay from starting.
+//! Warns about settings that are valid but rarely intended. Warnings never keep the relay from starting.
 
 use std::net::IpAddr;
 
 use super::sections::Config;
 use crate::policy::Who;
 
-/// Everything about `config` that an operator should look at.
+/// Everything in `config` that an operator should look at.
 pub fn warnings(config: &Config) -> Vec<String> {
     let why = if !config.auth.urls.is_empty() {
         None
-    } else if asks_for_keys(config) {
-        Some("[auth] asks for keys")
+    } else if requires_authentication(config) {
+        Some("[auth] requires authentication")
     } else if is_public(config.server.listen.ip()) {
         Some("server.listen is a public address")
     } else if !config.server.trusted_proxies.is_empty() {
-        Some("clients come through a proxy")
+        Some("clients connect through a proxy")
     } else {
         None
     };
     let text = |why| {
         format!(
-            "auth.urls is empty though {why}: AUTH (NIP-42) and requests to vanish (NIP-62) are taken only if they name \
-             localhost, 127.0.0.1 or [::1]; give the URL that clients use, such as [\"wss://relay.example.com\"]"
+            "auth.urls is empty although {why}: AUTH (NIP-42) and vanish requests (NIP-62) are accepted only if they name \
+             localhost, 127.0.0.1 or [::1]; set it to the URL that clients use, such as [\"wss://relay.example.com\"]"
         )
     };
     why.map(text).into_iter().collect()
 }
 
-/// Whether the operator made something depend on a key. The kinds of direct messages do so by default.
-fn asks_for_keys(config: &Config) -> bool {
+/// Whether the operator requires authentication for something. Kinds of direct messages do so by default.
+fn requires_authentication(config: &Config) -> bool {
     let auth = &config.auth;
     auth.read != Who::Anyone
         || auth.write != Who::Anyone
         || [&auth.read_kinds, &auth.write_kinds, &auth.author_only_kinds].iter().any(|kinds| !kinds.is_empty())
 }
 
-/// Whether strangers may reach a socket that listens at `address`: all addresses of the machine are more than the
-/// private ones.
+/// Whether strangers can reach a socket that listens on `address`. The unspecified address includes public ones.
 fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => !(address.is_loopback() || address.is_private() || address.is_link_local()),
@@ -55,18 +54,18 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_asks_for_keys_or_is_public_wants_its_urls() {
+    fn a_relay_that_requires_authentication_or_is_public_needs_its_urls() {
         for (text, why) in [
-            ("auth.read = \"authenticated\"", "[auth] asks for keys"),
-            ("auth.write = \"authenticated\"", "[auth] asks for keys"),
-            ("auth.author_only_kinds = [31234]", "[auth] asks for keys"),
+            ("auth.read = \"authenticated\"", "[auth] requires authentication"),
+            ("auth.write = \"authenticated\"", "[auth] requires authentication"),
+            ("auth.author_only_kinds = [31234]", "[auth] requires authentication"),
             ("server.listen = \"0.0.0.0:7777\"", "server.listen is a public address"),
             ("server.listen = \"[::]:7777\"", "server.listen is a public address"),
             ("server.listen = \"203.0.113.7:7777\"", "server.listen is a public address"),
-            ("server.trusted_proxies = [\"127.0.0.1\"]", "clients come through a proxy"),
+            ("server.trusted_proxies = [\"127.0.0.1\"]", "clients connect through a proxy"),
         ] {
             let warning = warned(text).unwrap_or_default();
-            assert!(warning.starts_with(&format!("auth.urls is empty though {why}: ")), "{text}: {warning}");
+            assert!(warning.starts_with(&format!("auth.urls is empty although {why}: ")), "{text}: {warning}");
             assert_eq!(warned(&format!("{text}\nauth.urls = [\"wss://relay.example.com\"]")), None, "{text}");
         }
         for text in ["", "server.listen = \"192.168.1.2:7777\"", "server.listen = \"[fd00::1]:7777\""] {

@@ -1,7 +1,7 @@
-//! Network addresses: sets of prefixes, and which address a client behind a proxy has.
+//! Network addresses: sets of prefixes, and the address of a client behind a proxy.
 //!
-//! A header is believed only from a socket whose other end is a trusted proxy, so an empty list of proxies
-//! trusts nobody.
+//! `X-Forwarded-For` is believed only if the peer of the socket is a trusted proxy, so an empty list of proxies trusts
+//! nobody.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use super::sets::from_text;
 
-/// A text that is not an address or prefix.
+/// A string that is not an address or prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an address such as 192.0.2.7 nor a prefix such as 192.0.2.0/24 or 2001:db8::/32")]
+#[error("{0:?} is neither an address such as 192.0.2.7 nor a prefix such as 192.0.2.0/24 or 2001:db8::/32")]
 pub struct AddressError(String);
 
-/// One address or prefix. IPv4 addresses mapped into IPv6 are IPv4 addresses.
+/// One address or prefix. IPv4-mapped IPv6 addresses count as IPv4 addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Network(IpNet);
 
@@ -36,24 +36,24 @@ impl FromStr for Network {
     }
 }
 
-/// A set of addresses and prefixes, written as a list of texts.
+/// A set of addresses and prefixes, written as a list of strings.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AddressSet {
     prefixes: HashSet<IpNet>,
-    /// The prefix lengths in use, without repeats: a look-up tries each.
+    /// The distinct prefix lengths: a look-up tries each.
     v4_lengths: Vec<u8>,
     v6_lengths: Vec<u8>,
 }
 
 impl AddressSet {
-    /// The addresses of this machine.
+    /// The loopback addresses.
     #[must_use]
     pub fn local() -> Self {
         let local = ["127.0.0.0/8", "::1/128"].map(|text| text.parse::<Network>().expect("a well-formed prefix"));
         local.into_iter().collect()
     }
 
-    /// Whether the address is in one of the prefixes.
+    /// Whether one of the prefixes contains the address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -64,7 +64,7 @@ impl AddressSet {
         })
     }
 
-    /// Whether no address is in the set.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.prefixes.is_empty()
@@ -109,10 +109,10 @@ impl<'de> Deserialize<'de> for Written {
     }
 }
 
-/// The network that `address` belongs to for counting: an IPv6 customer has at least a /64 to himself.
+/// The network that `address` counts as: an IPv6 customer has at least a whole /64.
 ///
 /// # Panics
-/// When a prefix is longer than its family's addresses; settings are validated not to have one.
+/// When a prefix is longer than the addresses of its family; validated settings hold no such prefix.
 #[must_use]
 pub fn group(address: IpAddr, v4_bits: u8, v6_bits: u8) -> IpAddr {
     let address = address.to_canonical();
@@ -120,20 +120,20 @@ pub fn group(address: IpAddr, v4_bits: u8, v6_bits: u8) -> IpAddr {
     IpNet::new(address, bits).expect("settings hold prefix lengths of 0 to 32 and 0 to 128").trunc().addr()
 }
 
-/// A trusted proxy sent an `X-Forwarded-For` that is no list of addresses.
+/// A trusted proxy sent an `X-Forwarded-For` that is not a list of addresses.
 ///
-/// To take the proxy's own address instead would give the client its limits, or none where it is exempt.
+/// Falling back to the proxy's own address would give the client the proxy's limits, or none if that is exempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("X-Forwarded-For is no list of addresses")]
+#[error("X-Forwarded-For is not a list of addresses")]
 pub struct MalformedForwardedFor;
 
-/// The address of the client behind `socket`; the socket's own where it is no trusted proxy, or sends no header.
+/// The address of the client behind `socket`: the socket's own address if it is not a trusted proxy or sent no header.
 ///
-/// `forwarded` are the values of all `X-Forwarded-For` headers in their order. They are read from right to left,
-/// past every trusted proxy: what stands left of the first stranger was written by that stranger.
+/// `forwarded` holds the values of all `X-Forwarded-For` headers in order. They are read from right to left, past every
+/// trusted proxy: everything to the left of the first untrusted address was written by that untrusted peer.
 ///
 /// # Errors
-/// When what a trusted proxy wrote is no address, such as `unknown`, nothing, or an address in quotes.
+/// When a trusted proxy wrote something that is not an address, such as `unknown`, nothing, or an address in quotes.
 pub fn client_address<'a>(
     socket: IpAddr,
     forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
@@ -149,7 +149,7 @@ pub fn client_address<'a>(
     Ok(address)
 }
 
-/// Reads an address, with or without a port, IPv6 with or without brackets.
+/// Parses an address with or without a port, IPv6 with or without brackets.
 fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?.trim();
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_holds_its_addresses_and_no_others() {
+    fn a_prefix_contains_its_addresses_and_no_others() {
         let set = set(&["10.1.2.3/8", "192.0.2.7", "2001:db8::/32", "::1"]);
         for (address, inside) in [
             ("10.255.0.1", true),

@@ -1,43 +1,43 @@
-//! What a client's acts cost the relay, in nanoseconds of CPU: the one table that charges are made by.
+//! The price list: what each act of a client costs the relay, in nanoseconds of CPU.
 //!
 //! Each figure was measured on two cores of an EPYC at 2.6 GHz by `cargo bench --bench cost`, which runs the code that
-//! does the work; what it cannot reach was taken from the process's CPU time under `loadtest`. Other machines differ by a
-//! factor, all acts alike, so what is charged is a share of the machine and not of a clock. What reader threads do is
-//! charged by the time that it took, and not listed here.
+//! does the work; costs that it cannot reach were taken from the process's CPU time under `loadtest`. Other machines
+//! differ by a factor that is about the same for all acts, so a charge stands for a share of the machine. Work of reader
+//! threads is charged by the time it took and is not listed here.
 
-/// Something that a client has the relay do, charged when it arrives.
+/// Something that a client makes the relay do, charged when it arrives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
-    /// An HTTP request on a socket of its own: accepting, hyper, the answer, the end of the socket.
+    /// An HTTP request on a new socket: accepting it, hyper, the response, closing it.
     Request,
-    /// A WebSocket: its upgrade, its task and session, and giving all of it back.
+    /// A WebSocket: its upgrade, its task and session, and freeing them.
     Connection,
-    /// A read of the socket that brought this many bytes, and their unmasking.
+    /// A read from the socket that returned this many bytes, and unmasking them.
     Read(usize),
-    /// This many frames: their headers, whatever is in them. A message may be cut into one for each byte.
+    /// The headers of this many frames. A message may be split into one frame per byte.
     Frames(u64),
-    /// This many bytes came out of compressed messages.
+    /// This many bytes decompressed from messages.
     Inflated(usize),
-    /// A text message of this many bytes: UTF-8, JSON, the hash of an event, an answer of a line.
+    /// A text message of this many bytes: UTF-8, JSON, the hash of an event, a one-line answer.
     Message(usize),
-    /// A ping: its pong is queued and sent.
+    /// A ping: queueing and sending its pong.
     Ping,
-    /// An event that can be read: the look-up of what is known already.
+    /// A well-formed event: looking up whether it is known.
     Event,
-    /// An event that is new: its signature, the rules, the log and its part of a commit.
+    /// A new event: its signature, the rules, the log and its share of a commit.
     Submission,
-    /// A query with this many filters and values in them, beyond reading it: put into the live index and taken out again.
+    /// The filters of a query: adding them to the live index and removing them again. Parsing them is not included.
     Filters {
-        /// Filters.
+        /// The number of filters.
         filters: usize,
-        /// Values in their lists.
+        /// The number of values in their lists.
         items: usize,
     },
-    /// The signature of an AUTH, which is checked by itself.
+    /// The signature of an AUTH event, which is verified on its own.
     Auth,
-    /// An event whose signature was wrong, or an AUTH that proved nothing, beyond what a good one costs.
+    /// A surcharge for an event with a wrong signature or a failed AUTH.
     Rejected,
-    /// A write to the socket of this many bytes: what was stored, live events, replies.
+    /// A write of this many bytes to the socket: stored events, live events, replies.
     Sent(u64),
 }
 
@@ -49,29 +49,29 @@ impl Act {
             // 50 µs of the relay's CPU, and 70 µs when the request opens a WebSocket: 2.1 s for 29,740 of them.
             Self::Request => 50_000,
             Self::Connection => 20_000,
-            // 2.5 µs for a call that brings little, a third of what both ends of a socket take; 0.15 ns a byte.
+            // 2.5 µs for a call that returns little, a third of what both ends of a socket take; 0.15 ns a byte.
             Self::Read(bytes) => 2_500 + per_kib(150, bytes as u64),
             // 7 ns.
             Self::Frames(frames) => 8_u64.saturating_mul(frames),
-            // 0.1 ns a byte of spaces, 0.9 ns of words.
+            // 0.1 ns per byte of spaces, 0.9 ns per byte of words.
             Self::Inflated(bytes) => per_kib(900, bytes as u64),
-            // 0.1 µs for the shortest, and as much to answer it; 0.2 ns a byte of spaces, 0.9 ns of an event.
+            // 0.1 µs for the shortest and 0.1 µs to answer it; 0.2 ns per byte of spaces, 0.9 ns per byte of an event.
             Self::Message(bytes) => 250 + per_kib(900, bytes as u64),
-            // 0.4 µs beside the writes.
+            // 0.4 µs plus the writes.
             Self::Ping => 450,
             // 2 µs.
             Self::Event => 2_000,
             // 13 µs in large batches, 25 µs alone.
             Self::Submission => 15_000,
-            // 60 ns a value, and a head for each filter. Planning is part of the query's time.
+            // 60 ns a value, plus a base for each filter. Planning is part of the query's time.
             Self::Filters { filters, items } => {
                 500_u64.saturating_mul(filters as u64).saturating_add(60_u64.saturating_mul(items as u64))
             }
-            // 35 µs by libsecp256k1 for a key that it has not seen.
+            // 35 µs by libsecp256k1 for a key that it has not seen before.
             Self::Auth => 35_000,
-            // Not what it costs, but ten times that: no library sends a wrong one.
+            // Ten times the actual cost: no library ever sends a wrong signature.
             Self::Rejected => 350_000,
-            // 5.5 µs for a call, the peer's wake-up included; 0.1 ns a byte.
+            // 5.5 µs for a call, including the wake-up of the peer; 0.1 ns per byte.
             Self::Sent(bytes) => 5_500 + per_kib(100, bytes),
         }
     }
@@ -85,7 +85,7 @@ const fn per_kib(ns: u64, bytes: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Five thousand notes of one's own, the first thing that a client sends a new relay.
+    /// Clients begin on a new relay by republishing everything that their user ever wrote.
     #[test]
     fn publishing_five_thousand_notes_costs_less_than_a_burst_of_an_anonymous_client() {
         let note = Act::Message(800).ns() + Act::Event.ns() + Act::Submission.ns() + Act::Read(810).ns();

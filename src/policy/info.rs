@@ -1,11 +1,11 @@
-//! What the operator says about the relay in the NIP-11 document. Limits are not said here: they are read from
-//! what is enforced (see [`limitation`](super::limitation())).
+//! The operator's part of the NIP-11 document. Limits are not part of it: they are read from the settings that are
+//! enforced (see [`limitation`](super::limitation())). Empty strings are left out of the document.
 
 use serde::{Deserialize, Serialize};
 
 use super::sets::OptionalKey;
 
-/// The operator's part of the NIP-11 document. Empty texts are left out of it.
+/// The operator's part of the NIP-11 document.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Info {
@@ -28,9 +28,9 @@ pub struct Info {
     pub terms_of_service: String,
     /// URL where a client's user can pay.
     pub payments_url: String,
-    /// URL of the source code (NIP-11 `software`); by default where the package says it is, if it does.
+    /// URL of the source code (NIP-11 `software`); defaults to the package's repository, if it names one.
     pub software: String,
-    /// Whether NIP-11 says that using the relay costs money. Only says so; who may write is set in `[auth]`.
+    /// Whether NIP-11 says that the relay charges money. This enforces nothing: `[auth]` controls who may write.
     pub payment_required: bool,
     /// Prices (NIP-11 `fees`).
     pub fees: Fees,
@@ -40,11 +40,11 @@ pub struct Info {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fees {
-    /// Once, to be let in.
+    /// One-time fees for admission.
     pub admission: Vec<Fee>,
-    /// For each period.
+    /// Recurring fees.
     pub subscription: Vec<Fee>,
-    /// For each event of some kinds.
+    /// Fees per published event of certain kinds.
     pub publication: Vec<Fee>,
 }
 
@@ -52,14 +52,14 @@ pub struct Fees {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fee {
-    /// How much, in `unit`.
+    /// The amount in `unit`.
     pub amount: u64,
-    /// Of what, such as `msats`.
+    /// The currency, such as `msats`.
     pub unit: String,
-    /// For how many seconds; only of a subscription.
+    /// The period in seconds; only for subscriptions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period: Option<u64>,
-    /// For events of which kinds; only of a publication.
+    /// The kinds that it applies to; only for publications.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<u16>,
 }

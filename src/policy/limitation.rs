@@ -1,4 +1,4 @@
-//! What NIP-11 advertises as `limitation`, read from the settings that are enforced, so the two cannot disagree.
+//! NIP-11's `limitation` object, built from the settings that are enforced, so the two cannot disagree.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use super::limits::Tier;
 use super::settings::{Settings, Who};
 use crate::nostr::SubscriptionId;
 
-/// NIP-11's `limitation` object: what is enforced for clients of `tier` under `settings`.
+/// NIP-11's `limitation` object: the limits that `settings` enforce for clients of `tier`.
 #[must_use]
 pub fn limitation(settings: &Settings, tier: Tier) -> Map<String, Value> {
     let (limits, own) = (&settings.limits, settings.tiers.get(tier));

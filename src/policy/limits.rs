@@ -1,4 +1,4 @@
-//! How much a client may ask for and send, under NIP-11's names where NIP-11 has one.
+//! How much a client may request and send. Limits have NIP-11's names where NIP-11 has one.
 //!
 //! Nothing here decides about a particular event or filter.
 
@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::rate::{Quantity, Rate};
 
-/// Limits that hold for everybody.
+/// Limits that apply to every client.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of one message from a client, from `[` to `]`, over all its WebSocket fragments (NIP-11).
     ///
-    /// 1 MiB: a follow list of 10,000 `p` tags is about 720 KB of JSON, the largest notes in public use 200 KB.
+    /// The default is 1 MiB: a follow list of 10,000 `p` tags is about 720 KB of JSON, the largest notes in public use
+    /// are 200 KB.
     pub max_message_length: usize,
     /// Filters in one REQ or COUNT.
     pub max_filters: usize,
@@ -20,27 +21,27 @@ pub struct Limits {
     pub max_filter_items: usize,
     /// Stored events returned for a filter without `limit` (NIP-11).
     pub default_limit: u32,
-    /// Whether EOSE tells if there is more, and pages end between two seconds (NIP-67). NIP-11 advertises it. Off, since
-    /// clients in use take an EOSE with a third element for malformed.
+    /// Whether EOSE says if there are more events, and pages end between two seconds (NIP-67). Advertised in NIP-11. Off
+    /// by default, since some clients in use treat an EOSE with a third element as malformed.
     pub eose_hints: bool,
-    /// Where `eose_hints` is on: how far a page may grow beyond `default_limit`, and never beyond `max_limit`, to hold
-    /// every event of its last second, in events.
+    /// With `eose_hints`: by how many events a page may exceed `default_limit`, but never `max_limit`, to include every
+    /// event of its last second.
     pub max_tie_extension: u32,
     /// Tags of one event (NIP-11). 15,000 is about what fits in `max_message_length`.
     pub max_event_tags: usize,
     /// Unicode characters of `content` (NIP-11).
     pub max_content_length: usize,
-    /// Leading zero bits that an event id must have, 0 to 256 (NIP-13); 0 asks for no work.
+    /// Leading zero bits that an event id must have, 0 to 256 (NIP-13); 0 requires no work.
     pub min_pow_difficulty: u16,
-    /// Whether the `nonce` tag must commit to a target of at least `min_pow_difficulty` (NIP-13): without it, a
-    /// flood of cheap events has a lucky one now and then.
+    /// Whether the `nonce` tag must commit to a target of at least `min_pow_difficulty` (NIP-13). Otherwise a flood of
+    /// cheap events would contain a lucky one now and then.
     pub require_committed_target: bool,
-    /// How many seconds before now `created_at` may lie (NIP-11); 0 is no limit.
+    /// How many seconds `created_at` may lie in the past (NIP-11); 0 means no limit.
     pub created_at_lower_limit: u64,
-    /// How many seconds after now `created_at` may lie (NIP-11).
+    /// How many seconds `created_at` may lie in the future (NIP-11).
     pub created_at_upper_limit: u64,
-    /// How many seconds old an ephemeral event may be; 0 is no limit. Ephemeral gift wraps are exempt, because
-    /// NIP-59 dates them back on purpose.
+    /// Maximum age of an ephemeral event in seconds; 0 means no limit. Ephemeral gift wraps are exempt, because NIP-59
+    /// backdates them on purpose.
     pub ephemeral_max_age: u64,
 }
 
@@ -64,19 +65,19 @@ impl Default for Limits {
     }
 }
 
-/// Who a client is to the limits.
+/// The class of a client that determines its limits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Tier {
-    /// Nobody: no key was proven.
+    /// The client has not authenticated.
     Anonymous,
-    /// At least one key was proven (NIP-42).
+    /// The client has authenticated at least one key (NIP-42).
     Authenticated,
-    /// One of the proven keys is on the operator's list.
+    /// One of the authenticated keys is in `access.listed_pubkeys`.
     Listed,
 }
 
 impl Tier {
-    /// The word for logs and metrics.
+    /// The name in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -87,29 +88,29 @@ impl Tier {
     }
 }
 
-/// Limits by who asks.
+/// Limits by the client's tier.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tiers {
-    /// Clients that have not proven a key. NIP-11 advertises these.
+    /// Clients that have not authenticated. NIP-11 advertises these limits.
     pub anonymous: TierLimits,
-    /// Clients that have proven a key (NIP-42).
+    /// Clients that have authenticated (NIP-42).
     pub authenticated: TierLimits,
-    /// Clients that have proven a key of `access.listed_pubkeys`.
+    /// Clients that have authenticated a key in `access.listed_pubkeys`.
     pub listed: TierLimits,
 }
 
-/// Limits of one tier. A rate holds for each connection and again for each proven key over all its connections.
+/// Limits of one tier. A rate applies to each connection, and to each authenticated key over all its connections.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TierLimits {
-    /// Open subscriptions of one connection (NIP-11).
+    /// Open subscriptions per connection (NIP-11).
     pub max_subscriptions: usize,
-    /// Bytes in the filters of one connection's open subscriptions and waiting queries. An author takes 72.
+    /// Bytes of memory for the filters of a connection's open subscriptions and waiting queries. An author takes 72.
     pub max_filter_bytes: u64,
-    /// Stored events returned for one filter; larger limits are cut to it (NIP-11).
+    /// Stored events returned per filter; larger limits are lowered to it (NIP-11).
     pub max_limit: u32,
-    /// Bytes of one event as it is stored: a bit over half of its JSON.
+    /// Bytes of an event as it is stored: a little more than half of its JSON.
     pub max_event_bytes: usize,
     /// EVENTs, per second.
     pub events: Rate,
@@ -117,8 +118,8 @@ pub struct TierLimits {
     pub bytes: Rate,
     /// REQ, COUNT and NEG-OPEN messages, per second.
     pub queries: Rate,
-    /// Microseconds of the relay's CPU, per second: what the client's messages cost ([`Act`](super::Act)) and its queries
-    /// took.
+    /// Microseconds of the relay's CPU per second: the cost of the client's messages ([`Act`](super::Act)) and the time
+    /// of its queries.
     pub cpu_us: Rate,
 }
 

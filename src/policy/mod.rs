@@ -1,7 +1,7 @@
-//! May they? Every decision about who may connect, write and read, and how much.
+//! Every decision about who may connect, write and read, and how much.
 //!
-//! Pure: data and `now` in, a value out. Nothing here does I/O, reads a clock or waits. What a client is told
-//! is a [`Reason`](crate::nostr::Reason), ready to send.
+//! Decisions are pure: data and `now` in, a value out. Nothing here does I/O, reads a clock or waits. A refusal is a
+//! [`Reason`](crate::nostr::Reason), ready to be sent to the client.
 
 pub mod address_list;
 pub mod auth;

@@ -1,4 +1,4 @@
-//! Who is on the other end of a connection: an address and the keys that were proven over it (NIP-42).
+//! The client at the other end of a connection: its address and the keys that it has authenticated (NIP-42).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,32 +10,32 @@ use crate::nostr::{Prefix, Pubkey, Reason};
 /// A client as policy sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
-    /// Where the client is, behind any trusted proxies.
+    /// The client's address, behind any trusted proxies.
     pub address: IpAddr,
-    /// Ascending, without repeats.
+    /// Sorted, without duplicates.
     keys: Arc<[Pubkey]>,
 }
 
 impl Peer {
-    /// The most keys one connection may prove: enough for every account of a person, and a bound on memory.
+    /// The maximum number of keys per connection: enough for every account of a person, and a bound on memory.
     pub const MAX_KEYS: usize = 64;
 
-    /// A client that has proven nothing.
+    /// A client that has not authenticated.
     #[must_use]
     pub fn new(address: IpAddr) -> Self {
         Self { address, keys: Arc::default() }
     }
 
-    /// Adds a proven key. Proving one again changes nothing; earlier ones stay proven (NIP-42).
+    /// Adds an authenticated key. Adding it again changes nothing; earlier keys stay authenticated (NIP-42).
     ///
     /// # Errors
-    /// `restricted:` when [`Peer::MAX_KEYS`] are proven already.
+    /// `restricted:` when there are [`Peer::MAX_KEYS`] already.
     pub fn authenticate(&mut self, key: Pubkey) -> Result<(), Reason> {
         let Err(place) = self.keys.binary_search(&key) else {
             return Ok(());
         };
         if self.keys.len() == Self::MAX_KEYS {
-            let text = format!("a connection authenticates at most {} keys", Self::MAX_KEYS);
+            let text = format!("a connection may authenticate at most {} keys", Self::MAX_KEYS);
             return Err(Reason::new(Prefix::Restricted, text));
         }
         let mut keys = self.keys.to_vec();
@@ -44,25 +44,25 @@ impl Peer {
         Ok(())
     }
 
-    /// The proven keys, ascending, shared.
+    /// The authenticated keys, sorted.
     #[must_use]
     pub const fn keys(&self) -> &Arc<[Pubkey]> {
         &self.keys
     }
 
-    /// Whether any key was proven.
+    /// Whether the client has authenticated any key.
     #[must_use]
     pub fn is_authenticated(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    /// Whether `key` was proven.
+    /// Whether the client has authenticated `key`.
     #[must_use]
     pub fn is(&self, key: &Pubkey) -> bool {
         self.keys.binary_search(key).is_ok()
     }
 
-    /// Which limits hold for the client.
+    /// The tier whose limits apply to the client.
     #[must_use]
     pub fn tier(&self, settings: &Settings) -> Tier {
         let listed = &settings.access.listed_pubkeys;
@@ -75,10 +75,10 @@ impl Peer {
         }
     }
 
-    /// Whether the client is one of `who`.
+    /// Whether the client belongs to `who`, to do `what`.
     ///
     /// # Errors
-    /// `auth-required:` when no key was proven, `restricted:` when none of them is listed.
+    /// `auth-required:` when it has not authenticated, `restricted:` when none of its keys is listed.
     pub fn check(&self, settings: &Settings, who: Who, what: &'static str) -> Result<(), Reason> {
         match (who, self.tier(settings)) {
             (Who::Anyone, _)
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_was_proven_stays_proven() {
+    fn every_authenticated_key_stays_authenticated() {
         let mut peer = peer();
         for key in [9, 3, 9, 5] {
             assert_eq!(peer.authenticate(Pubkey([key; 32])), Ok(()));
@@ -110,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn the_sixty_fifth_key_is_refused_and_a_known_one_still_taken() {
+    fn the_sixty_fifth_key_is_refused_and_a_known_one_still_accepted() {
         let mut peer = peer();
         for key in 0..64 {
             assert_eq!(peer.authenticate(Pubkey([key; 32])), Ok(()));
         }
         let refused = peer.authenticate(Pubkey([64; 32])).expect_err("a refusal");
-        assert_eq!(refused.to_string(), "restricted: a connection authenticates at most 64 keys");
+        assert_eq!(refused.to_string(), "restricted: a connection may authenticate at most 64 keys");
         assert_eq!(peer.authenticate(Pubkey([7; 32])), Ok(()));
     }
 

@@ -1,7 +1,7 @@
-//! How fast: rates, and the buckets that enforce them by the generic cell rate algorithm (GCRA, ITU-T I.371).
+//! Rates, and the buckets that enforce them by the generic cell rate algorithm (GCRA, ITU-T I.371).
 //!
-//! A bucket is one number, the time at which it would be full again, so taking from it is one atomic exchange.
-//! Nothing here reads a clock: `now_us` is microseconds of any clock that never goes back.
+//! A bucket is one number, the time at which it will be full again, so taking from it is one atomic exchange. Nothing
+//! here reads a clock: `now_us` is in microseconds of any monotonic clock.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +12,13 @@ use super::address_list::{self, AddressSet};
 use super::cost::Act;
 use crate::nostr::{Prefix, Reason};
 
-/// How much per second, and how much at once after a pause. 0 per second is no limit.
+/// Units per second, and units at once after a pause. 0 per second means no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
-    /// Units per second in the long run; 0 is no limit.
+    /// Units per second in the long run; 0 means no limit.
     pub per_second: u32,
-    /// Units at once; at least 1 where there is a limit.
+    /// Units at once; at least 1 if there is a limit.
     pub burst: u32,
 }
 
@@ -29,7 +29,7 @@ impl Rate {
     /// No limit.
     pub const UNLIMITED: Self = Self::new(0, 0);
 
-    /// `per_second` in the long run, `burst` at once.
+    /// A rate of `per_second` in the long run and `burst` at once.
     #[must_use]
     pub const fn new(per_second: u32, burst: u32) -> Self {
         Self { per_second, burst }
@@ -39,24 +39,24 @@ impl Rate {
         self.per_second == 0
     }
 
-    /// Nanoseconds in which `units` of `1 / per_unit` come back; `per_unit` is 1, or 1,000 for thousandths.
+    /// Nanoseconds until `units` of size `1 / per_unit` are available again; `per_unit` is 1, or 1,000 for thousandths.
     const fn ns(self, units: u64, per_unit: u64) -> u64 {
         let per_second = if self.per_second == 0 { 1 } else { self.per_second as u64 };
         units.saturating_mul(NS / per_unit) / per_second
     }
 
-    /// How long the burst takes to come back.
+    /// Nanoseconds until an exhausted burst is available again.
     const fn burst_ns(self) -> u64 {
         self.ns(self.burst as u64, 1)
     }
 }
 
-/// What is counted.
+/// What a rate counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Quantity {
     /// EVENTs.
     Events,
-    /// Bytes read from the socket, and those that came out of compressed messages.
+    /// Bytes read from the socket, and bytes decompressed from messages.
     Bytes,
     /// REQ, COUNT and NEG-OPEN messages.
     Queries,
@@ -72,11 +72,11 @@ impl Quantity {
             Self::Events => "too many events",
             Self::Bytes => "too many bytes",
             Self::Queries => "too many queries",
-            Self::Cpu => "what you ask for costs too much",
+            Self::Cpu => "your requests cost too much",
         }
     }
 
-    /// How many charged units are one of the limit's.
+    /// How many charged units make one unit of the limit.
     const fn per_unit(self) -> u64 {
         match self {
             Self::Events | Self::Bytes | Self::Queries => 1,
@@ -85,7 +85,7 @@ impl Quantity {
     }
 }
 
-/// Rates of one address over all its connections, except those of listed keys, and what follows from a debt.
+/// Rates of one address over all its connections, except those of listed keys, and the consequences of a debt.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateOptions {
@@ -97,17 +97,17 @@ pub struct RateOptions {
     pub queries: Rate,
     /// Microseconds of the relay's CPU, per second.
     pub cpu_us: Rate,
-    /// Seconds that a debt takes to be paid up to which a client is only read no further. Beyond, what it sends is
-    /// refused as `rate-limited:`.
+    /// While a debt takes at most this many seconds to pay off, the relay only stops reading from the client. Beyond that,
+    /// it refuses the client's messages as `rate-limited:`.
     pub refuse_after_s: u32,
-    /// Seconds that a debt takes to be paid beyond which a client that sends on is closed.
+    /// Once a debt takes more than this many seconds to pay off, a client that keeps sending is disconnected.
     pub close_after_s: u32,
-    /// Bits of an IPv4 address that make one client, 0 to 32.
+    /// Leading bits of an IPv4 address that identify a client, 0 to 32.
     pub ipv4_prefix_bits: u8,
-    /// Bits of an IPv6 address that make one client, 0 to 128: a customer has at least a /64.
+    /// Leading bits of an IPv6 address that identify a client, 0 to 128: a customer has at least a /64.
     pub ipv6_prefix_bits: u8,
-    /// Addresses that no rate holds for: tools on the same machine. Of a client behind a trusted proxy, the address
-    /// is the one the proxy tells.
+    /// Addresses exempt from all rates: tools on the same machine. For a client behind a trusted proxy, the address that
+    /// the proxy reports counts.
     pub exempt_addresses: AddressSet,
 }
 
@@ -138,7 +138,7 @@ impl RateOptions {
         }
     }
 
-    /// What follows from a debt that takes `debt_ns` to be paid.
+    /// The consequence of a debt that takes `debt_ns` to pay off.
     pub(super) fn standing(&self, quantity: Quantity, debt_ns: u64) -> Standing {
         let refusal = || {
             let text = format!("{}; try again in {} s", quantity.refusal(), debt_ns.div_ceil(NS));
@@ -155,8 +155,7 @@ impl RateOptions {
         }
     }
 
-    /// Charges the CPU time of `act` to an `address` that has no connection yet; tells what follows from what it owes for
-    /// that.
+    /// Charges the CPU time of `act` to an `address` that has no connection yet, and returns the consequence.
     #[must_use]
     pub fn charge_address(&self, address: IpAddr, buckets: &Buckets, act: Act, now_us: u64) -> Standing {
         if self.cpu_us.is_unlimited() || self.exempt_addresses.contains(address) {
@@ -173,45 +172,45 @@ impl RateOptions {
     }
 }
 
-/// One bucket for each [`Quantity`]: when it will be full again, in nanoseconds.
+/// One bucket per [`Quantity`]: the time at which it will be full again, in nanoseconds.
 #[derive(Debug, Default)]
 pub struct Buckets([AtomicU64; 4]);
 
 impl Buckets {
-    /// How long a debt takes to be paid, in nanoseconds; 0 if there is none.
+    /// Nanoseconds until the debt is paid off; 0 if there is none.
     pub(super) fn debt_ns(&self, quantity: Quantity, rate: Rate, now_ns: u64) -> u64 {
         let full_again = self.0[quantity as usize].load(Ordering::Relaxed);
         full_again.saturating_sub(now_ns).saturating_sub(rate.burst_ns())
     }
 
-    /// Takes `units`, also below zero; returns the debt.
+    /// Takes `units`, going into debt if necessary; returns the nanoseconds until the debt is paid off.
     pub(super) fn charge(&self, quantity: Quantity, rate: Rate, units: u64, now_ns: u64) -> u64 {
         let cost_ns = rate.ns(units, quantity.per_unit());
         let after = |full_again: u64| full_again.max(now_ns).saturating_add(cost_ns);
         let bucket = &self.0[quantity as usize];
-        // The closure always gives a value, so this cannot fail.
+        // The closure always returns a value, so this cannot fail.
         let before = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| Some(after(at))).unwrap_or(now_ns);
         (after(before) - now_ns).saturating_sub(rate.burst_ns())
     }
 
-    /// Whether no bucket has anything taken from it.
+    /// Whether all buckets are full.
     pub(super) fn are_full(&self, now_ns: u64) -> bool {
         self.0.iter().all(|full_again| full_again.load(Ordering::Relaxed) <= now_ns)
     }
 }
 
-/// What follows from what a client owes.
+/// The consequence of a client's debt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// It owes nothing.
+    /// It has no debt.
     Clear,
-    /// It is read no further until its debt is paid.
+    /// The relay stops reading from it until the debt is paid off.
     Held {
-        /// How long that takes, in microseconds.
+        /// Microseconds until then.
         wait_us: u64,
     },
-    /// What it sends is refused for this reason.
+    /// Its messages are refused with this reason.
     Refused(Reason),
-    /// If it sends anything, it is closed for this reason.
+    /// If it sends anything, it is disconnected with this reason.
     Closed(Reason),
 }

@@ -1,6 +1,6 @@
-//! Who is limited: the buckets of connections, addresses and proven keys, and what a client owes over all of its own.
+//! Charges clients: the buckets of connections, addresses and authenticated keys, and the debt over all of them.
 //!
-//! Nothing here reads a clock: `now_us` is microseconds of any clock that never goes back.
+//! Nothing here reads a clock: `now_us` is in microseconds of any monotonic clock.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -13,8 +13,8 @@ use super::limits::Tier;
 use super::rate::{Buckets, Quantity, Rate, Standing};
 use super::settings::Settings;
 
-/// The rates of one connection: its own, its address's and its first key's. Shared by reference: a reader thread
-/// charges the cost of a query while the session goes on.
+/// The rates of one connection: its own, those of its address and those of its first key. Shared by reference, since a
+/// reader thread charges the cost of a query while the session continues.
 #[derive(Debug)]
 pub struct RateLimiter {
     connection: Buckets,
@@ -24,20 +24,20 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// The rates of a connection from `address`, whose buckets come from the table of addresses.
+    /// The rates of a connection from `address`, with the buckets of that address.
     #[must_use]
     pub fn new(settings: &Settings, address: IpAddr, buckets: Arc<Buckets>) -> Self {
         let is_exempt = settings.rates.exempt_addresses.contains(address);
         Self { connection: Buckets::default(), address: buckets, key: OnceLock::new(), is_exempt }
     }
 
-    /// Adds the buckets of the first key that was proven. Later keys change nothing: a client is not given
-    /// another budget for each key it makes up.
+    /// Adds the buckets of the first key that the client authenticates. Later keys change nothing: a client does not get
+    /// another budget for each key that it makes up.
     pub fn identify(&self, buckets: Arc<Buckets>) {
         self.key.get_or_init(|| buckets);
     }
 
-    /// The buckets that count for `tier`, each with its rate.
+    /// The buckets that apply to `tier`, each with its rate.
     fn each<'a>(
         &'a self,
         settings: &Settings,
@@ -51,14 +51,14 @@ impl RateLimiter {
         all.into_iter().flatten().filter(|(_, rate)| !rate.is_unlimited())
     }
 
-    /// Whether no rate holds for the connection.
+    /// Whether the connection is exempt from all rates.
     #[must_use]
     pub const fn is_exempt(&self) -> bool {
         self.is_exempt
     }
 
-    /// Charges what was done, into debt if need be; returns how long that debt takes to be paid, in microseconds. CPU time
-    /// is in nanoseconds.
+    /// Charges `units`, going into debt if necessary; returns the microseconds until the debt is paid off. CPU time is
+    /// charged in nanoseconds.
     pub fn charge(&self, settings: &Settings, tier: Tier, quantity: Quantity, units: u64, now_us: u64) -> u64 {
         if self.is_exempt || units == 0 {
             return 0;
@@ -74,7 +74,7 @@ impl RateLimiter {
         self.charge(settings, tier, Quantity::Cpu, act.ns(), now_us);
     }
 
-    /// What follows from what the client owes.
+    /// The consequence of the client's debt.
     #[must_use]
     pub fn standing(&self, settings: &Settings, tier: Tier, now_us: u64) -> Standing {
         if self.is_exempt {
@@ -92,8 +92,8 @@ impl RateLimiter {
 
 /// The buckets of many addresses or keys, bounded.
 ///
-/// When the table is full, those that nobody holds and that are full again go: forgetting them changes no
-/// decision. If that makes no room, newcomers share one entry until it does.
+/// When the table is full, unused entries whose buckets are full again are dropped, which changes no decision. If that
+/// makes no room, newcomers share one entry until it does.
 #[derive(Debug)]
 pub struct RateTable<K> {
     max: usize,
@@ -104,7 +104,7 @@ pub struct RateTable<K> {
 #[derive(Debug)]
 struct Held<K> {
     buckets: HashMap<K, Arc<Buckets>>,
-    /// When a sweep may run again: sweeping at each newcomer would be the attack itself.
+    /// When the next sweep may run: sweeping for every newcomer would itself make an attack.
     next_sweep_us: u64,
 }
 
@@ -118,7 +118,7 @@ impl<K: Eq + Hash> RateTable<K> {
         Self { max, overflow: Arc::default(), held: Mutex::new(held) }
     }
 
-    /// The buckets of `key`, new and full if there were none.
+    /// The buckets of `key`; new, full ones if it has none.
     pub fn get(&self, key: K, now_us: u64) -> Arc<Buckets> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(buckets) = held.buckets.get(&key) {
@@ -135,12 +135,12 @@ impl<K: Eq + Hash> RateTable<K> {
         held.buckets.entry(key).or_default().clone()
     }
 
-    /// How many entries are held.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).buckets.len()
     }
 
-    /// Whether no entry is held.
+    /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -221,7 +221,7 @@ mod tests {
         let limiter = RateLimiter::new(&settings, CLIENT, Arc::default());
         let charge = |cpu_ns| limiter.charge(&settings, Tier::Anonymous, Quantity::Cpu, cpu_ns, 0);
         let reason = |seconds| {
-            let text = format!("what you ask for costs too much; try again in {seconds} s");
+            let text = format!("your requests cost too much; try again in {seconds} s");
             Reason::new(Prefix::RateLimited, text)
         };
         // The burst, then as much again, which is paid in ten seconds.
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn exempt_addresses_owe_nothing_and_listed_keys_nothing_to_the_address() {
+    fn exempt_addresses_are_never_charged_and_listed_keys_not_for_their_address() {
         let settings = settings(Rate::new(1, 1), Rate::new(1, 1));
         let local = RateLimiter::new(&settings, [127, 0, 0, 1].into(), Arc::default());
         assert_eq!([0; 9].map(|now_us| charge(&local, &settings, now_us)), [0; 9]);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_forgets_who_owes_nothing_and_stays_within_its_bound() {
+    fn a_full_table_drops_entries_without_debt_and_stays_within_its_bound() {
         let rate = Rate::new(1, 2);
         let table = RateTable::new(2);
         let first = table.get(1, 0);

@@ -1,7 +1,7 @@
-//! May they see it? One rule for REQ, COUNT, live delivery and negentropy alike (INV-15).
+//! Whether a client may see an event: one rule for REQ, COUNT, live delivery and negentropy alike (INV-15).
 //!
-//! Filters are refused where they can give nothing; where they can give something, events that the client may
-//! not see are left out without a word, row by row.
+//! A filter that can match nothing the client may see is refused. Otherwise, events that the client may not see are
+//! silently left out, row by row.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Auth {
     }
 }
 
-/// What a client may see: the rules of one snapshot and the keys proven so far, ascending.
+/// What a client may see: the rules of one settings snapshot, and the keys authenticated so far, sorted.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadGuard<'a> {
     auth: &'a Auth,
@@ -44,7 +44,7 @@ pub struct ReadGuard<'a> {
 }
 
 impl<'a> ReadGuard<'a> {
-    /// What a client that has proven `keys` ([`Peer::keys`]) may see under `settings`.
+    /// What a client that has authenticated `keys` ([`Peer::keys`]) may see under `settings`.
     #[must_use]
     pub const fn new(settings: &'a Settings, keys: &'a [Pubkey]) -> Self {
         Self { auth: &settings.auth, keys }
@@ -83,10 +83,10 @@ fn recipients(filter: &Filter) -> impl Iterator<Item = &TagFilter> {
 /// Whether `peer` may ask for `filters` with REQ or NEG-OPEN.
 ///
 /// # Errors
-/// `auth-required:` when a key must be proven first, `restricted:` when the proven ones do not help, `invalid:`
-/// when a limit is exceeded.
+/// `auth-required:` when the client must authenticate first, `restricted:` when its keys do not suffice, `invalid:` when
+/// a limit is exceeded.
 pub fn check_filters(settings: &Settings, peer: &Peer, filters: &[Filter]) -> Result<(), Reason> {
-    const PRIVATE: &str = "direct messages are only for those who wrote them or to whom they are written";
+    const PRIVATE: &str = "direct messages are visible only to their author and their recipients";
     check(settings, peer, filters, PRIVATE)
 }
 
@@ -101,12 +101,12 @@ pub fn check_count(settings: &Settings, peer: &Peer, filters: &[Filter]) -> Resu
 fn check(settings: &Settings, peer: &Peer, filters: &[Filter], private: &'static str) -> Result<(), Reason> {
     let limits = &settings.limits;
     if filters.len() > limits.max_filters {
-        let text = format!("too many filters: {} are more than {}", filters.len(), limits.max_filters);
+        let text = format!("too many filters: {}, the limit is {}", filters.len(), limits.max_filters);
         return Err(Reason::new(Prefix::Invalid, text));
     }
     let items = filters.iter().map(Filter::items).sum::<usize>();
     if items > limits.max_filter_items {
-        let text = format!("too many values in the filters: {items} are more than {}", limits.max_filter_items);
+        let text = format!("too many values in the filters: {items}, the limit is {}", limits.max_filter_items);
         return Err(Reason::new(Prefix::Invalid, text));
     }
     peer.check(settings, settings.auth.read, "read")?;
@@ -116,8 +116,8 @@ fn check(settings: &Settings, peer: &Peer, filters: &[Filter], private: &'static
         .try_for_each(|filter| check_kinds(settings, peer, filter, private))
 }
 
-/// Refuses a filter that can only match what the client may not see. One whose kinds are partly open, or that
-/// names none, is answered with what may be seen.
+/// Refuses a filter that can only match events that the client may not see. A filter that lists no kinds, or kinds of
+/// which some are open, is answered with the events that the client may see.
 fn check_kinds(settings: &Settings, peer: &Peer, filter: &Filter, private: &'static str) -> Result<(), Reason> {
     let Some(kinds) = &filter.kinds else { return Ok(()) };
     if kinds.iter().any(|&kind| may_give(settings, peer, filter, kind)) {
@@ -127,22 +127,22 @@ fn check_kinds(settings: &Settings, peer: &Peer, filter: &Filter, private: &'sta
     let text = if kinds.iter().any(|&kind| settings.auth.rule(kind) == Rule::Involved) {
         private
     } else if peer.is_authenticated() {
-        "these events are only for their author"
+        "these events are visible only to their author"
     } else {
-        "these events are only for authenticated clients"
+        "these events are visible only to authenticated clients"
     };
     Err(Reason::new(prefix, text))
 }
 
-/// Whether some event of `kind` that matches `filter` could be seen by `peer`. A private message is taken to have one
-/// recipient, as NIP-04 and NIP-59 have it: who asks for another's is not told that one of his own may be among them.
+/// Whether `peer` could see any event of `kind` that matches `filter`. A private message is assumed to have one
+/// recipient (NIP-04, NIP-59), so a filter for somebody else's messages is refused.
 fn may_give(settings: &Settings, peer: &Peer, filter: &Filter, kind: Kind) -> bool {
     let by_us = || filter.authors.as_ref().is_none_or(|authors| authors.iter().any(|author| peer.is(author)));
     let for_us = || {
         let ours = |value: &OwnedTagValue| matches!(value, OwnedTagValue::Hex(key) if peer.is(&Pubkey(*key)));
         recipients(filter).all(|tag| tag.values.iter().any(ours))
     };
-    // The author of a gift wrap is a key made up for it (NIP-59), so unless it is named it is not the client's.
+    // A gift wrap is signed with a throwaway key (NIP-59), so unless the filter lists it, the author is not the client.
     let is_wrap = matches!(kind, Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP) && filter.authors.is_none();
     match settings.auth.rule(kind) {
         Rule::Anyone => true,
@@ -152,21 +152,20 @@ fn may_give(settings: &Settings, peer: &Peer, filter: &Filter, kind: Kind) -> bo
     }
 }
 
-/// Whether `peer` may open a subscription while `open` others are. One that is replaced is not another, so it must not
-/// be counted in.
+/// Whether `peer` may open a subscription while `open` others are open, not counting one that it replaces.
 ///
 /// # Errors
-/// `error:` at the most that the client's tier may have: another try does not help, as it would with `rate-limited:`.
+/// `error:` at the limit of the client's tier. It is not `rate-limited:`, since trying again does not help.
 pub fn check_open(settings: &Settings, peer: &Peer, open: usize) -> Result<(), Reason> {
     let max = settings.tiers.get(peer.tier(settings)).max_subscriptions;
     if open >= max {
-        let text = format!("too many subscriptions: a connection has at most {max}; close some first");
+        let text = format!("too many subscriptions: a connection may have at most {max}; close some first");
         return Err(Reason::new(Prefix::Error, text));
     }
     Ok(())
 }
 
-/// What a subscription or query takes besides its filters: its id, its place in tables, its job.
+/// Memory of a subscription or query besides its filters: its id, its table entries, its job.
 const SUBSCRIPTION_BYTES: u64 = 512;
 
 /// Bytes of memory that a subscription or query with these filters takes.
@@ -175,10 +174,10 @@ pub fn subscription_bytes(filters: &[Filter]) -> u64 {
     SUBSCRIPTION_BYTES + filters.iter().map(Filter::memory_bytes).sum::<usize>() as u64
 }
 
-/// Counts the memory of a query in its connection's account, of which `spare_bytes` are about to be given back.
+/// Charges the memory of a query to its connection's account, of which `spare_bytes` are about to be released.
 ///
 /// # Errors
-/// `error:` when it would exceed the bound of the client's tier, of its address, or of all together.
+/// `error:` when it would exceed the bound of the client's tier, of its address, or of all clients together.
 pub fn hold_filters(
     settings: &Settings,
     peer: &Peer,
@@ -192,12 +191,12 @@ pub fn hold_filters(
             Scope::Connection => {
                 let has = account.used_bytes();
                 format!(
-                    "filters too large: a connection has at most {max} bytes, this one {has}, and this takes {bytes}"
+                    "filters too large: a connection may use at most {max} bytes, it uses {has}, and this query needs {bytes}"
                 )
                 .into()
             }
-            Scope::Address => "filters too large: your address has as many open as it may; close some first".into(),
-            Scope::All => "filters too large: the relay holds as many as it can".into(),
+            Scope::Address => "filters too large: your address has reached its limit; close some subscriptions first".into(),
+            Scope::All => "filters too large: the relay has reached its limit".into(),
         };
         Reason::new(Prefix::Error, text)
     })
@@ -215,7 +214,7 @@ mod tests {
 
     const FRIEND: [u8; 32] = [0xcd; 32];
 
-    /// Nobody, the author, the friend whom the events are for, and a stranger.
+    /// An anonymous client, the author, the friend whom the events are addressed to, and a stranger.
     fn peers() -> [Peer; 4] {
         let peer = || Peer::new([192, 0, 2, 7].into());
         let with = |key: [u8; 32]| {
@@ -293,7 +292,7 @@ mod tests {
         }
     }
 
-    /// Another relay counts other people's messages when the filter names no kind.
+    /// Another relay counts other people's messages when the filter lists no kind.
     #[test]
     fn a_count_without_kinds_counts_no_messages_of_others() {
         let settings = Settings::default();
@@ -306,8 +305,8 @@ mod tests {
         assert_eq!(said(check_count(&settings, &nobody, &[filter(text)])), refused);
     }
 
-    /// Another relay tells strangers the ids of direct messages over negentropy, and does not let
-    /// their owners sync them.
+    /// Another relay reveals the ids of direct messages to strangers over negentropy, and does not let their owners sync
+    /// them.
     #[test]
     fn negentropy_follows_the_rules_of_req() {
         let settings = Settings::default();
@@ -318,20 +317,20 @@ mod tests {
     }
 
     #[test]
-    fn limits_on_filters_are_told_with_both_numbers() {
+    fn refusals_of_filters_state_the_limit_and_the_number() {
         let mut settings = Settings::default();
         settings.limits.max_filters = 2;
         settings.limits.max_filter_items = 3;
         let [peer, ..] = peers();
         let check = |filters: &[Filter]| said(check_filters(&settings, &peer, filters));
         assert_eq!(check(&[filter(r#"{"kinds":[1,2]}"#), filter(r##"{"#t":["a"]}"##)]), "");
-        let text = "invalid: too many values in the filters: 4 are more than 3";
+        let text = "invalid: too many values in the filters: 4, the limit is 3";
         assert_eq!(check(&[filter(r#"{"kinds":[1,2]}"#), filter(r##"{"#t":["a","b"]}"##)]), text);
-        let text = "invalid: too many filters: 3 are more than 2";
+        let text = "invalid: too many filters: 3, the limit is 2";
         assert_eq!(check(&[filter("{}"), filter("{}"), filter("{}")]), text);
     }
 
-    /// Others answer with NOTICE at the cap, or refuse a replacement.
+    /// Other relays answer with NOTICE at the limit, or refuse a replacement.
     #[test]
     fn at_the_cap_another_subscription_is_refused_with_a_reason_for_closed() {
         let mut settings = Settings::default();
@@ -339,11 +338,14 @@ mod tests {
         let [nobody, author, ..] = peers();
         let said = |peer, open| said(check_open(&settings, peer, open));
         assert_eq!([said(&nobody, 1), said(&author, 2)], ["", ""]);
-        assert_eq!(said(&nobody, 2), "error: too many subscriptions: a connection has at most 2; close some first");
+        assert_eq!(
+            said(&nobody, 2),
+            "error: too many subscriptions: a connection may have at most 2; close some first"
+        );
     }
 
     #[test]
-    fn filters_beyond_a_bound_of_memory_are_told_whose_bound_it_is() {
+    fn filters_beyond_a_memory_bound_are_refused_with_the_bound_that_they_exceed() {
         let mut settings = Settings::default();
         settings.tiers.anonymous.max_filter_bytes = 9_000;
         let [nobody, author, ..] = peers();
@@ -357,15 +359,12 @@ mod tests {
         let hold = |peer, account, bytes| hold_filters(&settings, peer, account, bytes, 0);
         let said = |held: Result<Hold, Reason>| held.expect_err("a refusal").to_string();
         let _first = hold(&nobody, &one, 8_000).expect("room");
-        let text = "error: filters too large: a connection has at most 9000 bytes, this one 8000, and this takes 1001";
+        let text = "error: filters too large: a connection may use at most 9000 bytes, it uses 8000, and this query needs 1001";
         assert_eq!(said(hold(&nobody, &one, 1_001)), text);
         let _second = hold(&author, &two, 10_000).expect("room of another tier");
-        let text = "error: filters too large: your address has as many open as it may; close some first";
+        let text = "error: filters too large: your address has reached its limit; close some subscriptions first";
         assert_eq!(said(hold(&author, &two, 2_001)), text);
-        assert_eq!(
-            said(hold(&nobody, &stranger, 7_001)),
-            "error: filters too large: the relay holds as many as it can"
-        );
+        assert_eq!(said(hold(&nobody, &stranger, 7_001)), "error: filters too large: the relay has reached its limit");
         assert!(hold(&nobody, &stranger, 7_000).is_ok());
     }
 
@@ -380,12 +379,12 @@ mod tests {
         assert_eq!(said(ask(&settings, &author, "{}")), "");
     }
 
-    /// Keys, kinds and filters small enough that they meet often.
+    /// Keys, kinds and filters from sets so small that they often match.
     fn small_filter() -> impl Strategy<Value = (u8, u8, u8)> {
         (0..8u8, 0..8u8, 0..8u8)
     }
 
-    /// A filter from three sets of bits; an empty set leaves its key out.
+    /// A filter from three bit sets; an empty set leaves its key out.
     fn filter_of((kinds, authors, recipients): (u8, u8, u8)) -> Filter {
         let list = |bits: u8, item: &dyn Fn(u8) -> String| {
             (0..3).filter(|bit| bits >> bit & 1 == 1).map(item).collect::<Vec<_>>().join(",")

@@ -1,8 +1,8 @@
-//! What is worth keeping: the operator's rules, in order, and whether an event that arrives would be kept.
+//! The operator's retention rules, in order, and whether an arriving event would be kept.
 //!
-//! The first rule that selects an event is its rule; what no rule selects is kept for ever. The order is also
-//! one of value: where a total must shrink, events of later rules go first, and of one rule the oldest. Nothing here
-//! removes anything.
+//! The first rule that selects an event is its rule; events that no rule selects are kept forever. The order of the rules
+//! is an order of value: to reduce a total, events of later rules are evicted first, and within a rule the oldest. Nothing
+//! here removes anything.
 
 use std::hash::Hasher;
 
@@ -10,23 +10,24 @@ use super::rule::{Rule, is_addressed};
 use super::sets::KeySet;
 use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, Timestamp};
 
-/// What holds over all rules together. A limit of 0 is none.
+/// Limits over all rules together. A limit of 0 means no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
-    /// Bytes that events take in the data file: see [`crate::store::keys::footprint`].
+    /// Bytes that events may take in the data file: see [`crate::store::keys::footprint`].
     pub max_bytes: u64,
-    /// Events of one author that stay. Those that are kept for ever are not counted.
+    /// Events kept per author. Events that are kept forever are not counted.
     pub max_events_per_author: u64,
-    /// Bytes that must be free on the file system for the data file to grow.
+    /// Bytes that must be free on the file system before the data file may grow.
     pub min_free_disk_bytes: u64,
-    /// The most per cent of the store that rules may remove at once without the operator's word; 100 never asks.
+    /// The largest share of the store, in per cent, that the rules may remove at once without the operator's confirmation;
+    /// 100 never asks.
     pub confirm_removal_percent: u8,
 }
 
 /// Follow lists (NIP-02).
 pub const FOLLOW_LIST: Kind = Kind(3);
 
-/// The rules, and what holds over all of them.
+/// The rules, and the limits over all of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Retention {
     rules: Vec<Rule>,
@@ -34,13 +35,13 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// The rules in order, and the limits over all.
+    /// Combines the rules, in order, with the limits over all of them.
     #[must_use]
     pub const fn new(rules: Vec<Rule>, limits: Limits) -> Self {
         Self { rules, limits }
     }
 
-    /// Whether everything is kept.
+    /// Whether there are no rules, so that everything is kept.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.rules.is_empty()
@@ -52,18 +53,18 @@ impl Retention {
         &self.rules
     }
 
-    /// What holds over all rules together.
+    /// The limits over all rules together.
     #[must_use]
     pub const fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Whose follow lists the rules go by, in order.
+    /// The keys whose follow lists the rules use, in order.
     pub fn followed(&self) -> impl Iterator<Item = &Pubkey> {
         self.rules.iter().filter_map(|rule| Some(&rule.selector.follows_of.as_ref()?.of))
     }
 
-    /// The same rules with the follow lists that `list` tells.
+    /// The same rules with the follow lists that `list` returns.
     ///
     /// # Errors
     /// Those of `list`.
@@ -74,13 +75,14 @@ impl Retention {
         Ok(self)
     }
 
-    /// Feeds a hash with all that tells these rules from others, limits over all of them left out: the same in every build.
+    /// Hashes everything that distinguishes these rules from others, without the limits over all of them. The bytes are
+    /// the same in every build.
     ///
     /// # Panics
-    /// Never: rules are numbers and texts.
+    /// Never: rules consist of numbers and strings.
     pub fn hash_rules(&self, hasher: &mut impl Hasher) {
         hasher.write(&serde_json::to_vec(&self.rules).expect("rules are plain data"));
-        for keys in self.rules.iter().flat_map(|rule| rule.selector.gathered()) {
+        for keys in self.rules.iter().flat_map(|rule| rule.selector.referenced_keys()) {
             let mut keys: Vec<_> = keys.iter().collect();
             keys.sort_unstable();
             hasher.write_u64(keys.len() as u64);
@@ -88,43 +90,43 @@ impl Retention {
         }
     }
 
-    /// Whether an event may be too old.
+    /// Whether any rule has a `max_age`.
     #[must_use]
     pub fn has_ages(&self) -> bool {
         self.rules.iter().any(|rule| rule.bounds.max_age.is_some())
     }
 
-    /// Whether anything depends on what a rule has in all.
+    /// Whether any rule limits its events in total.
     #[must_use]
     pub fn limits_rules(&self) -> bool {
         self.rules.iter().any(|rule| rule.bounds.max_events > 0 || rule.bounds.max_bytes > 0)
     }
 
-    /// Whether anything depends on how many events of a kind an author has.
+    /// Whether any rule limits the events of an author and kind.
     #[must_use]
     pub fn counts_kinds(&self) -> bool {
         self.rules.iter().any(|rule| rule.bounds.max_per_author_and_kind > 0)
     }
 
-    /// Whether anything depends on how many events of all kinds an author has.
+    /// Whether the events of an author are limited over all kinds.
     #[must_use]
     pub const fn counts_totals(&self) -> bool {
         self.limits.max_events_per_author > 0 && !self.is_empty()
     }
 
-    /// Whether anything depends on how many events an author has.
+    /// Whether the events of an author are limited in any way.
     #[must_use]
     pub fn counts_authors(&self) -> bool {
         self.counts_kinds() || self.counts_totals()
     }
 
-    /// The place of the rule for this event; `None` when it is kept for ever, be it by a rule or for want of one.
+    /// The index of the rule of this event; `None` if it is kept forever, by a rule or because no rule selects it.
     #[must_use]
     pub fn rule_of(&self, event: EventView<'_>) -> Option<usize> {
         self.first(&event.pubkey(), event.kind(), |keys| is_addressed(event, keys))
     }
 
-    /// The same for all events of this author and kind.
+    /// The same for all events of an author and kind.
     #[must_use]
     pub fn rule_of_all(&self, author: &Pubkey, kind: Kind) -> RuleOfAll {
         match self.rules.iter().find(|rule| rule.selector.may_take_of(author, kind)) {
@@ -133,14 +135,14 @@ impl Retention {
         }
     }
 
-    /// The same for events of this kind of which no rule names the author or a recipient.
+    /// The same for events of a kind whose author and recipients no rule lists.
     #[must_use]
     pub fn rule_of_others(&self, kind: Kind) -> Option<usize> {
-        // Nobody has this key.
+        // No one can have this key.
         self.first(&Pubkey([0; 32]), kind, |_| false)
     }
 
-    /// The place of the rule that selects this event, whether or not it keeps it for ever; `None` when none does.
+    /// The index of the rule that selects this event, whether or not it keeps it forever; `None` if no rule does.
     #[must_use]
     pub fn selected_by(&self, event: EventView<'_>) -> Option<usize> {
         self.select(&event.pubkey(), event.kind(), |keys| is_addressed(event, keys))
@@ -149,13 +151,13 @@ impl Retention {
     fn first(&self, author: &Pubkey, kind: Kind, is_addressed: impl Fn(&KeySet) -> bool) -> Option<usize> {
         let place = self.select(author, kind, is_addressed)?;
         let rule = &self.rules[place];
-        // What a list that nobody knows might select is not removed by this rule, nor left to a later one.
+        // Events that an unknown list might select are neither removed by this rule nor left to a later one.
         (!rule.is_forever() && !rule.selector.is_unknown()).then_some(place)
     }
 
     fn select(&self, author: &Pubkey, kind: Kind, is_addressed: impl Fn(&KeySet) -> bool) -> Option<usize> {
         if kind == Kind::VANISH || (kind == FOLLOW_LIST && self.followed().any(|followed| followed == author)) {
-            // The proof of a request to vanish stays (NIP-62), and so do the lists that the rules go by.
+            // Vanish requests stay as proof (NIP-62), and so do the follow lists that the rules use.
             return None;
         }
         self.rules.iter().map(|rule| &rule.selector).position(|selector| {
@@ -163,7 +165,7 @@ impl Retention {
         })
     }
 
-    /// The rules that events of this kind may have, in order.
+    /// The rules that can apply to events of this kind, in order.
     pub fn rules_of_kind(&self, kind: Kind) -> impl Iterator<Item = (usize, &Rule)> {
         let mut is_open = kind != Kind::VANISH;
         self.rules
@@ -171,18 +173,18 @@ impl Retention {
             .enumerate()
             .take_while(move |(_, rule)| {
                 let was_open = is_open;
-                is_open &= !rule.selector.may_take(kind) || !rule.selector.goes_by_kind_alone();
+                is_open &= !rule.selector.may_take(kind) || !rule.selector.selects_by_kind_alone();
                 was_open
             })
             .filter(move |(_, rule)| rule.selector.may_take(kind))
     }
 
-    /// Rules that select nothing, by place: those without anything to select, and those whose events are all selected
-    /// by rules before them, with the place of the last of these.
+    /// The indexes of rules that never apply: those that select nothing, and those whose events are all selected by
+    /// earlier rules, with the index of the last of these.
     #[must_use]
     pub fn idle_rules(&self) -> Vec<(usize, Option<usize>)> {
         let covered = |(place, rule): (usize, &Rule)| {
-            if rule.selector.is_void() {
+            if rule.selector.selects_nothing() {
                 return Some((place, None));
             }
             let before = self.rules[..place].iter().map(|rule| &rule.selector);
@@ -191,17 +193,17 @@ impl Retention {
         self.rules.iter().enumerate().filter_map(covered).collect()
     }
 
-    /// Before this `created_at`, some event of the kind is too old at `now`; zero if none ever is.
+    /// At `now`, some events of the kind with an earlier `created_at` than this are too old; zero if none ever are.
     #[must_use]
     pub fn oldest_of_kind(&self, kind: Kind, now: Timestamp) -> Timestamp {
         self.rules_of_kind(kind).map(|(_, rule)| rule.oldest(now)).max().unwrap_or_default()
     }
 
-    /// Whether `event` is young enough to be kept, so that what was removed for its age does not come back.
-    /// Requests to delete and to vanish are always heard: they are about other events.
+    /// Whether `event` is recent enough to be kept, so that events removed for their age do not return. Deletion and
+    /// vanish requests are always accepted, because they concern other events.
     ///
     /// # Errors
-    /// `blocked:` with the rule's age.
+    /// `blocked:` with the rule's `max_age`.
     pub fn check_age(&self, event: EventView<'_>, now: Timestamp) -> Result<(), Reason> {
         let kind = event.kind();
         if self.rules.is_empty() || kind.is_ephemeral() || is_request(kind) {
@@ -220,19 +222,19 @@ impl Retention {
 /// The rule of all events of an author and kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RuleOfAll {
-    /// The place of the rule; `None` when they are kept for ever.
+    /// The index of the rule; `None` if they are kept forever.
     Rule(Option<usize>),
-    /// They have different ones: the events must be looked at.
+    /// Their rules differ by recipient, so each event must be examined.
     ByRecipient,
 }
 
-/// Whether the event asks for others to be removed, and is heard however old it is (NIP-09, NIP-62).
+/// Whether events of this kind request the removal of others and are accepted at any age (NIP-09, NIP-62).
 #[must_use]
 pub const fn is_request(kind: Kind) -> bool {
     matches!(kind, Kind::DELETION | Kind::VANISH)
 }
 
-/// Why an event is not kept.
+/// The refusal of an event that would not be kept.
 #[must_use]
 pub fn blocked(text: String) -> Reason {
     Reason::new(Prefix::Blocked, text)
@@ -247,7 +249,8 @@ mod tests {
     const DAY: u64 = 86_400;
     const OTHER: Pubkey = Pubkey([1; 32]);
 
-    /// Profiles for ever; one author for ten days; reactions for ninety; the rest, but for another author, a year.
+    /// Keeps profiles forever, one author for ten days, reactions for ninety, and everything else, except for another
+    /// author, for a year.
     fn rules() -> Retention {
         let text = format!(
             r#"[{{"kinds":[0,3],"keep":"forever"}},{{"authors":["{OTHER}"],"max_age":"10d"}},

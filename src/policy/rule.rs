@@ -1,6 +1,7 @@
-//! One retention rule: which events it selects, and how many of them stay.
+//! A retention rule: which events it selects, and how many of them are kept.
 //!
-//! Most rules select by author and kind alone, so an index row tells the rule of an event without its record. Pure.
+//! Most rules select by author and kind alone, so the index row of an event determines its rule without reading the
+//! record. Everything here is pure.
 
 use std::fmt;
 
@@ -10,53 +11,54 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::sets::{Follows, KeyFile, KeySet, KindSet, from_text};
 use crate::nostr::{EventView, Kind, Pubkey, TagValue, Timestamp};
 
-/// Which events, and how many of them stay.
+/// Which events a rule selects, and how many of them are kept.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct Rule {
-    /// Which events it is about.
+    /// Which events it selects.
     pub selector: Selector,
-    /// How many of them stay.
+    /// How many of them are kept.
     pub bounds: Bounds,
 }
 
-/// Which events a rule is about: every part must match.
+/// The events that a rule selects: every part must match.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Selector {
-    /// Only events of these kinds; `None` for all.
+    /// Only events of these kinds; `None` selects all.
     pub kinds: Option<KindSet>,
-    /// Only events of these authors, of those in `authors_file` and of those whom `follows_of` follows; without any, of all.
+    /// Only events of these authors, of those in `authors_file` and of those that `follows_of` follows; if all three are
+    /// absent, events of every author.
     pub authors: Option<KeySet>,
     /// See `authors`.
     pub authors_file: Option<KeyFile>,
     /// See `authors`.
     pub follows_of: Option<Follows>,
-    /// No events of these authors.
+    /// Excludes events of these authors.
     pub not_authors: KeySet,
-    /// Nor of these.
+    /// Excludes events of these authors, too.
     pub not_authors_file: Option<KeyFile>,
-    /// Only events that name one of these keys in a `p` tag: zaps, messages, gift wraps; `None` for all.
+    /// Only events with one of these keys in a `p` tag: zaps, messages, gift wraps; `None` selects all.
     pub addressed_to: Option<KeySet>,
 }
 
-/// How many events of a rule stay. A limit of 0 is none.
+/// How many events of a rule are kept. A limit of 0 means no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Bounds {
-    /// Whether they are never removed, whatever the totals are.
+    /// Whether they are never removed, whatever the limits say.
     pub keep: Option<Keep>,
-    /// How long after `created_at` they stay.
+    /// How long after `created_at` they are kept.
     pub max_age: Option<Age>,
-    /// How long after `created_at` nothing removes them: no number, no bytes, no want of room.
+    /// How long after `created_at` they are protected from eviction by count, by size and for room.
     pub grace: Option<Age>,
-    /// The newest events of one author and kind that stay.
+    /// Events kept per author and kind, the newest.
     pub max_per_author_and_kind: u64,
-    /// The newest events that stay, whoever wrote them.
+    /// Events kept in total, the newest.
     pub max_events: u64,
-    /// Bytes of their records that stay, the newest first; index entries come on top.
+    /// Bytes of records kept, the newest events; index entries are not included.
     pub max_bytes: u64,
 }
 
-/// A rule as the configuration has it: one flat table.
+/// A rule as it is written in the configuration: one flat table.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
@@ -127,7 +129,7 @@ impl From<Rule> for Written {
     }
 }
 
-/// The word for events that are never removed.
+/// The value of `keep`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
@@ -135,29 +137,29 @@ pub enum Keep {
     Forever,
 }
 
-/// A time span of at least a second, written as a number and a unit: `"90d"`, `"1y"` (365 days).
+/// A duration of at least a second, written as a number and a unit: `"90d"`, `"1y"` (365 days).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Age {
-    /// How long it is.
+    /// Its length.
     pub seconds: u64,
 }
 
-/// Seconds of each unit, the longest first.
+/// Seconds per unit, the longest unit first.
 const UNITS: [(char, u64); 6] = [('y', 31_536_000), ('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
 
 impl Age {
     /// Reads a number and a unit.
     ///
     /// # Errors
-    /// What to write instead.
+    /// With what to write instead.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const FORM: &str = "give a number and one of s, m, h, d, w, y, such as \"90d\"";
+        const FORM: &str = "expected a number and a unit (s, m, h, d, w, y), such as \"90d\"";
         let unit = text.chars().next_back().and_then(|last| UNITS.iter().find(|(unit, _)| *unit == last));
         let (unit, factor) = unit.ok_or(FORM)?;
         let number: u64 = text.strip_suffix(*unit).and_then(|text| text.parse().ok()).ok_or(FORM)?;
         match number.checked_mul(*factor) {
             Some(seconds) if seconds > 0 => Ok(Self { seconds }),
-            _ => Err("give at least a second"),
+            _ => Err("must be at least one second"),
         }
     }
 }
@@ -178,39 +180,39 @@ impl Serialize for Age {
 
 impl<'de> Deserialize<'de> for Age {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, "a time span such as \"90d\"", Self::parse)
+        from_text(deserializer, "a duration such as \"90d\"", Self::parse)
     }
 }
 
 impl Selector {
-    /// Whether it takes this event.
+    /// Whether it selects this event.
     #[must_use]
     pub fn takes(&self, event: EventView<'_>) -> bool {
         self.may_take_of(&event.pubkey(), event.kind())
             && self.addressed_to.as_ref().is_none_or(|keys| is_addressed(event, keys))
     }
 
-    /// Whether it takes events of this author and kind, be it only those that are addressed to somebody.
+    /// Whether it selects events of this author and kind, possibly only those addressed to certain keys.
     #[must_use]
     pub fn may_take_of(&self, author: &Pubkey, kind: Kind) -> bool {
-        self.may_take(kind) && (self.takes_everybody() || self.has_author(author)) && !self.leaves_out(author)
+        self.may_take(kind) && (self.takes_every_author() || self.has_author(author)) && !self.excludes(author)
     }
 
-    /// Whether it takes events of this kind by some author.
+    /// Whether it selects events of this kind by any author.
     #[must_use]
     pub fn may_take(&self, kind: Kind) -> bool {
         self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
     }
 
-    /// Whether it takes all events of the kinds that it takes.
+    /// Whether it selects all events of the kinds that it selects.
     #[must_use]
-    pub fn goes_by_kind_alone(&self) -> bool {
-        self.takes_everybody() && self.excluded().next().is_none() && self.addressed_to.is_none()
+    pub fn selects_by_kind_alone(&self) -> bool {
+        self.takes_every_author() && self.excluded().next().is_none() && self.addressed_to.is_none()
     }
 
-    /// Whether it names no authors that it takes.
+    /// Whether it is not restricted to listed authors.
     #[must_use]
-    pub const fn takes_everybody(&self) -> bool {
+    pub const fn takes_every_author(&self) -> bool {
         self.authors.is_none() && self.authors_file.is_none() && self.follows_of.is_none()
     }
 
@@ -227,7 +229,7 @@ impl Selector {
         self.is_unknown() || self.names(author)
     }
 
-    /// Whether it goes by a follow list that nobody knows: it may be about any author.
+    /// Whether it depends on a follow list that is not stored: it might select any author.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.follows_of.as_ref().is_some_and(|follows| follows.keys.is_none())
@@ -237,64 +239,63 @@ impl Selector {
         std::iter::once(&self.not_authors).chain(self.not_authors_file.iter().map(|file| &file.keys))
     }
 
-    fn leaves_out(&self, author: &Pubkey) -> bool {
+    fn excludes(&self, author: &Pubkey) -> bool {
         self.excluded_sets().any(|keys| keys.contains(author))
     }
 
-    /// Keys that are not in the rule's text but were found where it says.
-    pub fn gathered(&self) -> impl Iterator<Item = &KeySet> {
+    /// Keys that the rule refers to: those of its files and of the follow list.
+    pub fn referenced_keys(&self) -> impl Iterator<Item = &KeySet> {
         let files = [&self.authors_file, &self.not_authors_file].into_iter().flatten().map(|file| &file.keys);
         files.chain(self.follows_of.iter().filter_map(|follows| follows.keys.as_ref()))
     }
 
-    /// The authors that it names to take them.
+    /// The authors that it lists for inclusion.
     fn included(&self) -> impl Iterator<Item = &Pubkey> {
         self.author_sets().flat_map(KeySet::iter)
     }
 
-    /// The authors that it names to leave them out.
+    /// The authors that it lists for exclusion.
     fn excluded(&self) -> impl Iterator<Item = &Pubkey> {
         self.excluded_sets().flat_map(KeySet::iter)
     }
 
-    /// The authors that it names.
+    /// All authors that it lists.
     pub fn named(&self) -> impl Iterator<Item = &Pubkey> {
         self.included().chain(self.excluded())
     }
 
-    /// Whether it takes events of nobody, or of no kind.
+    /// Whether it can select no event at all.
     #[must_use]
-    pub fn is_void(&self) -> bool {
+    pub fn selects_nothing(&self) -> bool {
         let takes_nobody = self.follows_of.is_none()
-            && !self.takes_everybody()
-            && self.included().all(|author| self.leaves_out(author));
+            && !self.takes_every_author()
+            && self.included().all(|author| self.excludes(author));
         self.kinds.as_ref().is_some_and(KindSet::is_empty)
             || takes_nobody
             || self.addressed_to.as_ref().is_some_and(KeySet::is_empty)
     }
 
-    /// Whether it takes every event of a kind that `other` takes.
+    /// Whether it selects every event that `other` selects, kinds aside.
     fn covers_events_of(&self, other: &Self) -> bool {
-        let leaves_none_out = self
+        let excludes_no_more = self
             .excluded()
-            .all(|author| other.leaves_out(author) || (!other.takes_everybody() && !other.has_author(author)));
-        let has_all = self.takes_everybody()
-            || (!other.takes_everybody()
+            .all(|author| other.excludes(author) || (!other.takes_every_author() && !other.has_author(author)));
+        let has_all = self.takes_every_author()
+            || (!other.takes_every_author()
                 && other.follows_of.is_none()
-                && other.included().all(|author| self.names(author) || other.leaves_out(author)));
+                && other.included().all(|author| self.names(author) || other.excludes(author)));
         let has_recipients = match (&self.addressed_to, &other.addressed_to) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(own), Some(keys)) => keys.iter().all(|key| own.contains(key)),
         };
-        leaves_none_out && has_all && has_recipients
+        excludes_no_more && has_all && has_recipients
     }
 
-    /// Which of the selectors `before` takes everything that this one could take, if they do together: the place of
-    /// the last that is needed.
+    /// If the selectors `before` together select everything that this one could: the index of the last one needed.
     #[must_use]
     pub fn covered_by<'a>(&'a self, before: impl Iterator<Item = &'a Self> + Clone) -> Option<usize> {
-        // Membership changes only where a range of kinds begins or ends.
+        // Membership changes only at the ends of ranges of kinds.
         let all = before.clone().chain(std::iter::once(self)).filter_map(|selector| selector.kinds.as_ref());
         let edges = all.flat_map(KindSet::edges).chain(std::iter::once(Kind(0))).filter(|kind| self.may_take(*kind));
         let mut last = None;
@@ -306,7 +307,7 @@ impl Selector {
     }
 }
 
-/// Whether a `p` tag of the event names one of `keys`.
+/// Whether a `p` tag of the event holds one of `keys`.
 #[must_use]
 pub fn is_addressed(event: EventView<'_>, keys: &KeySet) -> bool {
     event.tags().values("p").filter_map(TagValue::as_hex).any(|key| keys.contains(&Pubkey(*key)))
@@ -319,7 +320,7 @@ impl Rule {
         self.bounds.keep.is_some()
     }
 
-    /// The earliest `created_at` that stays at `now`.
+    /// The earliest `created_at` that is kept at `now`.
     #[must_use]
     pub const fn oldest(&self, now: Timestamp) -> Timestamp {
         match self.bounds.max_age {
@@ -328,31 +329,31 @@ impl Rule {
         }
     }
 
-    /// Events created before this have had their grace at `now`: number, bytes and room may remove them.
+    /// At `now`, the grace period of events created before this has ended, so they may be evicted.
     #[must_use]
-    pub const fn grace_over(&self, now: Timestamp) -> Timestamp {
+    pub const fn grace_end(&self, now: Timestamp) -> Timestamp {
         match self.bounds.grace {
             Some(grace) => Timestamp(now.0.saturating_sub(grace.seconds)),
             None => Timestamp(u64::MAX),
         }
     }
 
-    /// What is wrong with the rule by itself: the key, and what to do.
+    /// Mistakes within the rule: the key, and how to fix it.
     #[must_use]
     pub fn faults(&self) -> Vec<(&'static str, &'static str)> {
         let Bounds { keep, max_age, grace, max_per_author_and_kind, max_events, max_bytes } = self.bounds;
         let mut faults = Vec::new();
         if self.selector.kinds.as_ref().is_some_and(KindSet::is_empty) {
-            faults.push(("kinds", "an empty list selects nothing; leave the key out for every kind"));
+            faults.push(("kinds", "an empty list selects nothing; omit the key to select every kind"));
         }
         if self.selector.authors.as_ref().is_some_and(KeySet::is_empty) {
-            faults.push(("authors", "an empty list selects nobody; leave the key out for everybody"));
+            faults.push(("authors", "an empty list selects nobody; omit the key to select every author"));
         }
         if self.selector.authors_file.as_ref().is_some_and(|file| file.keys.is_empty()) {
-            faults.push(("authors_file", "the file has no keys, so it selects nobody"));
+            faults.push(("authors_file", "the file contains no keys, so the rule selects nothing"));
         }
         if self.selector.addressed_to.as_ref().is_some_and(KeySet::is_empty) {
-            faults.push(("addressed_to", "an empty list selects nothing; leave the key out for every recipient"));
+            faults.push(("addressed_to", "an empty list selects nothing; omit the key to select every recipient"));
         }
         let limits = [
             ("max_age", max_age.is_some()),
@@ -362,10 +363,13 @@ impl Rule {
             ("max_bytes", max_bytes > 0),
         ];
         for (key, _) in limits.into_iter().filter(|(_, is_set)| keep.is_some() && *is_set) {
-            faults.push((key, "keep = \"forever\" and a limit contradict each other; leave one of them out"));
+            faults.push((key, "keep = \"forever\" contradicts this limit; remove one of them"));
         }
         if max_age.is_some_and(|age| grace.is_some_and(|grace| grace.seconds >= age.seconds)) {
-            faults.push(("grace", "max_age removes events before their grace is over; give less than max_age"));
+            faults.push((
+                "grace",
+                "max_age removes events before their grace period ends; make grace shorter than max_age",
+            ));
         }
         faults
     }
@@ -377,7 +381,7 @@ mod tests {
     use crate::nostr::testing::{author, trusted};
 
     #[test]
-    fn an_age_is_a_number_and_a_unit_and_goes_back_as_the_largest_unit_that_fits() {
+    fn an_age_is_a_number_and_a_unit_and_is_written_in_the_largest_unit_that_fits() {
         let round = |text: &str| Age::parse(text).map(|age| age.to_string());
         let cases = [("90d", "90d"), ("14d", "2w"), ("365d", "1y"), ("24h", "1d"), ("61s", "61s"), ("120m", "2h")];
         for (text, back) in cases {
@@ -450,7 +454,7 @@ mod tests {
         ] {
             assert_eq!(covered(&open), None, "{open:?}");
         }
-        let void = |text: &str| rule(&text.replace('A', &a.to_string())).selector.is_void();
+        let void = |text: &str| rule(&text.replace('A', &a.to_string())).selector.selects_nothing();
         let texts = ["{}", r#"{"kinds":[]}"#, r#"{"authors":["A"],"not_authors":["A"]}"#, r#"{"not_authors":["A"]}"#];
         assert_eq!(texts.map(void), [false, true, true, false]);
     }

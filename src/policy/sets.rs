@@ -1,6 +1,6 @@
-//! Sets of kinds and keys as an operator writes them in a file.
+//! Sets of kinds and keys as they are written in the configuration.
 //!
-//! They only hold values; what membership means is decided elsewhere in `policy`.
+//! They only hold values; the meaning of membership is decided elsewhere in `policy`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use crate::nostr::{Kind, Pubkey};
 /// A set of kinds, written as a list of numbers and ranges: `[1, 7, "30000-39999"]`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KindSet {
-    /// First and last kind of each range, as they were written.
+    /// First and last kind of each range, as written.
     ranges: Vec<(u16, u16)>,
 }
 
 impl KindSet {
-    /// The set of some kinds.
+    /// The set of these kinds.
     #[must_use]
     pub fn of(kinds: &[u16]) -> Self {
         Self { ranges: kinds.iter().map(|&kind| (kind, kind)).collect() }
@@ -33,12 +33,12 @@ impl KindSet {
         self.ranges.iter().any(|&(first, last)| first <= kind.0 && kind.0 <= last)
     }
 
-    /// The kinds at which a walk through all kinds enters or leaves the set.
+    /// The kinds at which membership changes.
     pub fn edges(&self) -> impl Iterator<Item = Kind> {
         self.ranges.iter().flat_map(|&(first, last)| [Some(first), last.checked_add(1)]).flatten().map(Kind)
     }
 
-    /// Whether no kind is in the set.
+    /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -102,8 +102,8 @@ impl Visitor<'_> for KindRangeVisitor {
     }
 }
 
-/// A set of keys, written as a list of `npub1…` or 64 lower-case hex digits each. Copies share the keys, and compare
-/// without a look at them.
+/// A set of keys, each written as `npub1…` or 64 lower-case hex digits. Clones share the keys and compare equal without
+/// comparing them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KeySet {
     keys: Arc<HashSet<Pubkey>>,
@@ -121,7 +121,7 @@ impl KeySet {
         Arc::make_mut(&mut self.keys).insert(key);
     }
 
-    /// Whether no key is in the set.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -132,7 +132,7 @@ impl KeySet {
         self.keys.iter()
     }
 
-    /// How many keys are in the set.
+    /// The number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
@@ -175,22 +175,22 @@ impl<'de> Deserialize<'de> for KeySet {
     }
 }
 
-/// The keys of a file, written as its path. They are read apart from the path: see [`KeyFile::with_keys`].
+/// A key file, written as its path. The keys are read separately: see [`KeyFile::with_keys`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KeyFile {
     path: String,
-    /// What the file held when it was read.
+    /// The keys that the file held when it was read.
     pub keys: KeySet,
 }
 
 impl KeyFile {
-    /// Where it is, as it was written.
+    /// Its path, as written.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The same file with these keys.
+    /// The same path with these keys.
     #[must_use]
     pub fn with_keys(self, keys: KeySet) -> Self {
         Self { keys, ..self }
@@ -210,12 +210,12 @@ impl<'de> Deserialize<'de> for KeyFile {
     }
 }
 
-/// The keys that somebody follows, written as the key of that somebody. Whom they follow is looked up in the store.
+/// A follow list, written as the key of its owner. The keys on it are looked up in the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Follows {
-    /// Whose follow list (kind 3, NIP-02).
+    /// The owner of the follow list (kind 3, NIP-02).
     pub of: Pubkey,
-    /// The keys on it; `None` while there is no list with a key on it.
+    /// The keys on it; `None` while no list with a key on it is stored.
     pub keys: Option<KeySet>,
 }
 
@@ -239,7 +239,7 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// Reads a text with `parse`, so that an error knows where in the file the text stands.
+/// Deserializes a string with `parse`, so that errors carry its place in the file.
 pub(super) fn from_text<'de, D: Deserializer<'de>, T, E: fmt::Display>(
     deserializer: D,
     what: &'static str,
@@ -260,7 +260,7 @@ pub(super) fn from_text<'de, D: Deserializer<'de>, T, E: fmt::Display>(
     deserializer.deserialize_str(Text(what, parse))
 }
 
-/// A key, or none, written as an empty text.
+/// A key, or none, written as an empty string.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OptionalKey(pub Option<Pubkey>);
 
@@ -276,7 +276,7 @@ impl Serialize for OptionalKey {
 impl<'de> Deserialize<'de> for OptionalKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parse = |text: &str| if text.is_empty() { Ok(None) } else { parse_pubkey(text).map(Some) };
-        from_text(deserializer, "a public key or an empty text", parse).map(Self)
+        from_text(deserializer, "a public key or an empty string", parse).map(Self)
     }
 }
 
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_numbers_and_ranges_and_go_back_as_they_came() {
+    fn kinds_are_numbers_and_ranges_and_are_written_as_they_were_read() {
         let text = r#"[1,7,"30000-39999"]"#;
         let set: KindSet = serde_json::from_str(text).expect("a set of kinds");
         assert_eq!(serde_json::to_string(&set).expect("JSON"), text);

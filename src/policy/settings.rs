@@ -1,6 +1,6 @@
-//! The reloadable snapshot of everything that decides: one value, shared by one `Arc`, never changed in place.
+//! The reloadable settings: one immutable value, shared by an `Arc` and replaced as a whole.
 //!
-//! A message is handled under one snapshot from start to end (INV-13).
+//! Each message is handled under one snapshot from start to end (INV-13).
 
 use std::net::IpAddr;
 
@@ -15,43 +15,43 @@ use super::sets::{KeySet, KindSet};
 use super::urls::RelayUrls;
 use crate::nostr::ParseOptions;
 
-/// Everything that policy decides by.
+/// All settings that policy decides by.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Settings {
-    /// Limits for everybody.
+    /// Limits for every client.
     pub limits: Limits,
-    /// Limits by who asks.
+    /// Limits by the client's tier.
     pub tiers: Tiers,
     /// Limits by network address.
     pub rates: RateOptions,
-    /// What needs a proven key (NIP-42).
+    /// What requires authentication (NIP-42).
     pub auth: Auth,
-    /// Who and what is let in.
+    /// Allow and deny lists.
     pub access: Access,
-    /// What NIP-11 says about the relay.
+    /// The operator's part of the NIP-11 document.
     pub info: Info,
-    /// What is worth keeping.
+    /// The retention rules.
     pub retention: Retention,
 }
 
 impl Settings {
-    /// How messages are parsed.
+    /// The options for parsing messages.
     #[must_use]
     pub const fn parse_options(&self) -> ParseOptions {
         ParseOptions { and_filters: self.access.and_filters }
     }
 }
 
-/// Which clients may do something.
+/// The clients that may do something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Who {
     /// Every client.
     #[default]
     Anyone,
-    /// Clients that have proven a key.
+    /// Clients that have authenticated.
     Authenticated,
-    /// Clients that have proven a key of `access.listed_pubkeys`.
+    /// Clients that have authenticated a key in `access.listed_pubkeys`.
     Listed,
 }
 
@@ -59,38 +59,38 @@ pub enum Who {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChallengeWhen {
-    /// As soon as a client connects where nobody may read, or nobody may write, without a key; else on demand. With a
-    /// challenge that nothing needs, some clients drop every EOSE, and others never reconnect.
+    /// As soon as a client connects if reading or writing requires authentication, otherwise on demand. After a challenge
+    /// that nothing needs, some clients ignore every EOSE, and others never reconnect.
     #[default]
     Auto,
-    /// As soon as a client connects: some clients look for it only then.
+    /// As soon as a client connects: some clients expect it only then.
     Connect,
-    /// Just before the first answer that says `auth-required:`.
+    /// Just before the first `auth-required:` answer.
     Demand,
 }
 
-/// What needs a proven key (NIP-42).
+/// What requires authentication (NIP-42).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// When the challenge is sent.
     pub challenge: ChallengeWhen,
-    /// The relay's own URLs: what AUTH events and requests to vanish must name. With an empty list only names of
-    /// the local machine are taken (`localhost`, `127.0.0.1`, `[::1]`).
+    /// The relay's own URLs, which AUTH events and vanish requests must name. If the list is empty, only names of the
+    /// local machine are accepted (`localhost`, `127.0.0.1`, `[::1]`).
     pub urls: RelayUrls,
-    /// How many seconds an AUTH event's `created_at` may be away from now.
+    /// How many seconds the `created_at` of an AUTH event may differ from the current time.
     pub window: u64,
     /// Who may send REQ, COUNT and NEG-OPEN.
     pub read: Who,
     /// Who may publish.
     pub write: Who,
-    /// Kinds that only clients with a proven key may publish.
+    /// Kinds that only authenticated clients may publish.
     pub write_kinds: KindSet,
-    /// Kinds that only clients with a proven key may read.
+    /// Kinds that only authenticated clients may read.
     pub read_kinds: KindSet,
-    /// Kinds that only the author and those in its `p` tags may read (NIP-04, NIP-17, NIP-59).
+    /// Kinds that only the author and the keys in the event's `p` tags may read (NIP-04, NIP-17, NIP-59).
     pub involved_kinds: KindSet,
-    /// Kinds that only the author may read (such as drafts, NIP-37).
+    /// Kinds that only the author may read, such as drafts (NIP-37).
     pub author_only_kinds: KindSet,
 }
 
@@ -113,7 +113,7 @@ impl Default for Auth {
 impl Auth {
     /// Whether the challenge is sent as soon as a client connects.
     ///
-    /// Kinds that need a key do not ask for it by themselves: a client that never comes near them needs none.
+    /// Restricted kinds alone do not cause it: a client that never touches them need not authenticate.
     #[must_use]
     pub fn challenges_at_connect(&self) -> bool {
         match self.challenge {
@@ -124,28 +124,28 @@ impl Auth {
     }
 }
 
-/// Who and what is let in.
+/// Allow and deny lists.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
-    /// Authors whose events are taken; empty for all. Gift wraps are taken by the keys they are for, because
-    /// their authors are made up (NIP-59).
+    /// Authors whose events are accepted; empty accepts all. Gift wraps go by their recipients, because they are signed
+    /// with throwaway keys (NIP-59).
     pub allow_pubkeys: KeySet,
     /// Authors whose events are refused.
     pub deny_pubkeys: KeySet,
-    /// Keys whose clients have the limits of `[tiers.listed]`.
+    /// Keys whose clients get the limits of `[tiers.listed]`.
     pub listed_pubkeys: KeySet,
-    /// Kinds that are taken; empty for all.
+    /// Kinds that are accepted; empty accepts all.
     pub allow_kinds: KindSet,
     /// Kinds that are refused.
     pub deny_kinds: KindSet,
-    /// Addresses and prefixes that may connect; empty for all.
+    /// Addresses and prefixes that may connect; empty admits all.
     pub allow_addresses: AddressSet,
-    /// Addresses and prefixes that may not connect; stronger than `allow_addresses`.
+    /// Addresses and prefixes that may not connect; overrides `allow_addresses`.
     pub deny_addresses: AddressSet,
-    /// Whether authors may publish their own protected events (NIP-70). Nobody may publish another's.
+    /// Whether authors may publish their own protected events (NIP-70). No one may publish those of others.
     pub protected_events: bool,
-    /// Whether filters may ask for several values at once with `&x` (NIP-91, a draft).
+    /// Whether filters may require several tag values at once with `&x` keys (NIP-91, a draft).
     pub and_filters: bool,
 }
 
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn deny_is_stronger_than_allow_and_no_list_admits_all() {
+    fn deny_overrides_allow_and_an_empty_list_admits_all() {
         let set = |texts: &[&str]| -> AddressSet { texts.iter().map(|text| text.parse().expect("a prefix")).collect() };
         let at = |text: &str| text.parse().expect("an address");
         let mut access = Access::default();

@@ -1,9 +1,9 @@
-//! Events for the tests of `policy`, from their unsigned parts.
+//! Builds events and filters for the tests of `policy`.
 
 use crate::nostr::json::Parser;
 use crate::nostr::{Event, Filter, ParseOptions, Prefix, Pubkey, Reason, testing};
 
-/// What the time is in these tests.
+/// The current time in these tests.
 pub const NOW: u64 = 1_700_000_000;
 
 /// The author of [`event`].
@@ -27,12 +27,12 @@ pub fn filter(text: &str) -> Filter {
     Filter::parse(&mut Parser::default(), text.as_bytes(), ParseOptions { and_filters: true }).expect("a filter")
 }
 
-/// The text of a decision: empty for yes.
+/// The text of a decision: empty if it is positive.
 pub fn said(decision: Result<(), Reason>) -> String {
     decision.map_or_else(|reason| reason.to_string(), |()| String::new())
 }
 
-/// The prefix of a decision.
+/// The prefix of a refusal.
 pub fn prefix(decision: Result<(), Reason>) -> Option<Prefix> {
     decision.err().map(|reason| reason.prefix)
 }

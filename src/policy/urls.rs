@@ -1,7 +1,7 @@
 //! The relay's own URLs, and whether a URL in an event names this relay (NIP-42, NIP-62).
 //!
-//! URLs are compared by host, port and path after normalising as browsers do (WHATWG URL), so an international name
-//! and its punycode are one. `ws` and `wss` are the same relay: the proxy in front decides which of them a client sees.
+//! URLs are normalised as browsers do (WHATWG URL) and compared by host, port and path, so an international name equals
+//! its punycode. `ws` and `wss` name the same relay: the proxy in front decides which of them a client sees.
 
 use std::fmt;
 
@@ -12,27 +12,27 @@ use url::Url;
 
 use super::sets::from_text;
 
-/// The longest text that is looked at: what browsers are sure to take.
+/// The maximum length of a URL, which every browser supports.
 const MAX_URL_BYTES: usize = 2048;
 
-/// The most URLs that a refusal names.
+/// The maximum number of URLs that a refusal lists.
 const MAX_NAMED: usize = 4;
 
-/// A relay URL in its parts, normalised.
+/// A relay URL, split into parts and normalised.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RelayUrl {
     /// As the operator wrote it.
     text: Box<str>,
-    /// Lower case and in punycode, without a dot at the end; IPv6 addresses in brackets.
+    /// In lower case and punycode, without a trailing dot; IPv6 addresses in brackets.
     host: Box<str>,
-    /// `None` for the scheme's own port: 80 for `ws`, 443 for `wss`.
+    /// `None` for the scheme's default port: 80 for `ws`, 443 for `wss`.
     port: Option<u16>,
-    /// Path and query, without a slash at the end and without a fragment.
+    /// Path and query, without trailing slashes and without the fragment.
     path: Box<str>,
 }
 
 impl RelayUrl {
-    /// Reads a `ws://` or `wss://` URL; `None` for anything else, and for a URL with a user name.
+    /// Parses a `ws://` or `wss://` URL; `None` for anything else and for URLs with credentials.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > MAX_URL_BYTES {
@@ -41,7 +41,7 @@ impl RelayUrl {
         let url = Url::parse(text).ok()?;
         let host = url.host_str()?;
         let host = host.strip_suffix('.').unwrap_or(host);
-        // One comma and it is a list of URLs.
+        // A comma indicates a list of URLs.
         let is_ours = matches!(url.scheme(), "ws" | "wss") && url.username().is_empty() && url.password().is_none();
         if !is_ours || host.is_empty() || host.contains(',') {
             return None;
@@ -55,7 +55,7 @@ impl RelayUrl {
         })
     }
 
-    /// The URL as it was written.
+    /// The URL as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -65,18 +65,18 @@ impl RelayUrl {
         self.host == other.host && self.port == other.port && self.path == other.path
     }
 
-    /// Whether the host is this machine.
+    /// Whether the host is a name of the local machine.
     fn is_loopback(&self) -> bool {
         matches!(&*self.host, "localhost" | "127.0.0.1" | "[::1]")
     }
 }
 
-/// The relay's own URLs, as a list of texts. With an empty list the relay goes by the names of the local machine.
+/// The relay's own URLs, written as a list of strings. If it is empty, the names of the local machine are used.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RelayUrls(Vec<RelayUrl>);
 
 impl RelayUrls {
-    /// Whether the operator named any.
+    /// Whether the operator configured none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -87,15 +87,15 @@ impl RelayUrls {
         self.0.iter()
     }
 
-    /// Whether `text` is one of the URLs. Strict, because a request to vanish cannot be undone (NIP-62).
+    /// Whether `text` is one of the URLs. The comparison is strict, because a vanish request cannot be undone (NIP-62).
     #[must_use]
     pub fn name(&self, text: &[u8]) -> bool {
         let Some(url) = parse_bytes(text) else { return false };
         if self.0.is_empty() { url.is_loopback() } else { self.0.iter().any(|own| own.is(&url)) }
     }
 
-    /// Whether `text` has the host of one of the URLs: all that NIP-42 needs of AUTH, where a proxy may show
-    /// clients another port or path than the operator thought of.
+    /// Whether `text` has the host of one of the URLs. That suffices for AUTH (NIP-42): behind a proxy, clients may see a
+    /// different port or path than the operator configured.
     #[must_use]
     pub fn name_host(&self, text: &[u8]) -> bool {
         let Some(url) = parse_bytes(text) else { return false };
@@ -103,7 +103,7 @@ impl RelayUrls {
     }
 }
 
-/// What an event may name, for the refusal of one that does not.
+/// The accepted URLs, for the text of a refusal.
 impl fmt::Display for RelayUrls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
@@ -204,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_beyond_the_longest_url_names_nothing() {
+    fn a_string_longer_than_the_limit_is_not_a_url() {
         let long = format!("wss://relay.example.com/?{}", "x".repeat(MAX_URL_BYTES));
         assert_eq!(RelayUrl::parse(&long), None);
         assert!(RelayUrl::parse(&long[..MAX_URL_BYTES]).is_some());
     }
 
     #[test]
-    fn what_would_be_taken_is_told() {
+    fn a_refusal_lists_the_urls_that_would_be_accepted() {
         assert_eq!(urls(&["wss://a.example", "ws://b.onion:81/x"]).to_string(), "wss://a.example or ws://b.onion:81/x");
         assert_eq!(urls(&["ws://a"; 5]).to_string(), "ws://a or ws://a or ws://a or ws://a");
         let local = "known as ws://localhost, ws://127.0.0.1 and ws://[::1] only";
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_without_urls_goes_by_the_names_of_the_local_machine() {
+    fn a_relay_without_urls_accepts_the_names_of_the_local_machine() {
         let own = RelayUrls::default();
         for text in ["ws://localhost:1234", "ws://127.0.0.1:7777/", "ws://[::1]:1"] {
             assert!(own.name(text.as_bytes()) && own.name_host(text.as_bytes()), "{text}");

@@ -1,6 +1,6 @@
-//! May they publish it? Everything about one event that can be decided without the store and the signature.
+//! Whether a client may publish an event: everything that can be decided without the store and the signature.
 //!
-//! The checks go from the cheapest to the dearest; an ordinary note passes them all in well under 100 ns.
+//! Checks run from the cheapest to the most expensive; an ordinary note passes all of them in well under 100 ns.
 
 use super::limits::{Limits, TierLimits};
 use super::peer::Peer;
@@ -12,8 +12,8 @@ use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, TagValue, Timestamp}
 /// Whether `peer` may publish `event` at `now`.
 ///
 /// # Errors
-/// The reason to give with `OK false`: `invalid:` out of form or limits, `blocked:` by the operator's lists,
-/// `pow:` too little work, `auth-required:` and `restricted:` for what needs a proven key.
+/// The reason for `OK false`: `invalid:` for form and limits, `blocked:` for the operator's lists, `pow:` for too little
+/// work, `auth-required:` and `restricted:` for events that require authentication.
 pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: Timestamp) -> Result<(), Reason> {
     let kind = event.kind();
     check_publishable(kind)?;
@@ -21,7 +21,7 @@ pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: 
     check_time(&settings.limits, event, now)?;
     check_protected(&settings.access, peer, event)?;
     if kind == Kind::VANISH {
-        // To be obeyed whoever may write here (NIP-62), so what follows does not hold for it.
+        // It must be obeyed no matter who may write here (NIP-62), so the remaining checks do not apply.
         return check_vanish(settings, event);
     }
     check_lists(&settings.access, event)?;
@@ -35,11 +35,11 @@ pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: 
     check_repost(event)
 }
 
-/// Whether the operator may bring in `event` from a file: only what no relay may store is refused, and requests to
-/// vanish from others. Limits, dates and lists are for strangers, and a backup must come back whole.
+/// Whether the operator may import `event` from a file. Refused are only kinds that no relay may store, and vanish
+/// requests to other relays. Limits, dates and lists apply to clients alone, so that a backup can be imported in full.
 ///
 /// # Errors
-/// The reason, in the words that a client would get.
+/// The reason that a client would get.
 pub fn check_import(settings: &Settings, event: EventView<'_>) -> Result<(), Reason> {
     check_publishable(event.kind())?;
     if event.kind() == Kind::VANISH { check_vanish(settings, event) } else { Ok(()) }
@@ -47,7 +47,7 @@ pub fn check_import(settings: &Settings, event: EventView<'_>) -> Result<(), Rea
 
 fn check_publishable(kind: Kind) -> Result<(), Reason> {
     if matches!(kind, Kind::CLIENT_AUTH | Kind::HTTP_AUTH) {
-        return Err(invalid(format!("kind {kind} proves who someone is and is never published")));
+        return Err(invalid(format!("kind {kind} is for authentication and must not be published")));
     }
     Ok(())
 }
@@ -59,13 +59,13 @@ fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Reason {
 fn check_size(limits: &Limits, tier: &TierLimits, event: EventView<'_>) -> Result<(), Reason> {
     let (record, content) = (event.record().len(), event.content());
     if record > tier.max_event_bytes {
-        return Err(invalid(format!("the event is too large: {record} bytes are more than {}", tier.max_event_bytes)));
+        return Err(invalid(format!("the event is too large: {record} bytes, the limit is {}", tier.max_event_bytes)));
     }
-    // A tag takes two bytes at the least, so few bytes need no counting.
+    // A tag takes at least two bytes, so small records need no counting.
     if (record - content.len()) / 2 > limits.max_event_tags {
         let tags = event.tags().count();
         if tags > limits.max_event_tags {
-            return Err(invalid(format!("too many tags: {tags} are more than {}", limits.max_event_tags)));
+            return Err(invalid(format!("too many tags: {tags}, the limit is {}", limits.max_event_tags)));
         }
     }
     if content.len() > limits.max_content_length {
@@ -73,7 +73,7 @@ fn check_size(limits: &Limits, tier: &TierLimits, event: EventView<'_>) -> Resul
         let characters = content.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
         if characters > limits.max_content_length {
             let text =
-                format!("content is too long: {characters} characters are more than {}", limits.max_content_length);
+                format!("content is too long: {characters} characters, the limit is {}", limits.max_content_length);
             return Err(invalid(text));
         }
     }
@@ -92,7 +92,7 @@ fn check_time(limits: &Limits, event: EventView<'_>, now: Timestamp) -> Result<(
             let text = format!("created_at of an ephemeral event is more than {} s ago", limits.ephemeral_max_age);
             return Err(invalid(text));
         }
-        // Expiration says nothing about events that are not kept (NIP-40).
+        // Expiration does not concern events that are not stored (NIP-40).
         return Ok(());
     }
     if kind != Kind::VANISH && too_old(limits.created_at_lower_limit) {
@@ -104,7 +104,7 @@ fn check_time(limits: &Limits, event: EventView<'_>, now: Timestamp) -> Result<(
     Ok(())
 }
 
-/// A protected event comes from its author or not at all (NIP-70), whatever else its sender may do.
+/// Accepts a protected event only from its author (NIP-70), whatever other rights the client has.
 fn check_protected(access: &Access, peer: &Peer, event: EventView<'_>) -> Result<(), Reason> {
     const ONLY_AUTHOR: &str = "this event may only be published by its author";
     if !event.is_protected() || (access.protected_events && peer.is(&event.pubkey())) {
@@ -118,13 +118,13 @@ fn check_protected(access: &Access, peer: &Peer, event: EventView<'_>) -> Result
     }
 }
 
-/// Whether a request to vanish is for this relay (NIP-62).
+/// Whether a vanish request is addressed to this relay (NIP-62).
 fn check_vanish(settings: &Settings, event: EventView<'_>) -> Result<(), Reason> {
     let mut relays = event.tags().values("relay").filter_map(TagValue::as_text);
     if relays.any(|relay| relay == b"ALL_RELAYS" || settings.auth.urls.name(relay)) {
         return Ok(());
     }
-    Err(Reason::new(Prefix::Invalid, format!("request does not name this relay, which is {}", settings.auth.urls)))
+    Err(Reason::new(Prefix::Invalid, format!("the request does not name this relay, which is {}", settings.auth.urls)))
 }
 
 fn check_lists(access: &Access, event: EventView<'_>) -> Result<(), Reason> {
@@ -157,14 +157,14 @@ fn check_work(limits: &Limits, event: EventView<'_>) -> Result<(), Reason> {
     let pow = |text: String| Err(Reason::new(Prefix::Pow, text));
     let found = difficulty(&event.id());
     if found < required {
-        return pow(format!("difficulty {found} is less than {required}"));
+        return pow(format!("difficulty {found} is below {required}"));
     }
     if !limits.require_committed_target {
         return Ok(());
     }
     match committed_target(event) {
         Some(target) if target >= u32::from(required) => Ok(()),
-        Some(target) => pow(format!("the committed target {target} is less than {required}")),
+        Some(target) => pow(format!("the committed target {target} is below {required}")),
         None => pow(format!("the nonce tag commits to no target; {required} is required")),
     }
 }
@@ -174,15 +174,15 @@ fn check_repost(event: EventView<'_>) -> Result<(), Reason> {
     if !matches!(event.kind(), Kind::REPOST | Kind::GENERIC_REPOST) {
         return Ok(());
     }
-    // The three ways JSON has to write that string; without one there is no such tag and nothing to parse.
+    // The three spellings of that string in JSON; without any of them there is no such tag and nothing to parse.
     let ways: [&[u8]; 3] = [b"\"-\"", b"\"\\u002d\"", b"\"\\u002D\""];
     let content = event.content();
     if !ways.iter().any(|way| content.windows(way.len()).any(|window| window == *way)) {
         return Ok(());
     }
-    // What is not JSON embeds no event.
+    // Content that is not JSON embeds no event.
     if Parser::default().parse(content, has_protected_tag).unwrap_or(false) {
-        return Err(invalid("a protected event may not be embedded in a repost"));
+        return Err(invalid("a repost must not embed a protected event"));
     }
     Ok(())
 }

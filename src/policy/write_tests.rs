@@ -1,4 +1,4 @@
-//! Tests of what may be published.
+//! Tests of the checks on published events.
 
 use super::super::sets::KindSet;
 use super::super::settings::Who;
@@ -29,29 +29,29 @@ fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
 
 /// Another relay stores and broadcasts kind 22242.
 #[test]
-fn events_that_prove_who_someone_is_are_never_published() {
+fn events_for_authentication_are_never_published() {
     for kind in [22242, 27235] {
-        let text = format!("invalid: kind {kind} proves who someone is and is never published");
+        let text = format!("invalid: kind {kind} is for authentication and must not be published");
         assert_eq!(check(&Settings::default(), &with_key(AUTHOR), &event(kind, "[]", r#""""#)), text);
     }
 }
 
 #[test]
-fn size_is_told_with_both_numbers_and_content_counts_characters() {
+fn refusals_of_size_state_the_limit_and_content_counts_characters() {
     let note = event(1, r#"[["t","a"],["t","b"]]"#, r#""ééé""#);
     let with = |change: fn(&mut Settings)| check(&settings(change), &nobody(), &note);
     assert_eq!(with(|s| s.limits.max_event_tags = 2), "");
-    assert_eq!(with(|s| s.limits.max_event_tags = 1), "invalid: too many tags: 2 are more than 1");
+    assert_eq!(with(|s| s.limits.max_event_tags = 1), "invalid: too many tags: 2, the limit is 1");
     assert_eq!(with(|s| s.limits.max_content_length = 3), "");
-    let text = "invalid: content is too long: 3 characters are more than 2";
+    let text = "invalid: content is too long: 3 characters, the limit is 2";
     assert_eq!(with(|s| s.limits.max_content_length = 2), text);
     let len = note.view().record().len();
-    let text = format!("invalid: the event is too large: {len} bytes are more than 99");
+    let text = format!("invalid: the event is too large: {len} bytes, the limit is 99");
     assert_eq!(with(|s| s.tiers.anonymous.max_event_bytes = 99), text);
 }
 
 #[test]
-fn a_follow_list_of_ten_thousand_and_a_note_of_200_kb_are_taken() {
+fn a_follow_list_of_ten_thousand_and_a_note_of_200_kb_are_accepted() {
     let tags: Vec<String> = (0..10_000).map(|n| format!(r#"["p","{n:064x}"]"#)).collect();
     let list = event(3, &format!("[{}]", tags.join(",")), r#""""#);
     assert_eq!(check(&Settings::default(), &nobody(), &list), "");
@@ -70,7 +70,7 @@ fn created_at_lies_in_its_window() {
     assert_eq!(at(NOW - 301, 20_001), "invalid: created_at of an ephemeral event is more than 300 s ago");
     assert_eq!(at(NOW - 172_800, 21059), "", "NIP-59 dates gift wraps up to two days back");
     let default = check(&Settings::default(), &nobody(), &event_at(1, 1, "[]", r#""""#));
-    assert_eq!(default, "", "without a lower limit any age is taken");
+    assert_eq!(default, "", "without a lower limit any age is accepted");
 }
 
 #[test]
@@ -110,8 +110,8 @@ fn work_must_reach_the_minimum_and_be_committed_to() {
     let required = settings(|s| s.limits.min_pow_difficulty = 6);
     let peer = nobody();
     assert_eq!(check(&required, &peer, &mined(committed, 6)), "");
-    assert_eq!(check(&required, &peer, &mined(committed, 5)), "pow: difficulty 5 is less than 6");
-    assert_eq!(check(&required, &peer, &mined(low, 6)), "pow: the committed target 5 is less than 6");
+    assert_eq!(check(&required, &peer, &mined(committed, 5)), "pow: difficulty 5 is below 6");
+    assert_eq!(check(&required, &peer, &mined(low, 6)), "pow: the committed target 5 is below 6");
     assert_eq!(check(&required, &peer, &mined(bare, 6)), "pow: the nonce tag commits to no target; 6 is required");
     let lucky = settings(|s| {
         s.limits.min_pow_difficulty = 6;
@@ -121,7 +121,7 @@ fn work_must_reach_the_minimum_and_be_committed_to() {
 }
 
 #[test]
-fn who_may_publish_is_asked_before_it_is_refused() {
+fn a_client_is_asked_to_authenticate_before_it_is_refused() {
     let note = event(1, "[]", r#""""#);
     let closed = settings(|s| {
         s.auth.write = Who::Listed;
@@ -138,7 +138,7 @@ fn who_may_publish_is_asked_before_it_is_refused() {
 
 /// Another relay lets authorised users publish other people's protected events.
 #[test]
-fn a_protected_event_is_taken_from_its_author_only() {
+fn a_protected_event_is_accepted_from_its_author_only() {
     let own = event(1, r#"[["-"]]"#, r#""""#);
     let settings_with_list = settings(|s| s.access.listed_pubkeys = [Pubkey([2; 32])].into_iter().collect());
     let text = "this event may only be published by its author";
@@ -151,7 +151,7 @@ fn a_protected_event_is_taken_from_its_author_only() {
 
 #[test]
 fn a_repost_may_not_embed_a_protected_event_however_it_is_written() {
-    let refused = "invalid: a protected event may not be embedded in a repost";
+    let refused = "invalid: a repost must not embed a protected event";
     let embeds = [
         (r#"{"tags":[["-"]]}"#, refused),
         (r#"{"tags": [ ["e","x"], [ "-" ] ]}"#, refused),
@@ -192,10 +192,10 @@ fn a_request_to_vanish_names_this_relay_among_any_others() {
     for tags in ["[]", r#"[["relay","wss://other.example.com"]]"#, r#"[["relay","all_relays"]]"#, r#"[["relay"]]"#] {
         assert_eq!(
             vanish(tags),
-            "invalid: request does not name this relay, which is wss://relay.example.com",
+            "invalid: the request does not name this relay, which is wss://relay.example.com",
             "{tags}"
         );
     }
     let hexed = format!(r#"[["relay","{}"]]"#, hex::encode(&[1; 32]));
-    assert_eq!(vanish(&hexed), "invalid: request does not name this relay, which is wss://relay.example.com");
+    assert_eq!(vanish(&hexed), "invalid: the request does not name this relay, which is wss://relay.example.com");
 }

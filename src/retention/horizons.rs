@@ -239,7 +239,7 @@ impl Horizons {
             return Ok(());
         }
         let Some(rule) = rules.rule_of(event) else { return Ok(()) };
-        if at >= rules.rules()[rule].grace_over(now) {
+        if at >= rules.rules()[rule].grace_end(now) {
             return Ok(());
         }
         if let Some(horizon) = self.rules.load().get(rule) {

@@ -93,7 +93,7 @@ impl OldestFirst {
     fn advance(&mut self, kind: Kind, mut place: Option<Place>, slice: &mut Slice<'_>) -> Result<(), StoreError> {
         let snapshot = slice.snapshot;
         let mut next = None;
-        let until = slice.rules.rules()[self.rule].grace_over(slice.now);
+        let until = slice.rules.rules()[self.rule].grace_end(slice.now);
         snapshot.walk_oldest(kind, until, &mut place, |entry| {
             slice.spend(1);
             let of_rule = slice.judge(entry)?.filter(|judged| judged.rule == self.rule);

@@ -345,7 +345,7 @@ impl AuthorWalk {
     }
 
     fn lose(&mut self, entry: Entry, cause: Cause, slice: &mut Slice<'_>) -> Result<(), StoreError> {
-        if entry.created_at >= slice.rules.rules()[cause.rule()].grace_over(slice.now) {
+        if entry.created_at >= slice.rules.rules()[cause.rule()].grace_end(slice.now) {
             // It counts, and stays.
         } else if !self.is_careful {
             self.is_careful = true;

@@ -115,7 +115,7 @@ fn turn_away(context: &IoContext, reason: TurnedAway, address: IpAddr) -> Respon
         TurnedAway::Address => (StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n"),
         TurnedAway::Debt => (StatusCode::TOO_MANY_REQUESTS, "this address asks for too much; try again later\n"),
         TurnedAway::Denied => (StatusCode::FORBIDDEN, "this address is not welcome here\n"),
-        TurnedAway::Forwarded => (StatusCode::BAD_REQUEST, "X-Forwarded-For is no list of addresses\n"),
+        TurnedAway::Forwarded => (StatusCode::BAD_REQUEST, "X-Forwarded-For is not a list of addresses\n"),
         TurnedAway::Host => (StatusCode::BAD_REQUEST, "a request names one host\n"),
         TurnedAway::HalfOpen | TurnedAway::Slow => (StatusCode::REQUEST_TIMEOUT, "the request took too long\n"),
     };

@@ -20,7 +20,8 @@ fn filters_of_one_connection_are_bounded_by_their_bytes() {
         })
         .collect();
     assert!(ends[..4].iter().all(|end| end.starts_with("[\"EOSE\"")), "{ends:?}");
-    let refused = |end: &String| end.contains("\"error: filters too large: a connection has at most 2097152 bytes, ");
+    let refused =
+        |end: &String| end.contains("\"error: filters too large: a connection may use at most 2097152 bytes, ");
     assert!(ends[4..].iter().all(refused), "{ends:?}");
     let held = relay.metric("weir_filter_bytes");
     assert!((2_000_000..2_097_152).contains(&held), "{held}");
@@ -40,8 +41,7 @@ fn filters_of_one_address_are_bounded_over_its_connections_and_strangers_have_ro
     let filter = json!({"limit": 0, "#t": ["x".repeat(900_000)]});
     let request = json!(["REQ", "s", filter]).to_string();
     let ends: Vec<String> = greedy.iter_mut().map(|client| client.ask_for_end(&request)).collect();
-    let full =
-        r#"["CLOSED","s","error: filters too large: your address has as many open as it may; close some first"]"#;
+    let full = r#"["CLOSED","s","error: filters too large: your address has reached its limit; close some subscriptions first"]"#;
     let eose = ends[0].clone();
     assert!(eose.starts_with("[\"EOSE\""), "{eose}");
     assert_eq!(ends, [eose.as_str(), eose.as_str(), full, full]);

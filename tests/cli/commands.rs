@@ -158,7 +158,10 @@ fn what_is_configured_can_be_printed_and_checked() {
     assert!(home.run(&["config", "check", "--config", &file]).good().contains("memory: at most"));
     let nameless = home.write("nameless.toml", "[server]\nlisten = \"0.0.0.0:7777\"\n");
     let checked = home.run(&["config", "check", "--config", &nameless]).good();
-    assert!(checked.starts_with("warning: auth.urls is empty though server.listen is a public address: "), "{checked}");
+    assert!(
+        checked.starts_with("warning: auth.urls is empty although server.listen is a public address: "),
+        "{checked}"
+    );
     assert!(checked.ends_with("the configuration is good\n"), "{checked}");
     let wrong = home.write("wrong.toml", "[limits]\nmax_fliters = 3\n");
     let ran = home.run(&["config", "check", "--config", &wrong]);

@@ -308,7 +308,7 @@ fn a_forwarded_for_that_is_no_address_gets_400() {
     };
     // A bad key tells that the address was taken, without an upgrade.
     let taken = ("400".to_string(), "bad Sec-WebSocket-Key\n".to_string());
-    let refused = ("400".to_string(), "X-Forwarded-For is no list of addresses\n".to_string());
+    let refused = ("400".to_string(), "X-Forwarded-For is not a list of addresses\n".to_string());
     for forwarded in ["", "X-Forwarded-For: 192.0.2.8\r\n", "X-Forwarded-For: unknown, 192.0.2.8\r\n"] {
         assert_eq!(status(forwarded), taken, "{forwarded:?}");
     }

@@ -195,10 +195,10 @@ fn limits_are_kept_as_advertised() {
     let mut client = relay.connect();
     let tags = |count: u64| Value::from((0..count).map(|n| json!(["t", n.to_string()])).collect::<Vec<_>>());
     client.publish(&key.event(1, now(), tags(3), ""));
-    client.refused(&key.event(1, now(), tags(4), ""), "invalid: too many tags: 4 are more than 3");
+    client.refused(&key.event(1, now(), tags(4), ""), "invalid: too many tags: 4, the limit is 3");
     client.publish(&key.event(1, now(), tags(0), &"😀".repeat(10)));
     let long = key.event(1, now(), tags(0), &"é".repeat(11));
-    client.refused(&long, "invalid: content is too long: 11 characters are more than 10");
+    client.refused(&long, "invalid: content is too long: 11 characters, the limit is 10");
     client.publish(&key.event(1, now() - 990, tags(0), ""));
     client.refused(&key.event(1, now() - 1010, tags(0), ""), "invalid: created_at is more than 1000 s ago");
     client.publish(&key.event(1, now() + 90, tags(0), ""));

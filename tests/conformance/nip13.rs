@@ -32,9 +32,9 @@ fn an_event_needs_the_advertised_work_and_a_committed_target() {
     client.publish(&mine(&key, 1, Some(6), |found| found >= 6));
     client.publish(&mine(&key, 1, Some(20), |found| found == 7));
     let easy = mine(&key, 1, Some(6), |found| found == 3);
-    client.refused(&easy, "pow: difficulty 3 is less than 6");
+    client.refused(&easy, "pow: difficulty 3 is below 6");
     let lucky = mine(&key, 1, Some(5), |found| found >= 6);
-    client.refused(&lucky, "pow: the committed target 5 is less than 6");
+    client.refused(&lucky, "pow: the committed target 5 is below 6");
     let silent = mine(&key, 1, None, |found| found >= 6);
     client.refused(&silent, "pow: the nonce tag commits to no target; 6 is required");
     // Nothing may stand between a person and a request to vanish (NIP-62).
@@ -47,5 +47,5 @@ fn luck_counts_where_the_operator_lets_it() {
     let key = Key::named("lucky miner");
     let mut client = relay.connect();
     client.publish(&mine(&key, 1, None, |found| found >= 4));
-    client.refused(&mine(&key, 1, None, |found| found == 1), "pow: difficulty 1 is less than 4");
+    client.refused(&mine(&key, 1, None, |found| found == 1), "pow: difficulty 1 is below 4");
 }

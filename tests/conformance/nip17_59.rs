@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed, now};
 
-const PRIVATE: &str = "direct messages are only for those who wrote them or to whom they are written";
+const PRIVATE: &str = "direct messages are visible only to their author and their recipients";
 const EOSE: &str = r#"["EOSE","s"]"#;
 
 /// Two friends, a stranger, a message between the friends and a wrap for the second of them.
@@ -217,9 +217,9 @@ fn the_operator_chooses_which_kinds_are_private_and_which_are_for_their_author()
     nobody.finds(json!({}), &[&four]);
     recipient.finds(json!({}), &[&four, &fourteen, &reaction]);
     author.finds(json!({}), &[&four, &fourteen, &draft, &reaction]);
-    let closed = r#"["CLOSED","s","auth-required: these events are only for authenticated clients"]"#;
+    let closed = r#"["CLOSED","s","auth-required: these events are visible only to authenticated clients"]"#;
     nobody.ask(r#"["REQ","s",{"kinds":[31234]}]"#, closed);
     nobody.ask(r#"["REQ","s",{"kinds":[7]}]"#, closed);
     let of_alice = json!(["REQ", "s", {"kinds": [31_234], "authors": [alice.hex]}]).to_string();
-    recipient.ask(of_alice, r#"["CLOSED","s","restricted: these events are only for their author"]"#);
+    recipient.ask(of_alice, r#"["CLOSED","s","restricted: these events are visible only to their author"]"#);
 }

@@ -55,10 +55,10 @@ fn on_demand_the_challenge_comes_right_before_the_first_auth_required() {
     client.is_silent();
     client.send(r#"["REQ","s",{"kinds":[7]}]"#);
     client.take_challenge();
-    client.expect(r#"["CLOSED","s","auth-required: these events are only for authenticated clients"]"#);
+    client.expect(r#"["CLOSED","s","auth-required: these events are visible only to authenticated clients"]"#);
     client.ask(
         r#"["REQ","s",{"kinds":[7]}]"#,
-        r#"["CLOSED","s","auth-required: these events are only for authenticated clients"]"#,
+        r#"["CLOSED","s","auth-required: these events are visible only to authenticated clients"]"#,
     );
     let key = Key::named("on demand");
     client.authenticate(&key);
@@ -78,7 +78,7 @@ fn an_answer_to_no_challenge_is_invalid() {
     let relay = Relay::start("[auth]\nchallenge = \"demand\"");
     let mut client = relay.connect_unchallenged();
     let event = answer(&Key::named("unasked"), 22_242, now(), &relay.url(), "");
-    client.ask(auth(&event), &event.refused("invalid: the challenge is not the one of this connection"));
+    client.ask(auth(&event), &event.refused("invalid: the challenge is not the one that this connection was sent"));
 }
 
 #[test]
@@ -87,13 +87,13 @@ fn auth_of_the_wrong_kind_time_challenge_relay_or_signature_is_refused_and_prove
     let mut client = relay.connect();
     let (url, challenge, at) = (relay.url(), client.challenge(), now());
     let foreign = relay.connect().challenge();
-    let far = "invalid: created_at of the AUTH event is too far from now";
-    let other = "invalid: the challenge is not the one of this connection";
+    let far = "invalid: created_at of the AUTH event is too far from the current time";
+    let other = "invalid: the challenge is not the one that this connection was sent";
     let unnamed = "invalid: the relay tag does not name this relay, which is known as ws://localhost, ws://127.0.0.1 and \
                    ws://[::1] only";
     let cases = [
-        (answer(&key, 22_243, at, &url, &challenge), "invalid: an AUTH event is of kind 22242"),
-        (answer(&key, 1, at, &url, &challenge), "invalid: an AUTH event is of kind 22242"),
+        (answer(&key, 22_243, at, &url, &challenge), "invalid: an AUTH event must be of kind 22242"),
+        (answer(&key, 1, at, &url, &challenge), "invalid: an AUTH event must be of kind 22242"),
         (answer(&key, 22_242, at - 700, &url, &challenge), far),
         (answer(&key, 22_242, at + 700, &url, &challenge), far),
         (answer(&key, 22_242, at, &url, &foreign), other),
@@ -182,7 +182,7 @@ fn a_connection_proves_up_to_64_keys() {
     let keys: Vec<Key> = (0..65).map(|n| Key::named(&format!("of 65: {n}"))).collect();
     keys[..64].iter().for_each(|key| client.authenticate(key));
     let event = keys[64].answer(&client.challenge(), &relay.url());
-    client.ask(auth(&event), &event.refused("restricted: a connection authenticates at most 64 keys"));
+    client.ask(auth(&event), &event.refused("restricted: a connection may authenticate at most 64 keys"));
     client.authenticate(&keys[3]);
 }
 
@@ -193,9 +193,9 @@ fn kind_22242_is_never_taken_as_an_event_nor_delivered() {
     follower.open("s", &[json!({"authors": [key.hex]})]);
     let mut client = relay.connect();
     let event = key.answer(&client.challenge(), &relay.url());
-    client.refused(&event, "invalid: kind 22242 proves who someone is and is never published");
+    client.refused(&event, "invalid: kind 22242 is for authentication and must not be published");
     client.ask(auth(&event), &event.ok());
-    client.refused(&event, "invalid: kind 22242 proves who someone is and is never published");
+    client.refused(&event, "invalid: kind 22242 is for authentication and must not be published");
     let marker = key.note("marker");
     client.publish(&marker);
     follower.expect(&marker.frame("s"));

@@ -123,7 +123,7 @@ fn a_refused_count_is_closed() {
     let relay = Relay::start("[auth]\nread = \"authenticated\"\n[limits]\nmax_filters = 2");
     let mut client = relay.connect();
     client.ask(r#"["COUNT","a",{}]"#, r#"["CLOSED","a","auth-required: only authenticated clients may read"]"#);
-    client.ask(r#"["COUNT","a",{},{},{}]"#, r#"["CLOSED","a","invalid: too many filters: 3 are more than 2"]"#);
+    client.ask(r#"["COUNT","a",{},{},{}]"#, r#"["CLOSED","a","invalid: too many filters: 3, the limit is 2"]"#);
     client.ask(r#"["COUNT","a",{"x":1}]"#, r#"["CLOSED","a","unsupported: filter key \"x\" is unknown"]"#);
     client.authenticate(&Key::named("count reader"));
     assert_eq!(client.count(&json!({})), json!({"count": 0}));

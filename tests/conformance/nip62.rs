@@ -75,7 +75,7 @@ fn a_request_that_does_not_name_this_relay_is_refused_and_changes_nothing() {
     let note = key.event(1, now() - 10, json!([]), "");
     let mut client = relay.connect();
     client.publish(&note);
-    let wrong = "invalid: request does not name this relay, which is known as ws://localhost, ws://127.0.0.1 and \
+    let wrong = "invalid: the request does not name this relay, which is known as ws://localhost, ws://127.0.0.1 and \
                  ws://[::1] only";
     for relays in [&[][..], &["wss://another.example.com"], &["all_relays"], &["*"], &[""]] {
         client.refused(&vanish(&key, now(), relays), wrong);
@@ -103,7 +103,7 @@ fn this_relay_may_be_named_among_others_and_its_url_is_normalised() {
         "ws://127.0.0.1",
     ] {
         let named = "wss://relay.example.com or ws://hidden.onion/nostr";
-        let wrong = format!("invalid: request does not name this relay, which is {named}");
+        let wrong = format!("invalid: the request does not name this relay, which is {named}");
         client.refused(&vanish(&key, now(), &[url]), &wrong);
     }
 }

@@ -57,7 +57,7 @@ fn a_repost_that_embeds_a_protected_event_is_refused_however_it_is_written() {
     let open = alice.event(1, now(), json!([["t", "-"], ["x", "[\"-\"]"]]), r#"talks about ["-"]"#);
     let mut client = relay.connect();
     let repost = |kind: u64, content: &str| bob.event(kind, now(), json!([["p", alice.hex]]), content);
-    let refusal = "invalid: a protected event may not be embedded in a repost";
+    let refusal = "invalid: a repost must not embed a protected event";
     for kind in [6, 16] {
         for written in [r#"["-"]"#, r#"[ "-" ]"#, r#"["\u002d"]"#, r#"["-","x"]"#] {
             let embedded = protected.with(r#"["-"]"#, written);

@@ -45,7 +45,7 @@ fn limits_go_by_who_asks_anonymous_authenticated_or_listed() {
         let large = known.note(&"x".repeat(bytes));
         client.send(large.message());
         let answer = client.next();
-        let refusal = format!(" bytes are more than {bytes}\"]");
+        let refusal = format!(" bytes, the limit is {bytes}\"]");
         assert!(
             answer.contains(r#"false,"invalid: the event is too large: "#) && answer.ends_with(&refusal),
             "{answer}"
@@ -107,7 +107,7 @@ fn who_owes_too_much_is_refused_by_name() {
     ];
     for head in heads {
         let answer = client.next();
-        let refusal = format!(r#"{head}"rate-limited: what you ask for costs too much; try again in "#);
+        let refusal = format!(r#"{head}"rate-limited: your requests cost too much; try again in "#);
         assert!(answer.starts_with(&refusal), "{answer}");
     }
 }
@@ -136,15 +136,17 @@ fn filters_beyond_the_limits_are_closed_by_name() {
         Relay::start("[limits]\nmax_filters = 2\nmax_filter_items = 5\n[tiers.anonymous]\nmax_filter_bytes = 2000");
     let mut client = relay.connect();
     let closed = |text: &str| json!(["CLOSED", "s", text]).to_string();
-    client.ask(r#"["REQ","s",{},{},{}]"#, &closed("invalid: too many filters: 3 are more than 2"));
+    client.ask(r#"["REQ","s",{},{},{}]"#, &closed("invalid: too many filters: 3, the limit is 2"));
     let wide = r##"["REQ","s",{"kinds":[1,2,3]},{"#t":["a","b","c"]}]"##;
-    client.ask(wide, &closed("invalid: too many values in the filters: 6 are more than 5"));
+    client.ask(wide, &closed("invalid: too many values in the filters: 6, the limit is 5"));
     // Filters count by their bytes: one long value as much as many short ones.
     let long = json!({"#t": ["x".repeat(500)]});
     client.open("a", std::slice::from_ref(&long));
     client.send(json!(["REQ", "s", long]).to_string());
     let closed = client.next();
-    assert!(closed.starts_with(r#"["CLOSED","s","error: filters too large: a connection has at most 2000 bytes, "#));
+    assert!(
+        closed.starts_with(r#"["CLOSED","s","error: filters too large: a connection may use at most 2000 bytes, "#)
+    );
     client.send(json!(["COUNT", "c", long]).to_string());
     assert!(client.next().starts_with(r#"["CLOSED","c","error: filters too large: "#));
     client.open("a", std::slice::from_ref(&long));
@@ -186,7 +188,7 @@ fn a_reload_holds_from_the_next_message_on_for_open_connections_too() {
     relay.wait_for_log("the configuration was reloaded");
     assert_eq!(open_subscriptions(&mut client, 4), 3);
     let tagged = Key::named("reload").event(1, now(), json!([["t", "x"], ["t", "y"]]), "");
-    client.refused(&tagged, "invalid: too many tags: 2 are more than 1");
+    client.refused(&tagged, "invalid: too many tags: 2, the limit is 1");
     let document = relay.information();
     assert_eq!((&document["name"], &document["limitation"]["max_subscriptions"]), (&json!("renamed"), &json!(3)));
 }

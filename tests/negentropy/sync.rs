@@ -92,7 +92,7 @@ fn filters_that_a_req_may_not_have_open_no_session() {
     let [bob, carol] = ["bob", "carol"].map(Key::named);
     let mut client = relay.connect();
     let wraps = json!(["NEG-OPEN", "s", {"kinds": [1059], "#p": [bob.hex]}, "61"]).to_string();
-    let private = "direct messages are only for those who wrote them or to whom they are written";
+    let private = "direct messages are visible only to their author and their recipients";
     client.send(&wraps);
     client.take_challenge();
     client.expect(&json!(["NEG-ERR", "s", format!("auth-required: {private}")]).to_string());

@@ -196,7 +196,8 @@ fn more_subscriptions_than_advertised_are_closed_and_a_replacement_is_not() {
     for sub in ["a", "b", "c"] {
         client.open(sub, &[json!({"kinds": [1]})]);
     }
-    let refused = r#"["CLOSED","d","error: too many subscriptions: a connection has at most 3; close some first"]"#;
+    let refused =
+        r#"["CLOSED","d","error: too many subscriptions: a connection may have at most 3; close some first"]"#;
     client.ask(r#"["REQ","d",{"kinds":[1]}]"#, refused);
     // At the cap, an open id can still be replaced.
     assert_eq!(client.open("b", &[json!({"kinds": [7]})]).0, [""; 0]);
