@@ -1,4 +1,4 @@
-//! The `weir` command.
+//! The entry point of the `weir` command.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

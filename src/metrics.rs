@@ -1,7 +1,7 @@
-//! Every metric weir has, declared once: name, help and type. `docs/metrics.md` is the same table for readers.
+//! Declares every metric once, with name, help and type. `docs/metrics.md` documents them for operators.
 //!
-//! Labels are enums, so their number is bounded whatever clients send. Nothing here is global: the registry is
-//! made in `cli` and handed down.
+//! Labels are enums, so their number is bounded whatever clients send. Nothing here is global: `cli` creates the registry
+//! and passes it down.
 
 use std::fmt::Write as _;
 
@@ -26,33 +26,33 @@ pub struct Metrics {
     registry: Registry,
     /// Messages received, by verb.
     pub messages: Family<VerbLabel, Counter>,
-    /// Events received, by what became of them.
+    /// Events received, by outcome.
     pub events: Family<OutcomeLabel, Counter>,
-    /// Events, queries and subscriptions refused on the spot, by the prefix of the answer.
+    /// Events, queries and subscriptions that were refused, by the prefix of the answer.
     pub refusals: Family<RefusalLabel, Counter>,
     /// Connections opened.
     pub connections_opened: Counter,
-    /// Connections ended, by reason.
+    /// Connections closed, by reason.
     pub connections_closed: Family<CloseLabel, Counter>,
-    /// Connections turned away before the upgrade, by reason.
+    /// Connections refused before the upgrade, by reason.
     pub connections_turned_away: Family<TurnedAwayLabel, Counter>,
-    /// Connections open now.
+    /// Open connections.
     pub connections: Gauge,
-    /// Sockets whose request is not answered yet.
+    /// Sockets whose HTTP request has not been answered yet.
     pub half_open: Gauge,
-    /// Connections that are read no further until their debt is paid.
+    /// Connections that are not being read because of their debt.
     pub connections_held: Gauge,
-    /// Seconds for which connections were.
+    /// Seconds that connections spent in that state.
     pub held_seconds: Counter<f64, AtomicU64>,
-    /// Subscriptions that receive live events now.
+    /// Open subscriptions that receive live events.
     pub subscriptions: Gauge,
     /// Values in the filters of those subscriptions.
     pub filter_items: Gauge,
-    /// Bytes of messages of which only a part has come.
+    /// Bytes of incomplete messages.
     pub partial_message_bytes: Gauge,
-    /// Bytes of filters of subscriptions and of queries that wait.
+    /// Bytes of the filters of subscriptions and waiting queries.
     pub filter_bytes: Gauge,
-    /// Negentropy sessions now.
+    /// Open negentropy sessions.
     pub negentropy_sessions: Gauge,
     /// Events held by those sessions.
     pub negentropy_records: Gauge,
@@ -66,25 +66,25 @@ pub struct Metrics {
     pub bytes_sent: Counter,
     /// Reloads of the configuration.
     pub reloads: Family<ReloadLabel, Counter>,
-    /// Lines of the log that could not be written.
+    /// Log lines that could not be written.
     pub log_lines_lost: Counter,
-    /// Fast-engine verdicts that libsecp256k1 contradicted. Above zero is an alarm.
+    /// Verdicts of the fast engine that libsecp256k1 contradicted. A value above zero is an alarm.
     pub verify_mismatches: Gauge,
     /// Entries waiting in each queue.
     pub queue_len: Family<QueueLabel, Gauge>,
-    /// The most entries that each queue takes.
+    /// The capacity of each queue in entries.
     pub queue_bound: Family<QueueLabel, Gauge>,
     /// Bytes waiting in all outboxes.
     pub outbox_bytes: Gauge,
     /// Bytes of events between the socket and the disk.
     pub ingest_bytes: Gauge,
-    /// From reading an EVENT to queueing its OK.
+    /// Time from reading an EVENT to queueing its OK.
     pub event_ok_seconds: Histogram,
-    /// From reading a REQ to queueing its EOSE.
+    /// Time from reading a REQ to queueing its EOSE. Includes time spent waiting for slow clients.
     pub req_eose_seconds: Histogram,
-    /// Making a batch durable in the write-ahead log.
+    /// Time to make a batch durable in the write-ahead log.
     pub log_seconds: Histogram,
-    /// Commit with its fsync.
+    /// Time of a commit, including its fsync.
     pub commit_seconds: Histogram,
     /// Events per commit.
     pub commit_events: Histogram,
@@ -94,9 +94,9 @@ pub struct Metrics {
     pub fanout_seconds: Histogram,
     /// Whether writes are accepted (1) or the storage is full (0).
     pub storage_writable: Gauge,
-    /// Failures of the store, by what it was to do.
+    /// Failures of the store, by operation.
     pub store_failures: Family<StoreLabel, Counter>,
-    /// Whether the last commit succeeded (1) or failed for another reason than want of room (0).
+    /// Whether the last commit succeeded (1) or failed for a reason other than lack of space (0).
     pub store_committing: Gauge,
     /// Bytes of the database by table.
     pub store_bytes: Family<TableLabel, Gauge>,
@@ -104,99 +104,121 @@ pub struct Metrics {
     pub store_entries: Family<TableLabel, Gauge>,
     /// Bytes of the data file that are in use.
     pub store_used_bytes: Gauge,
-    /// Bytes that the data file has.
+    /// Size of the data file in bytes.
     pub store_file_bytes: Gauge,
     /// Bytes of the data file that are free for reuse.
     pub store_free_bytes: Gauge,
-    /// The most bytes the data file may take.
+    /// Maximum size of the data file in bytes.
     pub store_map_bytes: Gauge,
     /// Once this many bytes are in use, only deletions and requests to vanish are stored.
     pub store_full_bytes: Gauge,
-    /// Reader slots of the store that were taken at the same time at some point, by all processes.
+    /// The most reader slots of the store ever in use at the same time, by all processes.
     pub store_reader_slots: Gauge,
-    /// Reader slots freed of processes that had died.
+    /// Reader slots of dead processes that were freed.
     pub stale_readers: Counter,
-    /// Bytes free on the file system.
+    /// Free bytes on the file system.
     pub disk_free_bytes: Gauge,
     /// Events that the retention rules removed, by rule and cause.
     pub evicted_events: Family<EvictionLabel, Counter>,
     /// Bytes of their records.
     pub evicted_bytes: Family<EvictionLabel, Counter>,
-    /// Events that the rules would remove, and that wait for the operator.
+    /// Events that the rules would remove once the operator confirms it.
     pub retention_waiting: Gauge,
-    /// How long one step of making room holds the writer.
+    /// How long one eviction step holds the writer.
     pub eviction_seconds: Histogram,
-    /// Memory of the process that is in RAM, the cached part of the data file included.
+    /// Resident memory of the process, including cached pages of the data file.
     pub resident_bytes: Gauge,
-    /// Of that, what is not a file.
+    /// Resident memory that is not backed by a file.
     pub private_bytes: Gauge,
     /// CPU time of the process, user and system.
     pub cpu_seconds: Counter<f64, AtomicU64>,
-    /// Unix time at which the process began.
+    /// Unix time at which the process started.
     pub start_time_seconds: Gauge,
 }
 
 impl Metrics {
     /// Declares every metric.
     #[must_use]
-    #[expect(clippy::too_many_lines, reason = "a table: a line for each metric")]
+    #[expect(clippy::too_many_lines, reason = "a table with one line per metric")]
     pub fn new() -> Self {
         let mut r = Registry::with_prefix("weir");
-        r.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        r.register("build", "Version of the relay", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let metrics = Self {
             messages: add(&mut r, "messages", "Messages received"),
-            events: add(&mut r, "events", "Events received, by what became of them"),
+            events: add(&mut r, "events", "Events received, by outcome"),
             refusals: add(&mut r, "refusals", "OK false and CLOSED answers on arrival, by their prefix"),
             connections_opened: add(&mut r, "connections_opened", "Connections opened"),
-            connections_closed: add(&mut r, "connections_closed", "Connections ended, by reason"),
+            connections_closed: add(&mut r, "connections_closed", "Connections closed, by reason"),
             connections_turned_away: add(
                 &mut r,
                 "connections_turned_away",
                 "Connections refused before the upgrade, by reason",
             ),
-            connections: add(&mut r, "connections", "Connections open now"),
-            half_open: add(&mut r, "half_open", "Sockets whose HTTP request is not answered yet"),
+            connections: add(&mut r, "connections", "Open connections"),
+            half_open: add(&mut r, "half_open", "Sockets whose HTTP request has not been answered yet"),
             connections_held: add(&mut r, "connections_held", "Connections not read until they have paid their debt"),
-            held_seconds: add(&mut r, "connections_held_seconds", "Time for which connections were held"),
-            subscriptions: add(&mut r, "subscriptions", "Live subscriptions now"),
+            held_seconds: add(
+                &mut r,
+                "connections_held_seconds",
+                "Time that connections were held because of their debt",
+            ),
+            subscriptions: add(&mut r, "subscriptions", "Open subscriptions that receive live events"),
             filter_items: add(&mut r, "filter_items", "Values in the filters of live subscriptions"),
-            partial_message_bytes: add(&mut r, "partial_message_bytes", "Bytes of messages that are not complete"),
-            filter_bytes: add(&mut r, "filter_bytes", "Bytes of filters that subscriptions and queries hold"),
-            negentropy_sessions: add(&mut r, "negentropy_sessions", "Negentropy sessions now"),
+            partial_message_bytes: add(&mut r, "partial_message_bytes", "Bytes of incomplete messages"),
+            filter_bytes: add(&mut r, "filter_bytes", "Bytes of the filters of subscriptions and waiting queries"),
+            negentropy_sessions: add(&mut r, "negentropy_sessions", "Open negentropy sessions"),
             negentropy_records: add(&mut r, "negentropy_records", "Events held by negentropy sessions"),
             rows_sent: add(&mut r, "rows_sent", "Stored events sent"),
             deliveries: add(&mut r, "deliveries", "Live events sent"),
             bytes_received: add(&mut r, "received_bytes", "Bytes read from WebSockets"),
             bytes_sent: add(&mut r, "sent_bytes", "Bytes written to WebSockets"),
             reloads: add(&mut r, "config_reloads", "Reloads of the configuration"),
-            log_lines_lost: add(&mut r, "log_lines_lost", "Lines of the log that could not be written"),
-            verify_mismatches: add(&mut r, "verify_mismatches", "Fast verdicts that libsecp256k1 contradicted"),
+            log_lines_lost: add(&mut r, "log_lines_lost", "Log lines that could not be written"),
+            verify_mismatches: add(
+                &mut r,
+                "verify_mismatches",
+                "Verdicts of the fast engine that libsecp256k1 contradicted",
+            ),
             queue_len: add(&mut r, "queue_entries", "Entries waiting in a queue"),
-            queue_bound: add(&mut r, "queue_bound", "The most entries that a queue takes"),
+            queue_bound: add(&mut r, "queue_bound", "Capacity of a queue in entries"),
             outbox_bytes: add(&mut r, "outbox_bytes", "Bytes waiting in all outboxes"),
             ingest_bytes: add(&mut r, "ingest_bytes", "Bytes of events between the socket and the disk"),
-            event_ok_seconds: histogram(&mut r, "event_ok_seconds", "From reading an EVENT to its OK", 50e-6),
-            req_eose_seconds: histogram(&mut r, "req_eose_seconds", "From reading a REQ to its EOSE", 20e-6),
-            log_seconds: histogram(&mut r, "log_seconds", "Making a batch durable in the write-ahead log", 20e-6),
-            commit_seconds: histogram(&mut r, "commit_seconds", "Commit with its fsync", 50e-6),
+            event_ok_seconds: histogram(
+                &mut r,
+                "event_ok_seconds",
+                "Time from reading an EVENT to queueing its OK",
+                50e-6,
+            ),
+            req_eose_seconds: histogram(
+                &mut r,
+                "req_eose_seconds",
+                "Time from reading a REQ to queueing its EOSE",
+                20e-6,
+            ),
+            log_seconds: histogram(&mut r, "log_seconds", "Time to make a batch durable in the write-ahead log", 20e-6),
+            commit_seconds: histogram(&mut r, "commit_seconds", "Time of a commit, including its fsync", 50e-6),
             commit_events: histogram(&mut r, "commit_events", "Events per commit", 1.0),
             verify_batch: histogram(&mut r, "verify_batch", "Signatures per verification batch", 1.0),
             fanout_seconds: histogram(&mut r, "fanout_seconds", "From durable to queued for every subscriber", 10e-6),
-            storage_writable: add(&mut r, "storage_writable", "1 while writes are accepted, 0 when storage is full"),
-            store_failures: add(&mut r, "store_failures", "Failures of the store, by what it was to do"),
-            store_committing: add(&mut r, "store_committing", "1 while commits succeed, 0 from a failed one on"),
+            storage_writable: add(&mut r, "storage_writable", "1 while writes are accepted, 0 while storage is full"),
+            store_failures: add(&mut r, "store_failures", "Failures of the store, by operation"),
+            store_committing: add(&mut r, "store_committing", "1 if the last commit succeeded, 0 if it failed"),
             store_bytes: add(&mut r, "store_bytes", "Bytes of the database by table"),
             store_entries: add(&mut r, "store_entries", "Entries of the database by table"),
             store_used_bytes: add(&mut r, "store_used_bytes", "Bytes of the data file in use"),
-            store_file_bytes: add(&mut r, "store_file_bytes", "Bytes of the data file"),
+            store_file_bytes: add(&mut r, "store_file_bytes", "Size of the data file"),
             store_free_bytes: add(&mut r, "store_free_bytes", "Bytes of the data file free for reuse"),
-            store_map_bytes: add(&mut r, "store_map_bytes", "The most bytes the data file may take"),
+            store_map_bytes: add(&mut r, "store_map_bytes", "Maximum size of the data file"),
             store_full_bytes: add(&mut r, "store_full_bytes", "Bytes in use at which only deletions are still stored"),
-            store_reader_slots: add(&mut r, "store_reader_slots", "Reader slots that were in use at the same time"),
-            stale_readers: add(&mut r, "store_stale_readers", "Reader slots freed of processes that had died"),
-            disk_free_bytes: add(&mut r, "disk_free_bytes", "Bytes free on the file system"),
+            store_reader_slots: add(&mut r, "store_reader_slots", "Most reader slots ever in use at the same time"),
+            stale_readers: add(&mut r, "store_stale_readers", "Reader slots of dead processes that were freed"),
+            disk_free_bytes: add(&mut r, "disk_free_bytes", "Free bytes on the file system"),
             evicted_events: add(&mut r, "evicted_events", "Events that the retention rules removed"),
-            retention_waiting: add(&mut r, "retention_waiting_events", "Events to remove once the operator accepts it"),
+            retention_waiting: add(
+                &mut r,
+                "retention_waiting_events",
+                "Events to be removed once the operator confirms it",
+            ),
             eviction_seconds: histogram(
                 &mut r,
                 "eviction_seconds",
@@ -207,19 +229,19 @@ impl Metrics {
             resident_bytes: add(
                 &mut r,
                 "process_resident_bytes",
-                "Memory in RAM, cached parts of the data file included",
+                "Resident memory, including cached pages of the data file",
             ),
-            private_bytes: add(&mut r, "process_private_bytes", "Memory in RAM that is not a file"),
+            private_bytes: add(&mut r, "process_private_bytes", "Resident memory that is not backed by a file"),
             cpu_seconds: add(&mut r, "process_cpu_seconds", "CPU time, user and system"),
-            start_time_seconds: add(&mut r, "process_start_time_seconds", "Unix time at which the process began"),
+            start_time_seconds: add(&mut r, "process_start_time_seconds", "Unix time at which the process started"),
             registry: r,
         };
-        metrics.begin();
+        metrics.expose_zeros();
         metrics
     }
 
-    /// Shows every counter of a closed set at zero: a rate over the first event that it counts is then not lost.
-    fn begin(&self) {
+    /// Exposes every counter with a closed set of labels at zero, so that rates include the first event that it counts.
+    fn expose_zeros(&self) {
         for &verb in Verb::ALL {
             self.messages.get_or_create(&VerbLabel { verb }).inc_by(0);
         }
@@ -245,12 +267,12 @@ impl Metrics {
         }
     }
 
-    /// Counts one event by what became of it.
+    /// Counts events by outcome.
     pub fn event(&self, outcome: EventOutcome, count: u64) {
         self.events.get_or_create(&OutcomeLabel { outcome }).inc_by(count);
     }
 
-    /// Counts one refusal by the word that the client got.
+    /// Counts one refusal by its prefix.
     pub fn refusal(&self, prefix: &'static str) {
         self.refusals.get_or_create(&RefusalLabel { prefix }).inc();
     }
@@ -265,7 +287,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut out = String::new();
         if let Err(error) = text::encode(&mut out, &self.registry) {
-            // Writing to a String cannot fail; if an encoder does, say so where the operator looks.
+            // Writing to a String cannot fail; if an encoder does, report it where the operator looks.
             let _ = write!(out, "# encoding failed: {error}");
         }
         out
@@ -287,7 +309,7 @@ where
     metric
 }
 
-/// Eighteen buckets from `first`, each twice as large: 50 µs to 6.5 s, 1 to 131,072.
+/// Eighteen buckets from `first`, each twice the one before: 50 µs to 6.5 s, 1 to 131,072.
 fn histogram(registry: &mut Registry, name: &str, help: &str, first: f64) -> Histogram {
     let metric = Histogram::new(exponential_buckets(first, 2.0, 18));
     registry.register(name, help, metric.clone());

@@ -46,14 +46,14 @@ impl Signals {
             let watched = sd_notify::watchdog_enabled();
             // systemd asks for a ping at least twice as often as its limit.
             let mut tick = tokio::time::interval(watched.map_or(Duration::from_secs(3600), |limit| limit / 3));
-            let mut due = allocator::give_back_if_due();
+            let mut due = allocator::collect_if_due();
             let mut life = Life::new(shared, server);
             loop {
                 tokio::select! {
                     _ = terminate.recv() => return,
                     _ = interrupt.recv() => return,
                     _ = hangup.recv() => reload(&mut config, &load, shared),
-                    () = tokio::time::sleep_until(due.into()) => due = allocator::give_back_if_due(),
+                    () = tokio::time::sleep_until(due.into()) => due = allocator::collect_if_due(),
                     _ = tick.tick() => {
                         if life.is_well(shared, server) && watched.is_some() {
                             systemd::tell(&[NotifyState::Watchdog]);

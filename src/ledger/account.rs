@@ -1,99 +1,100 @@
-//! Bytes in use by one connection, by one address and by all, each within a bound.
+//! Bytes in use by one connection, by one address and by all clients, each within a bound.
 //!
-//! Counting takes one atomic addition for each of the three, and nobody ever waits.
+//! Counting takes one atomic addition per account and never blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Whose bound it is.
+/// The owner of a bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// One connection's.
+    /// One connection.
     Connection,
-    /// All connections' of one address.
+    /// All connections of one address.
     Address,
-    /// Everybody's.
+    /// All clients.
     All,
 }
 
-/// Bytes in use. What is counted here is counted in the account above as well.
+/// Bytes in use. Bytes counted here also count in the parent account.
 #[derive(Debug)]
 pub struct Account {
     used_bytes: AtomicU64,
     max_bytes: u64,
     scope: Scope,
-    above: Option<Arc<Self>>,
+    parent: Option<Arc<Self>>,
 }
 
 impl Account {
-    /// Everybody's account, of at most `max_bytes`.
+    /// The account of all clients, with at most `max_bytes`.
     #[must_use]
     pub const fn new(max_bytes: u64) -> Self {
-        Self { used_bytes: AtomicU64::new(0), max_bytes, scope: Scope::All, above: None }
+        Self { used_bytes: AtomicU64::new(0), max_bytes, scope: Scope::All, parent: None }
     }
 
-    /// One address's share of at most `max_bytes` in everybody's account.
+    /// The account of one address, with at most `max_bytes` of the account of all.
     #[must_use]
     pub fn of_address(all: &Arc<Self>, max_bytes: u64) -> Self {
-        Self { used_bytes: AtomicU64::new(0), max_bytes, scope: Scope::Address, above: Some(Arc::clone(all)) }
+        Self { used_bytes: AtomicU64::new(0), max_bytes, scope: Scope::Address, parent: Some(Arc::clone(all)) }
     }
 
-    /// One connection's share in its address's account. How much it may have is asked with each [`Hold`].
+    /// The account of one connection within that of its address. Its bound is passed with each [`Hold`].
     #[must_use]
     pub fn of_connection(address: &Arc<Self>) -> Self {
         let used_bytes = AtomicU64::new(0);
-        Self { used_bytes, max_bytes: u64::MAX, scope: Scope::Connection, above: Some(Arc::clone(address)) }
+        Self { used_bytes, max_bytes: u64::MAX, scope: Scope::Connection, parent: Some(Arc::clone(address)) }
     }
 
-    /// Bytes counted now.
+    /// Bytes in use now.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether more is counted than the bound allows, here or above.
+    /// Whether more bytes are in use than the bound allows, here or in a parent.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.used_bytes() > self.max_bytes || self.above.as_ref().is_some_and(|above| above.is_over())
+        self.used_bytes() > self.max_bytes || self.parent.as_ref().is_some_and(|parent| parent.is_over())
     }
 
-    /// How many bytes it may have.
+    /// The bound in bytes.
     #[must_use]
     pub const fn max_bytes(&self) -> u64 {
         self.max_bytes
     }
 
-    /// Whether seven eighths are counted, here or above: time to take less, before anybody must give way.
+    /// Whether more than seven eighths of the bound are in use, here or in a parent: the time to slow down, before anything
+    /// has to be dropped.
     #[must_use]
     pub fn is_nearly_full(&self) -> bool {
-        self.used_bytes() > self.max_bytes / 8 * 7 || self.above.as_ref().is_some_and(|above| above.is_nearly_full())
+        self.used_bytes() > self.max_bytes / 8 * 7 || self.parent.as_ref().is_some_and(|parent| parent.is_nearly_full())
     }
 
-    /// Counts bytes that are taken whatever the bound is.
+    /// Counts bytes regardless of the bound.
     pub fn add(&self, bytes: u64) {
         self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(above) = &self.above {
-            above.add(bytes);
+        if let Some(parent) = &self.parent {
+            parent.add(bytes);
         }
     }
 
-    /// Counts them out again.
+    /// Releases bytes that were counted.
     pub fn sub(&self, bytes: u64) {
         let before = self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        debug_assert!(before >= bytes, "INV-12: more given back than taken");
-        if let Some(above) = &self.above {
-            above.sub(bytes);
+        debug_assert!(before >= bytes, "INV-12: more bytes released than counted");
+        if let Some(parent) = &self.parent {
+            parent.sub(bytes);
         }
     }
 
-    /// Counts bytes if they fit here and above, or else says whose bound they exceed. `spare_bytes` are about to be
-    /// given back, so they are not in the way.
+    /// Counts bytes if they fit here and in every parent; otherwise returns whose bound they exceed. `spare_bytes` are
+    /// about to be released, so they do not count against the bound.
     fn try_add(&self, bytes: u64, spare_bytes: u64, max_bytes: u64) -> Result<(), Scope> {
         let before = self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits = before.saturating_add(bytes).saturating_sub(spare_bytes) <= max_bytes;
-        let added = match &self.above {
+        let added = match &self.parent {
             _ if !fits => Err(self.scope),
-            Some(above) => above.try_add(bytes, spare_bytes, above.max_bytes),
+            Some(parent) => parent.try_add(bytes, spare_bytes, parent.max_bytes),
             None => Ok(()),
         };
         if added.is_err() {
@@ -102,11 +103,12 @@ impl Account {
         added
     }
 
-    /// Counts bytes if they fit, or if nothing else is counted: what is larger than a bound would else wait for ever.
+    /// Counts bytes if they fit, or if nothing else is counted: otherwise something larger than the bound would wait
+    /// forever.
     pub fn try_add_or_alone(&self, bytes: u64) -> bool {
         let before = self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits = before == 0 || before.saturating_add(bytes) <= self.max_bytes;
-        let added = fits && self.above.as_ref().is_none_or(|above| above.try_add_or_alone(bytes));
+        let added = fits && self.parent.as_ref().is_none_or(|parent| parent.try_add_or_alone(bytes));
         if !added {
             self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -114,7 +116,7 @@ impl Account {
     }
 }
 
-/// Bytes of one connection that are counted for as long as this is held.
+/// Bytes of one connection, counted until this is dropped.
 #[derive(Debug)]
 pub struct Hold {
     account: Arc<Account>,
@@ -122,17 +124,16 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Counts `bytes` in a connection's account, which may have `max_bytes`. `spare_bytes` of it are about to be given
-    /// back.
+    /// Counts `bytes` in a connection's account, whose bound is `max_bytes`. `spare_bytes` of it are about to be released.
     ///
     /// # Errors
-    /// With whose bound would be exceeded; nothing is counted then.
+    /// The owner of the bound that would be exceeded; nothing is counted then.
     pub fn take(account: &Arc<Account>, bytes: u64, spare_bytes: u64, max_bytes: u64) -> Result<Self, Scope> {
         account.try_add(bytes, spare_bytes, max_bytes)?;
         Ok(Self { account: Arc::clone(account), bytes })
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_connection_holds_counts_for_its_address_and_for_all_until_it_is_dropped() {
+    fn bytes_of_a_connection_count_for_its_address_and_for_all_until_they_are_dropped() {
         let accounts = accounts();
         let [all, address, connection] = &accounts;
         let hold = Hold::take(connection, 30, 0, 30).expect("room");
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_about_to_be_given_back_is_not_in_the_way_of_what_replaces_it() {
+    fn bytes_about_to_be_released_do_not_block_their_replacement() {
         let accounts = accounts();
         let connection = &accounts[2];
         let old = Hold::take(connection, 40, 0, 50).expect("room");
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_taken_whatever_the_bound_is_put_the_account_over_it() {
+    fn bytes_counted_regardless_of_the_bound_put_the_account_over_it() {
         let accounts = accounts();
         let [all, address, _] = &accounts;
         address.add(51);
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_a_bound_enters_alone() {
+    fn something_larger_than_the_bound_fits_alone() {
         let [all, address, _] = accounts();
         assert!(address.try_add_or_alone(70));
         assert!(!address.try_add_or_alone(1));

@@ -1,4 +1,4 @@
-//! The accounts of all addresses, and the bounds that an operator chooses.
+//! The accounts of all addresses, and the bounds that the operator configures.
 
 use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Account;
 
-/// Bytes of one kind that clients may make the relay hold.
+/// Bounds on one kind of memory that clients can make the relay hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bound {
-    /// Of one address, as `[rates]` counts addresses.
+    /// Bytes per address, as `[rates]` counts addresses.
     pub per_address_bytes: u64,
-    /// Of all together.
+    /// Bytes over all addresses.
     pub total_bytes: u64,
 }
 
@@ -23,13 +23,13 @@ pub struct Bound {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Filters of open subscriptions and of queries that wait or run, with their entries in the live index.
+    /// Filters of open subscriptions and of waiting or running queries, including their entries in the live index.
     pub filters: Bound,
-    /// Messages of which only a part has come, beyond the first 4 KiB of each connection.
+    /// Incomplete messages, beyond the first 4 KiB of each connection.
     pub partial_messages: Bound,
     /// Events between the socket and the disk.
     pub waiting_events: Bound,
-    /// What waits to be sent.
+    /// Outgoing data.
     pub outboxes: Bound,
 }
 
@@ -44,15 +44,15 @@ impl Default for Options {
     }
 }
 
-/// Everybody's accounts, and a table of those of each address that is connected.
+/// The accounts of all clients, and a table with those of each connected address.
 #[derive(Debug)]
 pub struct Ledger {
     options: Options,
-    /// Filters of all.
+    /// Filters of all clients.
     pub filters: Arc<Account>,
-    /// Events of all.
+    /// Events of all clients between the socket and the disk.
     pub waiting_events: Arc<Account>,
-    /// Outboxes of all.
+    /// Outboxes of all clients.
     pub outboxes: Arc<Account>,
     addresses: Mutex<HashMap<IpAddr, Weak<Address>>>,
 }
@@ -64,11 +64,11 @@ pub struct Address {
     address: IpAddr,
     /// Its filters.
     pub filters: Arc<Account>,
-    /// Its events.
+    /// Its events between the socket and the disk, in bytes.
     pub waiting_events: Arc<Account>,
     /// Its outboxes.
     pub outboxes: Arc<Account>,
-    /// Its events between the socket and the disk. Only their gate changes it, which also bounds it.
+    /// The number of its events between the socket and the disk. Only the gate changes it, and bounds it.
     pub events: AtomicUsize,
 }
 
@@ -92,7 +92,7 @@ impl Ledger {
         &self.options
     }
 
-    /// The accounts of an address; they live as long as somebody holds them.
+    /// The accounts of an address, which exist as long as somebody holds them.
     pub fn address(self: &Arc<Self>, address: IpAddr) -> Arc<Address> {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = addresses.get(&address).and_then(Weak::upgrade) {
@@ -111,7 +111,7 @@ impl Ledger {
         new
     }
 
-    /// How many addresses have accounts.
+    /// The number of addresses with accounts.
     #[must_use]
     pub fn addresses(&self) -> usize {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -121,7 +121,7 @@ impl Ledger {
 impl Drop for Address {
     fn drop(&mut self) {
         let mut addresses = self.ledger.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        // A successor may stand there already.
+        // A successor may have taken the place already.
         if addresses.get(&self.address).is_some_and(|held| held.strong_count() == 0) {
             addresses.remove(&self.address);
         }
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_of_one_address_share_its_accounts_and_the_table_forgets_who_left() {
+    fn connections_of_one_address_share_its_accounts_and_the_table_drops_unused_ones() {
         let ledger =
             Ledger::new(Options { filters: Bound { per_address_bytes: 10, total_bytes: 15 }, ..Options::default() });
         let [a, b] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(|address| ledger.address(address.into()));

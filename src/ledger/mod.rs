@@ -1,10 +1,10 @@
-//! Who holds how much of what is limited: by connection, by address, and in all (INV-12).
+//! Counts limited resources by connection, by address and in total (INV-12).
 //!
-//! It counts, and it tells who must give way. It frees nothing, and it does not know what it counts.
+//! It counts and decides who must give something up. It frees nothing itself and does not know what it counts.
 //!
-//! Two ways to count, by what is to happen when it is full: an [`Account`] refuses whoever asks for more (filters, events,
-//! outboxes), and a [`Pool`] takes from whoever holds the most (sockets at the door, incomplete messages).
-//! ARCHITECTURE.md, *Memory*, lists every bound.
+//! There are two ways to count, which differ in what happens when the limit is reached: an [`Account`] refuses further
+//! requests (filters, events, outboxes), and a [`Pool`] evicts from the address that holds the most (sockets without a
+//! request, incomplete messages). The section *Memory* of ARCHITECTURE.md lists every bound.
 
 mod account;
 mod accounts;
@@ -12,4 +12,4 @@ mod pool;
 
 pub use account::{Account, Hold, Scope};
 pub use accounts::{Address, Bound, Ledger, Options};
-pub use pool::{GiveWay, Key, Pool};
+pub use pool::{EvictedPlace, Key, Pool};

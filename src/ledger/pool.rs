@@ -1,7 +1,7 @@
-//! Places in something that is limited in all and by address. When there is no room, somebody gives way.
+//! A resource that is limited in total and per address. When it is full, the largest holder is evicted.
 //!
-//! A newcomer is never refused. What goes is the oldest place of the address that holds the most, so an address that
-//! takes more than others loses its own places, and a stranger finds room. Nothing here waits or reads a clock.
+//! A newcomer is never refused. Instead the oldest place of the address that holds the most is evicted, so an address that
+//! takes more than others loses its own places, and others find room. Nothing here blocks or reads a clock.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,25 +9,25 @@ use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
-/// Names a place until it is left, and never another one after. Older places have lower keys.
+/// Identifies a place. Keys are never reused, and older places have lower keys.
 pub type Key = u64;
 
-/// Places by address, each with its units (sockets, bytes) and with what its owner is reached by.
+/// Places by address, each with its units (sockets, bytes) and a handle to its owner.
 ///
-/// Every operation takes the logarithm of the number of places, also the search for who must give way.
+/// Every operation takes logarithmic time in the number of places, including the choice of whom to evict.
 #[derive(Debug)]
 pub struct Pool<T> {
     max: u64,
     total: u64,
     next: Key,
     addresses: HashMap<IpAddr, Held<T>>,
-    /// Every address by what it holds, the greediest last; of equals, the one whose oldest place is the oldest.
+    /// Every address by the units it holds, the largest last; among equals, the one with the oldest place last.
     ranks: BTreeSet<Rank>,
 }
 
 type Rank = (u64, Reverse<Key>, IpAddr);
 
-/// What one address holds, never without a place.
+/// The places of one address, at least one.
 #[derive(Debug)]
 struct Held<T> {
     units: u64,
@@ -44,14 +44,14 @@ impl<T> Held<T> {
     }
 }
 
-/// A place that is taken away.
+/// An evicted place.
 #[derive(Debug, PartialEq, Eq)]
-pub struct GiveWay<T> {
-    /// Reaches its owner, who must be told.
+pub struct EvictedPlace<T> {
+    /// The handle to its owner, who must be told.
     pub owner: T,
-    /// Whose it was.
+    /// The address that held it.
     pub address: IpAddr,
-    /// Whether the address was over its own bound, rather than all together over theirs.
+    /// Whether the address exceeded its own bound, rather than all addresses together theirs.
     pub address_is_full: bool,
 }
 
@@ -62,29 +62,29 @@ impl<T> Pool<T> {
         Self { max, total: 0, next: 0, addresses: HashMap::new(), ranks: BTreeSet::new() }
     }
 
-    /// Units held now.
+    /// Units in use.
     #[must_use]
     pub const fn units(&self) -> u64 {
         self.total
     }
 
-    /// Units that `address` holds now.
+    /// Units that `address` uses.
     #[must_use]
     pub fn units_of(&self, address: IpAddr) -> u64 {
         self.addresses.get(&address).map_or(0, |held| held.units)
     }
 
-    /// Takes a place of `units` for `address`, which may hold `max_of_address`. Whoever must give way for it has lost
-    /// the place already; the new one itself may be among them.
-    pub fn enter(&mut self, address: IpAddr, units: u64, max_of_address: u64, owner: T) -> (Key, Vec<GiveWay<T>>) {
+    /// Adds a place of `units` for `address`, which may use `max_of_address`. Returns the places that were evicted for it;
+    /// the new one itself may be among them.
+    pub fn enter(&mut self, address: IpAddr, units: u64, max_of_address: u64, owner: T) -> (Key, Vec<EvictedPlace<T>>) {
         let key = self.next;
         self.next += 1;
         self.change(address, |held| held.places.insert(key, (0, owner)).is_some());
         (key, self.resize(address, key, units, max_of_address))
     }
 
-    /// Changes the units of a place, as [`Pool::enter`] takes one. Does nothing for a place that is gone.
-    pub fn resize(&mut self, address: IpAddr, key: Key, units: u64, max_of_address: u64) -> Vec<GiveWay<T>> {
+    /// Changes the units of a place and returns evicted places like [`Pool::enter`]. Does nothing if the place is gone.
+    pub fn resize(&mut self, address: IpAddr, key: Key, units: u64, max_of_address: u64) -> Vec<EvictedPlace<T>> {
         let set = |held: &mut Held<T>| {
             let place = held.places.get_mut(&key)?;
             let before = std::mem::replace(&mut place.0, units);
@@ -93,30 +93,30 @@ impl<T> Pool<T> {
         };
         let Some(before) = self.change(address, set) else { return Vec::new() };
         self.total = self.total - before + units;
-        let mut gone = Vec::new();
+        let mut evicted = Vec::new();
         while self.units_of(address) > max_of_address {
-            let Some(owner) = self.take_oldest(address) else { break };
-            gone.push(GiveWay { owner, address, address_is_full: true });
+            let Some(owner) = self.evict_oldest(address) else { break };
+            evicted.push(EvictedPlace { owner, address, address_is_full: true });
         }
         while self.total > self.max {
-            let Some(greediest) = self.take_greediest() else { break };
-            gone.push(greediest);
+            let Some(largest) = self.evict_largest() else { break };
+            evicted.push(largest);
         }
-        gone
+        evicted
     }
 
-    /// Gives a place back. Does nothing for one that is gone.
+    /// Removes a place. Does nothing if it is gone.
     pub fn leave(&mut self, address: IpAddr, key: Key) {
         self.take(address, key);
     }
 
-    /// Takes the oldest place of the address that holds the most; `None` when nobody holds any.
-    pub fn take_greediest(&mut self) -> Option<GiveWay<T>> {
+    /// Evicts the oldest place of the address that holds the most; `None` when there is none.
+    pub fn evict_largest(&mut self) -> Option<EvictedPlace<T>> {
         let (_, _, address) = *self.ranks.last()?;
-        self.take_oldest(address).map(|owner| GiveWay { owner, address, address_is_full: false })
+        self.evict_oldest(address).map(|owner| EvictedPlace { owner, address, address_is_full: false })
     }
 
-    fn take_oldest(&mut self, address: IpAddr) -> Option<T> {
+    fn evict_oldest(&mut self, address: IpAddr) -> Option<T> {
         let (oldest, _) = self.addresses.get(&address)?.places.first_key_value()?;
         self.take(address, *oldest)
     }
@@ -131,7 +131,7 @@ impl<T> Pool<T> {
         Some(owner)
     }
 
-    /// Changes what an address holds, and its rank with that.
+    /// Changes the places of an address and updates its rank.
     fn change<R>(&mut self, address: IpAddr, change: impl FnOnce(&mut Held<T>) -> R) -> R {
         let held = self.addresses.entry(address).or_insert_with(Held::new);
         let before = held.rank(address);
@@ -160,26 +160,26 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn owners<T>(gone: Vec<GiveWay<T>>) -> Vec<(T, bool)> {
-        gone.into_iter().map(|gone| (gone.owner, gone.address_is_full)).collect()
+    fn owners<T>(evicted: Vec<EvictedPlace<T>>) -> Vec<(T, bool)> {
+        evicted.into_iter().map(|place| (place.owner, place.address_is_full)).collect()
     }
 
     #[test]
-    fn the_oldest_place_of_the_greediest_address_gives_way_and_a_stranger_stays() {
+    fn the_oldest_place_of_the_largest_holder_is_evicted_and_a_stranger_stays() {
         let mut pool = Pool::new(4);
         for owner in ["a1", "a2", "a3"] {
             assert_eq!(owners(pool.enter(address(1), 1, NO_BOUND, owner).1), []);
         }
         assert_eq!(owners(pool.enter(address(2), 1, NO_BOUND, "b1").1), []);
         assert_eq!(owners(pool.enter(address(3), 1, NO_BOUND, "c1").1), [("a1", false)]);
-        // The greedy one that comes again pays for itself.
+        // When the largest holder adds a place, it loses one of its own.
         assert_eq!(owners(pool.enter(address(1), 1, NO_BOUND, "a4").1), [("a2", false)]);
         assert_eq!((pool.units(), pool.units_of(address(1)), pool.units_of(address(3))), (4, 2, 1));
     }
 
-    /// Where everybody holds as much, nobody is favoured by his address: a newcomer would be the one to go every time.
+    /// Among equals the address itself must not decide, or the same newcomer would be evicted every time.
     #[test]
-    fn of_addresses_that_hold_as_much_the_one_with_the_oldest_place_gives_way() {
+    fn among_equal_addresses_the_one_with_the_oldest_place_is_evicted() {
         let mut pool = Pool::new(3);
         for (last, owner) in [(7, "first"), (1, "second"), (9, "third")] {
             assert_eq!(owners(pool.enter(address(last), 1, NO_BOUND, owner).1), []);
@@ -195,14 +195,14 @@ mod tests {
         assert_eq!(owners(gone), []);
         assert_eq!(owners(pool.enter(address(1), 1, 2, "a2").1), []);
         assert_eq!(owners(pool.enter(address(1), 1, 2, "a3").1), [("a1", true)]);
-        // What is gone cannot be changed or left again.
+        // An evicted place cannot be changed or left again.
         assert_eq!(owners(pool.resize(address(1), first, 50, 2)), []);
         pool.leave(address(1), first);
         assert_eq!(pool.units(), 2);
     }
 
     #[test]
-    fn a_place_that_grows_beyond_every_bound_gives_way_itself() {
+    fn a_place_that_grows_beyond_every_bound_is_evicted_itself() {
         let mut pool = Pool::new(10);
         let (_, gone) = pool.enter(address(2), 4, NO_BOUND, "b");
         assert_eq!(owners(gone), []);
@@ -213,13 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_left_is_given_back() {
+    fn places_that_are_left_leave_nothing_behind() {
         let mut pool = Pool::new(10);
         let keys: Vec<_> = (0..5).map(|n| (n, pool.enter(address(n % 2), 1, NO_BOUND, n).0)).collect();
         for (n, key) in keys {
             pool.leave(address(n % 2), key);
         }
         assert_eq!((pool.units(), pool.addresses.len(), pool.ranks.len()), (0, 0, 0));
-        assert_eq!(pool.take_greediest(), None);
+        assert_eq!(pool.evict_largest(), None);
     }
 }

@@ -1,12 +1,12 @@
 //! The labels of the metrics: enums, so that their number is bounded whatever clients send.
 //!
-//! Their words are part of what operators build upon: `docs/metrics.md` lists each, and a test compares.
+//! Operators depend on their values: `docs/metrics.md` lists each, and a test compares the two.
 
 use std::fmt::{self, Write as _};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
-macro_rules! words {
+macro_rules! label_values {
     ($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$about])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -15,10 +15,10 @@ macro_rules! words {
         }
 
         impl $name {
-            /// Every value, so that each counter can be seen before it first counts.
+            /// Every value, so that each counter is exposed before it first counts.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The word in the exposition.
+            /// The value in the exposition.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -35,8 +35,8 @@ macro_rules! words {
     };
 }
 
-words!(
-    /// What a client said.
+label_values!(
+    /// The type of a client's message.
     Verb {
         /// NIP-01.
         Event = "event",
@@ -54,42 +54,42 @@ words!(
         NegMsg = "neg-msg",
         /// NIP-77.
         NegClose = "neg-close",
-        /// Nothing that can be read, or an event whose id is not its hash.
+        /// A malformed message, or an event whose id is not its hash.
         Malformed = "malformed",
     }
 );
 
-words!(
-    /// What became of an event.
+label_values!(
+    /// The outcome of an event.
     EventOutcome {
         /// Committed.
         Stored = "stored",
-        /// Already held.
+        /// Already stored.
         Duplicate = "duplicate",
-        /// A newer version is held.
+        /// A newer version is stored.
         Replaced = "replaced",
-        /// Its author deleted it before.
+        /// Its author has deleted it.
         Deleted = "deleted",
-        /// Its author vanished.
+        /// Its author has vanished (NIP-62).
         Vanished = "vanished",
         /// Past its expiration.
         Expired = "expired",
-        /// Delivered, not stored.
+        /// Delivered but not stored.
         Ephemeral = "ephemeral",
-        /// Ephemeral, and nobody listened.
+        /// Ephemeral, and nobody was subscribed.
         Muted = "muted",
-        /// The id, signature or form is wrong.
+        /// Malformed, or the id or signature is wrong.
         Invalid = "invalid",
-        /// Policy said no.
+        /// Refused by policy.
         Refused = "refused",
-        /// There was no room.
+        /// Refused because the storage is full.
         Full = "full",
-        /// The store could not take it.
+        /// The store failed.
         Failed = "failed",
     }
 );
 
-words!(
+label_values!(
     /// Why the retention rules removed an event.
     EvictionCause {
         /// Older than `max_age`.
@@ -102,84 +102,84 @@ words!(
         RuleBytes = "rule_bytes",
         /// Beyond `max_events_per_author`.
         PerAuthor = "per_author",
-        /// For room: `storage.max_bytes`, the map or the disk.
+        /// To make room: `storage.max_bytes`, the map or the disk.
         Room = "room",
     }
 );
 
-words!(
-    /// Why a connection ended.
+label_values!(
+    /// Why a connection was closed.
     CloseReason {
         /// The client closed it.
         Client = "client",
-        /// The socket failed or ended.
+        /// The socket failed or was closed without a handshake.
         Lost = "lost",
-        /// The client broke RFC 6455.
+        /// The client violated RFC 6455.
         Protocol = "protocol",
-        /// Live events piled up.
+        /// The client read too slowly and live events piled up.
         SlowConsumer = "slow",
-        /// Messages of which only a part had come held too much memory, and its address held the most.
+        /// Incomplete messages held too much memory, and its address held the most.
         Memory = "memory",
-        /// It sent on although it owed too much.
+        /// It kept sending despite too much debt.
         Debt = "debt",
-        /// No answer to pings.
+        /// It did not answer a ping.
         Idle = "idle",
         /// The relay is stopping.
         Shutdown = "shutdown",
-        /// A defect of ours ended it.
+        /// A bug in the relay ended it.
         Panic = "panic",
     }
 );
 
-words!(
-    /// Why a connection was turned away before the upgrade.
+label_values!(
+    /// Why a connection was refused before the upgrade.
     TurnedAway {
-        /// The relay is full (503).
+        /// The relay has too many connections (503).
         Full = "full",
-        /// The address has too many (429).
+        /// The address has too many connections (429).
         Address = "address",
-        /// The address owes too much (429).
+        /// The address has too much debt (429).
         Debt = "debt",
         /// The address is denied (403).
         Denied = "denied",
-        /// The door was full of sockets without a request, and its address had the most of them: no answer.
+        /// Too many sockets had not sent a request, and its address had the most of them: no answer.
         HalfOpen = "half-open",
         /// It did not send its request in time: no answer.
         Slow = "slow",
-        /// A trusted proxy sent an X-Forwarded-For that is no list of addresses (400).
+        /// A trusted proxy sent an X-Forwarded-For that is not a list of addresses (400).
         Forwarded = "forwarded",
-        /// The request names no host, or two (400).
+        /// The request names no host or more than one (400).
         Host = "host",
     }
 );
 
-words!(
-    /// How a reload ended.
+label_values!(
+    /// The result of a reload.
     Reload {
-        /// New settings are in force.
+        /// The new settings are in force.
         Applied = "applied",
-        /// The file was bad; the old settings stay.
+        /// The file has mistakes; the old settings stay in force.
         Failed = "failed",
     }
 );
 
-words!(
-    /// What the store was to do when it failed.
+label_values!(
+    /// The operation of the store that failed.
     StoreOperation {
         /// A query, a look-up or live delivery.
         Read = "read",
-        /// Events into the write-ahead log.
+        /// Appending events to the write-ahead log.
         Log = "log",
         /// A commit.
         Commit = "commit",
         /// The background sync of relaxed durability.
         Sync = "sync",
-        /// Finding or removing what the retention rules no longer keep.
+        /// Finding or removing events that the retention rules no longer keep.
         Retention = "retention",
     }
 );
 
-words!(
+label_values!(
     /// A queue between threads (`pipeline::queues`).
     Queue {
         /// Events between the socket and the disk (Q1 and Q2).
@@ -197,7 +197,7 @@ words!(
 
 macro_rules! label {
     ($($name:ident { $field:ident: $value:ty }),* $(,)?) => {$(
-        /// A label set of one label.
+        /// A label set with one label.
         #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
         pub struct $name {
             /// The label.
@@ -218,11 +218,11 @@ label!(
     TableLabel { table: &'static str },
 );
 
-/// The rule for which events were removed, from 1, and why.
+/// The rule that removed events, and why.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub struct EvictionLabel {
-    /// The rule's place in `storage.retention`.
+    /// The number of the rule in `storage.retention`, from 1.
     pub rule: u32,
-    /// Why.
+    /// The reason.
     pub cause: EvictionCause,
 }

@@ -1,4 +1,4 @@
-//! Holds the metrics against what the documents and the dashboard say of them.
+//! Compares the metrics with the documentation and the dashboard.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use super::*;
 const TABLE: &str = include_str!("../../docs/metrics.md");
 const DASHBOARD: &str = include_str!("../../config/grafana.json");
 
-/// Every metric with one sample at least.
+/// Every metric with at least one sample.
 fn rendered() -> String {
     let metrics = Metrics::new();
     metrics.refusal("blocked");
@@ -20,7 +20,7 @@ fn rendered() -> String {
     metrics.render()
 }
 
-/// What is told of a metric: its type, and its labels with their values.
+/// A metric as exposed: its type, and its labels with their values.
 #[derive(PartialEq, Eq, Debug)]
 struct Exposed {
     kind: String,
@@ -47,7 +47,7 @@ fn exposed(text: &str) -> BTreeMap<String, Exposed> {
     }
     for (name, labels) in samples {
         let Some(metric) = all.get_mut(&name) else {
-            assert!(name.ends_with("_bucket"), "{name} is the sample of no metric");
+            assert!(name.ends_with("_bucket"), "{name} is a sample of no metric");
             continue;
         };
         for label in labels.split(',') {
@@ -72,14 +72,14 @@ fn the_page_lists_every_metric_with_its_type_and_labels() {
         .into_iter()
         .map(|(name, metric)| [name, metric.kind, metric.labels.into_keys().collect::<Vec<_>>().join(", ")])
         .collect();
-    let told: BTreeSet<[String; 3]> = rows(TABLE)
+    let documented: BTreeSet<[String; 3]> = rows(TABLE)
         .filter(|cells| cells[0].starts_with("weir_"))
         .map(|cells| {
             assert_eq!(cells.len(), 5, "name, type, labels, meaning, when to worry: {cells:?}");
             [cells[0].into(), cells[1].into(), cells[2].into()]
         })
         .collect();
-    assert_eq!(told, have);
+    assert_eq!(documented, have);
 }
 
 #[test]
@@ -95,15 +95,15 @@ fn the_page_lists_every_value_of_every_closed_label() {
         })
         .filter(|(label, _)| !open.iter().any(|open| label.ends_with(open)) && !label.starts_with("queue_bound"))
         .collect();
-    let told: BTreeSet<(String, String)> = rows(TABLE)
+    let documented: BTreeSet<(String, String)> = rows(TABLE)
         .filter(|cells| cells[0].contains('.'))
         .map(|cells| (cells[0].into(), cells[1].trim_matches('`').into()))
         .collect();
-    assert_eq!(told, have);
+    assert_eq!(documented, have);
 }
 
 #[test]
-fn the_dashboard_asks_only_for_metrics_that_there_are() {
+fn the_dashboard_queries_only_metrics_that_exist() {
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).expect("the dashboard is JSON");
     assert_eq!(dashboard["uid"], "weir-relay");
     let known = exposed(&rendered());
@@ -114,7 +114,7 @@ fn the_dashboard_asks_only_for_metrics_that_there_are() {
             let query = target["expr"].as_str().expect("a query");
             let words = query.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
             let names: Vec<&str> = words.filter(|word| word.starts_with("weir_")).collect();
-            assert!(!names.is_empty(), "{query} asks for nothing of weir");
+            assert!(!names.is_empty(), "{query} queries no metric of weir");
             for name in names {
                 let base = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
                 let is_histogram = |base: &str| known.get(base).is_some_and(|metric| metric.kind == "histogram");

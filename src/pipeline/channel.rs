@@ -195,7 +195,7 @@ impl<T> Receiver<T> {
     /// Takes the oldest entry, waiting for one; `None` when none is left and nobody sends any more.
     #[must_use]
     pub fn recv(&self) -> Option<T> {
-        allocator::give_back_if_due();
+        allocator::collect_if_due();
         let mut state = self.0.state();
         while state.queue.is_empty() && state.senders > 0 {
             state.sleeping += 1;
@@ -211,7 +211,7 @@ impl<T> Receiver<T> {
     /// When nothing came, or can come any more.
     pub fn recv_timeout(&self, patience: Duration) -> Result<T, RecvError> {
         let deadline = Instant::now() + patience;
-        allocator::give_back_if_due();
+        allocator::collect_if_due();
         let mut state = self.0.state();
         while state.queue.is_empty() && state.senders > 0 {
             let left = deadline.saturating_duration_since(Instant::now());

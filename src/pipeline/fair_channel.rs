@@ -66,7 +66,7 @@ impl<T> FairChannel<T> {
     /// Takes the next job, as [`FairQueue::pop`], waiting for one; `None` once the queue is closed and empty.
     #[must_use]
     pub fn pop(&self, advance_us: u64, now_us: impl Fn() -> u64) -> Option<(IpAddr, T)> {
-        allocator::give_back_if_due();
+        allocator::collect_if_due();
         let mut state = self.state();
         while state.queue.is_empty() && !state.is_closed {
             state.sleeping += 1;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::HashMap;
 use tokio::sync::Notify;
 
-use crate::ledger::{GiveWay, Key, Pool};
+use crate::ledger::{EvictedPlace, Key, Pool};
 use crate::metrics::TurnedAway;
 
 /// Sockets that an address has at the door even when it has all the connections that it may: so that it can be told,
@@ -87,7 +87,7 @@ impl Admission {
     /// Sends the oldest socket of the greediest address away from the door, to free its descriptor.
     pub fn make_room(&self) -> Option<(TurnedAway, IpAddr)> {
         let mut held = self.held();
-        let gone = held.doors.iter_mut().find_map(Pool::take_greediest);
+        let gone = held.doors.iter_mut().find_map(Pool::evict_largest);
         drop(held);
         gone.map(send_away)
     }
@@ -129,7 +129,7 @@ impl Held {
     }
 }
 
-fn send_away(gone: GiveWay<Arc<Notify>>) -> (TurnedAway, IpAddr) {
+fn send_away(gone: EvictedPlace<Arc<Notify>>) -> (TurnedAway, IpAddr) {
     gone.owner.notify_one();
     let reason = if gone.address_is_full { TurnedAway::Address } else { TurnedAway::HalfOpen };
     (reason, gone.address)

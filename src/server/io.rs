@@ -393,7 +393,7 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
             },
             _ = beat.tick() => {
                 context.end_idle_sessions();
-                allocator::give_back_if_due();
+                allocator::collect_if_due();
             }
         }
         context.front.accept_rounds.fetch_add(1, Ordering::Relaxed);
