@@ -1,4 +1,4 @@
-//! What the files of a backup mean: lists of numbers, records, tombstones. Everything is checked on the way in.
+//! Decodes the files of a backup: lists of arrival numbers, records, tombstones. Everything that is read is checked.
 
 use std::path::Path;
 
@@ -10,32 +10,32 @@ use super::state::State;
 use crate::nostr::{EventView, hex};
 use crate::store::{Seq, Tombstone, TombstoneTable};
 
-/// The numbers that a state holds.
+/// The arrival numbers that a state holds.
 pub(super) fn held(dir: &Path, state: &State) -> Result<Held, BackupError> {
     let mut part = PartReader::open(dir, &state.held)?;
     let bytes = part.rest()?;
     part.compare_hash()?;
     let held = Held::read(&bytes, Seq(state.last_seq));
-    let held = held.ok_or_else(|| part.damaged("it is no list of arrival numbers"))?;
-    if held.len() == state.events { Ok(held) } else { Err(part.damaged("it has another number of events")) }
+    let held = held.ok_or_else(|| part.damaged("it is not a list of arrival numbers"))?;
+    if held.len() == state.events { Ok(held) } else { Err(part.damaged("it holds a different number of events")) }
 }
 
-/// The secret of the store that was backed up.
+/// The secret of the store that the backup was made from.
 pub(super) fn secret(dir: &Path, manifest: &Manifest) -> Result<[u8; 16], BackupError> {
-    hex::decode(manifest.secret.as_bytes()).ok_or_else(|| BackupError::damaged(dir, "the manifest has no secret"))
+    hex::decode(manifest.secret.as_bytes()).ok_or_else(|| BackupError::damaged(dir, "the manifest holds no secret"))
 }
 
-/// A record as an event whose id is the hash of its content.
+/// Decodes a record into an event and checks its id.
 pub(super) fn event<'r>(part: &PartReader<'_>, record: &'r [u8]) -> Result<EventView<'r>, BackupError> {
     let event = EventView::from_record(record).filter(|event| event.hash() == event.id());
     event.ok_or_else(|| part.damaged("the id of an event is not the hash of its content"))
 }
 
-/// A row of the file as a tombstone.
+/// Decodes a row into a tombstone.
 pub(super) fn tombstone(part: &PartReader<'_>, (head, value): Row) -> Result<Tombstone, BackupError> {
     let row = head.split_first().and_then(|(number, key)| {
         let table = TombstoneTable::ALL.into_iter().find(|table| *table as u8 == *number)?;
         (!key.is_empty()).then(|| Tombstone { table, key: key.to_vec(), value })
     });
-    row.ok_or_else(|| part.damaged("a tombstone of no known sort"))
+    row.ok_or_else(|| part.damaged("it holds a tombstone of unknown type"))
 }

@@ -1,4 +1,4 @@
-//! A run: copies what is new, notes what is gone, and replaces the manifest at the end.
+//! A backup run: copies new events, records which ones are gone, and replaces the manifest at the end.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,35 +10,35 @@ use super::held::Held;
 use super::manifest::{self, Locked, Manifest};
 use super::part::{PartWriter, put_record, put_row};
 use super::state::{State, remembered};
-use super::{contents, thin};
+use super::{contents, rewrite};
 use crate::nostr::{EventId, Timestamp, hex};
 use crate::store::{Seq, Store, TombstoneTable};
 
-/// How long, and for how many bytes, records are gathered in one read transaction.
+/// The limits of one read transaction: time, and bytes of records.
 const SLICE: Duration = Duration::from_millis(40);
 const SLICE_BYTES: usize = 4 << 20;
 
-/// Index or tombstone rows that are read in one transaction.
+/// Index or tombstone rows read in one transaction.
 const SLICE_ROWS: usize = 1 << 15;
 
-/// What a run did.
+/// The result of a run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Created {
-    /// Records that were added.
+    /// Records added.
     pub added: u64,
-    /// Events that the backup holds now.
+    /// Events in the backup now.
     pub events: u64,
     /// Bytes of all its files.
     pub bytes: u64,
-    /// Which run it was, counted from 1.
+    /// The number of the run, from 1.
     pub run: u64,
 }
 
-/// Adds to the backup in `dir`, which is made if need be, what the store has and it has not. What the store no longer
-/// holds stays in the backup for `keep_removed_s` seconds. `progress` is told how many records were copied.
+/// Adds the store's new events to the backup in `dir`, which is created if missing. Events that the store no longer holds
+/// stay in the backup for `keep_removed_s` seconds. `progress` is called with the number of records copied so far.
 ///
 /// # Errors
-/// When the directory holds something else, or the disk or the store fails; the backup is then what it was before.
+/// When the directory holds something else, or the disk or the store fails; the backup is then unchanged.
 pub fn create(
     store: &Store,
     dir: &Path,
@@ -54,7 +54,7 @@ pub fn create(
     let _lock = Locked::new(dir)?;
     let id = hex::encode(&store.writer().store_id()?);
     if let Some(before) = &before {
-        is_continued_by(before, store, &id, dir)?;
+        check_same_store(before, store, &id, dir)?;
     }
     remove(manifest::unlisted(dir, before.as_ref())?)?;
     let number = before.as_ref().map_or(0, |before| before.newest().run) + 1;
@@ -63,7 +63,7 @@ pub fn create(
         Run { store, dir, number, progress, stop, last, last_id: None, added: 0, part: None, records: vec![] };
     run.copy_records(None)?;
     let mut held = run.held()?;
-    // What took the place of an event while the index was walked is copied as well, so nothing is lost.
+    // Events that replaced others during the walk over the index are copied too, so nothing is lost.
     run.copy_records(Some(&mut held))?;
     let state = State {
         run: number,
@@ -85,52 +85,53 @@ pub fn create(
     manifest.last_id = last_id.map_or(manifest.last_id, |id| id.to_string());
     manifest.records.append(&mut new);
     manifest.states.push(state);
-    settle(dir, &mut manifest, now, keep_removed_s, thin::Pace::WhenMostIsGone)?;
+    commit(dir, &mut manifest, now, keep_removed_s, rewrite::When::HalfIsUnused)?;
     Ok(Created { added, events: manifest.newest().events, bytes: manifest.bytes(), run: number })
 }
 
-/// What [`prune`] did.
+/// The result of [`prune`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pruned {
-    /// Bytes of all files before.
+    /// Bytes of all files before pruning.
     pub before: u64,
-    /// And after.
+    /// Bytes of all files after pruning.
     pub after: u64,
-    /// States that are still remembered.
+    /// Remembered states.
     pub states: usize,
 }
 
-/// Forgets what the store removed more than `keep_removed_s` seconds ago, and gives its bytes back.
+/// Drops events that the store removed more than `keep_removed_s` seconds ago, and frees their space.
 ///
 /// # Errors
-/// When there is no backup, or the disk fails; the backup is then what it was before.
+/// When there is no backup, or the disk fails; the backup is then unchanged.
 pub fn prune(dir: &Path, now: Timestamp, keep_removed_s: u64) -> Result<Pruned, BackupError> {
     Manifest::read_present(dir)?;
     let _lock = Locked::new(dir)?;
-    // Again, now that no run can change it.
+    // Read it again, now that no run can change it.
     let mut manifest = Manifest::read_present(dir)?;
     let before = manifest.bytes();
-    settle(dir, &mut manifest, now, keep_removed_s, thin::Pace::WhenAnyIsGone)?;
+    commit(dir, &mut manifest, now, keep_removed_s, rewrite::When::AnyIsUnused)?;
     Ok(Pruned { before, after: manifest.bytes(), states: manifest.states.len() })
 }
 
-/// Forgets old states, rewrites the parts that only they needed, and makes this the backup.
-fn settle(
+/// Forgets old states, rewrites parts that only they needed, and replaces the manifest.
+fn commit(
     dir: &Path,
     manifest: &mut Manifest,
     now: Timestamp,
     keep_removed_s: u64,
-    pace: thin::Pace,
+    when: rewrite::When,
 ) -> Result<(), BackupError> {
     manifest.states = remembered(std::mem::take(&mut manifest.states), now, keep_removed_s);
     share_equal_files(&mut manifest.states);
     let needed = needed(dir, manifest)?;
-    manifest.records = thin::parts(dir, manifest.newest().run, std::mem::take(&mut manifest.records), &needed, pace)?;
+    manifest.records =
+        rewrite::parts(dir, manifest.newest().run, std::mem::take(&mut manifest.records), &needed, when)?;
     manifest.write(dir)?;
     remove(manifest::unlisted(dir, Some(manifest))?)
 }
 
-/// Lists that are the same byte for byte, as of two runs between which nothing was removed, need one file.
+/// Makes states share files with equal contents, such as those of two runs between which nothing was removed.
 fn share_equal_files(states: &mut [State]) {
     for later in 1..states.len() {
         let (before, after) = states.split_at_mut(later);
@@ -143,7 +144,7 @@ fn share_equal_files(states: &mut [State]) {
     }
 }
 
-/// The numbers that some state holds.
+/// The arrival numbers that any state holds.
 fn needed(dir: &Path, manifest: &Manifest) -> Result<Held, BackupError> {
     let mut needed = Held::default();
     for state in &manifest.states {
@@ -152,8 +153,8 @@ fn needed(dir: &Path, manifest: &Manifest) -> Result<Held, BackupError> {
     Ok(needed)
 }
 
-/// Refuses to add the events of one store to those of another.
-fn is_continued_by(before: &Manifest, store: &Store, id: &str, dir: &Path) -> Result<(), BackupError> {
+/// Refuses to add the events of another store, or of an earlier state of this one.
+fn check_same_store(before: &Manifest, store: &Store, id: &str, dir: &Path) -> Result<(), BackupError> {
     let snapshot = store.read()?;
     let last_seq = before.newest().last_seq;
     let held = snapshot.get(Seq(last_seq))?.map(|event| event.id().to_string());
@@ -167,14 +168,14 @@ fn remove(files: Vec<std::path::PathBuf>) -> Result<(), BackupError> {
     files.into_iter().try_for_each(|file| std::fs::remove_file(&file).map_err(BackupError::io(&file)))
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run<'a> {
     store: &'a Store,
     dir: &'a Path,
     number: u64,
     progress: &'a mut dyn FnMut(u64),
     stop: &'a AtomicBool,
-    /// The last number that was copied, and the event's id if it was by this run.
+    /// The last arrival number copied, and the id of that event if this run copied it.
     last: Seq,
     last_id: Option<EventId>,
     added: u64,
@@ -183,7 +184,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Copies what has come up to now; adds the numbers to `held`.
+    /// Copies all events that have arrived so far, and adds their numbers to `held`.
     fn copy_records(&mut self, mut held: Option<&mut Held>) -> Result<(), BackupError> {
         self.store.fold()?;
         let until = self.store.read()?.last_seq()?;
@@ -212,7 +213,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The next records, gathered in one short transaction.
+    /// Reads the next records in one short transaction.
     fn slice(&mut self, until: Seq) -> Result<(Vec<u8>, Vec<Seq>), BackupError> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(BackupError::Interrupted);
@@ -235,7 +236,7 @@ impl Run<'_> {
         Ok((bytes, seqs))
     }
 
-    /// Which of the numbers that were copied are held.
+    /// The copied arrival numbers that the store still holds.
     fn held(&self) -> Result<Held, BackupError> {
         let (mut held, mut place) = (Held::default(), Vec::new());
         loop {

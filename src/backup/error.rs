@@ -1,64 +1,64 @@
-//! What can go wrong with a backup, for the operator's eyes.
+//! Errors of backups, for the operator.
 
 use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
 
-/// Why a backup could not be made, verified or restored.
+/// Why a backup could not be created, verified or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// A file or the directory.
+    /// A file or the directory could not be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The directory has files, but no backup of ours.
+    /// The directory holds files but no backup.
     #[error("{0} is neither empty nor a backup; nothing was changed")]
     Foreign(PathBuf),
     /// There is no backup in the directory.
     #[error("there is no backup in {0}")]
     Absent(PathBuf),
-    /// The backup was made from another store, or from this one in another life.
+    /// The backup was made from another store, or from a later state of this one.
     #[error("{0} holds a backup of another store, or of a later state of this one; use another directory")]
     OtherStore(PathBuf),
-    /// The backup is of a later format.
-    #[error("{path} has backup format {found}, which this version of weir does not read")]
+    /// The format of the backup is not supported.
+    #[error("{path} has backup format {found}, which this version of weir does not support")]
     Format {
         /// The directory.
         path: PathBuf,
-        /// The format that it names.
+        /// Its format.
         found: u32,
     },
-    /// Another process writes to the directory.
-    #[error("another process works on {0}")]
+    /// Another process is writing to the directory.
+    #[error("another process is using {0}")]
     Busy(PathBuf),
-    /// No run that is remembered is as old as what was asked for. Holds when the oldest began, in unix seconds.
-    #[error("the oldest state that the backup remembers is of unix time {0}; see weir backup DIR --list")]
+    /// No remembered run is as old as requested. Holds the start of the oldest one, in unix seconds.
+    #[error("the oldest state in the backup is from unix time {0}; see weir backup DIR --list")]
     TooEarly(u64),
-    /// A run that never was or is not remembered.
-    #[error("the backup does not remember run {0}; see weir backup DIR --list")]
+    /// The run does not exist or is no longer remembered.
+    #[error("the backup holds no state of run {0}; see weir backup DIR --list")]
     NoSuchRun(u64),
-    /// A file is not what was written.
+    /// A file is damaged.
     #[error("{path} is damaged: {what}")]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// In what way.
+        /// The kind of damage.
         what: &'static str,
     },
-    /// The user wanted no more.
-    #[error("interrupted; the backup is what it was before")]
+    /// The user interrupted it.
+    #[error("interrupted; the backup is unchanged")]
     Interrupted,
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl BackupError {
-    /// For `map_err` at a call that has to do with `path`.
+    /// Adds `path` to an I/O error, for `map_err`.
     pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { path: path.into(), source }
     }

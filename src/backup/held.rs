@@ -1,12 +1,12 @@
-//! Which arrival numbers are still held: a set of bits in memory, lengths of runs on disk.
+//! The set of arrival numbers that a state holds: a bit set in memory, run lengths on disk.
 //!
-//! On disk the lengths of a run of absent numbers, a run of held ones, and so on in turns, each as LEB128, from the
-//! number 1 on. A store from which little was removed takes a few bytes, any other at most a few per event.
+//! On disk, starting from number 1, lengths of runs of absent and of held numbers alternate, each as LEB128. If little was
+//! removed, the set takes a few bytes; in the worst case it takes a few bytes per event.
 
 use crate::nostr::record::{put_varint, take_varint_of};
 use crate::store::Seq;
 
-/// A set of arrival numbers up to a greatest one; an eighth of a byte for each.
+/// A set of arrival numbers, one bit for each number up to the largest.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Held {
     words: Vec<u64>,
@@ -22,7 +22,7 @@ impl Held {
         self.words[word] |= 1 << (seq.0 % 64);
     }
 
-    /// Whether it has the number.
+    /// Whether it contains the number.
     pub fn contains(&self, seq: Seq) -> bool {
         self.words.get((seq.0 / 64) as usize).is_some_and(|word| word >> (seq.0 % 64) & 1 == 1)
     }
@@ -35,18 +35,18 @@ impl Held {
         self.words.iter_mut().zip(&other.words).for_each(|(own, other)| *own |= other);
     }
 
-    /// Whether `other` has every number of this set.
+    /// Whether `other` contains every number of this set.
     pub fn is_within(&self, other: &Self) -> bool {
         let others = other.words.iter().chain(std::iter::repeat(&0));
         self.words.iter().zip(others).all(|(own, other)| own & !other == 0)
     }
 
-    /// How many numbers it has.
+    /// The number of elements.
     pub fn len(&self) -> u64 {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// The bytes on disk.
+    /// Encodes the set for the disk.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let (mut is_held, mut run) = (false, 0_u64);
@@ -63,7 +63,7 @@ impl Held {
         bytes
     }
 
-    /// Reads what [`Held::to_bytes`] wrote, if no number in it is past `last`.
+    /// Decodes the output of [`Held::to_bytes`]; `None` if it is malformed or holds a number past `last`.
     pub fn read(mut bytes: &[u8], last: Seq) -> Option<Self> {
         let mut held = Self::default();
         let (mut next, mut is_held) = (1_u64, false);
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_returns_from_its_bytes() {
+    fn a_set_survives_encoding_and_decoding() {
         for seqs in [vec![], vec![1], vec![64], vec![1, 2, 3, 63, 64, 65, 127, 128, 1000], (1..=500).collect()] {
             let mut held = Held::default();
             seqs.iter().for_each(|seq| held.insert(Seq(*seq)));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_of_other_lengths_are_joined_and_compared() {
+    fn sets_of_different_lengths_are_joined_and_compared() {
         let (short, long) = (set(&[3]), set(&[5, 700]));
         let mut both = short.clone();
         both.join(&long);

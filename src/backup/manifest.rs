@@ -1,6 +1,6 @@
-//! The list of what belongs to a backup: one line of JSON and the SHA-256 of that line.
+//! The manifest of a backup, which lists its files: one line of JSON and the SHA-256 of that line.
 //!
-//! It is only ever replaced as a whole, so a backup is the old one or the new one.
+//! It is only replaced as a whole, so a backup is always the old one or the new one.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -15,30 +15,30 @@ use super::file::{Listed, create_file};
 use super::state::State;
 use crate::nostr::hex;
 
-/// The layout of the files.
+/// The current format of a backup.
 pub(super) const FORMAT: u32 = 2;
 
 const NAME: &str = "MANIFEST";
 const LOCK: &str = "lock";
 
-/// What a backup is made of.
+/// The contents of a backup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The layout of the files.
+    /// The format of the backup.
     pub format: u32,
-    /// Which store it is of, in hexadecimal digits.
+    /// The id of the store, in hexadecimal digits.
     pub store: String,
     /// The secret that tombstones are hashed with, in hexadecimal digits.
     pub secret: String,
     /// The id of the event with the last arrival number, if it was still held; empty otherwise.
     pub last_id: String,
-    /// Records, in the order of arrival.
+    /// Files of records, in the order of arrival.
     pub records: Vec<Listed>,
-    /// What was held after the runs that are remembered, oldest first. Never empty.
+    /// The remembered states, oldest first. Never empty.
     pub states: Vec<State>,
 }
 
-/// A manifest of format 1, which knew its last run only.
+/// A manifest of format 1, which recorded only the last run.
 #[derive(Deserialize)]
 struct SingleState {
     store: String,
@@ -69,10 +69,10 @@ impl From<SingleState> for Manifest {
 }
 
 impl Manifest {
-    /// Reads the manifest of a directory; `None` without one.
+    /// Reads the manifest of a directory; `None` if there is none.
     ///
     /// # Errors
-    /// When it is damaged or of another format, or cannot be read.
+    /// When it is damaged, has an unsupported format or cannot be read.
     pub fn read(dir: &Path) -> Result<Option<Self>, BackupError> {
         let path = dir.join(NAME);
         let text = match std::fs::read_to_string(&path) {
@@ -91,7 +91,7 @@ impl Manifest {
         struct Format {
             format: u32,
         }
-        let wrong = |_| BackupError::damaged(&path, "it is no manifest");
+        let wrong = |_| BackupError::damaged(&path, "it is not a manifest");
         let Format { format: found } = serde_json::from_str(json).map_err(wrong)?;
         let manifest: Self = match found {
             1 => serde_json::from_str::<SingleState>(json).map_err(wrong)?.into(),
@@ -99,35 +99,35 @@ impl Manifest {
             _ => return Err(BackupError::Format { path: dir.into(), found }),
         };
         if manifest.states.is_empty() {
-            return Err(BackupError::damaged(&path, "it names no run"));
+            return Err(BackupError::damaged(&path, "it lists no run"));
         }
         Ok(Some(manifest))
     }
 
-    /// What the backup holds.
+    /// The state after the last run.
     ///
     /// # Panics
-    /// Never for a manifest that was read.
+    /// Never for a manifest that was read from a file.
     #[must_use]
     pub fn newest(&self) -> &State {
-        self.states.last().expect("a manifest names at least one run")
+        self.states.last().expect("a manifest lists at least one run")
     }
 
-    /// As [`Manifest::read`], for whom there must be one.
+    /// Like [`Manifest::read`], but a missing manifest is an error.
     pub(super) fn read_present(dir: &Path) -> Result<Self, BackupError> {
         Self::read(dir)?.ok_or_else(|| BackupError::Absent(dir.into()))
     }
 
-    /// Makes this what the directory holds, durably; the files must be synced.
+    /// Durably replaces the manifest of the directory. The files that it lists must have been synced.
     pub(super) fn write(&self, dir: &Path) -> Result<(), BackupError> {
         let partial = dir.join("MANIFEST.partial");
-        let json = serde_json::to_string(self).expect("numbers, texts and lists become JSON");
+        let json = serde_json::to_string(self).expect("numbers, strings and lists become JSON");
         let text = format!("{json}\n{}\n", hex::encode(&Sha256::digest(&json)));
         let write = || {
             let mut file = create_file(&partial)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            // The files first, then the name that makes them count.
+            // Sync the files before the rename that makes them part of the backup.
             File::open(dir)?.sync_all()?;
             std::fs::rename(&partial, dir.join(NAME))?;
             File::open(dir)?.sync_all()
@@ -141,7 +141,7 @@ impl Manifest {
         self.records.iter().chain(states)
     }
 
-    /// Bytes of all files. States whose lists are equal share a file, which counts once.
+    /// Bytes of all files. A file shared by several states counts once.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let mut files: Vec<&Listed> = self.files().collect();
@@ -151,7 +151,7 @@ impl Manifest {
     }
 }
 
-/// A directory that no other process writes to as long as this lives.
+/// Locks a directory against other writers until it is dropped.
 pub(super) struct Locked {
     _lock: File,
 }
@@ -169,8 +169,8 @@ impl Locked {
     }
 }
 
-/// Files of the directory that are ours but not listed: what a killed run left, or what is not needed any more. The
-/// first name that is not ours is the error.
+/// Backup files in the directory that the manifest does not list: leftovers of a killed run, or files no longer needed.
+/// Without a manifest, a file of any other kind is an error.
 pub(super) fn unlisted(dir: &Path, manifest: Option<&Manifest>) -> Result<Vec<PathBuf>, BackupError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(BackupError::io(dir))? {

@@ -1,20 +1,20 @@
-//! How do the events get to another disk, and back? Backups: directories of plain files, each run adding what is new.
+//! Backups: directories of plain files, to which each run adds the new events.
 //!
 //! | file                | holds                                                                        |
 //! |---------------------|------------------------------------------------------------------------------|
-//! | `MANIFEST`          | which files belong to the backup, with the SHA-256 of each, and its own      |
-//! | `records-N-K.weir`  | records in the order of arrival: of run N, part K                            |
-//! | `held-N.weir`       | which arrival numbers were held after run N                                  |
-//! | `tombstones-N.weir` | what was kept from coming back after run N                                   |
+//! | `MANIFEST`          | the files of the backup with their SHA-256, and its own SHA-256              |
+//! | `records-N-K.weir`  | records in the order of arrival: part K of run N                             |
+//! | `held-N.weir`       | the arrival numbers that were held after run N                               |
+//! | `tombstones-N.weir` | the tombstones after run N                                                   |
 //!
-//! A run adds the records behind the last number of the run before, and new files of the other two sorts. `MANIFEST` is
-//! replaced at the very end, by a rename: until then the backup is what it was. The lists of earlier runs stay for a
-//! time (`state.rs`), and with them the records that only they name, so that an earlier state can be restored. A part is
-//! rewritten once no state needs most of it.
+//! A run adds the records that arrived since the previous run, and new files of the other two kinds. At the very end it
+//! replaces `MANIFEST` by a rename; until then the backup is unchanged. The lists of earlier runs are kept for a time
+//! (`state.rs`), together with the records that only they hold, so that an earlier state can be restored. A part is
+//! rewritten once most of it has been deleted.
 //!
-//! Reads the store in slices and never holds a transaction while it writes a file (INV-9). What a run holds: every
-//! event that was stored before the run ended, but for those removed before it began; of what is removed meanwhile,
-//! either. Nothing is lost to a replacement: whatever takes the place of an event during the run is copied too.
+//! The store is read in slices, and no transaction is open while a file is written (INV-9). A run holds every event that
+//! was stored before it ended, except those removed before it began; an event removed meanwhile may be in it or not.
+//! Replacements lose nothing: an event that replaces another one during the run is copied too.
 
 mod contents;
 mod create;
@@ -24,10 +24,10 @@ mod held;
 mod manifest;
 mod part;
 mod restore;
+mod rewrite;
 mod state;
 #[cfg(test)]
 mod tests;
-mod thin;
 mod verify;
 
 pub use create::{Created, Pruned, create, prune};

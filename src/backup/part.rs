@@ -1,11 +1,11 @@
-//! The files of rows: written once, hashed on the way, read from the beginning to the end.
+//! Files of rows, hashed while they are written and read. They are written once and read from beginning to end.
 //!
 //! | offset | bytes | field                                                       |
 //! |-------:|------:|-------------------------------------------------------------|
 //! |      0 |     8 | magic                                                       |
-//! |      8 |     … | rows: length of the head 1, of the body 4 (big-endian), head, body |
+//! |      8 |     … | rows: length of the head (1 byte), of the body (4, big-endian), head, body |
 //!
-//! The head of a record is its arrival number in six bytes. Of a tombstone it is the table's number and the key.
+//! The head of a record is its arrival number in six bytes, that of a tombstone is the number of its table and its key.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -20,18 +20,18 @@ use crate::store::{Seq, keys};
 
 const MAGIC: [u8; 8] = *b"weir\0bak";
 
-/// The longest body: longer records do not exist, and damage must not ask for gigabytes.
+/// The maximum length of a body: no record is longer, and a damaged length must not allocate gigabytes.
 const LONGEST: u32 = 1 << 28;
 
 const BUFFER: usize = 1 << 20;
 
-/// A part is ended when it has so many bytes, so that rewriting one stays a small thing.
+/// A part is closed once it has this many bytes, so that rewriting one stays cheap.
 const LARGE: u64 = 1 << 30;
 
 /// The head and the body of a row.
 pub(super) type Row = (Vec<u8>, Vec<u8>);
 
-/// A file that is being written.
+/// Writes a part.
 pub(super) struct PartWriter {
     out: BufWriter<File>,
     hash: Sha256,
@@ -49,7 +49,7 @@ impl PartWriter {
         Ok(part)
     }
 
-    /// Whether the next record should begin another part.
+    /// Whether the next record should go into another part.
     pub fn is_large(&self) -> bool {
         self.listed.bytes >= LARGE
     }
@@ -60,13 +60,13 @@ impl PartWriter {
         self.out.write_all(bytes).map_err(BackupError::io(&self.path))
     }
 
-    /// Writes rows that were put into `bytes` by [`put_row`].
+    /// Writes rows that [`put_row`] encoded into `bytes`.
     pub fn rows(&mut self, bytes: &[u8], rows: u64) -> Result<(), BackupError> {
         self.listed.rows += rows;
         self.write(bytes)
     }
 
-    /// Writes records that were put into `bytes` by [`put_record`].
+    /// Writes records that [`put_record`] encoded into `bytes`.
     pub fn records(&mut self, bytes: &[u8], seqs: &[Seq]) -> Result<(), BackupError> {
         let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(()) };
         if self.listed.rows == 0 {
@@ -76,7 +76,7 @@ impl PartWriter {
         self.rows(bytes, seqs.len() as u64)
     }
 
-    /// Ends the file, durably.
+    /// Closes the file durably.
     pub fn finish(self) -> Result<Listed, BackupError> {
         let Self { out, hash, path, mut listed } = self;
         let file =
@@ -100,7 +100,7 @@ pub(super) fn put_record(seq: Seq, record: &[u8], out: &mut Vec<u8>) {
     put_row(&keys::six(seq.0), record, out);
 }
 
-/// A file that is being read, and compared with what the manifest says.
+/// Reads a part and compares it with its entry in the manifest.
 pub(super) struct PartReader<'m> {
     file: BufReader<File>,
     hash: Sha256,
@@ -116,14 +116,14 @@ impl<'m> PartReader<'m> {
         let file = File::open(&path).map_err(BackupError::io(&path))?;
         let bytes = file.metadata().map_err(BackupError::io(&path))?.len();
         if bytes != listed.bytes {
-            return Err(BackupError::damaged(&path, "it has another length"));
+            return Err(BackupError::damaged(&path, "it has a different length"));
         }
         let file = BufReader::with_capacity(BUFFER, file);
         let mut part = Self { file, hash: Sha256::new(), path, listed, bytes_left: bytes, rows: 0 };
-        if part.take(MAGIC.len())? == MAGIC { Ok(part) } else { Err(part.damaged("it is no file of a backup")) }
+        if part.take(MAGIC.len())? == MAGIC { Ok(part) } else { Err(part.damaged("it is not a file of a backup")) }
     }
 
-    /// What is wrong with this file.
+    /// The error that this file is damaged.
     pub fn damaged(&self, what: &'static str) -> BackupError {
         BackupError::damaged(&self.path, what)
     }
@@ -136,17 +136,17 @@ impl<'m> PartReader<'m> {
         Ok(bytes)
     }
 
-    /// The rest of the file as it is.
+    /// The rest of the file, undecoded.
     pub fn rest(&mut self) -> Result<Vec<u8>, BackupError> {
         self.take(usize::try_from(self.bytes_left).expect("a file fits into memory"))
     }
 
-    /// The next row: head and body; `None` at the end, where the hash is compared.
+    /// The next row; `None` at the end, after comparing the hash.
     pub fn row(&mut self) -> Result<Option<Row>, BackupError> {
         if self.bytes_left == 0 {
             self.compare_hash()?;
             let is_all = self.rows == self.listed.rows;
-            return if is_all { Ok(None) } else { Err(self.damaged("it has another number of rows")) };
+            return if is_all { Ok(None) } else { Err(self.damaged("it has a different number of rows")) };
         }
         let head_len = self.take(1)?[0];
         let body_len = u32::from_be_bytes(self.take(4)?.try_into().expect("four bytes were asked for"));
@@ -157,7 +157,7 @@ impl<'m> PartReader<'m> {
         Ok(Some((self.take(head_len.into())?, self.take(body_len as usize)?)))
     }
 
-    /// The next record, whose number must be in order.
+    /// The next record. Arrival numbers must ascend.
     pub fn record(&mut self, last: &mut Seq) -> Result<Option<(Seq, Vec<u8>)>, BackupError> {
         let Some((head, record)) = self.row()? else { return Ok(None) };
         let seq = keys::read_six(&head).filter(|seq| head.len() == keys::SIX && *seq > last.0);
@@ -166,7 +166,7 @@ impl<'m> PartReader<'m> {
         Ok(Some((seq, record)))
     }
 
-    /// Compares what was read with the manifest; everything must have been.
+    /// Compares the hash of the file, which must have been read to the end, with the manifest.
     pub fn compare_hash(&self) -> Result<(), BackupError> {
         let hash = hex::encode(&self.hash.clone().finalize());
         if hash == self.listed.sha256 { Ok(()) } else { Err(self.damaged("the SHA-256 does not match")) }

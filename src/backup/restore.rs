@@ -1,6 +1,6 @@
-//! Makes a store from a backup, as it is now or as it was after an earlier run.
+//! Creates a store from a backup, in its newest state or in that after an earlier run.
 //!
-//! The store is written aside and takes its name at the very end: cut off, there is no store.
+//! The store is built under a temporary name and renamed at the very end: an interrupted restore leaves no store.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,23 +14,23 @@ use crate::nostr::{Kind, Timestamp, VerifiedEvent};
 use crate::store::keys::Secret;
 use crate::store::{Options, Outcome, Seq, Store, StoreError, Writer};
 
-/// Events or tombstones in one commit.
+/// Events or tombstones per commit.
 const BATCH: usize = 2048;
 
-/// Which state of a backup is restored.
+/// The state of a backup to restore.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Which {
-    /// That of the last run.
+    /// The state of the last run.
     #[default]
     Newest,
-    /// That of the newest run that began no later.
+    /// The state of the newest run that began no later than this.
     AsOf(Timestamp),
-    /// That of this run.
+    /// The state of this run.
     Run(u64),
 }
 
 impl Which {
-    /// The state that is meant.
+    /// Looks the state up.
     ///
     /// # Errors
     /// When the backup does not remember it.
@@ -46,29 +46,29 @@ impl Which {
     }
 }
 
-/// What a restore did.
+/// The result of a restore.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Restored {
-    /// Events that are stored.
+    /// Events stored.
     pub stored: u64,
-    /// Events that are past their expiration by now.
+    /// Events left out because they have expired.
     pub expired: u64,
-    /// Events that were removed or replaced while the backup was made, or by their authors since.
+    /// Events left out because they were removed or replaced during the backup run, or since then by their authors.
     pub superseded: u64,
-    /// Tombstones.
+    /// Tombstones stored.
     pub tombstones: u64,
 }
 
-/// Makes a store in `path` from the backup in `dir`. `progress` is told how many events were read. The ids of all events
-/// are checked on the way, and the hashes of all files; signatures are not.
+/// Creates a store in `path` from the backup in `dir`. `progress` is called with the number of events read so far. The ids
+/// of all events and the hashes of all files are checked, signatures are not.
 ///
-/// Of an earlier state the store holds what that run held, less what its authors have deleted since: later deletion
-/// requests (NIP-09) and requests to vanish (NIP-62) are obeyed too. What the operator or a retention rule removed
-/// since comes back.
+/// For an earlier state, the store holds the events of that run, except those that their authors have deleted since: later
+/// deletion requests (NIP-09) and vanish requests (NIP-62) are obeyed. Events that the operator or a retention rule
+/// removed since then are restored.
 ///
 /// # Errors
-/// When there is a store already, when the state is not remembered, when the backup is damaged, or when the disk fails: then
-/// there is no store.
+/// When there is a store already, the state is not remembered, the backup is damaged or the disk fails. No store is
+/// created then.
 pub fn restore(
     dir: &Path,
     path: &Path,
@@ -111,7 +111,7 @@ pub fn restore(
     }
     commit(&mut writer, &mut batch, now, &mut restored)?;
     if read != state.events {
-        return Err(BackupError::damaged(&dir.join(&state.held.name), "it does not fit the records"));
+        return Err(BackupError::damaged(&dir.join(&state.held.name), "it does not match the records"));
     }
     store.settle()?;
     Ok(restored)

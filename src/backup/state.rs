@@ -1,6 +1,6 @@
-//! What a backup held after each of its runs, and for how long that is remembered.
+//! The state of a backup after each of its runs, and which states are kept.
 //!
-//! Pure: it decides which states stay; `create` writes and removes the files.
+//! The decision is pure; `create` writes and removes the files.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,30 +10,30 @@ use crate::nostr::Timestamp;
 const HOUR: u64 = 60 * 60;
 const DAY: u64 = 24 * HOUR;
 
-/// What the backup held after one run.
+/// The state of a backup after one run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct State {
-    /// Which run, counted from 1.
+    /// The number of the run, from 1.
     pub run: u64,
     /// When the run began, in unix seconds.
     pub created_at: u64,
-    /// The last arrival number that it covers.
+    /// The last arrival number that the run covered.
     pub last_seq: u64,
-    /// Events that it holds.
+    /// The number of events held.
     pub events: u64,
     /// The arrival numbers of those events.
     pub held: Listed,
-    /// What must not come back.
+    /// The tombstones: events that must not be stored again.
     pub tombstones: Listed,
 }
 
-/// The newest states stay, however short the time between their runs.
+/// The number of newest states that are kept, however short the time between their runs.
 const NEWEST: usize = 24;
 
-/// The states that stay: the newest 24, the last of each hour of the last day, and the last of each day (in UTC) before
-/// that, if they are less than `keep_removed_s` seconds old. So at most 49 lists stay, and one for each day.
+/// The states to keep: the newest 24, the last of each hour of the last day, and the last of each day (in UTC) before
+/// that, as long as they are less than `keep_removed_s` seconds old. So at most 49 states are kept, plus one per day.
 ///
-/// `states` are in the order of their runs; the newest stays whatever its age.
+/// `states` are in the order of their runs; the newest is kept whatever its age.
 pub(super) fn remembered(states: Vec<State>, now: Timestamp, keep_removed_s: u64) -> Vec<State> {
     let oldest = now.0.saturating_sub(keep_removed_s);
     let slot = |state: &State| {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_state_stays_whatever_its_age() {
+    fn the_newest_state_is_kept_whatever_its_age() {
         assert_eq!(remembered_at(&[NOW - 90 * DAY, NOW - 80 * DAY], 0), [NOW - 80 * DAY]);
         assert_eq!(remembered_at(&[], 0), [0; 0]);
         // The clock was set back between the runs.
@@ -82,14 +82,14 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_stay_then_one_for_each_hour_of_the_last_day_and_for_each_day_before() {
+    fn the_newest_are_kept_then_one_for_each_hour_of_the_last_day_and_for_each_day_before() {
         let every_ten_minutes: Vec<u64> = (NOW - 10 * DAY..=NOW).step_by(600).collect();
         let kept = remembered_at(&every_ten_minutes, 5 * DAY);
         let (rest, newest) = kept.split_at(kept.len() - NEWEST);
         assert_eq!(newest, (0..NEWEST as u64).rev().map(|n| NOW - n * 600).collect::<Vec<_>>());
         let (days, hours) = rest.split_at(rest.len() - 20);
         assert_eq!(hours, (0..20).map(|n| NOW - (24 - n) * HOUR + 50 * 60).collect::<Vec<_>>());
-        // Noon splits the day that is partly older than a day: its last state before then stays too.
+        // Noon splits the day that is partly older than a day: its last state before noon is kept too.
         let last_of_days = [995, 996, 997, 998].map(|day| day * DAY + 24 * HOUR - 600);
         assert_eq!(days, [&last_of_days[..], &[NOW - DAY]].concat());
     }

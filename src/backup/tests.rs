@@ -1,4 +1,4 @@
-//! A backup brings back what was there and nothing else, and notices what is wrong with it.
+//! Tests that a backup restores exactly what was stored, and that damage to it is found.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::store::{Durability, Evicted, Options, Outcome, Return, Seq, Store};
 const NOW: Timestamp = Timestamp(1_700_000_000);
 const DAY: u64 = 24 * 60 * 60;
 const KEEP_S: u64 = 30 * DAY;
-static GO_ON: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+static NEVER_STOP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 struct Home {
     dir: tempfile::TempDir,
@@ -38,12 +38,12 @@ impl Home {
     }
 
     fn run(&self) -> Created {
-        create(&self.store, &self.backup(), NOW, 0, &mut |_| {}, &GO_ON).expect("a backup")
+        create(&self.store, &self.backup(), NOW, 0, &mut |_| {}, &NEVER_STOP).expect("a backup")
     }
 
     /// A run at `now` that remembers what was removed in the last 30 days.
     fn run_at(&self, now: u64) -> Created {
-        create(&self.store, &self.backup(), Timestamp(now), KEEP_S, &mut |_| {}, &GO_ON).expect("a backup")
+        create(&self.store, &self.backup(), Timestamp(now), KEEP_S, &mut |_| {}, &NEVER_STOP).expect("a backup")
     }
 
     /// A store from the backup, and what it holds.
@@ -57,7 +57,7 @@ impl Home {
 
     fn restored_state(&self, name: &str, which: Which) -> (Store, BTreeMap<EventId, String>) {
         let path = self.dir.path().join(name);
-        restore(&self.backup(), &path, options(), (which, NOW), &mut |_| {}, &GO_ON).expect("a restore");
+        restore(&self.backup(), &path, options(), (which, NOW), &mut |_| {}, &NEVER_STOP).expect("a restore");
         let store = Store::open(&path, options()).expect("the store");
         assert_eq!(store.check(|_, _| {}).expect("a check").problems, []);
         let held = held(&store);
@@ -92,7 +92,7 @@ fn a_restored_store_holds_what_the_store_held() {
 }
 
 impl Home {
-    /// The same backup, of which only the bytes are of interest.
+    /// The size of the backup; the other fields are zero.
     fn run_again(&self) -> Created {
         let manifest = Manifest::read(&self.backup()).expect("a manifest").expect("a backup");
         Created { added: 0, events: 0, run: 0, bytes: manifest.bytes() }
@@ -123,7 +123,7 @@ fn a_run_adds_what_is_new_and_what_is_gone_is_gone() {
 }
 
 #[test]
-fn who_vanished_stays_vanished_also_with_the_purge_half_done() {
+fn vanished_authors_stay_vanished_even_with_the_purge_half_done() {
     let home = Home::new();
     home.commit(&notes(0..100));
     let wrap = |n: u64| trusted(author(77), 1059, NOW.0 + n, &[&["p", &author(3).to_string()]], "");
@@ -141,7 +141,7 @@ fn who_vanished_stays_vanished_also_with_the_purge_half_done() {
 }
 
 #[test]
-fn parts_that_are_mostly_gone_are_written_anew() {
+fn parts_that_are_mostly_gone_are_rewritten() {
     let home = Home::new();
     home.commit(&notes(0..1000));
     let before = home.run().bytes;
@@ -173,7 +173,7 @@ fn a_flipped_bit_anywhere_is_found_and_not_restored() {
             std::fs::write(&path, bad).expect("the file");
             assert!(verify(&home.backup(), &mut |_, _| {}).is_err(), "{name} at {place}");
             let to = home.dir.path().join("new");
-            let result = restore(&home.backup(), &to, options(), (Which::Newest, NOW), &mut |_| {}, &GO_ON);
+            let result = restore(&home.backup(), &to, options(), (Which::Newest, NOW), &mut |_| {}, &NEVER_STOP);
             assert!(result.is_err() && !Store::exists(&to), "{name} at {place}");
         }
         std::fs::write(&path, &good[..good.len() - 2]).expect("the file");
@@ -192,7 +192,7 @@ fn a_run_that_is_cut_off_leaves_the_backup_and_the_next_one_goes_on() {
     let stop = std::sync::atomic::AtomicBool::new(true);
     let result = create(&home.store, &home.backup(), NOW, 0, &mut |_| {}, &stop);
     assert!(matches!(result, Err(BackupError::Interrupted)));
-    // What a killed run leaves.
+    // Leftovers of a killed run.
     for name in ["records-2-0.weir", "held-2.weir", "MANIFEST.partial"] {
         std::fs::write(home.backup().join(name), "half").expect("a file");
     }
@@ -208,10 +208,10 @@ fn another_store_or_an_older_state_is_not_mixed_in() {
     home.run();
     let other = Home::new();
     other.commit(&notes(0..90));
-    let result = create(&other.store, &home.backup(), NOW, 0, &mut |_| {}, &GO_ON);
+    let result = create(&other.store, &home.backup(), NOW, 0, &mut |_| {}, &NEVER_STOP);
     assert!(matches!(result, Err(BackupError::OtherStore(_))));
     let (restored, _) = home.restored("new");
-    let result = create(&restored, &home.backup(), NOW, 0, &mut |_| {}, &GO_ON);
+    let result = create(&restored, &home.backup(), NOW, 0, &mut |_| {}, &NEVER_STOP);
     assert!(matches!(result, Err(BackupError::OtherStore(_))), "its numbers are others");
 }
 
@@ -221,12 +221,12 @@ fn a_directory_of_somebody_else_and_a_store_are_left_alone() {
     home.commit(&notes(0..5));
     std::fs::create_dir(home.backup()).expect("a directory");
     std::fs::write(home.backup().join("letter.txt"), "dear").expect("a file");
-    let result = create(&home.store, &home.backup(), NOW, 0, &mut |_| {}, &GO_ON);
+    let result = create(&home.store, &home.backup(), NOW, 0, &mut |_| {}, &NEVER_STOP);
     assert!(matches!(result, Err(BackupError::Foreign(_))));
     assert_eq!(std::fs::read_dir(home.backup()).expect("the directory").count(), 1);
     std::fs::remove_file(home.backup().join("letter.txt")).expect("the file");
     home.run();
-    let result = restore(&home.backup(), home.store.path(), options(), (Which::Newest, NOW), &mut |_| {}, &GO_ON);
+    let result = restore(&home.backup(), home.store.path(), options(), (Which::Newest, NOW), &mut |_| {}, &NEVER_STOP);
     assert!(matches!(result, Err(BackupError::Store(crate::store::StoreError::Exists(_)))));
     assert!(matches!(verify(home.dir.path(), &mut |_, _| {}), Err(BackupError::Absent(_))));
 }
@@ -263,7 +263,7 @@ fn what_was_removed_is_restored_as_of_a_run_that_held_it() {
     assert_eq!(home.restored_as_of("second", NOW.0 + DAY).1, held(&home.store));
     assert_eq!(home.restored_state("run", Which::Run(1)).1, before);
     let to = home.dir.path().join("early");
-    let try_one = |which| restore(&home.backup(), &to, options(), (which, NOW), &mut |_| {}, &GO_ON);
+    let try_one = |which| restore(&home.backup(), &to, options(), (which, NOW), &mut |_| {}, &NEVER_STOP);
     let early = try_one(Which::AsOf(Timestamp(NOW.0 - 1)));
     assert!(matches!(early, Err(BackupError::TooEarly(time)) if time == NOW.0) && !Store::exists(&to));
     assert!(matches!(try_one(Which::Run(5)), Err(BackupError::NoSuchRun(5))) && !Store::exists(&to));

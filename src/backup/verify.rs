@@ -1,4 +1,4 @@
-//! Is a backup what was written? Every hash, every id, every number; nothing is changed.
+//! Verifies a backup: every hash, every id and every arrival number. Nothing is changed.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use super::part::PartReader;
 use crate::nostr::EventView;
 use crate::store::Seq;
 
-/// What was verified.
+/// The contents of a verified backup.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verified {
-    /// Events that the backup holds.
+    /// Events of the newest state.
     pub events: u64,
-    /// Records of events that its newest state does not hold any more.
+    /// Records of events that the newest state no longer holds.
     pub removed: u64,
     /// Tombstones of the newest state.
     pub tombstones: u64,
@@ -25,10 +25,10 @@ pub struct Verified {
     pub states: usize,
 }
 
-/// Reads the whole backup and calls `visit` with each event that it holds, in the order of arrival.
+/// Reads the whole backup and calls `visit` with each event of the newest state, in the order of arrival.
 ///
 /// # Errors
-/// At the first thing that is wrong.
+/// At the first fault that it finds.
 pub fn verify(dir: &Path, visit: &mut dyn FnMut(Seq, EventView<'_>)) -> Result<Verified, BackupError> {
     let manifest = Manifest::read_present(dir)?;
     let newest = manifest.newest();
@@ -48,11 +48,11 @@ pub fn verify(dir: &Path, visit: &mut dyn FnMut(Seq, EventView<'_>)) -> Result<V
         }
     }
     if last.0 > newest.last_seq {
-        return Err(BackupError::damaged(&dir.join(&newest.held.name), "it does not fit the records"));
+        return Err(BackupError::damaged(&dir.join(&newest.held.name), "it does not match the records"));
     }
     for state in &manifest.states {
         if !contents::held(dir, state)?.is_within(&present) {
-            return Err(BackupError::damaged(&dir.join(&state.held.name), "it does not fit the records"));
+            return Err(BackupError::damaged(&dir.join(&state.held.name), "it does not match the records"));
         }
         let mut part = PartReader::open(dir, &state.tombstones)?;
         while let Some(row) = part.row()? {

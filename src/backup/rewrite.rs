@@ -1,6 +1,6 @@
-//! Rewriting parts: drops the records that no remembered state holds, and joins small parts when there are many.
+//! Rewrites parts: drops records that no remembered state holds, and joins small parts when there are many.
 //!
-//! Never changes a part in place: it writes another file, which counts once the manifest names it.
+//! A part is never changed in place: the new file becomes part of the backup when the manifest lists it.
 
 use std::path::Path;
 
@@ -11,44 +11,45 @@ use super::held::Held;
 use super::part::{PartReader, PartWriter, put_record};
 use crate::store::Seq;
 
-/// With more parts than this, small ones side by side are joined.
+/// With more parts than this, adjacent small ones are joined.
 const MANY_PARTS: usize = 64;
 
-/// What counts as small.
+/// Parts below this size count as small.
 const SMALL_BYTES: u64 = 64 << 20;
 
 /// When a part is rewritten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Pace {
-    /// Once half of its records are not needed: each byte is then written twice at most.
-    WhenMostIsGone,
-    /// As soon as one is not needed.
-    WhenAnyIsGone,
+pub(super) enum When {
+    /// Once half of its records are unused, so that each byte is written at most twice.
+    HalfIsUnused,
+    /// As soon as one record is unused.
+    AnyIsUnused,
 }
 
-impl Pace {
+impl When {
     const fn is_due(self, needed: u64, rows: u64) -> bool {
         match self {
-            Self::WhenMostIsGone => needed * 2 < rows,
-            Self::WhenAnyIsGone => needed < rows,
+            Self::HalfIsUnused => needed * 2 < rows,
+            Self::AnyIsUnused => needed < rows,
         }
     }
 }
 
-/// Rewrites the parts that are due, without what is not `needed`; the rest stays as it is. `run` names new files.
+/// Rewrites the parts that are due, keeping only the `needed` records; other parts stay as they are. `run` is used in the
+/// names of new files.
 pub(super) fn parts(
     dir: &Path,
     run: u64,
     records: Vec<Listed>,
     needed: &Held,
-    pace: Pace,
+    when: When,
 ) -> Result<Vec<Listed>, BackupError> {
     let is_many = records.len() > MANY_PARTS;
     let (mut kept, mut part): (Vec<Listed>, Option<PartWriter>) = (Vec::new(), None);
     for listed in records {
         let rows = (listed.first_seq..=listed.last_seq).filter(|seq| needed.contains(Seq(*seq))).count() as u64;
         let is_to_be_joined = is_many && listed.bytes < SMALL_BYTES;
-        if !pace.is_due(rows, listed.rows) && !is_to_be_joined {
+        if !when.is_due(rows, listed.rows) && !is_to_be_joined {
             kept.extend(part.take().map(PartWriter::finish).transpose()?);
             kept.push(listed);
             continue;
@@ -69,9 +70,9 @@ pub(super) fn parts(
     Ok(kept)
 }
 
-/// A name that no file has: pruning twice after one run must not write over what the first left.
+/// An unused file name: pruning twice after one run must not overwrite the files of the first time.
 fn unused_name(dir: &Path, run: u64) -> String {
-    let names = (0_u64..).map(|number| format!("records-{run}-thin-{number}.weir"));
+    let names = (0_u64..).map(|number| format!("records-{run}-rewritten-{number}.weir"));
     names.into_iter().find(|name| !dir.join(name).exists()).expect("a directory holds fewer than 2^64 files")
 }
 
