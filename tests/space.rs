@@ -112,8 +112,8 @@ fn a_backup_in_a_storm_holds_every_event_acknowledged_before_it_began() {
         storm.is_over.store(true, Ordering::Relaxed);
         before
     });
-    assert!(good(weir(&data, &["backup", backup, "--verify"])).ends_with("nothing is wrong\n"));
-    assert!(good(weir(&new, &["restore", backup])).ends_with("nothing is wrong\n"));
+    assert!(good(weir(&data, &["backup", backup, "--verify"])).ends_with("no problems found\n"));
+    assert!(good(weir(&new, &["restore", backup])).ends_with("no problems found\n"));
     let held = exported(&new);
     let doomed = storm.acknowledged.lock().expect("nobody panicked").doomed.clone();
     let lost: Vec<_> = before.notes.keys().filter(|id| !held.contains(*id) && !doomed.contains(*id)).collect();
@@ -193,7 +193,7 @@ fn compaction_in_a_storm_loses_and_repeats_nothing_for_any_subscriber() {
     assert!(once == acknowledged, "INV-3: {} delivered of {}", once.len(), acknowledged.len());
     acknowledged.insert(end.id.clone());
     assert!(exported(&data) == acknowledged, "INV-1");
-    assert!(good(weir(&data, &["check", "--signatures", "all"])).ends_with("nothing is wrong\n"));
+    assert!(good(weir(&data, &["check", "--signatures", "all"])).ends_with("no problems found\n"));
     let names = std::fs::read_dir(&data).expect("the directory").map(|entry| entry.expect("an entry").file_name());
     let files: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
     assert_eq!(files.iter().filter(|name| name.starts_with("gen-")).count(), 1, "{files:?}");
@@ -226,6 +226,6 @@ fn an_index_that_lost_an_entry_is_found_and_mended() {
     assert!(String::from_utf8_lossy(&checked.stdout).contains("its entry in the Author index is missing"));
     let said = good(weir(&data, &["check", "--repair"]));
     assert!(said.starts_with("repaired: 1 entries added, 0 removed, 0 records dropped\n"), "{said}");
-    assert!(said.ends_with("nothing is wrong\n"), "{said}");
+    assert!(said.ends_with("no problems found\n"), "{said}");
     assert_eq!(exported(&data).len(), 50);
 }

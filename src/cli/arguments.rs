@@ -1,4 +1,4 @@
-//! Filters, times and durations as people write them on a command line.
+//! Parses filters, times and durations from command-line arguments.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use crate::nostr::json::Parser;
 use crate::nostr::{Filter, FilterError, ParseOptions, Timestamp};
 use crate::pipeline::now;
 
-/// The operator may use everything that weir knows.
+/// The operator may use every filter that weir supports.
 const ALL_OPTIONS: ParseOptions = ParseOptions { and_filters: true };
 
-/// The filters of an argument: never none.
+/// The filters of an argument, at least one.
 #[derive(Clone, Debug)]
 pub struct Filters(pub Arc<[Filter]>);
 
 impl Filters {
-    /// The filter that everything matches.
+    /// The filter that matches everything.
     pub fn all() -> Self {
         Self([Filter::default()].into())
     }
 
-    /// Whether some filter has no condition.
+    /// Whether any filter has no condition.
     pub fn has_empty(&self) -> bool {
         self.0.iter().any(|filter| Filter { limit: None, ..filter.clone() } == Filter::default())
     }
 
-    /// The same filters, each with its window cut to this one.
+    /// The same filters, each restricted to this time window.
     pub fn within(self, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
         let cut = |filter: &Filter| Filter {
             since: filter.since.max(since),
@@ -36,12 +36,12 @@ impl Filters {
     }
 }
 
-/// Reads one filter, or an array of them; `-` takes the text from standard input.
+/// Parses one filter or an array of filters; `-` reads from standard input.
 pub fn filters(text: &str) -> Result<Filters, String> {
     let mut input = String::new();
     let text = if text == "-" {
         std::io::stdin().read_to_string(&mut input).map_err(|error| error.to_string())?;
-        // A byte order mark is no part of the text.
+        // Skip a byte order mark.
         input.trim_start_matches('\u{feff}')
     } else {
         text
@@ -54,26 +54,26 @@ pub fn filters(text: &str) -> Result<Filters, String> {
         }
     });
     let list = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    if list.is_empty() { Err("the array holds no filter".into()) } else { Ok(Filters(list)) }
+    if list.is_empty() { Err("the array contains no filter".into()) } else { Ok(Filters(list)) }
 }
 
-/// Reads a time: unix seconds, or how long ago, such as `90d`.
+/// Parses a time: unix seconds, or an age such as `90d`.
 pub fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(Timestamp(seconds));
     }
     match duration(text) {
         Ok(ago) => Ok(Timestamp(now().0.saturating_sub(ago))),
-        Err(_) => Err("give unix seconds, or how long ago with a unit: s, m, h, d or w, such as 90d".into()),
+        Err(_) => Err("expected unix seconds or an age with a unit (s, m, h, d, w), such as 90d".into()),
     }
 }
 
-/// Reads a duration in seconds, such as `90d`.
+/// Parses a duration such as `90d`, in seconds.
 pub fn duration(text: &str) -> Result<u64, String> {
     let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)];
     let read = |(unit, seconds): (&str, u64)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(seconds);
     let found = units.into_iter().find_map(read);
-    found.ok_or_else(|| "give a whole number with a unit: s, m, h, d or w, such as 90d".into())
+    found.ok_or_else(|| "expected a whole number with a unit (s, m, h, d, w), such as 90d".into())
 }
 
 #[cfg(test)]
@@ -85,13 +85,13 @@ mod tests {
         let count = |text| filters(text).map(|filters| filters.0.len());
         assert_eq!(count("{}"), Ok(1));
         assert_eq!(count(r#" [{"kinds":[1]},{"limit":1}] "#), Ok(2));
-        assert_eq!(count("[]"), Err("the array holds no filter".into()));
+        assert_eq!(count("[]"), Err("the array contains no filter".into()));
         assert_eq!(count(r#"{"kind":[1]}"#), Err("filter key \"kind\" is unknown".into()));
         assert!(count("{").is_err_and(|error| error.starts_with("not valid JSON")));
     }
 
     #[test]
-    fn a_window_is_cut_never_widened() {
+    fn a_window_is_narrowed_never_widened() {
         let window = |text, since: Option<u64>, until: Option<u64>| {
             let cut = filters(text).expect("a filter").within(since.map(Timestamp), until.map(Timestamp));
             (cut.0[0].since.map(|time| time.0), cut.0[0].until.map(|time| time.0))

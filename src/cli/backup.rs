@@ -1,4 +1,4 @@
-//! `weir backup`: the events into a directory that can be taken elsewhere, and whether they are still good there.
+//! `weir backup`: creates, verifies, lists and prunes backups.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,37 +16,38 @@ use crate::pipeline::now;
 use crate::policy::Age;
 use crate::schnorr::Verifier;
 
-/// Signatures that a verification checks, spread evenly.
+/// The number of signatures that a verification checks, spread evenly.
 const SAMPLE: u64 = 10_000;
 
 /// Arguments of `weir backup`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir backup /backups/relay                         also while the relay runs; the next run adds what is new
-  weir backup /backups/relay --keep-removed 90d      what the relay removes stays restorable for 90 days
-  weir backup /backups/relay --list                  the states that can be restored
-  weir backup /backups/relay --verify                read it all and compare: hashes, ids, numbers, some signatures
+  weir backup /backups/relay                         create a backup, or add new events to it
+  weir backup /backups/relay --keep-removed 90d      keep removed events restorable for 90 days
+  weir backup /backups/relay --list                  list the states that can be restored
+  weir backup /backups/relay --verify                check hashes, ids, arrival numbers and some signatures
   weir backup /backups/relay --prune --keep-removed 7d
-                                                     forget what was removed more than a week ago, free its bytes
-  weir restore /backups/relay --data new             a store from it; --as-of DATE for an earlier state
+                                                     drop events removed more than a week ago, free their space
+  weir restore /backups/relay --data new             restore it; --as-of DATE selects an earlier state
 
-A run is remembered as a state, for as long as --keep-removed says: the newest 24, the last of each hour for a day, and
-the last of each day before that. The directory is good at any time, even when a run is killed: it is then what it was before. It
-holds the store's secret and everybody's events, so only its owner may read it. To start over, use another directory.")]
+Works while the relay runs. Each run is remembered as a state that can be restored: the newest 24, the last of each
+hour for a day, and the last of each day before that, as long as they are younger than --keep-removed. A run that is
+killed leaves the backup unchanged. The directory holds private events and the store's secret, so only its owner may
+read it. To start over, use another directory.")]
 pub struct Arguments {
-    /// The directory; made if it is absent
+    /// The directory of the backup; created if missing
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// How long what the store removed stays in the backup: a number with s, m, h, d, w or y; 0s keeps nothing
+    /// How long removed events stay in the backup: a number with s, m, h, d, w or y; 0s drops them at once
     #[arg(long, value_name = "AGE", default_value = "30d", value_parser = keep_removed)]
     keep_removed: u64,
-    /// Only check what is there
+    /// Only verify the backup
     #[arg(long, conflicts_with_all = ["list", "prune"])]
     verify: bool,
     /// Only list the states that can be restored
     #[arg(long, conflicts_with = "prune")]
     list: bool,
-    /// Only forget what was removed longer ago than --keep-removed, and free its bytes
+    /// Only drop events removed longer ago than --keep-removed, and free their space
     #[arg(long)]
     prune: bool,
 }
@@ -76,13 +77,13 @@ fn create(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let created = backup::create(&store, &arguments.dir, now(), arguments.keep_removed, &mut tell, stop);
     bar.finish_and_clear();
     if let Err(BackupError::Interrupted) = created {
-        say(format_args!("weir: interrupted; the backup is as it was"));
+        say(format_args!("weir: interrupted; the backup is unchanged"));
         return Ok(interrupt::EXIT_CODE.into());
     }
     let Created { added, events, bytes, run } = created?;
     let mut out = stdout();
     let (added, events, bytes) = (HumanCount(added), HumanCount(events), BinaryBytes(bytes));
-    writeln!(out, "run {run}: {added} events added; the backup holds {events}, in {bytes}")?;
+    writeln!(out, "run {run}: {added} events added; the backup holds {events} events in {bytes}")?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -95,7 +96,7 @@ fn list(dir: &Path) -> anyhow::Result<ExitCode> {
         let (began, events) = (time::display(Timestamp(state.created_at)), HumanCount(state.events).to_string());
         writeln!(out, "{:>6}  {began:<19}  {events:>15}", state.run)?;
     }
-    writeln!(out, "{} in all", BinaryBytes(manifest.bytes()))?;
+    writeln!(out, "{} in total", BinaryBytes(manifest.bytes()))?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -104,7 +105,7 @@ fn prune(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Pruned { before, after, states } = backup::prune(&arguments.dir, now(), arguments.keep_removed)?;
     let mut out = stdout();
     let freed = BinaryBytes(before.saturating_sub(after));
-    writeln!(out, "{freed} freed, {} left; {states} states can be restored", BinaryBytes(after))?;
+    writeln!(out, "{freed} freed, {} in use; {states} states can be restored", BinaryBytes(after))?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -128,11 +129,11 @@ fn verify(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let wrong = signatures.finish().len();
     let mut out = stdout();
     let (held, bytes) = (HumanCount(events), BinaryBytes(bytes));
-    writeln!(out, "{held} events, {removed} removed ones, {tombstones} tombstones, {states} states, {bytes}")?;
+    writeln!(out, "{held} events, {removed} removed events, {tombstones} tombstones, {states} states, {bytes}")?;
     if wrong == 0 {
-        writeln!(out, "nothing is wrong")?;
+        writeln!(out, "no problems found")?;
     } else {
-        writeln!(out, "{wrong} signatures of {} are wrong", events.div_ceil(stride))?;
+        writeln!(out, "{wrong} of {} signatures are wrong", events.div_ceil(stride))?;
     }
     out.flush()?;
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

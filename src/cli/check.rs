@@ -1,4 +1,4 @@
-//! `weir check`: looks for damage.
+//! `weir check`: looks for damage in the store and repairs indexes.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,43 +12,43 @@ use crate::store::{Problem, Repaired, Store};
 /// Arguments of `weir check`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir check                                  records, ids, indexes, tombstones and some signatures
-  weir check --signatures all                 and every signature
-  weir check --repair                         mend the indexes from the records, then check
+  weir check                                  check records, ids, indexes, tombstones and some signatures
+  weir check --signatures all                 check every signature, too
+  weir check --repair                         repair the indexes from the records, then check
 
-Without --repair it changes nothing. Works while the relay runs: it sees the store as it was when it began. Exits 1 when \
-something is wrong.")]
+Changes nothing without --repair. Works while the relay runs: it checks the store as it was at the start. Exits with 1 \
+if there are problems.")]
 pub struct Arguments {
-    /// How many signatures to check, spread evenly: all, none or a number
+    /// The number of signatures to check, spread evenly: all, none or a number
     #[arg(long, value_name = "all|N|none", default_value = "10000", value_parser = sample)]
     signatures: u64,
-    /// First put right what can be: missing and stray index entries; records that are not whole are dropped
+    /// First repair the store: add missing index entries, remove stray ones, and drop damaged records
     #[arg(long)]
     repair: bool,
 }
 
-/// Rows that are mended in one commit; a running relay waits for one at the most.
+/// Rows repaired per commit; a running relay waits for at most one commit.
 const REPAIR_ROWS: usize = 1000;
 
 fn sample(text: &str) -> Result<u64, String> {
     match text {
         "all" => Ok(u64::MAX),
         "none" => Ok(0),
-        number => number.parse().map_err(|_| "give all, none or a number".into()),
+        number => number.parse().map_err(|_| "expected all, none or a number".into()),
     }
 }
 
-/// Signatures that are listed when they are wrong; the rest are only counted.
+/// The maximum number of wrong signatures that are listed; the rest are only counted.
 const LISTED: usize = 100;
 
-/// Checks the store and lists what is wrong.
+/// Checks the store and lists the problems.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (config, store) = global.open()?;
     if arguments.repair {
         repair(&store)?;
     }
     let events = store.usage()?.events();
-    // Every event whose place is a multiple of this; the last step may be shorter.
+    // Signatures are checked of every event whose position is a multiple of this.
     let stride = events.div_ceil(arguments.signatures.max(1)).max(1);
     let bar = progress(Some(events), false);
     let mut signatures = Signatures::new(Verifier::new(config.verify))?;
@@ -69,15 +69,15 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let snapshot = store.read()?;
     for &seq in wrong.iter().take(LISTED) {
-        let id = snapshot.get(seq)?.map_or_else(|| "gone by now".to_owned(), |event| event.id().to_string());
+        let id = snapshot.get(seq)?.map_or_else(|| "removed meanwhile".to_owned(), |event| event.id().to_string());
         writeln!(out, "event {seq}: the signature is wrong ({id})")?;
     }
     drop(snapshot);
     let waiting = report.awaiting_purge;
-    writeln!(out, "{} events, {sampled} signatures, {waiting} events waiting for removal", report.events)?;
+    writeln!(out, "{} events, {sampled} signatures, {waiting} events awaiting removal", report.events)?;
     let problems = report.problem_count + wrong.len() as u64;
     if problems == 0 {
-        writeln!(out, "nothing is wrong")?;
+        writeln!(out, "no problems found")?;
     } else {
         let listed = report.problems.len() + wrong.len().min(LISTED);
         writeln!(out, "{problems} problems, {listed} of them listed")?;
@@ -86,7 +86,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Mends the indexes and tells what was done.
+/// Repairs the indexes and reports the changes.
 fn repair(store: &Store) -> anyhow::Result<()> {
     let bar = progress(Some(store.usage()?.events()), false);
     let done = store.writer().repair(REPAIR_ROWS, |so_far| bar.set_position(so_far.events))?;

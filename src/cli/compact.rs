@@ -1,4 +1,4 @@
-//! `weir compact`: gives the space of removed events back to the file system.
+//! `weir compact`: returns the space of removed events to the file system.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -14,15 +14,15 @@ use crate::store::{Compacted, Compaction, Stage};
 /// Arguments of `weir compact`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir compact                 also while the relay runs on the same --data
-  weir compact --no-check      without reading the copy back before it is used
+  weir compact                 compact the store, even while the relay runs on it
+  weir compact --no-check      do not verify the copy before switching to it
 
-Copies the store into a new file, catches up with what changed meanwhile, and moves the store there; a running
-relay follows, and its writes wait for some milliseconds. Needs room for the copy beside the old file. Stopped or
-killed at any time it leaves the store as it was. LMDB uses free pages again, so a store from which as much is
-removed as comes in needs none of this: it is for after a mass deletion.")]
+Copies the store into a new file, applies the changes made meanwhile, and switches to the new file. A running relay
+follows; its writes pause for a few milliseconds. The file system needs room for both files. If it is interrupted or
+killed, the store is unchanged. LMDB reuses free pages, so a store whose size is stable need not be compacted: use
+this after a mass deletion.")]
 pub struct Arguments {
-    /// Do not check every record and index entry of the copy before it becomes the store
+    /// Do not check every record and index entry of the copy before switching to it
     #[arg(long)]
     no_check: bool,
 }
@@ -39,7 +39,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if stop.load(Ordering::Relaxed) {
             compaction.abort()?;
             bar.finish_and_clear();
-            say(format_args!("weir: interrupted; the store is as it was"));
+            say(format_args!("weir: interrupted; the store is unchanged"));
             return Ok(interrupt::EXIT_CODE.into());
         }
     }
@@ -51,7 +51,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if !report.is_clean() {
             compaction.abort()?;
             anyhow::bail!(
-                "the copy has {} problems, and so has the store: see weir check; nothing was changed",
+                "the copy has {} problems, so the store has them too: see weir check; nothing was changed",
                 report.problem_count
             );
         }
@@ -59,7 +59,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Compacted { before_bytes, after_bytes, pause } = compaction.finish()?;
     let (before, after) = (BinaryBytes(before_bytes), BinaryBytes(after_bytes));
     let mut out = stdout();
-    writeln!(out, "compacted: {before} before, {after} now; writes waited {:.1} ms", pause.as_secs_f64() * 1e3)?;
+    writeln!(out, "compacted: {before} before, {after} now; writes paused for {:.1} ms", pause.as_secs_f64() * 1e3)?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

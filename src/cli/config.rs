@@ -1,4 +1,4 @@
-//! `weir config`: shows what is in force, and finds what is wrong in a file.
+//! `weir config`: prints or checks the configuration.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,9 +12,9 @@ use crate::config::{ConfigError, memory_ceiling};
 #[command(
     arg_required_else_help = true,
     after_help = "Examples:
-  weir config print > weir.toml               every key at its default, to start from
-  weir config print --config weir.toml        the defaults with the changes of a file
-  weir config check --config weir.toml        what is wrong, with line and column; exits 1 if anything is"
+  weir config print > weir.toml               every key with its default, as a starting point
+  weir config print --config weir.toml        every key, with the values of a file
+  weir config check --config weir.toml        list mistakes with line and column; exits with 1 if there are any"
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -23,9 +23,9 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Write every key with its value, as a configuration file
+    /// Print every key with its value, as a configuration file
     Print,
-    /// Tell what is wrong in the file, and how much memory it lets the relay use
+    /// List mistakes in the file, and the memory that the relay may use
     Check,
 }
 
@@ -42,10 +42,10 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 for warning in config.warnings() {
                     writeln!(out, "warning: {warning}")?;
                 }
-                writeln!(out, "{}\nthe configuration is good", memory_ceiling(&config))?;
+                writeln!(out, "{}\nthe configuration is valid", memory_ceiling(&config))?;
                 ExitCode::SUCCESS
             }
-            // The findings are the result, in the form that editors read.
+            // The mistakes are the result, in a form that editors understand.
             Err(problems @ ConfigError::Wrong { .. }) => {
                 writeln!(out, "{problems}")?;
                 ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! `weir delete`: removes what a query finds.
+//! `weir delete`: removes the events that a query finds.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -13,43 +13,43 @@ use crate::nostr::{EventView, Timestamp};
 use crate::pipeline::now;
 use crate::store::{Flow, Query, Removed, Return, Scan, Seq, Step, Store, StoreError};
 
-/// Events removed in one commit: a few hundredths of a second that a running relay waits at the most.
+/// Events removed per commit: a running relay waits for at most a few hundredths of a second.
 const STEP_EVENTS: usize = 512;
 
 /// Arguments of `weir delete`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   weir delete --dry-run --filter '{\"kinds\":[1],\"authors\":[\"<hex>\"]}'
-  weir delete --bar --filter '{\"ids\":[\"<hex>\"]}'       and refuse it from now on
-  weir delete --older-than 90d                         what was created more than 90 days ago
+  weir delete --bar --filter '{\"ids\":[\"<hex>\"]}'       and refuse the event from now on
+  weir delete --older-than 90d                         events created more than 90 days ago
   weir delete --older-than 30d --filter '{\"kinds\":[7]}'
 
-Removes what `weir scan` with the same filter finds, a filter's limit included, and expired events too. Works \
-while the relay runs, in steps of 512 events. The room can be used again at once; the file gets no smaller.")]
+Removes the events that `weir scan` finds with the same filter, including its limit, and expired events as well. Works \
+while the relay runs, in steps of 512 events. The space is reusable at once, but the file does not shrink.")]
 pub struct Arguments {
-    /// What to remove: a filter, or an array of them
+    /// Remove events that match: a filter or an array of filters
     #[arg(long, value_name = "JSON", value_parser = filters, required_unless_present_any = ["older_than", "all"])]
     filter: Option<Filters>,
-    /// Only what was created so long ago, such as 90d
+    /// Remove only events created longer ago than this, such as 90d
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<u64>,
-    /// Only count
+    /// Only count the events
     #[arg(long)]
     dry_run: bool,
     /// Refuse the events from now on, as if their authors had deleted them
     #[arg(long)]
     bar: bool,
-    /// Allow a filter without any condition, which removes everything
+    /// Allow a filter without conditions, which removes everything
     #[arg(long)]
     all: bool,
 }
 
-/// Removes the events and tells how many there were.
+/// Removes the events and reports how many there were.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let until = arguments.older_than.map(|age| Timestamp(now().0.saturating_sub(age)));
     let filters = arguments.filter.clone().unwrap_or_else(Filters::all).within(None, until);
     if filters.has_empty() && !arguments.all {
-        say(format_args!("weir: a filter without a condition removes everything; say --all if that is meant"));
+        say(format_args!("weir: a filter without conditions removes everything; add --all if you mean it"));
         return Ok(ExitCode::from(2));
     }
     let (_, store) = global.open()?;
@@ -60,13 +60,14 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     writeln!(out, "{} events {what}, {} bytes of records", removed.events, removed.bytes)?;
     out.flush()?;
     if is_interrupted {
-        say(format_args!("weir: interrupted; there may be more"));
+        say(format_args!("weir: interrupted; there may be more events"));
         return Ok(interrupt::EXIT_CODE.into());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Removes what the filters find, step by step; without `back` it is only counted. True when interrupted.
+/// Removes the events that the filters find, step by step; without `back` it only counts them. Returns true when
+/// interrupted.
 fn remove(store: &Store, filters: Filters, back: Option<Return>) -> Result<(Removed, bool), StoreError> {
     let mut scan = Scan::new(Query { filters: filters.0, until_seq: Seq::MAX, limits: Some(NO_LIMITS) });
     let (bar, stop) = (progress(None, false), interrupt::watch());

@@ -1,4 +1,4 @@
-//! `weir export`: stored events into a file.
+//! `weir export`: writes stored events to a file.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,31 +19,31 @@ use crate::store::{OldestFirst, Query, Scan, Seq};
 /// Arguments of `weir export`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir export > events.jsonl                          everything, oldest first
-  weir export --since 30d notes.jsonl                 the last 30 days
+  weir export > events.jsonl                          all events, oldest first
+  weir export --since 30d notes.jsonl                 events of the last 30 days
   weir export --filter '{\"kinds\":[0,3,10002]}' | zstd > profiles.jsonl.zst
 
-Works while the relay runs. What is committed meanwhile may be missing; what was there before and stays is not. \
-Expired events, and those that wait for their removal after a request to vanish, are left out.")]
+Works while the relay runs. Every event that is stored throughout is exported; events that arrive meanwhile may be \
+missing. Expired events, and those awaiting removal after a vanish request, are left out.")]
 pub struct Arguments {
-    /// The file to write; - is standard output
+    /// The file to write; - means standard output
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// Only what matches: a filter, or an array of them
+    /// Export only events that match: a filter or an array of filters
     #[arg(long, value_name = "JSON", value_parser = filters)]
     filter: Option<Filters>,
-    /// Only what was created at this time or later: unix seconds, or how long ago, such as 30d
+    /// Export only events created at this time or later: unix seconds, or an age such as 30d
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
-    /// Only what was created at this time or earlier
+    /// Export only events created at this time or earlier
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
-    /// Newest first
+    /// Export the newest events first
     #[arg(long)]
     reverse: bool,
 }
 
-/// Writes every event that was asked for.
+/// Writes the requested events.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (_, store) = global.open()?;
     let is_all = arguments.filter.is_none() && arguments.since.is_none() && arguments.until.is_none();
@@ -67,7 +67,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let context = || format!("cannot write {}", arguments.file.display());
         let mut file = File::create(&arguments.file).with_context(context)?;
         let ended = write(&mut file).with_context(context)?;
-        // Pipes and terminals cannot be synced; a file must be, or a power cut takes it.
+        // Pipes and terminals cannot be synced; a file must be, or a power failure may lose it.
         if file.metadata()?.is_file() {
             file.sync_all().with_context(context)?;
         }
@@ -76,7 +76,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     say(format_args!("{} events exported", HumanCount(ended.events)));
     if ended.is_interrupted {
-        say(format_args!("weir: interrupted; the export is not complete"));
+        say(format_args!("weir: interrupted; the export is incomplete"));
         return Ok(interrupt::EXIT_CODE.into());
     }
     Ok(ExitCode::SUCCESS)

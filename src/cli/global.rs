@@ -1,4 +1,4 @@
-//! The arguments that every command takes, and the configuration and store that they name.
+//! The arguments that all commands share, and the configuration and store that they refer to.
 
 use std::path::PathBuf;
 
@@ -7,19 +7,19 @@ use anyhow::Context as _;
 use crate::config::{Config, ConfigError};
 use crate::store::Store;
 
-/// What every command takes.
+/// The arguments that all commands share.
 #[derive(clap::Args)]
 pub struct Global {
-    /// The configuration file; every key has a default, so none is needed
+    /// The configuration file; optional, since every key has a default
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The directory that holds the events [default: ./weir-data]
+    /// The directory of the store; overrides storage.data [default: ./weir-data]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
 impl Global {
-    /// The configuration: defaults, then the file, then the command line.
+    /// The configuration: defaults, overridden by the file, overridden by the command line.
     pub fn config(&self) -> Result<Config, ConfigError> {
         let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::load)?;
         if let Some(data) = &self.data {
@@ -28,15 +28,19 @@ impl Global {
         Ok(config)
     }
 
-    /// The configuration and the store, which must be there.
+    /// The configuration and the store, which must exist.
     pub fn open(&self) -> anyhow::Result<(Config, Store)> {
         let config = self.config()?;
         let data = &config.storage.data;
-        anyhow::ensure!(Store::exists(data), "there is no store in {}; --data names another directory", data.display());
+        anyhow::ensure!(
+            Store::exists(data),
+            "there is no store in {}; use --data for another directory",
+            data.display()
+        );
         self.open_or_create()
     }
 
-    /// The configuration and the store, created if need be.
+    /// The configuration and the store, which is created if missing.
     pub fn open_or_create(&self) -> anyhow::Result<(Config, Store)> {
         let config = self.config()?;
         config.validate()?;

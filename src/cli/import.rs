@@ -1,4 +1,4 @@
-//! `weir import`: events from a file into the store.
+//! `weir import`: adds events from a file to the store.
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};
@@ -17,43 +17,43 @@ use super::output::{progress, say, stdout};
 use crate::import::{self, End, Fate, Observer, Parts, Report, Verdict};
 use crate::schnorr::Verifier;
 
-/// Reasons that the summary lists.
+/// The maximum number of reasons that the summary lists.
 const LISTED: usize = 10;
 
-/// What needs a reason: it should not be in the file, or the operator's rules are against it.
+/// The outcomes for which the summary gives a reason: the event should not be in the file, or a rule is against it.
 const DEFECTS: [Fate; 4] = [Fate::Invalid, Fate::InvalidDeletion, Fate::Refused, Fate::NotKept];
 
 /// Arguments of `weir import`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir import events.jsonl                    one event in JSON on each line
-  weir import events.json.gz                  an array of events, compressed
-  ssh other weir export | weir import         from another program
+  weir import events.jsonl                    one event per line, as JSON
+  weir import events.json.gz                  a compressed array of events
+  ssh other weir export | weir import         events from another program
   weir import --show-refused events.jsonl 2> refused.txt
 
-Reads events as JSON, on lines, in arrays or one behind the other, and relay messages with an event (EVENT, as \
-clients and relays send it), plain or compressed with gzip or zstd. Works while the relay runs on the same --data: its subscribers get what arrives. Limits, dates and lists of \
-the configuration are not applied; expired and ephemeral events are not stored, nor what the retention rules have \
-removed or would remove for its age. A bad line is counted and passed \
-over. Exits 1 when there is no event in the input, and when the input or the store failed: then it tells the line to \
-go on from.")]
+Reads events as JSON, one per line, in arrays or simply concatenated, and EVENT messages as clients and relays send \
+them; plain or compressed with gzip or zstd. Works while the relay runs on the same store, and its subscribers get \
+the new events. Limits, dates and lists of the configuration do not apply. Expired and ephemeral events are not \
+stored, nor are events that the retention rules have removed or would remove for their age. Bad lines are counted and \
+skipped. Exits with 1 if the input holds no event, or if reading or storing fails; it then names the line to resume \
+from.")]
 pub struct Arguments {
-    /// The file with events as JSON; - is standard input
+    /// The file with the events; - means standard input
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// Take signatures on trust: only for what this relay has exported itself
+    /// Do not verify signatures; use this only for events that this relay has exported itself
     #[arg(long)]
     no_verify: bool,
-    /// Events per commit; the publishers of a running relay wait for one commit, so 1000 is kinder beside a busy one
+    /// Events per commit; publishers of a running relay wait for one commit, so use about 1000 if it is busy
     #[arg(long, value_name = "N", default_value_t = import::Options::default().batch_events as u32,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch: u32,
-    /// Name each line that is not stored, with the reason, on standard error
+    /// Report each line that is not stored on standard error, with the reason
     #[arg(long)]
     show_refused: bool,
 }
 
-/// Imports the file and tells what became of its lines.
+/// Imports the file and reports the outcome of its lines.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (input, total) = open(&arguments.file)?;
     let read = Arc::new(AtomicU64::new(0));
@@ -71,25 +71,25 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         },
         stop: interrupt::watch(),
     };
-    let mut teller = Teller {
+    let mut reporter = Reporter {
         bar: progress(total, true),
         read,
         show: arguments.show_refused,
         reasons: Vec::new(),
         started: Instant::now(),
     };
-    let report = import::import(parts, input, &mut teller)?;
-    teller.bar.finish_and_clear();
-    let told = teller.summary(&report);
+    let report = import::import(parts, input, &mut reporter)?;
+    reporter.bar.finish_and_clear();
+    let printed = reporter.summary(&report);
     let code = end(report, &arguments.file)?;
-    told.map(|()| code)
+    printed.map(|()| code)
 }
 
-/// The input, and its bytes if they are known.
+/// Opens the input; also returns its size in bytes if it is known.
 fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)> {
     if file == Path::new("-") {
         if std::io::stdin().is_terminal() {
-            say(format_args!("weir: reading events from this terminal; Ctrl-D ends them"));
+            say(format_args!("weir: reading events from the terminal; end them with Ctrl-D"));
         }
         return Ok((Box::new(std::io::stdin()), None));
     }
@@ -102,7 +102,7 @@ fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)> {
     Ok((Box::new(input), total))
 }
 
-/// Counts what is read of the file, compressed or not.
+/// Counts the bytes read from the input, before decompression.
 struct Counted<R> {
     input: R,
     read: Arc<AtomicU64>,
@@ -118,45 +118,45 @@ impl<R: Read> Read for Counted<R> {
 
 fn end(report: Report, file: &Path) -> anyhow::Result<ExitCode> {
     let next_line = report.next_line;
-    let go_on = || format!("nothing is imported from line {next_line} on; go on from there");
+    let go_on = || format!("nothing from line {next_line} on was imported; resume from there");
     let total: u64 = report.counts.iter().sum();
     match report.end {
-        // An export that is piped in may hold nothing; who names a file means one with events.
+        // Piped input may be empty, but a file that the user names should hold events.
         End::Complete if total == 0 && file == Path::new("-") => {
-            say(format_args!("weir: there was nothing to read"));
+            say(format_args!("weir: the input is empty"));
             Ok(ExitCode::SUCCESS)
         }
-        End::Complete if total == 0 => anyhow::bail!("there is nothing in {}", file.display()),
+        End::Complete if total == 0 => anyhow::bail!("{} is empty", file.display()),
         End::Complete if total == report.count(Fate::Invalid) => anyhow::bail!(
-            "there is no event in the input, which looks like {}; see weir import --help for what is read",
+            "the input contains no event and looks like {}; see weir import --help for the supported formats",
             report.looks_like
         ),
         End::Complete => Ok(ExitCode::SUCCESS),
         End::Foreign(foreign) => Err(foreign.into()),
         End::Interrupted => {
-            say(format_args!("weir: interrupted; go on from line {next_line}"));
+            say(format_args!("weir: interrupted; resume from line {next_line}"));
             Ok(interrupt::EXIT_CODE.into())
         }
         End::Full => anyhow::bail!(
-            "the store is full: line {next_line} was not stored; make room or raise storage.max_bytes and \
-             storage.map_bytes, then go on from there"
+            "the store is full: line {next_line} was not stored; free space or raise storage.max_bytes and \
+             storage.map_bytes, then resume from there"
         ),
-        End::Unreadable(error) => Err(error).context("cannot read on").with_context(go_on),
+        End::Unreadable(error) => Err(error).context("cannot read the input").with_context(go_on),
         End::Store(error) => Err(error).with_context(go_on),
     }
 }
 
-/// Tells how it goes on standard error, and keeps the first reasons for the summary.
-struct Teller {
+/// Reports progress on standard error and keeps the first reasons for the summary.
+struct Reporter {
     bar: ProgressBar,
-    /// Bytes of the input that were read.
+    /// Bytes of the input read so far.
     read: Arc<AtomicU64>,
     show: bool,
     reasons: Vec<Verdict>,
     started: Instant,
 }
 
-impl Observer for Teller {
+impl Observer for Reporter {
     fn not_stored(&mut self, verdict: &Verdict) {
         let Verdict { line, fate, reason } = verdict;
         if self.show {
@@ -173,11 +173,11 @@ impl Observer for Teller {
     }
 }
 
-impl Teller {
+impl Reporter {
     fn summary(&self, report: &Report) -> anyhow::Result<()> {
         let mut out = stdout();
         let (lines, seconds) = (report.counts.iter().sum::<u64>(), self.started.elapsed().as_secs_f64());
-        writeln!(out, "{lines} events in {seconds:.1} s, {:.0} a second", lines as f64 / seconds.max(1e-3))?;
+        writeln!(out, "{lines} events in {seconds:.1} s, {:.0} per second", lines as f64 / seconds.max(1e-3))?;
         for fate in Fate::ALL {
             writeln!(out, "  {}: {}", fate.as_str(), report.count(fate))?;
         }

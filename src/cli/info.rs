@@ -1,4 +1,4 @@
-//! `weir info`: what the store holds, who takes the room, and what comes next.
+//! `weir info`: the contents of the store, what takes the space, and how it will grow.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,32 +21,32 @@ use crate::store::{FORMAT, KindUsage, Removed, Room, Seq, Store, StoreError, Tab
 /// Arguments of `weir info`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir info --config weir.toml          also by the rules of the file, and for how long there is room
-  weir info --full --config weir.toml   every event is looked at, and what the retention rules remove next
+  weir info --config weir.toml          break down by the rules of the file, and predict when space runs out
+  weir info --full --config weir.toml   examine every event, and count what the retention rules remove next
   weir info --json | jq .events
 
-Without --full, all but the totals and the kinds is estimated from 10,000 events spread evenly. Sizes are what \
-storage.max_bytes counts: records with their index entries. What comes in is what was dated within the last 7 days, or \
-within the days that a rule keeps. Works while the relay runs.")]
+Without --full, everything except the totals and the kinds is estimated from 10,000 events, spread evenly. Sizes are \
+what storage.max_bytes counts: records and their index entries. Growth is derived from the events dated within the \
+last 7 days, or within the period that a rule keeps. Works while the relay runs.")]
 pub struct Arguments {
-    /// Look at every event, and count what the retention rules would remove now
+    /// Examine every event, and count what the retention rules would remove now
     #[arg(long)]
     full: bool,
-    /// Kinds, authors and recipients to list
+    /// How many kinds, authors and recipients to list
     #[arg(long, value_name = "N", default_value = "10")]
     top: usize,
-    /// Write one JSON object; all sizes in bytes
+    /// Print one JSON object, with sizes in bytes
     #[arg(long)]
     json: bool,
 }
 
-/// Events that an estimate looks at.
+/// The number of events that an estimate examines.
 const SAMPLE: u64 = 10_000;
 
-/// With fewer recent events than this an estimate of the growth would be a guess.
+/// With fewer recent events than this, growth cannot be estimated.
 const FEW: u64 = 30;
 
-/// Everything that is told.
+/// Everything that is reported.
 struct Facts {
     at: Timestamp,
     rules: Retention,
@@ -54,18 +54,18 @@ struct Facts {
     room: Room,
     disk_free_bytes: u64,
     last_seq: Seq,
-    /// The largest first.
+    /// Largest first.
     kinds: Vec<(Kind, KindUsage)>,
     survey: Survey,
-    /// `None` when too little is known to tell.
+    /// `None` when there is too little data.
     forecast: Option<Forecast>,
-    /// What the relay would remove and does not before that is accepted.
+    /// The removal that the relay has put off until the operator accepts it.
     waiting: Option<Removal>,
-    /// What the retention rules would remove now.
+    /// The events that the retention rules would remove now.
     next: Option<Removed>,
 }
 
-/// Prints the sizes.
+/// Prints the report.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (config, store) = global.open()?;
     let facts = gather(&config, &store, arguments.full)?;
@@ -109,7 +109,7 @@ const fn durability(config: &Config) -> &'static str {
     }
 }
 
-/// Days until something, or that it is not worth telling.
+/// A number of days in words; `None` is more than the forecast covers.
 fn days(days: Option<u64>) -> String {
     days.map_or_else(|| "more than 10 years".into(), |days| format!("about {} days", HumanCount(days)))
 }
@@ -121,11 +121,11 @@ impl Facts {
         let (max, min_free) = (size(config.storage.max_bytes), size(config.storage.min_free_disk_bytes));
         let durability = durability(config);
         writeln!(out, "data        {} (format {FORMAT}, durability {durability})", store.path().display())?;
-        writeln!(out, "events      {} held of {} that arrived", HumanCount(usage.events()), HumanCount(last_seq.0))?;
+        writeln!(out, "events      {} stored of {} that arrived", HumanCount(usage.events()), HumanCount(last_seq.0))?;
         writeln!(out, "used        {} (limit {max})", BinaryBytes(usage.used_bytes))?;
         writeln!(out, "free pages  {}", BinaryBytes(usage.free_bytes))?;
         writeln!(out, "file        {} (at most {})", BinaryBytes(usage.file_bytes), BinaryBytes(usage.map_bytes))?;
-        writeln!(out, "disk free   {} (to stay free: {min_free})", BinaryBytes(*disk_free_bytes))
+        writeln!(out, "disk free   {} (keep free: {min_free})", BinaryBytes(*disk_free_bytes))
     }
 
     fn write_forecast(&self, out: &mut impl Write) -> io::Result<()> {
@@ -134,23 +134,25 @@ impl Facts {
                 let about = if self.survey.is_estimate() { "about " } else { "" };
                 let [added, removed] = [daily.added, daily.removed]
                     .map(|[events, bytes]| (HumanCount(events.max(0.0) as u64), BinaryBytes(bytes.max(0.0) as u64)));
-                writeln!(out, "comes in    {about}{} events and {} a day", added.0, added.1)?;
-                writeln!(out, "leaves      {about}{} events and {} a day, by the rules", removed.0, removed.1)?;
+                writeln!(out, "added       {about}{} events and {} per day", added.0, added.1)?;
+                writeln!(out, "removed     {about}{} events and {} per day, by the rules", removed.0, removed.1)?;
                 let key = limit.key();
                 if self.rules.is_empty() {
-                    writeln!(out, "room for    {}; then {key} refuses events", days(room_days))?;
+                    writeln!(out, "room for    {}; then the relay refuses events, because of {key}", days(room_days))?;
                 } else {
-                    writeln!(out, "room for    {}; then the rules make room for {key}", days(room_days))?;
-                    writeln!(out, "full in     {}, by what the rules never remove for room", days(full_days))?;
+                    writeln!(out, "room for    {}; then the rules evict events, because of {key}", days(room_days))?;
+                    writeln!(out, "full in     {}, with events that the rules never evict for room", days(full_days))?;
                 }
             }
-            None => writeln!(out, "comes in    too little is dated within the last 7 days to tell; try --full")?,
+            None => {
+                writeln!(out, "added       too few events are dated within the last 7 days for a forecast; try --full")?
+            }
         }
         if let Some(Removal { events, bytes, .. }) = self.waiting {
             let (events, bytes) = (HumanCount(events), BinaryBytes(bytes));
             writeln!(
                 out,
-                "retention   the relay waits to remove {events} events, {bytes}: see weir retention --accept"
+                "retention   the relay will remove {events} events, {bytes}, once accepted: see weir retention --accept"
             )?;
         }
         match self.next {
@@ -185,13 +187,13 @@ impl Facts {
         write_table(out, ["recipient of gift wraps", about, "size"], 64, recipients.into_iter().map(row))
     }
 
-    /// What the events of each rule take, with the rule.
+    /// The space taken by the events of each rule.
     fn write_rules(&self, out: &mut impl Write, about: &str) -> io::Result<()> {
         writeln!(out, "\n{:<16} {about:>15} {:>12}  keeps", "rule", "size")?;
         for (place, RuleUsage { held, .. }) in self.survey.rules.iter().enumerate() {
             let rule = self.rules.rules().get(place);
             let name = rule.map_or_else(|| "none".into(), |_| (place + 1).to_string());
-            let text = rule.map_or_else(|| "what no rule selects".into(), rule_text);
+            let text = rule.map_or_else(|| "events that no rule selects".into(), rule_text);
             let (events, size) = (HumanCount(held.events).to_string(), BinaryBytes(held.footprint).to_string());
             writeln!(out, "{name:<16} {events:>15} {size:>12}  {text}")?;
         }

@@ -1,7 +1,7 @@
-//! The log of `weir serve`: a thread of its own writes the lines to standard error.
+//! The log of `weir serve`: a dedicated thread writes the lines to standard error.
 //!
-//! A thread that logs never waits for the reader of the log and never fails with it. A line that cannot be written, or
-//! finds the queue full, is dropped and counted; the log says how many were lost once it can be written again.
+//! A thread that logs never waits for the reader of the log, nor fails when the reader does. A line is dropped and counted
+//! if it cannot be written or the queue is full; the number of lost lines is logged once writing works again.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
@@ -17,23 +17,23 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{Log, LogFormat};
 
-/// Bytes of lines that wait for the writer, about ten thousand lines; as many may be in its hands. A line that finds
-/// no room is lost.
+/// Bytes of lines waiting for the writer, about ten thousand lines; the writer may hold as many again. A line that does
+/// not fit is lost.
 const QUEUE_BYTES: usize = 1 << 20;
 
-/// How long the end of the process waits for the last lines: a reader that has stopped must not keep it alive.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the process waits for the last lines at its end: a stalled reader must not keep it alive.
+const LAST_FLUSH: Duration = Duration::from_secs(1);
 
-/// The running log. Dropping it waits until what was logged is written, for [`LAST_WORDS`] at most.
+/// The running log. Dropping it waits until all lines are written, for [`LAST_FLUSH`] at most.
 pub struct Running(Queue);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.flush(LAST_WORDS);
+        self.0.flush(LAST_FLUSH);
     }
 }
 
-/// Begins to log to standard error, panics included; `lost` counts the lines that were not written.
+/// Starts logging to standard error, including panics; `lost` counts the lines that were not written.
 ///
 /// # Errors
 /// When `log.level` is not a filter or the thread cannot be started.
@@ -57,7 +57,7 @@ pub fn start(log: &Log, lost: &Counter) -> anyhow::Result<Running> {
     Ok(Running(queue))
 }
 
-/// What makes a line of each event.
+/// The subscriber that formats log lines.
 fn subscriber<W>(format: LogFormat, has_colours: bool, filter: EnvFilter, lines: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -69,7 +69,7 @@ where
     }
 }
 
-/// The line that says how many were lost.
+/// The line that reports how many lines were lost.
 fn note(format: LogFormat, has_colours: bool, lost: u64) -> Vec<u8> {
     let line = Queue::new(QUEUE_BYTES, Counter::default());
     let lines = subscriber(format, has_colours, EnvFilter::new("warn"), line.clone());
@@ -77,16 +77,16 @@ fn note(format: LogFormat, has_colours: bool, lost: u64) -> Vec<u8> {
     line.lock().lines.drain(..).flatten().collect()
 }
 
-/// Lines on their way to the writer.
+/// The queue of lines for the writer.
 #[derive(Clone)]
 struct Queue(Arc<Inner>);
 
 struct Inner {
     bound_bytes: usize,
     waiting: Mutex<Waiting>,
-    /// Told when a line has come.
+    /// Notified when a line has arrived.
     arrived: Condvar,
-    /// Told when nothing waits and nothing is being written.
+    /// Notified when no line is waiting or being written.
     written: Condvar,
     lost: Counter,
 }
@@ -105,7 +105,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing in here panics between two changes that belong together.
+        // No code panics between two changes that belong together.
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,21 +120,21 @@ impl Queue {
         self.0.arrived.notify_one();
     }
 
-    /// Waits until everything is written, but no longer than this.
-    fn flush(&self, patience: Duration) {
+    /// Waits until everything is written, for at most `timeout`.
+    fn flush(&self, timeout: Duration) {
         let is_busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.lines.is_empty();
-        // Whether it was in time makes no difference to a process that ends.
-        let _ = self.0.written.wait_timeout_while(self.lock(), patience, is_busy);
+        // The process ends in either case.
+        let _ = self.0.written.wait_timeout_while(self.lock(), timeout, is_busy);
     }
 
-    /// Writes lines for ever. `note` makes the line that tells of lost ones.
+    /// Writes lines forever. `note` formats the line that reports lost ones.
     fn write_to(&self, mut out: impl Write, note: impl Fn(u64) -> Vec<u8>) {
-        let mut told = 0;
+        let mut reported = 0;
         loop {
             let lines = self.next_lines();
             let lost = self.0.lost.get();
-            if lost > told && out.write_all(&note(lost - told)).is_ok() {
-                told = lost;
+            if lost > reported && out.write_all(&note(lost - reported)).is_ok() {
+                reported = lost;
             }
             for line in lines {
                 if out.write_all(&line).is_err() {
@@ -144,7 +144,7 @@ impl Queue {
         }
     }
 
-    /// Waits for lines and takes all that there are.
+    /// Waits for lines and takes all of them.
     fn next_lines(&self) -> VecDeque<Vec<u8>> {
         let mut waiting = self.lock();
         waiting.is_writing = false;
@@ -167,7 +167,7 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-/// Takes one line, which the subscriber writes in one piece.
+/// Receives one line, which the subscriber writes in one call.
 struct Line<'a>(&'a Queue);
 
 impl Write for Line<'_> {
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_note_of_lost_lines_is_a_line_like_any_other() {
+    fn the_report_of_lost_lines_is_a_line_like_any_other() {
         let text = String::from_utf8(note(LogFormat::Text, false, 7)).expect("text");
         assert!(text.ends_with("  WARN weir::cli::log: 7 log lines were lost\n"), "{text}");
         let line = note(LogFormat::Json, false, 7);
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(line.last(), Some(&b'\n'));
     }
 
-    /// Fails with the first lines.
+    /// Fails for the first lines.
     struct Failing(usize, Arc<Mutex<Vec<u8>>>);
 
     impl Write for Failing {
@@ -214,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_cannot_be_written_or_find_no_room_are_counted_and_told_once() {
+    fn lines_that_cannot_be_written_or_do_not_fit_are_counted_and_reported_once() {
         let (lost, written) = (Counter::default(), Arc::default());
         let queue = Queue::new(10, lost.clone());
         for line in [&b"one\n"[..], b"two\n", b"three\n"] {
             queue.push(line);
         }
-        assert_eq!(lost.get(), 1, "the third finds no room");
-        // It fails with the note of the first loss, and then with one line.
+        assert_eq!(lost.get(), 1, "the third does not fit");
+        // Writing fails for the note about the first loss, and then for one line.
         let (lines, out) = (queue.clone(), Failing(2, Arc::clone(&written)));
         std::thread::spawn(move || lines.write_to(out, |lost| format!("{lost} lost\n").into_bytes()));
         queue.flush(Duration::MAX);

@@ -1,6 +1,6 @@
-//! The command line: one file per subcommand, each its arguments and a `run` that calls what is below.
+//! The command line: one file per subcommand, with its arguments and a `run` that calls the modules below.
 //!
-//! The only place that sees the configuration, and the only one that prints. No logic of its own.
+//! Only this module sees the configuration and prints. It contains no logic itself.
 
 use std::process::ExitCode;
 
@@ -35,14 +35,16 @@ mod upgrade;
 #[derive(Parser)]
 #[command(name = "weir", version, max_term_width = 110, arg_required_else_help = true)]
 #[command(after_help = "Examples:
-  weir serve                             a relay on 127.0.0.1:7777, events in ./weir-data
-  weir serve --listen 0.0.0.0:7777       the same for everybody
-  weir import events.jsonl               add events from a file, also while the relay runs
-  weir scan '{\"kinds\":[1],\"limit\":10}'   the newest ten notes
-  weir export > events.jsonl             all of them as lines of JSON
-  weir backup /backups/relay             a backup, also while the relay runs
+  weir serve                             run a relay on 127.0.0.1:7777, with events in ./weir-data
+  weir serve --listen 0.0.0.0:7777       the same, reachable from outside
+  weir import events.jsonl               add events from a file
+  weir scan '{\"kinds\":[1],\"limit\":10}'   print the newest ten notes
+  weir export > events.jsonl             write all events as lines of JSON
+  weir backup /backups/relay             create a backup, or add new events to it
 
-Exit codes: 0 good, 1 failed or found problems, 2 wrong arguments, 130 interrupted.")]
+import, export, scan, delete, info, retention, check, backup and compact also work while the relay runs.
+
+Exit codes: 0 success, 1 failure or problems found, 2 wrong arguments, 130 interrupted.")]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -62,25 +64,25 @@ enum Command {
     Scan(scan::Arguments),
     /// Remove stored events
     Delete(delete::Arguments),
-    /// Tell what the store holds and the room it takes
+    /// Show what the store holds and how much space it takes
     Info(info::Arguments),
     /// Show what the retention rules would remove, or remove it
     Retention(retention::Arguments),
-    /// Look for damage in the store
+    /// Check the store for damage, and repair its indexes
     Check(check::Arguments),
-    /// Copy the events to a directory for keeping, or add what is new to it
+    /// Create a backup in a directory, or add new events to it
     Backup(backup::Arguments),
-    /// Make a store from a backup
+    /// Create a store from a backup
     Restore(restore::Arguments),
-    /// Give the space of removed events back to the file system
+    /// Return the space of removed events to the file system
     Compact(compact::Arguments),
-    /// Make a store of an earlier version one of this version
+    /// Upgrade a store that an earlier version wrote
     Upgrade(upgrade::Arguments),
     /// Show or check the configuration
     Config(config::Arguments),
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command given on the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     let Arguments { global, command } = Arguments::parse();

@@ -1,31 +1,31 @@
-//! Where commands write, and how progress and numbers look.
+//! Output of commands and progress bars.
 //!
-//! Nothing here fails or panics because nobody reads: a command goes on to its end without its reader, and its exit code
-//! holds; one that only streams events (`weir export | head`) ends, quietly, by what [`is_broken_pipe`] tells.
+//! A reader that goes away causes no failure and no panic: a command runs to its end without its reader, and its exit code
+//! stays meaningful. A command that only streams events (`weir export | head`) stops quietly, see [`is_broken_pipe`].
 
 use std::io::{BufWriter, ErrorKind, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-/// Bytes gathered between writes.
+/// The size of the output buffer.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Standard output for what a command has to report, in large writes. To be flushed at the end, or errors go unseen.
+/// Standard output for the report of a command, buffered. It must be flushed at the end, or errors go unnoticed.
 ///
-/// A reader that has gone is no error: the exit code tells the rest.
+/// A reader that has gone away is not an error: the exit code tells the result.
 pub fn stdout() -> BufWriter<impl Write> {
-    BufWriter::with_capacity(BUFFER_BYTES, Unread(std::io::stdout().lock()))
+    BufWriter::with_capacity(BUFFER_BYTES, IgnoreBrokenPipe(std::io::stdout().lock()))
 }
 
-/// Standard output for a stream of events, which is at its end when nobody reads on.
+/// Standard output for a stream of events. It fails once nobody reads it any more.
 pub fn stream() -> BufWriter<impl Write> {
     BufWriter::with_capacity(BUFFER_BYTES, std::io::stdout().lock())
 }
 
-/// Takes what is written also when the reader has gone.
-struct Unread<W>(W);
+/// Accepts output even when the reader has gone away.
+struct IgnoreBrokenPipe<W>(W);
 
-impl<W: Write> Write for Unread<W> {
+impl<W: Write> Write for IgnoreBrokenPipe<W> {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
         self.0.write(text).or_else(|error| if is_unread(&error) { Ok(text.len()) } else { Err(error) })
     }
@@ -39,20 +39,20 @@ fn is_unread(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::BrokenPipe
 }
 
-/// Says something to the user on standard error. That nobody can read it is no reason to fail.
+/// Prints a line for the user on standard error. It is no failure if nobody can read it.
 pub fn say(line: std::fmt::Arguments<'_>) {
-    // One write, so that lines of several threads do not mix.
+    // A single write, so that lines of several threads do not mix.
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Whether an error says that nobody reads what we write.
+/// Whether the error means that the reader of our output has gone away.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is_broken =
         |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<std::io::Error>().is_some_and(is_unread);
     error.chain().any(is_broken)
 }
 
-/// How far a command is, in bytes of a file or else in events. Drawn on a terminal only, on standard error.
+/// A progress bar that counts bytes of a file or else events. It is drawn on standard error, if that is a terminal.
 pub fn progress(total: Option<u64>, in_bytes: bool) -> ProgressBar {
     let template = match (total, in_bytes) {
         (Some(_), true) => "{bar:30} {bytes} of {total_bytes}, {msg}{eta} left",
@@ -62,13 +62,13 @@ pub fn progress(total: Option<u64>, in_bytes: bool) -> ProgressBar {
     };
     let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         // Writing to a string in memory does not fail.
-        let _ = write!(out, "{:.0} a second", state.per_sec());
+        let _ = write!(out, "{:.0} per second", state.per_sec());
     };
-    let style = ProgressStyle::with_template(template).expect("these templates are well formed").with_key("rate", rate);
+    let style = ProgressStyle::with_template(template).expect("the templates are well formed").with_key("rate", rate);
     ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr()).with_style(style)
 }
 
-/// How far a command is in so many of something.
+/// A progress bar that counts up to `total` of `what`.
 pub fn progress_of(total: u64, what: &str) -> ProgressBar {
     let template = format!("{{bar:30}} {{human_pos}} of {{human_len}} {what}, {{eta}} left");
     let style = ProgressStyle::with_template(&template).expect("the template is well formed");

@@ -1,4 +1,4 @@
-//! `weir restore`: a store from a backup.
+//! `weir restore`: creates a store from a backup.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -17,20 +17,20 @@ use crate::pipeline::now;
 /// Arguments of `weir restore`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir restore /backups/relay --data new                     then: weir serve --data new
-  weir restore /backups/relay --data new --as-of 2026-11-27  as it was at the end of that day (UTC)
+  weir restore /backups/relay --data new                     restore the newest state; then: weir serve --data new
+  weir restore /backups/relay --data new --as-of 2026-11-27  the state at the end of that day (UTC)
   weir restore /backups/relay --config /etc/weir/weir.toml
 
-An existing store is never touched. What was deleted stays deleted, even when somebody sends it again. --as-of brings
-back what retention rules or weir delete removed later, but not what the authors themselves deleted later; weir backup
-DIR --list shows the states. Killed half-way there is no store, and the next try starts over. The store is checked at
-the end, as by weir check.")]
+An existing store is never touched. Deleted events stay deleted, even if somebody sends them again. An earlier state
+(--as-of) includes events that retention rules or weir delete removed since, but not events that their authors deleted
+since; weir backup DIR --list shows the states. A restore that is killed leaves no store, and the next one starts over.
+At the end the store is checked, as by weir check.")]
 pub struct Arguments {
     /// The directory of the backup
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Restore the newest state that is not later: 2026-11-28 (its end), 2026-11-28T14:00, with Z or an offset, or
-    /// seconds since 1970
+    /// Restore the newest state up to this time: 2026-11-28 (the end of that day), 2026-11-28T14:00, optionally with Z or
+    /// an offset, or unix seconds
     #[arg(long, value_name = "DATE", value_parser = time::parse)]
     as_of: Option<Timestamp>,
     /// Restore the state of this run
@@ -62,25 +62,25 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         say(format_args!("weir: interrupted; there is no store in {}", path.display()));
         return Ok(interrupt::EXIT_CODE.into());
     }
-    let Restored { stored, expired, superseded, tombstones } = restored.context("nothing is restored")?;
+    let Restored { stored, expired, superseded, tombstones } = restored.context("nothing was restored")?;
     let mut out = stdout();
     writeln!(out, "{} events and {tombstones} tombstones restored to {}", HumanCount(stored), path.display())?;
-    writeln!(out, "the state is of run {}, {} UTC", state.run, time::display(Timestamp(state.created_at)))?;
+    writeln!(out, "the state is that of run {}, {} UTC", state.run, time::display(Timestamp(state.created_at)))?;
     if expired + superseded > 0 {
-        writeln!(out, "{expired} events are expired, {superseded} were removed meanwhile")?;
+        writeln!(out, "{expired} events have expired, {superseded} were removed meanwhile")?;
     }
     let (_, store) = global.open()?;
     let bar = progress_of(stored, "events checked");
     let report = store.check(|_, _| bar.inc(1))?;
     bar.finish_and_clear();
     anyhow::ensure!(report.is_clean(), "the store has {} problems: see weir check", report.problem_count);
-    writeln!(out, "nothing is wrong")?;
+    writeln!(out, "no problems found")?;
     let (used, max) = (store.room()?.used_bytes, config.storage.max_bytes);
     if max > 0 && used > max {
         let (used, max) = (BinaryBytes(used), BinaryBytes(max));
         writeln!(
             out,
-            "the events take {used}, more than storage.max_bytes, {max}: see weir retention --dry-run before the relay starts"
+            "the events take {used}, which exceeds storage.max_bytes, {max}: see weir retention --dry-run before you start the relay"
         )?;
     }
     out.flush()?;

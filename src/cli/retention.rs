@@ -1,4 +1,4 @@
-//! `weir retention`: what the retention rules would remove, or a pass of them now.
+//! `weir retention`: shows what the retention rules would remove, or applies them once.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,34 +21,34 @@ use crate::store::{Note, Removed, Store, StoreError};
 /// Arguments of `weir retention`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir retention --config weir.toml             what each rule would remove and why, with some of the events
+  weir retention --config weir.toml             show what each rule would remove and why, with sample events
   weir retention --config weir.toml --json | jq '.causes[] | {rule, cause, events}'
-  weir retention --run --config weir.toml       one pass now, also while the relay runs
-  weir retention --accept --config weir.toml    let the relay remove what it waits to remove
+  weir retention --run --config weir.toml       apply the rules once, now
+  weir retention --accept --config weir.toml    let the relay proceed with a large removal
 
-A running relay applies the rules by itself, all the time, and removes what a dry run shows: but when it starts or reads
-other rules that would remove more than storage.confirm_removal_percent of the store, it removes nothing before --accept.
-An acceptance is for these rules and limits and about this many events, for a day. Sizes are what storage.max_bytes counts.
-The room can be used again at once; the file gets no smaller.")]
+A running relay applies the rules continuously and removes what a dry run shows. But if rules that are new at a start or
+reload would remove more than storage.confirm_removal_percent of the store, it removes nothing until you run --accept.
+An acceptance covers these rules and limits and about this many events, for one day. Sizes are what storage.max_bytes
+counts. The space is reusable at once, but the file does not shrink.")]
 pub struct Arguments {
-    /// Only count; the same without any of these
+    /// Only count (the default)
     #[arg(long, conflicts_with_all = ["run", "accept"])]
     dry_run: bool,
-    /// Remove
+    /// Remove the events now
     #[arg(long, conflicts_with = "accept")]
     run: bool,
-    /// Count, and let a relay with this configuration remove as much
+    /// Count, and allow a relay with this configuration to remove as much
     #[arg(long)]
     accept: bool,
-    /// Write one JSON object; sizes in bytes, times in seconds since 1970
+    /// Print one JSON object, with sizes in bytes and times in unix seconds
     #[arg(long)]
     json: bool,
 }
 
-/// What goes for one cause, and some of it.
+/// The events removed for one cause, and a sample of them.
 type Row = (Cause, Part, Vec<Sample>);
 
-/// Everything that is told.
+/// Everything that is reported.
 struct Facts<'a> {
     rules: &'a Retention,
     found: Found,
@@ -60,7 +60,7 @@ struct Facts<'a> {
     rows: Vec<Row>,
 }
 
-/// Applies the rules, or counts, and tells what each removes.
+/// Applies the rules or counts, and reports what each removes.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (config, store) = global.open()?;
     let rules = resolve(config.storage.retention(), &store)?;
@@ -79,13 +79,13 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     if is_partial {
-        say(format_args!("weir: interrupted; there may be more"));
+        say(format_args!("weir: interrupted; there may be more events"));
         return Ok(interrupt::EXIT_CODE.into());
     }
     if facts.found.missing > 0 {
         let missing = BinaryBytes(facts.found.missing);
         say(format_args!(
-            "weir: {missing} more should go for room, but what is left is kept for ever: storage.max_bytes is too low"
+            "weir: {missing} more should be freed, but all remaining events are kept forever: storage.max_bytes is too low"
         ));
     }
     Ok(ExitCode::SUCCESS)
@@ -109,7 +109,7 @@ fn gather<'a>(store: &Store, rules: &'a Retention, mode: Mode) -> Result<Facts<'
 impl Facts<'_> {
     fn write(&self, out: &mut impl Write, is_accepted: bool) -> io::Result<()> {
         if self.rules.is_empty() {
-            writeln!(out, "there are no rules in storage.retention: everything is kept")?;
+            writeln!(out, "storage.retention has no rules: everything is kept")?;
         }
         for (place, rule) in self.rules.rules().iter().enumerate() {
             writeln!(out, "rule {}: {}", place + 1, rule_text(rule))?;
@@ -125,7 +125,7 @@ impl Facts<'_> {
         let (bytes, used) = (BinaryBytes(self.found.parts.footprint()), BinaryBytes(self.used_bytes));
         writeln!(out, "\n{events} of {held} events {what}, {bytes} of {used}")?;
         if is_accepted {
-            writeln!(out, "accepted: a relay with these rules and limits removes them within the next day")?;
+            writeln!(out, "accepted: for one day, a relay with these rules and limits may remove them")?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `weir scan`: what a query finds, and how.
+//! `weir scan`: runs a query, counts its results or explains it.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -15,23 +15,23 @@ use crate::store::{Query, Scan, Seq};
 /// Arguments of `weir scan`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir scan '{\"kinds\":[1],\"limit\":10}'               the newest ten notes
-  weir scan --count '{\"#t\":[\"nostr\"]}'               how many
-  weir scan --explain '{\"authors\":[\"<hex>\"],\"kinds\":[1]}'   which index, how many rows, how long
+  weir scan '{\"kinds\":[1],\"limit\":10}'               print the newest ten notes
+  weir scan --count '{\"#t\":[\"nostr\"]}'               count the events
+  weir scan --explain '{\"authors\":[\"<hex>\"],\"kinds\":[1]}'   show index, rows and time
 
-Newest first. Unlike a client, the operator sees every kind, and a filter without limit brings everything. \
-Expired and vanished events are left out.")]
+Events are printed newest first. Unlike a client, the operator sees every kind, and a filter without limit returns \
+everything. Expired and vanished events are left out.")]
 pub struct Arguments {
-    /// A filter, or an array of them; - reads it from standard input
+    /// A filter or an array of filters; - reads from standard input
     #[arg(value_name = "FILTER", value_parser = filters)]
     filters: Filters,
-    /// Write how many events there are instead of the events
+    /// Print the number of events instead of the events
     #[arg(long, conflicts_with = "explain")]
     count: bool,
-    /// Write how the query is answered instead of the events
+    /// Print how the query is answered instead of the events
     #[arg(long)]
     explain: bool,
-    /// At most so many events, over all filters
+    /// Return at most this many events, over all filters
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 }
@@ -56,12 +56,12 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}", ended.events)?;
     } else if arguments.explain {
         writeln!(out, "events: {}", ended.events)?;
-        writeln!(out, "rows looked at and ranges opened: {}", scan.spent())?;
+        writeln!(out, "rows examined and ranges opened: {}", scan.spent())?;
         writeln!(out, "milliseconds: {:.3}", started.elapsed().as_secs_f64() * 1e3)?;
     }
     out.flush()?;
     if ended.is_interrupted {
-        say(format_args!("weir: interrupted; the result is not complete"));
+        say(format_args!("weir: interrupted; the result is incomplete"));
         return Ok(interrupt::EXIT_CODE.into());
     }
     Ok(ExitCode::SUCCESS)

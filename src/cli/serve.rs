@@ -1,4 +1,4 @@
-//! `weir serve`: opens the store, starts the pipeline and the server, and ends them in order.
+//! `weir serve`: opens the store, starts the pipeline and the server, and stops them in order.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -20,27 +20,26 @@ use crate::schnorr::Verifier;
 use crate::server::{self, Server};
 use crate::store::Store;
 
-/// How long clients are given to leave when the store cannot be used any more: the sooner a new process serves them, the
-/// better.
+/// How long clients get to disconnect after the store has failed: the sooner a new process serves them, the better.
 const LOST_DRAIN: Duration = Duration::from_millis(500);
 
 /// Arguments of `weir serve`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir serve                                  127.0.0.1:7777, events in ./weir-data
-  weir serve --listen 127.0.0.1:0             a free port; the log line 'listening on …' tells which
-  weir serve --config /etc/weir/weir.toml     as the file says
+  weir serve                                  listen on 127.0.0.1:7777, with events in ./weir-data
+  weir serve --listen 127.0.0.1:0             choose a free port; the log line 'listening on …' shows it
+  weir serve --config /etc/weir/weir.toml     use a configuration file
 
 Signals:
-  SIGHUP    read the configuration again; a file with an error changes nothing
-  SIGTERM   stop in order: what was taken is committed and answered, clients are closed with 1012")]
+  SIGHUP    reload the configuration; a file with mistakes changes nothing
+  SIGTERM   stop in order: commit and answer accepted events, then close all connections with 1012")]
 pub struct Arguments {
-    /// Where clients connect; port 0 lets the system choose
+    /// The address to listen on; port 0 lets the system choose one
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 }
 
-/// Runs the relay until a signal or a defect ends it.
+/// Runs the relay until a signal or a failure ends it.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let load = || {
         let mut config = global.config()?;
@@ -72,12 +71,12 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let server = Server::start(sockets, Arc::clone(&shared), &pipeline.intake(), listener, monitor, &on_failure)?;
     tracing::info!("listening on {}", server.address);
     shared.metrics.start_time_seconds.set(now().0 as i64);
-    systemd::tell(&[NotifyState::Ready]);
+    systemd::notify(&[NotifyState::Ready]);
     let drain_timeout = Duration::from_secs(config.server.drain_timeout_s);
     signals.wait(config, load, &shared, &server);
-    tracing::info!("stopping: what was taken is committed, clients are told");
-    systemd::tell(&[NotifyState::Stopping]);
-    // Without a store no client is owed anything that it could still get.
+    tracing::info!("stopping: committing accepted events and closing connections");
+    systemd::notify(&[NotifyState::Stopping]);
+    // Without a store, clients cannot get any of the answers that they wait for.
     server.finish(if shared.health.is_lost() { LOST_DRAIN } else { drain_timeout });
     pipeline.finish();
     Ok(if failed.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -99,11 +98,11 @@ fn parts(config: &Config, metrics: Metrics) -> anyhow::Result<Parts> {
     })
 }
 
-/// Descriptors that are never a client's: the store's files, the log, the metrics' sockets.
+/// Descriptors reserved for the relay itself: the store's files, the log, the metrics listener.
 const OWN_DESCRIPTORS: usize = 256;
 
-/// Each connection needs a descriptor; the soft limit is often 1,024. Where the system gives fewer than are wanted, the
-/// doors are made as narrow, so that clients never take the last one.
+/// Raises the soft limit on descriptors, which is often 1,024, since each connection needs one. If the system grants fewer
+/// than needed, the limits on connections are lowered, so that clients never take the last descriptor.
 fn raise_descriptor_limit(server: &mut server::Options) {
     let wanted = server.max_connections.saturating_add(server.max_half_open).saturating_add(OWN_DESCRIPTORS);
     let limit = getrlimit(Resource::Nofile);
@@ -123,12 +122,12 @@ fn raise_descriptor_limit(server: &mut server::Options) {
             wanted,
             max_connections = server.max_connections,
             max_half_open = server.max_half_open,
-            "fewer file descriptors than server.max_connections and max_half_open need: both are lowered; raise LimitNOFILE"
+            "too few file descriptors for server.max_connections and max_half_open: both were lowered; raise LimitNOFILE"
         );
     }
 }
 
-/// Makes what clients may take fit what is available, in the proportions that the operator chose.
+/// Lowers the limits on connections to the available descriptors, keeping about the configured proportions.
 fn fit_descriptors(server: &mut server::Options, available: usize) {
     let for_clients = available.saturating_sub(OWN_DESCRIPTORS).max(available / 4).max(2);
     let half_open = server.max_half_open.min(for_clients / 4).max(1);
@@ -136,13 +135,13 @@ fn fit_descriptors(server: &mut server::Options, available: usize) {
     server.max_connections = server.max_connections.min(for_clients - half_open);
 }
 
-/// A failure ends the process in order: what was taken is committed where that is still possible.
+/// The handler of failures: it stops the process in order, so that accepted events are committed if still possible.
 fn on_failure(failed: &Arc<AtomicBool>) -> OnFailure {
     let failed = Arc::clone(failed);
     Arc::new(move |why: &str| {
         tracing::error!("{why}; the relay stops");
         failed.store(true, Ordering::Release);
-        // `signals::wait` ends the relay on SIGTERM. A process may always signal itself.
+        // `Signals::wait` stops the relay on SIGTERM. A process may always signal itself.
         let _ = kill_process(getpid(), Signal::TERM);
     })
 }

@@ -1,4 +1,4 @@
-//! What a serving process does between start and end: reloads on SIGHUP, pings systemd's watchdog, waits.
+//! The main loop of `weir serve`: waits for signals, reloads on SIGHUP, and notifies the watchdog of systemd.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use crate::metrics::{Reload, ReloadLabel};
 use crate::pipeline::Shared;
 use crate::server::Server;
 
-/// The writer and the accept loops go round at least every few seconds, idle or not. Silent for this long, one of
-/// them is stuck, and systemd is not told that all is well.
+/// The writer and the accept loops wake at least every few seconds, idle or not. If one of them has not for this long, it
+/// is stuck, and the watchdog is no longer notified.
 const STUCK_AFTER: Duration = Duration::from_secs(20);
 
-/// The signals, caught from the moment that this is made: what comes earlier than it is waited for is kept.
+/// The signals, which are caught from the creation of this value on: signals that arrive before [`Self::wait`] are kept.
 pub struct Signals {
     runtime: Runtime,
     terminate: Signal,
@@ -26,10 +26,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches the signals. To be done before anybody is told that the relay runs: an early SIGHUP would end it.
+    /// Catches the signals. This must happen before the relay announces that it runs: an early SIGHUP would end it.
     ///
     /// # Errors
-    /// When signals cannot be received.
+    /// When the handlers cannot be installed.
     pub fn catch() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
@@ -39,15 +39,15 @@ impl Signals {
         Ok(Self { runtime, terminate, interrupt, hangup })
     }
 
-    /// Waits for SIGTERM or SIGINT, which end the relay; handles the rest meanwhile.
+    /// Waits for SIGTERM or SIGINT, which stop the relay; handles everything else meanwhile.
     pub fn wait(self, mut config: Config, load: impl Fn() -> anyhow::Result<Config>, shared: &Shared, server: &Server) {
         let Self { runtime, mut terminate, mut interrupt, mut hangup } = self;
         runtime.block_on(async {
             let watched = sd_notify::watchdog_enabled();
-            // systemd asks for a ping at least twice as often as its limit.
+            // systemd recommends to notify at least twice per period.
             let mut tick = tokio::time::interval(watched.map_or(Duration::from_secs(3600), |limit| limit / 3));
             let mut due = allocator::collect_if_due();
-            let mut life = Life::new(shared, server);
+            let mut progress = Progress::new(shared, server);
             loop {
                 tokio::select! {
                     _ = terminate.recv() => return,
@@ -55,8 +55,8 @@ impl Signals {
                     _ = hangup.recv() => reload(&mut config, &load, shared),
                     () = tokio::time::sleep_until(due.into()) => due = allocator::collect_if_due(),
                     _ = tick.tick() => {
-                        if life.is_well(shared, server) && watched.is_some() {
-                            systemd::tell(&[NotifyState::Watchdog]);
+                        if progress.is_alive(shared, server) && watched.is_some() {
+                            systemd::notify(&[NotifyState::Watchdog]);
                         }
                     }
                 }
@@ -65,11 +65,11 @@ impl Signals {
     }
 }
 
-/// Puts a new configuration in force, or keeps the old one and says why.
+/// Applies the new configuration, or keeps the old one and logs why.
 fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, shared: &Shared) {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => systemd::tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::debug!(%error, "systemd was not told of the reload"),
+        Ok(now) => systemd::notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "systemd was not notified of the reload"),
     }
     let result = match load() {
         Ok(new) => {
@@ -77,47 +77,47 @@ fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, share
             shared.settings.store(new.settings().into());
             tracing::info!(keys = ?changes.live, "the configuration was reloaded");
             if !changes.restart.is_empty() {
-                tracing::warn!(keys = ?changes.restart, "these changes hold after a restart");
+                tracing::warn!(keys = ?changes.restart, "these changes take effect after a restart");
             }
-            // What waits for a restart stays as it was, so that the next reload names it again.
+            // Keys that need a restart keep their old values, so that the next reload reports them again.
             *config = config.with_live_sections_of(new);
             Reload::Applied
         }
         Err(error) => {
-            tracing::error!("the configuration was not reloaded, the old one holds: {error:#}");
+            tracing::error!("the configuration was not reloaded, the old one stays in force: {error:#}");
             Reload::Failed
         }
     };
     shared.metrics.reloads.get_or_create(&ReloadLabel { result }).inc();
-    systemd::tell(&[NotifyState::Ready]);
+    systemd::notify(&[NotifyState::Ready]);
 }
 
-/// When the threads that must never stand still last moved.
-struct Life {
+/// When the threads that must never hang last made progress.
+struct Progress {
     writer: (u64, Instant),
     accept: (u64, Instant),
 }
 
-impl Life {
+impl Progress {
     fn new(shared: &Shared, server: &Server) -> Self {
         let now = Instant::now();
         Self { writer: (shared.beat.writer_rounds(), now), accept: (server.accept_rounds(), now) }
     }
 
-    fn is_well(&mut self, shared: &Shared, server: &Server) -> bool {
+    fn is_alive(&mut self, shared: &Shared, server: &Server) -> bool {
         let now = Instant::now();
         let rounds = [shared.beat.writer_rounds(), server.accept_rounds()];
-        let mut well = true;
+        let mut alive = true;
         for ((last, at), (rounds, thread)) in
             [&mut self.writer, &mut self.accept].into_iter().zip(rounds.into_iter().zip(["writer", "accept"]))
         {
             if rounds != *last {
                 (*last, *at) = (rounds, now);
             } else if now.duration_since(*at) > STUCK_AFTER {
-                tracing::error!(thread, "no sign of life; the watchdog is not told that all is well");
-                well = false;
+                tracing::error!(thread, "the thread makes no progress; the watchdog is not notified");
+                alive = false;
             }
         }
-        well
+        alive
     }
 }

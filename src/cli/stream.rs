@@ -1,6 +1,6 @@
-//! Stored events as lines of JSON, a slice at a time.
+//! Streams stored events as lines of JSON, one slice at a time.
 //!
-//! Never writes while a read transaction is open: a slow reader must not pin the pages of the store (INV-9).
+//! It never writes while a read transaction is open: a slow reader must not pin pages of the store (INV-9).
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,19 +12,19 @@ use crate::nostr::{EventView, Timestamp};
 use crate::pipeline::now;
 use crate::store::{Budget, Flow, OldestFirst, QueryLimits, Scan, Seq, Snapshot, Step, Store, StoreError, Visitor};
 
-/// How long a read transaction may live.
+/// The limits of one read transaction.
 pub const SLICE: Budget = Budget { rows: 1 << 16, time: Duration::from_millis(50) };
 
-/// Text gathered between writes.
+/// The size of the output buffer.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Only what a filter itself says limits it.
+/// No limits except those of the filters themselves.
 pub const NO_LIMITS: QueryLimits =
     QueryLimits { default_limit: u32::MAX, max_limit: u32::MAX, hints: false, tie_extension: 0 };
 
-/// A query that goes on slice by slice, in one order or the other.
+/// A query that is run slice by slice, in either order.
 pub trait Slices {
-    /// Goes on until the budget is spent or the visitor wants a pause.
+    /// Continues until the budget is spent or the visitor asks for a pause.
     fn slice<V: Visitor>(&mut self, snapshot: &Snapshot<'_>, visitor: &mut V) -> Result<Step, StoreError>;
 }
 
@@ -40,7 +40,7 @@ impl Slices for OldestFirst {
     }
 }
 
-/// What is made of each event.
+/// Renders or counts events.
 struct Lines<'a> {
     text: Option<&'a mut Vec<u8>>,
     now: Timestamp,
@@ -53,7 +53,7 @@ impl Visitor for Lines<'_> {
     }
 
     fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
-        // A walk pauses after the event that it is told to pause at, so this is never below zero.
+        // The query pauses right after the event for which a pause is requested, so this never underflows.
         self.left -= 1;
         let mut is_enough = self.left == 0;
         if let Some(text) = &mut self.text {
@@ -65,19 +65,19 @@ impl Visitor for Lines<'_> {
     }
 }
 
-/// How a stream ended.
+/// The result of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ended {
-    /// Events that were passed on.
+    /// Events written or counted.
     pub events: u64,
-    /// Whether that was not all, since the user wanted no more.
+    /// Whether the user interrupted the stream, so that events may be missing.
     pub is_interrupted: bool,
 }
 
-/// Writes up to `limit` events of the walk as lines; without `out` they are only counted.
+/// Writes up to `limit` events of the query as lines; without `out` it only counts them.
 pub fn run(
     store: &Store,
-    walk: &mut impl Slices,
+    query: &mut impl Slices,
     limit: u64,
     mut out: Option<&mut dyn Write>,
     progress: &ProgressBar,
@@ -92,7 +92,7 @@ pub fn run(
         }
         text.clear();
         let mut lines = Lines { text: out.is_some().then_some(&mut text), now, left };
-        let step = walk.slice(&store.read()?, &mut lines)?;
+        let step = query.slice(&store.read()?, &mut lines)?;
         left = lines.left;
         if let Some(out) = &mut out {
             out.write_all(&text)?;

@@ -1,4 +1,4 @@
-//! `weir upgrade`: makes a store of an earlier version one of this version.
+//! `weir upgrade`: upgrades a store that an earlier version wrote.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,22 +12,22 @@ use crate::store::{FORMAT, Store, Upgrade};
 /// Arguments of `weir upgrade`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir upgrade                 then start the relay again
-  weir backup /backups/relay   before it, with the version that wrote the store
+  weir backup /backups/relay   first create a backup, with the version that wrote the store
+  weir upgrade                 then upgrade the store, and start the relay again
 
-The relay must be stopped. Works in place, without room for a second copy. Stopped or killed half-way, no version
-opens the store until weir upgrade has gone on to the end.")]
+Stop the relay first. The upgrade works in place and needs no space for a second copy. If it is interrupted or killed,
+no version opens the store until weir upgrade has completed.")]
 pub struct Arguments {}
 
-/// Upgrades the store, if it is of an earlier format.
+/// Upgrades the store if it has an earlier format.
 pub fn run(global: &Global, _: &Arguments) -> anyhow::Result<ExitCode> {
     let config = global.config()?;
     config.validate()?;
     let data = &config.storage.data;
-    anyhow::ensure!(Store::exists(data), "there is no store in {}; --data names another directory", data.display());
+    anyhow::ensure!(Store::exists(data), "there is no store in {}; use --data for another directory", data.display());
     let mut out = stdout();
     let Some(mut upgrade) = Upgrade::find(data, &config.storage.options())? else {
-        writeln!(out, "the store has format {FORMAT} already")?;
+        writeln!(out, "the store already has format {FORMAT}")?;
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -37,7 +37,7 @@ pub fn run(global: &Global, _: &Arguments) -> anyhow::Result<ExitCode> {
         bar.set_position(upgrade.progress().0);
         if stop.load(Ordering::Relaxed) {
             bar.finish_and_clear();
-            say(format_args!("weir: interrupted; weir upgrade goes on from here"));
+            say(format_args!("weir: interrupted; run weir upgrade again to continue"));
             return Ok(interrupt::EXIT_CODE.into());
         }
     }

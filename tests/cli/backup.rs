@@ -16,15 +16,15 @@ fn what_a_mistake_removed_is_restored_as_of_the_run_before_it() {
     let backup = home.path("backup");
     let backup = backup.to_str().expect("a plain name");
     let out = home.run(&["backup", backup]).good();
-    assert!(out.starts_with("run 1: 100 events added; the backup holds 100, in "), "{out}");
+    assert!(out.starts_with("run 1: 100 events added; the backup holds 100 events in "), "{out}");
     home.run(&["delete", "--filter", r#"{"kinds":[1]}"#]).good();
     for run in 2..=4 {
         let out = home.run(&["backup", backup]).good();
-        assert!(out.starts_with(&format!("run {run}: 0 events added; the backup holds 40, in ")), "{out}");
+        assert!(out.starts_with(&format!("run {run}: 0 events added; the backup holds 40 events in ")), "{out}");
     }
     // These events have no valid signatures, which --verify tells after the summary.
     let verified = home.run(&["backup", backup, "--verify"]);
-    let summary = "40 events, 60 removed ones, 0 tombstones, 4 states, ";
+    let summary = "40 events, 60 removed events, 0 tombstones, 4 states, ";
     assert!(verified.out.starts_with(summary), "{verified:?}");
     let listed = home.run(&["backup", backup, "--list"]).good();
     let states: Vec<Vec<&str>> = listed.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
@@ -32,7 +32,7 @@ fn what_a_mistake_removed_is_restored_as_of_the_run_before_it() {
     assert_eq!(counts, [("1", "100"), ("2", "40"), ("3", "40"), ("4", "40")]);
     let out = home.run_elsewhere("then", &["restore", backup, "--run", "1"]).good();
     assert!(
-        out.starts_with("100 events and 0 tombstones restored to ") && out.ends_with("nothing is wrong\n"),
+        out.starts_with("100 events and 0 tombstones restored to ") && out.ends_with("no problems found\n"),
         "{out}"
     );
     let exported = home.run_elsewhere("then", &["export"]).good();

@@ -162,7 +162,7 @@ fn what_is_configured_can_be_printed_and_checked() {
         checked.starts_with("warning: auth.urls is empty although server.listen is a public address: "),
         "{checked}"
     );
-    assert!(checked.ends_with("the configuration is good\n"), "{checked}");
+    assert!(checked.ends_with("the configuration is valid\n"), "{checked}");
     let wrong = home.write("wrong.toml", "[limits]\nmax_fliters = 3\n");
     let ran = home.run(&["config", "check", "--config", &wrong]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""));

@@ -96,7 +96,7 @@ fn a_file_without_an_event_fails_and_says_what_it_looks_like() {
     let lmdb = [&[0; 16][..], &[0xde, 0xc0, 0xef, 0xbe], &[0; 4000]].concat();
     let no_event = |what| {
         format!(
-            "weir: there is no event in the input, which looks like {what}; see weir import --help for what is read\n"
+            "weir: the input contains no event and looks like {what}; see weir import --help for the supported formats\n"
         )
     };
     let foreign = |what, advice| format!("weir: the input looks like {what}: {advice}\n");
@@ -114,7 +114,7 @@ fn a_file_without_an_event_fails_and_says_what_it_looks_like() {
         (b"[\"EOSE\",\"s\"]\n", no_event("JSON, but not of events")),
         (b"id,pubkey\n1,2\n", no_event("text, but not JSON")),
         (&[0; 100_000], no_event("binary data")),
-        (b" \n[\n]\n", format!("weir: there is nothing in {}\n", home.path("input").display())),
+        (b" \n[\n]\n", format!("weir: {} is empty\n", home.path("input").display())),
     ];
     for (input, expected) in inputs {
         let ran = home.run(&["import", &home.write("input", input)]);
@@ -122,7 +122,7 @@ fn a_file_without_an_event_fails_and_says_what_it_looks_like() {
         assert_eq!(ran.count("stored"), 0, "{ran:?}");
     }
     let ran = home.run_with(&["import"], b"");
-    assert_eq!((ran.code, ran.err.as_str()), (Some(0), "weir: there was nothing to read\n"), "an empty export, piped");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), "weir: the input is empty\n"), "an empty export, piped");
     assert_eq!(home.export(), Vec::<String>::new());
 }
 
@@ -136,7 +136,10 @@ fn compressed_data_that_is_damaged_fails_and_keeps_what_came_before() {
         let ran = home.run_with(&["import", "--no-verify"], &whole[..whole.len() / 2]);
         let stored = ran.count("stored");
         assert!(ran.code == Some(1) && stored > 0 && stored < 2000, "{ran:?}");
-        let told = format!("weir: nothing is imported from line {} on; go on from there: cannot read on: ", stored + 1);
+        let told = format!(
+            "weir: nothing from line {} on was imported; resume from there: cannot read the input: ",
+            stored + 1
+        );
         assert!(ran.err.starts_with(&told), "{ran:?}");
         assert_eq!(home.export(), text.lines().take(stored as usize).collect::<Vec<_>>());
     }

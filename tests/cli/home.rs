@@ -98,7 +98,7 @@ impl Home {
     /// `weir check` with every signature.
     pub fn assert_clean(&self) {
         let ran = self.run(&["check", "--signatures", "all"]);
-        assert!(ran.code == Some(0) && ran.out.ends_with("nothing is wrong\n"), "{ran:?}");
+        assert!(ran.code == Some(0) && ran.out.ends_with("no problems found\n"), "{ran:?}");
     }
 }
 

@@ -307,5 +307,5 @@ fn an_estimate_says_so_and_its_rules_add_up_to_the_whole() {
     assert_eq!(rows.iter().map(|row| row[0]).sum::<u64>(), 24_000);
     let used = info["used_bytes"].as_u64().expect("a number");
     assert!(rows.iter().map(|row| row[2]).sum::<u64>().abs_diff(used) <= 2);
-    assert!(home.run(&["info", "--config", &rules]).good().contains("comes in    about 3,428 events and "));
+    assert!(home.run(&["info", "--config", &rules]).good().contains("added       about 3,428 events and "));
 }
