@@ -17,6 +17,7 @@ use heed::{Env, RwTxn, WithTls};
 
 use crate::store::file::disk::InPlace;
 use crate::store::file::journal::{self, State};
+use crate::store::file::map::Map;
 use crate::store::file::schema::{self, Absent};
 use crate::store::file::wal::Wal;
 use crate::store::format::error::StoreError;
@@ -49,6 +50,8 @@ pub(in crate::store) struct Inner {
     pub wal: Wal,
     /// LMDB's files.
     pub files: [InPlace; 2],
+    /// Where LMDB has mapped the data file; without it, records are read through LMDB alone.
+    pub map: Option<Map>,
     /// A commit at which no purge was under way: between two commits nobody need look again.
     pub quiet_txn: AtomicU64,
 }
@@ -206,7 +209,8 @@ pub(in crate::store) fn open_one(
     let files = [InPlace::at(directory.join(DATA_FILE))?, InPlace::at(directory.join(LOCK_FILE))?];
     let (wal, quiet_txn) = (Wal::new(path, &directory, secret), AtomicU64::new(u64::MAX));
     let (full, last_used) = (Arc::clone(full), LastUsed::default());
-    Ok(Some(Inner { env, tables, secret, full, last_used, number, wal, files, quiet_txn }))
+    let map = Map::find(&env, &tables, &directory.join(DATA_FILE));
+    Ok(Some(Inner { env, tables, secret, full, last_used, number, wal, files, map, quiet_txn }))
 }
 
 impl Store {

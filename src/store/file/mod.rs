@@ -5,5 +5,6 @@
 pub mod disk;
 pub mod generation;
 pub mod journal;
+pub mod map;
 pub mod schema;
 pub mod wal;

@@ -1,79 +1,76 @@
-//! From arrival numbers to records by LMDB's pages, several at a time.
+//! Finds records by arrival number in LMDB's pages, several at a time.
 //!
-//! A look-up by LMDB waits for memory two or three times in turn, at the header of a leaf and at its keys, and compares
-//! keys by calls: a quarter of what a page of 50 notes cost. Here the waits of several look-ups overlap, and a key is
-//! one number. It only reads, believes no length that it reads, and never says that a record is not there: what
-//! it does not find or does not understand is for LMDB to find (`store::lookup`).
+//! A look-up through LMDB waits for memory two or three times in a row, at the header of a leaf and at its keys, and
+//! compares keys by function calls: a quarter of what a page of 50 notes cost. Here the waits of several look-ups
+//! overlap, and a key is one number.
+//!
+//! It only reads. It trusts nothing that it reads: every page number is checked against the map before the page is
+//! touched, and every offset against its page. It never says that a record does not exist: what it does not find or
+//! does not understand is left to LMDB (`read/lookup.rs`), which reports damage.
 //!
 //! LMDB's format, data version 1, little-endian, with pages of 4,096 bytes:
 //!
-//! | page    | bytes | node    | bytes                                                 |
-//! |---------|------:|---------|------------------------------------------------------:|
-//! | number  |     8 | size    | 4, of the data; in a branch, with flags: page number  |
-//! | pad     |     2 | flags   | 2, 1: the data is the number of its first own page    |
-//! | flags   |     2 | key len | 2                                                     |
-//! | lower   |     2 | key     | 6 here; in a branch, the first has none               |
-//! | upper   |     2 | data    | …                                                     |
-//! | nodes   | 2 each|         |                                                       |
+//! | page    | bytes | node    | bytes                                                   |
+//! |---------|------:|---------|--------------------------------------------------------:|
+//! | number  |     8 | size    | 4, of the data; in a branch, with flags: page number    |
+//! | pad     |     2 | flags   | 2, 1: the data is the number of its first overflow page |
+//! | flags   |     2 | key len | 2                                                       |
+//! | lower   |     2 | key     | 6 here; in a branch, the first has none                 |
+//! | upper   |     2 | data    | …                                                       |
+//! | nodes   | 2 each|         |                                                         |
 
+use crate::store::file::map::{HEADER, Map, PAGE};
 use crate::store::format::keys::Seq;
 
-/// Look-ups that go down the tree side by side.
+/// Look-ups that descend the tree together.
 pub(in crate::store) const BATCH: usize = 8;
 
-const PAGE: usize = 4096;
-const HEADER: usize = 16;
 const BRANCH: u16 = 1;
 const LEAF: u16 = 2;
-const META: u16 = 8;
-/// LMDB's magic and data version, behind the header of the first page.
-const MAGIC: [u8; 8] = [0xde, 0xc0, 0xef, 0xbe, 1, 0, 0, 0];
-/// Where the first page has the size of pages.
-const PAGE_SIZE: usize = 40;
-/// A table's row in the table of tables: its depth and its root are at these places of 48 bytes.
+
+/// A table's row in the unnamed table is 48 bytes: its depth and its root page are at these offsets.
 const TABLE_LEN: usize = 48;
 const DEPTH: usize = 6;
 const ROOT: usize = 40;
-/// Deeper trees are LMDB's.
+
+/// Deeper trees are left to LMDB.
 const MAX_DEPTH: u16 = 8;
-/// The data is on pages of its own.
+
+/// A node's flag: the data is on overflow pages.
 const BIG: u16 = 1;
+
+/// Offsets within a node.
 const KEY: usize = 8;
 const DATA: usize = KEY + 6;
-/// Leaves of so few records are searched from end to end: those loads do not wait for each other.
+
+/// A range of this many nodes is searched one by one: those loads do not wait for each other.
 const FEW: usize = 8;
 
 type Page = [u8; PAGE];
 
 /// The event table as one transaction sees it.
 pub(in crate::store) struct Pages {
-    base: *const u8,
+    /// The start of LMDB's map.
+    start: *const u8,
+    /// Pages that may be touched; all of them are in the map.
     pages: u64,
     root: u64,
     depth: u16,
 }
 
 impl Pages {
-    /// Understands a table's row in the unnamed table; `None` when it is not what the module describes.
+    /// The table whose row in the unnamed table is `row`; `None` when the table is empty, too deep, or not a table.
     ///
     /// # Safety
-    /// `row` must have been read from LMDB's map by a read transaction that lives as long as the result, and
-    /// `last_page` must be a page of that file.
-    pub unsafe fn of_table(row: &[u8], last_page: usize) -> Option<Self> {
+    /// `map` must stay mapped for as long as the result lives, `row` must be from a read transaction that lives as long,
+    /// and the file must have the page `last_page`. (LMDB may never have written the last pages that it allocated. A
+    /// damaged number that leads to one of them ends the process with SIGBUS, in LMDB's own look-ups as here.)
+    pub unsafe fn of_table(map: Map, row: &[u8], last_page: u64) -> Option<Self> {
         let root = u64::from_le_bytes(*row.get(ROOT..TABLE_LEN)?.first_chunk()?);
         let depth = u16_at(row, DEPTH)?;
-        let own = row.as_ptr().wrapping_sub(row.as_ptr().addr() % PAGE);
-        // SAFETY: pages are aligned and mapped whole, so the start of the page that `row` lies in can be read.
-        let header = unsafe { &*own.cast::<[u8; HEADER]>() };
-        let number = u64::from_le_bytes(*header.first_chunk()?);
-        let is_leaf = u16_at(header, 10)? == LEAF && number <= last_page as u64;
-        let base = own.wrapping_sub((number as usize).checked_mul(PAGE).filter(|_| is_leaf)?);
-        let pages = Self { base, pages: last_page as u64 + 1, root, depth };
-        let first = pages.page(0)?;
-        let is_known = u16_at(first, 10)? == META
-            && first[HEADER..HEADER + MAGIC.len()] == MAGIC
-            && first[PAGE_SIZE..PAGE_SIZE + 4] == (PAGE as u32).to_le_bytes();
-        (is_known && (1..=MAX_DEPTH).contains(&depth)).then_some(pages)
+        // Another process may have a larger map, and the file more pages than ours.
+        let pages = last_page.saturating_add(1).min(map.pages());
+        ((1..=MAX_DEPTH).contains(&depth) && root < pages).then_some(Self { start: map.start(), pages, root, depth })
     }
 
     /// The record with this number, if it is found.
@@ -89,7 +86,7 @@ impl Pages {
         debug_assert!(seqs.len() <= BATCH && seqs.len() == records.len());
         for _ in 1..self.depth {
             for (number, seq) in numbers.iter_mut().zip(seqs) {
-                // A page that does not exist is found by none of the levels below.
+                // No level below finds a page of this number.
                 *number = self.page(*number).and_then(|branch| child(branch, *seq)).unwrap_or(u64::MAX);
                 if let Some(page) = self.page(*number) {
                     prefetch(&page[..HEADER]);
@@ -107,11 +104,20 @@ impl Pages {
         }
     }
 
+    /// The page of this number; `None` outside the map.
     fn page(&self, number: u64) -> Option<&Page> {
-        let at = (number < self.pages).then_some(number as usize * PAGE)?;
-        // SAFETY: the page is in the file and so in the map. Pages that a transaction can see are not written while it
-        // lives (LMDB copies on write); of others nothing is believed.
-        Some(unsafe { &*self.base.wrapping_add(at).cast::<Page>() })
+        let page = self.bytes(number)?;
+        // SAFETY: the whole page is in the map, and bytes need no alignment. LMDB does not write to pages that an open
+        // transaction can see (it copies on write). A damaged number may lead to another page of the file, which is
+        // mapped as well; that such a page is not being written is what heed's `open` asks of the file's owner.
+        Some(unsafe { &*page.cast::<Page>() })
+    }
+
+    /// Where the page of this number begins; `None` outside the map.
+    fn bytes(&self, number: u64) -> Option<*const u8> {
+        let at = (number < self.pages).then(|| number as usize * PAGE)?;
+        // SAFETY: the map has at least `pages` pages, so the result is in it.
+        Some(unsafe { self.start.add(at) })
     }
 
     /// The data of the node at `place`.
@@ -122,21 +128,22 @@ impl Pages {
             return data.get(..size);
         }
         let number = u64::from_le_bytes(*data.first_chunk()?);
-        let last = number.checked_add(((HEADER + size - 1) / PAGE) as u64)?;
-        self.page(last)?;
-        let first = self.page(number)?;
-        // SAFETY: all pages up to the last byte were seen to be in the file, and they follow each other in the map.
-        Some(unsafe { std::slice::from_raw_parts(first.as_ptr().wrapping_add(HEADER), size) })
+        let last = number.checked_add(((HEADER + size).div_ceil(PAGE) - 1) as u64)?;
+        self.bytes(last)?;
+        let first = self.bytes(number)?;
+        // SAFETY: all overflow pages, from the first to the last, are in the map and follow each other there. The slice
+        // is derived from the start of the map, not from a single page. For what is in them see `page`.
+        Some(unsafe { std::slice::from_raw_parts(first.add(HEADER), size) })
     }
 }
 
-/// The page below a branch that has the key, if any has.
+/// The number of the page below a branch in which the key would be.
 fn child(branch: &Page, seq: Seq) -> Option<u64> {
     let wanted = key_of(seq);
     let (mut low, mut len) = (0, nodes(branch, BRANCH)?);
     while len > 1 {
         let half = len / 2;
-        // A move, not a branch that would be foretold wrongly every second time.
+        // Compiled to a conditional move: a branch would be mispredicted every second time.
         low = if key(branch, node(branch, low + half)?)? <= wanted { low + half } else { low };
         len -= half;
     }
@@ -144,7 +151,7 @@ fn child(branch: &Page, seq: Seq) -> Option<u64> {
     Some(u64::from_le_bytes(*at) & 0xffff_ffff_ffff)
 }
 
-/// Where the node of the key is in a leaf.
+/// The offset of the key's node in a leaf.
 fn place(leaf: &Page, seq: Seq) -> Option<usize> {
     let wanted = key_of(seq);
     let (mut low, mut len) = (0, nodes(leaf, LEAF)?);
@@ -167,19 +174,19 @@ fn fetch_node(leaf: &Page, index: usize) {
     }
 }
 
-/// How many nodes a page of this sort has.
+/// The number of nodes in a page; `None` if its flags are not those of `sort`.
 fn nodes(page: &Page, sort: u16) -> Option<usize> {
     let lower = usize::from(u16_at(page, 12)?);
     let is_whole = u16_at(page, 10)? & (BRANCH | LEAF) == sort && lower <= PAGE;
     lower.checked_sub(HEADER).filter(|_| is_whole).map(|bytes| bytes / 2)
 }
 
-/// Where a node is in its page.
+/// The offset of a node in its page.
 fn node(page: &Page, index: usize) -> Option<usize> {
     u16_at(page, HEADER + 2 * index).map(usize::from)
 }
 
-/// The length of a node's key and the key, as one number: the length, which comes first, is the same for all.
+/// A node's key with its length in front, as one number. All keys have the same length, so these compare as keys do.
 fn key(page: &Page, place: usize) -> Option<u64> {
     Some(u64::from_be_bytes(*page.get(place + KEY - 2..)?.first_chunk()?))
 }
@@ -194,7 +201,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 const CACHE_LINE: usize = 64;
 
-/// Tells the CPU that these bytes are needed soon.
+/// Tells the CPU that these bytes will be needed soon.
 pub(in crate::store) fn prefetch(bytes: &[u8]) {
     for line in bytes.chunks(CACHE_LINE) {
         #[cfg(target_arch = "x86_64")]
@@ -205,5 +212,128 @@ pub(in crate::store) fn prefetch(bytes: &[u8]) {
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = line;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pages of the map that the tests make: two meta pages, the root, two leaves, and two overflow pages.
+    const ROOT_PAGE: u64 = 2;
+    const LEAVES: [u64; 2] = [3, 4];
+    const OVERFLOW: u64 = 5;
+    const PAGES: u64 = 7;
+    /// The size of a record that fills both overflow pages.
+    const LARGE: usize = 2 * PAGE - HEADER;
+
+    /// A node: its key, if it has one, and the six bytes before that, and what follows.
+    fn node(before: u64, seq: Option<u64>, data: &[u8]) -> Vec<u8> {
+        let key = seq.map_or_else(Vec::new, |seq| seq.to_be_bytes()[2..].to_vec());
+        [&before.to_le_bytes()[..6], &(key.len() as u16).to_le_bytes(), &key, data].concat()
+    }
+
+    fn small(seq: u64, data: &[u8]) -> Vec<u8> {
+        node(data.len() as u64, Some(seq), data)
+    }
+
+    fn large(seq: u64, number: u64, size: usize) -> Vec<u8> {
+        node(size as u64 | u64::from(BIG) << 32, Some(seq), &number.to_le_bytes())
+    }
+
+    fn page(flags: u16, nodes: &[Vec<u8>]) -> Page {
+        let mut page = [0; PAGE];
+        let mut upper = PAGE;
+        page[10..12].copy_from_slice(&flags.to_le_bytes());
+        page[12..14].copy_from_slice(&((HEADER + 2 * nodes.len()) as u16).to_le_bytes());
+        for (index, node) in nodes.iter().enumerate() {
+            upper -= node.len();
+            page[upper..upper + node.len()].copy_from_slice(node);
+            page[HEADER + 2 * index..][..2].copy_from_slice(&(upper as u16).to_le_bytes());
+        }
+        page
+    }
+
+    /// A table of the records 1, 2 and 10, of which the last is large.
+    fn table() -> Vec<Page> {
+        let root = page(BRANCH, &[node(LEAVES[0], None, &[]), node(LEAVES[1], Some(10), &[])]);
+        let leaves = [page(LEAF, &[small(1, b"one"), small(2, b"two")]), page(LEAF, &[large(10, OVERFLOW, LARGE)])];
+        let mut overflow = [[b'x'; PAGE]; 2];
+        overflow[0][..HEADER].fill(0);
+        [[[0; PAGE]; 2].as_slice(), &[root], &leaves, &overflow].concat()
+    }
+
+    fn row(root: u64, depth: u16) -> [u8; TABLE_LEN] {
+        let mut row = [0; TABLE_LEN];
+        row[DEPTH..DEPTH + 2].copy_from_slice(&depth.to_le_bytes());
+        row[ROOT..].copy_from_slice(&root.to_le_bytes());
+        row
+    }
+
+    /// The lengths of the records 1, 2 and 10, as far as they are found, one by one and together.
+    fn found(memory: &[Page], last_page: u64) -> [Option<usize>; 3] {
+        // SAFETY: the memory outlives the result, which is dropped here, and nobody writes to it.
+        let pages = unsafe { Pages::of_table(Map::of_memory(memory), &row(ROOT_PAGE, 2), last_page) };
+        let pages = pages.expect("a root in the map");
+        let seqs = [1, 2, 10].map(Seq);
+        let mut records = [None; 3];
+        pages.find_all(&seqs, &mut records);
+        assert_eq!(seqs.map(|seq| pages.find(seq)), records);
+        records.map(|record| record.map(<[u8]>::len))
+    }
+
+    #[test]
+    fn a_page_number_outside_of_the_map_finds_nothing() {
+        assert_eq!(found(&table(), PAGES - 1), [Some(3), Some(3), Some(LARGE)]);
+        // The file of another process may be longer than our map.
+        assert_eq!(found(&table(), u64::MAX), [Some(3), Some(3), Some(LARGE)]);
+        assert_eq!(found(&table(), PAGES - 2), [Some(3), Some(3), None]);
+        assert_eq!(found(&table(), LEAVES[0]), [Some(3), Some(3), None]);
+        assert_eq!(found(&table(), ROOT_PAGE), [None; 3]);
+        for wrong in [PAGES, PAGES + 1, 1 << 40, u64::MAX >> 16] {
+            let mut damaged = table();
+            damaged[ROOT_PAGE as usize] = page(BRANCH, &[node(LEAVES[0], None, &[]), node(wrong, Some(10), &[])]);
+            assert_eq!(found(&damaged, PAGES - 1), [Some(3), Some(3), None], "child {wrong}");
+        }
+        for (number, size) in [(PAGES, 1), (PAGES - 1, LARGE), (u64::MAX, 1), (OVERFLOW, LARGE + 1), (0, 1 << 31)] {
+            let mut damaged = table();
+            damaged[LEAVES[1] as usize] = page(LEAF, &[large(10, number, size)]);
+            assert_eq!(found(&damaged, PAGES - 1), [Some(3), Some(3), None], "{size} bytes from page {number}");
+        }
+    }
+
+    #[test]
+    fn a_root_outside_of_the_map_or_a_depth_without_a_tree_is_no_table() {
+        let memory = table();
+        let is_table = |root, depth| {
+            // SAFETY: the memory outlives the result, and nobody writes to it.
+            unsafe { Pages::of_table(Map::of_memory(&memory), &row(root, depth), PAGES - 1) }.is_some()
+        };
+        assert!(is_table(ROOT_PAGE, 2));
+        for (root, depth) in [(PAGES, 2), (u64::MAX, 0), (ROOT_PAGE, 0), (ROOT_PAGE, MAX_DEPTH + 1)] {
+            assert!(!is_table(root, depth), "root {root}, depth {depth}");
+        }
+    }
+
+    /// For Miri above all: whatever the pages hold, only the map is read.
+    #[test]
+    fn damaged_pages_find_a_record_in_the_map_or_nothing() {
+        let mut state = 7_u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for case in 0..if cfg!(miri) { 100 } else { 20_000 } {
+            let mut memory = table();
+            for _ in 0..=random(4) {
+                let page = &mut memory[2 + random(3)];
+                // Where lengths, offsets and numbers are: at both ends of the page.
+                let at = if random(2) == 0 { random(24) } else { PAGE - 1 - random(48) };
+                page[at] = random(256) as u8;
+            }
+            for len in found(&memory, PAGES - 1).into_iter().flatten() {
+                assert!(len <= memory.len() * PAGE, "case {case}");
+            }
+        }
     }
 }

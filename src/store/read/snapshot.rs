@@ -70,11 +70,13 @@ impl<'s> Snapshot<'s> {
     /// The pages of the event table; `None` when only LMDB understands them.
     pub(in crate::store) fn pages(&self) -> Option<&Pages> {
         let read = || {
+            let map = self.store.inner.map?;
             let row = self.store.inner.tables.event_row(&self.txn).ok()??;
-            // SAFETY: the row was read by our transaction, which lives as long as we do. The number of pages is of its
-            // commit or of a later one, written or being written: the pages of ours are among them, and nothing else
-            // is reached from its root. It bounds what a damaged number can reach.
-            unsafe { Pages::of_table(row, self.store.inner.env.info().last_page_number) }
+            let last_page = self.store.inner.env.info().last_page_number as u64;
+            // SAFETY: the generation keeps its environment open, and with it the map, and our transaction is the row's;
+            // both live as long as we do. LMDB never shortens the file. The last page is that of our commit or of a
+            // later one, so all pages of ours are among those that may be touched.
+            unsafe { Pages::of_table(map, row, last_page) }
         };
         self.pages.get_or_init(read).as_ref()
     }

@@ -1,6 +1,10 @@
-//! Records found by pages are those that LMDB finds, in trees of every depth and for records of every size.
+//! Records found by pages are those that LMDB finds, in trees of every depth and for records of every size; and in a
+//! damaged file they are not looked for outside of it.
+
+use std::os::unix::fs::FileExt as _;
 
 use super::*;
+use crate::store::file::map::{Map, PAGE};
 use crate::store::read::pages::BATCH;
 
 /// An event whose content has so many bytes.
@@ -64,4 +68,54 @@ fn a_snapshot_finds_what_was_there_while_others_write() {
         (1..=500).map(|n| snapshot.get(Seq(n)).expect("a look-up").map(|event| event.record())).collect();
     assert_eq!(copies(&before), copies(&after));
     assert!(before.iter().all(Option::is_some));
+}
+
+/// Writes to the data file behind LMDB's back.
+fn damage(home: &Home, page: u64, offset: u64, bytes: &[u8]) {
+    let file = std::fs::File::options().write(true).open(home.dir.path().join("data.mdb")).expect("the data file");
+    file.write_all_at(bytes, page * PAGE as u64 + offset).expect("a write");
+}
+
+#[test]
+fn a_damaged_page_number_is_an_error_and_not_a_read_outside_of_the_file() {
+    let home = home();
+    home.commit(&(0..500).map(|n| note(n, 200)).collect::<Vec<_>>());
+    let inner = home.store.inner();
+    let root = {
+        let snapshot = home.store.read().expect("a snapshot");
+        let row = inner.tables.event_row(&snapshot.txn).expect("a look-up").expect("a row");
+        u64::from_le_bytes(*row[40..].first_chunk().expect("a root"))
+    };
+    // The first child of the root: its number is at the node that the first pointer leads to.
+    let mut node = [0; 2];
+    let file = std::fs::File::open(home.dir.path().join("data.mdb")).expect("the data file");
+    file.read_exact_at(&mut node, root * PAGE as u64 + 16).expect("a read");
+    for number in [inner.map.expect("a map").pages(), u64::MAX >> 16] {
+        damage(&home, root, u16::from_le_bytes(node).into(), &number.to_le_bytes()[..6]);
+        let snapshot = home.store.read().expect("a snapshot");
+        let pages = snapshot.pages().expect("the row is whole");
+        assert_eq!(pages.find(Seq(1)), None);
+        let error = snapshot.get(Seq(1)).map(|_| ()).expect_err("a damaged page");
+        assert!(error.to_string().contains("MDB_PAGE_NOTFOUND"), "{error}");
+        assert!(snapshot.get(Seq(500)).expect("a look-up").is_some(), "the other pages are whole");
+    }
+}
+
+#[test]
+fn a_page_with_a_wrong_number_does_not_move_the_map() {
+    let home = home();
+    home.commit(&(0..10).map(|n| note(n, 200)).collect::<Vec<_>>());
+    let inner = home.store.inner();
+    let find = || Map::find(&inner.env, &inner.tables, &home.dir.path().join("data.mdb"));
+    let map = inner.map.expect("a map");
+    assert_eq!(find(), Some(map));
+    let page = {
+        let snapshot = home.store.read().expect("a snapshot");
+        let row = inner.tables.event_row(&snapshot.txn).expect("a look-up").expect("a row");
+        (row.as_ptr().addr() - map.start().addr()) as u64 / PAGE as u64
+    };
+    damage(&home, page, 0, &(page + 1).to_le_bytes());
+    assert_eq!(find(), None);
+    damage(&home, page, 0, &page.to_le_bytes());
+    assert_eq!(find(), Some(map));
 }
