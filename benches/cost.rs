@@ -4,6 +4,9 @@
 //! charges. Other load on the machine does not count. A charge may be up to twice what is measured, never half: who
 //! sends what no honest client sends must not be undercharged.
 
+#[path = "../src/ws/testing.rs"]
+mod testing;
+
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,13 +18,14 @@ use secp256k1::{Keypair, schnorr};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::thread_time;
+use testing::masked_frame;
 use weir::live::LiveIndex;
 use weir::nostr::json::Parser;
 use weir::nostr::{ClientMessage, Event, ParseOptions, VerifiedEvent};
 use weir::policy::Act;
 use weir::schnorr::{EngineChoice, Options, Verifier};
-use weir::ws::frame::{HeaderBytes, encode_masked};
-use weir::ws::{Budget, Flow, Frame, Incoming, OpCode, Outbox, OutboxOptions, Reader, ReaderOptions, Role, deflate};
+use weir::ws::frame::HeaderBytes;
+use weir::ws::{Budget, Flow, Frame, Incoming, OpCode, OutboxOptions, Reader, ReaderOptions, Role, Writer, deflate};
 
 mod support;
 
@@ -70,10 +74,10 @@ fn read(role: Role, stream: &[u8]) {
 
 fn frames() {
     let mut pings = Vec::new();
-    (0..10_000).for_each(|_| encode_masked(&mut pings, OpCode::Pong, b"", MASK));
+    (0..10_000).for_each(|_| masked_frame(&mut pings, OpCode::Pong as u8, b"", MASK));
     measure("Frames: a header", 10_000, Act::Frames(10_000), || read(Role::Server, &pings));
     let mut text = Vec::new();
-    encode_masked(&mut text, OpCode::Text, "a note ".repeat(MIB / 8).as_bytes(), MASK);
+    masked_frame(&mut text, OpCode::Text as u8, "a note ".repeat(MIB / 8).as_bytes(), MASK);
     measure("Read: a byte unmasked and checked as UTF-8", text.len(), Act::Read(text.len()), || {
         read(Role::Server, &text);
     });
@@ -143,7 +147,8 @@ fn signatures() {
 }
 
 fn sockets() {
-    let (outbox, _writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(usize::MAX as u64)), None);
+    let (outbox, _writer) =
+        Writer::with_outbox(OutboxOptions::default(), Arc::new(Budget::new(usize::MAX as u64)), None);
     measure("Ping: a pong queued", 1, Act::Ping, || {
         outbox.push_reply(Frame::control(OpCode::Pong, b"0123456789"));
     });

@@ -10,6 +10,9 @@
 //! - `fan-out`: a head of 40 B copied, two locks to push and ring, two to drain, an allocation and 1 KB
 //!   gathered: 0.15 µs a delivery, less than half of it when the events come together.
 
+#[path = "../src/ws/testing.rs"]
+mod testing;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::hint::black_box;
@@ -20,11 +23,11 @@ use std::task::{Context, Poll, Waker};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mimalloc::MiMalloc;
+use testing::masked_frame;
 use tokio::io::AsyncWrite;
-use weir::ws::frame::encode_masked;
 use weir::ws::{
-    Budget, Doorbell, Flow, Frame, Live, OpCode, Outbox, OutboxOptions, Reader, ReaderOptions, Role, SharedBody,
-    Stream, Writer, deflate,
+    Budget, Flow, Frame, Live, OpCode, Outbox, OutboxOptions, Reader, ReaderOptions, Role, SharedBody, Stream, Wakeups,
+    Writer, deflate,
 };
 
 #[global_allocator]
@@ -78,7 +81,7 @@ fn read(c: &mut Criterion) {
     for frames in [1usize, 32] {
         let mut input = Vec::new();
         for _ in 0..frames {
-            encode_masked(&mut input, OpCode::Text, text.as_bytes(), [0; 4]);
+            masked_frame(&mut input, OpCode::Text as u8, text.as_bytes(), [0; 4]);
         }
         group.throughput(Throughput::Bytes(input.len() as u64));
         group.bench_function(format!("{frames} masked of {} B", text.len()), |b| {
@@ -95,7 +98,7 @@ fn read(c: &mut Criterion) {
     deflate::encode_text_deflated(&mut packed, text.as_bytes());
     let payload = &packed[4..];
     let mut input = Vec::new();
-    encode_masked(&mut input, OpCode::Text, payload, [0; 4]);
+    masked_frame(&mut input, OpCode::Text as u8, payload, [0; 4]);
     input[0] |= 0x40;
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function(format!("1 compressed from {} B", text.len()), |b| {
@@ -116,7 +119,7 @@ fn reply(c: &mut Criterion) {
     group.bench_function("encode an OK", |b| b.iter(|| Frame::text(black_box(&ok))));
     group.bench_function("an OK through outbox and writer", |b| {
         let budget = Arc::new(Budget::new(u64::MAX));
-        let (outbox, mut writer) = Outbox::new(OutboxOptions::default(), budget, None);
+        let (outbox, mut writer) = Writer::with_outbox(OutboxOptions::default(), budget, None);
         let mut cx = Context::from_waker(Waker::noop());
         b.iter(|| {
             writer.start_poll();
@@ -142,12 +145,12 @@ struct Fan {
 }
 
 impl Fan {
-    fn new(doorbell: &Arc<Doorbell>) -> Self {
+    fn new(wakeups: &Arc<Wakeups>) -> Self {
         let budget = Arc::new(Budget::new(u64::MAX));
         let (outboxes, writers) = (0..CONNECTIONS)
             .map(|_| {
                 let budget = Arc::clone(&budget);
-                Outbox::new(OutboxOptions::default(), budget, Some(Arc::clone(doorbell)))
+                Writer::with_outbox(OutboxOptions::default(), budget, Some(Arc::clone(wakeups)))
             })
             .unzip();
         let streams = (0..CONNECTIONS).map(|_| Stream::default()).collect();
@@ -182,9 +185,9 @@ fn fan_out(c: &mut Criterion) {
         let events = vec![event(600); count];
         group.throughput(Throughput::Elements((CONNECTIONS * count) as u64));
         group.bench_function(name, |b| {
-            let doorbell = Arc::new(Doorbell::new());
-            let mut answer = pin!(doorbell.answer());
-            let mut fan = Fan::new(&doorbell);
+            let wakeups = Arc::new(Wakeups::new());
+            let mut answer = pin!(wakeups.run());
+            let mut fan = Fan::new(&wakeups);
             fan.drain(&mut cx);
             b.iter(|| {
                 fan.push(&events, deflate);

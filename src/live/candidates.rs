@@ -11,7 +11,7 @@ use crate::nostr::{EventId, EventView, Filter, Kind, Pubkey, TagValue};
 
 /// The condition that a filter is listed under.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Dimension {
+pub(super) enum Dimension {
     /// `ids`.
     Id,
     /// One `#x` or `&x`.
@@ -26,19 +26,7 @@ pub enum Dimension {
 
 impl Dimension {
     /// Every dimension, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Id, Self::Tag, Self::Author, Self::Kind, Self::Rest];
-
-    /// A word for metrics and logs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::Tag => "tag",
-            Self::Author => "author",
-            Self::Kind => "kind",
-            Self::Rest => "rest",
-        }
-    }
+    pub(super) const ALL: [Self; 5] = [Self::Id, Self::Tag, Self::Author, Self::Kind, Self::Rest];
 }
 
 /// The chosen condition of a filter.
@@ -205,7 +193,7 @@ impl Used {
         }
     }
 
-    pub(super) fn take_out(&mut self, condition: Condition<'_>) {
+    pub(super) fn remove(&mut self, condition: Condition<'_>) {
         self.dimensions[condition.dimension() as usize] -= 1;
         if let Condition::Tag(tag) = condition {
             self.letters[usize::from(tag.letter)] -= 1;
@@ -229,7 +217,7 @@ impl KindSet {
         Self(filter.kinds.as_deref().map_or(u32::MAX, all))
     }
 
-    pub(super) const fn meets(self, other: Self) -> bool {
+    pub(super) const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }

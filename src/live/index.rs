@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::candidates::{Condition, Dimension, Keys, KindSet, Used};
+use super::candidates::{Condition, Keys, KindSet, Used};
 use super::postings::Postings;
 use crate::nostr::{EventView, Filter};
 
@@ -62,7 +62,6 @@ pub struct LiveIndex<R> {
     listed_free: Vec<u32>,
     subscriptions: Vec<Option<Subscription<R>>>,
     subscriptions_free: Vec<u32>,
-    filter_count: usize,
     items: usize,
     filter_bytes: usize,
     serial: u64,
@@ -81,7 +80,6 @@ impl<R> LiveIndex<R> {
             listed_free: Vec::new(),
             subscriptions: Vec::new(),
             subscriptions_free: Vec::new(),
-            filter_count: 0,
             items: 0,
             filter_bytes: 0,
             serial: 0,
@@ -116,7 +114,6 @@ impl<R> LiveIndex<R> {
             listed.push(at);
         }
         self.serial += 1;
-        self.filter_count += filters.len();
         self.items += filters.iter().map(Filter::items).sum::<usize>();
         self.filter_bytes += heap_bytes(&filters, &listed);
         let serial = self.serial;
@@ -133,11 +130,10 @@ impl<R> LiveIndex<R> {
             let filter = &subscription.filters[self.listed[*at as usize].filter as usize];
             let condition = Condition::choose(filter);
             self.keys.of_condition(condition, |key| self.postings.remove(key, *at));
-            self.used.take_out(condition);
+            self.used.remove(condition);
             self.listed_free.push(*at);
         }
         self.subscriptions_free.push(handle.slot);
-        self.filter_count -= subscription.filters.len();
         self.items -= subscription.filters.iter().map(Filter::items).sum::<usize>();
         self.filter_bytes -= heap_bytes(&subscription.filters, &subscription.listed);
         if self.is_empty() {
@@ -183,28 +179,10 @@ impl<R> LiveIndex<R> {
         self.len() == 0
     }
 
-    /// How many filters they have, those that can't match included.
-    #[must_use]
-    pub const fn filters(&self) -> usize {
-        self.filter_count
-    }
-
-    /// How many values those have, as [`Filter::items`] counts.
+    /// How many values their filters have, as [`Filter::items`] counts.
     #[must_use]
     pub const fn items(&self) -> usize {
         self.items
-    }
-
-    /// How many filters are listed under `dimension`.
-    #[must_use]
-    pub const fn filters_by(&self, dimension: Dimension) -> usize {
-        self.used.filters(dimension)
-    }
-
-    /// How many keys have a list.
-    #[must_use]
-    pub fn keys(&self) -> usize {
-        self.postings.keys()
     }
 
     /// Bytes of heap that the index and its filters take, without what the recipients point to.
@@ -235,7 +213,7 @@ impl<R, V: FnMut(&R)> Walk<'_, R, V> {
         self.lookup.candidates += slots.len();
         for slot in slots {
             let listed = &mut self.listed[*slot as usize];
-            if !listed.kinds.meets(self.kind) || listed.tried == self.number {
+            if !listed.kinds.intersects(self.kind) || listed.tried == self.number {
                 continue;
             }
             listed.tried = self.number;

@@ -7,5 +7,4 @@ mod candidates;
 mod index;
 mod postings;
 
-pub use candidates::Dimension;
 pub use index::{Handle, LiveIndex, Lookup};

@@ -141,7 +141,7 @@ impl Blocks {
 
     /// Takes a slot out of a list of two or more. A block is left when three quarters of it are empty, so that
     /// a list that goes up and down by one is not moved each time.
-    fn take_out(&mut self, posting: &mut Posting, slot: u32) {
+    fn remove(&mut self, posting: &mut Posting, slot: u32) {
         let Ok(at) = self.slots(posting).binary_search(&slot) else { return };
         let (class, len) = (posting.class(), posting.len());
         self.slots_mut(posting).copy_within(at + 1..len, at);
@@ -188,7 +188,7 @@ impl Postings {
         let table = &mut self.tables[Self::table(key)];
         let Ok(mut entry) = table.find_entry(key, |posting| posting.key == key) else { return };
         if entry.get().len() > 1 {
-            return self.blocks.take_out(entry.get_mut(), slot);
+            return self.blocks.remove(entry.get_mut(), slot);
         }
         if entry.get().at != slot {
             return;
@@ -209,11 +209,6 @@ impl Postings {
         }
     }
 
-    /// How many keys have a list.
-    pub(super) fn keys(&self) -> usize {
-        self.tables.iter().map(HashTable::len).sum()
-    }
-
     /// Bytes of heap held.
     pub(super) fn memory_bytes(&self) -> usize {
         let tables: usize = self.tables.iter().map(HashTable::allocation_size).sum();
@@ -229,6 +224,13 @@ impl Postings {
 mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
+
+    impl Postings {
+        /// How many keys have a list.
+        pub(in crate::live) fn keys(&self) -> usize {
+            self.tables.iter().map(HashTable::len).sum()
+        }
+    }
 
     /// Deterministic and spread over all bits, as the caller's hash is.
     fn key(number: u64) -> u64 {

@@ -182,7 +182,7 @@ mod tests {
     use crate::ledger::{self, Ledger};
     use crate::nostr::Prefix;
     use crate::policy::{Rate, RateLimiter, RateTable};
-    use crate::ws::{Budget, Outbox, OutboxOptions};
+    use crate::ws::{Budget, OutboxOptions, Writer};
 
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
@@ -208,7 +208,7 @@ mod tests {
         }
 
         fn client(&self) -> ClientHandle {
-            let (outbox, _) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
+            let (outbox, _) = Writer::with_outbox(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
             let rates = RateLimiter::new(&self.settings, CLIENT, self.addresses.get(CLIENT, 0));
             let memory = Ledger::new(ledger::Options::default()).address(CLIENT);
             ClientHandle::new(outbox, false, rates, CLIENT, memory)

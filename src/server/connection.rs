@@ -25,8 +25,8 @@ use crate::pipeline::ClientHandle;
 use crate::policy::{Act, Peer, RateLimiter};
 use crate::ws::upgrade::{Upgraded, Upgrading};
 use crate::ws::{
-    Beat, CloseCode, Fed, Flushed, Frame, Keepalive, KeepaliveOptions, OpCode, Outbox, OutboxOptions, Overflow, Reader,
-    ReaderOptions, Role, Writer,
+    CloseCode, Fed, Flushed, Frame, Keepalive, KeepaliveAction, KeepaliveOptions, OpCode, OutboxOptions, Overflow,
+    Reader, ReaderOptions, Role, Writer,
 };
 
 /// How long a connection that is being closed may take to read its last frames, and then to close in turn.
@@ -87,8 +87,8 @@ impl Connection {
         let network = settings.rates.group(address);
         let memory = front.shared.memory.address(network);
         let budget = Arc::clone(&memory.outboxes);
-        let (outbox, writer) = Outbox::new(bounds, budget, Some(Arc::clone(&context.doorbell)));
-        front.outboxes.enter(network, &memory.outboxes, &outbox);
+        let (outbox, writer) = Writer::with_outbox(bounds, budget, Some(Arc::clone(&context.wakeups)));
+        outbox.join(&front.outboxes, network);
         let buckets = front.address_rates.get(network, front.shared.now_us());
         let rates = RateLimiter::new(&settings, address, buckets);
         let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates, network, memory));
@@ -363,18 +363,18 @@ impl Connection {
                 self.held_until_ms = None;
                 self.keepalive.heard(now_ms);
             }
-            match self.keepalive.beat(now_ms) {
-                Beat::Wait(at_ms) => self.set_timer(now_ms, at_ms),
-                Beat::Ping(at_ms) => {
+            match self.keepalive.poll(now_ms) {
+                KeepaliveAction::Wait(at_ms) => self.set_timer(now_ms, at_ms),
+                KeepaliveAction::Ping(at_ms) => {
                     self.engine.outbox().push_reply(Frame::control(OpCode::Ping, b""));
                     self.set_timer(now_ms, at_ms);
                 }
-                Beat::Close => {
+                KeepaliveAction::Close => {
                     self.closing = CloseReason::Idle;
                     self.engine.outbox().close(CloseCode::Away, "no answer to a ping");
                     self.timer = None;
                 }
-                Beat::Off => self.timer = None,
+                KeepaliveAction::Off => self.timer = None,
             }
         }
     }

@@ -33,7 +33,7 @@ use crate::nostr::json::Parser;
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Intake, OnFailure, Reconciliation, Shared};
 use crate::policy::RateTable;
-use crate::ws::{CloseCode, Doorbell, Outboxes};
+use crate::ws::{CloseCode, Outboxes, Wakeups};
 
 /// Bytes read from a socket at a time; one buffer per io thread.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -84,7 +84,7 @@ pub struct IoContext {
     /// There are some.
     submitted: Notify,
     /// Wakes this thread's connections.
-    pub doorbell: Arc<Doorbell>,
+    pub wakeups: Arc<Wakeups>,
     /// Read buffer, used by one connection after the other.
     pub scratch: RefCell<Box<[u8]>>,
     /// JSON buffers, likewise.
@@ -312,9 +312,9 @@ async fn io_thread(
     mut stopped: watch::Receiver<Option<Duration>>,
 ) {
     let fanout_interval = Duration::from_millis(front.shared.options.fanout_interval_ms);
-    let doorbell = if fanout_interval.is_zero() { Doorbell::new() } else { Doorbell::gathering() };
+    let wakeups = if fanout_interval.is_zero() { Wakeups::new() } else { Wakeups::deferring() };
     let context = Rc::new(IoContext {
-        doorbell: Arc::new(doorbell),
+        wakeups: Arc::new(wakeups),
         scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         parser: RefCell::default(),
         cold: Cold::default(),
@@ -328,10 +328,10 @@ async fn io_thread(
         front,
         intake,
     });
-    let doorbell = Arc::clone(&context.doorbell);
-    tokio::task::spawn_local(async move { doorbell.answer().await });
+    let wakeups = Arc::clone(&context.wakeups);
+    tokio::task::spawn_local(async move { wakeups.run().await });
     if !fanout_interval.is_zero() {
-        tokio::task::spawn_local(pace(Arc::clone(&context.doorbell), fanout_interval));
+        tokio::task::spawn_local(pace(Arc::clone(&context.wakeups), fanout_interval));
     }
     let submitting = Rc::clone(&context);
     tokio::task::spawn_local(async move {
@@ -361,11 +361,11 @@ async fn io_thread(
 }
 
 /// Sends the live events that were gathered, an interval apart; those that come after a quiet one are sent at once.
-async fn pace(doorbell: Arc<Doorbell>, interval: Duration) {
+async fn pace(wakeups: Arc<Wakeups>, interval: Duration) {
     loop {
-        doorbell.gathered().await;
+        wakeups.deferred().await;
         let next = tokio::time::Instant::now() + interval;
-        doorbell.wake_gathered();
+        wakeups.wake_deferred();
         tokio::time::sleep_until(next).await;
     }
 }

@@ -95,13 +95,13 @@ impl Partial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::{Budget, OutboxOptions};
+    use crate::ws::{Budget, OutboxOptions, Writer};
 
     #[test]
     fn the_oldest_part_of_the_greediest_address_is_given_up_and_its_connection_closed() {
         let all = PartialMessages::new(Bound { per_address_bytes: 100_000, total_bytes: 150_000 });
         let connect = |last: u8| {
-            let (outbox, writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
+            let (outbox, writer) = Writer::with_outbox(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
             (Partial::new([192, 0, 2, last].into()), outbox, writer)
         };
         let mut parts = [1, 1, 2, 3].map(connect);

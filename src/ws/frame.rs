@@ -295,14 +295,6 @@ pub fn message_end(frames: &[u8], at: usize) -> usize {
     end
 }
 
-/// Appends a ping or pong; a payload beyond [`MAX_CONTROL_BYTES`] is cut.
-pub fn encode_control(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    debug_assert!(matches!(opcode, OpCode::Ping | OpCode::Pong));
-    let payload = &payload[..payload.len().min(MAX_CONTROL_BYTES)];
-    out.extend_from_slice(HeaderBytes::new(opcode, false, payload.len()).as_slice());
-    out.extend_from_slice(payload);
-}
-
 /// Appends a close frame; `reason` is cut at a character boundary so that code and reason fit
 /// in [`MAX_CONTROL_BYTES`]. A code that may not be sent gives a close frame without payload.
 pub fn encode_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
@@ -315,20 +307,6 @@ pub fn encode_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
     out.extend_from_slice(HeaderBytes::new(OpCode::Close, false, 2 + reason.len()).as_slice());
     out.extend_from_slice(&code.to_be_bytes());
     out.extend_from_slice(reason.as_bytes());
-}
-
-/// Appends a whole masked frame, as a client sends it (RFC 6455 §5.3).
-pub fn encode_masked(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], mask: [u8; 4]) {
-    let header = HeaderBytes::new(opcode, false, payload.len());
-    let header = header.as_slice();
-    out.reserve(header.len() + mask.len() + payload.len());
-    out.push(header[0]);
-    out.push(header[1] | MASKED);
-    out.extend_from_slice(&header[2..]);
-    out.extend_from_slice(&mask);
-    let start = out.len();
-    out.extend_from_slice(payload);
-    unmask(&mut out[start..], mask);
 }
 
 /// Whether a code may stand in a close frame: RFC 6455 §7.4.2 and the IANA registry up to 1014.
@@ -359,6 +337,7 @@ pub fn parse_close(payload: &[u8]) -> Result<(Option<u16>, &str), Violation> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::masked_frame;
     use super::*;
 
     fn server(input: &[u8]) -> Result<Option<Header>, Violation> {
@@ -369,7 +348,7 @@ mod tests {
     fn every_length_class_parses_back_to_what_was_encoded() {
         for len in [0usize, 1, 125, 126, 127, 65_535, 65_536, 200_000] {
             let mut out = Vec::new();
-            encode_masked(&mut out, OpCode::Text, &vec![b'x'; len], [1, 2, 3, 4]);
+            masked_frame(&mut out, OpCode::Text as u8, &vec![b'x'; len], [1, 2, 3, 4]);
             let header = server(&out).expect("legal").expect("whole");
             let expected = Header {
                 fin: true,

@@ -67,7 +67,6 @@
 //! ```
 
 pub mod deflate;
-pub mod doorbell;
 pub mod frame;
 pub mod keepalive;
 #[cfg(test)]
@@ -78,12 +77,14 @@ pub mod outgoing;
 pub mod pushed;
 pub mod reader;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 pub mod upgrade;
+pub mod wakeups;
 pub mod writer;
 
-pub use doorbell::Doorbell;
 pub use frame::{CloseCode, OpCode, Role, Violation};
-pub use keepalive::{Beat, Keepalive, KeepaliveOptions};
+pub use keepalive::{Keepalive, KeepaliveAction, KeepaliveOptions};
 pub use outbox::{Outbox, Resume};
 pub use outboxes::Outboxes;
 pub use outgoing::{Budget, Frame, SharedBody};
@@ -91,4 +92,5 @@ pub use pushed::{Live, OutboxOptions, Overflow, Rows};
 pub use reader::{Fed, Flow, Incoming, Reader, ReaderOptions, Work};
 pub use stream::Stream;
 pub use upgrade::{Refusal, UpgradeError, Upgraded, Upgrading};
+pub use wakeups::Wakeups;
 pub use writer::{Flushed, Writer};

@@ -5,16 +5,16 @@
 //! more than these allow makes the largest one of the greediest address give way (`outboxes`).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::Waker;
 
-use super::doorbell::Doorbell;
 use super::frame::CloseCode;
-use super::outboxes::Neighbours;
+use super::outboxes::{AddressOutboxes, Evict, Outboxes};
 use super::outgoing::{Budget, Frame, Sent};
 use super::pushed::{Live, OutboxOptions, Overflow, Rows};
 use super::stream::Stream;
-use super::writer::Writer;
+use super::wakeups::Wakeups;
 
 /// Live events are gathered no further once this many bytes wait: a write takes about as much.
 const GATHERED_BYTES: usize = 64 << 10;
@@ -27,9 +27,9 @@ pub type Resume = Box<dyn FnOnce() + Send>;
 pub struct Outbox {
     options: OutboxOptions,
     budget: Arc<Budget>,
-    /// Those of the same address, once it stands among all.
-    neighbours: OnceLock<Arc<Neighbours>>,
-    doorbell: Option<Arc<Doorbell>>,
+    /// The outboxes of its address, once it has joined them.
+    siblings: OnceLock<Arc<AddressOutboxes>>,
+    wakeups: Option<Arc<Wakeups>>,
     inner: Mutex<Inner>,
 }
 
@@ -48,8 +48,8 @@ struct Inner {
     waker: Option<Waker>,
     /// The task sleeps and everything was sent: the next push wakes it, or lists it to be woken.
     armed: bool,
-    /// The round of the doorbell in which it was listed last.
-    listed: u64,
+    /// The round in which its wake-up was last deferred.
+    deferred_round: u64,
     state: State,
     /// The bound that it was closed for.
     overflow: Option<Overflow>,
@@ -64,7 +64,7 @@ impl Inner {
         self.state == State::Open && stream.is_open()
     }
 
-    fn yielded_bytes(&self) -> u64 {
+    fn evictable_bytes(&self) -> u64 {
         (self.wire_bytes + self.frames * size_of::<Frame>()) as u64
     }
 }
@@ -92,10 +92,9 @@ pub(super) enum Taken {
 }
 
 impl Outbox {
-    /// An empty queue and the half that drains it. Pushers reach the draining task through
-    /// `doorbell` if there is one, else by waking it directly.
-    #[must_use]
-    pub fn new(options: OutboxOptions, budget: Arc<Budget>, doorbell: Option<Arc<Doorbell>>) -> (Arc<Self>, Writer) {
+    /// An empty queue. Pushers reach the task that drains it through `wakeups` if there are any, else by waking it
+    /// directly.
+    pub(super) fn new(options: OutboxOptions, budget: Arc<Budget>, wakeups: Option<Arc<Wakeups>>) -> Arc<Self> {
         let inner = Inner {
             queue: VecDeque::new(),
             ended: Vec::new(),
@@ -106,15 +105,12 @@ impl Outbox {
             parked: Vec::new(),
             waker: None,
             armed: false,
-            listed: 0,
+            deferred_round: 0,
             state: State::Open,
             overflow: None,
             leaving_bytes: 0,
         };
-        let neighbours = OnceLock::new();
-        let outbox = Arc::new(Self { options, budget, neighbours, doorbell, inner: Mutex::new(inner) });
-        let writer = Writer::new(Arc::clone(&outbox));
-        (outbox, writer)
+        Arc::new(Self { options, budget, siblings: OnceLock::new(), wakeups, inner: Mutex::new(inner) })
     }
 
     /// Queues a reply that belongs to no stream (OK, NOTICE, AUTH, COUNT, a refusal, a pong). It is taken at any
@@ -201,8 +197,8 @@ impl Outbox {
         None
     }
 
-    /// Queues a live event, or closes the connection if the client does not keep up. A doorbell that gathers wakes a
-    /// sleeping task for it at the end of the round; whatever wakes it before sends it too.
+    /// Queues a live event, or closes the connection if the client does not keep up. Where wake-ups are deferred, a
+    /// sleeping task is woken for it at the end of the round; if anything wakes the task earlier, the event leaves then.
     pub fn push_live(&self, stream: &Stream, frame: Frame) -> Live {
         let mut inner = self.inner();
         if !inner.takes(stream) {
@@ -213,8 +209,8 @@ impl Outbox {
             return Live::Overflowed(overflow);
         }
         self.enqueue_of(&mut inner, stream, frame);
-        match self.doorbell.as_ref().and_then(|doorbell| Some((doorbell, doorbell.round()?))) {
-            Some((doorbell, round)) if !self.is_worth_a_write(&inner) => list(inner, doorbell, round),
+        match self.wakeups.as_ref().and_then(|wakeups| Some((wakeups, wakeups.round()?))) {
+            Some((wakeups, round)) if !self.is_worth_a_write(&inner) => defer_wakeup(inner, wakeups, round),
             _ => self.wake(inner),
         }
         self.make_room();
@@ -226,27 +222,17 @@ impl Outbox {
         self.finish(self.inner(), code, reason, false);
     }
 
-    /// Closes the connection, because others need the memory.
-    pub(super) fn give_way(&self) {
-        self.cut(self.inner(), Overflow::Budget);
-    }
-
     /// The bound that it went over and was closed for.
     #[must_use]
     pub fn overflow(&self) -> Option<Overflow> {
         self.inner().overflow
     }
 
-    /// Puts it among those of its address, whose [`Budget`] it was made with.
-    pub(super) fn join(&self, neighbours: Arc<Neighbours>) {
-        // A second time is a mistake of the caller that harms nobody: it stays where it is.
-        let _ = self.neighbours.set(neighbours);
-    }
-
-    /// Bytes that giving way would free, counting the bodies that it shares with others; 0 once it is closed.
-    pub(super) fn yielded_bytes(&self) -> u64 {
-        let inner = self.inner();
-        if inner.state == State::Open { inner.yielded_bytes() } else { 0 }
+    /// Makes this one of the outboxes of `address`, whose [`Budget`] it was made with.
+    pub fn join(self: &Arc<Self>, all: &Arc<Outboxes>, address: IpAddr) {
+        let outbox: Weak<Self> = Arc::downgrade(self);
+        // Joining twice is a mistake of the caller that harms nobody: the outbox stays where it is.
+        let _ = self.siblings.set(all.enter(address, &self.budget, outbox));
     }
 
     /// Whether pushes are refused: it is closed or gone.
@@ -323,8 +309,8 @@ impl Outbox {
     fn wake_always(&self, inner: MutexGuard<'_, Inner>) {
         let waker = inner.waker.clone();
         drop(inner);
-        match (waker, &self.doorbell) {
-            (Some(waker), Some(doorbell)) => doorbell.ring(waker),
+        match (waker, &self.wakeups) {
+            (Some(waker), Some(wakeups)) => wakeups.wake(waker),
             (Some(waker), None) => waker.wake(),
             (None, _) => {}
         }
@@ -334,9 +320,9 @@ impl Outbox {
     #[inline]
     fn make_room(&self) {
         if self.budget.is_over()
-            && let Some(neighbours) = self.neighbours.get()
+            && let Some(siblings) = self.siblings.get()
         {
-            neighbours.make_room();
+            siblings.make_room();
         }
     }
 
@@ -357,9 +343,9 @@ impl Outbox {
             dropped.iter().for_each(|frame| sent.count(frame));
             self.give_back(&mut inner, sent);
             inner.state = State::Cutting;
-            if let Some(neighbours) = self.neighbours.get() {
-                inner.leaving_bytes = inner.yielded_bytes();
-                neighbours.leaving(inner.leaving_bytes);
+            if let Some(siblings) = self.siblings.get() {
+                inner.leaving_bytes = inner.evictable_bytes();
+                siblings.add_leaving(inner.leaving_bytes);
             }
         } else {
             inner.state = State::Closing;
@@ -382,9 +368,9 @@ impl Outbox {
     /// The writer has dropped what a cut left it.
     fn has_left(&self, inner: &mut Inner) {
         if inner.leaving_bytes > 0
-            && let Some(neighbours) = self.neighbours.get()
+            && let Some(siblings) = self.siblings.get()
         {
-            neighbours.left(std::mem::take(&mut inner.leaving_bytes));
+            siblings.sub_leaving(std::mem::take(&mut inner.leaving_bytes));
         }
     }
 
@@ -471,23 +457,34 @@ impl Outbox {
     }
 }
 
-/// Lists a task that sleeps for want of frames to be woken when the round ends; once in a round, also if a reply
-/// wakes it meanwhile.
-fn list(mut inner: MutexGuard<'_, Inner>, doorbell: &Doorbell, round: u64) {
-    if !inner.armed || inner.listed == round {
+/// Defers the wake-up of a task that sleeps because it has no frames to send: at most once a round, even if a reply
+/// wakes it in between.
+fn defer_wakeup(mut inner: MutexGuard<'_, Inner>, wakeups: &Wakeups, round: u64) {
+    if !inner.armed || inner.deferred_round == round {
         return;
     }
-    inner.listed = round;
+    inner.deferred_round = round;
     let waker = inner.waker.clone();
     drop(inner);
     if let Some(waker) = waker {
-        doorbell.gather(waker);
+        wakeups.defer(waker);
     }
 }
 
 fn set_waker(inner: &mut Inner, waker: &Waker) {
     if !inner.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
         inner.waker = Some(waker.clone());
+    }
+}
+
+impl Evict for Outbox {
+    fn evictable_bytes(&self) -> u64 {
+        let inner = self.inner();
+        if inner.state == State::Open { inner.evictable_bytes() } else { 0 }
+    }
+
+    fn evict(&self) {
+        self.cut(self.inner(), Overflow::Budget);
     }
 }
 

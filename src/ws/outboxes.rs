@@ -1,8 +1,8 @@
-//! All outboxes together: when they hold more than they may, the largest one of the greediest address gives way.
+//! All outboxes together: when they hold more than they may, the largest one of the greediest address is evicted.
 //!
-//! What they hold is counted without a lock (`ledger`). Only when it is too much are they looked at, one after the
-//! other, and then an eighth of the bound is freed at once, so that this is rare. A client that keeps up holds next to
-//! nothing and is the last to go. Nothing here waits.
+//! What they hold is counted without a lock (`ledger`). Only when it is too much does this module look at each of them.
+//! It then frees an eighth of the bound more than needed, so that this is rare. A client that keeps up holds next to
+//! nothing and is evicted last. Nothing here waits.
 
 use std::collections::BinaryHeap;
 use std::net::IpAddr;
@@ -11,149 +11,164 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hashbrown::HashMap;
 
-use super::outbox::Outbox;
 use super::outgoing::Budget;
+
+/// An outbox, as far as this module needs to know one.
+pub(super) trait Evict: Send + Sync {
+    /// Bytes that evicting it would free, counting the bodies that it shares with others; 0 once it is closed.
+    fn evictable_bytes(&self) -> u64;
+
+    /// Closes its connection, because others need the memory.
+    fn evict(&self);
+}
 
 /// The outboxes of all addresses.
 #[derive(Debug)]
 pub struct Outboxes {
     budget: Arc<Budget>,
     leaving_bytes: AtomicU64,
-    addresses: Mutex<HashMap<IpAddr, Weak<Neighbours>>>,
+    addresses: Mutex<HashMap<IpAddr, Weak<AddressOutboxes>>>,
 }
 
-/// The outboxes of one address, which live as long as one of them.
+/// The outboxes of one address. It lives as long as one of them.
 #[derive(Debug)]
-pub(super) struct Neighbours {
+pub(super) struct AddressOutboxes {
     all: Arc<Outboxes>,
     address: IpAddr,
     budget: Arc<Budget>,
     leaving_bytes: AtomicU64,
-    outboxes: Mutex<Vec<Weak<Outbox>>>,
+    outboxes: Mutex<Vec<Weak<dyn Evict>>>,
 }
 
 impl Outboxes {
-    /// None yet; what they hold together is counted in `budget`.
+    /// No outboxes yet; `budget` counts what they hold together.
     #[must_use]
     pub fn new(budget: Arc<Budget>) -> Arc<Self> {
         Arc::new(Self { budget, leaving_bytes: AtomicU64::new(0), addresses: Mutex::default() })
     }
 
-    /// Puts an outbox of `address` among all; what those of the address hold is counted in `budget`.
-    pub fn enter(self: &Arc<Self>, address: IpAddr, budget: &Arc<Budget>, outbox: &Arc<Outbox>) {
-        let neighbours = self.neighbours(address, budget);
-        let mut outboxes = neighbours.outboxes();
+    /// Adds an outbox of `address`; `budget` counts what the outboxes of that address hold.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        address: IpAddr,
+        budget: &Arc<Budget>,
+        outbox: Weak<dyn Evict>,
+    ) -> Arc<AddressOutboxes> {
+        let of_address = self.of_address(address, budget);
+        let mut outboxes = of_address.outboxes();
         if outboxes.len() == outboxes.capacity() {
             outboxes.retain(|outbox| outbox.strong_count() > 0);
         }
-        outboxes.push(Arc::downgrade(outbox));
+        outboxes.push(outbox);
         drop(outboxes);
-        outbox.join(neighbours);
+        of_address
     }
 
-    fn neighbours(self: &Arc<Self>, address: IpAddr, budget: &Arc<Budget>) -> Arc<Neighbours> {
+    fn of_address(self: &Arc<Self>, address: IpAddr, budget: &Arc<Budget>) -> Arc<AddressOutboxes> {
         let mut addresses = self.addresses();
-        if let Some(neighbours) = addresses.get(&address).and_then(Weak::upgrade) {
-            return neighbours;
+        if let Some(found) = addresses.get(&address).and_then(Weak::upgrade) {
+            return found;
         }
-        let neighbours = Arc::new(Neighbours {
+        let new = Arc::new(AddressOutboxes {
             all: Arc::clone(self),
             address,
             budget: Arc::clone(budget),
             leaving_bytes: AtomicU64::new(0),
             outboxes: Mutex::default(),
         });
-        addresses.insert(address, Arc::downgrade(&neighbours));
-        neighbours
+        addresses.insert(address, Arc::downgrade(&new));
+        new
     }
 
-    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, Weak<Neighbours>>> {
+    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, Weak<AddressOutboxes>>> {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Neighbours {
-    fn outboxes(&self) -> MutexGuard<'_, Vec<Weak<Outbox>>> {
+impl AddressOutboxes {
+    fn outboxes(&self) -> MutexGuard<'_, Vec<Weak<dyn Evict>>> {
         self.outboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds the outboxes of this address, and all, to their bounds.
+    /// Evicts outboxes of this address, and then of all, until they hold no more than they may.
     pub(super) fn make_room(&self) {
         if let Some(bytes) = excess_bytes(&self.budget, &self.leaving_bytes) {
-            give_way(vec![self.held()], bytes);
+            evict(vec![self.held()], bytes);
         }
         if let Some(bytes) = excess_bytes(&self.all.budget, &self.all.leaving_bytes) {
             let addresses: Vec<_> = self.all.addresses().values().filter_map(Weak::upgrade).collect();
-            give_way(addresses.iter().map(|neighbours| neighbours.held()).collect(), bytes);
+            evict(addresses.iter().map(|of_address| of_address.held()).collect(), bytes);
         }
     }
 
-    /// Counts what an outbox gave up and still holds, until its connection has its turn.
-    pub(super) fn leaving(&self, bytes: u64) {
+    /// Counts what an evicted outbox still holds until its connection has its turn.
+    pub(super) fn add_leaving(&self, bytes: u64) {
         self.leaving_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.all.leaving_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// It holds that no longer.
-    pub(super) fn left(&self, bytes: u64) {
+    /// The outbox holds that no longer.
+    pub(super) fn sub_leaving(&self, bytes: u64) {
         self.leaving_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.all.leaving_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn held(&self) -> Held<Arc<Outbox>> {
+    fn held(&self) -> Held<Arc<dyn Evict>> {
         let outboxes: Vec<_> = self.outboxes().iter().filter_map(Weak::upgrade).collect();
-        Held::new(outboxes.into_iter().map(|outbox| (outbox.yielded_bytes(), outbox)))
+        Held::new(outboxes.into_iter().map(|outbox| (outbox.evictable_bytes(), outbox)))
     }
 }
 
-impl Drop for Neighbours {
+impl Drop for AddressOutboxes {
     fn drop(&mut self) {
         let mut addresses = self.all.addresses();
-        // A successor may stand there already.
+        // There may be a successor already.
         if addresses.get(&self.address).is_some_and(|held| held.strong_count() == 0) {
             addresses.remove(&self.address);
         }
     }
 }
 
-/// How much must go, if more is held than the bound allows, besides what goes already: down to seven eighths.
+/// How many bytes to free if more is held than the budget allows, not counting what is being freed already. Frees an
+/// eighth of the budget more than needed, so that this is rare.
 fn excess_bytes(budget: &Budget, leaving_bytes: &AtomicU64) -> Option<u64> {
     let max_bytes = budget.max_bytes().saturating_add(leaving_bytes.load(Ordering::Relaxed));
     let over = budget.used_bytes().checked_sub(max_bytes).filter(|over| *over > 0)?;
     Some(over + budget.max_bytes() / 8)
 }
 
-fn give_way(held: Vec<Held<Arc<Outbox>>>, bytes: u64) {
-    greediest(held, bytes).into_iter().for_each(|outbox| outbox.give_way());
+fn evict(held: Vec<Held<Arc<dyn Evict>>>, bytes: u64) {
+    victims(held, bytes).into_iter().for_each(|outbox| outbox.evict());
 }
 
 /// What one address holds.
 #[derive(Debug)]
 struct Held<T> {
     bytes: u64,
-    /// The largest one last, of equals the oldest.
-    places: Vec<(u64, T)>,
+    /// By size, the largest last; among equals, the oldest last.
+    outboxes: Vec<(u64, T)>,
 }
 
 impl<T> Held<T> {
-    /// The oldest place comes first.
-    fn new(places: impl Iterator<Item = (u64, T)>) -> Self {
-        let mut places: Vec<_> = places.filter(|(bytes, _)| *bytes > 0).collect();
-        places.reverse();
-        places.sort_by_key(|(bytes, _)| *bytes);
-        Self { bytes: places.iter().map(|(bytes, _)| bytes).sum(), places }
+    /// Takes the outboxes oldest first.
+    fn new(outboxes: impl Iterator<Item = (u64, T)>) -> Self {
+        let mut outboxes: Vec<_> = outboxes.filter(|(bytes, _)| *bytes > 0).collect();
+        outboxes.reverse();
+        outboxes.sort_by_key(|(bytes, _)| *bytes);
+        Self { bytes: outboxes.iter().map(|(bytes, _)| bytes).sum(), outboxes }
     }
 }
 
-/// Who must give way so that `bytes` are freed: each time the largest of the address that then holds the most.
-fn greediest<T>(mut held: Vec<Held<T>>, bytes: u64) -> Vec<T> {
+/// Which outboxes to evict so that `bytes` are freed: time after time, the largest one of the address that then holds the
+/// most.
+fn victims<T>(mut held: Vec<Held<T>>, bytes: u64) -> Vec<T> {
     let mut ranks: BinaryHeap<(u64, usize)> = held.iter().enumerate().map(|(at, held)| (held.bytes, at)).collect();
     let (mut gone, mut freed_bytes) = (Vec::new(), 0);
     while freed_bytes < bytes
         && let Some((_, at)) = ranks.pop()
     {
         let held = &mut held[at];
-        let Some((bytes, owner)) = held.places.pop() else { continue };
+        let Some((bytes, owner)) = held.outboxes.pop() else { continue };
         held.bytes -= bytes;
         freed_bytes += bytes;
         gone.push(owner);
@@ -170,7 +185,7 @@ mod tests {
     use tokio::io::AsyncWrite;
 
     use super::*;
-    use crate::ws::{Frame, Live, OutboxOptions, Overflow, Rows, SharedBody, Stream, Writer};
+    use crate::ws::{Frame, Live, Outbox, OutboxOptions, Overflow, Rows, SharedBody, Stream, Writer};
 
     #[test]
     fn the_largest_of_the_address_that_then_holds_the_most_goes_until_enough_is_freed() {
@@ -181,9 +196,9 @@ mod tests {
                 Held::new([(5, "c5")].into_iter()),
             ]
         };
-        assert_eq!(greediest(held(), 1), ["a40"]);
-        assert_eq!(greediest(held(), 101), ["a40", "b60", "a30"]);
-        assert_eq!(greediest(held(), 1_000), ["a40", "b60", "a30", "a10", "c5"]);
+        assert_eq!(victims(held(), 1), ["a40"]);
+        assert_eq!(victims(held(), 101), ["a40", "b60", "a30"]);
+        assert_eq!(victims(held(), 1_000), ["a40", "b60", "a30", "a10", "c5"]);
     }
 
     struct Bench {
@@ -201,8 +216,8 @@ mod tests {
 
         fn connect(&self, address: u8) -> (Arc<Outbox>, Writer) {
             let budget = &self.addresses[usize::from(address)];
-            let (outbox, writer) = Outbox::new(OutboxOptions::default(), Arc::clone(budget), None);
-            self.all.enter([192, 0, 2, address].into(), budget, &outbox);
+            let (outbox, writer) = Writer::with_outbox(OutboxOptions::default(), Arc::clone(budget), None);
+            outbox.join(&self.all, [192, 0, 2, address].into());
             (outbox, writer)
         }
     }

@@ -107,7 +107,7 @@ impl Reader {
     /// ended and has freed its buffers.
     pub fn feed(&mut self, input: &mut [u8], mut sink: impl FnMut(Incoming<'_>) -> Flow) -> Result<Fed, Violation> {
         let taken = self.take_in(input, &mut sink);
-        self.settle(taken)
+        self.end_feed(taken)
     }
 
     /// Goes on after a pause with the bytes that were kept.
@@ -118,9 +118,9 @@ impl Reader {
         if self.state == State::Paused {
             self.state = State::Open;
             let taken = self.take_held(&mut sink);
-            return self.settle(taken);
+            return self.end_feed(taken);
         }
-        self.settle(Ok(()))
+        self.end_feed(Ok(()))
     }
 
     /// Takes no more, and frees what is held.
@@ -148,7 +148,7 @@ impl Reader {
         self.state == State::Paused
     }
 
-    fn settle(&mut self, taken: Result<(), Violation>) -> Result<Fed, Violation> {
+    fn end_feed(&mut self, taken: Result<(), Violation>) -> Result<Fed, Violation> {
         if taken.is_err() {
             self.state = State::Ended;
         }

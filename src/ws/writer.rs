@@ -14,7 +14,9 @@ use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
 use super::outbox::{Outbox, Taken};
-use super::outgoing::{Frame, Sent};
+use super::outgoing::{Budget, Frame, Sent};
+use super::pushed::OutboxOptions;
+use super::wakeups::Wakeups;
 
 /// Pieces given to one vectored write; IOV_MAX is 1,024 on Linux.
 ///
@@ -81,7 +83,19 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(outbox: Arc<Outbox>) -> Self {
+    /// An empty outbox and the writer that drains it. Pushers reach the writer's task through `wakeups` if there are
+    /// any, else by waking it directly.
+    #[must_use]
+    pub fn with_outbox(
+        options: OutboxOptions,
+        budget: Arc<Budget>,
+        wakeups: Option<Arc<Wakeups>>,
+    ) -> (Arc<Outbox>, Self) {
+        let outbox = Outbox::new(options, budget, wakeups);
+        (Arc::clone(&outbox), Self::new(outbox))
+    }
+
+    fn new(outbox: Arc<Outbox>) -> Self {
         Self { outbox, pending: VecDeque::new(), begun_bytes: 0, sent: Sent::default(), sent_bytes: 0, last: false }
     }
 

@@ -14,3 +14,7 @@ pub mod wire;
 /// The same builders that the unit tests use.
 #[path = "../../src/nostr/testing.rs"]
 pub mod event;
+
+/// The frames of a client.
+#[path = "../../src/ws/testing.rs"]
+pub mod frame;

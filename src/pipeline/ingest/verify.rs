@@ -178,12 +178,12 @@ mod tests {
     use crate::pipeline::channel::channel;
     use crate::policy::Settings;
     use crate::policy::{RateLimiter, RateTable};
-    use crate::ws::{Budget, Outbox, OutboxOptions};
+    use crate::ws::{Budget, OutboxOptions, Writer};
 
     #[test]
     fn the_short_cut_gives_back_what_finds_its_queue_full_and_does_not_wait() {
         let (settings, address) = (Settings::default(), std::net::Ipv4Addr::LOCALHOST.into());
-        let (outbox, _writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
+        let (outbox, _writer) = Writer::with_outbox(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
         let rates = RateLimiter::new(&settings, address, RateTable::new(1).get(address, 0));
         let memory = Ledger::new(ledger::Options::default()).address(address);
         let from = Arc::new(ClientHandle::new(outbox, false, rates, address, memory));

@@ -8,11 +8,11 @@ use crate::nostr::testing::{author, signed, trusted};
 use crate::pipeline::deliver::client::ClientHandle;
 use crate::policy::{RateLimiter, RateTable};
 use crate::policy::{Retention, RetentionLimits, Rule};
-use crate::ws::{Budget, Outbox, OutboxOptions};
+use crate::ws::{Budget, OutboxOptions, Writer};
 
 fn client(settings: &Settings) -> Arc<ClientHandle> {
     let address = std::net::Ipv4Addr::LOCALHOST.into();
-    let (outbox, _writer) = Outbox::new(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
+    let (outbox, _writer) = Writer::with_outbox(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
     let rates = RateLimiter::new(settings, address, RateTable::new(1).get(address, 0));
     let memory = Ledger::new(ledger::Options::default()).address(address);
     Arc::new(ClientHandle::new(outbox, false, rates, address, memory))

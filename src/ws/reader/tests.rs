@@ -5,8 +5,9 @@ use tokio_tungstenite::tungstenite;
 
 use super::*;
 use crate::ws::deflate::encode_text_deflated;
-use crate::ws::frame::{self, encode_masked};
+use crate::ws::frame;
 use crate::ws::oracle::{self, End, Rules, Seen};
+use crate::ws::testing::masked_frame;
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 const MAX_BYTES: usize = 1000;
@@ -60,7 +61,7 @@ fn read(stream: &[u8], deflate: bool, pieces: &[usize], pause: impl Fn(usize) ->
 fn a_message_in_parts_holds_no_more_memory_than_it_has_bytes() {
     let mut reader = Reader::new(ReaderOptions { max_message_bytes: 1 << 20, deflate: false, role: Role::Server });
     let mut frame = Vec::new();
-    encode_masked(&mut frame, OpCode::Text, &vec![b'a'; 1 << 20], MASK);
+    masked_frame(&mut frame, OpCode::Text as u8, &vec![b'a'; 1 << 20], MASK);
     let (last, rest) = frame.split_last().expect("a frame");
     let mut most = 0;
     for part in rest.chunks(60_000) {
@@ -83,7 +84,7 @@ fn expected(stream: &[u8], deflate: bool) -> (Vec<Seen>, End) {
 
 fn raw(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    encode_masked(&mut out, OpCode::Text, payload, MASK);
+    masked_frame(&mut out, OpCode::Text as u8, payload, MASK);
     out[0] = first;
     out
 }

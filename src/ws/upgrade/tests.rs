@@ -15,8 +15,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
 use crate::ws::{
-    Budget, CloseCode, Fed, Flow, Flushed, Frame, Incoming as Received, OpCode, Outbox, OutboxOptions, Reader,
-    ReaderOptions, Role,
+    Budget, CloseCode, Fed, Flow, Flushed, Frame, Incoming as Received, OpCode, OutboxOptions, Reader, ReaderOptions,
+    Role, Writer,
 };
 
 /// Serves one connection: echoes text, answers pings, echoes the close.
@@ -41,7 +41,7 @@ async fn serve(listener: TcpListener) {
 async fn echo(upgraded: Upgraded) {
     let Upgraded { mut stream, leftover, deflate } = upgraded;
     let budget = Arc::new(Budget::new(1 << 20));
-    let (outbox, mut writer) = Outbox::new(OutboxOptions::default(), budget, None);
+    let (outbox, mut writer) = Writer::with_outbox(OutboxOptions::default(), budget, None);
     let mut reader = Reader::new(ReaderOptions { max_message_bytes: 1 << 16, deflate, role: Role::Server });
     let mut sink = |received: Received<'_>| {
         match received {
@@ -165,7 +165,7 @@ async fn a_socket_still_full_is_pending_and_then_goes_on() {
     let client = TcpStream::connect(address).await.expect("listening");
     let (mut server, _) = listener.accept().await.expect("a client came");
     let budget = Arc::new(Budget::new(u64::MAX));
-    let (outbox, mut writer) = Outbox::new(OutboxOptions::default(), budget, None);
+    let (outbox, mut writer) = Writer::with_outbox(OutboxOptions::default(), budget, None);
     let total = 32 << 20;
     outbox.push_reply(Frame::encoded(vec![b'x'; total]));
     let first = poll_fn(|cx| Poll::Ready(writer.poll_flush(cx, Pin::new(&mut server)))).await;

@@ -1,6 +1,6 @@
 //! Outbox and writer together, over a socket that takes as many bytes as the test allows.
 
-mod gathering;
+mod deferred;
 mod streams;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -76,7 +76,7 @@ const OPTIONS: OutboxOptions =
 impl Bench {
     fn new(options: OutboxOptions) -> Self {
         let budget = Arc::new(Budget::new(1 << 20));
-        let (outbox, writer) = Outbox::new(options, Arc::clone(&budget), None);
+        let (outbox, writer) = Writer::with_outbox(options, Arc::clone(&budget), None);
         Self { budget, outbox, writer, socket: Socket::default(), wakes: Arc::default() }
     }
 
@@ -219,7 +219,7 @@ fn drain_to_the_close(writer: &mut Writer, socket: &mut Socket) {
 fn a_scan_on_another_thread_parks_and_resumes_until_all_rows_are_sent() {
     const ROWS: usize = 20_000;
     let budget = Arc::new(Budget::new(1 << 30));
-    let (outbox, mut writer) = Outbox::new(OPTIONS, Arc::clone(&budget), None);
+    let (outbox, mut writer) = Writer::with_outbox(OPTIONS, Arc::clone(&budget), None);
     let most = OPTIONS.high_water_bytes + 54;
     let scan = std::thread::spawn(move || {
         for _ in 0..ROWS {
@@ -324,8 +324,8 @@ fn live_events_beyond_the_frame_bound_close_and_replies_never_do() {
 #[test]
 fn scans_of_those_with_a_backlog_pause_before_all_outboxes_are_full() {
     let budget = Arc::new(Budget::new(2000));
-    let (slow, slow_writer) = Outbox::new(OPTIONS, Arc::clone(&budget), None);
-    let (quick, quick_writer) = Outbox::new(OPTIONS, Arc::clone(&budget), None);
+    let (slow, slow_writer) = Writer::with_outbox(OPTIONS, Arc::clone(&budget), None);
+    let (quick, quick_writer) = Writer::with_outbox(OPTIONS, Arc::clone(&budget), None);
     let _hog = SharedBody::new(vec![b'h'; 1700], &budget);
     assert_eq!(slow.push_rows(&Stream::default(), encoded(50)), Rows::More);
     assert_eq!(slow.push_rows(&Stream::default(), encoded(50)), Rows::Park);
@@ -391,8 +391,8 @@ fn pushers_on_many_threads_leave_every_counter_at_zero() {
     let budget = Arc::new(Budget::new(1 << 30));
     let options = OutboxOptions { max_frames: usize::MAX, ..OutboxOptions::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
-    let doorbell = Arc::new(crate::ws::Doorbell::new());
-    let (outbox, mut writer) = Outbox::new(options, Arc::clone(&budget), Some(doorbell.clone()));
+    let wakeups = Arc::new(crate::ws::Wakeups::new());
+    let (outbox, mut writer) = Writer::with_outbox(options, Arc::clone(&budget), Some(wakeups.clone()));
     let body = Arc::new(SharedBody::new(vec![b'b'; 500], &budget));
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
@@ -418,7 +418,7 @@ fn pushers_on_many_threads_leave_every_counter_at_zero() {
     });
     let mut socket = Socket { allowance: usize::MAX, gulp: 1000, ..Socket::default() };
     runtime.block_on(async {
-        let answer = tokio::spawn(async move { doorbell.answer().await });
+        let answer = tokio::spawn(async move { wakeups.run().await });
         let flushed = std::future::poll_fn(|cx| match writer.poll_flush(cx, Pin::new(&mut socket)) {
             Poll::Ready(Ok(Flushed::Idle)) => Poll::Pending,
             other => other,

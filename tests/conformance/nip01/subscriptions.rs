@@ -6,9 +6,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
-use weir::ws::frame::encode_masked;
 use weir::ws::{Flow, Incoming, OpCode, Reader, ReaderOptions, Role};
 
+use crate::support::frame::masked_frame;
 use crate::support::relay::{PATIENCE, Relay};
 use crate::support::wire::{Key, Signed, now};
 
@@ -45,7 +45,7 @@ impl Client {
     fn send(&mut self, messages: &[Value]) {
         let mut bytes = Vec::new();
         for message in messages {
-            encode_masked(&mut bytes, OpCode::Text, message.to_string().as_bytes(), [1, 2, 3, 4]);
+            masked_frame(&mut bytes, OpCode::Text as u8, message.to_string().as_bytes(), [1, 2, 3, 4]);
         }
         self.socket.write_all(&bytes).expect("the messages are sent");
     }

@@ -1,22 +1,22 @@
-//! Live events behind a doorbell that gathers: when they are sent, with what, and in which order.
+//! Live events whose wake-ups are deferred: when they are sent, with what, and in which order.
 
 use super::*;
-use crate::ws::Doorbell;
+use crate::ws::Wakeups;
 
-/// A connection whose doorbell gathers; nobody answers it, so a task that it rings for counts as woken by `rung`.
-fn gathering(options: OutboxOptions) -> (Bench, Arc<Doorbell>) {
+/// A connection of an io thread that defers wake-ups. Nothing runs them, so see [`woken`] for the urgent ones.
+fn deferring(options: OutboxOptions) -> (Bench, Arc<Wakeups>) {
     let budget = Arc::new(Budget::new(1 << 20));
-    let doorbell = Arc::new(Doorbell::gathering());
-    let (outbox, writer) = Outbox::new(options, Arc::clone(&budget), Some(Arc::clone(&doorbell)));
+    let wakeups = Arc::new(Wakeups::deferring());
+    let (outbox, writer) = Writer::with_outbox(options, Arc::clone(&budget), Some(Arc::clone(&wakeups)));
     let mut bench = Bench { budget, outbox, writer, socket: Socket::default(), wakes: Arc::default() };
     assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
-    (bench, doorbell)
+    (bench, wakeups)
 }
 
-/// Answers the bell once, as the io thread does; returns how many wakes the task has seen then.
-fn woken(bench: &Bench, doorbell: &Doorbell) -> usize {
+/// Runs the wake-ups once, as the io thread does. Returns how often the task has been woken by then.
+fn woken(bench: &Bench, wakeups: &Wakeups) -> usize {
     let mut cx = Context::from_waker(Waker::noop());
-    assert!(std::pin::pin!(doorbell.answer()).poll(&mut cx).is_pending());
+    assert!(std::pin::pin!(wakeups.run()).poll(&mut cx).is_pending());
     bench.wakes()
 }
 
@@ -26,16 +26,16 @@ fn live(bench: &Bench, text: &str) -> Live {
 
 #[test]
 fn live_events_wait_for_the_end_of_the_round_and_are_sent_together() {
-    let (mut bench, doorbell) = gathering(OutboxOptions::default());
+    let (mut bench, wakeups) = deferring(OutboxOptions::default());
     for name in ["a", "b", "c"] {
         assert_eq!(live(&bench, name), Live::Taken);
     }
-    assert_eq!(woken(&bench, &doorbell), 0);
-    doorbell.wake_gathered();
-    assert_eq!(bench.wakes(), 1, "listed once, however many wait");
+    assert_eq!(woken(&bench, &wakeups), 0);
+    wakeups.wake_deferred();
+    assert_eq!(bench.wakes(), 1, "listed once, however many events wait");
     assert_eq!(bench.flush(0), Poll::Ready(Flushed::Idle));
     assert_eq!(bench.seen(), (vec![text("a"), text("b"), text("c")], End::Open));
-    doorbell.wake_gathered();
+    wakeups.wake_deferred();
     assert_eq!(bench.wakes(), 1, "nothing waits");
 }
 
@@ -48,10 +48,10 @@ fn a_reply_rows_and_a_close_send_at_once_what_waits_before_them() {
         (|outbox| outbox.close(CloseCode::Restart, ""), Seen::Close(Some(1012), String::new())),
     ];
     for (push, pushed) in pushes {
-        let (mut bench, doorbell) = gathering(OutboxOptions::default());
+        let (mut bench, wakeups) = deferring(OutboxOptions::default());
         assert_eq!(live(&bench, "a"), Live::Taken);
         push(&bench.outbox);
-        assert_eq!(woken(&bench, &doorbell), 1);
+        assert_eq!(woken(&bench, &wakeups), 1);
         assert!(bench.flush(0).is_ready());
         assert_eq!(bench.seen().0, vec![text("a"), pushed]);
     }
@@ -59,37 +59,37 @@ fn a_reply_rows_and_a_close_send_at_once_what_waits_before_them() {
 
 #[test]
 fn a_connection_that_replies_wake_is_listed_once_in_a_round() {
-    let (mut bench, doorbell) = gathering(OutboxOptions::default());
+    let (mut bench, wakeups) = deferring(OutboxOptions::default());
     for answered in 1..=5 {
         assert_eq!(live(&bench, "event"), Live::Taken);
         assert!(bench.outbox.push_reply(Frame::text("reply")));
-        assert_eq!(woken(&bench, &doorbell), answered);
+        assert_eq!(woken(&bench, &wakeups), answered);
         assert_eq!(bench.flush(0), Poll::Ready(Flushed::Idle));
     }
     assert_eq!(live(&bench, "last"), Live::Taken);
-    doorbell.wake_gathered();
+    wakeups.wake_deferred();
     assert_eq!(bench.wakes(), 6, "one of the six was the round's");
     assert_eq!(bench.flush(0), Poll::Ready(Flushed::Idle));
     assert_eq!(bench.seen().0.last(), Some(&text("last")));
 }
 
 #[test]
-fn what_fills_a_write_or_comes_near_the_bounds_is_not_gathered_further() {
+fn what_fills_a_write_or_comes_near_the_bounds_is_not_deferred_further() {
     let bytes = OutboxOptions { low_water_bytes: 100, ..OutboxOptions::default() };
     let frames = OutboxOptions { max_frames: 8, ..OutboxOptions::default() };
     // A frame of "0123456789" has 12 bytes on the wire.
     for (options, at) in [(bytes, 9), (frames, 4)] {
-        let (bench, doorbell) = gathering(options);
+        let (bench, wakeups) = deferring(options);
         for n in 1..=at {
-            assert_eq!(woken(&bench, &doorbell), 0, "{n} of {at}");
+            assert_eq!(woken(&bench, &wakeups), 0, "{n} of {at}");
             assert_eq!(live(&bench, "0123456789"), Live::Taken);
         }
-        assert_eq!(woken(&bench, &doorbell), 1);
+        assert_eq!(woken(&bench, &wakeups), 1);
     }
 }
 
 #[test]
-fn a_slow_consumer_is_closed_at_the_same_event_whether_or_not_events_are_gathered() {
+fn a_slow_consumer_is_closed_at_the_same_event_whether_or_not_wake_ups_are_deferred() {
     let overflow = |bench: &mut Bench| {
         // The socket takes nothing from now on.
         bench.socket.allowance = 0;
@@ -101,7 +101,7 @@ fn a_slow_consumer_is_closed_at_the_same_event_whether_or_not_events_are_gathere
         taken.count()
     };
     for options in [OPTIONS, OutboxOptions { max_frames: 4096, ..OPTIONS }] {
-        let (mut bench, _doorbell) = gathering(options);
+        let (mut bench, _wakeups) = deferring(options);
         let mut at_once = Bench::new(options);
         assert_eq!(at_once.flush(0), Poll::Ready(Flushed::Idle));
         assert_eq!(overflow(&mut bench), overflow(&mut at_once));
@@ -113,7 +113,7 @@ fn pushers_on_many_threads_lose_no_wake_up_and_keep_their_order() {
     const THREADS: usize = 3;
     const EACH: usize = 3000;
     let options = OutboxOptions { max_frames: usize::MAX, ..OutboxOptions::default() };
-    let (bench, doorbell) = gathering(options);
+    let (bench, wakeups) = deferring(options);
     let Bench { outbox, mut writer, mut socket, .. } = bench;
     socket.gulp = 1000;
     let threads: Vec<_> = (0..THREADS)
@@ -136,16 +136,16 @@ fn pushers_on_many_threads_lose_no_wake_up_and_keep_their_order() {
         .collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
     let local = tokio::task::LocalSet::new();
-    let (answered, paced) = (Arc::clone(&doorbell), doorbell);
-    local.spawn_local(async move { answered.answer().await });
+    let (run, paced) = (Arc::clone(&wakeups), wakeups);
+    local.spawn_local(async move { run.run().await });
     local.spawn_local(async move {
         loop {
-            paced.gathered().await;
-            paced.wake_gathered();
+            paced.deferred().await;
+            paced.wake_deferred();
             tokio::task::yield_now().await;
         }
     });
-    // Nobody closes: the end is that everything has come, which only the rounds bring about.
+    // Nothing closes the connection. The test ends once everything has arrived, which takes the rounds.
     local.block_on(
         &runtime,
         std::future::poll_fn(|cx| {
