@@ -23,7 +23,7 @@ const GATHERED_BYTES: usize = 64 << 10;
 /// uncalled if the connection ends first.
 pub type Resume = Box<dyn FnOnce() + Send>;
 
-/// The queue. Make it with [`Outbox::new`], which also gives its only consumer.
+/// The queue. [`Writer::with_outbox`](super::Writer::with_outbox) makes it, together with its only consumer.
 pub struct Outbox {
     options: OutboxOptions,
     budget: Arc<Budget>,
