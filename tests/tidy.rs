@@ -254,6 +254,35 @@ fn every_test_named_in_a_document_exists() {
     assert!(named > 100, "docs/protocol.md names the test of every requirement");
 }
 
+/// Close codes by the name that fastwebsockets gives them.
+const CLOSE_CODES: [(&str, u16); 8] = [
+    ("Away", 1001),
+    ("Protocol", 1002),
+    ("Unsupported", 1003),
+    ("Invalid", 1007),
+    ("Policy", 1008),
+    ("Size", 1009),
+    ("Restart", 1012),
+    ("Again", 1013),
+];
+
+#[test]
+fn every_code_that_closes_a_connection_is_explained_to_developers_of_clients() {
+    let page = std::fs::read_to_string(root().join("docs/clients.md")).expect("docs/clients.md");
+    let (_, table) = page.split_once("## How connections end").expect("a section");
+    let firsts: String = table.lines().filter_map(|row| row.strip_prefix("| ")?.split(" | ").next()).collect();
+    let mut wrong = Vec::new();
+    for (path, code) in sources() {
+        for name in names_after(&code, "CloseCode::").filter(|name| !matches!(*name, "Normal" | "from")) {
+            let known = CLOSE_CODES.iter().find(|(known, _)| *known == name);
+            if known.is_none_or(|(_, number)| !firsts.contains(&number.to_string())) {
+                wrong.push(format!("{path} closes with {name}"));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
 #[test]
 fn every_conformance_test_is_named_in_the_list_of_requirements() {
     let list = std::fs::read_to_string(root().join("docs/protocol.md")).expect("docs/protocol.md");

@@ -52,6 +52,29 @@ fn no_file_at_all_is_a_valid_configuration() {
 }
 
 #[test]
+fn a_silent_client_is_pinged_before_any_common_proxy_cuts_it_off() {
+    // haproxy's example configurations cut off after 50 s, nginx and most load balancers after 60 s; a ping that is lost
+    // is to be followed by another one before that.
+    assert!((25..=30).contains(&Config::default().server.ping_after_s));
+}
+
+#[test]
+fn developers_of_clients_are_told_the_defaults() {
+    let page = include_str!("../../docs/clients.md").split_whitespace().collect::<Vec<_>>().join(" ").replace(',', "");
+    let Config { server, rates, tiers, .. } = Config::default();
+    let anonymous = tiers.anonymous.events;
+    for told in [
+        format!("{} EVENTs at once and then {} a second", anonymous.burst, anonymous.per_second),
+        format!("from one address {} and {}.", rates.events.burst, rates.events.per_second),
+        format!("wait for more than {} seconds", rates.refuse_after_s),
+        format!("closes the connection above {} seconds", rates.close_after_s),
+        format!("pings a connection after {} seconds of silence", server.ping_after_s),
+    ] {
+        assert!(page.contains(&told), "{told}");
+    }
+}
+
+#[test]
 fn a_section_or_a_rate_can_be_given_in_part() {
     let text = "tiers.listed.max_limit = 9000\n[tiers.anonymous]\nevents.per_second = 7\n";
     let config = Config::parse("weir.toml", text).expect("valid");

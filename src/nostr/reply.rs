@@ -268,6 +268,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_word_of_a_refusal_is_explained_to_developers_of_clients() {
+        use Prefix::{
+            AuthRequired, Blocked, Closed, Duplicate, Error, Invalid, Mute, Pow, RateLimited, Restricted, Unsupported,
+        };
+        let page = include_str!("../../docs/clients.md");
+        let (_, table) = page.split_once("## Refusals").expect("a section");
+        let refusals =
+            [Duplicate, Pow, Blocked, RateLimited, Invalid, Restricted, Mute, Error, AuthRequired, Unsupported, Closed];
+        for prefix in refusals {
+            assert!(table.contains(&format!("\n| `{}:", prefix.as_str())), "{}", prefix.as_str());
+        }
+    }
+
+    #[test]
     fn every_message_is_written_as_its_nip_has_it() {
         let sub = SubscriptionId::new("a\"b").expect("a subscription id");
         let id = EventId([0xab; 32]);

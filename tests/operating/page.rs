@@ -27,6 +27,25 @@ fn every_configuration_on_the_page_is_good() {
 }
 
 #[test]
+fn no_proxy_on_the_page_cuts_off_clients_before_they_are_pinged() {
+    let ping_after_s = weir::config::Config::default().server.ping_after_s;
+    let seconds = |key: &str| {
+        let (_, rest) = PAGE.split_once(&format!("    {key} ")).unwrap_or_else(|| panic!("no {key} on the page"));
+        rest.split_once('s').and_then(|(number, _)| number.parse::<u64>().ok()).expect("seconds")
+    };
+    // The client may take as long again to answer, and one ping may be lost.
+    for key in ["proxy_read_timeout", "proxy_send_timeout", "timeout tunnel"] {
+        assert!(seconds(key) > 3 * ping_after_s, "{key} is {} s", seconds(key));
+    }
+    assert!(PAGE.contains(&format!("`server.ping_after_s` ({ping_after_s} seconds)")));
+    // What a client says of itself is replaced.
+    let [nginx, haproxy] = ["```nginx\n", "```haproxy\n"].map(|begin| blocks(PAGE, begin, "```").concat());
+    assert!(nginx.contains("proxy_set_header X-Forwarded-For $remote_addr;"));
+    let deleted = haproxy.find("http-request del-header X-Forwarded-For").expect("the client's own is deleted");
+    assert!(deleted < haproxy.find("option forwardfor").expect("the true one is added"));
+}
+
+#[test]
 fn every_command_on_the_page_is_one() {
     let shell = blocks(PAGE, "```sh\n", "```").join("\n");
     let mut commands = 0;
