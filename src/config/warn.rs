@@ -58,18 +58,28 @@ mod tests {
         for (text, why) in [
             ("auth.read = \"authenticated\"", "[auth] requires authentication"),
             ("auth.write = \"authenticated\"", "[auth] requires authentication"),
+            ("auth.read_kinds = [7]", "[auth] requires authentication"),
+            ("auth.write_kinds = [7]", "[auth] requires authentication"),
             ("auth.author_only_kinds = [31234]", "[auth] requires authentication"),
             ("server.listen = \"0.0.0.0:7777\"", "server.listen is a public address"),
             ("server.listen = \"[::]:7777\"", "server.listen is a public address"),
             ("server.listen = \"203.0.113.7:7777\"", "server.listen is a public address"),
+            ("server.listen = \"[::ffff:203.0.113.7]:7777\"", "server.listen is a public address"),
             ("server.trusted_proxies = [\"127.0.0.1\"]", "clients connect through a proxy"),
         ] {
             let warning = warned(text).unwrap_or_default();
-            assert!(warning.starts_with(&format!("auth.urls is empty although {why}: ")), "{text}: {warning}");
+            let told = format!(
+                "auth.urls is empty although {why}: AUTH (NIP-42) and vanish requests (NIP-62) are accepted only if they \
+                 name localhost, 127.0.0.1 or [::1]; set it to the URL that clients use, such as \
+                 [\"wss://relay.example.com\"]"
+            );
+            assert_eq!(warning, told, "{text}");
             assert_eq!(warned(&format!("{text}\nauth.urls = [\"wss://relay.example.com\"]")), None, "{text}");
         }
-        for text in ["", "server.listen = \"192.168.1.2:7777\"", "server.listen = \"[fd00::1]:7777\""] {
-            assert_eq!(warned(text), None, "{text}");
+        let private =
+            ["127.0.0.1", "192.168.1.2", "169.254.1.2", "[::1]", "[fd00::1]", "[fe80::1]", "[::ffff:10.0.0.1]"];
+        for address in private {
+            assert_eq!(warned(&format!("server.listen = \"{address}:7777\"")), None, "{address}");
         }
     }
 }

@@ -81,6 +81,18 @@ impl Relay {
         }
     }
 
+    /// The exit code of the relay, which is ending.
+    fn end(&mut self) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+                return status.code();
+            }
+            assert!(started.elapsed() < PATIENCE, "the relay does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Serves, reloads, counts the lines that it could not write, and ends in order.
     fn does_without_its_log(mut self) {
         let before = self.metric("weir_log_lines_lost_total");
@@ -90,7 +102,7 @@ impl Relay {
         self.await_lost(before + 3);
         assert!(Self::get(self.clients, "/").starts_with("HTTP/1.1 200 "));
         self.signal(Signal::TERM);
-        assert_eq!(self.child.wait().expect("the relay ends").code(), Some(0));
+        assert_eq!(self.end(), Some(0));
     }
 }
 
@@ -164,7 +176,7 @@ fn a_reader_of_the_log_that_stops_stops_nothing_and_is_told_what_it_missed() {
         last.as_ref().is_some_and(|last| last.contains("the pipeline is empty")),
         "the last line is written, not {last:?}"
     );
-    assert_eq!(relay.child.wait().expect("the relay ends").code(), Some(0));
+    assert_eq!(relay.end(), Some(0));
 }
 
 #[test]
@@ -176,8 +188,25 @@ fn a_relay_ends_although_nobody_reads_its_last_lines() {
     home.write("weir.toml", format!("[log]\nformat = \"{}\"\n", "x".repeat(8 << 10)));
     relay.reload("failed");
     relay.signal(Signal::TERM);
-    assert_eq!(relay.child.wait().expect("the relay ends").code(), Some(0));
+    assert_eq!(relay.end(), Some(0));
     drop(log);
+}
+
+#[test]
+fn a_stream_of_events_whose_reader_has_gone_ends_without_a_word() {
+    let home = Home::new();
+    home.hold(&(0..20).map(|n| signed(n, 1, n, &[], "unread")).collect::<Vec<_>>());
+    for arguments in [&["export"][..], &["scan", "{}"]] {
+        let mut command = home.command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().expect("the command ends");
+        assert_eq!(
+            (ended.status.code(), String::from_utf8_lossy(&ended.stderr)),
+            (Some(0), "".into()),
+            "{arguments:?}"
+        );
+    }
 }
 
 #[test]

@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed, now};
 
+/// What is said to strangers who ask for direct messages.
+const PRIVATE: &str =
+    r#""auth-required: direct messages are only for those who wrote them or to whom they are written""#;
+
 fn auth(event: &Signed) -> String {
     format!(r#"["AUTH",{}]"#, event.text)
 }
@@ -33,7 +37,7 @@ fn by_default_nothing_comes_before_a_client_speaks_nor_before_a_refusal_asks_for
     client.finds(json!({"ids": [note.id]}), &[&note]);
     client.send(r#"["REQ","s",{"kinds":[1059]}]"#);
     client.take_challenge();
-    assert!(client.next().starts_with(r#"["CLOSED","s","auth-required: "#));
+    client.expect(&format!(r#"["CLOSED","s",{PRIVATE}]"#));
 }
 
 #[test]
@@ -71,6 +75,29 @@ fn on_demand_the_challenge_comes_right_before_the_first_auth_required() {
     writer.expect(&event.refused("auth-required: only authenticated clients may publish kind 8"));
     writer.authenticate(&key);
     writer.publish(&event);
+}
+
+#[test]
+fn on_demand_the_challenge_comes_before_a_count_or_session_is_refused_too() {
+    let relay = Relay::start("[auth]\nread_kinds = [7]");
+    let cases = [
+        (r#"["COUNT","c",{"kinds":[7]}]"#, r#"["CLOSED","c","#),
+        (r#"["NEG-OPEN","n",{"kinds":[7]},"61"]"#, r#"["NEG-ERR","n","#),
+    ];
+    for (message, head) in cases {
+        let mut client = relay.connect_unchallenged();
+        client.send(message);
+        client.take_challenge();
+        client.expect(&format!(r#"{head}"auth-required: these events are only for authenticated clients"]"#));
+    }
+}
+
+#[test]
+fn a_start_without_urls_warns_if_clients_have_to_name_the_relay() {
+    let config = "[auth]\nwrite = \"authenticated\"";
+    let warnings = weir::config::Config::parse("weir.toml", config).expect("a configuration").warnings();
+    let line = Relay::start(config).wait_for_log("auth.urls is empty");
+    assert_eq!(line.split_once("  WARN weir::cli::serve: ").map(|(_, told)| told.into()), warnings.into_iter().next());
 }
 
 #[test]
@@ -115,8 +142,7 @@ fn auth_of_the_wrong_kind_time_challenge_relay_or_signature_is_refused_and_prove
     let changed = good.with(r#""content":"""#, r#""content":"x""#);
     client.ask(auth(&changed), &good.refused("invalid: id is not the SHA-256 of the event"));
     let private = json!(["REQ", "s", {"kinds": [1059], "#p": [key.hex]}]).to_string();
-    client.send(private);
-    assert!(client.next().starts_with(r#"["CLOSED","s","auth-required: "#));
+    client.ask(private, &format!(r#"["CLOSED","s",{PRIVATE}]"#));
     client.ask(auth(&good), &good.ok());
     assert_eq!(client.open("s", &[json!({"kinds": [1059], "#p": [key.hex]})]).1, r#"["EOSE","s"]"#);
 }
@@ -239,7 +265,7 @@ fn a_subscription_refused_for_want_of_a_key_opens_after_auth() {
     let filter = json!({"kinds": [4], "#p": [key.hex]});
     client.send(json!(["REQ", "s", filter]).to_string());
     client.take_challenge();
-    assert!(client.next().starts_with(r#"["CLOSED","s","auth-required: "#));
+    client.expect(&format!(r#"["CLOSED","s",{PRIVATE}]"#));
     client.authenticate(&key);
     assert_eq!(client.open("s", &[filter]).1, r#"["EOSE","s"]"#);
     let message = Key::named("a friend").event(4, now(), json!([["p", key.hex]]), "x");

@@ -59,10 +59,13 @@ fn limits_go_by_who_asks_anonymous_authenticated_or_listed() {
 
 #[test]
 fn five_thousand_notes_sent_without_waiting_are_all_accepted() {
-    let relay = Relay::start("[rates]\nexempt_addresses = []");
+    let relay = Relay::start("[metrics]\nlisten = \"127.0.0.1:0\"\n[rates]\nexempt_addresses = []");
     let key = Key::named("first sync");
     let mut client = relay.connect();
     client.publish_all(&(0..5_000).map(|n| key.note(&n.to_string())).collect::<Vec<_>>());
+    // Nor are they read later than they come: libraries wait some seconds for an OK.
+    let (_, metrics) = relay.watch("/metrics");
+    assert!(metrics.contains("\nweir_connections_held_seconds_total 0.0\n"), "{metrics}");
 }
 
 #[test]

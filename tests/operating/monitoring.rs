@@ -134,6 +134,15 @@ fn a_relay_is_ready_until_its_storage_is_full() {
 }
 
 #[test]
+fn only_get_is_served_there_and_other_methods_are_told_so() {
+    let relay = Relay::start(WATCHED);
+    for (method, path) in [("POST", "/metrics"), ("HEAD", "/readyz"), ("DELETE", "/elsewhere")] {
+        let (head, _) = relay.watch_by(method, path);
+        assert!(head.starts_with("http/1.1 405") && head.contains("\r\nallow: get\r\n"), "{method}: {head}");
+    }
+}
+
+#[test]
 fn only_what_is_served_there_is_found_there() {
     let relay = Relay::start(WATCHED);
     assert_eq!(relay.watch("/").0, 404);

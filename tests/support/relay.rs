@@ -229,9 +229,14 @@ impl Relay {
 
     /// A page of those that operators watch: the status and the body.
     pub fn watch(&self, path: &str) -> (u16, String) {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
-        let (head, body) = Self::http_at(self.monitor.expect("[metrics] listen is set"), &request);
+        let (head, body) = self.watch_by("GET", path);
         (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body)
+    }
+
+    /// The head and the body that another method gets there.
+    pub fn watch_by(&self, method: &str, path: &str) -> (String, String) {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+        Self::http_at(self.monitor.expect("[metrics] listen is set"), &request)
     }
 
     fn http_at(address: SocketAddr, request: &str) -> (String, String) {

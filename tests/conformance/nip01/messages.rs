@@ -280,8 +280,10 @@ fn a_query_finds_what_the_same_connection_published_right_before_it() {
         // Two values, or the count would come with registers.
         let filter = json!({"authors": [key.hex], "#r": [round.to_string(), "none"]});
         let mut messages: Vec<String> = events.iter().map(|event| event.message()).collect();
-        let (req, count) = (json!(["REQ", "s", filter]), json!(["COUNT", "c", filter]));
-        messages.extend([req.to_string(), count.to_string()]);
+        let mut queries = [json!(["REQ", "s", filter]), json!(["COUNT", "c", filter])];
+        // Each of them comes right behind the events in turn.
+        queries.rotate_left(round % 2);
+        messages.extend(queries.map(|query| query.to_string()));
         client.send_all(&messages);
         client.expect_all(events.iter().map(|event| event.ok()));
         let rows = events.iter().map(|event| event.frame("s"));

@@ -149,16 +149,25 @@ fn threads_that_push_for_a_stream_queue_nothing_after_its_end() {
     const THREADS: usize = 3;
     for round in 0..10 {
         let mut bench = Bench::new(OutboxOptions::default());
-        let stream = Arc::new(Stream::default());
+        let (stream, is_over) = (Arc::new(Stream::default()), Arc::new(AtomicBool::new(false)));
         let pushers: Vec<_> = (0..THREADS)
             .map(|_| {
-                let (outbox, stream) = (Arc::clone(&bench.outbox), Arc::clone(&stream));
-                std::thread::spawn(move || while outbox.push_rows(&stream, Frame::text("old")) != Rows::Closed {})
+                let (outbox, stream, is_over) = (Arc::clone(&bench.outbox), Arc::clone(&stream), Arc::clone(&is_over));
+                std::thread::spawn(move || {
+                    loop {
+                        let was_over = is_over.load(Ordering::Acquire);
+                        if outbox.push_rows(&stream, Frame::text("old")) == Rows::Closed {
+                            return;
+                        }
+                        assert!(!was_over, "queued after the end");
+                    }
+                })
             })
             .collect();
         // The socket takes parts of messages, also while others are pushed.
         (0..round).for_each(|bytes| assert_ne!(bench.flush(bytes), Poll::Ready(Flushed::Closed)));
         bench.outbox.end(&stream);
+        is_over.store(true, Ordering::Release);
         assert!(bench.outbox.push_reply(Frame::text("the end")));
         assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
         pushers.into_iter().for_each(|pusher| pusher.join().expect("refused in the end"));
