@@ -100,7 +100,8 @@ impl<'t> Lookup<'t> {
         Ok(self.tables.holder.get(self.txn, address)?.and_then(keys::read_six).map(Seq))
     }
 
-    /// Why an event may not be stored, if it may not.
+    /// Why an event may not be stored, if it may not: the one rule that keeps out what its author deleted, and what a
+    /// vanish request covers (INV-11).
     pub fn bar(&self, event: EventView<'_>) -> Result<Option<Bar>, StoreError> {
         let author = event.pubkey();
         if self.is_deleted(event, &author)? {

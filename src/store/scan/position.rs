@@ -74,7 +74,8 @@ impl Position {
     }
 }
 
-/// The most rows that are put in the order of their ids, if keys do not tell it; those behind them follow.
+/// The most rows that are sorted by their ids together, where the keys do not tell their order (INV-17). Rows behind
+/// them follow, sorted in the same way.
 ///
 /// Two ids of one second begin alike by chance once in 2^24 pairs, or because somebody made them so.
 pub(in crate::store) const MAX_TIED: usize = 64;

@@ -276,7 +276,7 @@ impl Scan {
         rows.fetch_ahead(next, part.ranges(filter).source)
     }
 
-    /// Takes the rows off the heap that tie with one, and puts them all into the order of their ids.
+    /// Breaks ties (INV-17): takes the rows off the heap that tie with one, and sorts them all by their ids.
     fn untie(&mut self, first: Popped<'_>, rows: &mut Rows<'_>, slice: &mut Slice) -> Result<(), StoreError> {
         let end = first.position;
         let mut tied = vec![first];
