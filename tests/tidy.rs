@@ -198,19 +198,65 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 /// Named already, to be written.
 const PLANNED: [&str; 2] = ["docs/operating.md", "benches/runs/"];
 
+/// Whether this names a source file, which documents may do by its path below `src`.
+fn is_source(name: &str) -> bool {
+    name.ends_with(".rs") && name.contains('/') && !name.contains(' ')
+}
+
 #[test]
 fn every_path_named_in_a_document_exists() {
     let tops = ["src/", "tests/", "benches/", "docs/", "config/", "systemd/", "loadtest/", "fuzz/", ".ci/"];
     let mut wrong = Vec::new();
     for (document, text) in documents() {
-        for name in quoted(&text).filter(|name| tops.iter().any(|top| name.starts_with(top))) {
+        let is_path = |name: &&str| tops.iter().any(|top| name.starts_with(top)) || is_source(name);
+        for name in quoted(&text).filter(is_path) {
             let path = name.split([' ', ':', '#', '*', '<', '{']).next().unwrap_or(name);
-            if !root().join(path).exists() && !PLANNED.contains(&path) {
+            let is_below = |top: &str| root().join(top).join(path).exists();
+            if !(is_below("") || (is_source(name) && is_below("src")) || PLANNED.contains(&path)) {
                 wrong.push(format!("{document} names {name}"));
             }
         }
     }
     assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn every_link_in_a_document_leads_to_a_file() {
+    let mut wrong = Vec::new();
+    for (document, text) in documents() {
+        let folder = root().join(&document).parent().expect("a document lies in a folder").to_path_buf();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.starts_with("http")) {
+            let file = link.split('#').next().unwrap_or_default();
+            if !folder.join(file).exists() {
+                wrong.push(format!("{document} links to {link}"));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn every_item_named_in_the_architecture_exists() {
+    let sources: String = files("src", ".rs").into_values().collect();
+    let declared = |keyword: &str, name: &str| {
+        let declaration = format!("{keyword} {name}");
+        let ends =
+            |at: usize| !sources[at + declaration.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        sources.match_indices(&declaration).any(|(at, _)| ends(at))
+    };
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let is_word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let is_item = |name: &&str| name.contains("::") && name.split("::").all(is_word);
+    let exists = |name: &&str| {
+        let parts = name.split("::");
+        let keywords = ["fn", "struct", "enum", "trait", "type", "mod"];
+        parts.into_iter().all(|part| keywords.iter().any(|keyword| declared(keyword, part)))
+    };
+    let named: Vec<&str> = quoted(&text).filter(is_item).collect();
+    let wrong: Vec<&str> = named.iter().copied().filter(|name| !exists(name)).collect();
+    assert_eq!(wrong, [""; 0]);
+    assert!(named.len() > 20, "the map names the items that decide");
 }
 
 /// The files that may hold the test `a::b::name`.
