@@ -20,7 +20,7 @@ const STEP_EVENTS: usize = 512;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   weir delete --dry-run --filter '{\"kinds\":[1],\"authors\":[\"<hex>\"]}'
-  weir delete --bar --filter '{\"ids\":[\"<hex>\"]}'       and refuse the event from now on
+  weir delete --refuse --filter '{\"ids\":[\"<hex>\"]}'    and refuse the event from now on
   weir delete --older-than 90d                         events created more than 90 days ago
   weir delete --older-than 30d --filter '{\"kinds\":[7]}'
 
@@ -37,8 +37,8 @@ pub struct Arguments {
     #[arg(long)]
     dry_run: bool,
     /// Refuse the events from now on, as if their authors had deleted them
-    #[arg(long)]
-    bar: bool,
+    #[arg(long, alias = "bar")]
+    refuse: bool,
     /// Allow a filter without conditions, which removes everything
     #[arg(long)]
     all: bool,
@@ -53,7 +53,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     let (_, store) = global.open()?;
-    let back = if arguments.bar { Return::Barred } else { Return::Allowed };
+    let back = if arguments.refuse { Return::Barred } else { Return::Allowed };
     let (removed, is_interrupted) = remove(&store, filters, (!arguments.dry_run).then_some(back))?;
     let mut out = stdout();
     let what = if arguments.dry_run { "would be removed" } else { "removed" };

@@ -24,17 +24,6 @@ pub enum ConfigError {
     },
 }
 
-impl ConfigError {
-    /// All mistakes; empty when the file could not be read.
-    #[must_use]
-    pub fn problems(&self) -> &[Problem] {
-        match self {
-            Self::Unreadable { .. } => &[],
-            Self::Wrong { problems, .. } => problems,
-        }
-    }
-}
-
 /// One mistake and its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {

@@ -73,18 +73,12 @@ impl Config {
         }
     }
 
-    /// Takes the values of `new` that apply without a restart, so that this remains the configuration in force.
-    pub fn take_live(&mut self, new: Self) {
-        let Self { limits, tiers, rates, auth, access, info, storage, .. } = new;
-        self.storage.take_live(storage);
-        *self = Self { limits, tiers, rates, auth, access, info, ..std::mem::take(self) };
-    }
-
-    /// This configuration with the values of `new` that apply without a restart.
+    /// This configuration with the values of `new` that apply without a restart: what is in force after a reload.
     #[must_use]
     pub fn with_live_sections_of(&self, new: Self) -> Self {
-        let mut taken = self.clone();
-        taken.take_live(new);
+        let Self { limits, tiers, rates, auth, access, info, storage, .. } = new;
+        let mut taken = Self { limits, tiers, rates, auth, access, info, ..self.clone() };
+        taken.storage.take_live(storage);
         taken
     }
 }

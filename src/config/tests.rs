@@ -208,8 +208,7 @@ fn a_reload_separates_what_applies_at_once_from_what_needs_a_restart() {
         restart: keys(&["storage.max_readers"]),
     };
     assert_eq!(old.changes(&new), expected);
-    let mut in_force = old;
-    in_force.take_live(new.clone());
+    let in_force = old.with_live_sections_of(new.clone());
     let left = Changes { live: Vec::new(), restart: expected.restart };
     assert_eq!(in_force.changes(&new), left, "changes that need a restart are reported again at the next reload");
     assert_eq!(in_force.settings(), new.settings());

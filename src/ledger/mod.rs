@@ -7,9 +7,9 @@
 //! request, incomplete messages). The section *Memory* of ARCHITECTURE.md lists every bound.
 
 mod account;
-mod accounts;
+mod addresses;
 mod pool;
 
 pub use account::{Account, Hold, Scope};
-pub use accounts::{Address, Bound, Ledger, Options};
+pub use addresses::{Address, Bound, Ledger, Options};
 pub use pool::{EvictedPlace, Key, Pool};

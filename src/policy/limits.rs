@@ -76,18 +76,6 @@ pub enum Tier {
     Listed,
 }
 
-impl Tier {
-    /// The name in logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Anonymous => "anonymous",
-            Self::Authenticated => "authenticated",
-            Self::Listed => "listed",
-        }
-    }
-}
-
 /// Limits by the client's tier.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

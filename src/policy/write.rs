@@ -196,5 +196,4 @@ fn has_protected_tag(embedded: Value<'_, '_>) -> bool {
 }
 
 #[cfg(test)]
-#[path = "write_tests.rs"]
 mod tests;

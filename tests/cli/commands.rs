@@ -92,7 +92,7 @@ fn a_dry_run_changes_nothing_and_a_delete_removes_just_that() {
     let all = lines(&events());
     assert_eq!(home.run_with(&["import", "--no-verify"], all.as_bytes()).count("stored"), 100, "they may come back");
     assert_eq!(home.export(), before);
-    home.run(&["delete", "--bar", "--filter", filter]).good();
+    home.run(&["delete", "--refuse", "--filter", filter]).good();
     assert_eq!(home.run_with(&["import", "--no-verify"], all.as_bytes()).count("deleted"), 100, "they may not");
     home.run(&["check", "--signatures", "none"]).good();
 }
