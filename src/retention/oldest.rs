@@ -113,7 +113,8 @@ impl OldestFirst {
 }
 
 /// Events and bytes of their records that each rule has: from the tallies by kind, as if no rule named anybody, and then
-/// from the indexes of authors and tags for those whom rules name.
+/// from the indexes of authors and tags for those whom rules name. Of those whose follow lists the rules go by, the list is
+/// no rule's.
 ///
 /// # Errors
 /// When the store is damaged.
@@ -140,7 +141,7 @@ pub fn held_by_rule(rules: &Retention, snapshot: &Snapshot<'_>) -> Result<Vec<Am
         }
     };
     let selectors = || rules.rules().iter().map(|rule| &rule.selector);
-    let authors: HashSet<&Pubkey> = selectors().flat_map(Selector::named).collect();
+    let authors: HashSet<&Pubkey> = selectors().flat_map(Selector::named).chain(rules.followed()).collect();
     for author in &authors {
         let mut place = Place::of_author(author, Kind(0));
         snapshot.walk_author(author, &mut place, |entry| {

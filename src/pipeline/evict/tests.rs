@@ -361,6 +361,22 @@ fn for_room_the_last_rule_goes_first_and_of_a_rule_the_oldest() {
 }
 
 #[test]
+fn a_follow_list_that_the_rules_go_by_takes_the_place_of_no_event() {
+    let (store, _dir) = open(64 << 20);
+    let (note, list) = (trusted(author(1), 1, NOW.0 - 5, &[], "note"), trusted(author(OWNER), 3, NOW.0 - 10, &[], ""));
+    let bytes = note.view().record().len();
+    store.writer().commit(&[note, list], NOW).expect("a commit");
+    let all = held(&store);
+    for limit in ["\"max_events\":1".to_string(), format!("\"max_bytes\":{bytes}")] {
+        let of_friends = format!(r#"{{"kinds":[7],"follows_of":"{}","keep":"forever"}}"#, author(OWNER));
+        let rules = rules(&[&of_friends, &format!("{{{limit}}}")]);
+        let rules = resolve(Retention::new(rules, RetentionLimits::default()), &store).expect("the follow lists");
+        pass(&store, &rules, NOW, Mode::Remove, &NEVER_STOP, |_| {}).expect("a pass");
+        assert_eq!(held(&store), all, "{limit}");
+    }
+}
+
+#[test]
 fn what_was_evicted_for_room_or_number_is_refused_until_there_is_room() {
     let all = rules(&[r#"{"kinds":[1],"max_per_author_and_kind":2}"#, r#"{"kinds":[7]}"#]);
     let rules = Retention::new(all, RetentionLimits { max_events_per_author: 3, ..RetentionLimits::default() });
