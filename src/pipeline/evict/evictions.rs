@@ -12,8 +12,8 @@ use crate::pipeline::channel::Sender;
 use crate::retention::Horizons;
 use crate::store::{Evicted, Note, Removed, Seq, StoreError, Writer};
 
-/// How an eviction ended.
-pub type Done = Result<Removed, StoreError>;
+/// How an eviction ended: with so many events removed.
+pub type Done = Result<u64, StoreError>;
 
 /// How long a step should hold the writer, its sync with the disk included.
 const AIM: Duration = Duration::from_millis(3);
@@ -65,8 +65,8 @@ pub struct Chores {
     evictions: VecDeque<Eviction>,
     /// How many of them the commit under way knows: with it goes how far the rules have come.
     known: usize,
-    /// What was removed and not told yet.
-    removed: Removed,
+    /// Events of the first that are removed already.
+    removed: u64,
     /// To be noted that the rules wait for the operator, or no more.
     waiting: Option<Vec<u8>>,
     /// Asked for, and not known to be done.
@@ -80,8 +80,8 @@ impl Default for Chores {
     fn default() -> Self {
         let [reap, purge] = [Stride::new(64, AIM, &ROWS); 2];
         let remove = Stride::new(256, COMMIT_AIM, &COMMIT_ROWS);
-        let (evictions, removed) = (VecDeque::new(), Removed::default());
-        Self { evictions, known: 0, removed, waiting: None, upkeep: false, remove, reap, purge }
+        let evictions = VecDeque::new();
+        Self { evictions, known: 0, removed: 0, waiting: None, upkeep: false, remove, reap, purge }
     }
 }
 
@@ -143,15 +143,19 @@ impl Chores {
         self.evictions.iter().flat_map(|eviction| &eviction.seqs).skip(ridden).take(most).copied().collect()
     }
 
-    /// The first so many [`Self::riders`] were removed.
+    /// The first so many [`Self::riders`] are gone, `removed` of them with this commit and not before. Each eviction is told
+    /// of its own: what a commit removes may be of several.
     pub fn rode(&mut self, mut riders: usize, removed: Removed) {
-        self.removed += removed;
+        let mut untold = removed.events;
         while self.known > 0
             && let Some(Eviction { seqs, done }) = self.evictions.front_mut()
         {
             let gone = riders.min(seqs.len());
             riders -= gone;
             seqs.drain(..gone);
+            let of_it = untold.min(gone as u64);
+            untold -= of_it;
+            self.removed += of_it;
             if !seqs.is_empty() {
                 return;
             }
@@ -181,6 +185,7 @@ impl Chores {
 
     /// Tells that the first eviction failed: whoever asked for it tries again in its own time.
     pub fn fail(&mut self, error: StoreError) {
+        self.removed = 0;
         if let Some(Eviction { done, .. }) = self.evictions.pop_front() {
             // The retention thread is gone only when the process ends.
             let _ = done.send(Err(error));
@@ -266,16 +271,16 @@ mod tests {
         let (_, removed) = writer.commit_evicting(&[], Timestamp(1000), evicted).expect("a commit");
         chores.rode(50, removed.expect("there is room"));
         let told_of = |count: usize| {
-            (0..count).map(|_| told.try_recv().expect("it is done").expect("no error").events).collect::<Vec<_>>()
+            (0..count).map(|_| told.try_recv().expect("it is done").expect("no error")).collect::<Vec<_>>()
         };
-        assert_eq!(told_of(2), [50, 0], "one that removes nothing is done with the one before");
+        assert_eq!(told_of(2), [40, 0], "one that removes nothing is done with the one before");
         assert_eq!(chores.riders(0, 1000), seqs(51..301));
         chores.make_room(&mut writer, &horizons);
-        assert_eq!(told_of(1), [52], "16 times 4, of which 2 are of the next");
+        assert_eq!(told_of(1), [60], "16 times 4, of which 14 are of the next");
         while chores.has_evictions() {
             chores.make_room(&mut writer, &horizons);
         }
-        assert_eq!((told_of(1), chores.is_empty()), (vec![198], true));
+        assert_eq!((told_of(1), chores.is_empty()), (vec![200], true));
         let report = store.check(|_, _| {}).expect("a check");
         assert_eq!((report.events, report.problems), (100, vec![]));
         let row = horizons.to_bytes();

@@ -478,7 +478,7 @@ impl<'a> Evictor<'a> {
         while self.pending.len() > pending {
             let removed = self.done.recv().ok_or(Trouble::Closed)?;
             let parts = self.pending.pop_front().unwrap_or_default();
-            if removed?.events > 0 {
+            if removed? > 0 {
                 self.report.removed(&parts, &self.shared.metrics);
             }
         }
