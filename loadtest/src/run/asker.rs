@@ -93,6 +93,21 @@ pub struct Terms {
     pub length: Option<Duration>,
 }
 
+impl Terms {
+    /// A closed loop without limits, with the answers counted in `answers`.
+    pub fn new(context: &Context, account: &Rc<Account>, answers: &Rc<Answers>, progress: &Rc<Progress>) -> Self {
+        Self {
+            account: account.clone(),
+            answers: answers.clone(),
+            progress: progress.clone(),
+            stop: context.stop.clone(),
+            in_flight: usize::MAX,
+            closed_loop: true,
+            length: None,
+        }
+    }
+}
+
 /// Where a connection is in its phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -246,6 +261,12 @@ impl<W: Work> Handler for Asker<W> {
             .note(Finding::LostConnection, || format!("a {}, with {unanswered} unanswered: {reason}", W::NAME));
         self.check_finished();
     }
+}
+
+/// Opens one connection for each work; one that fails is a fault, and nobody waits for it.
+pub async fn open<W: Work>(context: &Context, terms: &Terms, works: impl Iterator<Item = W>) -> Vec<Actor<Asker<W>>> {
+    let states = works.map(|work| Asker::new(terms.clone(), work));
+    context.open_all(states, &terms.account, &terms.progress).await
 }
 
 /// A number of questions at a fixed rate.

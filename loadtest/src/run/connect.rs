@@ -12,7 +12,7 @@ use super::context::Context;
 use super::feeds::stranger;
 use super::meter::{Meter, add_latency, phase_report};
 use super::progress::Progress;
-use super::subscriber::{Rules, Subscriber, Tally, Timeline};
+use super::subscriber::{Rules, Subscriber, Timeline};
 use crate::account::{Account, Deliveries, Finding};
 use crate::latency::Latency;
 use crate::random::Random;
@@ -34,18 +34,8 @@ struct Storm<'a> {
 /// Runs the phase.
 pub async fn run(context: &Context, settings: &Connect) -> Result<PhaseReport> {
     let account = Rc::new(Account::default());
-    let rules = Rules {
-        library: context.library.clone(),
-        bodies: context.bodies.clone(),
-        verifier: context.verifier.clone(),
-        exclusive: context.exclusive,
-        account: account.clone(),
-        tally: Rc::new(Tally::default()),
-        deliveries: Rc::new(RefCell::new(Deliveries::new(0, 0))),
-        timeline: Timeline::new(0, 0),
-        opened: Progress::new(0),
-        progress: Progress::new(0),
-    };
+    let nothing = (Deliveries::new(0, 0), Timeline::new(0, 0), Progress::new(0));
+    let rules = Rules::new(context, &account, nothing.0, nothing.1, &nothing.2, &nothing.2);
     let storm = Storm {
         context,
         settings,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::asker::{Asker, Terms, pace, start_all};
+use super::asker::{self, Asker, Terms, pace, start_all};
 use super::context::{Actor, Context};
 use super::feeds::{self, Feeds, Layout, Plan};
 use super::meter::{Meter, Metered, add_latency, phase_report};
@@ -98,24 +98,11 @@ async fn open_publishers(
     rules: &Rules,
     progress: &Rc<Progress>,
 ) -> Vec<Actor<Asker<Publisher>>> {
-    let terms = Terms {
-        account: rules.account.clone(),
-        answers: rules.answers.clone(),
-        progress: progress.clone(),
-        stop: context.stop.clone(),
-        in_flight: usize::MAX,
-        closed_loop: settings.rate == 0.0,
-        length: None,
-    };
-    let mut frames: Vec<Frames> = (0..settings.publishers).map(|_| Frames::default()).collect();
-    for number in 0..fresh.count {
-        frames[number as usize % settings.publishers].push(&context.library, fresh.first + number);
-    }
-    let states = frames
-        .into_iter()
-        .enumerate()
-        .map(|(number, frames)| Asker::new(terms.clone(), Publisher::new(rules.clone(), number, frames)));
-    context.open_all(states, &rules.account, progress).await
+    let closed_loop = settings.rate == 0.0;
+    let terms = Terms { closed_loop, ..Terms::new(context, &rules.account, &rules.answers, progress) };
+    let numbers = fresh.first..fresh.first + fresh.count;
+    let frames = Frames::deal(&context.library, numbers, settings.publishers).into_iter().enumerate();
+    asker::open(context, &terms, frames.map(|(number, frames)| Publisher::new(rules.clone(), number, frames))).await
 }
 
 /// Lets the slow readers read until nothing comes any more.

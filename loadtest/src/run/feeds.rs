@@ -123,18 +123,8 @@ pub async fn open(
 ) -> Feeds {
     let opened = Progress::new(layout.connections);
     let events = fresh.count as usize;
-    let rules = Rules {
-        library: context.library.clone(),
-        bodies: context.bodies.clone(),
-        verifier: context.verifier.clone(),
-        exclusive: context.exclusive,
-        account: account.clone(),
-        tally: Rc::new(Tally::default()),
-        deliveries: Rc::new(RefCell::new(plan.deliveries)),
-        timeline: Timeline::new(fresh.first, events),
-        opened: opened.clone(),
-        progress: progress.clone(),
-    };
+    let timeline = Timeline::new(fresh.first, events);
+    let rules = Rules::new(context, account, plan.deliveries, timeline, &opened, progress);
     let mut actors = Vec::new();
     for (number, filters) in plan.filters.chunks(layout.subscriptions).enumerate() {
         let base = number * layout.subscriptions;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::asker::{Asker, OpenLoop, Terms, measure};
+use super::asker::{self, OpenLoop, Terms, measure};
 use super::context::Context;
 use super::meter::{add_latency, phase_report};
 use super::prepare::Fresh;
@@ -68,23 +68,15 @@ async fn publish(context: &Context, settings: &Publish, numbers: &[u32], count: 
     let rules =
         Rules { cycle: timed && settings.expect != Expect::Stored, ..Rules::new(context, &account, settings.expect) };
     let terms = Terms {
-        account: account.clone(),
-        answers: rules.answers.clone(),
-        progress: progress.clone(),
-        stop: context.stop.clone(),
         in_flight: if open_loop { usize::MAX } else { settings.in_flight },
         closed_loop: !open_loop,
         length: timed.then(|| Duration::from_secs_f64(settings.duration_s)),
+        ..Terms::new(context, &account, &rules.answers, &progress)
     };
-    let mut frames: Vec<Frames> = (0..settings.connections).map(|_| Frames::default()).collect();
-    for (turn, &number) in numbers.iter().cycle().take(count).enumerate() {
-        frames[turn % settings.connections].push(&context.library, number);
-    }
-    let states = frames
-        .into_iter()
-        .enumerate()
-        .map(|(number, frames)| Asker::new(terms.clone(), Publisher::new(rules.clone(), number, frames)));
-    let actors = context.open_all(states, &account, &progress).await;
+    let numbers = numbers.iter().copied().cycle().take(count);
+    let frames = Frames::deal(&context.library, numbers, settings.connections).into_iter().enumerate();
+    let publishers = frames.map(|(number, frames)| Publisher::new(rules.clone(), number, frames));
+    let actors = asker::open(context, &terms, publishers).await;
     let open_loop = open_loop.then_some(OpenLoop { rate: settings.rate, count });
     let metered = measure(context, &actors, open_loop, &progress).await?;
     let mut report = phase_report(&settings.name, "event", terms.answers.answered.get(), metered, &account);

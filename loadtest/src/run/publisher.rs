@@ -28,11 +28,19 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Appends the event of this number.
-    pub fn push(&mut self, library: &Library, number: u32) {
+    fn push(&mut self, library: &Library, number: u32) {
         encode_event(library.json(number), &mut self.bytes);
         self.ends.push(self.bytes.len());
         self.numbers.push(number);
+    }
+
+    /// Deals the events to this many connections in turn.
+    pub fn deal(library: &Library, numbers: impl Iterator<Item = u32>, connections: usize) -> Vec<Self> {
+        let mut frames: Vec<Self> = (0..connections).map(|_| Self::default()).collect();
+        for (turn, number) in numbers.enumerate() {
+            frames[turn % connections].push(library, number);
+        }
+        frames
     }
 
     fn get(&self, at: usize) -> Option<(u32, &[u8])> {

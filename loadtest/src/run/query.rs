@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::asker::{Asker, OpenLoop, Terms, measure};
+use super::asker::{self, OpenLoop, Terms, measure};
 use super::context::Context;
 use super::meter::{add_latency, phase_report};
 use super::progress::Progress;
@@ -32,16 +32,13 @@ pub async fn run(context: &Context, settings: &Query, queries: Rc<Vec<Prepared>>
         rules.left.set(settings.count as u64);
     }
     let terms = Terms {
-        account: account.clone(),
-        answers: rules.answers.clone(),
-        progress: progress.clone(),
-        stop: context.stop.clone(),
         in_flight: settings.in_flight.min(context.limits.max_subscriptions.unwrap_or(usize::MAX)),
         closed_loop: !open_loop,
         length: seconds.map(Duration::from_secs_f64),
+        ..Terms::new(context, &account, &rules.answers, &progress)
     };
-    let states = (0..settings.connections).map(|number| Asker::new(terms.clone(), Querier::new(rules.clone(), number)));
-    let actors = context.open_all(states, &account, &progress).await;
+    let queriers = (0..settings.connections).map(|number| Querier::new(rules.clone(), number));
+    let actors = asker::open(context, &terms, queriers).await;
     let timed = seconds.map(|seconds| (settings.rate * seconds) as usize);
     let counted = Some(settings.count).filter(|&count| count > 0);
     let count = timed.into_iter().chain(counted).min().unwrap_or(0);

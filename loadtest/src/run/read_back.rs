@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use super::asker::{Asker, Terms, measure};
+use super::asker::{self, Terms, measure};
 use super::context::Context;
 use super::progress::Progress;
 use super::querier::{Prepared, Querier, Rules};
@@ -71,19 +71,15 @@ async fn read(context: &Context, numbers: &[u32]) -> Result<Rc<Account>> {
     let connections = CONNECTIONS.min(count);
     let progress = Progress::new(connections);
     let terms = Terms {
-        account: account.clone(),
-        answers: rules.answers.clone(),
-        progress: progress.clone(),
+        // Reading back goes on when the user stops the run.
         stop: Rc::default(),
         in_flight: IN_FLIGHT.min(context.limits.max_subscriptions.unwrap_or(IN_FLIGHT)),
-        closed_loop: true,
-        length: None,
+        ..Terms::new(context, &account, &rules.answers, &progress)
     };
     // All connections share one turn, so that each query is asked once.
     let turn = Rc::new(std::cell::Cell::new(0));
-    let states =
-        (0..connections).map(|number| Asker::new(terms.clone(), Querier::in_turn(rules.clone(), number, turn.clone())));
-    let actors = context.open_all(states, &account, &progress).await;
+    let queriers = (0..connections).map(|number| Querier::in_turn(rules.clone(), number, turn.clone()));
+    let actors = asker::open(context, &terms, queriers).await;
     measure(context, &actors, None, &progress).await?;
     Ok(account)
 }

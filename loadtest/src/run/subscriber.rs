@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::asker::add;
 use super::bodies::Bodies;
+use super::context::Context;
 use super::progress::Progress;
 use crate::account::{Account, Deliveries, Delivery, Finding};
 use crate::corpus::event::Verifier;
@@ -87,6 +88,31 @@ pub struct Rules {
     pub opened: Rc<Progress>,
     /// Tells when the deliveries are complete.
     pub progress: Rc<Progress>,
+}
+
+impl Rules {
+    /// Subscribers of a phase that has to get `deliveries`, with new counters.
+    pub fn new(
+        context: &Context,
+        account: &Rc<Account>,
+        deliveries: Deliveries,
+        timeline: Rc<Timeline>,
+        opened: &Rc<Progress>,
+        progress: &Rc<Progress>,
+    ) -> Self {
+        Self {
+            library: context.library.clone(),
+            bodies: context.bodies.clone(),
+            verifier: context.verifier.clone(),
+            exclusive: context.exclusive,
+            account: account.clone(),
+            tally: Rc::default(),
+            deliveries: Rc::new(RefCell::new(deliveries)),
+            timeline,
+            opened: opened.clone(),
+            progress: progress.clone(),
+        }
+    }
 }
 
 /// The state of one connection.
