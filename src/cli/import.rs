@@ -14,14 +14,15 @@ use indicatif::{HumanCount, ProgressBar};
 use super::global::Global;
 use super::interrupt;
 use super::output::{progress, say, stdout};
-use crate::import::{self, End, Fate, Observer, Parts, Report, Verdict};
+use crate::import::{self, End, LineOutcome, Observer, Parts, Report, Verdict};
 use crate::schnorr::Verifier;
 
 /// The maximum number of reasons that the summary lists.
 const LISTED: usize = 10;
 
 /// The outcomes for which the summary gives a reason: the event should not be in the file, or a rule is against it.
-const DEFECTS: [Fate; 4] = [Fate::Invalid, Fate::InvalidDeletion, Fate::Refused, Fate::NotKept];
+const DEFECTS: [LineOutcome; 4] =
+    [LineOutcome::Invalid, LineOutcome::InvalidDeletion, LineOutcome::Refused, LineOutcome::NotKept];
 
 /// Arguments of `weir import`.
 #[derive(clap::Args)]
@@ -127,12 +128,12 @@ fn end(report: Report, file: &Path) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         End::Complete if total == 0 => anyhow::bail!("{} is empty", file.display()),
-        End::Complete if total == report.count(Fate::Invalid) => anyhow::bail!(
+        End::Complete if total == report.count(LineOutcome::Invalid) => anyhow::bail!(
             "the input contains no event and looks like {}; see weir import --help for the supported formats",
             report.looks_like
         ),
         End::Complete => Ok(ExitCode::SUCCESS),
-        End::Foreign(foreign) => Err(foreign.into()),
+        End::Unsupported(unsupported) => Err(unsupported.into()),
         End::Interrupted => {
             say(format_args!("weir: interrupted; resume from line {next_line}"));
             Ok(interrupt::EXIT_CODE.into())
@@ -158,17 +159,17 @@ struct Reporter {
 
 impl Observer for Reporter {
     fn not_stored(&mut self, verdict: &Verdict) {
-        let Verdict { line, fate, reason } = verdict;
+        let Verdict { line, outcome, reason } = verdict;
         if self.show {
-            self.bar.suspend(|| say(format_args!("line {line}: {}: {reason}", fate.as_str())));
+            self.bar.suspend(|| say(format_args!("line {line}: {}: {reason}", outcome.as_str())));
         }
-        if DEFECTS.contains(fate) && self.reasons.len() < LISTED {
+        if DEFECTS.contains(outcome) && self.reasons.len() < LISTED {
             self.reasons.push(verdict.clone());
         }
     }
 
     fn progress(&mut self, so_far: &Report) {
-        self.bar.set_message(format!("{} stored, ", HumanCount(so_far.count(Fate::Stored))));
+        self.bar.set_message(format!("{} stored, ", HumanCount(so_far.count(LineOutcome::Stored))));
         self.bar.set_position(self.read.load(Ordering::Relaxed));
     }
 }
@@ -178,15 +179,15 @@ impl Reporter {
         let mut out = stdout();
         let (lines, seconds) = (report.counts.iter().sum::<u64>(), self.started.elapsed().as_secs_f64());
         writeln!(out, "{lines} events in {seconds:.1} s, {:.0} per second", lines as f64 / seconds.max(1e-3))?;
-        for fate in Fate::ALL {
-            writeln!(out, "  {}: {}", fate.as_str(), report.count(fate))?;
+        for outcome in LineOutcome::ALL {
+            writeln!(out, "  {}: {}", outcome.as_str(), report.count(outcome))?;
         }
-        let defects: u64 = DEFECTS.iter().map(|fate| report.count(*fate)).sum();
+        let defects: u64 = DEFECTS.iter().map(|outcome| report.count(*outcome)).sum();
         if !self.reasons.is_empty() {
             writeln!(out, "{}:", if defects > LISTED as u64 { "the first reasons" } else { "reasons" })?;
         }
-        for Verdict { line, fate, reason } in &self.reasons {
-            writeln!(out, "  line {line}: {}: {reason}", fate.as_str())?;
+        for Verdict { line, outcome, reason } in &self.reasons {
+            writeln!(out, "  line {line}: {}: {reason}", outcome.as_str())?;
         }
         Ok(out.flush()?)
     }

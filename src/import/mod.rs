@@ -1,20 +1,21 @@
-//! Events from a file, in JSON however it is laid out, compressed or not: read, check on every core, commit in big batches, all at the same time.
+//! Imports events from a file: JSON in any layout, compressed or not. Reading, checking on every core and committing in
+//! large batches run in parallel.
 //!
-//! Works beside a serving process on the same store, whose live thread finds what was committed. Never stops for
-//! a bad line, and never holds more of the input than `AHEAD` pieces and a batch.
+//! A relay may run on the same store; its live thread delivers the committed events. A bad line never stops an import, and
+//! no more of the input is held than `AHEAD` pieces and a batch.
 //!
 //! ```text
-//! read ──pieces──▶ pinned pool (parse, hash, look up, verify) ──in their order──▶ the caller's thread: commit
+//! read ──pieces──▶ pinned pool (parse, hash, look up, verify) ──in order──▶ the caller's thread: commit
 //! ```
 
-mod check;
+mod checker;
 mod format;
 mod pieces;
 mod split;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
-use std::borrow::Cow;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,41 +30,42 @@ use crate::policy::Settings;
 use crate::retention::{Horizons, resolve};
 use crate::schnorr::Verifier;
 use crate::store::{Outcome, Store, StoreError, Writer};
-use check::{Checked, Checker};
+use checker::{Checked, Checker};
 use pieces::{Piece, Pieces};
 
-pub use format::Foreign;
+pub use format::Unsupported;
+pub use verdict::{LineOutcome, Verdict};
 
-/// Pieces read or checked ahead of the commit: what the cores do while the disk syncs.
+/// Pieces read or checked ahead of the commit, to keep the cores busy while the disk syncs.
 const AHEAD: usize = 32;
 
-/// The longest an event waits for its batch to fill, when the input is slower than the disk.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The longest time that an event waits for its batch to fill, if the input is slower than the disk.
+const MAX_BATCH_DELAY: Duration = Duration::from_millis(500);
 
-/// How often the interruption is looked for while nothing arrives.
+/// How often an idle import checks whether it has been interrupted.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// How long the write lock is left alone between commits. LMDB's lock goes to whoever asks first, not to who waits
-/// longest: without this a serving process can wait for many commits of an import whose next batch is ready.
-const COURTESY: Duration = Duration::from_millis(1);
+/// How long the write lock is left free between commits. LMDB's lock is not fair: without this pause, a relay could wait
+/// for many commits of an import whose next batch is always ready.
+const PAUSE_BETWEEN_COMMITS: Duration = Duration::from_millis(1);
 
-/// The most bytes of records in a batch, whatever the number of events.
+/// The maximum size of a batch in bytes of records, whatever the number of events.
 const BATCH_BYTES: usize = 64 << 20;
 
-/// Events per commit when the store has no room for a whole batch, to find the line where it became full.
+/// Events per commit once the store has no room for a whole batch, to find the line at which it became full.
 const LAST_EVENTS: usize = 256;
 
 /// How to import.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Whether signatures are checked. Without, only what the operator exported himself should be imported.
+    /// Whether signatures are verified. Without it, only events that this relay has exported should be imported.
     pub verify: bool,
-    /// Events per commit, at least 1. A serving process waits for a commit, some tenths of a second at the default;
-    /// a tenth of the events makes that shorter, and the import several times as slow.
+    /// Events per commit, at least 1. A running relay waits for one commit, some tenths of a second with the default. With
+    /// a tenth of the events it waits less, and the import takes several times as long.
     pub batch_events: usize,
-    /// Threads that check; 0 is one for each core.
+    /// Threads for checking; 0 means one per core.
     pub threads: usize,
-    /// Longer lines and objects are refused.
+    /// Longer lines and objects are rejected.
     pub max_line_bytes: usize,
 }
 
@@ -73,167 +75,75 @@ impl Default for Options {
     }
 }
 
-/// What became of a line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Fate {
-    /// Stored now.
-    Stored,
-    /// Held already.
-    Duplicate,
-    /// A newer version is held (NIP-01).
-    Replaced,
-    /// Its author deleted it (NIP-09).
-    Deleted,
-    /// Its author asked to vanish (NIP-62).
-    Vanished,
-    /// Past its expiration (NIP-40).
-    Expired,
-    /// A kind that is never stored (NIP-01).
-    Ephemeral,
-    /// An event that this relay may not keep.
-    Refused,
-    /// The retention rules would remove it, or removed it before.
-    NotKept,
-    /// A deletion request without a target that is its author's (NIP-09).
-    InvalidDeletion,
-    /// Not an event, or its id or signature is wrong.
-    Invalid,
-}
-
-impl Fate {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
-        Self::Stored,
-        Self::Duplicate,
-        Self::Replaced,
-        Self::Deleted,
-        Self::Vanished,
-        Self::Expired,
-        Self::Ephemeral,
-        Self::Refused,
-        Self::NotKept,
-        Self::InvalidDeletion,
-        Self::Invalid,
-    ];
-
-    /// The word for it in a summary.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::Duplicate => "duplicate",
-            Self::Replaced => "replaced",
-            Self::Deleted => "deleted",
-            Self::Vanished => "vanished",
-            Self::Expired => "expired",
-            Self::Ephemeral => "ephemeral",
-            Self::Refused => "refused",
-            Self::NotKept => "not kept",
-            Self::InvalidDeletion => "invalid deletion",
-            Self::Invalid => "invalid",
-        }
-    }
-
-    /// What happened, where the word alone leaves room for no more.
-    #[must_use]
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Stored => "it is stored",
-            Self::Duplicate => "it is held already",
-            Self::Replaced => "a newer version is held",
-            Self::Deleted => "its author deleted it",
-            Self::Vanished => "its author asked to vanish",
-            Self::Expired => "it is past its expiration",
-            Self::Ephemeral => "its kind is never stored",
-            Self::Refused => "this relay may not keep it",
-            Self::NotKept => "the retention rules would remove it",
-            Self::InvalidDeletion => "it names nothing that its author may delete",
-            Self::Invalid => "it is not an event",
-        }
-    }
-}
-
-/// What became of one line, and why.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Verdict {
-    /// The line, from 1.
-    pub line: u64,
-    /// What became of it.
-    pub fate: Fate,
-    /// Why.
-    pub reason: Cow<'static, str>,
-}
-
 /// How an import ended.
 #[derive(Debug)]
 pub enum End {
-    /// With the end of the input.
+    /// The input ended.
     Complete,
-    /// By [`Parts::stop`].
+    /// [`Parts::stop`] was set.
     Interrupted,
-    /// The store has no room for more.
+    /// The store is full.
     Full,
-    /// At once, since the input is no text.
-    Foreign(Foreign),
-    /// The input could not be read on.
+    /// The input is not text.
+    Unsupported(Unsupported),
+    /// The input could not be read.
     Unreadable(std::io::Error),
     /// The store could not be read or written.
     Store(StoreError),
 }
 
-/// What an import has done, so far or in all.
+/// The result of an import, so far or in total.
 #[derive(Debug)]
 pub struct Report {
-    /// How many lines came to each [`Fate`], by its number.
-    pub counts: [u64; Fate::ALL.len()],
-    /// Bytes of text that were handled, decompressed.
+    /// The number of lines with each [`LineOutcome`], by its number.
+    pub counts: [u64; LineOutcome::ALL.len()],
+    /// Bytes of decompressed text that were processed.
     pub bytes: u64,
-    /// The first line that was not handled: where to go on.
+    /// The first line that was not processed: where to resume.
     pub next_line: u64,
-    /// What the text looks like by its beginning: for those who find no event in it.
+    /// What the text looks like, in case it holds no event.
     pub looks_like: &'static str,
     /// How it ended.
     pub end: End,
 }
 
 impl Report {
-    /// How many lines came to this.
+    /// The number of lines with this outcome.
     #[must_use]
-    pub const fn count(&self, fate: Fate) -> u64 {
-        self.counts[fate as usize]
+    pub const fn count(&self, outcome: LineOutcome) -> u64 {
+        self.counts[outcome as usize]
     }
 }
 
-/// Who is told how it goes.
+/// Receives reports during an import.
 pub trait Observer {
-    /// A line was not stored. In the order of the lines.
+    /// A line was not stored. Called in the order of the lines.
     fn not_stored(&mut self, verdict: &Verdict);
     /// A batch was committed.
     fn progress(&mut self, so_far: &Report);
 }
 
-/// What an import works with.
+/// What an import needs.
 pub struct Parts {
-    /// Where events go.
+    /// The store to import into.
     pub store: Store,
-    /// The relay's own names, for requests to vanish.
+    /// The relay's own URLs, for vanish requests, and its retention rules.
     pub settings: Settings,
     /// The signature engines.
     pub verifier: Verifier,
     /// How to import.
     pub options: Options,
-    /// Set to end early: what was read is committed.
+    /// Set this to stop early: events read so far are committed.
     pub stop: &'static AtomicBool,
 }
 
-/// A piece in the hands of the pool; the results arrive in the order of the pieces.
+/// A piece that the pool is checking. Tickets arrive in the order of the pieces.
 type Ticket = Receiver<Result<Checked, StoreError>>;
 
-/// Brings in all of `input`.
+/// Imports all of `input`.
 ///
 /// # Errors
-/// When the store cannot be read at first, or threads cannot be started. Whatever goes wrong later is in the report.
+/// When the store cannot be read at the start, or threads cannot be started. Later errors are in the report.
 pub fn import(
     parts: Parts,
     input: impl Read + Send + 'static,
@@ -248,27 +158,27 @@ pub fn import(
     let horizons = Horizons::load(&settings.retention, &store)?;
     let checker = Checker { store, settings, horizons, verifier: Arc::new(verifier), verify, max_line_bytes };
     let (tickets, queue) = channel(AHEAD);
-    // Not joined: it may wait for input for ever, and has nothing to finish.
+    // Not joined: it may wait for input forever, and has nothing to finish.
     std::thread::Builder::new()
         .name("import-read".into())
         .spawn(move || read(input, max_line_bytes, &pool, &Arc::new(checker), &tickets, stop))?;
-    let (counts, looks_like) = ([0; Fate::ALL.len()], format::describe(b""));
+    let (counts, looks_like) = ([0; LineOutcome::ALL.len()], format::describe(b""));
     let report = Report { counts, bytes: 0, next_line: 1, looks_like, end: End::Complete };
     let batch =
         Batch { writer, observer, report, events: Vec::new(), pieces: Vec::new(), record_bytes: 0, since: None };
     Ok(batch.run(&queue, batch_events.max(1), stop))
 }
 
-/// What the reading thread passes on.
+/// Messages of the reading thread.
 enum Message {
-    /// What the text looks like; comes first.
+    /// What the text looks like; sent first.
     Begins(&'static str),
     Piece(Ticket),
     /// Nothing follows.
     Ends(End),
 }
 
-/// Reads pieces and gives them to the pool, until the input ends or nobody wants more.
+/// Reads pieces and passes them to the pool until the input ends or the import is over.
 fn read(
     input: impl Read + Send + 'static,
     max_line_bytes: usize,
@@ -277,14 +187,14 @@ fn read(
     tickets: &Sender<Message>,
     stop: &AtomicBool,
 ) {
-    // Nobody is to be told when the writing end is gone.
+    // If the receiver is gone, the import is over and nobody needs the message.
     let pass = |piece: Piece| {
         let (done, ticket) = channel(1);
         let checker = Arc::clone(checker);
         let is_wanted = tickets.send(Message::Piece(ticket)).is_ok();
         if is_wanted {
             pool.spawn_fifo(move || {
-                // The receiver is gone only when the import has ended early.
+                // The receiver is gone only if the import has ended early.
                 let _ = done.send(checker.check(&piece, now()));
             });
         }
@@ -295,7 +205,7 @@ fn read(
     };
     let mut pieces = match format::text(input) {
         Ok(Ok(text)) => Pieces::new(text, max_line_bytes),
-        Ok(Err(foreign)) => return end(End::Foreign(foreign)),
+        Ok(Err(unsupported)) => return end(End::Unsupported(unsupported)),
         Err(error) => return end(End::Unreadable(error)),
     };
     let mut is_first = true;
@@ -316,16 +226,16 @@ fn read(
     }
 }
 
-/// The next batch, and what became of those before.
+/// The next batch, and the report on those before.
 struct Batch<'o, O> {
     writer: Writer,
     observer: &'o mut O,
     report: Report,
     events: Vec<VerifiedEvent>,
-    /// The rest of the pieces that the events are of.
+    /// The pieces that the events came from, without the events.
     pieces: Vec<Checked>,
     record_bytes: usize,
-    /// When the first piece came.
+    /// When the first piece of the batch arrived.
     since: Option<Instant>,
 }
 
@@ -348,14 +258,14 @@ impl<O: Observer> Batch<'_, O> {
                 Err(RecvError::Closed) => break,
             }
             let is_over = !matches!(end, End::Complete);
-            let is_due = self.since.is_some_and(|since| since.elapsed() >= PATIENCE);
+            let is_due = self.since.is_some_and(|since| since.elapsed() >= MAX_BATCH_DELAY);
             let is_full = self.events.len() >= batch_events || self.record_bytes >= BATCH_BYTES;
             if (is_full || is_due) && !is_over {
                 if let Err(error) = self.commit() {
                     self.report.end = error;
                     return self.report;
                 }
-                std::thread::sleep(COURTESY);
+                std::thread::sleep(PAUSE_BETWEEN_COMMITS);
             }
             if is_over {
                 break;
@@ -372,7 +282,7 @@ impl<O: Observer> Batch<'_, O> {
         self.pieces.push(checked);
     }
 
-    /// Commits the batch and tells what became of its lines.
+    /// Commits the batch and reports the outcomes of its lines.
     fn commit(&mut self) -> Result<(), End> {
         let pieces = std::mem::take(&mut self.pieces);
         let events = std::mem::take(&mut self.events);
@@ -384,9 +294,9 @@ impl<O: Observer> Batch<'_, O> {
         let mut first_without_room = None;
         let mut verdicts = Vec::new();
         for (line, outcome) in lines.zip(outcomes) {
-            match fate(outcome) {
-                Some(Fate::Stored) => self.report.counts[Fate::Stored as usize] += 1,
-                Some(fate) => verdicts.push(Verdict { line, fate, reason: fate.reason().into() }),
+            match LineOutcome::of(outcome) {
+                Some(LineOutcome::Stored) => self.report.counts[LineOutcome::Stored as usize] += 1,
+                Some(outcome) => verdicts.push(Verdict { line, outcome, reason: outcome.reason().into() }),
                 None => first_without_room = first_without_room.or(Some(line)),
             }
         }
@@ -394,7 +304,7 @@ impl<O: Observer> Batch<'_, O> {
         verdicts.extend(pieces.into_iter().flat_map(|piece| piece.verdicts));
         verdicts.sort_by_key(|verdict| verdict.line);
         for verdict in verdicts {
-            self.report.counts[verdict.fate as usize] += 1;
+            self.report.counts[verdict.outcome as usize] += 1;
             self.observer.not_stored(&verdict);
         }
         self.report.next_line = first_without_room.unwrap_or(next_line);
@@ -403,10 +313,10 @@ impl<O: Observer> Batch<'_, O> {
     }
 }
 
-/// Commits events; when there is no room for all of them, as many of the first as there is room for.
+/// Commits events; if there is no room for all of them, as many as fit, from the first on.
 fn store(writer: &mut Writer, events: Vec<VerifiedEvent>) -> Result<Vec<Outcome>, StoreError> {
     let commit = |writer: &mut Writer, events: &[VerifiedEvent]| match writer.commit(events, now()) {
-        // Nothing of it is stored.
+        // None of them is stored.
         Err(StoreError::Full) => Ok(vec![Outcome::Full; events.len()]),
         result => result,
     };
@@ -420,7 +330,7 @@ fn store(writer: &mut Writer, events: Vec<VerifiedEvent>) -> Result<Vec<Outcome>
     for (events, outcomes) in events.chunks(LAST_EVENTS).zip(outcomes.chunks_mut(LAST_EVENTS)) {
         let again = commit(writer, events)?;
         for (outcome, again) in outcomes.iter_mut().zip(again) {
-            // Deletions were stored with the first try.
+            // Deletions were stored at the first attempt.
             if *outcome == Outcome::Full {
                 *outcome = again;
             }
@@ -430,19 +340,4 @@ fn store(writer: &mut Writer, events: Vec<VerifiedEvent>) -> Result<Vec<Outcome>
         }
     }
     Ok(outcomes)
-}
-
-/// What an outcome is called here; `None` when there was no room.
-const fn fate(outcome: Outcome) -> Option<Fate> {
-    match outcome {
-        Outcome::Stored(_) => Some(Fate::Stored),
-        Outcome::Duplicate => Some(Fate::Duplicate),
-        Outcome::Replaced => Some(Fate::Replaced),
-        Outcome::Deleted => Some(Fate::Deleted),
-        Outcome::Vanished => Some(Fate::Vanished),
-        Outcome::Expired => Some(Fate::Expired),
-        Outcome::Ephemeral => Some(Fate::Ephemeral),
-        Outcome::InvalidDeletion => Some(Fate::InvalidDeletion),
-        Outcome::Full => None,
-    }
 }

@@ -1,12 +1,12 @@
-//! Text in, values out, a piece at a time: whole values with the lines they begin on, in bounded memory.
+//! Reads the input in pieces of whole values, each with the line that it begins on, in bounded memory.
 //!
-//! It never fails for what stands in the text: a value that is too long is passed over.
+//! It never fails because of the text: a value that is too long is skipped.
 
 use std::io::{ErrorKind, Read};
 
 use super::split::{Found, Splitter};
 
-/// Bytes read at a time: some thousand events, a millisecond of work for a core.
+/// Bytes per read: several hundred events, about a millisecond of work for a core.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// A part of the input.
@@ -14,33 +14,34 @@ const PIECE_BYTES: usize = 256 << 10;
 pub struct Piece {
     /// The values, in their order.
     pub values: Vec<Found>,
-    /// What they are in.
+    /// The text that holds them.
     pub text: Vec<u8>,
-    /// How many bytes of the input it is.
+    /// Its size in bytes of input.
     pub bytes: u64,
     /// The line on which the next piece begins.
     pub next_line: u64,
 }
 
-/// See the module.
+/// Splits an input into pieces.
 pub struct Pieces<R> {
     input: R,
     splitter: Splitter,
-    /// The beginning of a value whose end was not read yet.
+    /// The beginning of a value whose end has not been read.
     rest: Vec<u8>,
-    /// Bytes that belong to no piece yet: of values that are passed over, and between values.
+    /// Bytes not yet counted in a piece: those of skipped values, and between values.
     passed: u64,
-    /// Whether the last byte was no newline.
+    /// Whether the last byte was not a newline.
     ends_in_line: bool,
 }
 
 impl<R: Read> Pieces<R> {
-    /// Reads values of up to `max_bytes` (a little longer ones may come through).
+    /// Reads values of up to `max_bytes`; slightly longer ones may get through.
     pub fn new(input: R, max_bytes: usize) -> Self {
         Self { input, splitter: Splitter::new(1, true, max_bytes), rest: Vec::new(), passed: 0, ends_in_line: false }
     }
 
-    /// The next piece: what one read brought, so that a slow input is handed on value by value. `None` at the end.
+    /// The next piece, with the data of one read, so that values of a slow input are passed on as they arrive. `None` at
+    /// the end.
     pub fn next_piece(&mut self) -> std::io::Result<Option<Piece>> {
         loop {
             let mut text = std::mem::take(&mut self.rest);
@@ -55,7 +56,7 @@ impl<R: Read> Pieces<R> {
             self.ends_in_line = text.last().map_or(self.ends_in_line, |&byte| byte != b'\n');
             if !values.is_empty() || (is_end && (self.passed > 0 || self.ends_in_line)) {
                 let bytes = std::mem::take(&mut self.passed);
-                // At the end of the input a line ends as well.
+                // The end of the input also ends a line.
                 let next_line = self.splitter.line() + u64::from(is_end && std::mem::take(&mut self.ends_in_line));
                 return Ok(Some(Piece { values, text, bytes, next_line }));
             }
@@ -65,7 +66,7 @@ impl<R: Read> Pieces<R> {
         }
     }
 
-    /// Appends what one read brings; 0 at the end of the input.
+    /// Appends the data of one read; returns 0 at the end of the input.
     fn read(&mut self, text: &mut Vec<u8>) -> std::io::Result<usize> {
         let from = text.len();
         text.resize(from + PIECE_BYTES, 0);
@@ -86,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// Hands out so many bytes at a time.
+    /// Returns at most this many bytes per read.
     struct Dribble<'a>(&'a [u8], usize);
 
     impl Read for Dribble<'_> {
@@ -98,7 +99,7 @@ mod tests {
         }
     }
 
-    /// Every value with its line, all bytes, and the line behind them.
+    /// Every value with its line, the number of bytes, and the line after them.
     fn values(input: &str, step: usize, max: usize) -> (Vec<(u64, Option<String>)>, u64, u64) {
         let mut pieces = Pieces::new(Dribble(input.as_bytes(), step), max);
         let (mut all, mut bytes, mut next_line) = (Vec::new(), 0, 1);
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_passed_over_and_counted() {
+    fn a_line_that_is_too_long_is_skipped_and_counted() {
         let text = format!("a\n{}\nb\n{}", "x".repeat(50), "y".repeat(50));
         let expected = vec![(1, Some("a".to_owned())), (2, None), (3, Some("b".to_owned())), (4, None)];
         for step in [1, 3] {

@@ -1,55 +1,57 @@
-//! Where one JSON value ends and the next begins, in text that arrives bit by bit.
+//! Finds where JSON values begin and end, in text that arrives piece by piece.
 //!
-//! A line that is a whole object is one value, found without a look inside. Elsewhere the ends of objects are found by
-//! their brackets: objects without line ends between them, over several lines, or in arrays of any size. Brackets and
-//! commas between values are passed over. It never judges a value, and recovers from a broken one at the next line.
+//! A line that is a whole object is one value, found without looking inside. Otherwise values are delimited by their
+//! brackets: objects may follow each other without line breaks, span several lines, or be elements of arrays of any size.
+//! Brackets and commas between values are skipped. Values are not validated; after a broken one, splitting resumes at the
+//! next line.
 
 use std::ops::Range;
 
 use memchr::{memchr, memchr3};
 
-/// Deeper values are broken: no event nests like that, and it bounds how often text is looked at again.
+/// Values nested deeper count as broken: no event is, and it bounds how often text is scanned again.
 const MAX_DEPTH: u32 = 32;
 
-/// How far behind a bracket the next byte is looked for, to tell an array of values from a message.
+/// How many bytes after a bracket are searched for the next token, to tell an array of values from a message.
 const MAX_INDENT: usize = 64;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// A value, or what stands in its place.
+/// A value, or a mark for one that was skipped.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
     /// The line that it begins on.
     pub line: u64,
-    /// Where it is in the text; `None` for one that was longer than the bound and is passed over.
+    /// Its place in the text; `None` for a value that was skipped because it is too long.
     pub text: Option<Range<usize>>,
 }
 
-/// See the module. It is given the same text again, with more behind it, until it is told that the beginning is gone.
+/// Splits text into values. It is called with the same text again, extended at the end, until [`Splitter::take`] lets the
+/// caller remove the beginning.
 pub struct Splitter {
     line: u64,
-    /// Where the next value begins, or is looked for.
+    /// Where the next value begins, or where the search for it continues.
     at: usize,
     open: Option<Open>,
-    /// Whether a line that begins and ends like an object is taken for one.
+    /// Whether a line that begins and ends like an object is assumed to be one.
     whole_lines: bool,
     max_bytes: usize,
-    /// The newline that was found last, and how far newlines were looked for.
+    /// The newline found last, and how far the text was searched for newlines.
     newline: Option<usize>,
     searched: usize,
 }
 
-/// A value whose end was not found yet.
+/// A value whose end has not been found.
 struct Open {
-    /// How far it was looked at.
+    /// How far it was scanned.
     to: usize,
-    /// Whether it ends with its line, since it is no object or message.
+    /// Whether it ends at the end of its line, since it is neither an object nor a message.
     is_line: bool,
-    /// Whether it is passed over, since it is too long.
+    /// Whether it is skipped because it is too long.
     is_dropped: bool,
     depth: u32,
     in_string: bool,
-    /// Whether nothing but white space stands before `to` on its line, and that is not the first.
+    /// Whether only white space precedes `to` on its line, which is not the first line of the value.
     at_line_start: bool,
     /// The last byte outside strings that is not white space.
     last: u8,
@@ -57,25 +59,25 @@ struct Open {
     first_line: Option<usize>,
 }
 
-/// How far a look at an open value came.
-enum Looked {
+/// The result of scanning an open value.
+enum Scanned {
     Ended(usize),
     Broken,
     More,
 }
 
 impl Splitter {
-    /// Begins with this line; values longer than `max_bytes` are passed over (slightly longer ones may come through).
+    /// Starts at this line. Values longer than `max_bytes` are skipped; slightly longer ones may get through.
     pub const fn new(line: u64, whole_lines: bool, max_bytes: usize) -> Self {
         Self { line, at: 0, open: None, whole_lines, max_bytes, newline: None, searched: 0 }
     }
 
-    /// The line of the next value, as far as is known.
+    /// The line of the next value, as far as it is known.
     pub const fn line(&self) -> u64 {
         self.line
     }
 
-    /// The next value; `None` when more text is needed, or at the end of all.
+    /// The next value; `None` if more text is needed, or at the end.
     pub fn next(&mut self, text: &[u8], is_end: bool) -> Option<Found> {
         loop {
             let mut open = match self.open.take() {
@@ -83,21 +85,21 @@ impl Splitter {
                 None => self.begin(text, is_end)?,
             };
             let is_too_long = text.len() - self.at > self.max_bytes;
-            let end = match (self.look(&mut open, text), open.first_line) {
-                (Looked::Ended(end), _) => end,
-                // What follows the first line of a broken value may be good.
-                (Looked::Broken, Some(end)) => end,
-                (Looked::Broken, None) => {
+            let end = match (self.scan(&mut open, text), open.first_line) {
+                (Scanned::Ended(end), _) => end,
+                // The lines after the first one of a broken value may be valid.
+                (Scanned::Broken, Some(end)) => end,
+                (Scanned::Broken, None) => {
                     self.open = Some(Open { is_line: true, ..open });
                     continue;
                 }
-                (Looked::More, first_line) if is_end => first_line.unwrap_or(text.len()),
-                (Looked::More, Some(end)) if is_too_long => end,
-                (Looked::More, None) if is_too_long && !open.is_dropped => {
+                (Scanned::More, first_line) if is_end => first_line.unwrap_or(text.len()),
+                (Scanned::More, Some(end)) if is_too_long => end,
+                (Scanned::More, None) if is_too_long && !open.is_dropped => {
                     self.open = Some(Open { is_dropped: true, ..open });
                     return Some(Found { line: self.line, text: None });
                 }
-                (Looked::More, _) => {
+                (Scanned::More, _) => {
                     self.open = Some(open);
                     return None;
                 }
@@ -113,7 +115,7 @@ impl Splitter {
         }
     }
 
-    /// Bytes of the text that are done with and may be taken away from its beginning, which they are after this.
+    /// The number of bytes that are finished. The caller must remove them from the beginning of the text.
     pub fn take(&mut self) -> usize {
         let done = match &self.open {
             Some(open) if open.is_dropped => open.to,
@@ -129,7 +131,7 @@ impl Splitter {
         done
     }
 
-    /// Passes over what stands between values; the next one, just begun.
+    /// Skips everything between values and opens the next one.
     fn begin(&mut self, text: &[u8], is_end: bool) -> Option<Open> {
         loop {
             let rest = text.get(self.at..).unwrap_or_default();
@@ -155,15 +157,15 @@ impl Splitter {
         }
     }
 
-    /// Looks for the end of the open value.
-    fn look(&mut self, open: &mut Open, text: &[u8]) -> Looked {
+    /// Searches for the end of the open value.
+    fn scan(&mut self, open: &mut Open, text: &[u8]) -> Scanned {
         if open.is_line {
             return self.newline(text, open.to).map_or_else(
                 || {
                     open.to = text.len();
-                    Looked::More
+                    Scanned::More
                 },
-                Looked::Ended,
+                Scanned::Ended,
             );
         }
         if self.whole_lines
@@ -175,13 +177,13 @@ impl Splitter {
             let line = line.strip_suffix(b",").unwrap_or(line);
             let closing = if line[0] == b'{' { b'}' } else { b']' };
             if line.last() == Some(&closing) {
-                return Looked::Ended(self.at + line.len());
+                return Scanned::Ended(self.at + line.len());
             }
         }
-        open.look(text)
+        open.scan(text)
     }
 
-    /// The first newline from here on. No part of the text is searched twice.
+    /// The first newline from `from` on. No part of the text is searched twice.
     fn newline(&mut self, text: &[u8], from: usize) -> Option<usize> {
         if self.newline.is_none_or(|newline| newline < from) {
             let from = from.max(self.searched);
@@ -207,25 +209,25 @@ impl Open {
     }
 
     /// Follows brackets and strings.
-    fn look(&mut self, text: &[u8]) -> Looked {
+    fn scan(&mut self, text: &[u8]) -> Scanned {
         while let Some(&byte) = text.get(self.to) {
             if self.in_string {
                 let Some(length) = memchr3(b'"', b'\\', b'\n', &text[self.to..]) else {
                     self.to = text.len();
-                    return Looked::More;
+                    return Scanned::More;
                 };
                 self.to += length;
                 match text[self.to] {
                     b'"' => self.in_string = false,
                     b'\\' => match text.get(self.to + 1) {
-                        None => return Looked::More,
-                        // No string holds a newline: it is met next.
+                        None => return Scanned::More,
+                        // A string cannot contain a newline; the next iteration handles it.
                         Some(b'\n') => {}
                         Some(_) => self.to += 1,
                     },
                     _ => {
                         self.first_line.get_or_insert(self.to);
-                        return Looked::Broken;
+                        return Scanned::Broken;
                     }
                 }
                 self.to += 1;
@@ -235,12 +237,12 @@ impl Open {
                 b'\n' => {
                     self.first_line.get_or_insert(self.to);
                     if self.is_dropped {
-                        return Looked::Broken;
+                        return Scanned::Broken;
                     }
                     self.at_line_start = true;
                 }
                 b' ' | b'\t' | b'\r' => {}
-                _ if self.is_broken_by(byte) => return Looked::Broken,
+                _ if self.is_broken_by(byte) => return Scanned::Broken,
                 _ => {
                     match byte {
                         b'"' => self.in_string = true,
@@ -250,16 +252,17 @@ impl Open {
                     }
                     (self.last, self.at_line_start) = (byte, false);
                     if self.depth == 0 {
-                        return Looked::Ended(self.to + 1);
+                        return Scanned::Ended(self.to + 1);
                     }
                 }
             }
             self.to += 1;
         }
-        Looked::More
+        Scanned::More
     }
 
-    /// Whether this byte cannot stand here: an object that begins a line where no value may, or one bracket too many.
+    /// Whether this byte is impossible here: an object at the beginning of a line where no value may be, or a bracket that
+    /// exceeds the depth.
     const fn is_broken_by(&self, byte: u8) -> bool {
         match byte {
             b'{' if self.at_line_start && !matches!(self.last, b'[' | b',' | b':') => true,
@@ -277,7 +280,7 @@ fn newlines(text: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    /// Every value with its line, the text coming so many bytes at a time; `None` for one that is too long.
+    /// Every value with its line, with the text arriving `step` bytes at a time; `None` for one that is too long.
     fn split(text: &str, step: usize, max_bytes: usize) -> Vec<(u64, Option<String>)> {
         let mut splitter = Splitter::new(1, false, max_bytes);
         let (mut held, mut all) = (Vec::new(), Vec::new());
@@ -333,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_value_takes_no_good_one_with_it() {
+    fn a_broken_value_does_not_hide_valid_ones() {
         let good = r#"{"a":1}"#;
         for broken in [
             r#"{"id":"abc"#,
@@ -352,12 +355,12 @@ mod tests {
             let text = format!("{good}{broken}");
             assert_eq!(values(&text), expected(&[(1, good), (1, broken)]), "{text}");
         }
-        // Brackets that only close are as good as nothing.
+        // Closing brackets alone are ignored.
         assert_eq!(values("]\n]{"), expected(&[(2, "{")]));
     }
 
     #[test]
-    fn what_is_too_long_is_passed_over_and_the_rest_is_found() {
+    fn values_that_are_too_long_are_skipped_and_the_rest_is_found() {
         let (long, good) = ("x".repeat(500), r#"{"a":1}"#);
         let texts = [
             (format!("{long}\n{good}"), vec![(1, None), (2, Some(good.to_owned()))]),

@@ -29,10 +29,10 @@ fn parts(store: &Store, options: Options) -> Parts {
     Parts { store: store.clone(), settings: Settings::default(), verifier, options, stop: &NEVER }
 }
 
-fn run(store: &Store, options: Options, text: String) -> (Report, Vec<(u64, Fate, String)>) {
+fn run(store: &Store, options: Options, text: String) -> (Report, Vec<(u64, LineOutcome, String)>) {
     let mut told = Told::default();
     let report = import(parts(store, options), std::io::Cursor::new(text), &mut told).expect("threads");
-    (report, told.0.into_iter().map(|one| (one.line, one.fate, one.reason.into_owned())).collect())
+    (report, told.0.into_iter().map(|one| (one.line, one.outcome, one.reason.into_owned())).collect())
 }
 
 fn line(event: &crate::nostr::Event) -> String {
@@ -40,7 +40,7 @@ fn line(event: &crate::nostr::Event) -> String {
 }
 
 #[test]
-fn every_line_meets_its_fate_and_none_stops_the_import() {
+fn every_line_gets_its_outcome_and_none_stops_the_import() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = open(&dir, 64 << 20);
     let note = signed(1, 1, 100, &[], "note");
@@ -68,8 +68,8 @@ fn every_line_meets_its_fate_and_none_stops_the_import() {
     let options = Options { batch_events: 1, max_line_bytes: 1000, ..Options::default() };
     let (report, told) = run(&store, options, text.concat());
     assert!(matches!(report.end, End::Complete), "{:?}", report.end);
-    let lines: Vec<_> = told.iter().map(|(line, fate, _)| (*line, *fate)).collect();
-    use Fate::*;
+    let lines: Vec<_> = told.iter().map(|(line, outcome, _)| (*line, *outcome)).collect();
+    use LineOutcome::*;
     let expected = [
         (2, Invalid),
         (5, Replaced),
@@ -93,7 +93,10 @@ fn every_line_meets_its_fate_and_none_stops_the_import() {
     assert_eq!(report.bytes, text.concat().len() as u64);
     // A second time, what is known is told without a look at signatures.
     let (report, told) = run(&store, Options::default(), line(&note) + &line(&request));
-    assert_eq!(told.iter().map(|(line, fate, _)| (*line, *fate)).collect::<Vec<_>>(), [(1, Deleted), (2, Duplicate)]);
+    assert_eq!(
+        told.iter().map(|(line, outcome, _)| (*line, *outcome)).collect::<Vec<_>>(),
+        [(1, Deleted), (2, Duplicate)]
+    );
     assert_eq!(report.counts.iter().sum::<u64>(), 2);
 }
 
@@ -104,7 +107,7 @@ fn without_verification_signatures_are_taken_on_trust_and_ids_are_not() {
     let unsigned = line(&event(author(1), 1, 1, &[], "text"));
     let (_, told) =
         run(&store, Options { verify: false, ..Options::default() }, unsigned.replace("text", "test") + &unsigned);
-    assert_eq!(told, [(1, Fate::Invalid, "id is not the SHA-256 of the event".to_owned())]);
+    assert_eq!(told, [(1, LineOutcome::Invalid, "id is not the SHA-256 of the event".to_owned())]);
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn a_full_store_keeps_all_lines_before_the_one_it_names() {
     let options = Options { verify: false, ..Options::default() };
     let (report, _) = run(&store, options, (1..=4000).map(text).collect());
     assert!(matches!(report.end, End::Full), "{:?}", report.end);
-    let stored = report.count(Fate::Stored);
+    let stored = report.count(LineOutcome::Stored);
     assert!(stored > 1000, "the map holds 8 MiB, half of it for deletions, not only {stored} events");
     assert_eq!(report.next_line, stored + 1);
     assert_eq!(store.read().expect("a snapshot").last_seq().expect("a number").0, stored);
@@ -150,7 +153,7 @@ fn an_interrupted_import_commits_what_was_read() {
     let parts = Parts { stop: &STOP, ..parts(&store, Options::default()) };
     let report = import(parts, input, &mut Told::default()).expect("threads");
     assert!(matches!(report.end, End::Interrupted), "{:?}", report.end);
-    assert_eq!((report.count(Fate::Stored), report.next_line), (1, 2));
+    assert_eq!((report.count(LineOutcome::Stored), report.next_line), (1, 2));
 }
 
 /// Brings a line, then an error.
@@ -171,5 +174,5 @@ fn an_input_that_fails_leaves_what_came_before() {
     let input = Failing(Some(line(&signed(1, 1, 1, &[], "note"))));
     let report = import(parts(&store, Options::default()), input, &mut Told::default()).expect("threads");
     assert!(matches!(&report.end, End::Unreadable(error) if error.to_string() == "the disk is broken"));
-    assert_eq!((report.count(Fate::Stored), report.next_line), (1, 2));
+    assert_eq!((report.count(LineOutcome::Stored), report.next_line), (1, 2));
 }

@@ -100,7 +100,7 @@ fn a_file_without_an_event_fails_and_says_what_it_looks_like() {
         )
     };
     let foreign = |what, advice| format!("weir: the input looks like {what}: {advice}\n");
-    let dump = "write the events as JSON, one on each line, with the program that made it";
+    let dump = "export the events as JSON, one per line, with the program that wrote it";
     let inputs: [(&[u8], String); 13] = [
         (&utf_16, foreign("text in UTF-16", "convert it with iconv -f UTF-16 -t UTF-8")),
         (&utf_16[2..], foreign("text in UTF-16LE", "convert it with iconv -f UTF-16LE -t UTF-8")),

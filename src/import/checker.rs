@@ -1,13 +1,13 @@
-//! From text to verified events: the part of an import that runs on many cores.
+//! Turns text into verified events: the part of an import that runs on all cores.
 //!
-//! It reads the store and changes nothing.
+//! It reads the store but never changes it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::pieces::Piece;
 use super::split::{Found, Splitter};
-use super::{Fate, Verdict};
+use super::verdict::{LineOutcome, Verdict};
 use crate::nostr::json::Parser;
 use crate::nostr::{Event, EventError, EventView, Reason, Timestamp, VerifiedEvent};
 use crate::policy::{Settings, check_import};
@@ -15,41 +15,41 @@ use crate::retention::Horizons;
 use crate::schnorr::Verifier;
 use crate::store::{Known, Snapshot, Store, StoreError};
 
-/// What checking a piece needs.
+/// Everything needed to check a piece.
 pub struct Checker {
     pub store: Store,
     pub settings: Settings,
-    /// How far the rules have come: what they removed does not come back by this way either.
+    /// How far the retention rules have evicted, so that evicted events are not imported again.
     pub horizons: Horizons,
     pub verifier: Arc<Verifier>,
-    /// Whether signatures are checked or taken on trust.
+    /// Whether signatures are verified.
     pub verify: bool,
     pub max_line_bytes: usize,
 }
 
-/// A piece whose values were looked at.
+/// A checked piece.
 #[derive(Default)]
 pub struct Checked {
     /// Bytes of input.
     pub bytes: u64,
     /// The line on which the next piece begins.
     pub next_line: u64,
-    /// What is to be stored, with the lines it came from.
+    /// The events to store.
     pub events: Vec<VerifiedEvent>,
     /// The line of each event.
     pub lines: Vec<u64>,
-    /// What became of the other values.
+    /// The outcomes of all other values.
     pub verdicts: Vec<Verdict>,
 }
 
 impl Checked {
-    fn settle(&mut self, line: u64, fate: Fate, reason: impl Into<Cow<'static, str>>) {
-        self.verdicts.push(Verdict { line, fate, reason: reason.into() });
+    fn reject(&mut self, line: u64, outcome: LineOutcome, reason: impl Into<Cow<'static, str>>) {
+        self.verdicts.push(Verdict { line, outcome, reason: reason.into() });
     }
 }
 
 impl Checker {
-    /// Looks at every value of a piece.
+    /// Checks every value of a piece.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -61,12 +61,12 @@ impl Checker {
             let event = match read {
                 Ok(event) => event,
                 Err(reason) => {
-                    checked.settle(line, Fate::Invalid, reason);
+                    checked.reject(line, LineOutcome::Invalid, reason);
                     return Ok(());
                 }
             };
             match self.refuse(&snapshot, event.view(), now)? {
-                Some((fate, reason)) => checked.settle(line, fate, reason),
+                Some((outcome, reason)) => checked.reject(line, outcome, reason),
                 None => {
                     lines.push(line);
                     events.push(event);
@@ -81,7 +81,7 @@ impl Checker {
                 continue;
             };
             match self.read(&mut parser, text) {
-                // Perhaps there are several on the line.
+                // There may be several values on the line.
                 Err(_) if matches!(text.first(), Some(b'{' | b'[')) => {
                     let mut splitter = Splitter::new(*line, false, usize::MAX);
                     while let Some(Found { line, text: range }) = splitter.next(text, true) {
@@ -101,7 +101,7 @@ impl Checker {
         format!("the line is longer than {} bytes", self.max_line_bytes)
     }
 
-    /// Reads an event, or a relay message that holds one; else the reason.
+    /// Parses an event, or an EVENT message that holds one.
     fn read(&self, parser: &mut Parser, text: &[u8]) -> Result<Event, String> {
         if text.len() > self.max_line_bytes {
             return Err(self.too_long());
@@ -109,41 +109,41 @@ impl Checker {
         let read = parser.parse(text, |root| match root.as_array() {
             None => Event::from_value(root).map_err(|error| error.to_string()),
             Some(elements) => match elements.collect::<Vec<_>>()[..] {
-                // From a client, and from a relay with its subscription.
+                // From a client, or from a relay with the subscription.
                 [verb, event] | [verb, _, event] if verb.as_str() == Some("EVENT") => {
                     Event::from_value(event).map_err(|error| error.to_string())
                 }
-                _ => Err("neither an event nor a message with one".to_owned()),
+                _ => Err("neither an event nor an EVENT message".to_owned()),
             },
         });
         read.unwrap_or_else(|error| Err(EventError::from(error).to_string()))
     }
 
-    /// What becomes of an event that need not be tried, and why.
+    /// The outcome and reason of an event that need not be committed; `None` for all others.
     fn refuse(
         &self,
         snapshot: &Snapshot<'_>,
         event: EventView<'_>,
         now: Timestamp,
-    ) -> Result<Option<(Fate, Cow<'static, str>)>, StoreError> {
-        let fate = if let Err(reason) = check_import(&self.settings, event) {
-            (Fate::Refused, reason.text)
+    ) -> Result<Option<(LineOutcome, Cow<'static, str>)>, StoreError> {
+        let outcome = if let Err(reason) = check_import(&self.settings, event) {
+            (LineOutcome::Refused, reason.text)
         } else if let Err(reason) = self.settings.retention.check_age(event, now) {
-            (Fate::NotKept, reason.text)
+            (LineOutcome::NotKept, reason.text)
         } else if event.kind().is_ephemeral() {
-            (Fate::Ephemeral, Fate::Ephemeral.reason().into())
-        } else if let Some(fate) = known(snapshot.status(event, now)?) {
-            // Sound before any signature work, since the id was checked against the content.
-            (fate, fate.reason().into())
+            (LineOutcome::Ephemeral, LineOutcome::Ephemeral.reason().into())
+        } else if let Some(outcome) = known(snapshot.status(event, now)?) {
+            // This needs no signature check, since the id is known to be the hash of the content.
+            (outcome, outcome.reason().into())
         } else if let Err(reason) = self.check_horizons(snapshot, event, now)? {
-            (Fate::NotKept, reason.text)
+            (LineOutcome::NotKept, reason.text)
         } else {
             return Ok(None);
         };
-        Ok(Some(fate))
+        Ok(Some(outcome))
     }
 
-    /// Whether the rules would keep the event beside what is held.
+    /// Whether the rules would keep the event, given the events that are stored.
     fn check_horizons(
         &self,
         snapshot: &Snapshot<'_>,
@@ -167,20 +167,20 @@ impl Checker {
                     checked.lines.push(line);
                     checked.events.push(event);
                 }
-                Err(_) => checked.settle(line, Fate::Invalid, "the signature is wrong"),
+                Err(_) => checked.reject(line, LineOutcome::Invalid, "the signature is wrong"),
             }
         }
     }
 }
 
-/// What the store's knowledge of an event makes of its line; `None` when it has to be tried.
-const fn known(known: Known) -> Option<Fate> {
+/// The outcome of an event whose status the store knows; `None` if it must be committed.
+const fn known(known: Known) -> Option<LineOutcome> {
     match known {
         Known::New => None,
-        Known::Stored => Some(Fate::Duplicate),
-        Known::Deleted => Some(Fate::Deleted),
-        Known::Vanished => Some(Fate::Vanished),
-        Known::Superseded => Some(Fate::Replaced),
-        Known::Expired => Some(Fate::Expired),
+        Known::Stored => Some(LineOutcome::Duplicate),
+        Known::Deleted => Some(LineOutcome::Deleted),
+        Known::Vanished => Some(LineOutcome::Vanished),
+        Known::Superseded => Some(LineOutcome::Replaced),
+        Known::Expired => Some(LineOutcome::Expired),
     }
 }
