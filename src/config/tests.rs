@@ -106,7 +106,7 @@ fn every_value_of_the_wrong_type_is_reported_with_its_place() {
     let starts = [
         "weir.toml:2:15: limits.max_filters: invalid type: string \"many\"",
         "weir.toml:3:17: limits.default_limit: invalid value: integer `-1`",
-        "weir.toml:5:31: access.deny_addresses: \"10.0.0.0/40\" is not an address",
+        "weir.toml:5:31: access.deny_addresses: \"10.0.0.0/40\" is neither an address such as",
         "weir.toml:6:18: access.deny_kinds: invalid value: string \"7-1\"",
         "weir.toml:7:18: access.allow_pubkeys: this is a private key",
         "weir.toml:9:8: auth.read: unknown variant `nobody`",

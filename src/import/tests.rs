@@ -86,7 +86,7 @@ fn every_line_gets_its_outcome_and_none_stops_the_import() {
     assert_eq!(lines, expected);
     assert_eq!(told[3].2, "the signature is wrong");
     let local =
-        "request does not name this relay, which is known as ws://localhost, ws://127.0.0.1 and ws://[::1] only";
+        "the request does not name this relay, which is known as ws://localhost, ws://127.0.0.1 and ws://[::1] only";
     assert_eq!(told[8].2, local);
     assert_eq!(told[10].2, "the line is longer than 1000 bytes");
     assert_eq!((report.count(Stored), report.next_line), (5, 19));

@@ -41,8 +41,8 @@ fn what_a_mistake_removed_is_restored_as_of_the_run_before_it() {
     assert_eq!(home.run_elsewhere("now", &["export"]).good().lines().count(), 40);
     let too_early = home.run_elsewhere("none", &["restore", backup, "--as-of", "2020-01-01"]);
     assert_eq!(too_early.code, Some(1));
-    assert!(too_early.err.contains("the oldest state that the backup remembers is of "), "{too_early:?}");
+    assert!(too_early.err.contains("the oldest state in the backup is from "), "{too_early:?}");
     let wrong = home.run_elsewhere("none", &["restore", backup, "--as-of", "yesterday"]);
     assert_eq!(wrong.code, Some(2));
-    assert!(wrong.err.contains("write 2026-11-28, 2026-11-28T14:00, 2026-11-28T14:00:00Z, or seconds"), "{wrong:?}");
+    assert!(wrong.err.contains("use 2026-11-28, 2026-11-28T14:00, 2026-11-28T14:00:00Z or unix seconds"), "{wrong:?}");
 }

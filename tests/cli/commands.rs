@@ -126,7 +126,7 @@ fn info_tells_the_same_to_people_and_to_programs() {
     for key in ["used_bytes", "file_bytes", "map_bytes", "disk_free_bytes"] {
         assert!(info[key].as_u64() > Some(0), "{key}");
     }
-    assert!(home.run(&["info"]).good().contains("300 held of 300 that arrived"));
+    assert!(home.run(&["info"]).good().contains("300 stored of 300 that arrived"));
     let kinds = info["kinds"].as_array().expect("kinds");
     let events = |rows: &[Value]| rows.iter().filter_map(|row| row["events"].as_u64()).sum::<u64>();
     assert_eq!((events(kinds), info["looked_at"].as_u64()), (300, Some(300)));

@@ -148,7 +148,7 @@ fn compressed_data_that_is_damaged_fails_and_keeps_what_came_before() {
         [&b"\x1f\x8b"[..], b"\x1f\x8b\x08\0garbage garbage", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfdgarbage garbage"]
     {
         let ran = home.run_with(&["import"], broken);
-        assert!(ran.code == Some(1) && ran.err.starts_with("weir: nothing is imported from line 1 on"), "{ran:?}");
+        assert!(ran.code == Some(1) && ran.err.starts_with("weir: nothing from line 1 on was imported"), "{ran:?}");
     }
     // What follows good data is told, and the good data is kept.
     let ran = home.run_with(&["import", "--no-verify"], &[gzip(text.as_bytes()), b"garbage".to_vec()].concat());

@@ -152,6 +152,8 @@ fn a_second_signal_of_either_kind_ends_a_command_at_once() {
             send(&child, second);
             std::thread::yield_now();
         };
-        assert_eq!((status.code(), status.signal()), (None, Some(second.as_raw())));
+        // Of two that are pending together, either may be handled first.
+        let ended_by = status.signal();
+        assert!([first, second].map(|signal| Some(signal.as_raw())).contains(&ended_by), "{status:?}");
     }
 }

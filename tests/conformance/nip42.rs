@@ -6,8 +6,7 @@ use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed, now};
 
 /// What is said to strangers who ask for direct messages.
-const PRIVATE: &str =
-    r#""auth-required: direct messages are only for those who wrote them or to whom they are written""#;
+const PRIVATE: &str = r#""auth-required: direct messages are visible only to their author and their recipients""#;
 
 fn auth(event: &Signed) -> String {
     format!(r#"["AUTH",{}]"#, event.text)
@@ -88,7 +87,7 @@ fn on_demand_the_challenge_comes_before_a_count_or_session_is_refused_too() {
         let mut client = relay.connect_unchallenged();
         client.send(message);
         client.take_challenge();
-        client.expect(&format!(r#"{head}"auth-required: these events are only for authenticated clients"]"#));
+        client.expect(&format!(r#"{head}"auth-required: these events are visible only to authenticated clients"]"#));
     }
 }
 
