@@ -2,19 +2,21 @@
 //! recover from ends it in order.
 //!
 //! The one place that decides what follows from a [`StoreError`]. It never refuses anything itself: every batch tries to
-//! commit, so the first commit that succeeds ends the trouble. Want of room is not a failure: see
-//! [`Shared::storage_writable`](super::Shared::storage_writable).
+//! commit, so the first commit that succeeds ends the trouble. A full store is not a failure: see
+//! [`writable`](super::writable).
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::run::OnFailure;
 use crate::metrics::{Metrics, StoreLabel, StoreOperation};
 use crate::store::StoreError;
+
+/// Called with the reason when the process must end as failed, in order.
+pub type OnFailure = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// The same failure of one operation is logged no more often: a damaged page fails every query that meets it.
 const SAME_LINE: Duration = Duration::from_secs(10);
@@ -137,7 +139,6 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

@@ -10,6 +10,8 @@
 //! ```
 
 pub mod channel;
+pub mod client;
+pub mod clock;
 pub mod commit;
 pub mod cron;
 pub mod deliver;
@@ -17,19 +19,26 @@ pub mod evict;
 pub mod fair;
 pub mod fair_channel;
 pub mod health;
+pub mod heartbeat;
 pub mod ingest;
+pub mod options;
 pub mod query;
 pub mod queues;
 #[cfg(test)]
 mod testing;
+pub mod threads;
+pub mod writable;
 
 mod run;
 
-pub use deliver::client::{ClientHandle, Subscription};
+pub use client::{ClientHandle, Subscription};
+pub use clock::now;
 pub use deliver::live::LiveHub;
-pub use health::Health;
+pub use health::{Health, OnFailure};
 pub use ingest::gate::Ingest;
 pub use ingest::verify::Intake;
+pub use options::Options;
 pub use query::reconcile::Reconciliation;
 pub use queues::Bounds;
-pub use run::{OnFailure, Options, Parts, Pipeline, Shared, StartError, now, pinned_pool};
+pub use run::{Parts, Pipeline, Shared};
+pub use threads::{StartError, pinned_pool};

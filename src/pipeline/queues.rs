@@ -20,11 +20,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::channel::Depth;
-use super::evict::evictions::Eviction;
+use super::channel::{Depth, Sender};
+use super::client::ClientHandle;
 use crate::nostr::{Event, VerifiedEvent};
-use crate::pipeline::deliver::client::ClientHandle;
-use crate::store::Seq;
+use crate::store::{Seq, StoreError};
 
 /// The bounds of the queues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +99,17 @@ pub enum WriteCommand {
     /// Note that the retention rules wait for the operator, or, by an empty row, that they do not.
     Waiting(Vec<u8>),
 }
+
+/// What the writer is to remove, in as many steps as it likes. The horizons, which are told before, are put with it.
+pub struct Eviction {
+    /// The events.
+    pub seqs: Vec<Seq>,
+    /// Where it tells what it removed in all.
+    pub done: Sender<Done>,
+}
+
+/// How an eviction ended: with so many events removed.
+pub type Done = Result<u64, StoreError>;
 
 /// An event that survives a power cut.
 pub struct Committed {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::run::{Options, Parts, Pipeline};
+use super::run::{Parts, Pipeline};
 use crate::metrics::Metrics;
 use crate::pipeline::query::reconcile;
-use crate::pipeline::{Bounds, OnFailure};
+use crate::pipeline::{Bounds, OnFailure, Options};
 use crate::policy::Settings;
 use crate::schnorr::{self, Verifier};
 use crate::store::Store;

@@ -19,7 +19,7 @@ use super::turns::TURN;
 use crate::ledger::Hold;
 use crate::metrics::{EventOutcome, Verb};
 use crate::nostr::{ClientMessage, Event, Filter, RelayMessage, SubscriptionId};
-use crate::pipeline::deliver::client::{Identity, Replies};
+use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::query::reader::{self, ScanJob};
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Reconciliation, Subscription};
@@ -355,7 +355,7 @@ impl Engine {
     }
 
     fn end_subscription(&mut self, sub: &Arc<Subscription>) {
-        sub.end(&self.client, &self.context.front.shared.live);
+        self.context.front.shared.live.end(&self.client, sub);
         self.waiting.retain(|waiting| !matches!(waiting, Waiting::Rows(own, ..) if Arc::ptr_eq(own, sub)));
     }
 
@@ -461,7 +461,7 @@ impl Engine {
         self.waiting.clear();
         self.negentropy.drain().for_each(|(_, session)| session.end());
         while let Some(sub) = self.session.take_any() {
-            sub.end(&self.client, &self.context.front.shared.live);
+            self.context.front.shared.live.end(&self.client, &sub);
             if began.elapsed() >= TURN {
                 return false;
             }

@@ -1,4 +1,5 @@
 //! The writer thread, and what it has accepted but not yet committed.
 
+pub mod background;
 pub mod uncommitted;
 pub mod writer;

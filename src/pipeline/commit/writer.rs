@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::metrics::{EventOutcome, StoreOperation};
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, Sender};
-use crate::pipeline::deliver::client::{BatchReplies, ClientHandle};
-use crate::pipeline::evict::evictions::Chores;
+use crate::pipeline::client::{BatchReplies, ClientHandle};
+use crate::pipeline::commit::background::BackgroundWork;
 use crate::pipeline::fair::Progress;
 use crate::pipeline::ingest::backlog::Backlog;
 use crate::pipeline::query::reader;
@@ -46,38 +46,40 @@ struct LiveEnded;
 
 /// Runs until Q2 is closed and empty.
 pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
-    let (mut chores, mut backlog) = (Chores::default(), Backlog::new(BATCH_US));
+    let (mut background, mut backlog) = (BackgroundWork::default(), Backlog::new(BATCH_US));
     loop {
         // Between steps of upkeep only what waits is taken: events always go first.
-        let is_idle = chores.is_empty() && backlog.is_empty();
+        let is_idle = background.is_empty() && backlog.is_empty();
         let command = if is_idle { inbox.recv() } else { inbox.try_recv() };
         match command {
             Some(WriteCommand::Store(events)) => backlog.add(events),
             Some(WriteCommand::Fold) => {}
             Some(WriteCommand::Upkeep) => {
-                chores.upkeep();
+                background.upkeep();
                 look_after(shared, &mut writer);
                 if let Err(error) = shared.store.forget_dead_copy() {
                     tracing::error!(%error, "what a killed compaction left could not be removed");
                 }
             }
-            Some(WriteCommand::Evict(eviction)) => chores.evict(eviction),
-            Some(WriteCommand::Waiting(row)) => chores.note_waiting(row),
+            Some(WriteCommand::Evict(eviction)) => background.evict(eviction),
+            Some(WriteCommand::Waiting(row)) => background.note_waiting(row),
             None if is_idle => return,
             None => {}
         }
-        if !backlog.is_empty() && Group::new(shared, inbox, &mut backlog, &mut chores, live).run(&mut writer).is_err() {
+        if !backlog.is_empty()
+            && Group::new(shared, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
+        {
             return;
         }
         let nothing_waits = |backlog: &Backlog<Verified>| inbox.is_empty() && backlog.is_empty();
         if nothing_waits(&backlog)
-            && chores.has_evictions()
-            && Group::new(shared, inbox, &mut backlog, &mut chores, live).run(&mut writer).is_err()
+            && background.has_evictions()
+            && Group::new(shared, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
         {
             return;
         }
         if nothing_waits(&backlog)
-            && let Err(error) = chores.keep_up(&mut writer, shared.now())
+            && let Err(error) = background.keep_up(&mut writer, shared.now())
         {
             shared.health.failed(StoreOperation::Commit, &error);
         }
@@ -101,7 +103,7 @@ struct Group<'a> {
     inbox: &'a Receiver<WriteCommand>,
     /// What was taken from there and is in no batch yet.
     backlog: &'a mut Backlog<Verified>,
-    chores: &'a mut Chores,
+    background: &'a mut BackgroundWork,
     live: &'a Sender<LiveCommand>,
     live_ended: bool,
     /// The batch in hand, which is not answered for.
@@ -119,19 +121,19 @@ impl<'a> Group<'a> {
         shared: &'a Arc<Shared>,
         inbox: &'a Receiver<WriteCommand>,
         backlog: &'a mut Backlog<Verified>,
-        chores: &'a mut Chores,
+        background: &'a mut BackgroundWork,
         live: &'a Sender<LiveCommand>,
     ) -> Self {
         let (live_ended, open, evicted) = (false, None, Removed::default());
         let (events, evictable, riders) = (0, 0, 0);
-        Self { shared, inbox, backlog, chores, live, live_ended, open, events, evictable, riders, evicted }
+        Self { shared, inbox, backlog, background, live, live_ended, open, events, evictable, riders, evicted }
     }
 
     /// Takes batches, each answered when it is durable, until it is time for their commit, and removes in between. Without
     /// a first batch it is there for what must go.
     fn run(&mut self, writer: &mut Writer) -> Result<(), LiveEnded> {
         let shared = self.shared;
-        self.chores.begin();
+        self.background.begin();
         self.open = self.gather();
         let result = match shared.options.commit_interval_ms {
             0 => self.commit_at_once(writer),
@@ -140,7 +142,7 @@ impl<'a> Group<'a> {
         let is_full = matches!(result, Err(StoreError::Full));
         match &result {
             Ok(_) => {
-                self.chores.rode(self.riders, self.evicted);
+                self.background.rode(self.riders, self.evicted);
                 shared.health.committed();
             }
             Err(error) => shared.health.failed(StoreOperation::Commit, error),
@@ -170,7 +172,7 @@ impl<'a> Group<'a> {
             (Some(batch), result) => self.answer(batch, &result, None),
         };
         if is_full {
-            self.chores.make_room(writer, &shared.horizons);
+            self.background.make_room(writer, &shared.horizons);
         }
         if self.live_ended { Err(LiveEnded) } else { answered }
     }
@@ -178,7 +180,7 @@ impl<'a> Group<'a> {
     /// The commit failed, and no batch waits for it. What was answered for is in the log: the next transaction adds it.
     fn failed(&mut self, error: StoreError) {
         if self.events == 0 && !matches!(error, StoreError::Full) {
-            self.chores.fail(error);
+            self.background.fail(error);
         }
     }
 
@@ -186,7 +188,7 @@ impl<'a> Group<'a> {
     fn commit_at_once(&mut self, writer: &mut Writer) -> Result<Vec<Outcome>, StoreError> {
         let (shared, began) = (self.shared, Instant::now());
         let Some(batch) = self.open.take() else {
-            let (seqs, row) = self.take_along(self.chores.stride());
+            let (seqs, row) = self.take_along(self.background.stride());
             self.evicted = writer.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
             self.learn(began);
             return Ok(Vec::new());
@@ -256,13 +258,13 @@ impl<'a> Group<'a> {
     /// Learns from the commit of removals alone how many fit into one.
     fn learn(&mut self, began: Instant) {
         if self.events == 0 && self.open.is_none() {
-            self.chores.learn(self.riders, began.elapsed());
+            self.background.learn(self.riders, began.elapsed());
         }
     }
 
     /// Whether more is to be removed with this commit than what goes with its batches.
     fn may_evict(&self, group: &store::Group<'_, '_>) -> bool {
-        self.chores.has_more(self.riders) && self.riders < self.chores.stride() && group.may_evict()
+        self.background.has_more(self.riders) && self.riders < self.background.stride() && group.may_evict()
     }
 
     /// What is removed in the same commit as a batch. Also when events never stop, what must go goes as fast as they come.
@@ -275,9 +277,9 @@ impl<'a> Group<'a> {
 
     /// Up to `most` events to remove, and what is put with them: how far the rules have come.
     fn take_along(&mut self, most: usize) -> (Vec<Seq>, Option<Vec<u8>>) {
-        let seqs = self.chores.riders(self.riders, most);
+        let seqs = self.background.riders(self.riders, most);
         self.riders += seqs.len();
-        let row = self.chores.has_evictions().then(|| self.shared.horizons.to_bytes());
+        let row = self.background.has_evictions().then(|| self.shared.horizons.to_bytes());
         (seqs, row)
     }
 
@@ -314,9 +316,9 @@ impl<'a> Group<'a> {
     fn note(&mut self, command: WriteCommand) {
         match command {
             WriteCommand::Store(more) => self.backlog.add(more),
-            WriteCommand::Upkeep => self.chores.upkeep(),
-            WriteCommand::Evict(eviction) => self.chores.evict(eviction),
-            WriteCommand::Waiting(row) => self.chores.note_waiting(row),
+            WriteCommand::Upkeep => self.background.upkeep(),
+            WriteCommand::Evict(eviction) => self.background.evict(eviction),
+            WriteCommand::Waiting(row) => self.background.note_waiting(row),
             WriteCommand::Fold => {}
         }
     }

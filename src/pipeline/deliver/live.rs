@@ -7,11 +7,11 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::live::LiveIndex;
+use crate::live::{self, LiveIndex};
 use crate::metrics::{EventOutcome, StoreOperation};
-use crate::nostr::{EventView, Filter, Prefix, RelayMessage, reply};
+use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, reply};
 use crate::pipeline::channel::{Receiver, RecvError};
-use crate::pipeline::deliver::client::{BatchReplies, ClientHandle, Subscription};
+use crate::pipeline::client::{BatchReplies, ClientHandle, Subscription};
 use crate::pipeline::queues::{Committed, LiveCommand, Verified};
 use crate::pipeline::run::Shared;
 use crate::policy::{ReadGuard, Settings};
@@ -23,9 +23,6 @@ const FOREIGN_COMMITS: Duration = Duration::from_millis(50);
 
 /// Events of another process delivered between two looks at the queue.
 const CATCH_UP_ROWS: usize = 512;
-
-/// A place in the live index.
-pub type LiveHandle = crate::live::Handle;
 
 /// Who gets an event.
 #[derive(Clone)]
@@ -66,15 +63,29 @@ impl LiveHub {
     /// Registers a subscription that has been sent everything up to `sent_seq`, and returns the seq from which on
     /// it gets events: what lies between the two was delivered before it came, and is the caller's to send
     /// (INV-3).
-    pub fn register(&self, recipient: Recipient, filters: &Arc<[Filter]>, sent_seq: Seq) -> (LiveHandle, Seq) {
+    pub fn register(&self, recipient: Recipient, filters: &Arc<[Filter]>, sent_seq: Seq) -> (live::Handle, Seq) {
         let mut hub = self.hub();
         let until = sent_seq.max(hub.last_seq);
         let handle = hub.index.insert(recipient, Arc::clone(filters), until.0);
         (handle, until)
     }
 
+    /// Ends a subscription for its client, who wants no more of it: nothing of it is queued from now on, and what waits
+    /// is dropped. For the connection's own thread.
+    pub fn end(&self, client: &ClientHandle, sub: &Subscription) {
+        client.outbox.end(&sub.stream);
+        self.unregister(sub);
+    }
+
+    /// Ends a subscription for the relay: a CLOSED with the reason is the last that its client gets of it.
+    pub fn fail(&self, client: &ClientHandle, sub: &Subscription, reason: Reason) {
+        client.finish(&sub.stream, &RelayMessage::Closed { sub: sub.id.as_str().into(), reason });
+        self.unregister(sub);
+    }
+
     /// Takes a subscription out.
-    pub fn unregister(&self, handle: LiveHandle) {
+    fn unregister(&self, sub: &Subscription) {
+        let Some(handle) = sub.leave() else { return };
         // The recipient may be the last owner of its connection: dropped outside of the lock.
         let recipient = self.hub().index.remove(handle);
         drop(recipient);

@@ -1,4 +1,3 @@
 //! Committed events to the subscriptions that match them, and replies to the client that sent them.
 
-pub mod client;
 pub mod live;

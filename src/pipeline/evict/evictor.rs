@@ -5,10 +5,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::evictions::{Done, Eviction};
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
-use crate::pipeline::queues::WriteCommand;
+use crate::pipeline::queues::{Done, Eviction, WriteCommand};
 use crate::pipeline::run::Shared;
 use crate::policy::Retention;
 use crate::retention::arrivals::Arrivals;

@@ -3,7 +3,6 @@
 //!
 //! Never holds a transaction between slices (INV-9), and never makes the writer wait.
 
-pub mod evictions;
 pub mod evictor;
 #[cfg(test)]
 mod tests;

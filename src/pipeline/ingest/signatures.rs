@@ -8,7 +8,7 @@ use rayon::ThreadPool;
 
 use crate::nostr::EventView;
 use crate::pipeline::channel::{Receiver, channel};
-use crate::pipeline::run::{StartError, pinned_pool};
+use crate::pipeline::threads::{StartError, pinned_pool};
 use crate::schnorr::{Item, Verifier};
 use crate::store::Seq;
 

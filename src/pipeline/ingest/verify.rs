@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::metrics::EventOutcome;
 use crate::nostr::{Event, Prefix, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, SendError, Sender};
-use crate::pipeline::deliver::client::{BatchReplies, ClientHandle};
+use crate::pipeline::client::{BatchReplies, ClientHandle};
 use crate::pipeline::ingest::backlog::Backlog;
 use crate::pipeline::queues::{LiveCommand, Submission, Verified, WriteCommand};
 use crate::pipeline::run::Shared;

@@ -13,8 +13,8 @@ use crate::ledger::Hold;
 use crate::metrics::StoreOperation;
 use crate::nostr::hll::Hll;
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
+use crate::pipeline::client::{ClientHandle, Subscription};
 use crate::pipeline::commit::uncommitted::{Look, Wait};
-use crate::pipeline::deliver::client::{ClientHandle, Subscription};
 use crate::pipeline::deliver::live::Recipient;
 use crate::pipeline::fair::Progress;
 use crate::pipeline::query::reconcile::NegJob;
@@ -250,7 +250,7 @@ impl ScanJob {
     fn close(&self, shared: &Shared, reason: Reason) {
         self.settle();
         match &self.work {
-            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => sub.fail(&self.client, &shared.live, reason),
+            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => shared.live.fail(&self.client, sub, reason),
             Work::Count { id, .. } => self.client.reply(&RelayMessage::Closed { sub: id.as_str().into(), reason }),
         }
     }

@@ -3,7 +3,7 @@
 //! It never decides whether a row is sent.
 
 use crate::nostr::{EventView, RelayMessage, reply};
-use crate::pipeline::deliver::client::{ClientHandle, Subscription};
+use crate::pipeline::client::{ClientHandle, Subscription};
 use crate::ws::{Frame, Rows, deflate, frame};
 
 /// Encoded rows of one slice, pushed at once.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::nostr::{EventView, Timestamp};
-use crate::pipeline::deliver::client::{ClientHandle, Identity};
+use crate::pipeline::client::{ClientHandle, Identity};
 use crate::pipeline::run::Shared;
 use crate::policy::{ReadGuard, Settings};
 

@@ -1,13 +1,15 @@
-//! The threads: their priority, and what becomes of the rest when one of them dies.
+//! What becomes of the other threads when one of them dies.
 
 use super::super::queues::Submission;
 use super::super::testing::{PATIENCE, ends, start};
 use super::*;
 use crate::metrics::{EvictionCause, EvictionLabel};
+use crate::nostr::Timestamp;
 use crate::nostr::testing::{author, signed, trusted};
-use crate::pipeline::deliver::client::ClientHandle;
+use crate::pipeline::client::ClientHandle;
 use crate::policy::{RateLimiter, RateTable};
 use crate::policy::{Retention, RetentionLimits, Rule};
+use crate::store;
 use crate::ws::{Budget, OutboxOptions, Writer};
 
 fn client(settings: &Settings) -> Arc<ClientHandle> {
@@ -43,16 +45,4 @@ fn a_writer_that_panics_while_evictions_are_pending_ends_every_thread() {
     pipeline.intake().submit(&shared, vec![Submission { event, from: client, received: Instant::now() }]);
     assert_eq!(failures.recv_timeout(PATIENCE).as_deref(), Ok("the thread writer panicked"));
     assert!(ends(move || pipeline.finish()), "a thread waits for ever");
-}
-
-#[test]
-fn a_thread_of_lower_priority_leaves_the_others_as_they_are() {
-    let nice = || rustix::process::getpriority_process(None).expect("a number");
-    let before = nice();
-    let lowered = std::thread::spawn(move || {
-        lower_priority(3);
-        nice()
-    });
-    assert_eq!(lowered.join().expect("no panic"), (before + 3).min(19));
-    assert_eq!(nice(), before);
 }

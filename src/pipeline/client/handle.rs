@@ -3,15 +3,14 @@
 //! A handle never gives access to the socket, and nothing here waits.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use crate::ledger::{Account, Address, Hold};
-use crate::nostr::{Prefix, Pubkey, Reason, RelayMessage, SubscriptionId, reply};
-use crate::pipeline::deliver::live::{LiveHandle, LiveHub};
+use crate::nostr::{Prefix, Pubkey, Reason, RelayMessage};
 use crate::policy::{Quantity, RateLimiter, Settings, Tier};
 use crate::store::Scan;
 use crate::ws::{Frame, Outbox, Stream, frame};
@@ -89,7 +88,7 @@ impl ClientHandle {
 
     /// Whether every EVENT taken from it has its OK in the outbox, so that a close frame may follow (INV-14).
     pub fn is_settled(&self) -> bool {
-        // In this order: `Replies::send` counts an OK here before it is no longer owed.
+        // In this order: `send_replies` counts an OK here before it is no longer owed.
         self.unanswered() == 0 && self.on_the_way.load(Ordering::Acquire) == 0
     }
 
@@ -136,9 +135,18 @@ impl ClientHandle {
 
     /// Queues one reply.
     pub fn reply(&self, message: &RelayMessage) {
-        let mut replies = Replies::default();
-        replies.push(message);
-        replies.send(self, 0);
+        self.send_replies(encoded(message), 0);
+    }
+
+    /// Queues encoded replies; `answered` of them are the OKs of EVENTs that it was owed.
+    pub(super) fn send_replies(&self, frames: Frame, answered: usize) {
+        self.on_the_way.fetch_add(answered, Ordering::AcqRel);
+        // Before the push: the push wakes the connection, which then looks whether it may read on.
+        let owed = self.unanswered.fetch_sub(answered, Ordering::AcqRel);
+        assert!(owed >= answered, "INV-14: an EVENT was answered twice");
+        // Refused only when the connection is ending: nobody is left to read the answer.
+        let _ = self.outbox.push_reply(frames);
+        self.on_the_way.fetch_sub(answered, Ordering::AcqRel);
     }
 
     /// Queues one reply of a stream, unless that is over.
@@ -158,144 +166,4 @@ fn encoded(message: &RelayMessage) -> Frame {
     let mut frames = Vec::new();
     frame::encode_text_with(&mut frames, |out| message.write(out));
     Frame::encoded(frames)
-}
-
-/// Replies to one connection, gathered so that they cost one push and one wake-up.
-#[derive(Default)]
-pub struct Replies {
-    frames: Vec<u8>,
-}
-
-impl Replies {
-    /// Adds one message.
-    pub fn push(&mut self, message: &RelayMessage) {
-        frame::encode_text_with(&mut self.frames, |out| message.write(out));
-    }
-
-    /// Queues what was gathered; `answered` of them settle an EVENT that the connection was owed.
-    pub fn send(&mut self, client: &ClientHandle, answered: usize) {
-        if self.frames.is_empty() {
-            return;
-        }
-        client.on_the_way.fetch_add(answered, Ordering::AcqRel);
-        // Before the push: the push wakes the connection, which then looks whether it may read on.
-        let owed = client.unanswered.fetch_sub(answered, Ordering::AcqRel);
-        assert!(owed >= answered, "INV-14: an EVENT was answered twice");
-        let frames = std::mem::take(&mut self.frames);
-        // Refused only when the connection is ending: nobody is left to read the answer.
-        let _ = client.outbox.push_reply(Frame::encoded(frames));
-        client.on_the_way.fetch_sub(answered, Ordering::AcqRel);
-    }
-}
-
-/// Answers in the order of a batch, gathered over runs of the same client.
-#[derive(Default)]
-pub struct BatchReplies {
-    client: Option<Arc<ClientHandle>>,
-    replies: Replies,
-    count: usize,
-}
-
-impl BatchReplies {
-    /// Answers one EVENT of `client`.
-    pub fn answer(&mut self, client: &Arc<ClientHandle>, message: &RelayMessage) {
-        if self.client.as_ref().is_none_or(|last| !Arc::ptr_eq(last, client)) {
-            self.flush();
-            self.client = Some(Arc::clone(client));
-        }
-        self.replies.push(message);
-        self.count += 1;
-    }
-
-    /// Queues what was gathered. Must be called after the last answer.
-    pub fn flush(&mut self) {
-        if let Some(client) = self.client.take() {
-            self.replies.send(&client, std::mem::take(&mut self.count));
-        }
-    }
-}
-
-impl Drop for BatchReplies {
-    fn drop(&mut self) {
-        self.flush();
-    }
-}
-
-/// One open subscription: the stage it is in, shared by its session and whoever works for it.
-pub struct Subscription {
-    /// Its id.
-    pub id: SubscriptionId,
-    /// `["EVENT",<sub>,`, written once.
-    pub head: Box<[u8]>,
-    /// Its frames: rows, EOSE, live events, and CLOSED when the relay ends it.
-    pub stream: Stream,
-    /// Its filters, counted for as long as anybody works for it.
-    memory: Hold,
-    stage: Mutex<Stage>,
-}
-
-enum Stage {
-    /// Stored events are on their way.
-    Scanning,
-    /// New events are delivered.
-    Live(LiveHandle),
-    /// CLOSE, CLOSED, replaced or disconnected.
-    Ended,
-}
-
-impl Subscription {
-    /// A subscription whose scan begins now, and whose filters are counted in `memory`.
-    #[must_use]
-    pub fn new(id: SubscriptionId, memory: Hold) -> Self {
-        let mut head = Vec::with_capacity(16 + id.as_str().len());
-        reply::event_head(&id, &mut head);
-        Self { id, head: head.into(), stream: Stream::default(), memory, stage: Mutex::new(Stage::Scanning) }
-    }
-
-    /// Bytes that its filters take.
-    pub const fn filter_bytes(&self) -> u64 {
-        self.memory.bytes()
-    }
-
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().expect("nothing panics while it holds a stage")
-    }
-
-    /// Whether nobody wants its events any more.
-    pub fn is_ended(&self) -> bool {
-        !self.stream.is_open()
-    }
-
-    /// Goes live through `register`, unless it was ended meanwhile.
-    pub fn go_live<T>(&self, register: impl FnOnce() -> (LiveHandle, T)) -> Option<T> {
-        let mut stage = self.stage();
-        match *stage {
-            Stage::Scanning => {
-                let (handle, value) = register();
-                *stage = Stage::Live(handle);
-                Some(value)
-            }
-            Stage::Live(_) | Stage::Ended => None,
-        }
-    }
-
-    /// Ends it for its client, who wants no more of it: nothing of it is queued from now on, and what waits is dropped.
-    /// For the connection's own thread.
-    pub fn end(&self, client: &ClientHandle, live: &LiveHub) {
-        client.outbox.end(&self.stream);
-        self.leave(live);
-    }
-
-    /// Ends it for the relay: a CLOSED with the reason is the last that its client gets of it.
-    pub fn fail(&self, client: &ClientHandle, live: &LiveHub, reason: Reason) {
-        client.finish(&self.stream, &RelayMessage::Closed { sub: self.id.as_str().into(), reason });
-        self.leave(live);
-    }
-
-    fn leave(&self, live: &LiveHub) {
-        let stage = std::mem::replace(&mut *self.stage(), Stage::Ended);
-        if let Stage::Live(handle) = stage {
-            live.unregister(handle);
-        }
-    }
 }

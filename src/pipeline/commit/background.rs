@@ -8,12 +8,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::nostr::Timestamp;
-use crate::pipeline::channel::Sender;
+use crate::pipeline::queues::Eviction;
 use crate::retention::Horizons;
 use crate::store::{Evicted, Note, Removed, Seq, StoreError, Writer};
-
-/// How an eviction ended: with so many events removed.
-pub type Done = Result<u64, StoreError>;
 
 /// How long a step should hold the writer, its sync with the disk included.
 const AIM: Duration = Duration::from_millis(3);
@@ -52,16 +49,8 @@ impl Stride {
     }
 }
 
-/// What the writer is to remove, in as many steps as it likes. The horizons, which are told before, are put with it.
-pub struct Eviction {
-    /// The events.
-    pub seqs: Vec<Seq>,
-    /// Where it tells what it removed in all.
-    pub done: Sender<Done>,
-}
-
 /// See the module.
-pub struct Chores {
+pub struct BackgroundWork {
     evictions: VecDeque<Eviction>,
     /// How many of them the commit under way knows: with it goes how far the rules have come.
     known: usize,
@@ -76,7 +65,7 @@ pub struct Chores {
     purge: Stride,
 }
 
-impl Default for Chores {
+impl Default for BackgroundWork {
     fn default() -> Self {
         let [reap, purge] = [Stride::new(64, AIM, &ROWS); 2];
         let remove = Stride::new(256, COMMIT_AIM, &COMMIT_ROWS);
@@ -85,7 +74,7 @@ impl Default for Chores {
     }
 }
 
-impl Chores {
+impl BackgroundWork {
     /// Whether nothing is to be done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -261,26 +250,26 @@ mod tests {
         let events: Vec<_> = (0..400).map(|n| trusted(author(n), 1, n, &[], &"x".repeat(500))).collect();
         writer.commit(&events, Timestamp(1000)).expect("a commit");
         let (horizons, (done, told)) = (Horizons::default(), channel(4));
-        let mut chores = Chores::default();
+        let mut background = BackgroundWork::default();
         let seqs = |range: std::ops::Range<u64>| range.map(Seq).collect::<Vec<_>>();
         for some in [seqs(1..41), seqs(1..1), seqs(41..101), seqs(101..301)] {
-            chores.evict(Eviction { seqs: some, done: done.clone() });
+            background.evict(Eviction { seqs: some, done: done.clone() });
         }
-        assert_eq!(chores.riders(0, 50), seqs(1..51));
+        assert_eq!(background.riders(0, 50), seqs(1..51));
         let evicted = Evicted { seqs: &seqs(1..51), horizons: None };
         let (_, removed) = writer.commit_evicting(&[], Timestamp(1000), evicted).expect("a commit");
-        chores.rode(50, removed.expect("there is room"));
+        background.rode(50, removed.expect("there is room"));
         let told_of = |count: usize| {
             (0..count).map(|_| told.try_recv().expect("it is done").expect("no error")).collect::<Vec<_>>()
         };
         assert_eq!(told_of(2), [40, 0], "one that removes nothing is done with the one before");
-        assert_eq!(chores.riders(0, 1000), seqs(51..301));
-        chores.make_room(&mut writer, &horizons);
+        assert_eq!(background.riders(0, 1000), seqs(51..301));
+        background.make_room(&mut writer, &horizons);
         assert_eq!(told_of(1), [60], "16 times 4, of which 14 are of the next");
-        while chores.has_evictions() {
-            chores.make_room(&mut writer, &horizons);
+        while background.has_evictions() {
+            background.make_room(&mut writer, &horizons);
         }
-        assert_eq!((told_of(1), chores.is_empty()), (vec![200], true));
+        assert_eq!((told_of(1), background.is_empty()), (vec![200], true));
         let report = store.check(|_, _| {}).expect("a check");
         assert_eq!((report.events, report.problems), (100, vec![]));
         let row = horizons.to_bytes();

@@ -1,0 +1,63 @@
+//! Replies to clients, gathered so that those to one client cost one push and one wake-up.
+//!
+//! Nothing here waits; what is gathered and never sent is sent when a batch is dropped.
+
+use std::sync::Arc;
+
+use super::handle::ClientHandle;
+use crate::nostr::RelayMessage;
+use crate::ws::{Frame, frame};
+
+/// Replies to one connection, gathered so that they cost one push and one wake-up.
+#[derive(Default)]
+pub struct Replies {
+    frames: Vec<u8>,
+}
+
+impl Replies {
+    /// Adds one message.
+    pub fn push(&mut self, message: &RelayMessage) {
+        frame::encode_text_with(&mut self.frames, |out| message.write(out));
+    }
+
+    /// Queues what was gathered; `answered` of them are the OKs of EVENTs that it was owed.
+    pub fn send(&mut self, client: &ClientHandle, answered: usize) {
+        if self.frames.is_empty() {
+            return;
+        }
+        client.send_replies(Frame::encoded(std::mem::take(&mut self.frames)), answered);
+    }
+}
+
+/// Answers in the order of a batch, gathered over runs of the same client.
+#[derive(Default)]
+pub struct BatchReplies {
+    client: Option<Arc<ClientHandle>>,
+    replies: Replies,
+    count: usize,
+}
+
+impl BatchReplies {
+    /// Answers one EVENT of `client`.
+    pub fn answer(&mut self, client: &Arc<ClientHandle>, message: &RelayMessage) {
+        if self.client.as_ref().is_none_or(|last| !Arc::ptr_eq(last, client)) {
+            self.flush();
+            self.client = Some(Arc::clone(client));
+        }
+        self.replies.push(message);
+        self.count += 1;
+    }
+
+    /// Queues what was gathered. Must be called after the last answer.
+    pub fn flush(&mut self) {
+        if let Some(client) = self.client.take() {
+            self.replies.send(&client, std::mem::take(&mut self.count));
+        }
+    }
+}
+
+impl Drop for BatchReplies {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}

@@ -1,0 +1,42 @@
+//! The clocks: the time of day, which events are compared with, and one that never goes back, which rates and fair
+//! queues go by.
+//!
+//! Code below the pipeline is told the time; it never asks.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::nostr::Timestamp;
+
+/// See the module. Copies agree with each other.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    epoch: Instant,
+}
+
+impl Clock {
+    /// A clock whose microseconds count from now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { epoch: Instant::now() }
+    }
+
+    /// The time of day.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        now()
+    }
+
+    /// Microseconds since the clock was started; they never go back.
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
+        self.epoch.elapsed().as_micros() as u64
+    }
+}
+
+/// The time of day, from the system's clock.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    // A clock before 1970 is broken; nothing is expired then.
+    Timestamp(since.map_or(0, |since| since.as_secs()))
+}

@@ -1,0 +1,60 @@
+//! The `[pipeline]` section: how queries are run, how many threads there are, and how often they commit and send.
+//!
+//! Holds what the operator chose; `config` checks it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::store;
+
+/// How queries are run, and how many threads there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Threads that run scans; 0 chooses by the number of cores.
+    pub read_threads: usize,
+    /// Threads of the signature pool; 0 chooses by the number of cores.
+    pub verify_threads: usize,
+    /// Rows a scan may look at in one slice.
+    pub slice_rows: u32,
+    /// Microseconds a scan may take in one slice.
+    pub slice_us: u64,
+    /// Rows a scan may look at on the io thread before it moves to a reader.
+    pub inline_rows: u32,
+    /// Microseconds a scan may take on the io thread; 0 always uses a reader.
+    pub inline_us: u64,
+    /// Milliseconds that events may stand in the write-ahead log alone; 0 commits each batch before its OKs.
+    pub commit_interval_ms: u64,
+    /// Milliseconds from one sending of live events to the next at the least; 0 sends at once.
+    pub fanout_interval_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            read_threads: 0,
+            verify_threads: 0,
+            slice_rows: 4096,
+            slice_us: 5_000,
+            inline_rows: 512,
+            inline_us: 300,
+            commit_interval_ms: 100,
+            fanout_interval_ms: 0,
+        }
+    }
+}
+
+impl Options {
+    /// The longest interval between commits: commands in other processes wait that long for their turn.
+    pub const MAX_COMMIT_INTERVAL_MS: u64 = 1_000;
+
+    /// The longest interval between sendings: subscribers wait for new events that long.
+    pub const MAX_FANOUT_INTERVAL_MS: u64 = 1_000;
+
+    /// The budget of a slice on a reader thread.
+    #[must_use]
+    pub fn slice(&self) -> store::Budget {
+        store::Budget { rows: self.slice_rows, time: Duration::from_micros(self.slice_us) }
+    }
+}
