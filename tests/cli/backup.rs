@@ -1,4 +1,4 @@
-//! Backups that remember, and restores of earlier states.
+//! Backups that remember removed events, and restores of earlier states.
 
 use super::home::Home;
 use super::support::event::{author, event};
@@ -22,7 +22,7 @@ fn what_a_mistake_removed_is_restored_as_of_the_run_before_it() {
         let out = home.run(&["backup", backup]).good();
         assert!(out.starts_with(&format!("run {run}: 0 events added; the backup holds 40 events in ")), "{out}");
     }
-    // These events have no valid signatures, which --verify tells after the summary.
+    // These events have no valid signatures, which --verify reports after the summary.
     let verified = home.run(&["backup", backup, "--verify"]);
     let summary = "40 events, 60 removed events, 0 tombstones, 4 states, ";
     assert!(verified.out.starts_with(summary), "{verified:?}");

@@ -1,6 +1,6 @@
-//! Real events through import, check and export, against the model.
+//! Imports, checks and exports real events, and compares the result with the model.
 //!
-//! The file is `WEIR_CORPUS`, or `../shared/corpus/real-events.jsonl` beside the repository.
+//! The file is `WEIR_CORPUS`, or `../shared/corpus/real-events.jsonl` next to the repository.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use super::home::{Home, Ran, path_str};
 use super::model::{Model, is_event, is_signed};
 
 fn corpus() -> Option<PathBuf> {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/real-events.jsonl");
-    let path = std::env::var_os("WEIR_CORPUS").map_or(beside, PathBuf::from);
+    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/real-events.jsonl");
+    let path = std::env::var_os("WEIR_CORPUS").map_or(default, PathBuf::from);
     if path.exists() {
         return Some(path);
     }
@@ -21,13 +21,13 @@ fn corpus() -> Option<PathBuf> {
     None
 }
 
-/// The lines that were not stored, with their fates.
+/// The lines that were not stored, with their outcomes.
 fn not_stored(ran: &Ran) -> BTreeMap<u64, String> {
     let line = |line: &str| {
         let (number, rest) = line.strip_prefix("line ")?.split_once(": ")?;
-        let (fate, reason) = rest.split_once(": ")?;
+        let (outcome, reason) = rest.split_once(": ")?;
         assert!(!reason.is_empty(), "every refusal has a reason");
-        Some((number.parse().ok()?, fate.to_owned()))
+        Some((number.parse().ok()?, outcome.to_owned()))
     };
     ran.err.lines().filter_map(line).collect()
 }
@@ -37,19 +37,19 @@ fn an_import_takes_what_the_protocol_allows_and_an_export_gives_exactly_that() {
     let Some(corpus) = corpus() else { return };
     let text = std::fs::read_to_string(&corpus).expect("the corpus is UTF-8");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs();
-    let (mut model, mut fates) = (Model::default(), BTreeMap::new());
+    let (mut model, mut outcomes) = (Model::default(), BTreeMap::new());
     for (number, line) in (1..).zip(text.lines()) {
-        let fate = model.take(line, now);
-        if fate != "stored" {
-            fates.insert(number, fate.to_owned());
+        let outcome = model.take(line, now);
+        if outcome != "stored" {
+            outcomes.insert(number, outcome.to_owned());
         }
     }
 
     let home = Home::new();
     let ran = home.run(&["import", "--show-refused", &path_str(&corpus)]);
     assert_eq!(ran.code, Some(0), "{}", ran.out);
-    assert_eq!(not_stored(&ran), fates);
-    assert_eq!(ran.count("stored"), (text.lines().count() - fates.len()) as u64);
+    assert_eq!(not_stored(&ran), outcomes);
+    assert_eq!(ran.count("stored"), (text.lines().count() - outcomes.len()) as u64);
     home.assert_clean();
 
     let exported = home.export();

@@ -1,4 +1,4 @@
-//! Imports of what operators have: JSON in all its layouts, compressed or not, and files that hold no events at all.
+//! Imports of the files that operators have: JSON in every layout, compressed or not, and files that hold no events.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -136,11 +136,11 @@ fn compressed_data_that_is_damaged_fails_and_keeps_what_came_before() {
         let ran = home.run_with(&["import", "--no-verify"], &whole[..whole.len() / 2]);
         let stored = ran.count("stored");
         assert!(ran.code == Some(1) && stored > 0 && stored < 2000, "{ran:?}");
-        let told = format!(
+        let expected = format!(
             "weir: nothing from line {} on was imported; resume from there: cannot read the input: ",
             stored + 1
         );
-        assert!(ran.err.starts_with(&told), "{ran:?}");
+        assert!(ran.err.starts_with(&expected), "{ran:?}");
         assert_eq!(home.export(), text.lines().take(stored as usize).collect::<Vec<_>>());
     }
     let home = Home::new();
@@ -150,13 +150,13 @@ fn compressed_data_that_is_damaged_fails_and_keeps_what_came_before() {
         let ran = home.run_with(&["import"], broken);
         assert!(ran.code == Some(1) && ran.err.starts_with("weir: nothing from line 1 on was imported"), "{ran:?}");
     }
-    // What follows good data is told, and the good data is kept.
+    // Garbage after valid data is reported, and the valid data is kept.
     let ran = home.run_with(&["import", "--no-verify"], &[gzip(text.as_bytes()), b"garbage".to_vec()].concat());
     assert_eq!((ran.code, ran.count("stored")), (Some(1), 2000), "{ran:?}");
 }
 
-/// Runs an import of a file; its exit code and the most memory it had, in MiB.
-#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and tells the memory that it had")]
+/// Imports a file; returns the exit code, the peak memory in MiB and the output.
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and returns its resource usage")]
 fn run_measured(home: &Home, file: &str) -> (i32, i64, String) {
     let mut child = home.command(&["import", file]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("runs");
     let mut out = String::new();

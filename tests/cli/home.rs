@@ -6,12 +6,12 @@ use std::process::{Command, Output, Stdio};
 
 use weir::nostr::Event;
 
-/// A data directory that is gone afterwards.
+/// A temporary data directory.
 pub struct Home {
     pub dir: tempfile::TempDir,
 }
 
-/// What a run of the binary came to.
+/// The result of a run of the binary.
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
@@ -25,16 +25,16 @@ impl Ran {
         Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
     }
 
-    /// The output of a run that must have gone well.
+    /// The output of a run that must have succeeded.
     pub fn good(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.out
     }
 
-    /// A number of the summary of an import.
-    pub fn count(&self, fate: &str) -> u64 {
-        let line = self.out.lines().find_map(|line| line.trim().strip_prefix(fate)?.strip_prefix(": "));
-        line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no count of {fate:?} in {self:?}"))
+    /// The number of lines with this outcome, from the summary of an import.
+    pub fn count(&self, outcome: &str) -> u64 {
+        let line = self.out.lines().find_map(|line| line.trim().strip_prefix(outcome)?.strip_prefix(": "));
+        line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no count of {outcome:?} in {self:?}"))
     }
 }
 
@@ -47,7 +47,7 @@ impl Home {
         self.dir.path().join(name)
     }
 
-    /// The binary with `--data` set, nothing run yet.
+    /// A command that runs the binary with `--data` set.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.arg("--data").arg(self.path("data")).args(arguments).stdin(Stdio::null());
@@ -58,14 +58,14 @@ impl Home {
         Ran::new(&self.command(arguments).output().expect("the binary runs"))
     }
 
-    /// Runs on another data directory beside the usual one.
+    /// Runs on another data directory next to the usual one.
     pub fn run_elsewhere(&self, name: &str, arguments: &[&str]) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.arg("--data").arg(self.path(name)).args(arguments).stdin(Stdio::null());
         Ran::new(&command.output().expect("the binary runs"))
     }
 
-    /// Runs with this on standard input.
+    /// Runs with this standard input.
     pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -106,7 +106,7 @@ pub fn path_str(path: &Path) -> String {
     path.to_str().expect("temporary directories have plain names").to_owned()
 }
 
-/// The events as an import takes them.
+/// The events as lines of JSON.
 pub fn lines(events: &[Event]) -> String {
     events.iter().map(|event| event.view().to_json() + "\n").collect()
 }

@@ -1,4 +1,4 @@
-//! Imports that meet bad lines, a full store and Ctrl-C.
+//! Imports with bad lines, into a full store, and interrupted by Ctrl-C.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt as _;
@@ -80,7 +80,7 @@ fn what_the_retention_rules_removed_does_not_come_back_by_an_import() {
     assert!(left.len() > 100 && left.len() < 200, "{} are left", left.len());
     let all = lines(&events);
     let ran = home.run_with(&["import", "--no-verify", "--config", &rules], all.as_bytes());
-    let counts = ["stored", "duplicate", "not kept"].map(|fate| ran.count(fate));
+    let counts = ["stored", "duplicate", "not kept"].map(|outcome| ran.count(outcome));
     assert_eq!((ran.code, counts), (Some(0), [0, left.len() as u64, 300 - left.len() as u64]), "{ran:?}");
     let since = 1000 + 300 - left.len() + 1;
     let reason = format!("  line 1: not kept: there is only room for events of kind 1 since {since} (rule 1)\n");
@@ -90,14 +90,14 @@ fn what_the_retention_rules_removed_does_not_come_back_by_an_import() {
     let numbers = home.write("numbers.toml", "[[storage.retention]]\nmax_per_author_and_kind = 20\n");
     home.run(&["retention", "--run", "--config", &numbers]).good();
     let ran = home.run_with(&["import", "--no-verify", "--config", &numbers], all.as_bytes());
-    assert_eq!(["stored", "duplicate", "not kept"].map(|fate| ran.count(fate)), [0, 60, 240], "{ran:?}");
+    assert_eq!(["stored", "duplicate", "not kept"].map(|outcome| ran.count(outcome)), [0, 60, 240], "{ran:?}");
     let reason = "  line 1: not kept: the newest 20 events of kind 1 of one author are kept (rule 1)\n";
     assert!(ran.out.contains(reason), "{ran:?}");
     let ran = home.run_with(&["import", "--no-verify"], all.as_bytes());
     assert_eq!((ran.count("stored"), ran.count("duplicate")), (240, 60), "without rules everything comes back");
 }
 
-/// Runs `weir scan --count` until it says so.
+/// Runs `weir scan --count` until it reports this many.
 fn await_count(home: &Home, count: usize) {
     let started = Instant::now();
     while home.run(&["scan", "--count", "{}"]).out.trim() != count.to_string() {
@@ -123,7 +123,7 @@ fn a_slow_input_is_committed_as_it_comes_and_ctrl_c_ends_in_order() {
     }
     kill_process(Pid::from_child(&child), Signal::INT).expect("the child was not waited for");
     let status = child.wait().expect("the import ends");
-    // Its input was open all the time: the import did not wait for more.
+    // The input stayed open: the import did not wait for more.
     drop(stdin);
     let mut out = String::new();
     std::io::Read::read_to_string(&mut child.stdout.take().expect("a pipe"), &mut out).expect("a summary");
@@ -131,7 +131,7 @@ fn a_slow_input_is_committed_as_it_comes_and_ctrl_c_ends_in_order() {
     assert!(out.contains("  stored: 10\n"), "{out}");
 }
 
-/// A reader that has stopped keeps the command from ending in order: the pipe of its report is full.
+/// A stalled reader keeps the command from stopping in order, since the pipe of its output is full.
 #[test]
 fn a_second_signal_of_either_kind_ends_a_command_at_once() {
     let home = Home::new();
@@ -140,7 +140,7 @@ fn a_second_signal_of_either_kind_ends_a_command_at_once() {
         let mut command = home.command(&["export"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
         let send = |child: &Child, signal| kill_process(Pid::from_child(child), signal).expect("it was not waited for");
-        // Once something is written, the signals are caught, and what follows is more than the pipe holds.
+        // Once something is written, the signals are caught, and the rest is more than the pipe holds.
         let out = child.stdout.as_mut().expect("a pipe");
         std::io::Read::read_exact(out, &mut [0; 1]).expect("an event");
         send(&child, first);
@@ -148,11 +148,11 @@ fn a_second_signal_of_either_kind_ends_a_command_at_once() {
             if let Some(status) = child.try_wait().expect("a child") {
                 break status;
             }
-            // Sent again, since two equal signals that are pending together are one.
+            // Sent repeatedly, since two equal signals that are pending at the same time become one.
             send(&child, second);
             std::thread::yield_now();
         };
-        // Of two that are pending together, either may be handled first.
+        // If both are pending at the same time, either may be handled first.
         let ended_by = status.signal();
         assert!([first, second].map(|signal| Some(signal.as_raw())).contains(&ended_by), "{status:?}");
     }

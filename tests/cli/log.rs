@@ -1,4 +1,4 @@
-//! Logs and messages that nobody reads, or that have no room.
+//! Logs and messages that nobody reads, or that do not fit.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,7 +16,7 @@ use super::support::event::signed;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A relay with these as its standard error and the addresses at which it serves clients and metrics.
+/// A running relay, and the addresses of its listeners for clients and metrics.
 struct Relay {
     child: Child,
     clients: SocketAddr,
@@ -24,7 +24,7 @@ struct Relay {
 }
 
 impl Relay {
-    /// Starts it and waits until it serves, without a look at its log.
+    /// Starts the relay and waits until it serves, without reading its log.
     fn start(home: &Home, stderr: impl Fn() -> Stdio) -> Self {
         for _ in 0..5 {
             let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
@@ -38,7 +38,7 @@ impl Relay {
                     return relay;
                 }
             }
-            // Somebody else may have taken one of the ports meanwhile.
+            // Another process may have taken one of the ports meanwhile.
         }
         panic!("the relay does not start");
     }
@@ -63,7 +63,7 @@ impl Relay {
         kill_process(Pid::from_child(&self.child), signal).expect("the child was not waited for");
     }
 
-    /// Has the configuration read again, which the log tells in one line.
+    /// Reloads the configuration, which logs one line.
     fn reload(&self, result: &str) {
         let name = format!("weir_config_reloads_total{{result=\"{result}\"}}");
         let before = self.metric(&name);
@@ -81,7 +81,7 @@ impl Relay {
         }
     }
 
-    /// The exit code of the relay, which is ending.
+    /// The exit code of the relay, which is stopping.
     fn end(&mut self) -> Option<i32> {
         let started = Instant::now();
         loop {
@@ -93,7 +93,7 @@ impl Relay {
         }
     }
 
-    /// Serves, reloads, counts the lines that it could not write, and ends in order.
+    /// Checks that the relay serves, reloads, counts the lines that it could not write, and stops in order.
     fn does_without_its_log(mut self) {
         let before = self.metric("weir_log_lines_lost_total");
         for _ in 0..3 {
@@ -108,7 +108,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Gone already if the test went well.
+        // It has ended already if the test succeeded.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -170,7 +170,7 @@ fn a_reader_of_the_log_that_stops_stops_nothing_and_is_told_what_it_missed() {
     relay.signal(Signal::TERM);
     let mut rest = String::new();
     log.read_to_string(&mut rest).expect("the rest of the log");
-    assert_eq!(rest.matches("log lines were lost").count(), 0, "each loss is told once");
+    assert_eq!(rest.matches("log lines were lost").count(), 0, "each loss is reported once");
     let last = rest.lines().last().map(|line| line.chars().take(200).collect::<String>());
     assert!(
         last.as_ref().is_some_and(|last| last.contains("the pipeline is empty")),

@@ -1,17 +1,17 @@
-//! What a relay should hold after a file of events: the NIPs in the plainest words, sharing no code with weir.
+//! A model of what a relay should hold after a file of events: the NIPs in the simplest code, sharing none with weir.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// What is held, and what may not come back.
+/// The events held, and those that must not return.
 #[derive(Default)]
 pub struct Model {
     pub held: BTreeMap<String, Value>,
-    /// The id that each coordinate holds.
+    /// The id held for each coordinate.
     holders: HashMap<String, String>,
-    /// (event, who deleted it).
+    /// Pairs of an event and the author of its deletion.
     deleted: HashSet<(String, String)>,
     /// Coordinates, with the time up to which their versions are deleted.
     deleted_until: HashMap<String, u64>,
@@ -35,7 +35,7 @@ fn is_hex(value: &Value, len: usize) -> bool {
     value.as_str().is_some_and(|text| text.len() == len && digits(text))
 }
 
-/// Whether the line is an event by NIP-01, its id included, its signature not.
+/// Whether the line is a valid event by NIP-01, including its id but not its signature.
 pub fn is_event(event: &Value) -> bool {
     let is_tag = |tag: &Value| tag.as_array().is_some_and(|tag| !tag.is_empty() && tag.iter().all(Value::is_string));
     let is_formed = is_hex(&event["id"], 64)
@@ -69,7 +69,7 @@ pub fn is_signed(event: &Value) -> bool {
     key.is_ok_and(|key| secp256k1::schnorr::verify(&signature, &bytes("id"), &key).is_ok())
 }
 
-/// `kind:author:d` of what replaces its older versions (NIP-01).
+/// The coordinate `kind:author:d` of an event that replaces older versions (NIP-01).
 fn coordinate(event: &Value) -> Option<String> {
     let d = match number(event, "kind") {
         0 | 3 | 10_000..20_000 => "",
@@ -79,7 +79,7 @@ fn coordinate(event: &Value) -> Option<String> {
     Some(format!("{}:{}:{d}", number(event, "kind"), text(event, "pubkey")))
 }
 
-/// Who may delete an event: its author, and those whom a gift wrap is for (NIP-09, NIP-59).
+/// The keys that may delete an event: its author, and the recipients of a gift wrap (NIP-09, NIP-59).
 fn owners(event: &Value) -> Vec<&str> {
     let mut owners = vec![text(event, "pubkey")];
     if number(event, "kind") == 1059 {
@@ -89,7 +89,7 @@ fn owners(event: &Value) -> Vec<&str> {
 }
 
 impl Model {
-    /// Takes a line and names its fate.
+    /// Takes a line and returns its outcome.
     pub fn take(&mut self, line: &str, now: u64) -> &'static str {
         let Ok(event) = serde_json::from_str::<Value>(line) else { return "invalid" };
         if !is_event(&event) {
@@ -139,7 +139,7 @@ impl Model {
         }
     }
 
-    /// Obeys a deletion request (NIP-09); false when no target could be its author's.
+    /// Applies a deletion request (NIP-09); returns false if no target can belong to its author.
     fn delete(&mut self, request: &Value) -> bool {
         let (by, at) = (text(request, "pubkey"), number(request, "created_at"));
         let mut is_valid = false;

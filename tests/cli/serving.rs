@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::home::{Home, lines};
 use super::support::event::signed;
 
-/// A running relay, which ends with the test.
+/// A running relay, which is stopped at the end of the test.
 struct Relay {
     child: Child,
     address: String,
@@ -29,7 +29,7 @@ impl Relay {
             line.clear();
             assert!(log.read_line(&mut line).expect("a log") > 0, "the relay ended before it listened");
         }
-        // The pipe must be emptied, or the relay would wait to log.
+        // The pipe must be drained, or the log would fill it.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let address = line.split("listening on ").nth(1).expect("an address").trim().to_owned();
         Self { child, address }
@@ -43,7 +43,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Gone already if the test went well.
+        // It has ended already if the test succeeded.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! A store of an earlier format, as an operator meets it: every command refuses it, and `weir upgrade` mends it.
+//! A store of an earlier format: every command refuses it, and `weir upgrade` upgrades it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -15,7 +15,7 @@ use weir::store::{Options, Seq, Store};
 use super::home::{Home, lines};
 use super::support::event::{author, event};
 
-/// The index entries that format 0 had: longer prefixes and numbers.
+/// The index entries of format 0: longer prefixes and numbers.
 fn entries(event: EventView<'_>, seq: Seq, secret: &Secret) -> Vec<(Index, Vec<u8>)> {
     let (time, id) = (keys::newest_first(event.created_at()), &event.id_bytes()[..8]);
     let row = [&time[..], id, &keys::six(seq.0)].concat();
@@ -27,7 +27,7 @@ fn entries(event: EventView<'_>, seq: Seq, secret: &Secret) -> Vec<(Index, Vec<u
         (Index::Author, [&event.pubkey_bytes()[..8], &kind, &row].concat()),
     ];
     for (letter, value) in event.tags().indexed() {
-        // The real one had 8 bytes of the hash; any 8 will do for what is thrown away.
+        // The real ones had 8 bytes of the hash; any 8 bytes will do, since they are discarded.
         let hash = [&secret.tag(letter, value)[..], b"xx"].concat();
         entries.push((Index::Tag, [&hash[..], &kind, &row].concat()));
     }
@@ -44,7 +44,7 @@ const TABLES: [(Index, &str); 6] = [
     (Index::Expiration, "expiration"),
 ];
 
-/// Makes a store what the version with format 0 would have written.
+/// Turns a store into one that the version with format 0 would have written.
 fn downgrade(data: &Path) {
     let store = Store::open(data, Options::default()).expect("the store");
     let secret = *store.secret();
@@ -91,7 +91,7 @@ fn last_commit(data: &Path) -> u64 {
     number(0).max(number(1))
 }
 
-/// Starts an upgrade and kills it when it has made two more commits.
+/// Starts an upgrade and kills it after two more commits.
 fn kill_an_upgrade(home: &Home) {
     let data = home.path("data");
     let (before, started) = (last_commit(&data), Instant::now());
@@ -113,7 +113,7 @@ fn a_store_of_format_0_is_refused_until_an_upgrade_is_complete_however_often_it_
         event(author(n % 50), 1 + (n % 3) as u16, 1000 + n, &[&["t", &tag], &["expiration", "9999999999"]], "old")
     };
     home.hold(&(0..30_000).map(of).collect::<Vec<_>>());
-    home.run(&["delete", "--bar", "--filter", r#"{"until":1099}"#]).good();
+    home.run(&["delete", "--refuse", "--filter", r#"{"until":1099}"#]).good();
     let before = home.export();
     let kinds = || {
         let store = Store::open(&home.path("data"), Options::default()).expect("the store");
@@ -141,7 +141,7 @@ fn a_store_of_format_0_is_refused_until_an_upgrade_is_complete_however_often_it_
     assert_eq!(kinds(), held);
     let ran = home.run(&["check", "--signatures", "none"]);
     assert!(ran.code == Some(0) && ran.out.ends_with("no problems found\n"), "{ran:?}");
-    // What was deleted stays out, and new events come in.
+    // Deleted events stay out, and new events are accepted.
     let ran = home.run_with(&["import", "--no-verify"], lines(&[of(6), of(30_000)]).as_bytes());
     assert_eq!((ran.count("deleted"), ran.count("stored")), (1, 1), "{ran:?}");
 }

@@ -1,4 +1,4 @@
-//! `weir info` and `weir retention` against an export: every number is made again from the lines, by other code.
+//! Compares `weir info` and `weir retention` with an export: every number is recomputed from its lines by other code.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::support::event::{author, event};
 
 const DAY: u64 = 86_400;
 
-/// Profiles for ever; gift wraps for two days; notes of all for 30 days; reactions, the newest 12,000 bytes; and what no
+/// Profiles forever, gift wraps for two days, notes for 30 days, the newest 12,000 bytes of reactions, and events that no
 /// rule selects.
 const RULES: &str = "[storage]\nmax_bytes = 4000000\nmin_free_disk_bytes = 0\n\
     [[storage.retention]]\nkinds = [0]\nkeep = \"forever\"\n\
@@ -22,7 +22,7 @@ fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-/// In no order of age, each at least ten minutes from any edge of an age or a day.
+/// Events in no order of age, each at least ten minutes away from the limit of any age or day.
 fn events(now: u64) -> Vec<Event> {
     let of = |n: u64| {
         let shuffled = (n * 7919) % 1200;
@@ -46,7 +46,7 @@ fn events(now: u64) -> Vec<Event> {
     (0..1200).map(of).collect()
 }
 
-/// One line of the export, with what its event takes by the arithmetic of the documentation.
+/// One line of the export, and the size of its event by the arithmetic of the documentation.
 struct Line {
     json: Value,
     record: u64,
@@ -58,7 +58,7 @@ impl Line {
         let record =
             Event::parse(&mut Parser::default(), text.as_bytes()).expect("an event").view().record().len() as u64;
         let json: Value = serde_json::from_str(text).expect("JSON");
-        // Four entries of 10, 14, 22 and 16 bytes, and 22 for each tag that can be asked for, with 10 more, half as much again.
+        // Four entries of 10, 14, 22 and 16 bytes and one of 22 per indexed tag, each with 10 more, times one and a half.
         let tags = json["tags"].as_array().expect("tags").len() as u64;
         let entries = 30 + 36 + 48 + 39 + 48 * tags;
         let with_header = record + 16;
@@ -87,16 +87,16 @@ fn lines(home: &Home) -> Vec<Line> {
     home.export().iter().map(|line| Line::new(line)).collect()
 }
 
-/// Events, bytes of records, and what they take.
+/// Events, bytes of records, and total size.
 fn sums<'a>(lines: impl Iterator<Item = &'a Line>) -> [u64; 3] {
     lines.fold([0; 3], |[a, b, c], line| [a + 1, b + line.record, c + line.takes])
 }
 
-fn told(row: &Value) -> [u64; 3] {
+fn amounts(row: &Value) -> [u64; 3] {
     ["events", "bytes", "used_bytes"].map(|key| row[key].as_u64().unwrap_or_else(|| panic!("no {key} in {row}")))
 }
 
-/// The rows of a list by key, the largest first.
+/// The rows of a list by key, largest first.
 fn ranked(sums: BTreeMap<String, [u64; 3]>) -> Vec<(String, [u64; 3])> {
     let mut all: Vec<_> = sums.into_iter().collect();
     all.sort_by_key(|(key, [_, _, takes])| (std::cmp::Reverse(*takes), key.clone()));
@@ -105,7 +105,7 @@ fn ranked(sums: BTreeMap<String, [u64; 3]>) -> Vec<(String, [u64; 3])> {
 
 fn listed(rows: &Value) -> Vec<(String, [u64; 3])> {
     let rows = rows.as_array().expect("a list");
-    rows.iter().map(|row| (row["pubkey"].as_str().expect("a key").into(), told(row))).collect()
+    rows.iter().map(|row| (row["pubkey"].as_str().expect("a key").into(), amounts(row))).collect()
 }
 
 #[test]
@@ -119,7 +119,10 @@ fn a_full_info_tells_the_numbers_that_an_export_adds_up_to() {
 
     let by_rule = |rule: usize| lines.iter().filter(move |line| line.rule() == rule);
     let rows = info["rules"].as_array().expect("rules");
-    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), (0..5).map(|rule| sums(by_rule(rule))).collect::<Vec<_>>());
+    assert_eq!(
+        rows.iter().map(amounts).collect::<Vec<_>>(),
+        (0..5).map(|rule| sums(by_rule(rule))).collect::<Vec<_>>()
+    );
     assert_eq!(
         rows.iter().map(|row| row["rule"].clone()).collect::<Vec<_>>(),
         [json!(1), json!(2), json!(3), json!(4), json!(null)]
@@ -143,18 +146,18 @@ fn a_full_info_tells_the_numbers_that_an_export_adds_up_to() {
     assert_eq!(listed(&info["authors"]), ranked(authors));
     assert_eq!(listed(&info["gift_wrap_recipients"]), ranked(recipients));
 
-    // What comes in: by the last two days of gift wraps, and by the last week of the others.
+    // Growth is derived from the last two days of gift wraps, and from the last week of the others.
     let recent = |rule: usize, days: u64| sums(by_rule(rule).filter(move |line| line.at() >= at - days * DAY));
     let windows = [7, 2, 7, 7, 7];
     let daily = |measure: usize| {
         windows.iter().enumerate().map(|(rule, days)| recent(rule, *days)[measure] as f64 / *days as f64).sum::<f64>()
     };
     let growth = &info["growth_per_day"];
-    // Halves may be rounded to either side.
-    let is_near = |told: &Value, number: f64| (told.as_f64().expect("a number") - number).abs() < 0.501;
+    // Halves may be rounded either way.
+    let is_near = |value: &Value, number: f64| (value.as_f64().expect("a number") - number).abs() < 0.501;
     assert!(is_near(&growth["added"]["events"], daily(0)) && is_near(&growth["added"]["used_bytes"], daily(2)));
 
-    // After `days` days: what is not too old by then and what came meanwhile; reactions have reached their bytes.
+    // After `days` days: the events that are not too old by then, and new ones; reactions have reached their limit.
     let after = |rule: usize, days: u64, measure: usize| -> f64 {
         let held = sums(by_rule(rule));
         let (a_day, stays) = (recent(rule, windows[rule])[measure] as f64 / windows[rule] as f64, |age: u64| {
@@ -191,7 +194,7 @@ fn a_dry_run_tells_the_numbers_that_an_export_adds_up_to_and_samples_that_go() {
 
     let by_rule = |rule: usize| lines.iter().filter(move |line| line.rule() == rule);
     let too_old = |rule: usize, days: u64| by_rule(rule).filter(|line| line.at() < at - days * DAY).collect::<Vec<_>>();
-    // The oldest reactions, until the rest have no more than the bytes of the rule.
+    // The oldest reactions are removed until the rest fit the limit of the rule.
     let mut reactions: Vec<&Line> = by_rule(3).collect();
     reactions.sort_by_key(|line| (std::cmp::Reverse(line.at()), line.json["id"].to_string()));
     let mut bytes: u64 = reactions.iter().map(|line| line.record).sum();
@@ -207,7 +210,7 @@ fn a_dry_run_tells_the_numbers_that_an_export_adds_up_to_and_samples_that_go() {
     assert_eq!(causes.len(), expected.len());
     for (row, (rule, cause, lines)) in causes.iter().zip(&expected) {
         assert_eq!((&row["rule"], &row["cause"]), (&json!(rule), &json!(cause)));
-        assert_eq!(told(row), sums(lines.iter().copied()));
+        assert_eq!(amounts(row), sums(lines.iter().copied()));
         let times = lines.iter().map(|line| line.at());
         assert_eq!((&row["oldest"], &row["newest"]), (&json!(times.clone().min()), &json!(times.max())));
         let samples = row["samples"].as_array().expect("samples");
@@ -220,7 +223,7 @@ fn a_dry_run_tells_the_numbers_that_an_export_adds_up_to_and_samples_that_go() {
         }
     }
     let total = sums(expected.iter().flat_map(|(_, _, lines)| lines.iter().copied()));
-    assert_eq!(told(&dry), total);
+    assert_eq!(amounts(&dry), total);
     let whole = sums(lines.iter());
     assert_eq!([&dry["held_events"], &dry["held_used_bytes"]], [whole[0], whole[2]]);
     let kept = [&dry["removed"], &dry["accepted"], &dry["is_partial"], &dry["missing_bytes"]];
@@ -228,7 +231,7 @@ fn a_dry_run_tells_the_numbers_that_an_export_adds_up_to_and_samples_that_go() {
 
     let ran: Value =
         serde_json::from_str(&home.run(&["retention", "--run", "--json", "--config", &rules]).good()).expect("JSON");
-    assert_eq!((told(&ran), &ran["removed"]), (total, &json!(true)));
+    assert_eq!((amounts(&ran), &ran["removed"]), (total, &json!(true)));
     assert_eq!(home.export().len() as u64, whole[0] - total[0]);
 }
 
@@ -266,12 +269,12 @@ fn a_table_has_a_line_for_each_rule_and_cause_and_for_each_sample() {
     );
 }
 
-/// Tells the name of every field, at any depth.
+/// Visits the name of every field, at any depth.
 fn each_field(value: &Value, see: &mut dyn FnMut(&str)) {
     value.as_array().into_iter().flatten().for_each(|value| each_field(value, see));
     for (key, value) in value.as_object().into_iter().flatten() {
         see(key);
-        // Tables are those of the text.
+        // The tables are those of the text output.
         if key != "tables" {
             each_field(value, see);
         }
@@ -286,9 +289,9 @@ fn every_field_of_the_json_is_in_the_documentation() {
     let page = include_str!("../../docs/operating.md");
     for command in [&["info", "--full"][..], &["retention"]] {
         let text = home.run(&[command, &["--json", "--config", &rules]].concat()).good();
-        let told: Value = serde_json::from_str(&text).expect("JSON");
+        let report: Value = serde_json::from_str(&text).expect("JSON");
         let is_plain = |key: &str| ["data", "format", "durability"].contains(&key);
-        each_field(&told, &mut |key| assert!(is_plain(key) || page.contains(&format!("`{key}`")), "{key}"));
+        each_field(&report, &mut |key| assert!(is_plain(key) || page.contains(&format!("`{key}`")), "{key}"));
     }
 }
 
@@ -296,14 +299,14 @@ fn every_field_of_the_json_is_in_the_documentation() {
 fn an_estimate_says_so_and_its_rules_add_up_to_the_whole() {
     let home = Home::new();
     let begin = now();
-    // More than twice what is looked at, a third of them notes.
+    // More than twice as many events as are examined, a third of them notes.
     let all: Vec<Event> =
         (0..24_000).map(|n| event(author(n % 50), if n % 3 == 0 { 1 } else { 7 }, begin - n, &[], "x")).collect();
     home.hold(&all);
     let rules = home.write("rules.toml", "[[storage.retention]]\nkinds = [7]\nmax_age = \"30d\"\n");
     let info: Value = serde_json::from_str(&home.run(&["info", "--json", "--config", &rules]).good()).expect("JSON");
     assert_eq!((&info["is_estimate"], &info["looked_at"]), (&json!(true), &json!(12_000)));
-    let rows: Vec<[u64; 3]> = info["rules"].as_array().expect("rules").iter().map(told).collect();
+    let rows: Vec<[u64; 3]> = info["rules"].as_array().expect("rules").iter().map(amounts).collect();
     assert_eq!(rows.iter().map(|row| row[0]).sum::<u64>(), 24_000);
     let used = info["used_bytes"].as_u64().expect("a number");
     assert!(rows.iter().map(|row| row[2]).sum::<u64>().abs_diff(used) <= 2);
