@@ -6,7 +6,7 @@ use super::sections::Config;
 
 /// The sections that a reload applies from the next message on, and the keys of other sections that it applies.
 /// Everything else is read once, at startup.
-const LIVE: [&str; 12] = [
+const LIVE: [&str; 13] = [
     "limits",
     "tiers",
     "rates",
@@ -17,6 +17,7 @@ const LIVE: [&str; 12] = [
     "storage.min_free_disk_bytes",
     "storage.confirm_removal_percent",
     "storage.max_events_per_author",
+    "storage.max_bytes_per_author",
     "storage.retention",
     "storage.default_keep",
 ];

@@ -24,6 +24,8 @@ pub struct Storage {
     pub confirm_removal_percent: u8,
     /// Events kept per author; 0 means no limit.
     pub max_events_per_author: u64,
+    /// Bytes kept per author, counted as for `max_bytes`; 0 means no limit.
+    pub max_bytes_per_author: u64,
     /// Concurrent read transactions, over all processes that have the store open.
     pub max_readers: u32,
     /// What an OK guarantees.
@@ -65,6 +67,7 @@ impl Default for Storage {
             min_free_disk_bytes: 256 << 20,
             confirm_removal_percent: 10,
             max_events_per_author: 0,
+            max_bytes_per_author: 0,
             max_readers: options.max_readers,
             durability: Durability::Full,
             retention: Vec::new(),
@@ -80,6 +83,7 @@ impl Storage {
         let limits = RetentionLimits {
             max_bytes: self.max_bytes,
             max_events_per_author: self.max_events_per_author,
+            max_bytes_per_author: self.max_bytes_per_author,
             min_free_disk_bytes: self.min_free_disk_bytes,
             confirm_removal_percent: self.confirm_removal_percent,
         };
@@ -94,12 +98,9 @@ impl Storage {
 
     /// Takes the values of `new` that apply without a restart.
     pub(super) fn take_live(&mut self, new: Self) {
-        let Self { max_bytes, min_free_disk_bytes, confirm_removal_percent, default_keep, .. } = new;
-        self.default_keep = default_keep;
-        let (max_events_per_author, retention) = (new.max_events_per_author, new.retention);
-        (self.max_bytes, self.min_free_disk_bytes) = (max_bytes, min_free_disk_bytes);
-        self.confirm_removal_percent = confirm_removal_percent;
-        (self.max_events_per_author, self.retention) = (max_events_per_author, retention);
+        // What the store was opened with stays.
+        let Self { data, map_bytes, max_readers, durability, .. } = std::mem::take(self);
+        *self = Self { data, map_bytes, max_readers, durability, ..new };
     }
 
     /// The options for opening the store.

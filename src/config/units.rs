@@ -15,7 +15,7 @@ enum Unit {
 }
 
 /// Keys whose name does not end in their unit: names from NIP-11, and the two numbers of a byte rate.
-const NAMED: [(&str, Unit); 9] = [
+const NAMED: [(&str, Unit); 10] = [
     ("limits.max_message_length", Unit::Bytes),
     ("limits.created_at_lower_limit", Unit::Seconds),
     ("limits.created_at_upper_limit", Unit::Seconds),
@@ -25,6 +25,7 @@ const NAMED: [(&str, Unit); 9] = [
     ("bytes.burst", Unit::Bytes),
     ("info.fees.subscription.period", Unit::Seconds),
     ("storage.retention.max_bytes", Unit::Bytes),
+    ("storage.max_bytes_per_author", Unit::Bytes),
 ];
 
 const SUFFIXES: [(&str, Unit); 4] =

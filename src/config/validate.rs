@@ -74,13 +74,15 @@ fn storage(config: &Config, faults: &mut Faults) {
     let fits = storage.max_bytes <= storage.map_bytes;
     faults.unless(fits, "storage.max_bytes", format!("exceeds map_bytes, which is {}", storage.map_bytes));
     faults.range("storage.confirm_removal_percent", storage.confirm_removal_percent.into(), 0..=100);
-    // A walk over an author's events keeps this many entries of 32 bytes in memory.
-    faults.range("storage.max_events_per_author", storage.max_events_per_author, 0..=10_000_000);
     retention(config, faults);
-    let ordered = storage.max_events_per_author == 0 || !storage.retention().is_empty();
-    let text =
-        "has no effect without a rule in storage.retention or default_keep = \"room\": everything is kept forever";
-    faults.unless(ordered, "storage.max_events_per_author", text);
+    for (key, limit) in [
+        ("storage.max_events_per_author", storage.max_events_per_author),
+        ("storage.max_bytes_per_author", storage.max_bytes_per_author),
+    ] {
+        let text =
+            "has no effect without a rule in storage.retention or default_keep = \"room\": everything is kept forever";
+        faults.unless(limit == 0 || !storage.retention().is_empty(), key, text);
+    }
     faults.range("storage.max_readers", storage.max_readers.into(), 16..=65_536);
 }
 

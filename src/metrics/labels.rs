@@ -102,6 +102,8 @@ label_values!(
         RuleBytes = "rule_bytes",
         /// Beyond `max_events_per_author`.
         PerAuthor = "per_author",
+        /// Beyond `max_bytes_per_author`.
+        AuthorBytes = "author_bytes",
         /// To make room: `storage.max_bytes`, the map or the disk.
         Room = "room",
     }

@@ -17,6 +17,8 @@ pub struct Limits {
     pub max_bytes: u64,
     /// Events kept per author. Events that are kept forever are not counted.
     pub max_events_per_author: u64,
+    /// Bytes kept per author in the data file. Events that are kept forever are not counted.
+    pub max_bytes_per_author: u64,
     /// Bytes that must be free on the file system before the data file may grow.
     pub min_free_disk_bytes: u64,
     /// The largest share of the store, in per cent, that the rules may remove at once without the operator's confirmation;
@@ -111,7 +113,7 @@ impl Retention {
     /// Whether the events of an author are limited over all kinds.
     #[must_use]
     pub const fn counts_totals(&self) -> bool {
-        self.limits.max_events_per_author > 0 && !self.is_empty()
+        (self.limits.max_events_per_author > 0 || self.limits.max_bytes_per_author > 0) && !self.is_empty()
     }
 
     /// Whether the events of an author are limited in any way.

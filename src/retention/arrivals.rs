@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
+use super::authors::{AuthorLimit, AuthorWalk, Margin};
 use super::sweep::SLICE_ROWS;
-use super::sweep::{AuthorLimit, AuthorWalk};
 use crate::nostr::Pubkey;
 use crate::policy::Retention;
+use crate::store::keys::footprint;
 use crate::store::{Seq, Store, StoreError};
 
 /// Authors that are remembered to have room left.
@@ -18,22 +19,31 @@ const AUTHORS: usize = 65_536;
 /// So long nothing came: then there is time to be exact.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// How many more events an author may send before somebody looks.
+/// What came of an author since his events were walked.
 #[derive(Clone, Copy, Default)]
-struct Margin {
-    /// Until a limit can be passed.
-    exact: u64,
-    /// Until it is worth a walk: at a limit once in 16 rows, so that an arrival costs a few microseconds of walking however
-    /// many events its author has.
-    lazy: u64,
-    came: u64,
+struct Came {
+    events: u64,
+    bytes: u64,
+    /// So much may come before a limit can be passed.
+    margin: Margin,
+    /// With so many events it is worth a walk: at a limit once in 16 rows, so that an arrival costs a few microseconds of
+    /// walking however many events its author has.
+    worth: u64,
+    /// The author is in [`Arrivals::due`].
+    is_due: bool,
+}
+
+impl Came {
+    const fn may_be_over(&self) -> bool {
+        self.events > self.margin.events || self.bytes > self.margin.bytes
+    }
 }
 
 /// See the module.
 pub struct Arrivals {
     /// Up to here arrivals were counted.
     counted: Seq,
-    margins: HashMap<Pubkey, Margin>,
+    came: HashMap<Pubkey, Came>,
     due: Vec<Pubkey>,
     last_came: Instant,
 }
@@ -41,7 +51,7 @@ pub struct Arrivals {
 impl Arrivals {
     /// Nobody is known; what has come up to `counted` is no arrival.
     pub fn new(counted: Seq) -> Self {
-        Self { counted, margins: HashMap::new(), due: Vec::new(), last_came: Instant::now() }
+        Self { counted, came: HashMap::new(), due: Vec::new(), last_came: Instant::now() }
     }
 
     /// Counts some of what came; true when there may be more.
@@ -56,9 +66,11 @@ impl Arrivals {
             let (seq, event) = row?;
             (self.counted, rows) = (seq, rows + 1);
             let author = event.pubkey();
-            let margin = self.margins.entry(author).or_default();
-            margin.came += 1;
-            if margin.came == margin.lazy + 1 {
+            let came = self.came.entry(author).or_default();
+            came.events += 1;
+            came.bytes += footprint(event);
+            if !came.is_due && came.may_be_over() && came.events > came.worth {
+                came.is_due = true;
                 self.due.push(author);
             }
         }
@@ -66,9 +78,9 @@ impl Arrivals {
         if self.counted != before {
             self.last_came = Instant::now();
         }
-        if self.margins.len() > AUTHORS {
+        if self.came.len() > AUTHORS {
             // Everybody else is looked at once more, at about a microsecond each.
-            self.margins.retain(|_, margin| margin.came > margin.exact);
+            self.came.retain(|_, came| came.may_be_over());
         }
         Ok(rows == SLICE_ROWS)
     }
@@ -76,25 +88,25 @@ impl Arrivals {
     /// Whether it is worth looking at somebody, or nothing else is to be done.
     pub fn is_due(&self) -> bool {
         let is_quiet = self.last_came.elapsed() > QUIET;
-        !self.due.is_empty() || (is_quiet && self.margins.values().any(|margin| margin.came > margin.exact))
+        !self.due.is_empty() || (is_quiet && self.came.values().any(Came::may_be_over))
     }
 
     /// Everybody who may have passed a limit; they are not told again before they were looked at.
     pub fn take(&mut self) -> Vec<Pubkey> {
         self.due.clear();
-        let over = self.margins.iter().filter(|(_, margin)| margin.came > margin.exact);
+        let over = self.came.iter().filter(|(_, came)| came.may_be_over());
         over.map(|(author, _)| *author).collect()
     }
 
     /// Notes what a walk found of an author.
     pub fn looked(&mut self, walk: &AuthorWalk, rules: &Retention) {
-        let (exact, lazy) = (walk.margin, walk.margin.max(walk.rows / 16));
-        let margin = self.margins.entry(walk.author).or_default();
+        let (margin, worth) = (walk.margin, walk.rows / 16);
+        let came = self.came.entry(walk.author).or_default();
         let is_second = walk.limit == AuthorLimit::Total && rules.counts_kinds();
-        *margin = if is_second {
-            Margin { exact: margin.exact.min(exact), lazy: margin.lazy.min(lazy), ..*margin }
+        *came = if is_second {
+            Came { margin: came.margin.min(margin), ..*came }
         } else {
-            Margin { exact, lazy, came: 0 }
+            Came { margin, worth, ..Came::default() }
         };
     }
 }

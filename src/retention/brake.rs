@@ -34,7 +34,8 @@ fn digest(rules: &Retention) -> u64 {
     let limits = rules.limits();
     let mut hasher = SipHasher24::new();
     rules.hash_rules(&mut hasher);
-    for number in [limits.max_bytes, limits.max_events_per_author, limits.min_free_disk_bytes] {
+    let of_authors = [limits.max_events_per_author, limits.max_bytes_per_author];
+    for number in [limits.max_bytes, limits.min_free_disk_bytes].into_iter().chain(of_authors) {
         hasher.write_u64(number);
     }
     hasher.finish()

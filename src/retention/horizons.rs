@@ -12,10 +12,12 @@ use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use siphasher::sip::SipHasher24;
 
-use super::sweep::{AuthorLimit, AuthorWalk, Candidate, Cause, Slice};
+use super::authors::{AuthorLimit, AuthorWalk, Floor};
+use super::sweep::{Candidate, Cause, Slice};
 use crate::nostr::{EventView, Kind, Pubkey, Reason, Timestamp};
 use crate::policy::Retention;
 use crate::policy::retention::{blocked, is_request};
+use crate::store::keys::footprint;
 use crate::store::{Note, Snapshot, Store, StoreError};
 
 /// Authors and kinds that are remembered to have reached a limit, at about 70 bytes each.
@@ -23,6 +25,9 @@ const AUTHORS: usize = 65_536;
 
 /// Index rows that a connection looks at to know what an author has: a millisecond or two, once for each author.
 const LOOK_ROWS: u32 = 16_384;
+
+/// The same where the record of each is looked at.
+const LOOK_RECORDS: u32 = 2048;
 
 /// No event is young enough.
 pub const NEVER: Timestamp = Timestamp(u64::MAX);
@@ -44,8 +49,8 @@ pub struct Horizons {
     /// What tells these rules from others.
     fingerprint: AtomicU64,
     rules: ArcSwap<Vec<Horizon>>,
-    /// The rule and time of the last event that stays.
-    authors: Cache<Reached, (usize, Timestamp)>,
+    /// The last event that stays.
+    authors: Cache<Reached, Floor>,
     /// Every author was looked at since the rules are these.
     knows_authors: AtomicBool,
     /// Authors that were, until then.
@@ -145,7 +150,7 @@ impl Horizons {
             let time = match one.cause {
                 Cause::RuleEvents(_) | Cause::RuleBytes(_) => &mut horizon.own,
                 Cause::Total(_) => &mut horizon.total,
-                Cause::Age(_) | Cause::PerAuthorAndKind(_) | Cause::PerAuthor(_) => continue,
+                Cause::Age(_) | Cause::PerAuthorAndKind(_) | Cause::AuthorEvents(_) | Cause::AuthorBytes(_) => continue,
             };
             *time = (*time).max(Timestamp(one.created_at.0 + 1));
         }
@@ -168,10 +173,11 @@ impl Horizons {
     pub fn note(&self, walk: &AuthorWalk) {
         let AuthorWalk { author, limit, floors, .. } = walk;
         for &(rule, kind, at) in &floors.kinds {
-            self.authors.insert((*author, Some((rule, kind))), (rule, at));
+            let floor = Floor { rule, created_at: at, spare_bytes: 0 };
+            self.authors.insert((*author, Some((rule, kind))), floor);
         }
         match floors.total {
-            Some(worst) => self.authors.insert((*author, None), worst),
+            Some(floor) => self.authors.insert((*author, None), floor),
             None if *limit == AuthorLimit::Kinds => {}
             None => drop(self.authors.remove(&(*author, None))),
         }
@@ -219,10 +225,11 @@ impl Horizons {
         event: EventView<'_>,
         now: Timestamp,
     ) -> Result<(), Reason> {
+        let rows = if rules.limits().max_bytes_per_author > 0 { LOOK_RECORDS } else { LOOK_ROWS };
         if rules.counts_authors()
             && !self.knows_authors.load(Ordering::Relaxed)
             && let Ok(snapshot) = store.read()
-            && let Err(error) = self.look(rules, event.pubkey(), &snapshot, now, LOOK_ROWS)
+            && let Err(error) = self.look(rules, event.pubkey(), &snapshot, now, rows)
         {
             tracing::error!(%error, "what an author has could not be read");
         }
@@ -239,6 +246,10 @@ impl Horizons {
             return Ok(());
         }
         let Some(rule) = rules.rule_of(event) else { return Ok(()) };
+        let of_author = rules.limits().max_bytes_per_author;
+        if of_author > 0 && footprint(event) > of_author {
+            return Err(kept_of_one_author(rules));
+        }
         if at >= rules.rules()[rule].grace_end(now) {
             return Ok(());
         }
@@ -256,15 +267,28 @@ impl Horizons {
             return Ok(());
         }
         let of_kind = rules.rules()[rule].bounds.max_per_author_and_kind;
-        if of_kind > 0 && self.authors.get(&(author, Some((rule, kind)))).is_some_and(|(_, last)| at < last) {
+        if of_kind > 0 && self.authors.get(&(author, Some((rule, kind)))).is_some_and(|floor| at < floor.created_at) {
             let text = format!("the newest {of_kind} events of kind {kind} of one author are kept (rule {})", rule + 1);
             return Err(blocked(text));
         }
-        let is_worse = |(of_rule, oldest): (usize, Timestamp)| rule > of_rule || (rule == of_rule && at < oldest);
-        if self.authors.get(&(author, None)).is_some_and(is_worse) {
-            let most = rules.limits().max_events_per_author;
-            return Err(blocked(format!("the newest {most} events of one author are kept here")));
+        let has_no_room = |floor: Floor| {
+            let is_behind = rule > floor.rule || (rule == floor.rule && at < floor.created_at);
+            is_behind && footprint(event) > floor.spare_bytes
+        };
+        if self.authors.get(&(author, None)).is_some_and(has_no_room) {
+            return Err(kept_of_one_author(rules));
         }
         Ok(())
     }
+}
+
+/// Why an event of an author is not kept who has as much as may stay.
+fn kept_of_one_author(rules: &Retention) -> Reason {
+    let limits = rules.limits();
+    let kept = match (limits.max_events_per_author, limits.max_bytes_per_author) {
+        (events, 0) => format!("{events} events"),
+        (0, bytes) => format!("{bytes} bytes"),
+        (events, bytes) => format!("{events} events and {bytes} bytes"),
+    };
+    blocked(format!("the newest {kept} of one author are kept here"))
 }

@@ -6,6 +6,7 @@
 //! operator ([`brake`]). Never reads the wall clock: `now` is passed in.
 
 pub mod arrivals;
+pub mod authors;
 pub mod brake;
 pub mod disk;
 pub mod due;

@@ -1,7 +1,7 @@
 //! What the rules remove, and in which order: the one plan that the dry run counts, `--run` executes and the relay
 //! executes.
 //!
-//! Ages, numbers by author and kind, numbers and bytes of rules, numbers by author, and only then room. What a step finds
+//! Ages, numbers by author and kind, numbers and bytes of rules, numbers and bytes by author, and only then room. What a step finds
 //! is no longer there for the next: whoever executes the plan removes it first, and whoever counts keeps it in a
 //! [`Ledger`]. It decides, and removes nothing.
 
@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
 
+use super::authors::{AuthorLimit, AuthorSweep, Authors};
 use super::oldest::{OldestFirst, held_by_rule};
 use super::samples::Samples;
-use super::sweep::{AgeSweep, AuthorLimit, AuthorSweep, Authors, Candidate, Cause, Judged, Slice};
+use super::sweep::{AgeSweep, Candidate, Cause, Judged, Slice};
 use crate::nostr::Timestamp;
 use crate::policy::Rule;
 use crate::store::{Amount, Removed, Seq, StoreError};
@@ -144,15 +145,21 @@ impl RuleLimit {
     }
 }
 
-/// What comes after a step.
+/// What comes after a step, of a plan or of a part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pace {
     /// Another step.
     More,
     /// Another step, once everything that was found is gone.
     Settle,
-    /// Nothing: the plan is complete.
+    /// Nothing: it is complete.
     Done,
+}
+
+impl Pace {
+    const fn done(is_done: bool) -> Self {
+        if is_done { Self::Done } else { Self::More }
+    }
 }
 
 /// Where a plan is.
@@ -224,23 +231,24 @@ impl Plan {
     /// When the store is damaged.
     pub fn step(&mut self, slice: &mut Slice<'_>, excess: u64) -> Result<Pace, StoreError> {
         let rules = slice.rules;
-        let is_done = match &mut self.phase {
-            Phase::Ages(sweep) => !self.scope.ages || !rules.has_ages() || sweep.step(slice)?,
-            Phase::Numbers(sweep) => !rules.counts_kinds() || sweep.step(slice)?,
-            Phase::Rules(limit, over) => !self.scope.totals || step_rules(*limit, over, slice)?,
-            Phase::Totals(sweep) => !rules.counts_totals() || sweep.step(slice)?,
+        let pace = match &mut self.phase {
+            Phase::Ages(sweep) => Pace::done(!self.scope.ages || !rules.has_ages() || sweep.step(slice)?),
+            Phase::Numbers(_) if !rules.counts_kinds() => Pace::Done,
+            Phase::Rules(limit, over) => Pace::done(!self.scope.totals || step_rules(*limit, over, slice)?),
+            Phase::Totals(_) if !rules.counts_totals() => Pace::Done,
+            Phase::Numbers(sweep) | Phase::Totals(sweep) => sweep.step(slice)?,
             Phase::Room(under_way) => {
                 let last = rules.rules().len().checked_sub(1);
                 let Some((oldest, left)) = under_way.take().or_else(|| Some((OldestFirst::new(last?), excess))) else {
                     self.phase = Phase::Done;
                     return Ok(Pace::Done);
                 };
-                self.make_room(oldest, left, slice)?
+                Pace::done(self.make_room(oldest, left, slice)?)
             }
             Phase::Done => return Ok(Pace::Done),
         };
-        if !is_done {
-            return Ok(Pace::More);
+        if pace != Pace::Done {
+            return Ok(pace);
         }
         self.phase = match &self.phase {
             Phase::Ages(_) => Phase::Numbers(AuthorSweep::new(self.scope.authors.clone(), AuthorLimit::Kinds)),

@@ -56,7 +56,8 @@ pub const fn word(cause: Cause) -> EvictionCause {
         Cause::PerAuthorAndKind(_) => EvictionCause::PerAuthorAndKind,
         Cause::RuleEvents(_) => EvictionCause::RuleEvents,
         Cause::RuleBytes(_) => EvictionCause::RuleBytes,
-        Cause::PerAuthor(_) => EvictionCause::PerAuthor,
+        Cause::AuthorEvents(_) => EvictionCause::PerAuthor,
+        Cause::AuthorBytes(_) => EvictionCause::AuthorBytes,
         Cause::Total(_) => EvictionCause::Room,
     }
 }

@@ -124,6 +124,33 @@ fn of_an_author_with_too_many_events_the_least_valuable_go() {
 }
 
 #[test]
+fn of_an_author_with_too_many_bytes_the_least_valuable_go() {
+    let monitor = free_address();
+    let relay = Relay::start(&format!(
+        "metrics.listen = \"{monitor}\"\n[storage]\nmax_bytes_per_author = \"100 kB\"\n\
+         [[storage.retention]]\nkinds = [1]\n[[storage.retention]]\n"
+    ));
+    let (author, other, mut client) = (Key::named("bytes"), Key::named("other"), relay.connect());
+    let all: Vec<Signed> = notes(&author, 40, 1000).collect();
+    let reactions: Vec<Signed> =
+        (0..100).map(|n| author.event(7, now() - 100 + n, json!([]), &"+".repeat(1000))).collect();
+    let few: Vec<Signed> = notes(&other, 40, 1000).collect();
+    client.publish_all(all.iter().chain(&reactions).chain(&few));
+    // A reaction takes 1,309 bytes with its index entries and a note 1,366, so 34 or 35 reactions stay beside the notes.
+    eventually("the oldest reactions go", || held(&mut client, &reactions).len() <= 35);
+    let left = held(&mut client, &reactions);
+    assert!(left.len() >= 33 && left == reactions[100 - left.len()..], "{} are left", left.len());
+    assert_eq!((held(&mut client, &all), held(&mut client, &few)), (all, few));
+    client.refused(&reactions[0], "blocked: the newest 100000 bytes of one author are kept here");
+    let large = author.event(1, now(), json!([]), &"x".repeat(100_000));
+    client.refused(&large, "blocked: the newest 100000 bytes of one author are kept here");
+    eventually("what went is counted", || {
+        metric(monitor, "weir_evicted_events_total{rule=\"2\",cause=\"author_bytes\"}") >= 65
+    });
+    assert_clean(&relay);
+}
+
+#[test]
 fn a_rule_keeps_as_many_bytes_as_it_says() {
     let relay = Relay::start("[[storage.retention]]\nkinds = [1]\nmax_bytes = 100000\n");
     let (author, mut client) = (Key::named("bytes"), relay.connect());

@@ -11,6 +11,7 @@ use crate::pipeline::queues::{Done, Eviction, WriteCommand};
 use crate::pipeline::run::Shared;
 use crate::policy::Retention;
 use crate::retention::arrivals::Arrivals;
+use crate::retention::authors::Authors;
 use crate::retention::brake::{Removal, held_events};
 use crate::retention::disk::Disk;
 use crate::retention::horizons::NEVER;
@@ -19,8 +20,7 @@ use crate::retention::oldest::held_by_rule;
 use crate::retention::pass::Trial;
 use crate::retention::plan::{Pace, Parts, Plan, Scope};
 use crate::retention::report::{Report, word};
-use crate::retention::sweep::SLICE_ROWS;
-use crate::retention::sweep::{Authors, Candidate, Slice};
+use crate::retention::sweep::{Candidate, SLICE_ROWS, Slice};
 use crate::retention::{due, follows};
 use crate::store::{Full, Room, Seq, StoreError};
 

@@ -1,0 +1,425 @@
+//! What single authors have too much of: events of one kind under a rule, and events or bytes in all.
+//!
+//! Walks over the author index, one author after the other. They remove nothing, and their memory is bounded however
+//! much an author has and however high the limits are.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::plan::Pace;
+use super::sweep::{Cause, SEEK_ROWS, Slice};
+use crate::nostr::{Kind, Pubkey, Timestamp};
+use crate::policy::{Retention, Rule, RuleOfAll};
+use crate::store::keys::footprint;
+use crate::store::{Entry, Place, Seq, Snapshot, StoreError};
+
+/// Events over the limits of all kinds that one walk remembers, at 56 bytes each. An author with more is walked again
+/// once these are gone, as it happens in tests with few.
+const SELECTED: usize = if cfg!(test) { 5 } else { 65_536 };
+
+/// Bytes in the data file of the largest event that clients may send by default.
+const LARGE_EVENT: u64 = 1 << 20;
+
+/// An event among those of its author, the first to go being the greatest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Standing {
+    rule: usize,
+    created_at: Reverse<Timestamp>,
+    id: [u8; 3],
+    seq: Seq,
+    kind: Kind,
+    /// 0 when bytes are not limited.
+    footprint: u64,
+}
+
+/// The last event that stays of an author.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Floor {
+    /// Its rule.
+    pub rule: usize,
+    /// Its `created_at`.
+    pub created_at: Timestamp,
+    /// How many bytes an event behind it may take in the data file and still stay.
+    pub spare_bytes: u64,
+}
+
+/// The last events that stay of an author who has as much as may stay.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Floors {
+    /// Rules and kinds of which the author has as many as stay, with the `created_at` of the last.
+    pub kinds: Vec<(usize, Kind, Timestamp)>,
+    /// The last of all, when the author has about as much as may stay.
+    pub total: Option<Floor>,
+}
+
+/// How much more of an author there may be before a limit can be passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Margin {
+    /// Events.
+    pub events: u64,
+    /// Bytes in the data file.
+    pub bytes: u64,
+}
+
+impl Margin {
+    const MAX: Self = Self { events: u64::MAX, bytes: u64::MAX };
+
+    /// The smaller of each.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self { events: self.events.min(other.events), bytes: self.bytes.min(other.bytes) }
+    }
+}
+
+/// Which limits of an author are looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AuthorLimit {
+    /// `max_per_author_and_kind` of the rules.
+    Kinds,
+    /// `max_events_per_author` and `max_bytes_per_author`.
+    Total,
+    /// Both, as if what is beyond the first were gone already.
+    Both,
+}
+
+/// Limits of one author over all kinds; `u64::MAX` is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Limits {
+    events: u64,
+    bytes: u64,
+}
+
+impl Limits {
+    fn new(limit: AuthorLimit, rules: &Retention) -> Self {
+        let limits = rules.limits();
+        let set = |number: u64| if number == 0 || limit == AuthorLimit::Kinds { u64::MAX } else { number };
+        Self { events: set(limits.max_events_per_author), bytes: set(limits.max_bytes_per_author) }
+    }
+
+    const fn are_bytes_set(self) -> bool {
+        self.bytes < u64::MAX
+    }
+
+    /// What must go of so much.
+    const fn excess(self, held: Margin) -> Margin {
+        Margin { events: held.events.saturating_sub(self.events), bytes: held.bytes.saturating_sub(self.bytes) }
+    }
+}
+
+/// What a walk does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pass {
+    /// It counts index rows. Authors whose keys begin alike stand together in the index, so it may count too many.
+    Rows,
+    /// It looks at each record, so that nobody can fill the place of another, and selects what goes.
+    Records,
+    /// It reports what it selected over the limits of all kinds.
+    Selected,
+}
+
+/// Finds what one author has too much of.
+pub struct AuthorWalk {
+    /// Whose events.
+    pub author: Pubkey,
+    /// Which limits.
+    pub limit: AuthorLimit,
+    pass: Pass,
+    place: Place,
+    kind: Option<Kind>,
+    rule: RuleOfAll,
+    /// Events of this kind so far, by rule.
+    in_kind: Vec<u64>,
+    /// Whether a kind has too many.
+    is_kind_over: bool,
+    /// What counts toward the limits of all kinds.
+    held: Margin,
+    /// What must go of it by the first pass.
+    excess: Margin,
+    selection: Selection,
+    /// What was selected, the first to go last.
+    lost: Vec<(Standing, Cause)>,
+    /// More must go than was selected: the author is to be walked again.
+    is_partial: bool,
+    /// See [`Floors`]; complete when the walk is.
+    pub floors: Floors,
+    /// Index rows that were looked at.
+    pub rows: u64,
+    /// How much more of this author could reach a limit; complete when the walk is.
+    pub margin: Margin,
+}
+
+/// The worst events of an author that come to an excess: the fewest that do.
+#[derive(Default)]
+struct Selection {
+    /// The best of them on top.
+    worst: BinaryHeap<Reverse<Standing>>,
+    bytes: u64,
+    /// The worst of those that stay.
+    floor: Option<Standing>,
+    /// There are more than are remembered.
+    is_partial: bool,
+}
+
+impl Selection {
+    fn push(&mut self, one: Standing, excess: Margin) {
+        self.bytes += one.footprint;
+        self.worst.push(Reverse(one));
+        self.shrink(excess);
+        if self.worst.len() > SELECTED {
+            self.is_partial = true;
+            self.pop();
+        }
+    }
+
+    /// Lets go of the best as long as the rest comes to the excess.
+    fn shrink(&mut self, excess: Margin) {
+        while let Some(Reverse(best)) = self.worst.peek()
+            && self.worst.len() as u64 > excess.events
+            && self.bytes - best.footprint >= excess.bytes
+        {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(Reverse(best)) = self.worst.pop() {
+            self.bytes -= best.footprint;
+            self.floor = self.floor.max(Some(best));
+        }
+    }
+}
+
+impl AuthorWalk {
+    /// A walk over all events of `author`.
+    #[must_use]
+    pub fn new(author: Pubkey, limit: AuthorLimit) -> Self {
+        Self {
+            author,
+            limit,
+            pass: Pass::Rows,
+            place: Place::of_author(&author, Kind(0)),
+            kind: None,
+            rule: RuleOfAll::Rule(None),
+            in_kind: Vec::new(),
+            is_kind_over: false,
+            held: Margin::default(),
+            excess: Margin::default(),
+            selection: Selection::default(),
+            lost: Vec::new(),
+            is_partial: false,
+            floors: Floors::default(),
+            rows: 0,
+            margin: Margin::MAX,
+        }
+    }
+
+    /// Goes on; true when everything was looked at.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn step(&mut self, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
+        let limits = Limits::new(self.limit, slice.rules);
+        if self.pass != Pass::Selected {
+            if !self.walk(limits, slice)? {
+                return Ok(false);
+            }
+            if self.pass == Pass::Rows && self.is_over(limits) {
+                let (excess, pass) = (limits.excess(self.held), Pass::Records);
+                *self = Self { pass, excess, ..Self::new(self.author, self.limit) };
+                return Ok(false);
+            }
+            self.finish(limits, slice.rules);
+        }
+        self.report(slice)
+    }
+
+    /// Goes on along the index; true at its end.
+    fn walk(&mut self, limits: Limits, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
+        let (mut place, snapshot, author) = (self.place.clone(), slice.snapshot, self.author);
+        let needs_records = self.pass == Pass::Records || limits.are_bytes_set();
+        let is_done = snapshot.walk_author(&author, &mut place, |entry| {
+            slice.spend(1);
+            self.rows += 1;
+            if slice.is_gone(entry.seq) {
+                return Ok(slice.flow());
+            }
+            let mut bytes = 0;
+            if needs_records {
+                let Some(event) = snapshot.get(entry.seq)?.filter(|event| event.pubkey() == author) else {
+                    return Ok(slice.flow());
+                };
+                bytes = if limits.are_bytes_set() { footprint(event) } else { 0 };
+            }
+            self.visit(entry, bytes, slice)?;
+            Ok(slice.flow())
+        })?;
+        self.place = place;
+        Ok(is_done)
+    }
+
+    /// Whether the first pass found as much as may stay, or more.
+    const fn is_over(&self, limits: Limits) -> bool {
+        self.is_kind_over || self.held.events >= limits.events || self.held.bytes >= limits.bytes
+    }
+
+    fn visit(&mut self, entry: Entry, bytes: u64, slice: &mut Slice<'_>) -> Result<(), StoreError> {
+        if self.kind != Some(entry.kind) {
+            self.rule = slice.rules.rule_of_all(&self.author, entry.kind);
+            self.kind = Some(entry.kind);
+            self.in_kind.clear();
+            self.in_kind.resize(slice.rules.rules().len(), 0);
+        }
+        let rule = match self.rule {
+            RuleOfAll::Rule(rule) => rule,
+            RuleOfAll::ByRecipient => slice.snapshot.get(entry.seq)?.and_then(|event| slice.rules.rule_of(event)),
+        };
+        let Some(place) = rule else { return Ok(()) };
+        let rule = &slice.rules.rules()[place];
+        if entry.created_at < rule.oldest(slice.now) {
+            // It goes for its age, and must not count.
+            return Ok(());
+        }
+        let has_grace = entry.created_at >= rule.grace_end(slice.now);
+        if self.is_beyond_kind(entry, place, rule) && !has_grace {
+            self.is_kind_over = true;
+            if self.pass == Pass::Records
+                && let Some(judged) = slice.judge(entry)?
+            {
+                slice.find(entry, &judged, Cause::PerAuthorAndKind(place));
+            }
+            return Ok(());
+        }
+        if self.limit == AuthorLimit::Kinds {
+            return Ok(());
+        }
+        self.held.events += 1;
+        self.held.bytes += bytes;
+        if has_grace {
+            // It counts, and stays: others go in its place.
+            return Ok(());
+        }
+        let Entry { kind, created_at, id, seq } = entry;
+        let one = Standing { rule: place, created_at: Reverse(created_at), id, seq, kind, footprint: bytes };
+        self.selection.push(one, self.excess);
+        Ok(())
+    }
+
+    /// Counts an event of a kind, and says whether it is one too many.
+    fn is_beyond_kind(&mut self, entry: Entry, place: usize, rule: &Rule) -> bool {
+        let most = rule.bounds.max_per_author_and_kind;
+        self.in_kind[place] += 1;
+        if most == 0 || self.limit == AuthorLimit::Total {
+            return false;
+        }
+        let in_kind = self.in_kind[place];
+        self.margin.events = self.margin.events.min(most.saturating_sub(in_kind));
+        if in_kind == most {
+            self.floors.kinds.push((place, entry.kind, entry.created_at));
+        }
+        in_kind > most
+    }
+
+    /// The index was walked: what is known now is final.
+    fn finish(&mut self, limits: Limits, rules: &Retention) {
+        self.pass = Pass::Selected;
+        if self.limit != AuthorLimit::Total {
+            // A kind that the author has nothing of yet has all its room.
+            let of_kinds = rules.rules().iter().map(|rule| rule.bounds.max_per_author_and_kind);
+            let smallest = of_kinds.filter(|&limit| limit > 0).min().unwrap_or(u64::MAX);
+            self.margin.events = self.margin.events.min(smallest);
+        }
+        if self.limit == AuthorLimit::Kinds {
+            return;
+        }
+        // Rows of others were counted by the first pass, and some events may be gone since.
+        let excess = limits.excess(self.held);
+        self.selection.shrink(excess);
+        let Selection { worst, bytes, floor, is_partial } = std::mem::take(&mut self.selection);
+        let stays = Margin { events: self.held.events - worst.len() as u64, bytes: self.held.bytes - bytes };
+        let spare = |limit: u64, held: u64| if limit == u64::MAX { u64::MAX } else { limit.saturating_sub(held) };
+        let left = Margin { events: spare(limits.events, stays.events), bytes: spare(limits.bytes, stays.bytes) };
+        self.margin = self.margin.min(left);
+        let spare_bytes = if left.events == 0 { 0 } else { left.bytes };
+        self.floors.total = floor
+            .filter(|_| !is_partial && spare_bytes < LARGE_EVENT)
+            .map(|Standing { rule, created_at, .. }| Floor { rule, created_at: created_at.0, spare_bytes });
+        let cause = |(place, Reverse(one)): (usize, Reverse<Standing>)| {
+            let is_for_number = (place as u64) < excess.events;
+            (one, if is_for_number { Cause::AuthorEvents(one.rule) } else { Cause::AuthorBytes(one.rule) })
+        };
+        // The worst first, and that one last.
+        self.lost = worst.into_sorted_vec().into_iter().enumerate().map(cause).collect();
+        self.lost.reverse();
+        self.is_partial = is_partial;
+    }
+
+    /// Reports what was selected; true when that is all.
+    fn report(&mut self, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
+        while !slice.is_over() {
+            let Some((Standing { kind, created_at, id, seq, .. }, cause)) = self.lost.pop() else { return Ok(true) };
+            slice.spend(1);
+            let entry = Entry { kind, created_at: created_at.0, id, seq };
+            if let Some(judged) = slice.judge(entry)? {
+                slice.find(entry, &judged, cause);
+            }
+        }
+        Ok(self.lost.is_empty())
+    }
+}
+
+/// Whose events are looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Authors {
+    /// Everybody's.
+    All,
+    /// Only theirs.
+    These(Vec<Pubkey>),
+}
+
+/// Finds what authors have too much of.
+pub struct AuthorSweep {
+    limit: AuthorLimit,
+    authors: Authors,
+    place: Option<Place>,
+    walk: Option<AuthorWalk>,
+}
+
+impl AuthorSweep {
+    /// A sweep over the events of these authors.
+    #[must_use]
+    pub const fn new(authors: Authors, limit: AuthorLimit) -> Self {
+        Self { limit, authors, place: None, walk: None }
+    }
+
+    /// Goes on. Authors that are done are in [`Slice::walked`].
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn step(&mut self, slice: &mut Slice<'_>) -> Result<Pace, StoreError> {
+        while !slice.is_over() {
+            if self.walk.is_none() {
+                let Some(author) = self.next(slice)? else { return Ok(Pace::Done) };
+                self.walk = Some(AuthorWalk::new(author, self.limit));
+            }
+            let Some(mut walk) = self.walk.take() else { continue };
+            if !walk.step(slice)? {
+                self.walk = Some(walk);
+            } else if walk.is_partial {
+                self.walk = Some(AuthorWalk::new(walk.author, self.limit));
+                return Ok(Pace::Settle);
+            } else {
+                self.place = Some(Snapshot::behind_author(&walk.author));
+                slice.walked.push(walk);
+            }
+        }
+        Ok(Pace::More)
+    }
+
+    fn next(&mut self, slice: &mut Slice<'_>) -> Result<Option<Pubkey>, StoreError> {
+        slice.spend(SEEK_ROWS);
+        match &mut self.authors {
+            Authors::All => Ok(slice.snapshot.next_author(self.place.as_ref())?.map(|(_, author)| author)),
+            Authors::These(authors) => Ok(authors.pop()),
+        }
+    }
+}
