@@ -80,9 +80,12 @@ pub fn create(
         secret: hex::encode(&store.secret().0),
         last_id: String::new(),
         records: Vec::new(),
+        arrived: Vec::new(),
         states: Vec::new(),
     });
     manifest.last_id = last_id.map_or(manifest.last_id, |id| id.to_string());
+    let arrived = store.read()?.arrival_times()?;
+    manifest.arrived = arrived.iter().map(|row| (row.by.0, row.below.0)).collect();
     manifest.records.append(&mut new);
     manifest.states.push(state);
     commit(dir, &mut manifest, now, keep_removed_s, rewrite::When::HalfIsUnused)?;

@@ -34,6 +34,9 @@ pub struct Manifest {
     pub last_id: String,
     /// Files of records, in the order of arrival.
     pub records: Vec<Listed>,
+    /// When the records arrived, as pairs of a time and the number that came next. Missing in earlier backups.
+    #[serde(default)]
+    pub arrived: Vec<(u64, u64)>,
     /// The remembered states, oldest first. Never empty.
     pub states: Vec<State>,
 }
@@ -64,7 +67,7 @@ impl From<SingleState> for Manifest {
             tombstones: old.tombstones,
         };
         let SingleState { store, secret, last_id, records, .. } = old;
-        Self { format: FORMAT, store, secret, last_id, records, states: vec![state] }
+        Self { format: FORMAT, store, secret, last_id, records, arrived: Vec::new(), states: vec![state] }
     }
 }
 

@@ -12,7 +12,7 @@ use super::part::PartReader;
 use super::state::State;
 use crate::nostr::{Kind, Timestamp, VerifiedEvent};
 use crate::store::keys::Secret;
-use crate::store::{Options, Outcome, Seq, Store, StoreError, Writer};
+use crate::store::{ArrivalTime, Options, Outcome, Seq, Store, StoreError, Writer};
 
 /// Events or tombstones per commit.
 const BATCH: usize = 2048;
@@ -59,6 +59,37 @@ pub struct Restored {
     pub tombstones: u64,
 }
 
+/// When the records arrived, in terms of the numbers that they get in the new store.
+struct Arrivals {
+    /// The rows of the manifest that are left, the oldest last.
+    left: Vec<ArrivalTime>,
+    rows: Vec<ArrivalTime>,
+    next: Seq,
+}
+
+impl Arrivals {
+    fn new(manifest: &Manifest) -> Self {
+        let row = |(by, below): &(u64, u64)| ArrivalTime { by: Timestamp(*by), below: Seq(*below) };
+        Self { left: manifest.arrived.iter().rev().map(row).collect(), rows: Vec::new(), next: Seq(1) }
+    }
+
+    /// Notes what became of the event that had the number `old`.
+    fn add(&mut self, old: Seq, outcome: Outcome) {
+        while let Some(row) = self.left.pop_if(|row| row.below <= old) {
+            self.rows.push(ArrivalTime { below: self.next, ..row });
+        }
+        if let Outcome::Stored(seq) = outcome {
+            self.next = Seq(seq.0 + 1);
+        }
+    }
+
+    /// Writes the rows.
+    fn put(mut self, writer: &mut Writer) -> Result<(), BackupError> {
+        self.add(Seq::MAX, Outcome::Duplicate);
+        Ok(writer.put_arrival_times(&self.rows)?)
+    }
+}
+
 /// Creates a store in `path` from the backup in `dir`. `progress` is called with the number of events read so far. The ids
 /// of all events and the hashes of all files are checked, signatures are not.
 ///
@@ -84,6 +115,7 @@ pub fn restore(
     let mut writer = store.writer();
     let tombstones = tombstones(dir, state, &mut writer)?;
     let mut restored = Restored { tombstones, ..Restored::default() };
+    let mut arrivals = Arrivals::new(&manifest);
     let is_request = |kind| kind == Kind::DELETION || kind == Kind::VANISH;
     let (mut last, mut read, mut batch) = (Seq(0), 0, Vec::with_capacity(BATCH));
     for listed in &manifest.records {
@@ -101,7 +133,7 @@ pub fn restore(
             batch.push((seq, VerifiedEvent::trust(event.to_event().expect("its id was compared"))));
             read += u64::from(is_held);
             if batch.len() == BATCH {
-                commit(&mut writer, &mut batch, now, &mut restored)?;
+                commit(&mut writer, &mut batch, now, &mut restored, &mut arrivals)?;
                 progress(read);
                 if stop.load(Ordering::Relaxed) {
                     return Err(BackupError::Interrupted);
@@ -109,10 +141,11 @@ pub fn restore(
             }
         }
     }
-    commit(&mut writer, &mut batch, now, &mut restored)?;
+    commit(&mut writer, &mut batch, now, &mut restored, &mut arrivals)?;
     if read != state.events {
         return Err(BackupError::damaged(&dir.join(&state.held.name), "it does not match the records"));
     }
+    arrivals.put(&mut writer)?;
     store.settle()?;
     Ok(restored)
 }
@@ -122,8 +155,10 @@ fn commit(
     batch: &mut Vec<(Seq, VerifiedEvent)>,
     now: Timestamp,
     restored: &mut Restored,
+    arrivals: &mut Arrivals,
 ) -> Result<(), BackupError> {
-    for outcome in writer.restore(batch, now)? {
+    for (outcome, (old, _)) in writer.restore(batch, now)?.into_iter().zip(&*batch) {
+        arrivals.add(*old, outcome);
         match outcome {
             Outcome::Stored(_) => restored.stored += 1,
             Outcome::Expired => restored.expired += 1,

@@ -360,3 +360,24 @@ fn a_backup_of_the_first_format_is_read_and_goes_on() {
     assert_eq!(home.restored_as_of("then", NOW.0).1.len(), 50);
     assert_eq!(home.restored("now").1, held(&home.store));
 }
+
+#[test]
+fn a_restored_store_knows_when_its_events_had_arrived() {
+    let home = Home::new();
+    let at = |seconds: u64| Timestamp(NOW.0 - 10_000 + seconds);
+    for round in 0..4 {
+        home.store.writer().commit(&notes(10 * round..10 * round + 10), at(1000 * round)).expect("a commit");
+        home.store.writer().reap_expired(at(1000 * round + 60), 1).expect("upkeep");
+    }
+    // Of the second ten, three are gone, and of the third all: their numbers are not given again.
+    let gone: Vec<Seq> = (15..18).chain(21..31).map(Seq).collect();
+    home.store.writer().remove(&gone, Return::Allowed).expect("a commit");
+    home.run();
+    let (restored, _) = home.restored("new");
+    let rows = |store: &Store| {
+        let rows = store.read().expect("a snapshot").arrival_times().expect("rows");
+        rows.iter().map(|row| (row.by.0 + 10_000 - NOW.0, row.below.0)).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&home.store), [(60, 11), (1060, 21), (2060, 31), (3060, 41)]);
+    assert_eq!(rows(&restored), [(60, 11), (1060, 18), (2060, 18), (3060, 28)]);
+}

@@ -6,7 +6,7 @@
 
 use std::hash::Hasher;
 
-use super::rule::{Rule, is_addressed};
+use super::rule::{AgeBy, Rule, is_addressed};
 use super::sets::KeySet;
 use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, Timestamp};
 
@@ -96,6 +96,12 @@ impl Retention {
     #[must_use]
     pub fn has_ages(&self) -> bool {
         self.rules.iter().any(|rule| rule.bounds.max_age.is_some())
+    }
+
+    /// Whether any rule limits the time since arrival.
+    #[must_use]
+    pub fn has_ages_by_arrival(&self) -> bool {
+        self.rules.iter().any(|rule| rule.bounds.max_age.is_some() && rule.bounds.age_by == AgeBy::Arrival)
     }
 
     /// Whether any rule limits its events in total.
@@ -201,7 +207,7 @@ impl Retention {
         self.rules_of_kind(kind).map(|(_, rule)| rule.oldest(now)).max().unwrap_or_default()
     }
 
-    /// Whether `event` is recent enough to be kept, so that events removed for their age do not return. Deletion and
+    /// Whether `event` is recent enough to be kept, so that events removed for their age do not return; by arrival, it is new. Deletion and
     /// vanish requests are always accepted, because they concern other events.
     ///
     /// # Errors

@@ -46,8 +46,10 @@ pub struct Selector {
 pub struct Bounds {
     /// Whether they are never removed, whatever the limits say.
     pub keep: Option<Keep>,
-    /// How long after `created_at` they are kept.
+    /// How long they are kept.
     pub max_age: Option<Age>,
+    /// Where `max_age` begins.
+    pub age_by: AgeBy,
     /// How long after `created_at` they are protected from eviction by count, by size and for room.
     pub grace: Option<Age>,
     /// Events kept per author and kind, the newest.
@@ -80,6 +82,8 @@ struct Written {
     keep: Option<Keep>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_age: Option<Age>,
+    #[serde(skip_serializing_if = "AgeBy::is_created_at")]
+    age_by: AgeBy,
     #[serde(skip_serializing_if = "Option::is_none")]
     grace: Option<Age>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -99,10 +103,11 @@ impl From<Written> for Rule {
     fn from(written: Written) -> Self {
         let Written { kinds, authors, authors_file, follows_of, not_authors, not_authors_file, addressed_to, .. } =
             written;
-        let Written { keep, max_age, grace, max_per_author_and_kind, max_events, max_bytes, .. } = written;
+        let Written { keep, max_age, age_by, grace, max_per_author_and_kind, max_events, max_bytes, .. } = written;
         let selector =
             Selector { kinds, authors, authors_file, follows_of, not_authors, not_authors_file, addressed_to };
-        Self { selector, bounds: Bounds { keep, max_age, grace, max_per_author_and_kind, max_events, max_bytes } }
+        let bounds = Bounds { keep, max_age, age_by, grace, max_per_author_and_kind, max_events, max_bytes };
+        Self { selector, bounds }
     }
 }
 
@@ -110,7 +115,7 @@ impl From<Rule> for Written {
     fn from(Rule { selector, bounds }: Rule) -> Self {
         let Selector { kinds, authors, authors_file, follows_of, not_authors, not_authors_file, addressed_to } =
             selector;
-        let Bounds { keep, max_age, grace, max_per_author_and_kind, max_events, max_bytes } = bounds;
+        let Bounds { keep, max_age, age_by, grace, max_per_author_and_kind, max_events, max_bytes } = bounds;
         Self {
             kinds,
             authors,
@@ -121,6 +126,7 @@ impl From<Rule> for Written {
             addressed_to,
             keep,
             max_age,
+            age_by,
             grace,
             max_per_author_and_kind,
             max_events,
@@ -135,6 +141,24 @@ impl From<Rule> for Written {
 pub enum Keep {
     /// Never removed.
     Forever,
+}
+
+/// Where the age of an event begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgeBy {
+    /// At its `created_at`, which its author chose.
+    #[default]
+    CreatedAt,
+    /// At its arrival, as far as the store knows it: an event may count as younger than it is.
+    Arrival,
+}
+
+impl AgeBy {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_created_at(&self) -> bool {
+        *self == Self::CreatedAt
+    }
 }
 
 /// A duration of at least a second, written as a number and a unit: `"90d"`, `"1y"` (365 days).
@@ -323,9 +347,18 @@ impl Rule {
     /// The earliest `created_at` that is kept at `now`.
     #[must_use]
     pub const fn oldest(&self, now: Timestamp) -> Timestamp {
-        match self.bounds.max_age {
-            Some(age) => Timestamp(now.0.saturating_sub(age.seconds)),
-            None => Timestamp(0),
+        match (self.bounds.max_age, self.bounds.age_by) {
+            (Some(age), AgeBy::CreatedAt) => Timestamp(now.0.saturating_sub(age.seconds)),
+            _ => Timestamp(0),
+        }
+    }
+
+    /// The earliest arrival that stays at `now`; `None` when arrivals do not matter.
+    #[must_use]
+    pub const fn oldest_arrival(&self, now: Timestamp) -> Option<Timestamp> {
+        match (self.bounds.max_age, self.bounds.age_by) {
+            (Some(age), AgeBy::Arrival) => Some(Timestamp(now.0.saturating_sub(age.seconds))),
+            _ => None,
         }
     }
 
@@ -341,7 +374,7 @@ impl Rule {
     /// Mistakes within the rule: the key, and how to fix it.
     #[must_use]
     pub fn faults(&self) -> Vec<(&'static str, &'static str)> {
-        let Bounds { keep, max_age, grace, max_per_author_and_kind, max_events, max_bytes } = self.bounds;
+        let Bounds { keep, max_age, age_by, grace, max_per_author_and_kind, max_events, max_bytes } = self.bounds;
         let mut faults = Vec::new();
         if self.selector.kinds.as_ref().is_some_and(KindSet::is_empty) {
             faults.push(("kinds", "an empty list selects nothing; omit the key to select every kind"));
@@ -364,6 +397,9 @@ impl Rule {
         ];
         for (key, _) in limits.into_iter().filter(|(_, is_set)| keep.is_some() && *is_set) {
             faults.push((key, "keep = \"forever\" contradicts this limit; remove one of them"));
+        }
+        if max_age.is_none() && age_by != AgeBy::default() {
+            faults.push(("age_by", "has no effect without max_age; add max_age or remove this"));
         }
         if max_age.is_some_and(|age| grace.is_some_and(|grace| grace.seconds >= age.seconds)) {
             faults.push((
@@ -406,6 +442,8 @@ mod tests {
         assert_eq!(keys(r#"{"kinds":[],"authors":[],"max_age":"1h"}"#), ["kinds", "authors"]);
         assert_eq!([keys(r#"{"keep":"forever"}"#), keys("{}")], [vec![""; 0], vec![]]);
         assert_eq!(keys(r#"{"keep":"forever","grace":"1d"}"#), ["grace"]);
+        assert_eq!(keys(r#"{"age_by":"arrival"}"#), ["age_by"]);
+        assert_eq!(keys(r#"{"age_by":"arrival","max_age":"1d"}"#), [""; 0]);
         let graces = ["7d", "8d", "6d"].map(|grace| keys(&format!(r#"{{"max_age":"1w","grace":"{grace}"}}"#)));
         assert_eq!(graces, [vec!["grace"], vec!["grace"], vec![]], "max_age comes after the grace");
     }

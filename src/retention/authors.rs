@@ -275,7 +275,7 @@ impl AuthorWalk {
         };
         let Some(place) = rule else { return Ok(()) };
         let rule = &slice.rules.rules()[place];
-        if entry.created_at < rule.oldest(slice.now) {
+        if slice.is_too_old(place, entry.created_at, entry.seq) {
             // It goes for its age, and must not count.
             return Ok(());
         }

@@ -202,7 +202,7 @@ impl Horizons {
         let mut left = rows;
         let mut walk = AuthorWalk::new(author, AuthorLimit::Both);
         while left > 0 {
-            let mut slice = Slice::new(rules, snapshot, now, left);
+            let mut slice = Slice::new(rules, snapshot, now, left)?;
             if walk.step(&mut slice)? {
                 self.note(&walk);
                 break;

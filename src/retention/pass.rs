@@ -129,7 +129,7 @@ impl Trial {
         room.page_bytes = room.page_bytes.saturating_sub(counted);
         let excess = RoomMarks::new(rules, room, is_disk_low(store, rules)?).excess(room);
         let snapshot = store.read()?;
-        let mut slice = Slice::new(rules, &snapshot, now, rows).counting(&self.ledger);
+        let mut slice = Slice::new(rules, &snapshot, now, rows)?.counting(&self.ledger);
         let pace = self.plan.step(&mut slice, excess)?;
         let found = slice.found;
         drop(snapshot);
@@ -188,7 +188,7 @@ impl<'a> Removal<'a> {
         let room = self.store.room()?;
         let excess = RoomMarks::new(self.rules, room, is_disk_low(self.store, self.rules)?).excess(room);
         let snapshot = self.store.read()?;
-        let mut slice = Slice::new(self.rules, &snapshot, self.now, rows);
+        let mut slice = Slice::new(self.rules, &snapshot, self.now, rows)?;
         let pace = self.plan.step(&mut slice, excess)?;
         let found = slice.found;
         drop(snapshot);

@@ -12,7 +12,7 @@ use hashbrown::HashSet;
 use super::authors::{AuthorLimit, AuthorSweep, Authors};
 use super::oldest::{OldestFirst, held_by_rule};
 use super::samples::Samples;
-use super::sweep::{AgeSweep, Candidate, Cause, Judged, Slice};
+use super::sweep::{AgeSweep, ArrivalSweep, Candidate, Cause, Judged, Slice};
 use crate::nostr::Timestamp;
 use crate::policy::Rule;
 use crate::store::{Amount, Removed, Seq, StoreError};
@@ -165,6 +165,7 @@ impl Pace {
 /// Where a plan is.
 enum Phase {
     Ages(AgeSweep),
+    Arrivals(ArrivalSweep),
     Numbers(AuthorSweep),
     /// The rules that have too much, and how much; `None` until that is known.
     Rules(RuleLimit, Option<Vec<(OldestFirst, u64)>>),
@@ -179,6 +180,8 @@ enum Phase {
 pub struct Scope {
     /// Whether at ages.
     pub ages: bool,
+    /// Where to begin with ages by arrival: see [`ArrivalSweep::new`].
+    pub arrived: Vec<Seq>,
     /// Whose events, for what an author has too much of.
     pub authors: Authors,
     /// Whether at what rules have in all.
@@ -187,7 +190,7 @@ pub struct Scope {
 
 impl Scope {
     /// Everything.
-    pub const ALL: Self = Self { ages: true, authors: Authors::All, totals: true };
+    pub const ALL: Self = Self { ages: true, arrived: Vec::new(), authors: Authors::All, totals: true };
 }
 
 /// One execution of the rules, under way.
@@ -213,6 +216,11 @@ impl Plan {
         &self.scope
     }
 
+    /// How far it has come with ages by arrival.
+    pub fn take_arrived(&mut self) -> Vec<Seq> {
+        std::mem::take(&mut self.scope.arrived)
+    }
+
     /// What it could not free, although there is no room.
     #[must_use]
     pub const fn missing(&self) -> u64 {
@@ -233,6 +241,9 @@ impl Plan {
         let rules = slice.rules;
         let pace = match &mut self.phase {
             Phase::Ages(sweep) => Pace::done(!self.scope.ages || !rules.has_ages() || sweep.step(slice)?),
+            Phase::Arrivals(sweep) => {
+                Pace::done(!self.scope.ages || !rules.has_ages_by_arrival() || sweep.step(slice)?)
+            }
             Phase::Numbers(_) if !rules.counts_kinds() => Pace::Done,
             Phase::Rules(limit, over) => Pace::done(!self.scope.totals || step_rules(*limit, over, slice)?),
             Phase::Totals(_) if !rules.counts_totals() => Pace::Done,
@@ -250,8 +261,12 @@ impl Plan {
         if pace != Pace::Done {
             return Ok(pace);
         }
-        self.phase = match &self.phase {
-            Phase::Ages(_) => Phase::Numbers(AuthorSweep::new(self.scope.authors.clone(), AuthorLimit::Kinds)),
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Done) {
+            Phase::Ages(_) => Phase::Arrivals(ArrivalSweep::new(std::mem::take(&mut self.scope.arrived))),
+            Phase::Arrivals(sweep) => {
+                self.scope.arrived = sweep.into_seen();
+                Phase::Numbers(AuthorSweep::new(self.scope.authors.clone(), AuthorLimit::Kinds))
+            }
             Phase::Numbers(_) => Phase::Rules(RuleLimit::Events, None),
             Phase::Rules(RuleLimit::Events, _) => Phase::Rules(RuleLimit::Bytes, None),
             Phase::Rules(RuleLimit::Bytes, _) => {

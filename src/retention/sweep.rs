@@ -85,6 +85,8 @@ pub struct Slice<'a> {
     pub found: Vec<Candidate>,
     /// Authors that were looked at.
     pub walked: Vec<AuthorWalk>,
+    /// By rule: events with lower numbers have been here for too long. Empty when no rule goes by that.
+    arrived: Vec<Seq>,
     footprint: u64,
 }
 
@@ -98,10 +100,24 @@ pub struct Judged {
 
 impl<'a> Slice<'a> {
     /// A slice of at most `rows` rows and one batch.
-    #[must_use]
-    pub fn new(rules: &'a Retention, snapshot: &'a Snapshot<'a>, now: Timestamp, rows: u32) -> Self {
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn new(
+        rules: &'a Retention,
+        snapshot: &'a Snapshot<'a>,
+        now: Timestamp,
+        rows: u32,
+    ) -> Result<Self, StoreError> {
+        let arrived = if rules.has_ages_by_arrival() {
+            let before = |time: Timestamp| snapshot.arrived_before(time);
+            let all = rules.rules().iter().map(|rule| rule.oldest_arrival(now).map_or(Ok(Seq(0)), before));
+            all.collect::<Result<_, _>>()?
+        } else {
+            Vec::new()
+        };
         let (found, walked) = (Vec::new(), Vec::new());
-        Self { rules, snapshot, now, rows, ledger: None, found, walked, footprint: 0 }
+        Ok(Self { rules, snapshot, now, rows, ledger: None, found, walked, arrived, footprint: 0 })
     }
 
     /// The same, when what was found before is still there.
@@ -128,6 +144,16 @@ impl<'a> Slice<'a> {
         self.ledger.is_some_and(|ledger| ledger.is_gone(seq))
     }
 
+    /// Events of this rule with lower numbers have been here for too long.
+    fn arrived(&self, rule: usize) -> Seq {
+        self.arrived.get(rule).copied().unwrap_or(Seq(0))
+    }
+
+    /// Whether an event of this rule is older than the rule keeps it.
+    pub fn is_too_old(&self, rule: usize, created_at: Timestamp, seq: Seq) -> bool {
+        created_at < self.rules.rules()[rule].oldest(self.now) || seq < self.arrived(rule)
+    }
+
     /// Rule and size of an event that the rules may remove.
     pub fn judge(&self, entry: Entry) -> Result<Option<Judged>, StoreError> {
         let Some(event) = self.snapshot.get(entry.seq)?.filter(|_| !self.is_gone(entry.seq)) else { return Ok(None) };
@@ -137,8 +163,11 @@ impl<'a> Slice<'a> {
     }
 
     pub fn find(&mut self, entry: Entry, judged: &Judged, cause: Cause) {
+        self.find_at(entry.seq, entry.created_at, judged, cause);
+    }
+
+    fn find_at(&mut self, seq: Seq, created_at: Timestamp, judged: &Judged, cause: Cause) {
         self.footprint += judged.footprint;
-        let Entry { created_at, seq, .. } = entry;
         self.found.push(Candidate { seq, created_at, bytes: judged.bytes, footprint: judged.footprint, cause });
     }
 }
@@ -146,7 +175,7 @@ impl<'a> Slice<'a> {
 /// What costs as much as looking at a few rows: finding the next kind or author.
 pub(super) const SEEK_ROWS: u32 = 8;
 
-/// Finds what is too old, kind by kind from the oldest end: young events are not looked at.
+/// Finds what is too old by `created_at`, kind by kind from the oldest end: young events are not looked at.
 #[derive(Default)]
 pub struct AgeSweep {
     kind: u32,
@@ -173,7 +202,7 @@ impl AgeSweep {
             let is_done = snapshot.walk_oldest(kind, until, &mut self.place, |entry| {
                 slice.spend(1);
                 if let Some(judged) = slice.judge(entry)?
-                    && entry.created_at < slice.rules.rules()[judged.rule].oldest(slice.now)
+                    && slice.is_too_old(judged.rule, entry.created_at, entry.seq)
                 {
                     slice.find(entry, &judged, Cause::Age(judged.rule));
                 }
@@ -184,5 +213,56 @@ impl AgeSweep {
             }
         }
         Ok(false)
+    }
+}
+
+/// Finds what has been here for too long, in the order of arrival: later arrivals are not looked at, and no event twice
+/// for one rule.
+pub struct ArrivalSweep {
+    /// By rule: lower numbers were looked at, by this sweep or those before.
+    seen: Vec<Seq>,
+    rule: usize,
+}
+
+impl ArrivalSweep {
+    /// A sweep that begins, for each rule, where others ended; without a number for a rule, at the first event.
+    #[must_use]
+    pub const fn new(seen: Vec<Seq>) -> Self {
+        Self { seen, rule: 0 }
+    }
+
+    /// How far it has come: see [`Self::new`].
+    #[must_use]
+    pub fn into_seen(self) -> Vec<Seq> {
+        self.seen
+    }
+
+    /// Goes on; true when everything was looked at.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn step(&mut self, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
+        self.seen.resize(slice.rules.rules().len(), Seq(1));
+        while let Some(seen) = self.seen.get_mut(self.rule) {
+            let (rule, until, snapshot) = (self.rule, slice.arrived(self.rule), slice.snapshot);
+            for row in snapshot.after(Seq(seen.0 - 1))? {
+                if slice.is_over() {
+                    return Ok(false);
+                }
+                let (seq, event) = row?;
+                if seq >= until {
+                    break;
+                }
+                slice.spend(1);
+                *seen = Seq(seq.0 + 1);
+                if slice.rules.rule_of(event) == Some(rule) && !slice.is_gone(seq) {
+                    let judged = Judged { rule, bytes: event.record().len() as u64, footprint: footprint(event) };
+                    slice.find_at(seq, event.created_at(), &judged, Cause::Age(rule));
+                }
+            }
+            *seen = (*seen).max(until);
+            self.rule += 1;
+        }
+        Ok(true)
     }
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use super::heavy_hitters::{HeavyHitters, Hitter};
 use super::horizons::Horizons;
 use crate::nostr::{EventView, Kind, Pubkey, Timestamp};
-use crate::policy::{Retention, Rule};
-use crate::store::{Amount, KindUsage, Seq, Store, StoreError};
+use crate::policy::{AgeBy, Retention, Rule};
+use crate::store::{Amount, ArrivalTime, KindUsage, Seq, Store, StoreError};
 
 /// What comes in is measured over this many seconds at most: a week has every day of the week.
 const WINDOW: u64 = 7 * 86_400;
@@ -46,6 +46,7 @@ pub struct Survey {
     pub seen: Amount,
     /// By rule, in order, and at last what no rule selects.
     pub rules: Vec<RuleUsage>,
+    arrivals: Vec<ArrivalTime>,
     authors: HeavyHitters,
     recipients: HeavyHitters,
     /// How many events and bytes stand for each that was looked at.
@@ -65,7 +66,8 @@ pub fn survey(
     progress: impl FnMut(Seq),
 ) -> Result<Survey, StoreError> {
     let mut survey = Survey::new(rules, &Horizons::load(rules, store)?, now);
-    if !store.survey(sample, |event| survey.add(rules, event), progress)? {
+    survey.arrivals = store.read()?.arrival_times()?;
+    if !store.survey(sample, |seq, event| survey.add(rules, seq, event), progress)? {
         let kinds = store.read()?.kinds()?;
         let sum = |of: fn(&KindUsage) -> u64| kinds.iter().map(|(_, usage)| of(usage)).sum();
         survey.stand_for(sum(|usage| usage.events), sum(|usage| usage.footprint));
@@ -86,10 +88,17 @@ impl Survey {
         let mut usages: Vec<RuleUsage> = rules.rules().iter().enumerate().map(usage).collect();
         usages.push(RuleUsage { window_s: WINDOW, is_kept: true, ..RuleUsage::default() });
         let (authors, recipients) = (HeavyHitters::default(), HeavyHitters::default());
-        Self { now, seen: Amount::default(), rules: usages, authors, recipients, scale: [1.0; 2], is_estimate: false }
+        let (seen, arrivals) = (Amount::default(), Vec::new());
+        Self { now, seen, rules: usages, arrivals, authors, recipients, scale: [1.0; 2], is_estimate: false }
     }
 
-    fn add(&mut self, rules: &Retention, event: EventView<'_>) {
+    /// When an event had arrived for certain.
+    fn arrived_by(&self, seq: Seq) -> Timestamp {
+        let row = self.arrivals.get(self.arrivals.partition_point(|row| row.below <= seq));
+        row.map_or(self.now, |row| row.by)
+    }
+
+    fn add(&mut self, rules: &Retention, seq: Seq, event: EventView<'_>) {
         let (author, kind, created_at) = (event.pubkey(), event.kind(), event.created_at());
         self.seen.add(event);
         self.authors.add(author, event);
@@ -101,13 +110,16 @@ impl Survey {
             keys.into_iter().for_each(|key| self.recipients.add(key, event));
         }
         let none = self.rules.len() - 1;
-        let usage = &mut self.rules[rules.selected_by(event).unwrap_or(none)];
+        let place = rules.selected_by(event).unwrap_or(none);
+        let is_by_arrival = rules.rules().get(place).is_some_and(|rule| rule.bounds.age_by == AgeBy::Arrival);
+        let since = if is_by_arrival { self.arrived_by(seq) } else { created_at };
+        let usage = &mut self.rules[place];
         usage.held.add(event);
         if created_at.0 >= self.now.0.saturating_sub(usage.window_s) {
             usage.recent.add(event);
         }
         if let Some(age) = usage.max_age_s {
-            let seconds = (created_at.0.saturating_add(age)).saturating_sub(self.now.0);
+            let seconds = (since.0.saturating_add(age)).saturating_sub(self.now.0);
             usage.leaving.entry(seconds.div_ceil(DAY).min(MANY_DAYS + 1)).or_default().add(event);
         }
     }

@@ -25,6 +25,7 @@ pub use format::error::StoreError;
 pub use format::keys::{self, Seq};
 pub use format::options::{Durability, Options};
 pub use format::tally::KindUsage;
+pub use read::arrival_times::ArrivalTime;
 pub use read::snapshot::{Known, Snapshot};
 pub use read::survey::Amount;
 pub use read::usage::{Full, Room, TableUsage, Usage};

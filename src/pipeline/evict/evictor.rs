@@ -111,6 +111,8 @@ struct Evictor<'a> {
     totals_due: Instant,
     authors_due: Instant,
     arrivals: Arrivals,
+    /// How far ages by arrival were executed, by rule.
+    arrived: Vec<Seq>,
     report: Report,
 }
 
@@ -135,6 +137,7 @@ impl<'a> Evictor<'a> {
             totals_due: now,
             authors_due: now,
             arrivals: Arrivals::new(Seq(0)),
+            arrived: Vec::new(),
             report: Report::default(),
         }
     }
@@ -208,6 +211,7 @@ impl<'a> Evictor<'a> {
         self.shared.horizons.begin(&self.rules);
         self.stage = Stage::Trial(Box::default());
         (self.plan, self.exhausted) = (None, None);
+        self.arrived.clear();
         self.arrivals = Arrivals::new(self.shared.store.read()?.last_seq()?);
         (self.ages_due, self.totals_due) = (Instant::now(), Instant::now());
         self.authors_due = Instant::now() + due::authors(&self.rules);
@@ -359,7 +363,8 @@ impl<'a> Evictor<'a> {
             return Ok(None);
         }
         let authors = if all { Authors::All } else { Authors::These(self.arrivals.take()) };
-        Ok(Some(Plan::new(Scope { ages: ages || is_short || totals, authors, totals: totals || is_short })))
+        let (ages, totals, arrived) = (ages || is_short || totals, totals || is_short, self.arrived.clone());
+        Ok(Some(Plan::new(Scope { ages, arrived, authors, totals })))
     }
 
     /// One step of the plan: what it finds goes to the writer. Tells how long that took without waiting for it.
@@ -369,7 +374,7 @@ impl<'a> Evictor<'a> {
         let room = shared.store.room()?;
         let excess = self.marks(room).excess(room);
         let snapshot = shared.store.read()?;
-        let mut slice = Slice::new(&self.rules, &snapshot, shared.now(), SLICE_ROWS);
+        let mut slice = Slice::new(&self.rules, &snapshot, shared.now(), SLICE_ROWS)?;
         let pace = plan.step(&mut slice, excess)?;
         let (found, walked) = (slice.found, slice.walked);
         drop(snapshot);
@@ -396,14 +401,15 @@ impl<'a> Evictor<'a> {
             }
             Pace::Done => {
                 self.settle(0)?;
-                self.complete(&plan, began)?;
+                self.complete(&mut plan, began)?;
             }
         }
         Ok(worked)
     }
 
     /// The plan was executed.
-    fn complete(&mut self, plan: &Plan, began: Instant) -> Result<(), Trouble> {
+    fn complete(&mut self, plan: &mut Plan, began: Instant) -> Result<(), Trouble> {
+        self.arrived = plan.take_arrived();
         let (scope, now) = (plan.scope(), Instant::now());
         if scope.ages {
             self.ages_due = now + due::ages(&self.rules).max(began.elapsed() * 10);

@@ -13,8 +13,8 @@ use crate::nostr::{self, EventId, EventView, Kind, Pubkey, Timestamp, VerifiedEv
 use crate::pipeline::testing::start;
 use crate::pipeline::{Pipeline, now};
 use crate::policy::{
-    Age, Bounds as RuleBounds, Follows, Keep, KeyFile, KeySet, KindSet, Retention, RetentionLimits, Rule, Selector,
-    Settings,
+    Age, AgeBy, Bounds as RuleBounds, Follows, Keep, KeyFile, KeySet, KindSet, Retention, RetentionLimits, Rule,
+    Selector, Settings,
 };
 use crate::retention::pass::pass_in_slices;
 use crate::retention::sweep::SLICE_ROWS;
@@ -37,7 +37,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     let kinds = proptest::sample::subsequence(KINDS.to_vec(), 0..=2);
     let authors = || proptest::sample::subsequence(vec![0_u64, 1, 2, 3], 0..=2);
     let limits = (
-        0_u64..12,
+        (0_u64..12, any::<bool>()),
         0_u64..8,
         0_u64..4,
         (prop_oneof![Just(0), 1_u64..30], prop_oneof![Just(0), 200_u64..6000]),
@@ -48,7 +48,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     (selected, limits).prop_map(
         |(
             (kinds, authors, not_authors, in_files, follows, addressed_to),
-            (age, grace, number, (max_events, max_bytes), forever),
+            ((age, by_arrival), grace, number, (max_events, max_bytes), forever),
         )| {
             let keys = |seeds: Vec<u64>| seeds.into_iter().map(author).collect();
             let selector = Selector {
@@ -64,7 +64,15 @@ fn rule() -> impl Strategy<Value = Rule> {
             let grace = (grace > 2).then_some(Age { seconds: grace * 100 });
             let bounds = match forever {
                 0 => RuleBounds { keep: Some(Keep::Forever), ..RuleBounds::default() },
-                _ => RuleBounds { keep: None, max_age, grace, max_per_author_and_kind: number, max_events, max_bytes },
+                _ => RuleBounds {
+                    keep: None,
+                    max_age,
+                    age_by: if by_arrival && max_age.is_some() { AgeBy::Arrival } else { AgeBy::CreatedAt },
+                    grace,
+                    max_per_author_and_kind: number,
+                    max_events,
+                    max_bytes,
+                },
             };
             Rule { selector, bounds }
         },
@@ -96,10 +104,30 @@ fn events(now: u64) -> impl Strategy<Value = Vec<VerifiedEvent>> {
     })
 }
 
+/// How many hundreds of seconds ago some events arrived, the first of them first: as many in each batch.
+fn arrivals() -> impl Strategy<Value = Vec<u64>> {
+    proptest::sample::subsequence((0..14).rev().collect::<Vec<u64>>(), 1..=5)
+}
+
+/// When the events of each batch had arrived for certain: half a minute from any age.
+fn batches<'a>(events: &'a [VerifiedEvent], hundreds: &[u64], now: u64) -> Vec<(&'a [VerifiedEvent], u64)> {
+    let each = events.len().div_ceil(hundreds.len());
+    events.chunks(each).zip(hundreds).map(|(batch, hundreds)| (batch, now - 100 * hundreds - 30)).collect()
+}
+
+/// Stores each batch a minute before it is known to have arrived.
+fn fill(store: &Store, batches: &[(&[VerifiedEvent], u64)]) {
+    for (batch, arrived) in batches {
+        store.writer().commit(batch, Timestamp(arrived - 60)).expect("a commit");
+        store.writer().reap_expired(Timestamp(*arrived), 1).expect("upkeep");
+    }
+}
+
 /// Which events are left, by sorting lists. It knows of rules what the documentation says.
 struct Model<'a> {
     rules: &'a Retention,
     now: u64,
+    arrived: BTreeMap<EventId, u64>,
     /// With the rule of each, the most valuable first; `None` is for ever.
     kept: Vec<(Option<usize>, EventView<'a>)>,
 }
@@ -132,14 +160,17 @@ impl<'a> Model<'a> {
         (rule.bounds.keep.is_none() && !(goes_by_list(rule) && is_unknown)).then_some(place)
     }
 
-    fn new(rules: &'a Retention, events: &'a [VerifiedEvent], now: u64) -> Self {
+    fn new(rules: &'a Retention, batches: &[(&'a [VerifiedEvent], u64)], now: u64) -> Self {
+        let id = |event: &VerifiedEvent| event.view().id();
+        let arrived = batches.iter().flat_map(|(batch, by)| batch.iter().map(move |event| (id(event), *by))).collect();
+        let events = || batches.iter().flat_map(|(batch, _)| *batch);
         let of_list = |tag: nostr::Tag<'_>| Pubkey::from_hex(tag.value().expect("a value").to_text().as_bytes());
-        let list = events.iter().map(VerifiedEvent::view).find(|event| event.kind().0 == 3);
+        let list = events().map(VerifiedEvent::view).find(|event| event.kind().0 == 3);
         let followed = list.iter().flat_map(|list| list.tags()).filter_map(of_list).collect();
-        let kept = events.iter().map(|event| (Self::rule_of(rules, event.view(), &followed), event.view()));
+        let kept = events().map(|event| (Self::rule_of(rules, event.view(), &followed), event.view()));
         let mut kept: Vec<_> = kept.collect();
         kept.sort_by_key(|(rule, event)| (*rule, Reverse(event.created_at()), event.id()));
-        Self { rules, now, kept }
+        Self { rules, now, arrived, kept }
     }
 
     fn has_grace(rules: &Retention, now: u64, rule: Option<usize>, event: EventView<'_>) -> bool {
@@ -157,7 +188,11 @@ impl<'a> Model<'a> {
         let now = self.now;
         let has_grace = |rule, event| Self::has_grace(rules, now, rule, event);
         self.kept.retain(|(rule, event)| {
-            rule.and_then(|rule| bounds(rule).max_age).is_none_or(|age| event.created_at().0 >= now - age.seconds)
+            let Some((age, age_by)) = rule.and_then(|rule| Some((bounds(rule).max_age?, bounds(rule).age_by))) else {
+                return true;
+            };
+            let since = if age_by == AgeBy::Arrival { self.arrived[&event.id()] } else { event.created_at().0 };
+            since >= now - age.seconds
         });
         let mut seen: BTreeMap<(usize, Pubkey, Kind), u64> = BTreeMap::new();
         self.kept.retain(|(rule, event)| {
@@ -269,6 +304,7 @@ proptest! {
         filled in prop_oneof![Just(0_u64), 5_u64..130],
         // The time of the case, not of the first one: it may run for long.
         (now, events) in Just(()).prop_flat_map(|()| { let now = now().0; (Just(now), events(now)) }),
+        hundreds in arrivals(),
         rows in prop_oneof![Just(1_u32), Just(7), Just(SLICE_ROWS)],
         interrupted in 0_u64..3,
     ) {
@@ -281,9 +317,10 @@ proptest! {
             ..RetentionLimits::default()
         };
         let rules = Retention::new(rules, limits);
-        let expected = Model::new(&rules, &events, now).left();
+        let batches = batches(&events, &hundreds, now);
+        let expected = Model::new(&rules, &batches, now).left();
         let (store, _dir) = open(64 << 20);
-        store.writer().commit(&events, Timestamp(now)).expect("a commit");
+        fill(&store, &batches);
         let rules = resolve(rules, &store).expect("the follow lists");
         prop_assert_eq!(store.room().expect("the room").used_bytes, whole);
         let stored = held(&store);
@@ -302,7 +339,7 @@ proptest! {
 
         // The relay, while others publish what is kept for ever, and stopped in between.
         let (store, _dir) = open(64 << 20);
-        store.writer().commit(&events, Timestamp(now)).expect("a commit");
+        fill(&store, &batches);
         for _ in 0..interrupted {
             let pipeline = relay(store.clone(), rules.clone());
             std::thread::sleep(Duration::from_micros(200));

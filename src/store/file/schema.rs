@@ -7,6 +7,7 @@
 //! | weir            | `header`                      | magic 8, format 4 (big-endian), secret 16    |
 //! | weir            | `next`                        | the next arrival number, 6                   |
 //! | weir            | `kind`, kind 2                | events, bytes, footprint 6: [`crate::store::format::tally`] |
+//! | weir            | `arrived`, time 6             | number 6: see [`crate::store::read::arrival_times`] |
 //! | weir            | `id`                          | what tells this store from others, 16        |
 //! | weir            | `upgrade`                     | how far an upgrade is, 6                     |
 //! | weir            | a [`crate::store::write::removal::Note`]'s name      | the evictor's, or absent                     |

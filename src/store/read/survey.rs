@@ -41,7 +41,7 @@ impl Store {
     pub fn survey(
         &self,
         sample: Option<u64>,
-        mut visit: impl FnMut(EventView<'_>),
+        mut visit: impl FnMut(Seq, EventView<'_>),
         mut progress: impl FnMut(Seq),
     ) -> Result<bool, StoreError> {
         let last = self.read()?.last_seq()?.0;
@@ -59,11 +59,11 @@ impl Store {
                         next = seq.0;
                         break;
                     }
-                    visit(event);
+                    visit(seq, event);
                 }
             } else {
                 for _ in 0..SLICE.min((last - next) / step + 1) {
-                    snapshot.get(Seq(next))?.into_iter().for_each(&mut visit);
+                    snapshot.get(Seq(next))?.into_iter().for_each(|event| visit(Seq(next), event));
                     next += step;
                 }
             }

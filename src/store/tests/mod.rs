@@ -1,5 +1,6 @@
 //! The rules of the store, one test each; and a dumb oracle that knows them in another way.
 
+mod arrivals;
 mod compact;
 mod damage;
 mod deletion;

@@ -16,7 +16,7 @@ fn filled() -> Home {
 /// What was looked at, how many of it since 300, and how far it went.
 fn survey(home: &Home, sample: Option<u64>) -> (Amount, u64, Seq) {
     let (mut seen, mut recent, mut last) = (Amount::default(), 0, Seq(0));
-    let visit = |event: crate::nostr::EventView<'_>| {
+    let visit = |_: Seq, event: crate::nostr::EventView<'_>| {
         seen.add(event);
         recent += u64::from(event.created_at() >= Timestamp(300));
     };

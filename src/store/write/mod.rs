@@ -1,5 +1,6 @@
 //! The rules of what stays: replacement, deletion, vanish requests, expiration, and the transaction that applies them.
 
+pub mod arrivals;
 pub mod deletion;
 pub mod group;
 pub mod removal;

@@ -109,12 +109,13 @@ impl Writer {
     }
 
     /// Removes up to `max_rows` events that are past their expiration at `now`, earliest first. Fewer removed
-    /// than `max_rows` means that none are left.
+    /// than `max_rows` means that none are left. Notes that what has arrived did so by `now`.
     ///
     /// # Errors
     /// When the commit fails; then nothing was removed.
     pub fn reap_expired(&mut self, now: Timestamp, max_rows: usize) -> Result<Removed, StoreError> {
         self.update(|txn| {
+            txn.note_arrivals(now)?;
             let expired = txn.expired(now, max_rows)?;
             let mut removed = Removed::default();
             for seq in expired {

@@ -232,6 +232,9 @@ impl<'s> Transaction<'s> {
     }
 
     pub fn admit_all(&mut self, batch: &[VerifiedEvent], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+        if self.slots.is_empty() {
+            self.note_arrivals(now)?;
+        }
         batch.iter().map(|event| self.admit(event.view(), now)).collect()
     }
 
@@ -302,7 +305,7 @@ impl<'s> Transaction<'s> {
 
     /// Gives the event a number. Its record and index entries are put when the transaction is complete.
     fn add(&mut self, event: EventView<'_>, address: Option<[u8; 16]>) -> Result<Seq, StoreError> {
-        let seq = Seq(self.first + self.slots.len() as u64);
+        let seq = self.next_seq();
         if seq > Seq::MAX {
             return Err(StoreError::Damaged("the arrival numbers are used up"));
         }
@@ -323,6 +326,11 @@ impl<'s> Transaction<'s> {
         self.tally.add(event);
         self.slots.push(Slot { record: start..records.len(), is_held: true });
         Ok(seq)
+    }
+
+    /// The number that the next event will get.
+    pub fn next_seq(&self) -> Seq {
+        Seq(self.first + self.slots.len() as u64)
     }
 
     /// Uses up a number.
