@@ -85,7 +85,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if facts.found.missing > 0 {
         let missing = BinaryBytes(facts.found.missing);
         say(format_args!(
-            "weir: {missing} more should be freed, but all remaining events are kept forever: storage.max_bytes is too low"
+            "weir: {}: {missing} more should be freed, but all remaining events are kept forever; the limit is too low",
+            rules.max_bytes_origin()
         ));
     }
     Ok(ExitCode::SUCCESS)

@@ -38,11 +38,15 @@ pub struct Problem {
 impl Problem {
     /// A problem at byte `at` of `source`.
     pub(super) fn at(source: &str, at: usize, key: String, text: String) -> Self {
-        let before = source.get(..at).unwrap_or(source);
-        let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Self { place: Some((line, column)), key, text }
+        Self { place: Some(place(source, at)), key, text }
     }
+}
+
+/// Line and column of byte `at`, both from 1; the column counts characters.
+pub(super) fn place(source: &str, at: usize) -> (usize, usize) {
+    let before = source.get(..at).unwrap_or(source);
+    let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
+    (line, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
 }
 
 /// One mistake, not yet located in the file.

@@ -21,6 +21,8 @@ mod warn;
 
 use std::path::Path;
 
+use crate::policy::Origin;
+
 pub use error::{ConfigError, Problem};
 pub use log::{Log, LogFormat};
 pub use memory::memory_ceiling;
@@ -56,6 +58,10 @@ impl Config {
                     faults = validate::check(&read.config);
                 }
                 if faults.is_empty() {
+                    let key = "storage.max_bytes";
+                    if let Some(place) = read.place(text, key) {
+                        read.config.storage.max_bytes_origin = Origin::new(file, place, key);
+                    }
                     return Ok(read.config);
                 }
                 faults.into_iter().map(|fault| read.problem(text, fault)).collect()

@@ -7,7 +7,7 @@ use toml::{Spanned, Table};
 
 use super::error::{Fault, Problem};
 use super::sections::Config;
-use super::{nearest, units};
+use super::{error, nearest, units};
 
 /// A parsed configuration and the place of each key in the file.
 pub struct Read {
@@ -17,6 +17,12 @@ pub struct Read {
 }
 
 impl Read {
+    /// Line and column of a key, if the file sets it.
+    pub fn place(&self, text: &str, key: &str) -> Option<(usize, usize)> {
+        let (_, at) = self.keys.iter().find(|(path, _)| path == key)?;
+        Some(error::place(text, *at))
+    }
+
     /// Locates `fault` in the file; a key that the file does not set has no place.
     pub fn problem(&self, text: &str, fault: Fault) -> Problem {
         match self.keys.iter().find(|(path, _)| *path == fault.key) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Retention, RetentionLimits, Rule};
+use crate::policy::{Origin, Retention, RetentionLimits, Rule};
 use crate::store;
 
 /// Where events are stored, and how much space they may take.
@@ -18,6 +18,9 @@ pub struct Storage {
     /// Once events take this many bytes, only deletions and vanish requests are accepted; 0 means no limit below
     /// `map_bytes`. Shortly before that, retention rules begin to evict events.
     pub max_bytes: u64,
+    /// Where the operator set it, for messages.
+    #[serde(skip)]
+    pub max_bytes_origin: Origin,
     /// Bytes that must be free on the file system before the data file may grow.
     pub min_free_disk_bytes: u64,
     /// The largest share of the store, in per cent, that a start or reload may remove without confirmation.
@@ -64,6 +67,7 @@ impl Default for Storage {
             data: "weir-data".into(),
             map_bytes: options.map_bytes as u64,
             max_bytes: 0,
+            max_bytes_origin: Origin::default(),
             min_free_disk_bytes: 256 << 20,
             confirm_removal_percent: 10,
             max_events_per_author: 0,
@@ -93,7 +97,7 @@ impl Storage {
         if self.default_keep == DefaultKeep::Room && !is_covered() {
             rules.push(last);
         }
-        Retention::new(rules, limits)
+        Retention::new(rules, limits).with_max_bytes_origin(self.max_bytes_origin.clone())
     }
 
     /// Takes the values of `new` that apply without a restart.

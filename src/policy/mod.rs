@@ -33,7 +33,7 @@ pub use peer::Peer;
 pub use rate::{Buckets, Quantity, Rate, RateOptions, Standing};
 pub use rate_limiter::{RateLimiter, RateTable};
 pub use read::{ReadGuard, check_count, check_filters, check_open, hold_filters, subscription_bytes};
-pub use retention::{Limits as RetentionLimits, Retention, RuleOfAll};
+pub use retention::{Limits as RetentionLimits, Origin, Retention, RuleOfAll};
 pub use rule::{Age, AgeBy, Bounds, Keep, Rule, Selector, is_addressed};
 pub use sets::{Follows, KeyFile, KeySet, KindSet, OptionalKey};
 pub use settings::{Access, Auth, ChallengeWhen, Settings, Who};

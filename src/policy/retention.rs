@@ -4,7 +4,9 @@
 //! is an order of value: to reduce a total, events of later rules are evicted first, and within a rule the oldest. Nothing
 //! here removes anything.
 
+use std::fmt;
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use super::rule::{AgeBy, Rule, is_addressed};
 use super::sets::KeySet;
@@ -26,6 +28,39 @@ pub struct Limits {
     pub confirm_removal_percent: u8,
 }
 
+/// Where the operator wrote a value, for messages: `weir.toml:2:13: storage.max_bytes`. It is no part of what the value is,
+/// so all are equal.
+#[derive(Clone, Debug)]
+pub struct Origin(Arc<str>);
+
+impl Origin {
+    /// A key at a place of a file.
+    #[must_use]
+    pub fn new(file: &str, (line, column): (usize, usize), key: &str) -> Self {
+        Self(format!("{file}:{line}:{column}: {key}").into())
+    }
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self("storage.max_bytes".into())
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Origin {}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Follow lists (NIP-02).
 pub const FOLLOW_LIST: Kind = Kind(3);
 
@@ -34,13 +69,26 @@ pub const FOLLOW_LIST: Kind = Kind(3);
 pub struct Retention {
     rules: Vec<Rule>,
     limits: Limits,
+    max_bytes_origin: Origin,
 }
 
 impl Retention {
     /// Combines the rules, in order, with the limits over all of them.
     #[must_use]
-    pub const fn new(rules: Vec<Rule>, limits: Limits) -> Self {
-        Self { rules, limits }
+    pub fn new(rules: Vec<Rule>, limits: Limits) -> Self {
+        Self { rules, limits, max_bytes_origin: Origin::default() }
+    }
+
+    /// The same, with the place of `max_bytes` for messages.
+    #[must_use]
+    pub fn with_max_bytes_origin(self, max_bytes_origin: Origin) -> Self {
+        Self { max_bytes_origin, ..self }
+    }
+
+    /// Where the operator wrote `max_bytes`.
+    #[must_use]
+    pub const fn max_bytes_origin(&self) -> &Origin {
+        &self.max_bytes_origin
     }
 
     /// Whether there are no rules, so that everything is kept.
