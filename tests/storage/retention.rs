@@ -299,7 +299,7 @@ fn a_dry_run_tells_what_each_rule_would_remove_and_a_run_removes_it() {
 }
 
 /// The line of the log at which the relay says that it removes nothing.
-const WAITS: &str = "the retention rules would remove more than 10 % of the store, so nothing is removed";
+const WAITS: &str = "the retention rules would remove more than 10 % of the store, so they wait, and until then";
 
 #[test]
 fn rules_that_would_remove_much_wait_until_they_are_accepted_and_others_wait_again() {
@@ -342,10 +342,59 @@ fn rules_that_would_remove_much_wait_until_they_are_accepted_and_others_wait_aga
     relay.wait_for_log(WAITS);
     drop(client);
     let relay = relay.restart_killed(&rules("10s"));
+    let line = relay.wait_for_log(WAITS);
+    assert!(line.contains("no rules are in force, so nothing is removed and nothing makes room"), "{line}");
     let mut client = relay.connect();
     eventually("it waits again", || metric(monitor, "weir_retention_waiting_events") > 20);
     assert_eq!(held(&mut client, &all), all);
     assert_clean(&relay);
+}
+
+#[test]
+fn while_new_rules_wait_the_former_ones_make_room_and_answer_clients() {
+    let monitor = free_address();
+    let base = format!("metrics.listen = \"{monitor}\"\n[storage]\nmax_bytes = \"8 MiB\"\n");
+    let relay = Relay::start(&format!("{base}[[storage.retention]]\nkinds = [1]\n"));
+    let (author, mut client) = (Key::named("former"), relay.connect());
+    let first = storm(&mut client, notes(&author, 1000, 4000));
+    assert_eq!(first.reasons(), Vec::<&str>::new());
+    assert_eq!(held(&mut client, &first.stored), first.stored);
+    relay.reload(&format!("{base}[[storage.retention]]\nmax_age = \"10s\"\n"));
+    let line = relay.wait_for_log(WAITS);
+    assert!(line.contains("the former rules stay in force"), "{line}");
+    // Twice the limit comes, and the oldest go.
+    let second = storm(&mut client, notes(&author, 3000, 5000));
+    let is_known =
+        |reason: &&str| *reason == "error: storage full" || reason.starts_with("blocked: there is only room");
+    assert!(second.reasons().iter().all(is_known), "{:?}", second.reasons());
+    eventually("room is made", || metric(monitor, "weir_store_used_bytes") < (8 << 20) * 31 / 32);
+    assert!(metric(monitor, "weir_retention_waiting_events") > 500);
+    let left = held(&mut client, &second.stored);
+    assert!(left.len() > 500 && left == second.stored[second.stored.len() - left.len()..], "{} are left", left.len());
+    // The new rules would refuse it.
+    client.publish(&author.event(7, now() - 1000, json!([]), "old"));
+    // Back to the former ones, and nothing waits any more.
+    relay.reload(&format!("{base}[[storage.retention]]\nkinds = [1]\n"));
+    eventually("nothing waits", || metric(monitor, "weir_retention_waiting_events") == 0);
+    assert_clean(&relay);
+}
+
+#[test]
+fn what_is_kept_for_ever_and_takes_more_than_max_bytes_is_told_with_the_place_of_the_key() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let rules = "[storage]\nmax_bytes = \"1 MiB\"\n[[storage.retention]]\nkinds = [0, 1]\nkeep = \"forever\"\n\
+                 [[storage.retention]]\n";
+    let relay = Relay::start_in(dir.path(), "");
+    let answers = storm(&mut relay.connect(), notes(&Key::named("forever"), 300, 5000));
+    assert_eq!(answers.reasons(), Vec::<&str>::new());
+    drop(relay);
+    let relay = Relay::start_in(dir.path(), rules);
+    let line = relay.wait_for_log("nothing is left that the retention rules would remove for room");
+    assert!(line.contains("weir.toml:2:1: storage.max_bytes: "), "{line}");
+    let config = dir.path().join("weir.toml");
+    let output = weir(&relay.data(), &["retention", "--config", config.to_str().expect("UTF-8")]);
+    let said = text(&output.stderr);
+    assert!(said.contains("weir.toml:2:1: storage.max_bytes: ") && said.contains("kept for ever"), "{said}");
 }
 
 #[test]

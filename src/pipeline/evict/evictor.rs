@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::asked::{Asked, nothing_waits};
+use super::trouble::Trouble;
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::{Done, Eviction, WriteCommand};
@@ -12,17 +14,15 @@ use crate::pipeline::run::Shared;
 use crate::policy::Retention;
 use crate::retention::arrivals::Arrivals;
 use crate::retention::authors::Authors;
-use crate::retention::brake::{Removal, held_events};
 use crate::retention::disk::Disk;
 use crate::retention::horizons::NEVER;
 use crate::retention::marks::{RoomMarks, within_file};
 use crate::retention::oldest::held_by_rule;
-use crate::retention::pass::Trial;
 use crate::retention::plan::{Pace, Parts, Plan, Scope};
-use crate::retention::report::{Report, word};
+use crate::retention::report::Report;
 use crate::retention::sweep::{Candidate, SLICE_ROWS, Slice};
 use crate::retention::{due, follows};
-use crate::store::{Full, Room, Seq, StoreError};
+use crate::store::{Full, Room, Seq};
 
 /// How often the room is looked at.
 const WATCH: Duration = Duration::from_millis(250);
@@ -62,25 +62,9 @@ pub fn run(shared: &Shared, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
     }
 }
 
-/// Why a turn ended early.
-enum Trouble {
-    /// The writer has ended.
-    Closed,
-    Store(StoreError),
-}
-
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-/// How far the rules that hold now have come.
+/// How far the rules in force have come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// What they would remove is being counted.
-    Trial(Box<Trial>),
-    /// That is much: nothing is removed until the operator accepts it. Counted again at that time.
-    Waiting(Removal, Instant),
     /// They are executed for the first time.
     First,
     /// They hold.
@@ -94,10 +78,17 @@ struct Evictor<'a> {
     done: Receiver<Done>,
     /// What the writer was given and has not told of yet.
     pending: VecDeque<Parts>,
+    /// The rules in force, with follow lists.
     rules: Retention,
+    stage: Stage,
+    /// Those that are to come into force, if there are.
+    asked: Option<Asked>,
+    /// The newest rules that were asked for, with follow lists.
+    newest: Retention,
     /// The follow lists that were looked at.
     lists: Vec<Option<Seq>>,
-    stage: Stage,
+    /// What clients are answered by.
+    published: Retention,
     plan: Option<Plan>,
     disk: Disk,
     is_disk_low: bool,
@@ -125,8 +116,11 @@ impl<'a> Evictor<'a> {
             done: channel(PENDING).1,
             pending: VecDeque::new(),
             rules: Retention::default(),
-            lists: Vec::new(),
             stage: Stage::Steady,
+            asked: None,
+            newest: Retention::default(),
+            lists: Vec::new(),
+            published: Retention::default(),
             plan: None,
             disk: Disk::default(),
             is_disk_low: false,
@@ -147,12 +141,17 @@ impl<'a> Evictor<'a> {
         self.take_rules()?;
         let room = self.shared.store.room()?;
         let watch = self.watch(room);
-        if self.rules.is_empty() {
-            return Ok(watch);
+        let pause = if self.rules.is_empty() { watch } else { self.work(room, watch)? };
+        let Some(asked) = &mut self.asked else { return Ok(pause) };
+        if asked.step(self.shared, self.write, Instant::now() + TURN)? {
+            self.come_into_force()?;
         }
-        if self.is_held()? {
-            return Ok(if matches!(self.stage, Stage::Trial(_)) { TURN } else { watch });
-        }
+        let is_counting = self.asked.as_ref().is_some_and(Asked::is_counting);
+        Ok(if is_counting { pause.min(TURN) } else { pause })
+    }
+
+    /// Executes the rules in force for a while; returns how long to rest.
+    fn work(&mut self, room: Room, watch: Duration) -> Result<Duration, Trouble> {
         let marks = self.marks(room);
         if marks.is_relaxed(room) && self.shared.horizons.relax_total() {
             self.remember()?;
@@ -164,7 +163,7 @@ impl<'a> Evictor<'a> {
         if self.plan.is_none() {
             self.plan = match self.stage {
                 Stage::Steady => self.choose(is_short)?,
-                _ => Some(Plan::new(Scope::ALL)),
+                Stage::First => Some(Plan::new(Scope::ALL)),
             };
         }
         let until = Instant::now() + if is_short { TURN } else { Duration::ZERO };
@@ -183,114 +182,82 @@ impl<'a> Evictor<'a> {
         })
     }
 
-    fn marks(&self, room: Room) -> RoomMarks {
-        RoomMarks::new(&self.rules, room, self.is_disk_low)
+    /// The rules that limits are taken from: those in force, or when there are none, those that are asked for.
+    fn ruling(&self) -> &Retention {
+        match &self.asked {
+            Some(asked) if self.rules.is_empty() => &asked.rules,
+            _ => &self.rules,
+        }
     }
 
-    /// Begins anew when there are other rules: they are counted before they hold.
+    fn marks(&self, room: Room) -> RoomMarks {
+        RoomMarks::new(self.ruling(), room, self.is_disk_low)
+    }
+
+    /// Looks whether other rules are asked for, by a reload or a new follow list. They are counted before they come into
+    /// force; until then the former ones stay, for clients too.
     fn take_rules(&mut self) -> Result<(), Trouble> {
         let settings = self.shared.settings.load();
-        let lists = follows::lists(&settings.retention, &self.shared.store)?;
-        let is_reload = settings.retention != self.rules;
+        let is_reload = settings.retention != self.published;
+        let unresolved = if is_reload { &settings.retention } else { &self.newest };
+        let lists = follows::lists(unresolved, &self.shared.store)?;
         if !is_reload && lists == self.lists {
             return Ok(());
         }
-        self.lists = lists;
-        let rules = follows::resolve(settings.retention.clone(), &self.shared.store)?;
-        if !is_reload && follows::lost_much(&self.rules, &rules) {
+        let rules = follows::resolve(unresolved.clone(), &self.shared.store)?;
+        let is_other = rules != self.newest;
+        if !is_reload && is_other && follows::lost_much(&self.newest, &rules) {
+            self.lists = lists;
             return Ok(());
         }
-        self.shared.put_retention(&settings.retention, &rules);
-        if rules == self.rules {
-            return Ok(());
+        if is_other {
+            nothing_waits(self.shared, self.write)?;
         }
+        (self.lists, self.newest) = (lists, rules.clone());
+        if is_other {
+            let is_in_force = rules == self.rules;
+            self.asked = (!is_in_force).then(|| Asked::new(rules.clone(), !self.rules.is_empty()));
+        }
+        if self.asked.is_some() && rules.is_empty() {
+            return self.come_into_force();
+        }
+        self.publish(&settings.retention);
+        if is_other && self.rules.is_empty() {
+            self.shared.horizons.begin(&rules);
+        }
+        Ok(())
+    }
+
+    /// Has clients answered by the rules that hold, instead of by these.
+    fn publish(&mut self, instead_of: &Retention) {
+        self.published = self.ruling().clone();
+        self.shared.put_retention(instead_of, &self.published);
+    }
+
+    /// The rules that are asked for hold from now on.
+    fn come_into_force(&mut self) -> Result<(), Trouble> {
+        let last_seq = self.shared.store.read()?.last_seq()?;
+        nothing_waits(self.shared, self.write)?;
         self.settle(0)?;
+        let Some(asked) = self.asked.take() else { return Ok(()) };
         self.report.tell(true);
-        self.rules = rules;
+        self.rules = asked.rules;
+        let before = self.published.clone();
+        self.publish(&before);
         follows::tell(&self.rules);
         self.shared.horizons.begin(&self.rules);
-        self.stage = Stage::Trial(Box::default());
+        self.stage = Stage::First;
         (self.plan, self.exhausted) = (None, None);
+        self.arrivals = Arrivals::new(last_seq);
         self.arrived.clear();
-        self.arrivals = Arrivals::new(self.shared.store.read()?.last_seq()?);
         (self.ages_due, self.totals_due) = (Instant::now(), Instant::now());
         self.authors_due = Instant::now() + due::authors(&self.rules);
         Ok(())
     }
 
-    /// Whether nothing may be removed yet. Goes on with what that takes.
-    fn is_held(&mut self) -> Result<bool, Trouble> {
-        let shared = self.shared;
-        match &mut self.stage {
-            Stage::Trial(trial) => {
-                let until = Instant::now() + TURN;
-                while Instant::now() < until {
-                    if trial.slice(&shared.store, &self.rules, shared.now(), SLICE_ROWS)? {
-                        let parts = std::mem::take(&mut trial.ledger.parts);
-                        self.decide(&parts)?;
-                        break;
-                    }
-                }
-            }
-            Stage::Waiting(removal, again) => {
-                let (removal, is_time) = (*removal, Instant::now() >= *again);
-                let held_events = held_events(&shared.store)?;
-                if removal.is_accepted(Removal::accepted(&shared.store)?, &self.rules, held_events) {
-                    tracing::info!(events = removal.events, "the operator accepted what the retention rules remove");
-                    self.hold()?;
-                } else if is_time {
-                    self.stage = Stage::Trial(Box::default());
-                }
-            }
-            Stage::First | Stage::Steady => {}
-        }
-        Ok(!matches!(self.stage, Stage::First | Stage::Steady))
-    }
-
-    /// The rules hold from now on.
-    fn hold(&mut self) -> Result<(), Trouble> {
-        self.stage = Stage::First;
-        self.shared.metrics.retention_waiting.set(0);
-        if Removal::waiting(&self.shared.store)?.is_some() {
-            self.write.send(WriteCommand::Waiting(Vec::new())).map_err(|_| Trouble::Closed)?;
-        }
-        Ok(())
-    }
-
-    /// Whether what the rules would remove may go.
-    fn decide(&mut self, parts: &Parts) -> Result<(), Trouble> {
-        let shared = self.shared;
-        let (held_events, used_bytes) = (held_events(&shared.store)?, shared.store.room()?.used_bytes);
-        let removal = Removal::new(&self.rules, parts, shared.now());
-        let is_much = removal.is_much(&self.rules, held_events, used_bytes);
-        if !is_much || removal.is_accepted(Removal::accepted(&shared.store)?, &self.rules, held_events) {
-            return self.hold();
-        }
-        shared.metrics.retention_waiting.set(removal.events as i64);
-        if Removal::waiting(&shared.store)?.is_none_or(|told| told.digest != removal.digest) {
-            let percent = self.rules.limits().confirm_removal_percent;
-            tracing::warn!(
-                events = removal.events,
-                of = held_events,
-                bytes = removal.bytes,
-                of_bytes = used_bytes,
-                "the retention rules would remove more than {percent} % of the store, so nothing is removed: look with \
-                 'weir retention --dry-run', then change the rules or say 'weir retention --accept'"
-            );
-            for (cause, part) in &parts.by_cause {
-                let (rule, cause) = (cause.rule() + 1, word(*cause).as_str());
-                let (oldest, newest) = (part.oldest, part.newest);
-                tracing::warn!(rule, cause, part.events, part.bytes, %oldest, %newest, "would be removed");
-            }
-        }
-        self.write.send(WriteCommand::Waiting(removal.to_bytes())).map_err(|_| Trouble::Closed)?;
-        self.stage = Stage::Waiting(removal, Instant::now() + due::COUNT_AGAIN);
-        Ok(())
-    }
-
     /// Sets from where on the store is full, and says whether it is. Returns when to look again.
     fn watch(&mut self, room: Room) -> Duration {
-        let (limits, mut watch) = (self.rules.limits(), WATCH);
+        let (limits, mut watch) = (self.ruling().limits(), WATCH);
         match self.shared.store.disk_space() {
             Ok(space) => {
                 self.is_disk_low = self.disk.watch(&self.shared.store, space, room, limits.min_free_disk_bytes);
@@ -311,16 +278,16 @@ impl<'a> Evictor<'a> {
 
     /// From where on the store is full.
     fn full(&self, room: Room, marks: RoomMarks) -> Full {
-        let max_bytes = self.rules.limits().max_bytes;
+        let max_bytes = self.ruling().limits().max_bytes;
         let used_bytes = if max_bytes == 0 { u64::MAX } else { max_bytes };
         let mut full = Full { used_bytes, page_bytes: room.map_bytes };
         if self.is_disk_low {
             full.page_bytes = full.page_bytes.min(within_file(room));
         }
-        match &self.stage {
-            _ if self.rules.is_empty() => {}
+        match self.stage {
             // What is too much is the operator's to decide; clients need not wait for that.
-            Stage::Trial(_) | Stage::Waiting(..) => full.used_bytes = u64::MAX,
+            _ if self.rules.is_empty() && self.asked.is_some() => full.used_bytes = u64::MAX,
+            _ if self.rules.is_empty() => {}
             // It shrinks, and what it removes makes room in the file.
             Stage::First if room.used_bytes > marks.used.start => {
                 full = Full { used_bytes: u64::MAX, page_bytes: full.page_bytes.min(within_file(room)) };
@@ -439,7 +406,8 @@ impl<'a> Evictor<'a> {
             tracing::warn!(
                 missing_bytes = plan.missing(),
                 max_bytes = self.rules.limits().max_bytes,
-                "nothing is left that the retention rules would remove for room: what is kept for ever takes too much"
+                "{}: nothing is left that the retention rules would remove for room: what is kept for ever takes too much",
+                self.rules.max_bytes_origin()
             );
         }
         Ok(())

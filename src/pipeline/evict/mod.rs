@@ -3,6 +3,8 @@
 //!
 //! Never holds a transaction between slices (INV-9), and never makes the writer wait.
 
+mod asked;
 pub mod evictor;
 #[cfg(test)]
 mod tests;
+mod trouble;

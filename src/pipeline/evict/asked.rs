@@ -1,0 +1,126 @@
+//! Rules that the operator asked for and that are not in force yet: what they would remove is counted first, and if it is
+//! much, they wait until the operator accepts it. See [`brake`](crate::retention::brake). It removes nothing.
+
+use std::time::Instant;
+
+use super::trouble::Trouble;
+use crate::pipeline::channel::Sender;
+use crate::pipeline::queues::WriteCommand;
+use crate::pipeline::run::Shared;
+use crate::policy::Retention;
+use crate::retention::brake::{Removal, held_events};
+use crate::retention::pass::Trial;
+use crate::retention::plan::Parts;
+use crate::retention::sweep::SLICE_ROWS;
+use crate::retention::{due, word};
+
+/// See the module.
+pub struct Asked {
+    /// The rules, with the follow lists that the store holds.
+    pub rules: Retention,
+    stage: Stage,
+    /// Whether other rules are in force until then.
+    has_former: bool,
+    /// Whether the log says that they wait.
+    is_told: bool,
+}
+
+enum Stage {
+    /// What they would remove is being counted.
+    Counting(Box<Trial>),
+    /// That is much: they wait for the operator. Counted again at that time.
+    Waiting(Removal, Instant),
+}
+
+impl Asked {
+    /// Rules that are to be counted.
+    #[must_use]
+    pub fn new(rules: Retention, has_former: bool) -> Self {
+        Self { rules, stage: Stage::Counting(Box::default()), has_former, is_told: false }
+    }
+
+    /// Whether there is something to count.
+    #[must_use]
+    pub const fn is_counting(&self) -> bool {
+        matches!(self.stage, Stage::Counting(_))
+    }
+
+    /// Goes on until `until`; true when the rules may come into force.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the writer has ended.
+    pub fn step(&mut self, shared: &Shared, write: &Sender<WriteCommand>, until: Instant) -> Result<bool, Trouble> {
+        match &mut self.stage {
+            Stage::Counting(trial) => {
+                while Instant::now() < until {
+                    if trial.slice(&shared.store, &self.rules, shared.now(), SLICE_ROWS)? {
+                        let parts = std::mem::take(&mut trial.ledger.parts);
+                        return self.decide(&parts, shared, write);
+                    }
+                }
+            }
+            Stage::Waiting(removal, again) => {
+                let held_events = held_events(&shared.store)?;
+                if removal.is_accepted(Removal::accepted(&shared.store)?, &self.rules, held_events) {
+                    tracing::info!(events = removal.events, "the operator accepted what the retention rules remove");
+                    return Ok(true);
+                }
+                if Instant::now() >= *again {
+                    self.stage = Stage::Counting(Box::default());
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether what the rules would remove may go.
+    fn decide(&mut self, parts: &Parts, shared: &Shared, write: &Sender<WriteCommand>) -> Result<bool, Trouble> {
+        let (held_events, used_bytes) = (held_events(&shared.store)?, shared.store.room()?.used_bytes);
+        let removal = Removal::new(&self.rules, parts, shared.now());
+        let is_much = removal.is_much(&self.rules, held_events, used_bytes);
+        if !is_much || removal.is_accepted(Removal::accepted(&shared.store)?, &self.rules, held_events) {
+            return Ok(true);
+        }
+        shared.metrics.retention_waiting.set(removal.events as i64);
+        if !std::mem::replace(&mut self.is_told, true) {
+            self.tell(parts, removal, held_events, used_bytes);
+        }
+        write.send(WriteCommand::Waiting(removal.to_bytes())).map_err(|_| Trouble::Closed)?;
+        self.stage = Stage::Waiting(removal, Instant::now() + due::COUNT_AGAIN);
+        Ok(false)
+    }
+
+    fn tell(&self, parts: &Parts, removal: Removal, held_events: u64, used_bytes: u64) {
+        let percent = self.rules.limits().confirm_removal_percent;
+        let until_then = if self.has_former {
+            "the former rules stay in force"
+        } else {
+            "no rules are in force, so nothing is removed and nothing makes room"
+        };
+        tracing::warn!(
+            events = removal.events,
+            of = held_events,
+            bytes = removal.bytes,
+            of_bytes = used_bytes,
+            "the retention rules would remove more than {percent} % of the store, so they wait, and until then \
+             {until_then}: look with 'weir retention --dry-run', then change the rules or say 'weir retention --accept'"
+        );
+        for (cause, part) in &parts.by_cause {
+            let (rule, cause) = (cause.rule() + 1, word(*cause).as_str());
+            let (oldest, newest) = (part.oldest, part.newest);
+            tracing::warn!(rule, cause, part.events, part.bytes, %oldest, %newest, "would be removed");
+        }
+    }
+}
+
+/// Nothing waits for the operator any more.
+///
+/// # Errors
+/// When the store cannot be read, or the writer has ended.
+pub fn nothing_waits(shared: &Shared, write: &Sender<WriteCommand>) -> Result<(), Trouble> {
+    shared.metrics.retention_waiting.set(0);
+    if Removal::waiting(&shared.store)?.is_some() {
+        write.send(WriteCommand::Waiting(Vec::new())).map_err(|_| Trouble::Closed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! Why the `retention` thread cannot go on for now.
+
+use crate::store::StoreError;
+
+/// See the module.
+pub enum Trouble {
+    /// The writer has ended, and so does this thread.
+    Closed,
+    /// The store failed; it is tried again.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
