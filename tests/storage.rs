@@ -7,6 +7,7 @@ mod support;
 
 mod storage {
     mod full;
+    mod killed;
     mod retention;
     mod scene;
 }
