@@ -39,6 +39,9 @@ fn what_a_mistake_removed_is_restored_as_of_the_run_before_it() {
     assert_eq!(exported.lines().collect::<Vec<_>>(), before);
     home.run_elsewhere("now", &["restore", backup, "--as-of", &format!("{}T{}", states[3][1], states[3][2])]).good();
     assert_eq!(home.run_elsewhere("now", &["export"]).good().lines().count(), 40);
+    let limited = home.write("limited.toml", "storage.max_bytes = 4096\n");
+    let out = home.run_elsewhere("limited", &["restore", backup, "--run", "1", "--config", &limited]).good();
+    assert!(out.contains(" which exceeds storage.max_bytes, 4.00 KiB: see weir retention --dry-run"), "{out}");
     let too_early = home.run_elsewhere("none", &["restore", backup, "--as-of", "2020-01-01"]);
     assert_eq!(too_early.code, Some(1));
     assert!(too_early.err.contains("the oldest state in the backup is from "), "{too_early:?}");

@@ -24,6 +24,8 @@ fn is_full_and_recovers(
     assert!(answers.stored.len() > 20, "{} were stored", answers.stored.len());
     eventually("readyz says that storage is full", || get(monitor, "/readyz").0 == "503");
     assert_eq!(metric(monitor, "weir_storage_writable"), 0);
+    assert!(metric(monitor, "weir_events_total{outcome=\"full\"}") > 0);
+    assert_eq!(metric(monitor, "weir_events_total{outcome=\"failed\"}"), 0, "no commit failed");
 
     // Reads go on: everything that was acknowledged is there.
     assert!(held(&mut client, &answers.stored) == answers.stored, "an acknowledged event is missing");

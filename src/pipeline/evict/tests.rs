@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use self::model::{Model, arrivals, batches, events, fill, rule, size};
+use self::model::{Model, OWNER, arrivals, batches, events, fill, rule, size};
 use crate::nostr::testing::{author, trusted};
 use crate::nostr::{EventId, Kind, Timestamp, VerifiedEvent};
 use crate::pipeline::testing::start;
@@ -190,6 +190,21 @@ fn a_follow_list_that_the_rules_go_by_takes_the_place_of_no_event() {
         pass(&store, &rules, NOW, Mode::Remove, &NEVER_STOP, |_| {}).expect("a pass");
         assert_eq!(held(&store), all, "{limit}");
     }
+}
+
+#[test]
+fn alone_a_run_removes_thousands_with_a_commit_in_any_order_of_arrival() {
+    let (store, _dir) = open(64 << 20);
+    let of = |n: u64| trusted(author(n % 50), 7, NOW.0 - 100_000 - (n * 7919) % 10_000, &[], &n.to_string());
+    let events: Vec<_> = (0..10_000).map(of).collect();
+    store.writer().commit(&events, NOW).expect("a commit");
+    let rules = Retention::new(rules(&[r#"{"max_age":"1d"}"#]), RetentionLimits::default());
+    let before = store.txn_id().expect("a number");
+    let found = pass(&store, &rules, NOW, Mode::Remove, &NEVER_STOP, |_| {}).expect("a pass");
+    assert_eq!((found.total().events, held(&store).len()), (10_000, 0));
+    // 256, then twice as many each time; each large one is followed by a small one for the sake of free pages.
+    let commits = store.txn_id().expect("a number") - before;
+    assert!(commits <= 12, "{commits} commits");
 }
 
 #[test]
