@@ -1,6 +1,6 @@
-//! Who wrote so much that a limit of an author may be reached: so the relay looks at those, not at everybody.
+//! Which authors published so much that they may exceed a limit: the relay checks these instead of all authors.
 //!
-//! Counts arrivals; what an author has is found by walks over the index.
+//! Counts new events only; a walk over the index finds out what an author has.
 
 use std::time::{Duration, Instant};
 
@@ -13,23 +13,23 @@ use crate::policy::Retention;
 use crate::store::keys::footprint;
 use crate::store::{Seq, Store, StoreError};
 
-/// Authors that are remembered to have room left.
+/// Authors that are remembered.
 const AUTHORS: usize = 65_536;
 
-/// So long nothing came: then there is time to be exact.
+/// After this long without events there is time to be exact.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What came of an author since his events were walked.
+/// What an author published since the last walk over his events.
 #[derive(Clone, Copy, Default)]
 struct Came {
     events: u64,
     bytes: u64,
-    /// So much may come before a limit can be passed.
+    /// What may be published before a limit can be exceeded.
     margin: Margin,
-    /// With so many events it is worth a walk: at a limit once in 16 rows, so that an arrival costs a few microseconds of
-    /// walking however many events its author has.
+    /// A walk is worth it after more events than this: 1/16 of the rows of the last walk, so that an event costs a few
+    /// microseconds of walking, however many events its author has.
     worth: u64,
-    /// The author is in [`Arrivals::due`].
+    /// Whether the author is listed as due.
     is_due: bool,
 }
 
@@ -41,7 +41,7 @@ impl Came {
 
 /// See the module.
 pub struct Arrivals {
-    /// Up to here arrivals were counted.
+    /// The last arrival number that was counted.
     counted: Seq,
     came: HashMap<Pubkey, Came>,
     due: Vec<Pubkey>,
@@ -49,12 +49,12 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Nobody is known; what has come up to `counted` is no arrival.
+    /// Starts behind the arrival number `counted`, without any authors.
     pub fn new(counted: Seq) -> Self {
         Self { counted, came: HashMap::new(), due: Vec::new(), last_came: Instant::now() }
     }
 
-    /// Counts some of what came; true when there may be more.
+    /// Counts some of the new events; true when there may be more.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -79,26 +79,26 @@ impl Arrivals {
             self.last_came = Instant::now();
         }
         if self.came.len() > AUTHORS {
-            // Everybody else is looked at once more, at about a microsecond each.
+            // The others are walked again when they publish, at about a microsecond each.
             self.came.retain(|_, came| came.may_be_over());
         }
         Ok(rows == SLICE_ROWS)
     }
 
-    /// Whether it is worth looking at somebody, or nothing else is to be done.
+    /// Whether a walk is worth it, or there is time for one.
     pub fn is_due(&self) -> bool {
         let is_quiet = self.last_came.elapsed() > QUIET;
         !self.due.is_empty() || (is_quiet && self.came.values().any(Came::may_be_over))
     }
 
-    /// Everybody who may have passed a limit; they are not told again before they were looked at.
+    /// All authors who may exceed a limit. They become due again only after a walk.
     pub fn take(&mut self) -> Vec<Pubkey> {
         self.due.clear();
         let over = self.came.iter().filter(|(_, came)| came.may_be_over());
         over.map(|(author, _)| *author).collect()
     }
 
-    /// Notes what a walk found of an author.
+    /// Notes the result of a walk over the events of an author.
     pub fn looked(&mut self, walk: &AuthorWalk, rules: &Retention) {
         let (margin, worth) = (walk.margin, walk.rows / 16);
         let came = self.came.entry(walk.author).or_default();

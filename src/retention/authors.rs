@@ -1,7 +1,7 @@
-//! What single authors have too much of: events of one kind under a rule, and events or bytes in all.
+//! Finds the events that single authors have too many of: per rule and kind, and in all.
 //!
-//! Walks over the author index, one author after the other. They remove nothing, and their memory is bounded however
-//! much an author has and however high the limits are.
+//! Walks the author index, one author after the other. Removes nothing. Its memory is bounded, however much an author
+//! has and however high the limits are.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,14 +13,14 @@ use crate::policy::{Retention, Rule, RuleOfAll};
 use crate::store::keys::footprint;
 use crate::store::{Entry, Place, Seq, Snapshot, StoreError};
 
-/// Events over the limits of all kinds that one walk remembers, at 56 bytes each. An author with more is walked again
-/// once these are gone, as it happens in tests with few.
+/// Events beyond the limits over all kinds that one walk remembers, at 56 bytes each. An author with more of them is
+/// walked again once these are removed. Tests use few, so that this happens.
 const SELECTED: usize = if cfg!(test) { 5 } else { 65_536 };
 
 /// Bytes in the data file of the largest event that clients may send by default.
 const LARGE_EVENT: u64 = 1 << 20;
 
-/// An event among those of its author, the first to go being the greatest.
+/// An event in the order in which the events of its author are removed: the greatest goes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Standing {
     rule: usize,
@@ -28,31 +28,31 @@ struct Standing {
     id: [u8; 3],
     seq: Seq,
     kind: Kind,
-    /// 0 when bytes are not limited.
+    /// 0 if bytes are not limited.
     footprint: u64,
 }
 
-/// The last event that stays of an author.
+/// The last event of an author that is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Floor {
     /// Its rule.
     pub rule: usize,
     /// Its `created_at`.
     pub created_at: Timestamp,
-    /// How many bytes an event behind it may take in the data file and still stay.
+    /// Bytes in the data file that are left for events that come after it in the order of value.
     pub spare_bytes: u64,
 }
 
-/// The last events that stay of an author who has as much as may stay.
+/// The last events that are kept of an author who has reached limits.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Floors {
-    /// Rules and kinds of which the author has as many as stay, with the `created_at` of the last.
+    /// The rules and kinds whose limit is reached, with the `created_at` of the last event that is kept.
     pub kinds: Vec<(usize, Kind, Timestamp)>,
-    /// The last of all, when the author has about as much as may stay.
+    /// The last event over all kinds, if that limit is reached or nearly so.
     pub total: Option<Floor>,
 }
 
-/// How much more of an author there may be before a limit can be passed.
+/// How much an author may add before a limit can be exceeded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Margin {
     /// Events.
@@ -64,25 +64,25 @@ pub struct Margin {
 impl Margin {
     const MAX: Self = Self { events: u64::MAX, bytes: u64::MAX };
 
-    /// The smaller of each.
+    /// The minimum of each.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
         Self { events: self.events.min(other.events), bytes: self.bytes.min(other.bytes) }
     }
 }
 
-/// Which limits of an author are looked at.
+/// The limits that a walk checks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AuthorLimit {
     /// `max_per_author_and_kind` of the rules.
     Kinds,
     /// `max_events_per_author` and `max_bytes_per_author`.
     Total,
-    /// Both, as if what is beyond the first were gone already.
+    /// Both. Events beyond the first do not count towards the second.
     Both,
 }
 
-/// Limits of one author over all kinds; `u64::MAX` is none.
+/// The limits of an author over all kinds; `u64::MAX` means no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Limits {
     events: u64,
@@ -100,63 +100,63 @@ impl Limits {
         self.bytes < u64::MAX
     }
 
-    /// What must go of so much.
+    /// How much exceeds the limits.
     const fn excess(self, held: Margin) -> Margin {
         Margin { events: held.events.saturating_sub(self.events), bytes: held.bytes.saturating_sub(self.bytes) }
     }
 }
 
-/// What a walk does.
+/// The passes of a walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Pass {
-    /// It counts index rows. Authors whose keys begin alike stand together in the index, so it may count too many.
+    /// Counts index rows. Authors whose keys share a prefix are adjacent in the index, so this may count too many.
     Rows,
-    /// It looks at each record, so that nobody can fill the place of another, and selects what goes.
+    /// Reads each record, so that events of others do not count, and selects what to remove.
     Records,
-    /// It reports what it selected over the limits of all kinds.
+    /// Reports the events selected for the limits over all kinds.
     Selected,
 }
 
-/// Finds what one author has too much of.
+/// Finds the events that one author has too many of.
 pub struct AuthorWalk {
-    /// Whose events.
+    /// The author.
     pub author: Pubkey,
-    /// Which limits.
+    /// The limits to check.
     pub limit: AuthorLimit,
     pass: Pass,
     place: Place,
     kind: Option<Kind>,
     rule: RuleOfAll,
-    /// Events of this kind so far, by rule.
+    /// Events of the current kind so far, per rule.
     in_kind: Vec<u64>,
-    /// Whether a kind has too many.
+    /// Whether the limit of a rule and kind is exceeded.
     is_kind_over: bool,
-    /// What counts toward the limits of all kinds.
+    /// What counts towards the limits over all kinds.
     held: Margin,
-    /// What must go of it by the first pass.
+    /// The excess that the first pass found.
     excess: Margin,
     selection: Selection,
-    /// What was selected, the first to go last.
+    /// The selected events, the first to remove last.
     lost: Vec<(Standing, Cause)>,
-    /// More must go than was selected: the author is to be walked again.
+    /// Whether more must be removed than was selected: the author has to be walked again.
     is_partial: bool,
-    /// See [`Floors`]; complete when the walk is.
+    /// Complete when the walk is.
     pub floors: Floors,
-    /// Index rows that were looked at.
+    /// Index rows read.
     pub rows: u64,
-    /// How much more of this author could reach a limit; complete when the walk is.
+    /// Complete when the walk is.
     pub margin: Margin,
 }
 
-/// The worst events of an author that come to an excess: the fewest that do.
+/// The least valuable events of an author, as few as make up an excess.
 #[derive(Default)]
 struct Selection {
-    /// The best of them on top.
+    /// The most valuable of them on top.
     worst: BinaryHeap<Reverse<Standing>>,
     bytes: u64,
-    /// The worst of those that stay.
+    /// The least valuable event that is kept.
     floor: Option<Standing>,
-    /// There are more than are remembered.
+    /// Whether the excess exceeds the events that are remembered.
     is_partial: bool,
 }
 
@@ -171,7 +171,7 @@ impl Selection {
         }
     }
 
-    /// Lets go of the best as long as the rest comes to the excess.
+    /// Drops the most valuable events as long as the rest makes up the excess.
     fn shrink(&mut self, excess: Margin) {
         while let Some(Reverse(best)) = self.worst.peek()
             && self.worst.len() as u64 > excess.events
@@ -213,7 +213,7 @@ impl AuthorWalk {
         }
     }
 
-    /// Goes on; true when everything was looked at.
+    /// Continues; true when the walk is complete.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -233,7 +233,7 @@ impl AuthorWalk {
         self.report(slice)
     }
 
-    /// Goes on along the index; true at its end.
+    /// Continues along the index; true at the end of the author's events.
     fn walk(&mut self, limits: Limits, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
         let (mut place, snapshot, author) = (self.place.clone(), slice.snapshot, self.author);
         let needs_records = self.pass == Pass::Records || limits.are_bytes_set();
@@ -257,7 +257,7 @@ impl AuthorWalk {
         Ok(is_done)
     }
 
-    /// Whether the first pass found as much as may stay, or more.
+    /// Whether the first pass found that a limit is reached.
     const fn is_over(&self, limits: Limits) -> bool {
         self.is_kind_over || self.held.events >= limits.events || self.held.bytes >= limits.bytes
     }
@@ -276,7 +276,7 @@ impl AuthorWalk {
         let Some(place) = rule else { return Ok(()) };
         let rule = &slice.rules.rules()[place];
         if slice.is_too_old(place, entry.created_at, entry.seq) {
-            // It goes for its age, and must not count.
+            // It is removed for its age, and does not count.
             return Ok(());
         }
         let has_grace = entry.created_at >= rule.grace_end(slice.now);
@@ -295,7 +295,7 @@ impl AuthorWalk {
         self.held.events += 1;
         self.held.bytes += bytes;
         if has_grace {
-            // It counts, and stays: others go in its place.
+            // It counts, but is not removed: others are removed instead.
             return Ok(());
         }
         let Entry { kind, created_at, id, seq } = entry;
@@ -304,7 +304,7 @@ impl AuthorWalk {
         Ok(())
     }
 
-    /// Counts an event of a kind, and says whether it is one too many.
+    /// Counts an event of a kind and says whether it exceeds the limit.
     fn is_beyond_kind(&mut self, entry: Entry, place: usize, rule: &Rule) -> bool {
         let most = rule.bounds.max_per_author_and_kind;
         self.in_kind[place] += 1;
@@ -319,11 +319,11 @@ impl AuthorWalk {
         in_kind > most
     }
 
-    /// The index was walked: what is known now is final.
+    /// Evaluates the pass at the end of the index.
     fn finish(&mut self, limits: Limits, rules: &Retention) {
         self.pass = Pass::Selected;
         if self.limit != AuthorLimit::Total {
-            // A kind that the author has nothing of yet has all its room.
+            // For a kind of which the author has no events yet, the whole limit is left.
             let of_kinds = rules.rules().iter().map(|rule| rule.bounds.max_per_author_and_kind);
             let smallest = of_kinds.filter(|&limit| limit > 0).min().unwrap_or(u64::MAX);
             self.margin.events = self.margin.events.min(smallest);
@@ -331,7 +331,7 @@ impl AuthorWalk {
         if self.limit == AuthorLimit::Kinds {
             return;
         }
-        // Rows of others were counted by the first pass, and some events may be gone since.
+        // The first pass may have counted events of others, and some may be gone since.
         let excess = limits.excess(self.held);
         self.selection.shrink(excess);
         let Selection { worst, bytes, floor, is_partial } = std::mem::take(&mut self.selection);
@@ -347,13 +347,13 @@ impl AuthorWalk {
             let is_for_number = (place as u64) < excess.events;
             (one, if is_for_number { Cause::AuthorEvents(one.rule) } else { Cause::AuthorBytes(one.rule) })
         };
-        // The worst first, and that one last.
+        // `lost` is taken from its end.
         self.lost = worst.into_sorted_vec().into_iter().enumerate().map(cause).collect();
         self.lost.reverse();
         self.is_partial = is_partial;
     }
 
-    /// Reports what was selected; true when that is all.
+    /// Reports the selected events; true when all are reported.
     fn report(&mut self, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
         while !slice.is_over() {
             let Some((Standing { kind, created_at, id, seq, .. }, cause)) = self.lost.pop() else { return Ok(true) };
@@ -367,16 +367,16 @@ impl AuthorWalk {
     }
 }
 
-/// Whose events are looked at.
+/// The authors to look at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Authors {
-    /// Everybody's.
+    /// All authors.
     All,
-    /// Only theirs.
+    /// These authors.
     These(Vec<Pubkey>),
 }
 
-/// Finds what authors have too much of.
+/// Finds the events that authors have too many of.
 pub struct AuthorSweep {
     limit: AuthorLimit,
     authors: Authors,
@@ -385,13 +385,13 @@ pub struct AuthorSweep {
 }
 
 impl AuthorSweep {
-    /// A sweep over the events of these authors.
+    /// A scan of these authors.
     #[must_use]
     pub const fn new(authors: Authors, limit: AuthorLimit) -> Self {
         Self { limit, authors, place: None, walk: None }
     }
 
-    /// Goes on. Authors that are done are in [`Slice::walked`].
+    /// Continues. Completed authors are in [`Slice::walked`].
     ///
     /// # Errors
     /// When the store is damaged.

@@ -1,8 +1,8 @@
-//! Rules that would remove much of the store at once wait until the operator says that this is meant.
+//! The brake: rules that would remove a large part of the store wait until the operator accepts it.
 //!
-//! Whenever a relay starts, and when a reload brings other rules or limits, the plan is counted before anything is removed.
-//! What the operator accepts is what was shown: these rules with these limits, about as many events, for a day. The rows of
-//! the store by which relay and command line tell each other are read and written here. Pure.
+//! Whenever a relay starts, and when a reload changes the rules or limits, the plan is counted before anything is
+//! removed. The operator accepts what was shown: these rules with these limits, about this many events, for a day. The
+//! relay and the command line exchange this through rows of the store, whose layout is defined here. Pure.
 
 use std::hash::Hasher as _;
 
@@ -13,23 +13,23 @@ use crate::nostr::Timestamp;
 use crate::policy::Retention;
 use crate::store::{Note, Store, StoreError};
 
-/// How long an acceptance is good for, in seconds.
+/// How long an acceptance is valid, in seconds.
 const ACCEPTED_FOR: u64 = 86_400;
 
-/// What rules would remove.
+/// What the rules would remove.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Removal {
-    /// What tells these rules and limits from others.
+    /// Identifies the rules and limits.
     pub digest: u64,
-    /// Events that would go.
+    /// Events to be removed.
     pub events: u64,
-    /// What they take in the data file.
+    /// Bytes that they take in the data file.
     pub bytes: u64,
-    /// When that was counted.
+    /// When this was counted.
     pub at: Timestamp,
 }
 
-/// The same for the same rules and limits in every build.
+/// Identifies rules and limits: the same in every build.
 fn digest(rules: &Retention) -> u64 {
     let limits = rules.limits();
     let mut hasher = SipHasher24::new();
@@ -41,16 +41,16 @@ fn digest(rules: &Retention) -> u64 {
     hasher.finish()
 }
 
-/// How many events a store holds.
+/// The number of events in the store.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the store cannot be read.
 pub fn held_events(store: &Store) -> Result<u64, StoreError> {
     Ok(store.read()?.kinds()?.iter().map(|(_, usage)| usage.events).sum())
 }
 
 impl Removal {
-    /// What `parts` come to under these rules.
+    /// Sums up `parts`, which these rules would remove.
     #[must_use]
     pub fn new(rules: &Retention, parts: &Parts, at: Timestamp) -> Self {
         Self { digest: digest(rules), events: parts.total().events, bytes: parts.footprint(), at }
@@ -68,7 +68,7 @@ impl Removal {
         rest.is_empty().then_some(Self { digest, events, bytes, at: Timestamp(at) })
     }
 
-    /// Whether it needs the operator's word, in a store of so many events that take so many bytes.
+    /// Whether the operator has to confirm it, for a store of this many events and bytes.
     #[must_use]
     pub fn is_much(&self, rules: &Retention, held_events: u64, used_bytes: u64) -> bool {
         let percent = u128::from(rules.limits().confirm_removal_percent);
@@ -76,8 +76,8 @@ impl Removal {
         percent < 100 && (is_more(self.events, held_events) || is_more(self.bytes, used_bytes))
     }
 
-    /// Whether it is what `accepted` was said of: the same rules and limits, no more events than what may go without a word
-    /// came to it since, and within a day.
+    /// Whether `accepted` covers it: the same rules and limits, accepted within the last day, and since then no more
+    /// events have been added to it than may be removed without confirmation.
     #[must_use]
     pub fn is_accepted(&self, accepted: Option<Self>, rules: &Retention, held_events: u64) -> bool {
         accepted.is_some_and(|accepted| {

@@ -1,8 +1,8 @@
-//! The room on the file system, and a reserve in it that deletions can count on.
+//! The free space of the file system, and a reserve in it for deletions.
 //!
-//! Near a full disk, blocks behind the end of the data file are allocated ahead without changing its length
-//! (`fallocate(2)`, `FALLOC_FL_KEEP_SIZE`): when that fails, writes are refused before the writer meets the full disk,
-//! and what still has to be written, such as deletions, has those blocks. Nothing here waits or writes data.
+//! When the disk is nearly full, blocks behind the end of the data file are allocated in advance without changing its
+//! length (`fallocate(2)`, `FALLOC_FL_KEEP_SIZE`). When that fails, events are refused before the writer meets the full
+//! disk, and deletions can still use those blocks. Nothing here waits or writes data.
 
 use std::fs::File;
 use std::io;
@@ -13,22 +13,22 @@ use rustix::io::Errno;
 
 use crate::store::{Room, Space, Store};
 
-/// The most bytes that are held in reserve.
+/// The largest reserve, in bytes.
 const RESERVE: u64 = 16 << 20;
 
-/// Watches the disk for one store.
+/// Watches the disk of one store.
 #[derive(Default)]
 pub struct Disk {
-    /// Up to here this file has blocks.
+    /// The file, and the offset up to which it has blocks.
     allocated: Option<(PathBuf, u64)>,
-    /// The file system cannot allocate ahead: the watermark has to do.
+    /// The file system cannot allocate in advance, so only the watermark counts.
     is_unable: bool,
     is_low: bool,
 }
 
 impl Disk {
-    /// Whether there is too little room to store more than deletions: below the watermark, or so little that the
-    /// reserve cannot be held. A sixteenth above the watermark ends it.
+    /// Whether there is too little space for anything but deletions: less than the watermark, or too little for the
+    /// reserve. It ends when 1/16 more than the watermark is free.
     pub fn watch(&mut self, store: &Store, space: Space, room: Room, min_free_bytes: u64) -> bool {
         let mark = if self.is_low { min_free_bytes + min_free_bytes / 16 } else { min_free_bytes };
         self.is_low = space.free_bytes < mark || !self.reserve(store, space, room);
@@ -41,7 +41,7 @@ impl Disk {
         space.free_bytes < min_free_bytes + 8 * RESERVE
     }
 
-    /// Holds the reserve where it may be needed; false when there is no room for it.
+    /// Allocates the reserve if it may be needed; false when there is no space for it.
     fn reserve(&mut self, store: &Store, space: Space, room: Room) -> bool {
         let reserve = (space.total_bytes / 64).clamp(1 << 20, RESERVE);
         if self.is_unable || space.free_bytes > 8 * RESERVE {
@@ -59,7 +59,7 @@ impl Disk {
                 true
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => false,
-            // No descriptor is free: tried again at the next look.
+            // No descriptor is free; the next check tries again.
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) => true,
             Err(error) => {
                 tracing::info!(%error, "no room can be held in reserve on this file system");

@@ -1,31 +1,31 @@
-//! How often a relay looks for what its rules no longer keep. Pure.
+//! How often a relay looks for events that its rules no longer keep. Pure.
 
 use std::time::Duration;
 
 use crate::policy::{Age, Retention};
 
-/// How often at what rules have in all.
+/// How often it checks the limits on all events of a rule.
 pub const TOTALS: Duration = Duration::from_secs(10);
 
-/// How long after the rules had nothing left to remove for room they are tried again.
+/// When the rules cannot make room, how long until they are tried again.
 pub const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often what waits for the operator is counted again: less may be left to remove.
+/// How often rules that wait for the operator are counted again: there may be less to remove by then.
 pub const COUNT_AGAIN: Duration = Duration::from_secs(60);
 
-/// A 64th of the shortest of these spans.
+/// 1/64 of the shortest span, in seconds.
 fn fraction(spans: impl Iterator<Item = Age>) -> u64 {
     spans.map(|span| span.seconds).min().unwrap_or(u64::MAX) / 64
 }
 
-/// How often at ages: often enough for the shortest, but no more than once a second.
+/// How often it checks ages: 1/64 of the shortest `max_age`, but at most once a second and at least once a minute.
 pub fn ages(rules: &Retention) -> Duration {
     let ages = rules.rules().iter().filter_map(|rule| rule.bounds.max_age);
     Duration::from_secs(fraction(ages).clamp(1, 60))
 }
 
-/// How often at every author, although arrivals tell who needs it: daily, and more often where events have a grace, since
-/// then time alone makes too many of them.
+/// How often it checks every author, besides those who published: daily, and more often with a grace period, since
+/// events then exceed limits as time passes.
 pub fn authors(rules: &Retention) -> Duration {
     let graces = rules.rules().iter().filter_map(|rule| rule.bounds.grace);
     Duration::from_secs(fraction(graces).clamp(60, 24 * 60 * 60))

@@ -1,14 +1,14 @@
-//! Whom the keys of `follows_of` follow: the follow list of each that the store holds.
+//! The follow lists (NIP-02) of the keys in `follows_of`, as the store holds them.
 //!
-//! A list without a key on it is as good as none: clients in use overwrite lists with empty ones by mistake. How long a list
-//! is, the limits of an event bound. Reads only.
+//! An empty list counts as none: some clients overwrite lists with empty ones by mistake. The limits on an event bound
+//! the length of a list. Only reads.
 
 use crate::nostr::{Pubkey, TagValue};
 use crate::policy::retention::FOLLOW_LIST;
 use crate::policy::{KeySet, Retention};
 use crate::store::{Flow, Place, Seq, Snapshot, Store, StoreError};
 
-/// The same rules with the follow lists that the store holds.
+/// Returns the rules with the follow lists that the store holds.
 ///
 /// # Errors
 /// When the store is damaged.
@@ -26,7 +26,7 @@ pub fn resolve(rules: Retention, store: &Store) -> Result<Retention, StoreError>
     })
 }
 
-/// The numbers of the lists that the rules go by, in the order of the rules: when they are the same, so are the lists.
+/// The arrival numbers of the lists that the rules use, in the order of the rules. Equal numbers mean equal lists.
 ///
 /// # Errors
 /// When the store is damaged.
@@ -49,8 +49,8 @@ fn list_of(snapshot: &Snapshot<'_>, key: &Pubkey) -> Result<Option<Seq>, StoreEr
     Ok(found)
 }
 
-/// Whether a follow list lost more than half of its keys from `old` to `new`, or has gone. Clients in use do that to their
-/// users by mistake, so it is the operator's to say that it is meant; the log says so.
+/// Whether a follow list lost more than half of its keys from `old` to `new`, or was deleted; logs it. Some clients do
+/// that by mistake, so the operator has to confirm it.
 pub fn lost_much(old: &Retention, new: &Retention) -> bool {
     let lists = |rules: &Retention| -> Vec<_> {
         rules.rules().iter().filter_map(|rule| rule.selector.follows_of.clone()).collect()
@@ -71,7 +71,7 @@ pub fn lost_much(old: &Retention, new: &Retention) -> bool {
     has_lost
 }
 
-/// Says how long the follow lists are that the rules go by.
+/// Logs the length of each follow list that the rules use.
 pub fn tell(rules: &Retention) {
     for (rule, follows) in (1..).zip(rules.rules().iter().map(|rule| &rule.selector.follows_of)) {
         match follows.as_ref().map(|follows| (follows.of, &follows.keys)) {

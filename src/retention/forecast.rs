@@ -1,7 +1,8 @@
-//! How fast the store grows, what the rules remove taken off, and for how many days there is room.
+//! How fast the store grows after the rules removed their part, and for how many days there is room.
 //!
-//! Of every rule it takes that as much comes in each day as in its window, that `max_age`, `max_bytes` and `max_events` hold, and that nothing
-//! else removes: what limits by author, expirations and deletions take away makes it last longer. Pure.
+//! Assumes for each rule that every day brings as much as a day of its window did, that its `max_age`, `max_bytes`
+//! and `max_events` apply, and that nothing else removes events. Limits per author, expirations and deletions make
+//! the room last longer. Pure.
 
 use super::marks::Marks;
 use super::usage::{MANY_DAYS, RuleUsage};
@@ -10,10 +11,10 @@ use crate::store::{Amount, Room};
 
 const DAY: f64 = 86_400.0;
 
-/// Growth is the mean over as many days from now on.
+/// Growth is the mean over this many days from now.
 const AHEAD: u64 = 7;
 
-/// What a day brings and takes, in events and in bytes in the data file.
+/// What one day adds and removes, in events and in bytes in the data file.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Daily {
     /// What comes in.
@@ -22,7 +23,7 @@ pub struct Daily {
     pub removed: [f64; 2],
 }
 
-/// Which limit is met first.
+/// The limit that is reached first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limit {
     /// `storage.max_bytes`.
@@ -34,7 +35,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The key that sets it.
+    /// The configuration key that sets it.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {
@@ -45,11 +46,11 @@ impl Limit {
     }
 }
 
-/// The limit that is met first, and what events may take until then.
+/// The limit that is reached first, and how many bytes events take then.
 #[must_use]
 pub fn first_limit(rules: &Retention, room: Room, disk_free_bytes: u64) -> (Limit, u64) {
     let limits = rules.limits();
-    // Some pages are part-filled, and those to come will be as these are.
+    // Assumes that pages stay as full as they are now.
     let fill = (room.page_bytes as f64 / room.used_bytes.max(1) as f64).max(1.0);
     let with_pages = |pages: u64| room.used_bytes + (pages as f64 / fill) as u64;
     let free_pages = room.file_bytes.saturating_sub(room.page_bytes);
@@ -60,18 +61,18 @@ pub fn first_limit(rules: &Retention, room: Room, disk_free_bytes: u64) -> (Limi
     all.into_iter().min_by_key(|(_, bytes)| *bytes).unwrap_or((Limit::MapBytes, map))
 }
 
-/// What is to come.
+/// The forecast.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Forecast {
-    /// What a day brings and takes.
+    /// What one day adds and removes.
     pub daily: Daily,
-    /// The limit that is met first.
+    /// The limit that is reached first.
     pub limit: Limit,
-    /// What events take then.
+    /// Bytes that events take when it is reached.
     pub limit_bytes: u64,
-    /// Days until the rules make room, or without rules until events are refused; `None` is past `MANY_DAYS`.
+    /// Days until the rules make room, or without rules until events are refused; `None` if longer than `MANY_DAYS`.
     pub room_days: Option<u64>,
-    /// Days until what no want of room removes fills it, and events are refused; `None` is past `MANY_DAYS`.
+    /// Days until events that a lack of room never removes fill the store; `None` if longer than `MANY_DAYS`.
     pub full_days: Option<u64>,
 }
 
@@ -88,12 +89,12 @@ impl RuleUsage {
         if self.window_s == 0 { 0.0 } else { of(&self.recent) * DAY / self.window_s as f64 }
     }
 
-    /// What it comes to after so many days.
+    /// Its size after this many days.
     fn after(&self, days: u64, of: fn(&Amount) -> f64) -> f64 {
         let left: f64 = self.leaving.range(..=days).map(|(_, amount)| of(amount)).sum();
         let fresh_days = self.max_age_s.map_or(days as f64, |age| (age as f64 / DAY).min(days as f64));
         let all = of(&self.held) - left + self.daily(of) * fresh_days;
-        // Of a rule at its limit, events are as large as those that it has.
+        // At the limit of a rule, events are as large as those that it holds now.
         let at = |limit: u64, held: u64| match (limit, held) {
             (0, _) | (_, 0) => f64::INFINITY,
             _ => of(&self.held) * limit as f64 / held as f64,
@@ -103,7 +104,7 @@ impl RuleUsage {
 }
 
 impl Forecast {
-    /// By what is held and comes in of each rule, up to the limit that is met first.
+    /// Computes the forecast from what each rule holds and receives, up to the limit that is reached first.
     #[must_use]
     pub fn new(usages: &[RuleUsage], rules: &Retention, room: Room, disk_free_bytes: u64) -> Self {
         let (limit, limit_bytes) = first_limit(rules, room, disk_free_bytes);
@@ -146,7 +147,7 @@ mod tests {
         Room { used_bytes, page_bytes, file_bytes: page_bytes + MIB, map_bytes: 1 << 40, full: Full::NEVER }
     }
 
-    /// A rule that keeps `days` days, of which each brought as many events.
+    /// A rule that keeps `days` days, each of which brought as many events.
     fn steady(days: u64, each: u64) -> RuleUsage {
         RuleUsage {
             held: amount(days * each),
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn days_left_are_of_what_comes_in_less_what_leaves() {
-        // 1 MB a day is kept for ever, 2 MB a day for ten days.
+        // 1 MB a day is kept forever, 2 MB a day for ten days.
         let kept = RuleUsage {
             recent: amount(7000),
             window_s: 7 * 86_400,

@@ -1,9 +1,9 @@
-//! The keys with the most bytes among any number of keys, in bounded memory.
+//! The keys with the most bytes out of any number of keys, in bounded memory.
 //!
-//! Misra and Gries's summary with batched removals (Anderson et al., "A High-Performance Algorithm for Identifying Frequent
-//! Items in Data Streams", 2017): when there are more keys than counters, the lighter half is dropped, and each key that
-//! comes after that may have missed as much as the heaviest that was dropped. Exact while the keys fit; beyond, nobody is
-//! told more than there is, and at most two parts in the number of counters of all bytes are missed of any key.
+//! The summary of Misra and Gries with batched removals (Anderson et al., "A High-Performance Algorithm for Identifying
+//! Frequent Items in Data Streams", 2017): when there are more keys than counters, the smaller half is dropped, and a
+//! key that appears afterwards may have missed as much as the largest dropped counter. It is exact while all keys fit.
+//! Beyond that it never overstates a key, and misses at most 2/N of all bytes for any key, with N counters.
 
 use std::cmp::Reverse;
 
@@ -12,17 +12,17 @@ use hashbrown::HashMap;
 use crate::nostr::{EventView, Pubkey};
 use crate::store::Amount;
 
-/// Keys that are counted at a time: about 6 MiB.
+/// The number of counters: about 6 MiB.
 const COUNTERS: usize = 65_536;
 
 /// What one key has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hitter {
-    /// Whose it is.
+    /// The key.
     pub key: Pubkey,
-    /// At least this.
+    /// Its events, at least.
     pub amount: Amount,
-    /// So many more bytes in the data file may be its own.
+    /// Bytes in the data file that may be missing in `amount`.
     pub missed: u64,
 }
 
@@ -30,7 +30,7 @@ pub struct Hitter {
 pub struct HeavyHitters {
     counters: HashMap<Pubkey, (Amount, u64)>,
     most: usize,
-    /// What a key without a counter has at most, in bytes in the data file.
+    /// The most bytes that a key without a counter may have in the data file.
     missed: u64,
 }
 
@@ -57,7 +57,7 @@ impl HeavyHitters {
         }
     }
 
-    /// The `count` keys with the most bytes in the data file, the largest first, ties by key.
+    /// The `count` keys with the most bytes in the data file, largest first; ties are ordered by key.
     #[must_use]
     pub fn largest(&self, count: usize) -> Vec<Hitter> {
         let hitter =

@@ -1,9 +1,9 @@
-//! How far back events are kept where that depends on what is held: what was evicted does not come back to be
-//! evicted again.
+//! From which `created_at` on events are accepted, as far as that depends on what is held: an evicted event is not
+//! accepted only to be evicted again.
 //!
-//! The evictor writes it, the connections read it. How far the rules for bytes have come is a row of the store, put by
-//! the commit that evicts, so a restart or an import knows it too. What authors have reached is found again from what
-//! they have; only where nobody has looked yet, or too many authors are at a limit, an event may come back once.
+//! The evictor writes the horizons, connections read them. Those for bytes and room are saved in the store by the
+//! commit that evicts, so that a restart or an import knows them. Those of authors are derived again from the events
+//! they have; until that is done, or when too many authors are at a limit, an event may be accepted once more.
 
 use std::hash::Hasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,40 +20,40 @@ use crate::policy::retention::{blocked, is_request};
 use crate::store::keys::footprint;
 use crate::store::{Note, Snapshot, Store, StoreError};
 
-/// Authors and kinds that are remembered to have reached a limit, at about 70 bytes each.
+/// Authors and kinds at a limit that are remembered, at about 70 bytes each.
 const AUTHORS: usize = 65_536;
 
-/// Index rows that a connection looks at to know what an author has: a millisecond or two, once for each author.
+/// Index rows that a connection reads to learn what an author has: a millisecond or two, once per author.
 const LOOK_ROWS: u32 = 16_384;
 
-/// The same where the record of each is looked at.
+/// The same when each record has to be read.
 const LOOK_RECORDS: u32 = 2048;
 
-/// No event is young enough.
+/// Later than any event: nothing is accepted.
 pub const NEVER: Timestamp = Timestamp(u64::MAX);
 
-/// From where on events of a rule are kept.
+/// From which `created_at` on events of a rule are accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Horizon {
-    /// For its own `max_events` and `max_bytes`.
+    /// Because of the rule's `max_events` and `max_bytes`.
     pub own: Timestamp,
-    /// For the total, or the disk.
+    /// Because of `storage.max_bytes`, the map or the disk.
     pub total: Timestamp,
 }
 
-/// A limit that an author has reached: of one kind under a rule, or of all.
+/// A limit that an author has reached: of a rule and kind, or of all kinds together.
 type Reached = (Pubkey, Option<(usize, Kind)>);
 
 /// See the module.
 pub struct Horizons {
-    /// What tells these rules from others.
+    /// Identifies the rules.
     fingerprint: AtomicU64,
     rules: ArcSwap<Vec<Horizon>>,
-    /// The last event that stays.
+    /// The last event that is kept.
     authors: Cache<Reached, Floor>,
-    /// Every author was looked at since the rules are these.
+    /// Whether every author has been looked at under these rules.
     knows_authors: AtomicBool,
-    /// Authors that were, until then.
+    /// The authors that have been looked at, until then.
     looked: Cache<Pubkey, ()>,
 }
 
@@ -69,8 +69,8 @@ impl Default for Horizons {
     }
 }
 
-/// The same for the same rules in every build. The limits over all of them are left out: a horizon is given up when there
-/// is room.
+/// Identifies rules, without the limits over all of them: the same in every build. A horizon for room is dropped when
+/// there is room.
 fn fingerprint(rules: &Retention) -> u64 {
     let mut hasher = SipHasher24::new();
     rules.hash_rules(&mut hasher);
@@ -78,7 +78,7 @@ fn fingerprint(rules: &Retention) -> u64 {
 }
 
 impl Horizons {
-    /// What an evictor with the same rules left in the store.
+    /// The horizons that an evictor with the same rules saved in the store.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -91,7 +91,7 @@ impl Horizons {
         Ok(horizons)
     }
 
-    /// The row for the store: the fingerprint, and both times of every rule, each in 8 bytes.
+    /// The row for the store: the fingerprint, then two times of 8 bytes per rule.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let rules = self.rules.load();
@@ -100,7 +100,7 @@ impl Horizons {
         all.flat_map(u64::to_be_bytes).collect()
     }
 
-    /// Reads a row, if it is of these rules.
+    /// Reads a row; `None` if it was saved under other rules.
     fn read(&self, row: &[u8]) -> Option<Vec<Horizon>> {
         let (numbers, rest) = row.as_chunks::<8>();
         let (first, times) = numbers.split_first()?;
@@ -111,7 +111,7 @@ impl Horizons {
         (is_ours && rest.is_empty() && odd.is_empty() && saved.len() == self.rules.load().len()).then_some(saved)
     }
 
-    /// Forgets what is known of authors, and everything if these are other rules than before.
+    /// Forgets the authors, and the horizons too if the rules differ from before.
     pub fn begin(&self, rules: &Retention) {
         self.knows_authors.store(false, Ordering::Relaxed);
         self.authors.clear();
@@ -122,13 +122,13 @@ impl Horizons {
         }
     }
 
-    /// Every author was looked at.
+    /// Notes that every author has been looked at.
     pub fn know_authors(&self) {
         self.knows_authors.store(true, Ordering::Relaxed);
         self.looked.clear();
     }
 
-    /// Changes the horizon of one rule; whether it is another now.
+    /// Changes the horizon of a rule; returns whether that made a difference.
     pub fn set(&self, rule: usize, change: impl FnOnce(&mut Horizon)) -> bool {
         let mut rules = Vec::clone(&self.rules.load());
         if let Some(horizon) = rules.get_mut(rule) {
@@ -142,7 +142,7 @@ impl Horizons {
         false
     }
 
-    /// These are to go. For bytes the oldest of a rule go first, so none as old comes in again.
+    /// Moves the horizons past events that are about to be removed to save space: they are the oldest of their rules.
     pub fn went(&self, found: &[Candidate]) {
         let mut rules = Vec::clone(&self.rules.load());
         for one in found {
@@ -157,19 +157,19 @@ impl Horizons {
         self.rules.store(rules.into());
     }
 
-    /// Before this `created_at`, events of the rule went for bytes or for room; zero if none did.
+    /// Events of the rule created before this were removed for bytes or for room; zero if none were.
     #[must_use]
     pub fn oldest_of(&self, rule: usize) -> Timestamp {
         self.rules.load().get(rule).map_or(Timestamp(0), |horizon| horizon.own.max(horizon.total))
     }
 
-    /// Forgets the horizons for the total; whether there were any.
+    /// Drops the horizons for room; returns whether there were any.
     pub fn relax_total(&self) -> bool {
         let relax = |rule| self.set(rule, |horizon| horizon.total = Timestamp(0));
         (0..self.rules.load().len()).filter(|rule| relax(*rule)).count() > 0
     }
 
-    /// Remembers from where on an author's events are kept.
+    /// Remembers the limits that an author has reached.
     pub fn note(&self, walk: &AuthorWalk) {
         let AuthorWalk { author, limit, floors, .. } = walk;
         for &(rule, kind, at) in &floors.kinds {
@@ -183,7 +183,7 @@ impl Horizons {
         }
     }
 
-    /// Looks at what an author has, unless that is known or there are more than `rows` rows of it.
+    /// Looks at what an author has, unless that is known, or more than `rows` rows.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -213,8 +213,8 @@ impl Horizons {
         Ok(())
     }
 
-    /// Whether `event` would be kept beside what is held, having looked at what its author has. If that cannot be read
-    /// the event may come in: the writer will tell.
+    /// Whether `event` would be kept, after a look at what its author has. If that cannot be read, the event is let
+    /// through: the writer will report the error.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -236,7 +236,7 @@ impl Horizons {
         self.check(rules, event, now)
     }
 
-    /// Whether `event` would be kept beside what is held.
+    /// Whether `event` would be kept.
     ///
     /// # Errors
     /// `blocked:` with the limit that would remove it at once.
@@ -282,7 +282,7 @@ impl Horizons {
     }
 }
 
-/// Why an event of an author is not kept who has as much as may stay.
+/// The reason for refusing an event of an author who has reached the limits.
 fn kept_of_one_author(rules: &Retention) -> Reason {
     let limits = rules.limits();
     let kept = match (limits.max_events_per_author, limits.max_bytes_per_author) {

@@ -1,9 +1,9 @@
-//! What do the operator's rules no longer keep? The decision, and its execution offline.
+//! What do the operator's rules no longer keep? The decision, and its execution without a relay.
 //!
-//! There is one [`Plan`]. The dry run counts it, `weir retention --run` executes it, and so does the relay, whose
-//! `retention` thread reads in slices and asks the writer to remove what it finds (`pipeline::evict`). An event that was
-//! removed to make room does not come in again ([`Horizons`]). Rules that would remove much at once wait for the
-//! operator ([`brake`]). Never reads the wall clock: `now` is passed in.
+//! There is one [`Plan`]. The dry run counts what it would remove, and `weir retention --run` and the relay remove it.
+//! The relay's `retention` thread reads the store in slices and asks the writer to remove what it finds
+//! (`pipeline::evict`). Events that were removed to make room are not accepted again ([`Horizons`]). Rules that would
+//! remove a large part of the store wait for the operator ([`brake`]). Never reads the wall clock: `now` is passed in.
 
 pub mod arrivals;
 pub mod authors;

@@ -1,4 +1,4 @@
-//! The events of one rule, the oldest first, over all its kinds: what goes when bytes must be saved.
+//! The events of one rule over all its kinds, oldest first: the order in which they are removed to save space.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,42 +10,42 @@ use crate::nostr::{EventView, Kind, Pubkey, Timestamp};
 use crate::policy::{KeySet, Retention, RuleOfAll, Selector, is_addressed};
 use crate::store::{Amount, Entry, Flow, Place, Seq, Snapshot, StoreError};
 
-/// The oldest event of a kind that was not passed on yet.
+/// The oldest event of a kind that has not been passed on yet.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     created_at: Timestamp,
-    /// Of one second, the highest id goes first.
+    /// Within one second, the highest id is removed first.
     id: Reverse<[u8; 3]>,
     seq: Reverse<Seq>,
     kind: Kind,
     place: Place,
-    /// Bytes of its record and its footprint, if it is of the rule.
+    /// The sizes of its record and its footprint, if it belongs to the rule.
     sizes: Option<(u64, u64)>,
 }
 
-/// A merge over the oldest ends of a rule's kinds, up to the events that have their grace.
+/// Merges the kinds of a rule from their oldest ends, up to the events in their grace period.
 pub struct OldestFirst {
     rule: usize,
     heads: BinaryHeap<Reverse<Head>>,
-    /// Kinds from here on are still to be found.
+    /// The kinds from here on have not been looked up yet.
     next_kind: u32,
 }
 
 impl OldestFirst {
-    /// The events of the rule at this place.
+    /// The events of the rule with this index.
     #[must_use]
     pub const fn new(rule: usize) -> Self {
         Self { rule, heads: BinaryHeap::new(), next_kind: 0 }
     }
 
-    /// Whose events they are.
+    /// The index of the rule.
     #[must_use]
     pub const fn rule(&self) -> usize {
         self.rule
     }
 
-    /// Finds further events until the slice is over or they come to `excess`, which shrinks by what `weigh` says of each.
-    /// True when there are no more.
+    /// Finds events until the slice is over or `excess` is used up; `weigh` says by how much each event reduces it.
+    /// Returns true when there are no more events.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -74,7 +74,7 @@ impl OldestFirst {
         Ok(false)
     }
 
-    /// Finds the next kind of the rule; false when all are found.
+    /// Looks up the next kind of the rule; false when there are no more.
     fn find_kind(&mut self, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
         let Ok(from) = u16::try_from(self.next_kind) else { return Ok(false) };
         slice.spend(1);
@@ -89,7 +89,7 @@ impl OldestFirst {
         Ok(true)
     }
 
-    /// Puts the next event of a kind in line.
+    /// Adds the next event of a kind to the merge.
     fn advance(&mut self, kind: Kind, mut place: Option<Place>, slice: &mut Slice<'_>) -> Result<(), StoreError> {
         let snapshot = slice.snapshot;
         let mut next = None;
@@ -99,7 +99,7 @@ impl OldestFirst {
             let of_rule = slice.judge(entry)?.filter(|judged| judged.rule == self.rule);
             let is_of_rule = of_rule.is_some();
             next = Some((entry, of_rule.map(|judged| (judged.bytes, judged.footprint))));
-            // Others' events are passed over, as long as the slice lasts.
+            // Events of other rules are skipped, as long as the slice lasts.
             Ok(if is_of_rule || slice.rows == 0 { Flow::Pause } else { Flow::Continue })
         })?;
         if let (Some((entry, sizes)), Some(place)) = (next, place)
@@ -112,9 +112,9 @@ impl OldestFirst {
     }
 }
 
-/// Events and bytes of their records that each rule has: from the tallies by kind, as if no rule named anybody, and then
-/// from the indexes of authors and tags for those whom rules name. Of those whose follow lists the rules go by, the list is
-/// no rule's.
+/// The events of each rule and the bytes of their records. Starts from the totals per kind, as if no rule named any
+/// key, and then corrects them by the author and tag indexes for the keys that rules name. Follow lists that rules
+/// depend on belong to no rule.
 ///
 /// # Errors
 /// When the store is damaged.
@@ -161,7 +161,7 @@ pub fn held_by_rule(rules: &Retention, snapshot: &Snapshot<'_>) -> Result<Vec<Am
         }
         let this = KeySet::from_iter([*recipient]);
         snapshot.walk_addressed(recipient, |seq| {
-            // Each event once, whoever else it is addressed to.
+            // Count an event once, even if it is addressed to several of these keys.
             if let Some(event) = snapshot.get(seq)?
                 && is_addressed(event, &this)
                 && !is_addressed(event, &recipients)

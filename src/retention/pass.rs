@@ -1,6 +1,6 @@
-//! One whole plan now, for the command line: counts what the rules would remove, or removes it.
+//! One complete execution of the plan for the command line: counts what the rules would remove, or removes it.
 //!
-//! The relay need not run; if it does, the two writers take turns.
+//! It works with or without a running relay, whose writer takes turns with it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,37 +14,38 @@ use crate::nostr::Timestamp;
 use crate::policy::Retention;
 use crate::store::{Evicted, Removed, Seq, Store, StoreError, Writer};
 
-/// What a pass does with what it finds.
+/// What a pass does with the events that it finds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// Counts it.
+    /// Counts them.
     Count,
-    /// Removes it.
+    /// Removes them.
     Remove,
 }
 
 /// What a pass found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Found {
-    /// What goes, by cause.
+    /// The events, by cause.
     pub parts: Parts,
     /// Some of them, by cause.
     pub samples: Samples,
-    /// Bytes that should go for room and cannot: what is kept for ever takes more than there is.
+    /// Bytes that are missing for room, because the events that are kept forever take too much.
     pub missing: u64,
-    /// Whether it was interrupted.
+    /// Whether the pass was interrupted.
     pub is_partial: bool,
 }
 
 impl Found {
-    /// Everything together.
+    /// The sum over all causes.
     #[must_use]
     pub fn total(&self) -> Removed {
         self.parts.total()
     }
 }
 
-/// Executes the rules on the whole store once. Tells `progress` how much was found after each slice, and ends early once
+/// Executes the rules once on the whole store. Calls `progress` with the sum so far after each slice, and stops early
+/// when
 /// `stop` is set.
 ///
 /// # Errors
@@ -103,12 +104,12 @@ pub(crate) fn pass_in_slices(
     Ok(found)
 }
 
-/// Whether the file must not grow, since the file system has less room than it is to have.
+/// Whether the file must not grow, because too little of the file system is free.
 fn is_disk_low(store: &Store, rules: &Retention) -> Result<bool, StoreError> {
     Ok(store.disk_space()?.free_bytes < rules.limits().min_free_disk_bytes)
 }
 
-/// A plan that is only counted, under way.
+/// A dry run under way.
 pub struct Trial {
     plan: Plan,
     pub(crate) ledger: Ledger,
@@ -121,7 +122,7 @@ impl Default for Trial {
 }
 
 impl Trial {
-    /// Goes on for one slice; true when it is complete.
+    /// Continues for one slice; true when it is complete.
     pub fn slice(&mut self, store: &Store, rules: &Retention, now: Timestamp, rows: u32) -> Result<bool, StoreError> {
         let mut room = store.room()?;
         let counted = self.ledger.parts.footprint();
@@ -138,13 +139,13 @@ impl Trial {
     }
 }
 
-/// Events of one commit while somebody else writes: it takes a few milliseconds, in which they wait.
+/// Events per commit while somebody else writes, who has to wait for it: a few milliseconds.
 const BESIDE: usize = 256;
 
-/// The same while nobody does: the more, the more of them share the pages that they change.
+/// The same while nobody else writes. With more events in a commit, more of them share the pages that they change.
 const ALONE: usize = 8192;
 
-/// A plan that is executed, under way.
+/// An execution of the plan, under way.
 struct Removal<'a> {
     store: &'a Store,
     rules: &'a Retention,
@@ -154,11 +155,11 @@ struct Removal<'a> {
     horizons: Horizons,
     parts: Parts,
     samples: Samples,
-    /// Found and not yet removed.
+    /// Events that were found and not removed yet.
     found: Vec<Candidate>,
-    /// Of one commit.
+    /// Events per commit.
     stride: usize,
-    /// The number of the last commit that was ours.
+    /// The number of our last commit.
     last_commit: u64,
 }
 
@@ -183,7 +184,7 @@ impl<'a> Removal<'a> {
         })
     }
 
-    /// Goes on for one slice; true when the plan is complete.
+    /// Continues for one slice; true when the plan is complete.
     fn slice(&mut self, rows: u32) -> Result<bool, StoreError> {
         let room = self.store.room()?;
         let excess = RoomMarks::new(self.rules, room, is_disk_low(self.store, self.rules)?).excess(room);
@@ -208,7 +209,7 @@ impl<'a> Removal<'a> {
         Ok(pace == Pace::Done)
     }
 
-    /// Removes what was found, in one commit.
+    /// Removes the events that were found, in one commit.
     fn remove(&mut self) -> Result<(), StoreError> {
         if self.found.is_empty() {
             return Ok(());

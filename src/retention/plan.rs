@@ -1,9 +1,9 @@
-//! What the rules remove, and in which order: the one plan that the dry run counts, `--run` executes and the relay
-//! executes.
+//! What the rules remove, and in which order: one plan, which the dry run counts and which `--run` and the relay
+//! execute.
 //!
-//! Ages, numbers by author and kind, numbers and bytes of rules, numbers and bytes by author, and only then room. What a step finds
-//! is no longer there for the next: whoever executes the plan removes it first, and whoever counts keeps it in a
-//! [`Ledger`]. It decides, and removes nothing.
+//! First ages, then limits per author and kind, limits per rule, limits per author, and only then room. Events that a
+//! step finds do not exist for the next step: they are removed before it or, in a dry run, remembered in a [`Ledger`].
+//! The plan decides; it removes nothing.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::nostr::Timestamp;
 use crate::policy::Rule;
 use crate::store::{Amount, Removed, Seq, StoreError};
 
-/// Events that go for one cause.
+/// Events to be removed for one cause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Part {
     /// Events.
@@ -32,7 +32,7 @@ pub struct Part {
     pub newest: Timestamp,
 }
 
-/// Events that go, by cause.
+/// Events to be removed, by cause.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Parts {
     /// By cause.
@@ -40,13 +40,13 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Counts one more.
+    /// Adds an event.
     pub fn add(&mut self, one: &Candidate) {
         let Candidate { created_at: at, bytes, footprint, cause, .. } = *one;
         self.merge(cause, Part { events: 1, bytes, footprint, oldest: at, newest: at });
     }
 
-    /// Counts more of them.
+    /// Adds events of a cause.
     pub fn merge(&mut self, cause: Cause, more: Part) {
         let none = Part { events: 0, bytes: 0, footprint: 0, oldest: more.oldest, newest: more.newest };
         let part = self.by_cause.entry(cause).or_insert(none);
@@ -56,7 +56,7 @@ impl Parts {
         (part.oldest, part.newest) = (part.oldest.min(more.oldest), part.newest.max(more.newest));
     }
 
-    /// Everything together.
+    /// The sum over all causes.
     #[must_use]
     pub fn total(&self) -> Removed {
         let mut sum = Removed::default();
@@ -64,14 +64,14 @@ impl Parts {
         sum
     }
 
-    /// What everything takes in the data file.
+    /// Bytes that all of them take in the data file.
     #[must_use]
     pub fn footprint(&self) -> u64 {
         self.by_cause.values().map(|part| part.footprint).sum()
     }
 }
 
-/// What was found and is only counted.
+/// What a dry run has found so far.
 #[derive(Default)]
 pub struct Ledger {
     gone: HashSet<Seq>,
@@ -82,7 +82,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Counts what was found.
+    /// Adds events that were found.
     pub fn add(&mut self, found: &[Candidate]) {
         for one in found {
             if self.gone.insert(one.seq) {
@@ -98,7 +98,7 @@ impl Ledger {
         self.gone.contains(&seq)
     }
 
-    /// What was found of a rule.
+    /// The events found of a rule.
     fn of(&self, rule: usize) -> Amount {
         let parts = self.parts.by_cause.iter().filter(|(cause, _)| cause.rule() == rule).map(|(_, part)| part);
         parts.fold(Amount::default(), |sum, part| Amount {
@@ -109,7 +109,7 @@ impl Ledger {
     }
 }
 
-/// A limit on all that a rule keeps.
+/// A limit on all events of a rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum RuleLimit {
     /// `max_events`.
@@ -145,12 +145,12 @@ impl RuleLimit {
     }
 }
 
-/// What comes after a step, of a plan or of a part of it.
+/// What comes after a step of a plan or scan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pace {
     /// Another step.
     More,
-    /// Another step, once everything that was found is gone.
+    /// Another step, once everything that was found has been removed.
     Settle,
     /// Nothing: it is complete.
     Done,
@@ -162,29 +162,29 @@ impl Pace {
     }
 }
 
-/// Where a plan is.
+/// The phases of a plan.
 enum Phase {
     Ages(AgeSweep),
     Arrivals(ArrivalSweep),
     Numbers(AuthorSweep),
-    /// The rules that have too much, and how much; `None` until that is known.
+    /// The rules that exceed the limit, and by how much; `None` until that is known.
     Rules(RuleLimit, Option<Vec<(OldestFirst, u64)>>),
     Totals(AuthorSweep),
-    /// The rule whose oldest go, and what is still to go of all; `None` until that is known.
+    /// The rule whose oldest events are removed, and the bytes still to remove; `None` until that is known.
     Room(Option<(OldestFirst, u64)>),
     Done,
 }
 
-/// What a plan looks at; it always ends with room.
+/// What a plan checks. It always ends by making room.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Scope {
-    /// Whether at ages.
+    /// Whether it checks ages.
     pub ages: bool,
-    /// Where to begin with ages by arrival: see [`ArrivalSweep::new`].
+    /// Where to start with ages by arrival: see [`ArrivalSweep::new`].
     pub arrived: Vec<Seq>,
-    /// Whose events, for what an author has too much of.
+    /// For which authors it checks limits per author.
     pub authors: Authors,
-    /// Whether at what rules have in all.
+    /// Whether it checks the limits on all events of a rule.
     pub totals: bool,
 }
 
@@ -193,47 +193,47 @@ impl Scope {
     pub const ALL: Self = Self { ages: true, arrived: Vec::new(), authors: Authors::All, totals: true };
 }
 
-/// One execution of the rules, under way.
+/// An execution of the rules, under way.
 pub struct Plan {
     phase: Phase,
     scope: Scope,
-    /// What could not be removed for room: it was missing when the last rule had nothing left.
+    /// Bytes that are missing for room after the rules have removed all they can.
     missing: u64,
-    /// Rules of which nothing is left, since there is no room.
+    /// Rules of which nothing is left, because room was needed.
     emptied: Vec<usize>,
 }
 
 impl Plan {
-    /// A plan from its beginning.
+    /// A plan at its beginning.
     #[must_use]
     pub fn new(scope: Scope) -> Self {
         Self { phase: Phase::Ages(AgeSweep::default()), scope, missing: 0, emptied: Vec::new() }
     }
 
-    /// What it looks at.
+    /// What it checks.
     #[must_use]
     pub const fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// How far it has come with ages by arrival.
+    /// How far ages by arrival were executed.
     pub fn take_arrived(&mut self) -> Vec<Seq> {
         std::mem::take(&mut self.scope.arrived)
     }
 
-    /// What it could not free, although there is no room.
+    /// Bytes that it could not free, although they are needed.
     #[must_use]
     pub const fn missing(&self) -> u64 {
         self.missing
     }
 
-    /// Rules of which nothing was left for room since this was last asked.
+    /// Rules of which nothing is left since the last call, because room was needed.
     pub fn take_emptied(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.emptied)
     }
 
-    /// Goes on for a slice. `excess` is what must go for room, in bytes that events take: asked once, when it is known what
-    /// the other rules left.
+    /// Continues for a slice. `excess` is the number of bytes to free for room; it is used once, after all other
+    /// limits.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -278,7 +278,8 @@ impl Plan {
         Ok(if matches!(self.phase, Phase::Done) { Pace::Done } else { Pace::Settle })
     }
 
-    /// The oldest of the last rule, then of the one before. True when nothing more is to go or could go.
+    /// Removes the oldest events of the last rule, then of the rule before it. True when there is room or nothing is
+    /// left.
     fn make_room(&mut self, mut oldest: OldestFirst, mut left: u64, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
         if left == 0 {
             return Ok(true);
@@ -305,7 +306,7 @@ impl Plan {
     }
 }
 
-/// Removes the oldest of each rule that has too much; true when none has.
+/// Finds the oldest events of each rule that exceeds the limit; true when none does any more.
 fn step_rules(
     limit: RuleLimit,
     over: &mut Option<Vec<(OldestFirst, u64)>>,
@@ -323,7 +324,7 @@ fn step_rules(
     Ok(over.is_empty())
 }
 
-/// The rules that have more than they may have.
+/// The rules that exceed the limit, and by how much.
 fn rules_over(limit: RuleLimit, slice: &Slice<'_>) -> Result<Vec<(OldestFirst, u64)>, StoreError> {
     let most = slice.rules.rules().iter().map(|rule| limit.of(rule));
     if most.clone().all(|most| most == 0) {

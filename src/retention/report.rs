@@ -1,4 +1,4 @@
-//! What was removed, told to who watches: metrics at once, and a line in the log for each rule and cause now and then.
+//! Reports what was removed: in the metrics at once, and in the log from time to time, one line per rule and cause.
 
 use std::time::{Duration, Instant};
 
@@ -6,13 +6,13 @@ use super::plan::{Part, Parts};
 use super::sweep::Cause;
 use crate::metrics::{EvictionCause, EvictionLabel, Metrics};
 
-/// At least so much time passes from one line to the next, but for the first pass of new rules.
+/// The shortest time between two reports in the log, except after the first pass of new rules.
 const APART: Duration = Duration::from_secs(60);
 
-/// Rules with a series of their own; the rest share that of the last.
+/// Rules with their own time series; all later rules share the last one.
 const RULES: usize = 64;
 
-/// What was removed and is not in the log yet.
+/// What was removed and has not been logged yet.
 pub struct Report {
     parts: Parts,
     told: Instant,
@@ -25,7 +25,7 @@ impl Default for Report {
 }
 
 impl Report {
-    /// These were removed.
+    /// Counts removed events.
     pub fn removed(&mut self, parts: &Parts, metrics: &Metrics) {
         for (&cause, part) in &parts.by_cause {
             let label = EvictionLabel { rule: (cause.rule() + 1).min(RULES) as u32, cause: word(cause) };
@@ -35,7 +35,7 @@ impl Report {
         }
     }
 
-    /// Writes the log if it is time, or `now`.
+    /// Writes the log if it is time, or in any case with `now`.
     pub fn tell(&mut self, now: bool) {
         if self.parts.by_cause.is_empty() || (!now && self.told.elapsed() < APART) {
             return;
@@ -49,7 +49,7 @@ impl Report {
     }
 }
 
-/// The word for metrics and the log.
+/// The label value of a cause, for the metrics and the log.
 pub const fn word(cause: Cause) -> EvictionCause {
     match cause {
         Cause::Age(_) => EvictionCause::Age,

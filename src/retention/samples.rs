@@ -1,7 +1,7 @@
-//! A few events of each cause, for the operator to look at before they go.
+//! A few events per cause, for the operator to look at before they are removed.
 //!
-//! Drawn by a hash of the arrival number, so every event of a cause is equally likely, and neither the order in which events
-//! are found nor the slices they are found in change the draw. It keeps numbers and never holds a record.
+//! They are drawn by a hash of the arrival number: every event of a cause is equally likely, and neither the order in
+//! which events are found nor the size of the slices changes the draw. Keeps numbers, never records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher as _;
@@ -12,19 +12,19 @@ use super::sweep::{Candidate, Cause};
 use crate::nostr::{EventId, Kind, Pubkey, Timestamp};
 use crate::store::{Seq, Snapshot, StoreError};
 
-/// Events that are drawn for each cause.
+/// Events drawn per cause.
 const EACH: usize = 3;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Samples(BTreeMap<Cause, BTreeSet<(u64, Seq)>>);
 
-/// An event that goes.
+/// A sample: an event that would be removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sample {
     /// Its id.
     pub id: EventId,
-    /// Who wrote it.
+    /// Its author.
     pub author: Pubkey,
     /// Its kind.
     pub kind: Kind,
@@ -33,7 +33,7 @@ pub struct Sample {
 }
 
 impl Samples {
-    /// This one goes too.
+    /// Takes an event into the draw.
     pub fn add(&mut self, one: &Candidate) {
         let mut hasher = SipHasher24::new();
         hasher.write_u64(one.seq.0);
@@ -44,7 +44,7 @@ impl Samples {
         }
     }
 
-    /// The events that were drawn for a cause, the oldest first, without those that are gone.
+    /// The events drawn for a cause, oldest first, without those that no longer exist.
     ///
     /// # Errors
     /// When the store is damaged.

@@ -1,6 +1,6 @@
-//! Walks over the store that find what the rules no longer keep, a slice at a time.
+//! Slices of work that find what the rules no longer keep, and the scans by age.
 //!
-//! They remove nothing. Between slices they hold places, never a transaction (INV-9), and what a place names
+//! They remove nothing. Between slices a scan keeps its place, never a transaction (INV-9), and the event at that place
 //! may be gone by then.
 
 use super::authors::AuthorWalk;
@@ -10,30 +10,30 @@ use crate::policy::Retention;
 use crate::store::keys::footprint;
 use crate::store::{Entry, Flow, Place, Seq, Snapshot, StoreError};
 
-/// Index rows of one slice: about 2 ms when every one needs a look at its record.
+/// Index rows per slice: about 2 ms when each of them needs a look at its record.
 pub const SLICE_ROWS: u32 = 2048;
 
-/// Why an event goes. Rules are named by their place.
+/// Why an event is removed, with the index of its rule.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Cause {
     /// It is older than `max_age`.
     Age(usize),
-    /// Its author has newer ones of its kind, as many as `max_per_author_and_kind`.
+    /// Beyond `max_per_author_and_kind`: the author has newer events of this kind.
     PerAuthorAndKind(usize),
-    /// The rule has newer ones, as many as its `max_events`.
+    /// Beyond the rule's `max_events`.
     RuleEvents(usize),
-    /// The rule has newer ones of as many bytes as its `max_bytes`.
+    /// Beyond the rule's `max_bytes`.
     RuleBytes(usize),
-    /// Its author has better ones, as many as `max_events_per_author`; of this rule.
+    /// Beyond `max_events_per_author`.
     AuthorEvents(usize),
-    /// Its author has better ones of as many bytes as `max_bytes_per_author`; of this rule.
+    /// Beyond `max_bytes_per_author`.
     AuthorBytes(usize),
-    /// The data file is as large as `max_bytes`, or the disk full; of this rule.
+    /// To make room: `storage.max_bytes`, the map or the disk.
     Total(usize),
 }
 
 impl Cause {
-    /// The rule of the event.
+    /// The index of the event's rule.
     #[must_use]
     pub const fn rule(self) -> usize {
         match self {
@@ -51,25 +51,25 @@ impl Cause {
 /// An event that the rules no longer keep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Candidate {
-    /// Its number.
+    /// Its arrival number.
     pub seq: Seq,
     /// Its `created_at`.
     pub created_at: Timestamp,
     /// Bytes of its record.
     pub bytes: u64,
-    /// What it takes in the data file: see [`crate::store::keys::footprint`].
+    /// Bytes that it takes in the data file: see [`crate::store::keys::footprint`].
     pub footprint: u64,
-    /// Why it goes.
+    /// Why it is removed.
     pub cause: Cause,
 }
 
-/// Events of one slice.
+/// The most events found per slice.
 const BATCH_EVENTS: usize = 256;
 
-/// What they take in the data file: a huge event is a batch of its own.
+/// The most bytes found per slice, in the data file. A single event may exceed it.
 const BATCH_BYTES: u64 = 512 << 10;
 
-/// One slice: what it may look at, and what it finds.
+/// One slice: what it may read, and what it finds.
 pub struct Slice<'a> {
     /// The rules.
     pub rules: &'a Retention,
@@ -77,15 +77,15 @@ pub struct Slice<'a> {
     pub snapshot: &'a Snapshot<'a>,
     /// The time.
     pub now: Timestamp,
-    /// Index rows that may still be looked at.
+    /// Index rows that it may still read.
     pub rows: u32,
-    /// What was found before and is not removed, since it is only counted.
+    /// In a dry run, what earlier slices found: it is still in the store.
     pub ledger: Option<&'a Ledger>,
-    /// What was found.
+    /// What it found.
     pub found: Vec<Candidate>,
-    /// Authors that were looked at.
+    /// Authors whose walks it completed.
     pub walked: Vec<AuthorWalk>,
-    /// By rule: events with lower numbers have been here for too long. Empty when no rule goes by that.
+    /// Per rule, the number below which events are older than `max_age` by arrival. Empty when no rule uses that.
     arrived: Vec<Seq>,
     footprint: u64,
 }
@@ -99,7 +99,7 @@ pub struct Judged {
 }
 
 impl<'a> Slice<'a> {
-    /// A slice of at most `rows` rows and one batch.
+    /// A slice of at most `rows` rows.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -120,7 +120,7 @@ impl<'a> Slice<'a> {
         Ok(Self { rules, snapshot, now, rows, ledger: None, found, walked, arrived, footprint: 0 })
     }
 
-    /// The same, when what was found before is still there.
+    /// The same for a dry run.
     #[must_use]
     pub fn counting(self, ledger: &'a Ledger) -> Self {
         Self { ledger: Some(ledger), ..self }
@@ -144,17 +144,17 @@ impl<'a> Slice<'a> {
         self.ledger.is_some_and(|ledger| ledger.is_gone(seq))
     }
 
-    /// Events of this rule with lower numbers have been here for too long.
+    /// Events of this rule with lower numbers are older than `max_age` by arrival.
     fn arrived(&self, rule: usize) -> Seq {
         self.arrived.get(rule).copied().unwrap_or(Seq(0))
     }
 
-    /// Whether an event of this rule is older than the rule keeps it.
+    /// Whether an event of this rule is older than `max_age`.
     pub fn is_too_old(&self, rule: usize, created_at: Timestamp, seq: Seq) -> bool {
         created_at < self.rules.rules()[rule].oldest(self.now) || seq < self.arrived(rule)
     }
 
-    /// Rule and size of an event that the rules may remove.
+    /// The rule and size of an event; `None` if it is kept forever or gone.
     pub fn judge(&self, entry: Entry) -> Result<Option<Judged>, StoreError> {
         let Some(event) = self.snapshot.get(entry.seq)?.filter(|_| !self.is_gone(entry.seq)) else { return Ok(None) };
         let rule = self.rules.rule_of(event);
@@ -172,10 +172,10 @@ impl<'a> Slice<'a> {
     }
 }
 
-/// What costs as much as looking at a few rows: finding the next kind or author.
+/// Looking up the next kind or author costs about as much as this many rows.
 pub(super) const SEEK_ROWS: u32 = 8;
 
-/// Finds what is too old by `created_at`, kind by kind from the oldest end: young events are not looked at.
+/// Finds events that are too old by `created_at`: kind by kind from the oldest end, so recent events are not read.
 #[derive(Default)]
 pub struct AgeSweep {
     kind: u32,
@@ -183,7 +183,7 @@ pub struct AgeSweep {
 }
 
 impl AgeSweep {
-    /// Goes on; true when everything was looked at.
+    /// Continues; true when the scan is complete.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -216,28 +216,29 @@ impl AgeSweep {
     }
 }
 
-/// Finds what has been here for too long, in the order of arrival: later arrivals are not looked at, and no event twice
-/// for one rule.
+/// Finds events that are too old by arrival: in the order of arrival, so recent arrivals are not read, and none twice
+/// for the same rule.
 pub struct ArrivalSweep {
-    /// By rule: lower numbers were looked at, by this sweep or those before.
+    /// Per rule, the number below which events have been looked at, by this scan or an earlier one.
     seen: Vec<Seq>,
     rule: usize,
 }
 
 impl ArrivalSweep {
-    /// A sweep that begins, for each rule, where others ended; without a number for a rule, at the first event.
+    /// A scan that continues where an earlier one ended, per rule; for a rule without an entry it begins at the first
+    /// event.
     #[must_use]
     pub const fn new(seen: Vec<Seq>) -> Self {
         Self { seen, rule: 0 }
     }
 
-    /// How far it has come: see [`Self::new`].
+    /// Where the scan ended, per rule.
     #[must_use]
     pub fn into_seen(self) -> Vec<Seq> {
         self.seen
     }
 
-    /// Goes on; true when everything was looked at.
+    /// Continues; true when the scan is complete.
     ///
     /// # Errors
     /// When the store is damaged.

@@ -1,6 +1,6 @@
-//! What takes the room, and what comes in: by rule, by author, and by the recipient of gift wraps.
+//! What takes up space and what comes in: per rule, per author, and per recipient of gift wraps.
 //!
-//! From a look at every event or at a sample of them. It counts, and neither decides nor removes anything.
+//! Reads every event, or a sample of them. Only counts: it neither decides nor removes anything.
 
 use std::collections::BTreeMap;
 
@@ -10,51 +10,51 @@ use crate::nostr::{EventView, Kind, Pubkey, Timestamp};
 use crate::policy::{AgeBy, Retention, Rule};
 use crate::store::{Amount, ArrivalTime, KindUsage, Seq, Store, StoreError};
 
-/// What comes in is measured over this many seconds at most: a week has every day of the week.
+/// The longest period over which incoming events are measured, in seconds. A week contains each day of the week once.
 const WINDOW: u64 = 7 * 86_400;
 
 const DAY: u64 = 86_400;
 
-/// Further ahead nobody looks, in days.
+/// How far ahead the forecast looks, in days.
 pub const MANY_DAYS: u64 = 3650;
 
-/// What events of one rule take, come in and leave.
+/// The events of one rule: what they take, and what comes and goes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RuleUsage {
-    /// What is held.
+    /// Events held.
     pub held: Amount,
-    /// Of this, what was created in the window.
+    /// The part of `held` that was created within the window.
     pub recent: Amount,
-    /// The last seconds of which the rules have removed nothing, a week at the most.
+    /// The window, in seconds back from now: the rules removed nothing newer than that. A week at most.
     pub window_s: u64,
-    /// Seconds after which its events leave, if they do.
+    /// The rule's `max_age` in seconds, if it has one.
     pub max_age_s: Option<u64>,
-    /// Bytes of records that stay; 0 is no limit.
+    /// The rule's `max_bytes`; 0 means no limit.
     pub max_bytes: u64,
-    /// Events that stay; 0 is no limit.
+    /// The rule's `max_events`; 0 means no limit.
     pub max_events: u64,
-    /// Whether no want of room removes its events.
+    /// Whether a lack of room never removes its events.
     pub is_kept: bool,
-    /// Of what is held, how much reaches its age within each day from now on; 0 is too old already.
+    /// The part of `held` that reaches `max_age` within each day from now; day 0 has reached it already.
     pub leaving: BTreeMap<u64, Amount>,
 }
 
-/// What was found.
+/// The result of reading the store.
 pub struct Survey {
     now: Timestamp,
-    /// Everything that was looked at.
+    /// All events that were read.
     pub seen: Amount,
-    /// By rule, in order, and at last what no rule selects.
+    /// One entry per rule, in order, and a last one for events that no rule selects.
     pub rules: Vec<RuleUsage>,
     arrivals: Vec<ArrivalTime>,
     authors: HeavyHitters,
     recipients: HeavyHitters,
-    /// How many events and bytes stand for each that was looked at.
+    /// The number of events, and of bytes, that each event read stands for.
     scale: [f64; 2],
     is_estimate: bool,
 }
 
-/// Looks at every event, or at about `sample` of them. Tells `progress` the arrival number that it has come to.
+/// Reads every event, or about `sample` of them. Calls `progress` with the arrival number reached.
 ///
 /// # Errors
 /// When the store is damaged.
@@ -92,7 +92,7 @@ impl Survey {
         Self { now, seen, rules: usages, arrivals, authors, recipients, scale: [1.0; 2], is_estimate: false }
     }
 
-    /// When an event had arrived for certain.
+    /// A time by which an event had certainly arrived.
     fn arrived_by(&self, seq: Seq) -> Timestamp {
         let row = self.arrivals.get(self.arrivals.partition_point(|row| row.below <= seq));
         row.map_or(self.now, |row| row.by)
@@ -124,7 +124,7 @@ impl Survey {
         }
     }
 
-    /// What was looked at stands for so many events and bytes in all.
+    /// The events read are a sample of this many events and bytes.
     fn stand_for(&mut self, events: u64, footprint: u64) {
         let ratio = |whole: u64, part: u64| if part == 0 { 1.0 } else { whole as f64 / part as f64 };
         self.is_estimate = true;
@@ -139,25 +139,26 @@ impl Survey {
         }
     }
 
-    /// Whether numbers are estimates.
+    /// Whether the numbers are estimates.
     #[must_use]
     pub const fn is_estimate(&self) -> bool {
         self.is_estimate
     }
 
-    /// Events that were looked at of those that came in lately.
+    /// Recent events among those that were read.
     #[must_use]
     pub fn recent_seen(&self) -> u64 {
         (self.rules.iter().map(|usage| usage.recent.events).sum::<u64>() as f64 / self.scale[0]).round() as u64
     }
 
-    /// The authors whose events take most, the largest first.
+    /// The authors whose events take the most space, largest first.
     #[must_use]
     pub fn largest_authors(&self, count: usize) -> Vec<Hitter> {
         self.scaled(self.authors.largest(count))
     }
 
-    /// The recipients whose gift wraps (NIP-59) take most, the largest first. One with several recipients counts for each.
+    /// The recipients whose gift wraps (NIP-59) take the most space, largest first. A wrap with several counts for
+    /// each.
     #[must_use]
     pub fn largest_recipients(&self, count: usize) -> Vec<Hitter> {
         self.scaled(self.recipients.largest(count))

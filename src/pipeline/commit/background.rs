@@ -1,8 +1,8 @@
 //! What the writer does between batches of events: it removes what must go, reaps and purges, a little at a time.
 //!
 //! Removals join the commits of events, or share commits of their own: the more of them share one, the fewer pages each
-//! changes. Each sort of work has a stride of its own, so a slow disk or large events make for smaller steps, not for longer
-//! waits. A chore that is cut off is lost with the process: whoever found it finds it again.
+//! changes. Each sort of work has a stride of its own, so a slow disk or large events make for smaller steps, not for
+//! longer waits. A chore that is cut off is lost with the process: whoever found it finds it again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,8 +21,8 @@ const ROWS: std::ops::RangeInclusive<usize> = 16..=256;
 /// How long the commit of removals alone should take. Events that come meanwhile wait, as for any commit.
 const COMMIT_AIM: Duration = Duration::from_millis(10);
 
-/// Events that are removed with one commit: with fewer, next to none share pages; with more, the write-ahead log cannot be
-/// used beside them.
+/// Events that are removed with one commit: with fewer, next to none share pages; with more, the write-ahead log cannot
+/// be used beside them.
 const COMMIT_ROWS: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// How many rows the next step of one sort of work takes.

@@ -1,5 +1,5 @@
-//! Rules that the operator asked for and that are not in force yet: what they would remove is counted first, and if it is
-//! much, they wait until the operator accepts it. See [`brake`](crate::retention::brake). It removes nothing.
+//! New rules that are not in force yet. What they would remove is counted first, and if that is a large part of the
+//! store, they wait until the operator accepts it: see [`brake`](crate::retention::brake). Removes nothing.
 
 use std::time::Instant;
 
@@ -16,36 +16,36 @@ use crate::retention::{due, word};
 
 /// See the module.
 pub struct Asked {
-    /// The rules, with the follow lists that the store holds.
+    /// The rules, with their follow lists.
     pub rules: Retention,
     stage: Stage,
-    /// Whether other rules are in force until then.
+    /// Whether other rules are in force meanwhile.
     has_former: bool,
-    /// Whether the log says that they wait.
+    /// Whether it has been logged that they wait.
     is_told: bool,
 }
 
 enum Stage {
     /// What they would remove is being counted.
     Counting(Box<Trial>),
-    /// That is much: they wait for the operator. Counted again at that time.
+    /// They wait for the operator, and are counted again at this time.
     Waiting(Removal, Instant),
 }
 
 impl Asked {
-    /// Rules that are to be counted.
+    /// New rules, not counted yet.
     #[must_use]
     pub fn new(rules: Retention, has_former: bool) -> Self {
         Self { rules, stage: Stage::Counting(Box::default()), has_former, is_told: false }
     }
 
-    /// Whether there is something to count.
+    /// Whether counting is under way.
     #[must_use]
     pub const fn is_counting(&self) -> bool {
         matches!(self.stage, Stage::Counting(_))
     }
 
-    /// Goes on until `until`; true when the rules may come into force.
+    /// Continues until `until`; true when the rules may come into force.
     ///
     /// # Errors
     /// When the store cannot be read, or the writer has ended.
@@ -73,7 +73,7 @@ impl Asked {
         Ok(false)
     }
 
-    /// Whether what the rules would remove may go.
+    /// Whether the rules may come into force, given what they would remove.
     fn decide(&mut self, parts: &Parts, shared: &Shared, write: &Sender<WriteCommand>) -> Result<bool, Trouble> {
         let (held_events, used_bytes) = (held_events(&shared.store)?, shared.store.room()?.used_bytes);
         let removal = Removal::new(&self.rules, parts, shared.now());
@@ -113,7 +113,7 @@ impl Asked {
     }
 }
 
-/// Nothing waits for the operator any more.
+/// Notes that no rules wait for the operator.
 ///
 /// # Errors
 /// When the store cannot be read, or the writer has ended.

@@ -1,6 +1,6 @@
-//! The `retention` thread: watches the room, and executes the plan of the rules by handing what must go to the writer.
+//! The `retention` thread: watches how full the store is, and executes the plan of the rules through the writer.
 //!
-//! It removes nothing itself. Without rules it only watches. What is not urgent it does at a fifth of its time.
+//! Removes nothing itself. Without rules it only watches. Work that is not urgent takes at most a fifth of its time.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -24,22 +24,22 @@ use crate::retention::sweep::{Candidate, SLICE_ROWS, Slice};
 use crate::retention::{due, follows};
 use crate::store::{Full, Room, Seq};
 
-/// How often the room is looked at.
+/// How often the fill level is checked.
 const WATCH: Duration = Duration::from_millis(250);
 
-/// The same, when the disk or the room that is left for a mark may be used up within moments.
+/// The same while the disk, or the space up to a watermark, may run out within moments.
 const WATCH_CLOSELY: Duration = Duration::from_millis(5);
 
-/// Batches that the writer has at a time: more than it removes with one commit.
+/// Batches queued at the writer: more than it removes in one commit.
 const PENDING: usize = 16;
 
-/// How long urgent work goes on before the room is looked at again.
+/// How long urgent work goes on before the fill level is checked again.
 const TURN: Duration = Duration::from_millis(20);
 
-/// What is not urgent takes one part of this many of the thread's time.
+/// Work that is not urgent takes one part in this many of the thread's time.
 const SHARE: u32 = 5;
 
-/// For so long in one piece a store that nobody writes to is full before anybody is told.
+/// How long an idle store has to be full before that is reported.
 const FULL_FOR: Duration = Duration::from_secs(1);
 
 /// Runs until `stop` is closed.
@@ -50,7 +50,7 @@ pub fn run(shared: &Shared, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
             Ok(pause) => pause,
             Err(Trouble::Closed) => return,
             Err(Trouble::Store(error)) => {
-                // It is tried again soon.
+                // The next turn tries again.
                 shared.health.failed(StoreOperation::Retention, &error);
                 Duration::from_secs(1)
             }
@@ -62,47 +62,47 @@ pub fn run(shared: &Shared, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
     }
 }
 
-/// How far the rules in force have come.
+/// How far the rules in force have been executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// They are executed for the first time.
+    /// Their first complete execution is under way.
     First,
-    /// They hold.
+    /// They were executed completely at least once.
     Steady,
 }
 
 struct Evictor<'a> {
     shared: &'a Shared,
     write: &'a Sender<WriteCommand>,
-    /// What the writer tells. Only what it was given holds senders: when it dies, so do they.
+    /// The writer's answers. Only evictions hold senders, so the channel closes when the writer dies.
     done: Receiver<Done>,
-    /// What the writer was given and has not told of yet.
+    /// What the writer has been asked to remove and has not answered yet.
     pending: VecDeque<Parts>,
-    /// The rules in force, with follow lists.
+    /// The rules in force, with their follow lists.
     rules: Retention,
     stage: Stage,
-    /// Those that are to come into force, if there are.
+    /// The rules that are to come into force, if any.
     asked: Option<Asked>,
-    /// The newest rules that were asked for, with follow lists.
+    /// The rules that were asked for last, with their follow lists.
     newest: Retention,
-    /// The follow lists that were looked at.
+    /// The follow lists that were read for them.
     lists: Vec<Option<Seq>>,
-    /// What clients are answered by.
+    /// The rules in the settings, by which clients are answered.
     published: Retention,
     plan: Option<Plan>,
     disk: Disk,
     is_disk_low: bool,
-    /// When it was last looked at.
+    /// At the last check.
     used_bytes: u64,
-    /// Since when the store is full.
+    /// Since when the store has been full.
     full_since: Option<Instant>,
-    /// Nothing was left then that could go for room.
+    /// Since when no rule can make room.
     exhausted: Option<Instant>,
     ages_due: Instant,
     totals_due: Instant,
     authors_due: Instant,
     arrivals: Arrivals,
-    /// How far ages by arrival were executed, by rule.
+    /// How far ages by arrival were executed, per rule.
     arrived: Vec<Seq>,
     report: Report,
 }
@@ -136,7 +136,7 @@ impl<'a> Evictor<'a> {
         }
     }
 
-    /// Looks at the room and does some of what is to be done; returns how long to rest.
+    /// Checks the fill level and does some of the work that is due; returns how long to rest.
     fn turn(&mut self) -> Result<Duration, Trouble> {
         self.take_rules()?;
         let room = self.shared.store.room()?;
@@ -182,7 +182,7 @@ impl<'a> Evictor<'a> {
         })
     }
 
-    /// The rules that limits are taken from: those in force, or when there are none, those that are asked for.
+    /// The rules whose limits apply: those in force or, if there are none, those that are to come into force.
     fn ruling(&self) -> &Retention {
         match &self.asked {
             Some(asked) if self.rules.is_empty() => &asked.rules,
@@ -194,8 +194,8 @@ impl<'a> Evictor<'a> {
         RoomMarks::new(self.ruling(), room, self.is_disk_low)
     }
 
-    /// Looks whether other rules are asked for, by a reload or a new follow list. They are counted before they come into
-    /// force; until then the former ones stay, for clients too.
+    /// Checks for new rules, from a reload or a new follow list. They are counted before they come into force; until
+    /// then the former rules apply, to clients too.
     fn take_rules(&mut self) -> Result<(), Trouble> {
         let settings = self.shared.settings.load();
         let is_reload = settings.retention != self.published;
@@ -228,13 +228,13 @@ impl<'a> Evictor<'a> {
         Ok(())
     }
 
-    /// Has clients answered by the rules that hold, instead of by these.
+    /// Puts the rules that apply into the settings, in place of these.
     fn publish(&mut self, instead_of: &Retention) {
         self.published = self.ruling().clone();
         self.shared.put_retention(instead_of, &self.published);
     }
 
-    /// The rules that are asked for hold from now on.
+    /// Puts the new rules into force.
     fn come_into_force(&mut self) -> Result<(), Trouble> {
         let last_seq = self.shared.store.read()?.last_seq()?;
         nothing_waits(self.shared, self.write)?;
@@ -255,7 +255,7 @@ impl<'a> Evictor<'a> {
         Ok(())
     }
 
-    /// Sets from where on the store is full, and says whether it is. Returns when to look again.
+    /// Updates from where on the store counts as full, and reports whether it is. Returns when to check again.
     fn watch(&mut self, room: Room) -> Duration {
         let (limits, mut watch) = (self.ruling().limits(), WATCH);
         match self.shared.store.disk_space() {
@@ -276,7 +276,7 @@ impl<'a> Evictor<'a> {
         watch
     }
 
-    /// From where on the store is full.
+    /// From where on the store counts as full.
     fn full(&self, room: Room, marks: RoomMarks) -> Full {
         let max_bytes = self.ruling().limits().max_bytes;
         let used_bytes = if max_bytes == 0 { u64::MAX } else { max_bytes };
@@ -285,10 +285,10 @@ impl<'a> Evictor<'a> {
             full.page_bytes = full.page_bytes.min(within_file(room));
         }
         match self.stage {
-            // What is too much is the operator's to decide; clients need not wait for that.
+            // The operator has to decide what goes; until then clients are not refused.
             _ if self.rules.is_empty() && self.asked.is_some() => full.used_bytes = u64::MAX,
             _ if self.rules.is_empty() => {}
-            // It shrinks, and what it removes makes room in the file.
+            // Eviction frees pages of the file, and events may use them.
             Stage::First if room.used_bytes > marks.used.start => {
                 full = Full { used_bytes: u64::MAX, page_bytes: full.page_bytes.min(within_file(room)) };
             }
@@ -301,12 +301,12 @@ impl<'a> Evictor<'a> {
         full
     }
 
-    /// Says whether events are refused: the writer says so when it refuses one; when nobody writes, a full store does.
+    /// Reports whether events are refused. The writer reports it when it refuses an event; this covers an idle store.
     fn tell_full(&mut self) {
         let Ok(room) = self.shared.store.room() else { return };
         if !room.is_full() {
             self.full_since = None;
-            // Once events were refused, there is room again when a batch fits.
+            // After refusals, there is room again only when a batch fits.
             let gap = if self.shared.is_writable() { 0 } else { (room.full_bytes() / 256).min(1 << 20) };
             if !room.full.is_reached(room.used_bytes + gap, room.page_bytes + gap) {
                 self.shared.storage_writable(true);
@@ -316,7 +316,7 @@ impl<'a> Evictor<'a> {
         }
     }
 
-    /// A plan, if anything is due.
+    /// A plan for whatever is due, if anything is.
     fn choose(&mut self, is_short: bool) -> Result<Option<Plan>, Trouble> {
         let now = Instant::now();
         if self.rules.counts_authors() {
@@ -334,7 +334,7 @@ impl<'a> Evictor<'a> {
         Ok(Some(Plan::new(Scope { ages, arrived, authors, totals })))
     }
 
-    /// One step of the plan: what it finds goes to the writer. Tells how long that took without waiting for it.
+    /// Runs one step of the plan and sends what it found to the writer. Returns how long that took, without waiting.
     fn step(&mut self) -> Result<Duration, Trouble> {
         let Some(mut plan) = self.plan.take() else { return Ok(Duration::ZERO) };
         let (shared, began) = (self.shared, Instant::now());
@@ -345,7 +345,7 @@ impl<'a> Evictor<'a> {
         let pace = plan.step(&mut slice, excess)?;
         let (found, walked) = (slice.found, slice.walked);
         drop(snapshot);
-        // Told before the events are gone, so that none slips in again.
+        // Before the events are removed, so that clients cannot publish them again in between.
         shared.horizons.went(&found);
         for walk in &walked {
             shared.horizons.note(walk);
@@ -374,7 +374,7 @@ impl<'a> Evictor<'a> {
         Ok(worked)
     }
 
-    /// The plan was executed.
+    /// Notes that the plan was executed completely.
     fn complete(&mut self, plan: &mut Plan, began: Instant) -> Result<(), Trouble> {
         self.arrived = plan.take_arrived();
         let (scope, now) = (plan.scope(), Instant::now());
@@ -406,14 +406,15 @@ impl<'a> Evictor<'a> {
             tracing::warn!(
                 missing_bytes = plan.missing(),
                 max_bytes = self.rules.limits().max_bytes,
-                "{}: nothing is left that the retention rules would remove for room: what is kept for ever takes too much",
+                "{}: nothing is left that the retention rules would remove for room: events that are kept forever take \
+                 too much",
                 self.rules.max_bytes_origin()
             );
         }
         Ok(())
     }
 
-    /// Rules that have less than they may have take old events again.
+    /// Lets rules that are below their limits accept older events again.
     fn relax_rules(&mut self) -> Result<(), Trouble> {
         let held = held_by_rule(&self.rules, &self.shared.store.read()?)?;
         let has_spare = |limit: u64, held: u64| limit == 0 || held < limit - limit / 16;
@@ -434,7 +435,7 @@ impl<'a> Evictor<'a> {
         self.give(found.iter().map(|one| one.seq).collect(), parts)
     }
 
-    /// Has the horizons put although nothing is removed.
+    /// Saves the horizons although nothing is removed.
     fn remember(&mut self) -> Result<(), Trouble> {
         self.give(Vec::new(), Parts::default())
     }
@@ -446,7 +447,7 @@ impl<'a> Evictor<'a> {
         self.write.send(WriteCommand::Evict(eviction)).map_err(|_| Trouble::Closed)
     }
 
-    /// Waits until the writer has no more than `pending` batches.
+    /// Waits until the writer has at most `pending` batches left.
     fn settle(&mut self, pending: usize) -> Result<(), Trouble> {
         while self.pending.len() > pending {
             let removed = self.done.recv().ok_or(Trouble::Closed)?;

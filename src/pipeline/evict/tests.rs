@@ -1,5 +1,5 @@
-//! The rules against a dumb model that sorts lists, with random rules, arrival orders and slices of a single row: counted,
-//! executed by the command line and executed by the relay.
+//! The rules against a dumb model that sorts lists, with random rules, arrival orders and slices of a single row:
+//! counted, executed by the command line and executed by the relay.
 
 mod model;
 

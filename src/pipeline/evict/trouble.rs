@@ -1,4 +1,4 @@
-//! Why the `retention` thread cannot go on for now.
+//! Why the `retention` thread cannot continue.
 
 use crate::store::StoreError;
 
@@ -6,7 +6,7 @@ use crate::store::StoreError;
 pub enum Trouble {
     /// The writer has ended, and so does this thread.
     Closed,
-    /// The store failed; it is tried again.
+    /// The store failed. The thread tries again.
     Store(StoreError),
 }
 

@@ -1,9 +1,10 @@
-//! When events arrived: now and then a row says that all numbers below one had arrived by a time.
+//! When events arrived: rows that say that all numbers below a given one had arrived by a given time.
 //!
-//! A row is a key of the `weir` table: `arrived` and the time in 6 bytes; its value is the number, in 6 bytes. Both only
-//! ever rise. There is at most one a minute, and rows are merged as they age: between two neighbours there is no more than
-//! a 64th of their age, so about 1,600 rows hold ten years. Merging, a lost row or a clock that stood still make an event
-//! count as younger than it is, never as older. So do the events from before the first row: they count as arrived with it.
+//! The key of a row in the `weir` table is `arrived` and the time in 6 bytes; its value is the number in 6 bytes. Both
+//! only increase from row to row. There is at most one row per minute, and older rows are merged: the gap between two
+//! neighbours is at most 1/64 of their age, so about 1,600 rows cover ten years. Merging, a lost row and a clock that
+//! stands still make events count as younger than they are, never as older. Events from before the first row count as
+//! arrived by the time of that row.
 
 use heed::RoTxn;
 
@@ -15,18 +16,18 @@ use crate::store::read::snapshot::Snapshot;
 
 const PREFIX: &[u8] = b"arrived";
 
-/// Seconds from one row to the next, at least.
+/// The shortest time between two rows, in seconds.
 pub(in crate::store) const APART_S: u64 = 60;
 
-/// Rows this part of their age apart are as good as one.
+/// Rows are merged when the gap between them is at most 1/64 of their age.
 const PRECISION: u64 = 64;
 
-/// What is known of arrivals: every event with a number below `below` had arrived by `by`.
+/// A row: every event with a number below `below` had arrived by `by`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ArrivalTime {
     /// The time.
     pub by: Timestamp,
-    /// The number that came next.
+    /// The next number at that time.
     pub below: Seq,
 }
 
@@ -59,11 +60,11 @@ pub(in crate::store) fn all(meta: Table, txn: &RoTxn<'_>) -> Result<Vec<ArrivalT
     meta.prefix_iter(txn, PREFIX)?.map(|row| read(row?)).collect()
 }
 
-/// The rows that nobody needs at `now`, of all rows, the oldest first: those that lie close beside others, and those
-/// below which there is no event. `first_held` is the lowest number that is held.
+/// Which of `rows`, oldest first, can be dropped at `now`: those that are close to their neighbours, and those that no
+/// event in the store needs. `first_held` is the lowest number in the store.
 pub(in crate::store) fn needless(rows: &[ArrivalTime], first_held: Seq, now: Timestamp) -> Vec<Timestamp> {
     let mut needless = Vec::new();
-    // The last row always stays: it tells when the next is due.
+    // The last row stays, since it determines when the next one is due.
     let mut later: Option<Timestamp> = None;
     for (at, row) in rows.iter().enumerate().rev() {
         let is_close = |later: Timestamp| {
@@ -79,7 +80,7 @@ pub(in crate::store) fn needless(rows: &[ArrivalTime], first_held: Seq, now: Tim
 }
 
 impl Snapshot<'_> {
-    /// All events with lower numbers are known to have arrived before `time`; the lowest number if that is known of none.
+    /// The number below which all events had arrived before `time`; 0 if that is known of none.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -88,7 +89,7 @@ impl Snapshot<'_> {
         Ok(row.map_or(Seq(0), |row| row.below))
     }
 
-    /// All that is known of when events arrived, the oldest first.
+    /// All rows, oldest first.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -101,7 +102,7 @@ impl Snapshot<'_> {
 mod tests {
     use super::*;
 
-    /// Rows for each minute up to `minutes`, of which what is needless was dropped each time.
+    /// The rows left after one was added in each of `minutes` minutes.
     fn kept(minutes: u64, first_held: Seq) -> Vec<ArrivalTime> {
         let mut rows = Vec::new();
         for minute in 1..=minutes {

@@ -1,4 +1,4 @@
-//! Noting when events arrive: see [`arrival_times`]. The time is passed in, as everywhere in the store.
+//! Records when events arrive: see [`arrival_times`]. The time is passed in, as everywhere in the store.
 
 use crate::nostr::Timestamp;
 use crate::store::format::error::StoreError;
@@ -7,7 +7,7 @@ use crate::store::read::arrival_times::{self, APART_S, ArrivalTime};
 use crate::store::write::transaction::{Transaction, Writer};
 
 impl Writer {
-    /// Puts what another store knew of arrivals, with the numbers of this one. What is known already goes.
+    /// Replaces all arrival times by these, from another store, with the numbers of this one.
     ///
     /// # Errors
     /// When the commit fails.
@@ -23,12 +23,12 @@ impl Writer {
 }
 
 impl Transaction<'_> {
-    /// Notes that all events so far had arrived by `now`, if some came since that was noted last, and a minute ago.
+    /// Records that all events so far had arrived by `now`, if there are new ones and the last row is a minute old.
     pub fn note_arrivals(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let (meta, below) = (self.store.inner.tables.meta, self.next_seq());
         let last = arrival_times::before(meta, &self.txn, Timestamp::MAX)?;
         let is_noted = |last: ArrivalTime| {
-            // A clock that is behind the last row was ahead then, or is wrong now: either way this is the time of all others.
+            // A row in the future was written when the clock was ahead.
             last.by <= now && (last.below >= below || now.0 - last.by.0 < APART_S)
         };
         if below == Seq(1) || last.is_some_and(is_noted) {
