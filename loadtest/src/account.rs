@@ -1,4 +1,5 @@
-//! Counts what a relay does wrong, in three grades: lost or false, against a NIP's "should", refused by a stated limit.
+//! Counts a relay's mistakes in three grades: something lost or false, a deviation from a NIP's "should", and a refusal by
+//! a stated limit.
 //!
 //! It must never decide that a fault does not matter: every fault counted here makes the run fail.
 
@@ -17,7 +18,7 @@ const MAX_EXAMPLE_BYTES: usize = 300;
 pub enum Grade {
     /// Something was lost, invented or false: the run fails.
     Fault,
-    /// A NIP says "should", and the relay does otherwise.
+    /// The relay deviates from a "should" of a NIP.
     Deviation,
     /// The relay refused something that its information document (NIP-11) says it refuses.
     Limit,
@@ -113,7 +114,7 @@ findings! {
     RequestLimit, "request_limit", Limit;
 }
 
-/// Everything that is needed to see a finding again by hand.
+/// Everything needed to reproduce a finding by hand.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replay {
     /// The finding's name.
@@ -166,7 +167,7 @@ impl Account {
         }
     }
 
-    /// Keeps how to see a fault again; `replay` is only called while replays of this finding are still wanted.
+    /// Records how to reproduce a fault; `replay` is only called while replays of this finding are still wanted.
     pub fn keep_replay(&self, finding: Finding, replay: impl FnOnce() -> Replay) {
         let mut replays = self.replays.borrow_mut();
         let replays = replays.entry(finding).or_default();
@@ -175,7 +176,7 @@ impl Account {
         }
     }
 
-    /// How to see the first faults again.
+    /// How to reproduce the first faults.
     pub fn replays(&self) -> Vec<Replay> {
         self.replays.borrow().values().flatten().cloned().collect()
     }
@@ -215,7 +216,7 @@ impl Account {
     }
 }
 
-/// Which of a phase's events each subscription has to get, and has got.
+/// The events of a phase that each subscription must receive, and those that it has received.
 #[derive(Debug)]
 pub struct Deliveries {
     events: usize,
@@ -224,7 +225,7 @@ pub struct Deliveries {
     received: Vec<u64>,
 }
 
-/// What a delivery turned out to be.
+/// The judgement of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// Expected, and the first time.
@@ -242,7 +243,7 @@ impl Deliveries {
         Self { events, words, expected: vec![0; subscriptions * words], received: vec![0; subscriptions * words] }
     }
 
-    /// Subscription `sub` has to get `event`.
+    /// Subscription `sub` must receive `event`.
     pub fn expect(&mut self, sub: usize, event: usize) {
         self.expected[sub * self.words + event / 64] |= 1 << (event % 64);
     }
@@ -261,12 +262,12 @@ impl Deliveries {
         Delivery::First
     }
 
-    /// How many deliveries `sub` has to get of the first `events` events.
+    /// The number of the first `events` events that `sub` must receive.
     pub fn expected(&self, sub: usize, events: usize) -> u64 {
         self.count(sub, events, |expected, _| expected, |_| true)
     }
 
-    /// How many of them are missing, of those events alone that `counts` is true for.
+    /// The number of those that are missing and for which `counts` returns true.
     pub fn missing(&self, sub: usize, events: usize, counts: impl Fn(usize) -> bool) -> u64 {
         self.count(sub, events, |expected, received| expected & !received, counts)
     }
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_are_declared_by_falling_weight_so_that_faults_are_told_first() {
+    fn findings_are_declared_by_falling_weight_so_that_faults_are_reported_first() {
         assert!(Finding::ALL.is_sorted_by_key(|finding| finding.grade()));
     }
 }

@@ -20,9 +20,9 @@ use crate::scenario::overrides::Overrides;
 use crate::scenario::phase::Phase;
 use crate::scenario::{BUILTIN, Scenario};
 
-/// Everything was right.
+/// The relay made no mistakes.
 const EXIT_RIGHT: u8 = 0;
-/// The run could not be made, or not finished: the relay is gone.
+/// The run could not be started or finished.
 const EXIT_ERROR: u8 = 1;
 /// The relay lost, repeated or falsified something.
 const EXIT_FAULTS: u8 = 3;
@@ -51,7 +51,7 @@ Examples:
 Exit codes, the first that applies:
   3    the relay lost, repeated or falsified something
   130  Ctrl-C ended the run; the report has the phases that were run
-  1    the run could not be made, or the relay died during it
+  1    the run could not be started, or the relay died during it
   2    wrong arguments
   4    a figure is beyond a --fail-if threshold
   0    none of these; deviations from a NIP's \"should\" and refusals that the relay announces do not count";
@@ -103,13 +103,13 @@ struct RunArgs {
     /// Corpus file; without it one is generated as the scenario says
     #[arg(long)]
     corpus: Option<PathBuf>,
-    /// The relay holds the corpus already: do not send it before query and duplicate phases
+    /// Do not load the corpus before query and duplicate phases, because the relay already holds it
     #[arg(long)]
     no_load: bool,
-    /// Processes of the relay on this machine, for CPU and memory (Linux); their children count too
+    /// Processes of the relay on this machine, to measure CPU and memory (Linux); includes their children
     #[arg(long, value_name = "PID[ PID...]", value_parser = pids)]
     pid: Vec<Pids>,
-    /// Data directory of the relay, for disk growth; needs --pid
+    /// Data directory of the relay, to measure disk growth; requires --pid
     #[arg(long, requires = "pid")]
     data: Option<PathBuf>,
     /// Name of the relay in reports [default: the URL]
@@ -136,7 +136,7 @@ struct RunArgs {
     /// Seed of the run [default: from the clock, printed in the report]
     #[arg(long)]
     seed: Option<u64>,
-    /// The relay holds only events of this run: any other event is a fault
+    /// Treat every event that is not of this run as a fault
     #[arg(long)]
     exclusive: bool,
     /// Do not read published events back
@@ -145,7 +145,7 @@ struct RunArgs {
     /// Exit with 4 if a figure is beyond this, e.g. "p99>5ms" or "by-id: relay_us>12"; repeat it for several
     #[arg(long, value_name = "[PHASE:]FIGURE>NUMBER")]
     fail_if: Vec<Threshold>,
-    /// Give a phase up when nothing has come for this long
+    /// Give up on a phase after this long without an answer
     #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
     stall: f64,
     /// Write the report as JSON
@@ -154,10 +154,10 @@ struct RunArgs {
     /// Write the report as one HTML page
     #[arg(long)]
     html: Option<PathBuf>,
-    /// Write one JSON file for each of the first faults: the frames to send, the smallest filter, ids missing and extra
+    /// Write a JSON file for each of the first faults: the frames to send, the smallest filter, missing and extra ids
     #[arg(long, value_name = "DIR")]
     replays: Option<PathBuf>,
-    /// Only the result, no progress on stderr
+    /// Print only the result, no progress on stderr
     #[arg(long, short)]
     quiet: bool,
 }
@@ -188,7 +188,7 @@ fn pids(text: &str) -> Result<Pids, String> {
     let pids: Result<Pids, String> = text
         .split([' ', ',', '\n'])
         .filter(|pid| !pid.is_empty())
-        .map(|pid| pid.parse().map_err(|_| format!("{pid:?} is no process id")))
+        .map(|pid| pid.parse().map_err(|_| format!("{pid:?} is not a process id")))
         .collect();
     pids.and_then(|pids| if pids.is_empty() { Err("no process id; does the relay run?".into()) } else { Ok(pids) })
 }
@@ -294,7 +294,7 @@ fn write_replays(report: &Report, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The exit code of a run. Faults come first: a run that was cut short may have found one.
+/// The exit code of a run. Faults take precedence: a run that was cut short may have found one.
 fn exit_code(report: &Report, thresholds: &[Threshold]) -> Result<u8> {
     if report.violations() > 0 {
         return Ok(EXIT_FAULTS);
@@ -413,6 +413,6 @@ mod tests {
         assert_eq!(pids("12 345"), Ok(vec![12, 345]));
         assert_eq!(pids("7\n"), Ok(vec![7]));
         assert_eq!(pids(""), Err("no process id; does the relay run?".into()));
-        assert_eq!(pids("12 x"), Err("\"x\" is no process id".into()));
+        assert_eq!(pids("12 x"), Err("\"x\" is not a process id".into()));
     }
 }

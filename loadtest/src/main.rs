@@ -1,4 +1,4 @@
-//! The entry of the load generator: parses the command line and maps the outcome to an exit code.
+//! The entry point of the load generator.
 
 use std::process::ExitCode;
 

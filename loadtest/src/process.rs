@@ -1,5 +1,5 @@
-//! What a relay costs, read from the system (Linux): CPU of all its threads and child processes, including those that
-//! ended, anonymous memory, disk.
+//! Measures the cost of a relay (Linux): CPU of all its threads and child processes, including those that have ended,
+//! anonymous memory, and disk.
 //!
 //! It must never be read inside a measured loop: a snapshot is taken before and after.
 
@@ -75,7 +75,7 @@ impl Watched {
 }
 
 impl Snapshot {
-    /// What was spent since `before`.
+    /// The cost since `before`.
     pub fn since(&self, before: &Self) -> Cost {
         let growth = |now: u64| before.disk_bytes.map(|then| now as i64 - then as i64);
         let source = if self.exact && before.exact { "process clock" } else { "ticks" };

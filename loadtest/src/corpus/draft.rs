@@ -18,7 +18,7 @@ pub enum Signer {
 pub struct Draft {
     /// SHA-256 of the NIP-01 serialization.
     pub id: [u8; 32],
-    /// Who has to sign it.
+    /// The key that must sign it.
     pub signer: Signer,
     /// The JSON up to and including `"sig":"`.
     pub json: Vec<u8>,

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::event::{Event, decode_id};
 use crate::limits::{Limits, Measure};
 
-/// What the indexes need of one event.
+/// The properties of one event that the indexes need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
     offset: usize,
@@ -74,7 +74,7 @@ pub struct Skipped {
 const MAX_SKIPPED_EXAMPLES: usize = 5;
 
 impl Skipped {
-    /// Counts one event; `place` says where it stands.
+    /// Counts one event; `place` describes its place.
     pub fn add(&mut self, reason: &str, place: impl FnOnce() -> String) {
         *self.reasons.entry(reason.to_string()).or_default() += 1;
         if self.examples.len() < MAX_SKIPPED_EXAMPLES {
@@ -193,7 +193,7 @@ impl Library {
         &self.json[meta.offset..meta.offset + meta.len as usize]
     }
 
-    /// What is known of an event.
+    /// The properties of an event.
     pub fn meta(&self, number: u32) -> Meta {
         self.metas[number as usize]
     }

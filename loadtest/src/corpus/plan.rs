@@ -7,7 +7,7 @@ use super::draft::{Draft, Fields, Signer, push_json_string};
 use super::pool::{Article, Note, Pool};
 use super::shapes;
 
-/// What the events are like.
+/// The kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mix {
     /// The kinds of a public relay.

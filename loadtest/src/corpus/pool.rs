@@ -1,6 +1,6 @@
-//! What the next event of a corpus can draw on: authors, words, and the recent events that it may point at.
+//! The material for the next event of a corpus: authors, words, and recent events that it may refer to.
 //!
-//! It must never decide which event comes next; that is the planner's part.
+//! It must never decide which event comes next; the planner does.
 
 use std::collections::VecDeque;
 
@@ -38,11 +38,11 @@ pub struct Article {
 
 /// Everything that the content and the tags of the next event depend on.
 pub struct Pool<'a> {
-    /// The only source of chance.
+    /// The only source of randomness.
     pub random: Random,
-    /// Who may write.
+    /// The authors.
     pub authors: &'a Authors,
-    /// What they write.
+    /// The words.
     pub words: Words,
     /// Notes to point at, oldest first.
     pub notes: VecDeque<Note>,
@@ -63,7 +63,7 @@ pub struct Body {
     pub tags: Tags,
     /// The `content`, not escaped.
     pub content: String,
-    /// What a later event needs to know if this one can be pointed at.
+    /// The data that later events need to refer to this one, if they may.
     pub root: Option<(String, u32)>,
     /// The `d` tag of an article.
     pub article: Option<String>,
@@ -96,7 +96,7 @@ impl<'a> Pool<'a> {
         self.words.hashtag(rank)
     }
 
-    /// A note to point at; recent ones and the notes of frequent authors come up more often.
+    /// A note to refer to; recent ones and those of frequent authors are chosen more often.
     pub fn target(&mut self) -> Option<Note> {
         let count = self.notes.len();
         if count == 0 {

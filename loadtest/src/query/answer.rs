@@ -26,7 +26,7 @@ pub struct Question<'a> {
     pub shape: &'a str,
     /// The filter that was asked.
     pub filter: &'a Filter,
-    /// The rows that must come, cut at the filter's limit; `None` if only the rows that come are judged.
+    /// The rows that must be in the answer, cut at the filter's limit; `None` to judge only the rows that are in it.
     pub expected: Option<&'a [u32]>,
     /// Whether the relay is known to hold an event. Others may come, and take a place within the limit.
     pub certain: &'a dyn Fn(u32) -> bool,
@@ -187,7 +187,7 @@ fn compare(question: &Question<'_>, expected: &[u32], judged: &[Judged], library
     all.sort_unstable();
     let limit = question.filter.limit.unwrap_or(usize::MAX);
     all.truncate(limit);
-    // Events of the second at which the limit cuts may stand for each other, and may all come (NIP-67).
+    // Events of the second at which the limit cuts may replace each other, and all of them may be sent (NIP-67).
     let cut = all.last().filter(|_| all.len() == limit).map(|(key, _)| key.0);
     let at_cut = |number: u32| Some(Reverse(library.meta(number).created_at)) == cut;
     let wanted: HashSet<u32> = all.iter().filter_map(|(_, number)| *number).collect();
@@ -256,7 +256,7 @@ mod tests {
         library
     }
 
-    /// What is found in an answer, by name.
+    /// The findings in an answer, by name.
     fn findings_of(
         filter: &Filter,
         expected: &[u32],

@@ -1,6 +1,6 @@
 //! A connection that asks and is answered, in a closed or an open loop.
 //!
-//! It must never ask before the phase's clock starts, whatever the relay sends first, and never know what is asked.
+//! It must never ask before the phase's clock starts, whatever the relay sends first, and never know what it asks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -44,9 +44,9 @@ pub trait Work: 'static {
 pub enum Taken {
     /// An answer or a part of one.
     Answer,
-    /// Something that answers nothing.
+    /// A message that answers no question.
     Aside,
-    /// No message for a connection of this kind.
+    /// A message that does not belong on a connection of this kind.
     Unexpected,
 }
 
@@ -59,7 +59,7 @@ pub struct Answers {
     pub latency: RefCell<Latency>,
     /// The same since the last sample.
     pub window: RefCell<Latency>,
-    /// Open loop: how late the generator came to a question.
+    /// Open loop: how late the generator was for a question.
     pub lag: RefCell<Latency>,
     /// Open loop: how long a question then waited because too many before it were unanswered.
     pub backlog: RefCell<Latency>,
@@ -120,7 +120,7 @@ enum Stage {
     Lost,
 }
 
-/// A question that is due, and when the generator came to it.
+/// A question that is due, and when the generator noticed it.
 struct Due {
     intended: Instant,
     noticed: Instant,
@@ -308,7 +308,8 @@ pub fn start_all<W: Work>(actors: &[Actor<Asker<W>>], now: Instant) {
     actors.iter().for_each(|actor| actor.state.borrow_mut().start(&actor.link, now));
 }
 
-/// Lets the connections ask in turn, `count` times as the schedule says; `before` is told of each and when it was due.
+/// Lets the connections ask in turn, `count` times on schedule; `before` is called before each question with the time at
+/// which it was due.
 ///
 /// # Errors
 /// If the system gives no timer.

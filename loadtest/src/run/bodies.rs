@@ -11,7 +11,7 @@ use crate::account::{Account, Finding};
 use crate::corpus::event::Event;
 use crate::corpus::library::Library;
 
-/// Remembers in which other form a relay writes each event, so that it is parsed once and not for each row.
+/// Remembers the form in which a relay writes each event, so that each form is parsed once and not for each row.
 pub struct Bodies {
     library: Rc<Library>,
     hasher: RandomState,
@@ -25,8 +25,8 @@ impl Bodies {
         Rc::new(Self { library, hasher: RandomState::new(), forms: RefCell::default() })
     }
 
-    /// Notes an event that differs from the one published under its number. The same bytes are right; a relay may write
-    /// the same event otherwise, which is compared field by field.
+    /// Reports an event that differs from the one published under its number. Equal bytes are right; a relay may write the
+    /// same event differently, so other bytes are compared field by field.
     pub fn check(&self, number: u32, event: &[u8], account: &Account) {
         let published = self.library.json(number);
         if event == published {

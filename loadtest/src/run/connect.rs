@@ -1,6 +1,6 @@
 //! The connect phase: many clients at once, then nothing but open connections.
 //!
-//! It must never keep a buffer per connection, or the figures of a shared machine would be its own.
+//! It must never keep a buffer per connection, or on a shared machine it would measure itself.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,8 +20,8 @@ use crate::report::PhaseReport;
 use crate::scenario::phase::Connect;
 use crate::wire::link::Link;
 
-/// What the opening tasks share.
-struct Storm<'a> {
+/// The state shared by the tasks that open connections.
+struct Opening<'a> {
     context: &'a Context,
     settings: &'a Connect,
     rules: Rules,
@@ -36,7 +36,7 @@ pub async fn run(context: &Context, settings: &Connect) -> Result<PhaseReport> {
     let account = Rc::new(Account::default());
     let nothing = (Deliveries::new(0, 0), Timeline::new(0, 0), Progress::new(0));
     let rules = Rules::new(context, &account, nothing.0, nothing.1, &nothing.2, &nothing.2);
-    let storm = Storm {
+    let opening = Opening {
         context,
         settings,
         rules,
@@ -46,13 +46,13 @@ pub async fn run(context: &Context, settings: &Connect) -> Result<PhaseReport> {
         links: RefCell::default(),
     };
     let meter = Meter::start(&context.watched, &context.traffic);
-    storm.open_all().await;
+    opening.open_all().await;
     let metered = meter.stop_now(&context.watched, &context.traffic);
-    let opened = storm.links.borrow().len();
+    let opened = opening.links.borrow().len();
     context.say(&format!("{opened} connections are open"));
     let mut report = phase_report(&settings.name, "connection", opened as u64, metered, &account);
-    add_latency(&mut report, "connect to upgrade", &storm.upgrade.borrow());
-    add_latency(&mut report, "connect to EOSE", &storm.ready.borrow());
+    add_latency(&mut report, "connect to upgrade", &opening.upgrade.borrow());
+    add_latency(&mut report, "connect to EOSE", &opening.ready.borrow());
     let idle = Meter::start(&context.watched, &context.traffic);
     tokio::time::sleep(Duration::from_secs_f64(settings.hold_s)).await;
     let idle = idle.stop_now(&context.watched, &context.traffic);
@@ -64,11 +64,11 @@ pub async fn run(context: &Context, settings: &Connect) -> Result<PhaseReport> {
     // Connections that were lost while they were idle count too.
     report.forget_findings();
     report.add_findings(&account);
-    storm.links.borrow().iter().for_each(|link| link.close());
+    opening.links.borrow().iter().for_each(|link| link.close());
     Ok(report)
 }
 
-impl Storm<'_> {
+impl Opening<'_> {
     /// Opens everything with `opening` handshakes at a time.
     async fn open_all(&self) {
         let count = self.settings.connections;

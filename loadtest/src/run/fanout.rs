@@ -105,7 +105,7 @@ async fn open_publishers(
     asker::open(context, &terms, frames.map(|(number, frames)| Publisher::new(rules.clone(), number, frames))).await
 }
 
-/// Lets the slow readers read until nothing comes any more.
+/// Lets the slow readers read until nothing more arrives.
 async fn drain(feeds: &Feeds) {
     feeds.actors.iter().for_each(|actor| actor.link.pause(false));
     let mut seen = (feeds.tally.delivered.get(), Instant::now());
@@ -154,7 +154,7 @@ fn add_figures(report: &mut PhaseReport, settings: &Fanout, delivered: u64, even
     }
 }
 
-/// What the open subscriptions cost, from before the first connection until all were open.
+/// Adds the cost of the open subscriptions, from before the first connection until all were open.
 fn add_subscription_cost(
     report: &mut PhaseReport,
     settings: &Fanout,

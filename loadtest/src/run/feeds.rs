@@ -20,7 +20,7 @@ const SLOW_RECEIVE_BYTES: u32 = 4096;
 pub struct Plan {
     /// One filter per subscription, as JSON.
     pub filters: Vec<String>,
-    /// Who has to get what.
+    /// The events that each subscription must receive.
     pub deliveries: Deliveries,
 }
 
@@ -90,9 +90,9 @@ pub fn stranger(random: &mut Random) -> String {
 pub struct Feeds {
     /// One per connection.
     pub actors: Vec<Actor<Subscriber>>,
-    /// What they count.
+    /// Their counters.
     pub tally: Rc<Tally>,
-    /// Who has to get what, and got it.
+    /// The events that each subscription must receive, and those that it has received.
     pub deliveries: Rc<RefCell<Deliveries>>,
     /// When events were due.
     pub timeline: Rc<Timeline>,
@@ -108,7 +108,7 @@ pub struct Layout {
     pub connections: usize,
     /// Subscriptions on each.
     pub subscriptions: usize,
-    /// Of the connections, how many are slow readers; they come last.
+    /// How many of the connections are slow readers; they are the last ones.
     pub slow: usize,
 }
 
@@ -178,8 +178,8 @@ impl Feeds {
         }
     }
 
-    /// Counts the missing deliveries of events that the relay accepted. A slow reader that the relay closed has no
-    /// claim to the rest; returns how many those are.
+    /// Counts the missing deliveries of events that the relay accepted, except those to slow readers that the relay
+    /// closed; returns the number of these readers.
     pub fn count_missing(&self, context: &Context, account: &Account) -> usize {
         let deliveries = self.deliveries.borrow();
         let accepted = |event: usize| context.holdings.holds(self.first + event as u32);

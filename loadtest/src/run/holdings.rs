@@ -1,4 +1,4 @@
-//! What the relay has said about each event of the run.
+//! The relay's answers about each event of the run.
 //!
 //! It must never take a sent event for a stored one: only an OK says so.
 

@@ -14,7 +14,7 @@ pub async fn second(stop: &Stop) {
         if stop.is_set() {
             return;
         }
-        eprintln!("ending the phase; once more to end at once");
+        eprintln!("ending the phase; press Ctrl-C again to end at once");
         stop.set();
     }
 }

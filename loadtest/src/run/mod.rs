@@ -43,7 +43,7 @@ use context::Context;
 use holdings::Holdings;
 use prepare::{Material, Prepared};
 
-/// What to run.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `ws://…`

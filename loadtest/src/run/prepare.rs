@@ -26,7 +26,7 @@ pub struct Fresh {
     pub count: u32,
 }
 
-/// What one phase gets.
+/// The material of one phase.
 #[derive(Default)]
 pub struct Material {
     /// Its own events.
@@ -52,7 +52,7 @@ pub struct Order<'a> {
     pub now: u64,
 }
 
-/// What a run gets.
+/// The material of a run.
 pub struct Prepared {
     /// Corpus first, then the fresh events.
     pub library: Library,

@@ -20,8 +20,8 @@ use crate::wire::frame::{encode, opcode};
 use crate::wire::link::MASK;
 use crate::wire::message::{Message, event_id};
 
-/// REQs open at a time on one connection of a mixed phase; the rest waits in the generator, counted from when it was
-/// due.
+/// REQs open at a time on one connection of a mixed phase; the others wait in the generator, and their latency counts
+/// from when they were due.
 pub const MIXED_IN_FLIGHT: usize = 8;
 
 /// A query ready to be sent.
@@ -61,7 +61,7 @@ impl Prepared {
     }
 }
 
-/// What all queriers of a phase count together.
+/// The counters that all queriers of a phase share.
 #[derive(Default)]
 pub struct Tally {
     /// Rows in the answers.
@@ -87,7 +87,7 @@ pub struct Rules {
     pub bodies: Rc<Bodies>,
     /// Verifies rows from elsewhere.
     pub verifier: Rc<Verifier>,
-    /// What the relay says of itself.
+    /// The limits that the relay states.
     pub limits: Rc<Limits>,
     /// Where findings go.
     pub account: Rc<Account>,
@@ -140,7 +140,7 @@ struct Flight {
     foreign: Vec<Vec<u8>>,
 }
 
-/// Stands in [`Flight::rows`] for an event that is not in the library.
+/// Marks an event in [`Flight::rows`] that is not in the library.
 const FOREIGN: u32 = u32::MAX;
 
 /// The state of one connection.
@@ -219,8 +219,8 @@ impl Querier {
         self.spare.push(flight.rows);
     }
 
-    /// Looks closer at an answer that is not the expected one. The last good one of each query is kept, so that an
-    /// answer that only holds other people's events is not looked at again each time.
+    /// Judges an answer that differs from the expected one. The last correct one of each query is kept, so that an answer
+    /// that merely holds other people's events is not judged again each time.
     fn judge(&self, flight: &mut Flight) {
         let rules = &self.rules;
         let query = &rules.queries[flight.query];

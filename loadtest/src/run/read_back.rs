@@ -71,7 +71,7 @@ async fn read(context: &Context, numbers: &[u32]) -> Result<Rc<Account>> {
     let connections = CONNECTIONS.min(count);
     let progress = Progress::new(connections);
     let terms = Terms {
-        // Reading back goes on when the user stops the run.
+        // Reading back continues when the user stops the run.
         stop: Rc::default(),
         in_flight: IN_FLIGHT.min(context.limits.max_subscriptions.unwrap_or(IN_FLIGHT)),
         ..Terms::new(context, &account, &rules.answers, &progress)

@@ -91,7 +91,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Subscribers of a phase that has to get `deliveries`, with new counters.
+    /// Subscribers that must receive `deliveries`, with new counters.
     pub fn new(
         context: &Context,
         account: &Rc<Account>,
@@ -130,7 +130,7 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// A connection with `subscriptions` subscriptions that has to get `remaining` deliveries.
+    /// A connection with `subscriptions` subscriptions that must receive `remaining` deliveries.
     pub fn new(rules: Rules, base: usize, subscriptions: usize, remaining: u64, slow: bool) -> Self {
         let guess = rules.timeline.first;
         let eose = vec![false; subscriptions];
@@ -214,7 +214,8 @@ impl Subscriber {
         }
     }
 
-    /// An event that is not of this phase: a stored row, one of the corpus that should not come live, or a foreign one.
+    /// Handles an event that is not of this phase: a stored row, a corpus event that should not be delivered live, or a
+    /// foreign event.
     fn other(&self, sub: &str, local: usize, number: Option<u32>, event: &[u8]) {
         let rules = &self.rules;
         let outcome = match number {

@@ -148,7 +148,7 @@ pub struct Fanout {
     pub count: usize,
     /// Length of the phase in seconds, if `count` is 0.
     pub duration_s: f64,
-    /// Of the subscribers, how many stop reading until everybody else is served.
+    /// How many of the subscribers stop reading until all others are served.
     pub slow: usize,
     /// Least length of an event's content in bytes.
     pub content_bytes: usize,
