@@ -6,10 +6,12 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::json;
+use weir::backup;
 use weir::nostr::{Timestamp, VerifiedEvent};
 use weir::store::{Evicted, Options, Outcome, Seq, Store};
 
@@ -103,6 +105,24 @@ fn fold_waits_for_the_commit_of_what_another_process_acknowledged() {
         store.read().expect("a snapshot").by_id(&note().view().id()).expect("a lookup").map(|(seq, _)| seq)
     };
     assert_eq!(waits(fold, || faults.switch_off("hold-meta")), Some(Seq(1)));
+    assert!(child.wait().expect("an end").success());
+}
+
+#[test]
+fn a_backup_waits_for_the_commit_of_what_another_process_acknowledged() {
+    let (dir, faults) = (tempfile::tempdir().expect("a temporary directory"), Faults::none());
+    let (data, to) = (dir.path().join("data"), dir.path().join("backup"));
+    let store = open(&data);
+    let run = move || {
+        let go_on = AtomicBool::new(false);
+        let created = backup::create(&store, &to, NOW, 0, &mut |_| {}, &go_on).expect("a backup");
+        (created.run, created.added, created.events)
+    };
+    assert_eq!(run(), (1, 0, 0));
+    faults.switch_on("hold-meta");
+    let mut child = start(&faults, &data, "log");
+    faults.wait_for("held-meta");
+    assert_eq!(waits(run, || faults.switch_off("hold-meta")), (2, 1, 1));
     assert!(child.wait().expect("an end").success());
 }
 

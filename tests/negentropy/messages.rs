@@ -79,9 +79,19 @@ fn a_malformed_message_ends_its_session_and_nothing_else() {
         message(&mut client, "61", NOT_OPEN);
     }
     client.ask(NOTHING, NOTHING_NEW);
-    client.send(open("s", &json!({"ids": 1}), "61"));
-    let refused = client.next();
-    assert!(refused.starts_with(r#"["NEG-ERR","s","invalid: "#), "{refused}");
+    let refused = r#"["NEG-ERR","s","invalid: ids is not a list of 64 lower-case hex digits each"]"#;
+    client.ask(open("s", &json!({"ids": 1}), "61"), refused);
+    message(&mut client, "61", NOT_OPEN);
+}
+
+#[test]
+fn a_session_that_may_not_be_opened_ends_the_one_that_it_would_have_replaced() {
+    let relay = Relay::start("[auth]\nread_kinds = [7]");
+    let mut client = relay.connect();
+    client.ask(NOTHING, NOTHING_NEW);
+    client.send(open("s", &json!({"kinds": [7]}), "61"));
+    client.take_challenge();
+    client.expect(r#"["NEG-ERR","s","auth-required: these events are only for authenticated clients"]"#);
     message(&mut client, "61", NOT_OPEN);
 }
 
@@ -90,9 +100,7 @@ fn a_malformed_req_ends_the_subscription_that_it_would_have_replaced() {
     let relay = Relay::start("");
     let mut client = relay.connect();
     client.open("s", &[json!({"kinds": [1]})]);
-    client.send(r#"["REQ","s",{"kinds":"all"}]"#);
-    let closed = client.next();
-    assert!(closed.starts_with(r#"["CLOSED","s","invalid: "#), "{closed}");
+    client.ask(r#"["REQ","s",{"kinds":"all"}]"#, r#"["CLOSED","s","invalid: kinds is not a list of whole numbers"]"#);
     client.publish(&Key::named("malformed REQ").note("nobody is told"));
     client.is_silent();
 }

@@ -156,8 +156,11 @@ impl Relay {
     pub fn log_until(&self, text: &str) -> Vec<String> {
         let log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut said = Vec::new();
+        // Other lines may come for ever.
+        let end = Instant::now() + 3 * PATIENCE;
         loop {
-            let line = log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {text:?} in the log, but {said:#?}"));
+            let patience = PATIENCE.min(end.saturating_duration_since(Instant::now()));
+            let line = log.recv_timeout(patience).unwrap_or_else(|_| panic!("no {text:?} in the log, but {said:#?}"));
             said.push(line);
             if said.last().is_some_and(|line| line.contains(text)) {
                 return said;
