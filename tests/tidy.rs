@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+mod tidy {
+    mod imports;
+}
+
 /// The floors of the crate, lowest first. A module uses only modules of lower floors; those of one floor do not use
 /// each other.
 const FLOORS: [&[&str]; 9] = [
@@ -64,13 +68,29 @@ fn is_test_file(path: &str) -> bool {
     path.contains("/tests/") || name == "testing.rs" || name == "oracle.rs" || name.ends_with("tests.rs")
 }
 
-/// The relay's own sources without their tests, and without comments.
+/// A file's text without its comments and without what is compiled into tests only.
+fn code(text: &str) -> String {
+    let mut code = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            code.push_str(line.split("//").next().unwrap_or_default());
+            code.push('\n');
+            continue;
+        }
+        // An item ends at its own indentation, or in its line.
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let mut item = lines.by_ref().skip_while(|line| line.trim_start().starts_with("#["));
+        let is_block = item.next().is_some_and(|first| !first.ends_with([';', '}', ',']));
+        if is_block {
+            item.find(|line| line.strip_prefix(indent).is_some_and(|rest| rest.starts_with('}')));
+        }
+    }
+    code
+}
+
+/// The relay's own sources, as [`code`] tells them.
 fn sources() -> BTreeMap<String, String> {
-    let code = |text: &str| {
-        let before_tests = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-        let lines = before_tests.lines().map(|line| line.split("//").next().unwrap_or_default());
-        lines.collect::<Vec<_>>().join("\n")
-    };
     let files = files("src", ".rs").into_iter().filter(|(path, _)| !is_test_file(path));
     files.map(|(path, text)| (path, code(&text))).collect()
 }

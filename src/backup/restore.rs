@@ -146,7 +146,7 @@ pub fn restore(
         return Err(BackupError::damaged(&dir.join(&state.held.name), "it does not match the records"));
     }
     arrivals.put(&mut writer)?;
-    store.settle()?;
+    store.finish_restore()?;
     Ok(restored)
 }
 

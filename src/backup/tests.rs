@@ -107,7 +107,7 @@ fn a_run_adds_what_is_new_and_what_is_gone_is_gone() {
     let id = note(7).view().id().to_string();
     home.commit(&[trusted(author(2), 5, 200, &[&["e", &id]], "")]);
     home.commit(&notes(100..130));
-    home.store.writer().remove(&[Seq(1), Seq(2)], Return::Barred).expect("a commit");
+    home.store.writer().remove(&[Seq(1), Seq(2)], Return::Refused).expect("a commit");
     home.store.writer().remove(&[Seq(3)], Return::Allowed).expect("a commit");
     let Created { added, events, run, .. } = home.run();
     assert_eq!((added, events, run), (31, 131 - 4, 2));
@@ -278,7 +278,7 @@ fn what_authors_deleted_since_stays_deleted_in_an_earlier_state() {
     home.commit(&[trusted(author(2), 5, NOW.0, &[&["e", &id.to_string()]], "")]);
     home.commit(&[trusted(author(3), 62, NOW.0, &[&["relay", "ALL_RELAYS"]], "")]);
     home.store.writer().purge_vanished(100).expect("a commit");
-    home.store.writer().remove(&[Seq(1)], Return::Barred).expect("a commit");
+    home.store.writer().remove(&[Seq(1)], Return::Refused).expect("a commit");
     home.commit(&notes(30..31));
     home.run_at(NOW.0 + DAY);
     let (restored, events) = home.restored_as_of("then", NOW.0);

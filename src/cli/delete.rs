@@ -53,7 +53,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     let (_, store) = global.open()?;
-    let back = if arguments.refuse { Return::Barred } else { Return::Allowed };
+    let back = if arguments.refuse { Return::Refused } else { Return::Allowed };
     let (removed, is_interrupted) = remove(&store, filters, (!arguments.dry_run).then_some(back))?;
     let mut out = stdout();
     let what = if arguments.dry_run { "would be removed" } else { "removed" };

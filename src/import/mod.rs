@@ -46,7 +46,7 @@ const MAX_BATCH_DELAY: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_millis(50);
 
 /// How long the write lock is left free between commits. LMDB's lock is not fair: without this pause, a relay could wait
-/// for many commits of an import whose next batch is always ready.
+/// for many commits of an import whose next batch is always ready. Meanwhile the batch takes what else is checked.
 const PAUSE_BETWEEN_COMMITS: Duration = Duration::from_millis(1);
 
 /// The maximum size of a batch in bytes of records, whatever the number of events.
@@ -164,8 +164,16 @@ pub fn import(
         .spawn(move || read(input, max_line_bytes, &pool, &Arc::new(checker), &tickets, stop))?;
     let (counts, looks_like) = ([0; LineOutcome::ALL.len()], format::describe(b""));
     let report = Report { counts, bytes: 0, next_line: 1, looks_like, end: End::Complete };
-    let batch =
-        Batch { writer, observer, report, events: Vec::new(), pieces: Vec::new(), record_bytes: 0, since: None };
+    let batch = Batch {
+        writer,
+        observer,
+        report,
+        events: Vec::new(),
+        pieces: Vec::new(),
+        record_bytes: 0,
+        since: None,
+        committed: None,
+    };
     Ok(batch.run(&queue, batch_events.max(1), stop))
 }
 
@@ -237,6 +245,8 @@ struct Batch<'o, O> {
     record_bytes: usize,
     /// When the first piece of the batch arrived.
     since: Option<Instant>,
+    /// When the last batch was committed.
+    committed: Option<Instant>,
 }
 
 impl<O: Observer> Batch<'_, O> {
@@ -260,12 +270,13 @@ impl<O: Observer> Batch<'_, O> {
             let is_over = !matches!(end, End::Complete);
             let is_due = self.since.is_some_and(|since| since.elapsed() >= MAX_BATCH_DELAY);
             let is_full = self.events.len() >= batch_events || self.record_bytes >= BATCH_BYTES;
-            if (is_full || is_due) && !is_over {
+            let may_commit = self.committed.is_none_or(|at| at.elapsed() >= PAUSE_BETWEEN_COMMITS);
+            if (is_full || is_due) && may_commit && !is_over {
                 if let Err(error) = self.commit() {
                     self.report.end = error;
                     return self.report;
                 }
-                std::thread::sleep(PAUSE_BETWEEN_COMMITS);
+                self.committed = Some(Instant::now());
             }
             if is_over {
                 break;

@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::admission::Place;
+use super::context::IoContext;
 use super::engine::Engine;
-use super::io::IoContext;
 use super::partial::Partial;
 use super::turns;
 use crate::metrics::{CloseLabel, CloseReason};

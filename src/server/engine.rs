@@ -13,7 +13,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use super::bill::Bill;
-use super::io::IoContext;
+use super::context::IoContext;
 use super::session::{Action, Context, Session, verb};
 use super::turns::TURN;
 use crate::ledger::Hold;

@@ -13,8 +13,8 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use super::connection;
+use super::context::IoContext;
 use super::info;
-use super::io::IoContext;
 use super::options::Options;
 use crate::metrics::TurnedAway;
 use crate::policy::{self, Act, MalformedForwardedFor, Settings, Standing};

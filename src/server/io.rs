@@ -2,25 +2,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
-use super::admission::{Admission, Door, Waiting};
+use super::admission::{Admission, Waiting};
 use super::cold::Cold;
+use super::context::{ACCEPT_PAUSE, Front, IoContext};
 use super::options::Options;
 use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
@@ -29,9 +28,7 @@ use super::turns::Turns;
 use super::{http, monitor};
 use crate::allocator;
 use crate::metrics::TurnedAway;
-use crate::nostr::json::Parser;
-use crate::pipeline::queues::Submission;
-use crate::pipeline::{ClientHandle, Intake, OnFailure, Reconciliation, Shared};
+use crate::pipeline::{Intake, OnFailure, Shared};
 use crate::policy::RateTable;
 use crate::ws::{CloseCode, Outboxes, Wakeups};
 
@@ -41,153 +38,8 @@ const SCRATCH_BYTES: usize = 64 << 10;
 /// How often connections that were owed an answer are looked at again while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
-/// After an accept that failed for want of descriptors or memory, wait this long.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 /// The most addresses and keys whose rates are remembered, about 100 bytes each.
 const RATE_ENTRIES: usize = 200_000;
-
-/// What all io threads share.
-pub struct Front {
-    /// The options.
-    pub options: Options,
-    /// The pipeline's shared state.
-    pub shared: Arc<Shared>,
-    /// Who is connected, and who is at the door.
-    pub admission: Arc<Admission>,
-    /// Messages of which only a part has come.
-    pub partial_messages: PartialMessages,
-    /// What waits to be sent to all clients.
-    pub outboxes: Arc<Outboxes>,
-    /// Who was turned away.
-    refusals: Refusals,
-    /// Rates by network address.
-    pub address_rates: RateTable<IpAddr>,
-    /// Rates by proven key.
-    pub key_rates: RateTable<crate::nostr::Pubkey>,
-    /// Rounds of the accept loops, for the watchdog.
-    pub accept_rounds: AtomicU64,
-    /// When this process began; connection times are milliseconds since then.
-    pub epoch: Instant,
-    /// What proxies in front get wrong.
-    pub proxy_faults: ProxyFaults,
-}
-
-/// What the connections of one io thread share.
-pub struct IoContext {
-    /// What all io threads share.
-    pub front: Arc<Front>,
-    /// Into the pipeline.
-    intake: Intake,
-    /// Events of this turn's connections, on their way there.
-    submissions: RefCell<Vec<Submission>>,
-    /// There are some.
-    submitted: Notify,
-    /// Wakes this thread's connections.
-    pub wakeups: Arc<Wakeups>,
-    /// Read buffer, used by one connection after the other.
-    pub scratch: RefCell<Box<[u8]>>,
-    /// JSON buffers, likewise.
-    pub parser: RefCell<Parser>,
-    /// Whether scans may begin on this thread.
-    pub cold: Cold,
-    /// Whose turn it is.
-    pub turns: Turns,
-    /// Whether the relay is stopping.
-    pub draining: Cell<bool>,
-    /// Every connection of this thread.
-    pub clients: RefCell<HashMap<u64, Arc<ClientHandle>>>,
-    next_client: Cell<u64>,
-    /// Negentropy sessions of this thread's connections, looked at for idle ones.
-    negentropy: RefCell<Vec<Weak<Reconciliation>>>,
-}
-
-impl IoContext {
-    /// Milliseconds since the process began.
-    pub fn now_ms(&self) -> u64 {
-        self.front.epoch.elapsed().as_millis() as u64
-    }
-
-    /// Takes a connection's events. They go on together with those of other connections that are ready, so that events
-    /// which come one by one from many are verified together.
-    pub fn submit(&self, mut batch: Vec<Submission>) {
-        let mut submissions = self.submissions.borrow_mut();
-        if submissions.is_empty() {
-            std::mem::swap(&mut *submissions, &mut batch);
-        } else {
-            submissions.append(&mut batch);
-        }
-        let full = submissions.len() >= Intake::FULL;
-        drop(submissions);
-        if full {
-            self.hand_over();
-        } else {
-            self.submitted.notify_one();
-        }
-    }
-
-    fn hand_over(&self) {
-        self.intake.submit(&self.front.shared, self.submissions.take());
-    }
-
-    /// Counts a client that is turned away before it is served.
-    pub fn refuse(&self, reason: TurnedAway, address: IpAddr) {
-        let front = &self.front;
-        front.refusals.count(&front.shared.metrics, reason, address, front.shared.now_us());
-    }
-
-    /// Takes a place at the door for a socket, whose other end is at `address`.
-    fn arrive(&self, address: IpAddr) -> Waiting {
-        let address = address.to_canonical();
-        let settings = self.front.shared.settings.load();
-        let door = if self.front.options.trusted_proxies.contains(address) {
-            Door::Proxies
-        } else {
-            Door::Clients { is_exempt: settings.rates.exempt_addresses.contains(address) }
-        };
-        let (waiting, sent_away) = self.front.admission.arrive(settings.rates.group(address), door);
-        sent_away.into_iter().for_each(|(reason, address)| self.refuse(reason, address));
-        waiting
-    }
-
-    /// After an accept that failed: where descriptors have run out, the door gives one back.
-    fn make_room(&self, error: &std::io::Error) {
-        tracing::warn!(%error, "a connection could not be accepted");
-        if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
-            && let Some((reason, address)) = self.front.admission.make_room()
-        {
-            self.refuse(reason, address);
-        }
-    }
-
-    /// Adds a session to those that are ended when their clients stay silent.
-    pub fn watch(&self, session: &Arc<Reconciliation>) {
-        self.negentropy.borrow_mut().push(Arc::downgrade(session));
-    }
-
-    fn end_idle_sessions(&self) {
-        self.negentropy.borrow_mut().retain(|session| {
-            let session = session.upgrade().filter(|session| !session.is_ended());
-            session.inspect(|session| session.end_if_idle()).is_some()
-        });
-    }
-
-    /// Adds a connection to those that are told to end; returns its key.
-    pub fn enter(&self, client: &Arc<ClientHandle>) -> u64 {
-        let key = self.next_client.get();
-        self.next_client.set(key + 1);
-        self.clients.borrow_mut().insert(key, Arc::clone(client));
-        self.front.shared.metrics.connections.inc();
-        self.front.shared.metrics.connections_opened.inc();
-        key
-    }
-
-    /// Takes it out.
-    pub fn leave(&self, key: u64) {
-        self.clients.borrow_mut().remove(&key);
-        self.front.shared.metrics.connections.dec();
-    }
-}
 
 /// The running io threads.
 pub struct Server {

@@ -8,6 +8,7 @@ mod auth;
 mod bill;
 mod cold;
 mod connection;
+mod context;
 mod engine;
 pub mod gauges;
 mod http;

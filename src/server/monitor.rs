@@ -17,9 +17,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
+use super::context::{ACCEPT_PAUSE, IoContext};
 use super::gauges;
 use super::http::{method_not_allowed, names_one_host, text};
-use super::io::{ACCEPT_PAUSE, IoContext};
 
 /// Serves until the io thread ends.
 pub async fn serve(context: Rc<IoContext>, listener: StdListener) {

@@ -16,24 +16,28 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use file::generation::{self, Inner};
-use read::usage::SharedFull;
+use file::full::SharedFull;
+use file::generation;
+use file::handle::Shared;
 
 pub use file::disk::Space;
-pub use file::schema::FORMAT;
+pub use file::full::Full;
+pub use file::handle::Store;
+pub use file::tally::KindUsage;
 pub use format::error::StoreError;
 pub use format::keys::{self, Seq};
 pub use format::options::{Durability, Options};
-pub use format::tally::KindUsage;
+pub use format::version::FORMAT;
 pub use read::arrival_times::ArrivalTime;
-pub use read::snapshot::{Known, Snapshot};
+pub use read::judge::Known;
+pub use read::snapshot::Snapshot;
 pub use read::survey::Amount;
-pub use read::usage::{Full, Room, TableUsage, Usage};
-pub use read::walks::{Entry, Place};
+pub use read::usage::{Room, TableUsage, Usage};
+pub use read::walks::{Entry, Flow, Place};
 pub use scan::count::Count;
 pub use scan::oldest_first::OldestFirst;
 pub use scan::plan::{Plan, Source};
-pub use scan::query::{Budget, Flow, Query, Scan, Step, Visitor};
+pub use scan::query::{Budget, Query, Scan, Step, Visitor};
 pub use scan::quota::QueryLimits;
 pub use upkeep::check::{Problem, Report};
 pub use upkeep::compact::{Compacted, Compaction, Stage};
@@ -41,26 +45,9 @@ pub use upkeep::repair::Repaired;
 pub use upkeep::restore::{Tombstone, TombstoneTable};
 pub use upkeep::upgrade::Upgrade;
 pub use write::group::{Added, Group};
-pub use write::removal::{Evicted, Note, Removed, Return};
-pub use write::transaction::{Outcome, Writer};
-
-/// An open store. Clones share it.
-#[derive(Clone)]
-pub struct Store {
-    shared: Arc<Shared>,
-}
-
-/// What stays the same when the store moves to another data file; see [`generation`].
-struct Shared {
-    current: ArcSwap<Inner>,
-    /// Held while the store moves on, so that two threads do not open the next data file.
-    moving: Mutex<()>,
-    secret: keys::Secret,
-    /// See [`Store::set_full`].
-    full: Arc<SharedFull>,
-    path: PathBuf,
-    options: Options,
-}
+pub use write::outcome::{Evicted, Outcome, Removed};
+pub use write::removal::{Note, Return};
+pub use write::transaction::Writer;
 
 impl Store {
     /// Opens the store in the directory `path`, creating both if need be.

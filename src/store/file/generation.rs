@@ -8,25 +8,22 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use heed::{Env, RwTxn, WithTls};
+use heed::{Env, WithTls};
 
-use crate::store::file::disk::InPlace;
+use crate::store::file::full::{LastUsed, SharedFull};
+use crate::store::file::in_place::InPlace;
 use crate::store::file::journal::{self, State};
 use crate::store::file::map::Map;
+use crate::store::file::owner::give_to_owner;
 use crate::store::file::schema::{self, Absent};
 use crate::store::file::wal::Wal;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys;
 use crate::store::format::options::Options;
-use crate::store::read::lookup;
-use crate::store::read::usage::{LastUsed, SharedFull};
-use crate::store::write::transaction::{Buffers, Transaction};
-use crate::store::{Shared, Store};
 
 /// Names the directory of the current generation, in a line; absent before the first move.
 const CURRENT: &str = "CURRENT";
@@ -36,7 +33,7 @@ pub(in crate::store) const DATA_FILE: &str = "data.mdb";
 pub(in crate::store) const LOCK_FILE: &str = "lock.mdb";
 
 /// How often opening is tried again because the store moved meanwhile.
-const MOVES: usize = 16;
+pub(in crate::store) const MOVES: usize = 16;
 
 /// One generation, open.
 pub(in crate::store) struct Inner {
@@ -57,10 +54,6 @@ pub(in crate::store) struct Inner {
 }
 
 impl Inner {
-    pub fn lookup<'t>(&'t self, txn: &'t heed::RoTxn<'_>) -> lookup::Lookup<'t> {
-        lookup::Lookup { tables: &self.tables, secret: &self.secret, txn, pages: None }
-    }
-
     /// What becomes of this generation. This thread must not be reading.
     pub fn state(&self) -> Result<State, StoreError> {
         let txn = self.env.read_txn()?;
@@ -72,6 +65,12 @@ impl Inner {
     /// This thread must not be reading.
     pub fn last_commit(&self) -> Result<usize, StoreError> {
         Ok(self.env.read_txn()?.id())
+    }
+
+    /// Whether the files that are open are those that the directory names: what is written to others is lost.
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        self.files.iter().try_for_each(InPlace::check)?;
+        self.wal.check_file()
     }
 
     /// A commit of this generation as a number that no other generation has.
@@ -87,25 +86,6 @@ pub(in crate::store) struct Generation {
 }
 
 impl Generation {
-    pub fn lookup<'t>(&'t self, txn: &'t heed::RoTxn<'_>) -> lookup::Lookup<'t> {
-        self.inner.lookup(txn)
-    }
-
-    /// LMDB's write lock, with nothing left in the write-ahead log: any commit makes that worthless.
-    pub fn write_txn(&self) -> Result<RwTxn<'_>, StoreError> {
-        loop {
-            let txn = self.inner.env.write_txn()?;
-            if !self.inner.wal.is_left(txn.id() as u64)? {
-                self.inner.check_files()?;
-                return Ok(txn);
-            }
-            drop(txn);
-            if let Some(txn) = Transaction::begin(self, Buffers::default())? {
-                txn.commit()?;
-            }
-        }
-    }
-
     /// What keys the hashes.
     pub fn secret(&self) -> &keys::Secret {
         &self.inner.secret
@@ -142,16 +122,6 @@ pub(in crate::store) fn set_current(path: &Path, number: u64) -> Result<(), Stor
         File::open(path)?.sync_all()
     };
     write().map_err(|source| StoreError::Io { path: path.join(CURRENT), source })
-}
-
-/// Gives a new file to whom the store's directory belongs: what root does beside a relay that runs as somebody else
-/// must not shut that relay out.
-pub(in crate::store) fn give_to_owner(path: &Path, new: &Path) -> std::io::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let owner = path.metadata()?;
-    std::os::unix::fs::chown(new, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Opens what is current, creating the first generation if there is none.
@@ -211,57 +181,4 @@ pub(in crate::store) fn open_one(
     let (full, last_used) = (Arc::clone(full), LastUsed::default());
     let map = Map::find(&env, &tables, &directory.join(DATA_FILE));
     Ok(Some(Inner { env, tables, secret, full, last_used, number, wal, files, map, quiet_txn }))
-}
-
-impl Store {
-    /// The current generation, as far as this process has followed.
-    pub(in crate::store) fn inner(&self) -> Arc<Inner> {
-        self.shared.current.load_full()
-    }
-
-    pub(in crate::store) fn generation(&self) -> Generation {
-        Generation { inner: self.inner() }
-    }
-
-    /// Follows the store if another process has moved it: what is read from now on comes from the new data file.
-    /// To be called when [`Store::txn_id`] changes; writers follow by themselves. This thread must not be reading.
-    ///
-    /// # Errors
-    /// When the new file cannot be opened.
-    pub fn follow(&self) -> Result<(), StoreError> {
-        let inner = self.inner();
-        match inner.state()? {
-            State::Moved(_) => self.move_on(inner.number),
-            State::Here | State::Copying(_) => Ok(()),
-        }
-    }
-
-    /// Opens what comes after the generation `from`, unless another thread has done so.
-    pub(in crate::store) fn move_on(&self, from: u64) -> Result<(), StoreError> {
-        let shared = &self.shared;
-        let _one = shared.moving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let inner = self.inner();
-        // The old file stays open until its last reader is done.
-        if inner.number == from
-            && let State::Moved(next) = inner.state()?
-        {
-            shared.current.store(Arc::new(self.open_from(next)?));
-        }
-        Ok(())
-    }
-
-    /// Opens the generation `number`, or whatever it has moved to since.
-    fn open_from(&self, mut number: u64) -> Result<Inner, StoreError> {
-        let Shared { path, options, full, .. } = &*self.shared;
-        for _ in 0..MOVES {
-            match open_one(path, options, number, Absent::Leave, full)? {
-                None => number = current(path)?.max(number),
-                Some(inner) => match inner.state()? {
-                    State::Moved(next) => number = next,
-                    State::Here | State::Copying(_) => return Ok(inner),
-                },
-            }
-        }
-        Err(StoreError::Damaged("the data file that the store moved to is missing"))
-    }
 }

@@ -10,10 +10,9 @@ use crate::store::file::schema::{Table, Tables};
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, SIX};
-use crate::store::write::transaction::Transaction;
 
 const STATE: &[u8] = b"state";
-const LOG: &[u8] = b"log";
+pub(in crate::store) const LOG: &[u8] = b"log";
 
 /// What becomes of this generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,7 +98,7 @@ impl Note {
     }
 }
 
-fn log_key(number: u64) -> [u8; LOG.len() + SIX] {
+pub(in crate::store) fn log_key(number: u64) -> [u8; LOG.len() + SIX] {
     let mut key = [0; LOG.len() + SIX];
     key[..LOG.len()].copy_from_slice(LOG);
     key[LOG.len()..].copy_from_slice(&keys::six(number));
@@ -146,41 +145,4 @@ pub(in crate::store) fn forget(tables: &Tables, txn: &mut RwTxn<'_>, max_rows: u
         tables.meta.delete(txn, key)?;
     }
     Ok(rows.len() == max_rows)
-}
-
-impl Transaction<'_> {
-    /// Puts a row of a table without arrival numbers.
-    pub fn put_row(&mut self, table: Noted, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.note(table, key);
-        Ok(table.table(&self.store.inner.tables).put(&mut self.txn, key, value)?)
-    }
-
-    /// Deletes a row of a table without arrival numbers.
-    pub fn delete_row(&mut self, table: Noted, key: &[u8]) -> Result<(), StoreError> {
-        self.note(table, key);
-        table.table(&self.store.inner.tables).delete(&mut self.txn, key)?;
-        Ok(())
-    }
-
-    /// Notes a change, if a copy is being made.
-    pub fn note(&mut self, table: Noted, key: &[u8]) {
-        if let Some(notes) = &mut self.notes {
-            let mut note = Vec::with_capacity(1 + key.len());
-            note.push(table as u8);
-            note.extend_from_slice(key);
-            notes.push(note);
-        }
-    }
-
-    /// Writes the notes.
-    pub fn put_notes(&mut self) -> Result<(), StoreError> {
-        let meta = self.store.inner.tables.meta;
-        let Some(notes) = self.notes.take().filter(|notes| !notes.is_empty()) else { return Ok(()) };
-        let last = meta.get_lower_than_or_equal_to(&self.txn, &log_key(Seq::MAX.0))?;
-        let last = last.filter(|(key, _)| key.starts_with(LOG)).and_then(|(key, _)| keys::read_six(key));
-        for (number, note) in (last.unwrap_or(0) + 1..).zip(notes) {
-            meta.put(&mut self.txn, &log_key(number), &note)?;
-        }
-        Ok(())
-    }
 }

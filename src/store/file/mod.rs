@@ -3,8 +3,14 @@
 //! Knows nothing of events.
 
 pub mod disk;
+pub mod full;
 pub mod generation;
+pub mod handle;
+pub mod in_place;
 pub mod journal;
+pub mod lock;
 pub mod map;
+pub mod owner;
 pub mod schema;
+pub mod tally;
 pub mod wal;

@@ -6,7 +6,7 @@
 //! |-----------------|-------------------------------|----------------------------------------------|
 //! | weir            | `header`                      | magic 8, format 4 (big-endian), secret 16    |
 //! | weir            | `next`                        | the next arrival number, 6                   |
-//! | weir            | `kind`, kind 2                | events, bytes, footprint 6: [`crate::store::format::tally`] |
+//! | weir            | `kind`, kind 2                | events, bytes, footprint 6: [`crate::store::file::tally`] |
 //! | weir            | `arrived`, time 6             | number 6: see [`crate::store::read::arrival_times`] |
 //! | weir            | `id`                          | what tells this store from others, 16        |
 //! | weir            | `upgrade`                     | how far an upgrade is, 6                     |
@@ -25,13 +25,12 @@ use std::path::Path;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, WithTls};
 
+use crate::store::file::lock::{lock, lock_new};
 use crate::store::file::wal::Wal;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::{self, Index, Secret};
 use crate::store::format::options::{Durability, Options};
-
-/// The layout that this version reads and writes.
-pub const FORMAT: u32 = 1;
+use crate::store::format::version::FORMAT;
 
 const MAGIC: [u8; 8] = *b"weir\0evt";
 const HEADER: &[u8] = b"header";
@@ -131,7 +130,7 @@ impl Tables {
 enum Found {
     Nothing,
     Foreign,
-    Format(u32),
+    Format(u32, Secret),
 }
 
 /// What to do when there is no store.
@@ -162,7 +161,7 @@ pub(in crate::store) fn open(
             Ok(Some((env, tables, secret)))
         }
         (CommitOrAbort::Abort(Found::Foreign), _) => Err(StoreError::Foreign(path.into())),
-        (CommitOrAbort::Abort(Found::Format(found)), _) => Err(StoreError::Format { path: path.into(), found }),
+        (CommitOrAbort::Abort(Found::Format(found, _)), _) => Err(StoreError::Format { path: path.into(), found }),
     }
 }
 
@@ -170,31 +169,35 @@ pub(in crate::store) fn open(
 pub(in crate::store) struct Other {
     pub env: Env<WithTls>,
     pub tables: Tables,
+    pub wal: Wal,
     pub secret: Secret,
     pub format: u32,
 }
 
-/// Opens a store of another format that `is_known`, creating the tables that it lacks; `None` when it is of today's.
+/// Opens a store of another format that `is_known` in `directory`, creating the tables that it lacks; `None` when it is
+/// of today's. What is left in its log goes to the row `left_row`, in the same commit.
 pub(in crate::store) fn open_other(
-    path: &Path,
+    home: &Path,
+    directory: &Path,
     options: &Options,
     is_known: impl Fn(u32) -> bool,
+    left_row: &[u8],
 ) -> Result<Option<Other>, StoreError> {
-    let env = open_env(path, options)?;
-    let mut found = match open_tables(&env)? {
+    let env = open_env(directory, options)?;
+    let (format, secret) = match open_tables(&env)? {
         CommitOrAbort::Commit(_) => return Ok(None),
-        CommitOrAbort::Abort(Found::Format(found)) if is_known(found) => None,
-        CommitOrAbort::Abort(Found::Format(found)) => return Err(StoreError::Format { path: path.into(), found }),
-        CommitOrAbort::Abort(Found::Nothing | Found::Foreign) => return Err(StoreError::Foreign(path.into())),
+        CommitOrAbort::Abort(Found::Format(format, secret)) if is_known(format) => (format, secret),
+        CommitOrAbort::Abort(Found::Format(found, _)) => {
+            return Err(StoreError::Format { path: directory.into(), found });
+        }
+        CommitOrAbort::Abort(Found::Nothing | Found::Foreign) => return Err(StoreError::Foreign(directory.into())),
     };
-    let opened = env.create_databases_and_commit(env.write_txn()?, |creator, txn| {
+    let wal = Wal::new(home, directory, secret);
+    let (txn, left) = lock(&env, &wal)?;
+    let opened = env.create_databases_and_commit(txn, |creator, txn| {
         let meta = creator.create_database::<Bytes, Bytes>(txn, Some(NAMES[0]))?;
-        found = meta.get(txn, HEADER)?.and_then(read_header);
-        // The first commit makes what a killed relay left in the log worthless.
-        if let Some((_, secret)) = found
-            && Wal::new(path, path, secret).is_left(txn.id() as u64)?
-        {
-            return Err(StoreError::Uncommitted(path.into()));
+        if !left.is_empty() {
+            meta.put(txn, left_row, &left.into_records())?;
         }
         let mut tables = [meta; NAMES.len()];
         for (table, name) in tables.iter_mut().zip(NAMES) {
@@ -202,9 +205,8 @@ pub(in crate::store) fn open_other(
         }
         Ok::<_, StoreError>(CommitOrAbort::<_, ()>::Commit(tables))
     })?;
-    let (format, secret) = found.ok_or_else(|| StoreError::Foreign(path.into()))?;
     let tables = Tables::new(open_unnamed(&env)?, opened.unwrap_commit());
-    Ok(Some(Other { env, tables, secret, format }))
+    Ok(Some(Other { env, tables, wal, secret, format }))
 }
 
 /// Writes the header anew.
@@ -257,7 +259,7 @@ fn open_tables(env: &Env<WithTls>) -> Result<Opened, StoreError> {
             return Ok(CommitOrAbort::Abort(Found::Foreign));
         };
         if format != FORMAT {
-            return Ok(CommitOrAbort::Abort(Found::Format(format)));
+            return Ok(CommitOrAbort::Abort(Found::Format(format, secret)));
         }
         let mut tables = [meta; NAMES.len()];
         for (table, name) in tables.iter_mut().zip(NAMES) {
@@ -296,7 +298,7 @@ fn create(env: &Env<WithTls>, secret: Option<Secret>) -> Result<(Tables, Secret)
         Some(secret) => secret.0,
         None => random()?,
     };
-    let created = env.create_databases_and_commit(env.write_txn()?, |creator, txn| {
+    let created = env.create_databases_and_commit(lock_new(env)?, |creator, txn| {
         let meta = creator.create_database::<Bytes, Bytes>(txn, Some(NAMES[0]))?;
         // Another process may have created the store since we looked.
         if let Some((_, theirs)) = meta.get(txn, HEADER)?.and_then(read_header) {

@@ -22,8 +22,8 @@ use std::sync::OnceLock;
 
 use siphasher::sip::SipHasher24;
 
-use crate::store::file::disk::InPlace;
-use crate::store::file::generation;
+use crate::store::file::in_place::InPlace;
+use crate::store::file::owner::give_to_owner;
 use crate::store::format::error::StoreError;
 use crate::store::format::error::is_want_of_room;
 use crate::store::format::keys::Secret;
@@ -170,7 +170,7 @@ impl Wal {
         }
         let create = || {
             let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&self.path)?;
-            generation::give_to_owner(&self.home, &self.path)?;
+            give_to_owner(&self.home, &self.path)?;
             file.write_all(&vec![0; LOG_BYTES])?;
             file.sync_all()?;
             File::open(self.path.parent().unwrap_or(&self.home))?.sync_all()?;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::store::file::schema::FORMAT;
-use crate::store::upkeep::upgrade::UNDER_WAY;
+use crate::store::format::version::FORMAT;
+use crate::store::format::version::UNDER_WAY;
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +22,6 @@ pub enum StoreError {
         /// The format that the database names.
         found: u32,
     },
-    /// A store of another format whose log holds events that a relay acknowledged before it was killed.
-    #[error(
-        "{0} has acknowledged events in its write-ahead log: start and stop the version of weir that wrote them, then \
-         upgrade; nothing was changed"
-    )]
-    Uncommitted(PathBuf),
     /// This process has the directory open already.
     #[error("{0} is already open in this process")]
     AlreadyOpen(PathBuf),

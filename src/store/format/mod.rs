@@ -5,4 +5,4 @@
 pub mod error;
 pub mod keys;
 pub mod options;
-pub mod tally;
+pub mod version;

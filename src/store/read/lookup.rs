@@ -5,6 +5,7 @@
 use heed::RoTxn;
 
 use crate::nostr::{EventId, EventView, Kind, Pubkey, TagValue, Timestamp};
+use crate::store::file::generation::{Generation, Inner};
 use crate::store::file::schema::Tables;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
@@ -19,7 +20,7 @@ pub(in crate::store) const OPERATOR: Pubkey = Pubkey([0; 32]);
 
 /// Why an event may not be stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::store) enum Bar {
+pub(in crate::store) enum KeptOut {
     /// Its author, or the recipient of a gift wrap, deleted it (NIP-09, NIP-59).
     Deleted,
     /// Its author asked to vanish (NIP-62).
@@ -102,19 +103,19 @@ impl<'t> Lookup<'t> {
 
     /// Why an event may not be stored, if it may not: the one rule that keeps out what its author deleted, and what a
     /// vanish request covers (INV-11).
-    pub fn bar(&self, event: EventView<'_>) -> Result<Option<Bar>, StoreError> {
+    pub fn kept_out(&self, event: EventView<'_>) -> Result<Option<KeptOut>, StoreError> {
         let author = event.pubkey();
         if self.is_deleted(event, &author)? {
-            return Ok(Some(Bar::Deleted));
+            return Ok(Some(KeptOut::Deleted));
         }
         let covers = |vanish: Vanish, backdated| event.created_at().0 + backdated <= vanish.until.0;
         if event.kind() != Kind::VANISH && self.vanish(&author)?.is_some_and(|vanish| covers(vanish, 0)) {
-            return Ok(Some(Bar::Vanished));
+            return Ok(Some(KeptOut::Vanished));
         }
         for recipient in recipients(event) {
-            // A wrap may be younger than it says; one that was here is barred by its id, see `vanish`.
+            // A wrap may be younger than it says; one that was here is kept out by its id, see `vanish`.
             if self.vanish(&recipient)?.is_some_and(|vanish| covers(vanish, WRAP_BACKDATING_SECONDS)) {
-                return Ok(Some(Bar::Vanished));
+                return Ok(Some(KeptOut::Vanished));
             }
         }
         Ok(None)
@@ -191,4 +192,16 @@ pub(in crate::store) fn recipients(event: EventView<'_>) -> impl Iterator<Item =
     let is_wrap = matches!(event.kind(), Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP);
     let tagged = is_wrap.then(|| event.tags().values("p")).into_iter().flatten();
     tagged.filter_map(TagValue::as_hex).map(|key| Pubkey(*key))
+}
+
+impl Inner {
+    pub fn lookup<'t>(&'t self, txn: &'t heed::RoTxn<'_>) -> Lookup<'t> {
+        Lookup { tables: &self.tables, secret: &self.secret, txn, pages: None }
+    }
+}
+
+impl Generation {
+    pub fn lookup<'t>(&'t self, txn: &'t heed::RoTxn<'_>) -> Lookup<'t> {
+        self.inner.lookup(txn)
+    }
 }

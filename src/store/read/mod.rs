@@ -3,6 +3,7 @@
 //! Never writes, and never walks further than one call needs.
 
 pub mod arrival_times;
+pub mod judge;
 pub mod lookup;
 pub mod pages;
 pub mod snapshot;

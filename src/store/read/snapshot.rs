@@ -10,30 +10,14 @@ use std::sync::atomic::Ordering;
 use heed::{RoTxn, WithTls};
 
 use crate::nostr::{EventId, EventView, Timestamp};
-use crate::store::Store;
 use crate::store::file::generation::Generation;
+use crate::store::file::handle::Store;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys;
 use crate::store::format::keys::Seq;
-use crate::store::read::lookup::{self, Bar, Lookup};
+use crate::store::read::judge::{Held, Known, judge};
+use crate::store::read::lookup::{self, Lookup};
 use crate::store::read::pages::Pages;
-
-/// What the store knows of an event that it is offered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Known {
-    /// Nothing stands against it.
-    New,
-    /// It is held.
-    Stored,
-    /// Its author deleted it (NIP-09).
-    Deleted,
-    /// Its author asked to vanish (NIP-62).
-    Vanished,
-    /// A newer version is held (NIP-01).
-    Superseded,
-    /// It is past its expiration (NIP-40).
-    Expired,
-}
 
 /// The store as of one commit.
 pub struct Snapshot<'s> {
@@ -112,22 +96,7 @@ impl<'s> Snapshot<'s> {
         if event.kind().is_ephemeral() {
             return Ok(Known::New);
         }
-        if event.is_expired(now) {
-            return Ok(Known::Expired);
-        }
-        let lookup = self.lookup();
-        if let Some((seq, held)) = lookup.by_id(&event.id())? {
-            return Ok(if self.is_hidden(seq, held)? { Known::Vanished } else { Known::Stored });
-        }
-        match lookup.bar(event)? {
-            Some(Bar::Deleted) => return Ok(Known::Deleted),
-            Some(Bar::Vanished) => return Ok(Known::Vanished),
-            None => {}
-        }
-        let Some(address) = self.store.inner.secret.address_of(event) else { return Ok(Known::New) };
-        let Some(seq) = lookup.holder(&address)? else { return Ok(Known::New) };
-        let held = lookup.get(seq)?.ok_or(StoreError::Damaged("a holder has no record"))?;
-        Ok(if event.replaces(held) { Known::New } else { Known::Superseded })
+        Ok(judge(self, event, now)?.known)
     }
 
     /// The event with this number.
@@ -180,5 +149,20 @@ impl<'s> Snapshot<'s> {
             let seq = keys::read_six(key).ok_or(StoreError::Damaged("a key of the event table is too short"))?;
             Ok((Seq(seq), lookup::view(record)?))
         }))
+    }
+}
+
+impl Held for Snapshot<'_> {
+    fn lookup(&self) -> Lookup<'_> {
+        self.lookup()
+    }
+
+    fn is_hidden(&self, event: EventView<'_>) -> Result<Option<bool>, StoreError> {
+        let found = self.lookup().by_id(&event.id())?;
+        found.map(|(seq, held)| self.is_hidden(seq, held)).transpose()
+    }
+
+    fn version(&self, seq: Seq) -> Result<EventView<'_>, StoreError> {
+        self.lookup().get(seq)?.ok_or(StoreError::Damaged("a holder has no record"))
     }
 }

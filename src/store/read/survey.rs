@@ -3,10 +3,13 @@
 //! Reads in slices (INV-9), so it may run beside a relay. It counts nothing itself.
 
 use crate::nostr::EventView;
-use crate::store::Store;
+use crate::nostr::Kind;
+use crate::store::file::handle::Store;
+use crate::store::file::tally::{self, KindUsage};
 use crate::store::format::error::StoreError;
 use crate::store::format::keys;
 use crate::store::format::keys::Seq;
+use crate::store::read::snapshot::Snapshot;
 
 /// Events that are looked at in one read transaction: about a millisecond when they are in memory.
 const SLICE: u64 = 2048;
@@ -71,5 +74,15 @@ impl Store {
             progress(Seq(next - 1));
         }
         Ok(step == 1)
+    }
+}
+
+impl Snapshot<'_> {
+    /// What is held of each kind, in the order of kinds. Kinds of which there is nothing are left out.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn kinds(&self) -> Result<Vec<(Kind, KindUsage)>, StoreError> {
+        tally::read(self.store.inner.tables.meta, &self.txn)
     }
 }

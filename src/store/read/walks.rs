@@ -12,7 +12,15 @@ use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index, LONGEST, ROW, Row, TIE};
 use crate::store::read::snapshot::Snapshot;
-use crate::store::scan::query::Flow;
+
+/// Whether to go on after an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// With the next one.
+    Continue,
+    /// In another slice; the event was taken.
+    Pause,
+}
 
 /// A key of an index, from which a walk goes on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

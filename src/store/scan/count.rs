@@ -6,7 +6,8 @@ use crate::nostr::{EventView, Filter};
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::read::snapshot::Snapshot;
-use crate::store::scan::query::{Budget, Flow, Query, Scan, Step, Visitor};
+use crate::store::read::walks::Flow;
+use crate::store::scan::query::{Budget, Query, Scan, Step, Visitor};
 
 /// A count under way. Like a [`Scan`], it holds no transaction between slices.
 pub struct Count {

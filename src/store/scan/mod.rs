@@ -4,7 +4,7 @@
 
 pub mod choose;
 pub mod count;
-pub mod meet;
+pub mod intersect;
 pub mod oldest_first;
 pub mod part;
 pub mod plan;

@@ -12,8 +12,9 @@ use crate::nostr::{Filter, Hint, Timestamp};
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Index;
 use crate::store::read::snapshot::Snapshot;
+use crate::store::read::walks::Flow;
 use crate::store::scan::position::{MAX_TIED, Position};
-use crate::store::scan::query::{Budget, Flow, Step, Visitor};
+use crate::store::scan::query::{Budget, Step, Visitor};
 
 /// How many rows pass between looks at the clock.
 const CLOCK_ROWS: u32 = 32;

@@ -17,7 +17,8 @@ use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::read::lookup;
 use crate::store::read::snapshot::Snapshot;
-use crate::store::scan::meet::Meeting;
+use crate::store::read::walks::Flow;
+use crate::store::scan::intersect::Intersection;
 use crate::store::scan::part::Part;
 use crate::store::scan::plan::Plan;
 use crate::store::scan::position::{Head, MAX_TIED, Position};
@@ -47,15 +48,6 @@ pub struct Budget {
 impl Budget {
     /// To the end.
     pub const UNLIMITED: Self = Self { rows: u32::MAX, time: Duration::MAX };
-}
-
-/// Whether to go on after an event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flow {
-    /// With the next one.
-    Continue,
-    /// In another slice; the event was taken.
-    Pause,
 }
 
 /// Who receives the events of a scan.
@@ -355,15 +347,15 @@ impl Scan {
             let ranges = part.ranges(filter);
             record = record.or(rows.held(head, ranges.source));
             let stepped = rows.stepped();
-            let meeting = match part.beside(filter) {
-                Some(beside) => rows.meet(head, ranges, beside, part.window)?,
-                None => Meeting::Here,
+            let intersection = match part.beside(filter) {
+                Some(beside) => rows.intersect(head, ranges, beside, part.window)?,
+                None => Intersection::Here,
             };
-            is_met |= matches!(meeting, Meeting::Here);
-            let next = match meeting {
-                Meeting::Here => rows.step(head, ranges, part.window, part.beside(filter).is_none())?,
-                Meeting::From(next) => Some(next),
-                Meeting::Never => None,
+            is_met |= matches!(intersection, Intersection::Here);
+            let next = match intersection {
+                Intersection::Here => rows.step(head, ranges, part.window, part.beside(filter).is_none())?,
+                Intersection::From(next) => Some(next),
+                Intersection::Never => None,
             };
             slice.spend((rows.stepped() - stepped) as u32);
             match next {

@@ -17,7 +17,6 @@ use crate::store::format::keys::{Index, Secret};
 use crate::store::read::lookup;
 use crate::store::read::pages::{BATCH, prefetch};
 use crate::store::read::snapshot::Snapshot;
-use crate::store::scan::meet::Beside;
 use crate::store::scan::plan::{Key, Prefix, Ranges, Source};
 use crate::store::scan::position::{Head, Position};
 
@@ -44,12 +43,12 @@ impl Window {
 pub(in crate::store) struct Cursor<'t> {
     rows: RoRange<'t, Bytes, Bytes>,
     prefix: Prefix,
-    /// How many rows a leap steps over before it seeks.
-    patience: u32,
+    /// How many rows the cursor steps over before it seeks.
+    steps: u32,
 }
 
-/// The most rows that a leap steps over: about what a seek costs.
-const MAX_PATIENCE: u32 = 16;
+/// The most rows that a cursor steps over before it seeks: about what a seek costs.
+const MAX_STEPS: u32 = 16;
 
 /// A cursor that is kept for a head.
 struct Kept<'t> {
@@ -70,6 +69,13 @@ impl Ahead<'_> {
     const NONE: Self = Self { rows: [Position::FIRST; BATCH], records: [None; BATCH], at: 0, len: 0 };
 }
 
+/// The ranges beside one range, which they follow: those of the same kind in the other index.
+pub(in crate::store) struct Beside<'t> {
+    /// Filter, item and kind of the range that they follow.
+    pub of: (u16, u32, u16),
+    pub ranges: Vec<(Cursor<'t>, Option<Position>)>,
+}
+
 /// See the module.
 pub(in crate::store) struct Rows<'t> {
     snapshot: &'t Snapshot<'t>,
@@ -78,7 +84,7 @@ pub(in crate::store) struct Rows<'t> {
     records: Vec<EventView<'t>>,
     /// The record that is on its way from memory, see [`Rows::fetch_ahead`].
     ahead: Option<(Seq, &'t [u8])>,
-    /// See [`Rows::meet`].
+    /// See [`Rows::intersect`].
     pub(in crate::store) besides: Vec<Beside<'t>>,
     stepped: u64,
 }
@@ -173,7 +179,7 @@ impl<'t> Rows<'t> {
     /// A cursor before the first row of a range at or after `from`.
     pub fn cursor(&self, index: Index, prefix: Prefix, from: Position) -> Result<Cursor<'t>, StoreError> {
         let rows = self.walk(index, Bound::Included(prefix.key(from).as_bytes()))?;
-        Ok(Cursor { rows, prefix, patience: MAX_PATIENCE })
+        Ok(Cursor { rows, prefix, steps: MAX_STEPS })
     }
 
     fn keep(&mut self, mut cursor: Cursor<'t>, window: Window) -> Result<Option<(Position, u32)>, StoreError> {
@@ -248,7 +254,7 @@ impl<'t> Rows<'t> {
             Head::NO_SLOT => self.open_at(head, to, ranges, window),
             slot => {
                 let mut cursors = std::mem::take(&mut self.cursors);
-                let position = self.leap(&mut cursors[slot as usize].cursor, ranges.index(), to, window);
+                let position = self.skip_to(&mut cursors[slot as usize].cursor, ranges.index(), to, window);
                 self.cursors = cursors;
                 Ok(position?.map(|position| Head { position, ..head }))
             }
@@ -270,30 +276,30 @@ impl<'t> Rows<'t> {
     }
 
     /// The first row at or after `to`, to which the cursor has not come: by steps if it is near, else by a seek.
-    pub fn leap(
+    pub fn skip_to(
         &mut self,
         cursor: &mut Cursor<'t>,
         index: Index,
         to: Position,
         window: Window,
     ) -> Result<Option<Position>, StoreError> {
-        for _ in 0..cursor.patience {
+        for _ in 0..cursor.steps {
             self.stepped += 1;
             match cursor.next(window)? {
                 Some(position) if position < to => {}
                 found => {
-                    cursor.patience = (2 * cursor.patience).min(MAX_PATIENCE);
+                    cursor.steps = (2 * cursor.steps).min(MAX_STEPS);
                     return Ok(found);
                 }
             }
         }
-        let patience = (cursor.patience / 2).max(1);
-        self.stepped += u64::from(MAX_PATIENCE);
-        *cursor = Cursor { patience, ..self.cursor(index, cursor.prefix, to)? };
+        let steps = (cursor.steps / 2).max(1);
+        self.stepped += u64::from(MAX_STEPS);
+        *cursor = Cursor { steps, ..self.cursor(index, cursor.prefix, to)? };
         cursor.next(window)
     }
 
-    /// How many rows were stepped over by leaps.
+    /// How many rows were stepped over or sought.
     pub fn stepped(&self) -> u64 {
         self.stepped
     }

@@ -92,7 +92,7 @@ fn what_changes_during_the_copy_is_in_it() {
             writer.commit(&churn(n), NOW).expect("a commit");
             writer.purge_vanished(20).expect("a commit");
             writer.reap_expired(Timestamp(NOW.0 + n / 2), 3).expect("a commit");
-            writer.remove(&[Seq(n), Seq(3 * n)], Return::Barred).expect("a commit");
+            writer.remove(&[Seq(n), Seq(3 * n)], Return::Refused).expect("a commit");
         }
         n += 1;
     };

@@ -14,8 +14,8 @@ mod survey;
 mod upgrade;
 mod vanish;
 
+use super::file::tally;
 use super::file::{journal, schema};
-use super::format::tally;
 use super::read::lookup;
 use super::write::transaction::Transaction;
 use super::*;
@@ -158,7 +158,7 @@ fn a_removed_event_may_come_back_unless_it_is_barred() {
     home.commit(&[free.clone(), barred.clone(), request.clone()]);
     let mut writer = home.store.writer();
     assert_eq!(writer.remove(&[Seq(1), Seq(77)], Return::Allowed).expect("a commit").events, 1);
-    assert_eq!(writer.remove(&[Seq(2), Seq(3)], Return::Barred).expect("a commit").events, 2);
+    assert_eq!(writer.remove(&[Seq(2), Seq(3)], Return::Refused).expect("a commit").events, 2);
     assert_eq!(
         home.commit(&[free, barred, request]),
         [Outcome::Stored(Seq(4)), Outcome::Deleted, Outcome::Deleted],

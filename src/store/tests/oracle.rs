@@ -302,7 +302,7 @@ fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
         }),
         Op::Remove(seq, bar) => {
             let seq = seq % (oracle.last + 1);
-            let back = if bar { Return::Barred } else { Return::Allowed };
+            let back = if bar { Return::Refused } else { Return::Allowed };
             writer.remove(&[Seq(seq)], back).expect("a commit");
             oracle.remove(seq, bar);
         }

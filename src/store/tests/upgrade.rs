@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::compact::{dump, filled};
 use super::keys::{Index, six};
 use super::*;
+use crate::nostr::EventId;
 
 /// What [`keys::index_entries`] was in format 0: longer prefixes and numbers.
 fn entries_of_format_0(event: EventView<'_>, seq: Seq, secret: &keys::Secret) -> Vec<(Index, Vec<u8>)> {
@@ -52,7 +53,7 @@ fn a_store_of_format_0_is_upgraded_wherever_it_is_cut_off() {
     let home = filled();
     let many: Vec<_> = (0..9000).map(|n| note(author(n % 7), n, "many")).collect();
     home.commit(&many);
-    home.store.writer().remove(&[Seq(5)], Return::Barred).expect("a commit");
+    home.store.writer().remove(&[Seq(5)], Return::Refused).expect("a commit");
     while home.store.writer().purge_vanished(1000).expect("a commit") {}
     let before = dump(&home.store);
     downgrade(&home.store);
@@ -95,19 +96,34 @@ fn a_store_of_today_or_of_tomorrow_is_not_upgraded() {
 }
 
 #[test]
-fn a_store_whose_log_holds_acknowledged_events_is_not_upgraded_before_they_are_committed() {
+fn an_upgrade_keeps_every_event_that_a_killed_relay_acknowledged_and_left_in_the_log() {
     let home = home();
+    let committed = note(author(1), 1, "committed");
+    home.commit(std::slice::from_ref(&committed));
     downgrade(&home.store);
-    let acknowledged = note(author(1), 1, "acknowledged");
+    let acknowledged = [note(author(1), 2, "acknowledged"), note(author(2), 2, "and another")];
     let killed: Result<(), _> = home.store.writer().group(|group| {
-        assert!(group.add(std::slice::from_ref(&acknowledged), NOW, Evicted::default())?.is_durable);
+        for event in &acknowledged {
+            assert!(group.add(std::slice::from_ref(event), NOW, Evicted::default())?.is_durable);
+        }
         Err(StoreError::Busy)
     });
     assert!(matches!(killed, Err(StoreError::Busy)));
     let Home { store, dir } = home;
     drop(store);
-    for _ in 0..2 {
-        let found = Upgrade::find(dir.path(), &options());
-        assert!(matches!(found, Err(StoreError::Uncommitted(path)) if path == dir.path()), "and nothing was changed");
-    }
+    // Dropped after every step, as if it had been killed.
+    while Upgrade::find(dir.path(), &options())
+        .expect("it opens")
+        .is_some_and(|mut found| found.step().expect("a step"))
+    {}
+    let home = Home { store: Store::open(dir.path(), options()).expect("the store"), dir };
+    home.assert_clean();
+    let snapshot = home.store.read().expect("a snapshot");
+    let held: Vec<EventId> = snapshot
+        .after(Seq(0))
+        .expect("a walk")
+        .map(|row| row.map(|(_, event)| event.id()))
+        .collect::<Result<_, _>>()
+        .expect("no damage");
+    assert_eq!(held, [&committed, &acknowledged[0], &acknowledged[1]].map(|event| event.view().id()));
 }

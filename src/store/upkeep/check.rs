@@ -6,12 +6,12 @@
 use hashbrown::HashSet;
 
 use crate::nostr::EventView;
-use crate::store::Store;
 use crate::store::file::generation::Inner;
+use crate::store::file::handle::Store;
+use crate::store::file::tally;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index};
-use crate::store::format::tally;
 use crate::store::read::lookup::{self, Lookup};
 
 /// Problems that a report lists; the rest are only counted.
@@ -135,8 +135,8 @@ fn check_event(lookup: Lookup<'_>, seq: Seq, event: EventView<'_>, report: &mut 
     }
     if lookup.is_vanished(seq, event)? {
         report.awaiting_purge += 1;
-    } else if let Some(bar) = lookup.bar(event)? {
-        report.problem(seq, format!("INV-11: it is {bar:?} and yet held"));
+    } else if let Some(why) = lookup.kept_out(event)? {
+        report.problem(seq, format!("INV-11: it is {why:?} and yet held"));
     }
     Ok(())
 }

@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 
 use heed::{PutFlags, RoTxn, RwTxn};
 
-use crate::store::Store;
 use crate::store::file::generation::{self, DATA_FILE, Generation, Inner, LOCK_FILE};
+use crate::store::file::handle::Store;
 use crate::store::file::journal::{self, Note, Noted, State};
+use crate::store::file::lock::lock_new;
+use crate::store::file::owner::give_to_owner;
 use crate::store::file::schema::{Absent, Table, Tables};
 use crate::store::file::wal::LOG_FILE;
 use crate::store::format::error::StoreError;
@@ -208,7 +210,7 @@ impl Compaction {
             return Ok(());
         };
         let txn = self.from.inner.env.read_txn()?;
-        let mut to = self.to.env.write_txn()?;
+        let mut to = lock_new(&self.to.env)?;
         let target = copied.table(&self.to.tables);
         // LMDB cannot look for an empty key.
         let start = if self.cursor.is_empty() { Bound::Unbounded } else { Bound::Excluded(&self.cursor[..]) };
@@ -323,7 +325,7 @@ impl Store {
 /// The lock of whoever copies the store; `None` when another process has it.
 pub(in crate::store) fn lock(path: &Path) -> Result<Option<File>, StoreError> {
     let file = path.join(LOCK);
-    let create = || File::create(&file).and_then(|made| generation::give_to_owner(path, &file).map(|()| made));
+    let create = || File::create(&file).and_then(|made| give_to_owner(path, &file).map(|()| made));
     let locked = create().map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file));
     match locked {
         Ok(file) => Ok(Some(file)),
@@ -361,7 +363,7 @@ fn catch_up(
     max_rows: usize,
 ) -> Result<usize, StoreError> {
     let old = from.lookup(txn);
-    let mut target = to.env.write_txn()?;
+    let mut target = lock_new(&to.env)?;
     let (notes, last_note) = journal::notes(old.tables, txn, caught_up.0, max_rows)?;
     let mut addresses = Vec::new();
     for note in &notes {

@@ -6,10 +6,10 @@
 use std::ops::Bound;
 
 use crate::store::file::schema::{Table, Tables};
+use crate::store::file::tally;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index};
-use crate::store::format::tally;
 use crate::store::read::lookup;
 use crate::store::upkeep::compact;
 use crate::store::write::transaction::Transaction;
@@ -122,7 +122,7 @@ impl Transaction<'_> {
             done.added += 1;
             inner.tables.index(index).put(&mut self.txn, &key, &[])?;
         }
-        if !self.lookup().is_vanished(seq, event)? && self.lookup().bar(event)?.is_some() {
+        if !self.lookup().is_vanished(seq, event)? && self.lookup().kept_out(event)?.is_some() {
             done.dropped += 1;
             return self.remove(seq);
         }

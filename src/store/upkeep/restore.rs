@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use crate::nostr::{Timestamp, VerifiedEvent};
+use crate::store::file::full::Full;
+use crate::store::file::full::SharedFull;
 use crate::store::file::generation::{self, Inner};
+use crate::store::file::handle::{Shared, Store};
 use crate::store::file::journal::Noted;
 use crate::store::file::schema::Absent;
 use crate::store::format::error::StoreError;
@@ -19,11 +22,9 @@ use crate::store::format::keys::{self, Index, Secret};
 use crate::store::format::options::{Durability, Options};
 use crate::store::read::lookup;
 use crate::store::read::snapshot::Snapshot;
-use crate::store::read::usage::Full;
-use crate::store::read::usage::SharedFull;
+use crate::store::write::outcome::Outcome;
 use crate::store::write::transaction::Transaction;
-use crate::store::write::transaction::{Outcome, Writer};
-use crate::store::{Shared, Store};
+use crate::store::write::transaction::Writer;
 
 /// The number of the generation that a restore makes.
 const RESTORED: u64 = 1;
@@ -108,7 +109,7 @@ impl Snapshot<'_> {
 
 impl Store {
     /// Begins a new store in `path` with the secret of another, to which tombstones refer. It is no store until
-    /// [`Store::settle`]; what an earlier try left is removed.
+    /// [`Store::finish_restore`]; what an earlier try left is removed.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when there is a store; otherwise when the disk fails.
@@ -136,7 +137,7 @@ impl Store {
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn settle(&self) -> Result<(), StoreError> {
+    pub fn finish_restore(&self) -> Result<(), StoreError> {
         self.force_sync()?;
         generation::set_current(self.path(), RESTORED)
     }
@@ -187,13 +188,13 @@ impl Writer {
 }
 
 impl Transaction<'_> {
-    /// `seq` is the number that the event had when it was held. The rest of what vanish requests cover is barred by
-    /// its date; gift wraps are covered by arrival, and barred by id when they are purged.
+    /// `seq` is the number that the event had when it was held. The rest of what vanish requests cover is kept out by
+    /// its date; gift wraps are covered by arrival, and kept out by id when they are purged.
     fn restore(&mut self, seq: Seq, event: &VerifiedEvent, now: Timestamp) -> Result<Outcome, StoreError> {
         let view = event.view();
         for recipient in lookup::recipients(view) {
             if let Some(vanish) = self.lookup().vanish(&recipient)?.filter(|vanish| seq <= vanish.seq) {
-                self.bury(&view.id(), &recipient, vanish.until)?;
+                self.put_tombstone(&view.id(), &recipient, vanish.until)?;
                 return Ok(Outcome::Vanished);
             }
         }

@@ -6,7 +6,8 @@
 //! place where the next goes on. The last commit writes the new format and removes the row.
 //!
 //! Records are the truth and are never rewritten here, so a step needs no second copy of the store: the pages of
-//! the old indexes become those of the new ones.
+//! the old indexes become those of the new ones. Events that a killed relay acknowledged and left in its log wait in the
+//! row `left` until the last commit, which goes with writing them to the log again.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -15,20 +16,23 @@ use heed::{Env, RwTxn, WithTls};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use crate::store::file::generation::{self, LOCK_FILE};
-use crate::store::file::schema::{self, FORMAT, Tables};
+use crate::store::file::lock::{Left, lock};
+use crate::store::file::schema::{self, Table, Tables};
+use crate::store::file::tally::{self, Tally};
+use crate::store::file::wal::{FRAME, Wal};
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index, Secret};
 use crate::store::format::options::Options;
-use crate::store::format::tally::{self, Tally};
+use crate::store::format::version::{FORMAT, UNDER_WAY};
 use crate::store::read::lookup;
 use crate::store::upkeep::compact;
 
-/// Set in the format of a store while a step is under way.
-pub(in crate::store) const UNDER_WAY: u32 = 1 << 31;
-
 /// Where a step goes on: the arrival number that it has come to.
 const PLACE: &[u8] = b"upgrade";
+
+/// What a relay acknowledged before it was killed, as it was left in the log of the earlier format.
+const LEFT: &[u8] = b"left";
 
 /// Records in one commit.
 const SLICE_ROWS: usize = 4096;
@@ -54,6 +58,7 @@ const _: () = assert!(STEPS[STEPS.len() - 1].to == FORMAT, "the last step leads 
 pub struct Upgrade {
     env: Env<WithTls>,
     tables: Tables,
+    wal: Wal,
     secret: Secret,
     format: u32,
     rows: (u64, u64),
@@ -73,12 +78,12 @@ impl Upgrade {
             return Err(StoreError::Busy);
         }
         let is_known = |format: u32| STEPS.iter().any(|step| step.from == format & !UNDER_WAY);
-        let Some(opened) = schema::open_other(&directory, options, is_known)? else { return Ok(None) };
-        let schema::Other { env, tables, secret, format } = opened;
+        let Some(opened) = schema::open_other(path, &directory, options, is_known, LEFT)? else { return Ok(None) };
+        let schema::Other { env, tables, wal, secret, format } = opened;
         let txn = env.read_txn()?;
         let rows = (0, tables.event.len(&txn)?);
         drop(txn);
-        Ok(Some(Self { env, tables, secret, format, rows, _lock: lock }))
+        Ok(Some(Self { env, tables, wal, secret, format, rows, _lock: lock }))
     }
 
     /// The format that the store has, or had when the upgrade began.
@@ -100,8 +105,9 @@ impl Upgrade {
     pub fn step(&mut self) -> Result<bool, StoreError> {
         let from = self.from();
         let Some(step) = STEPS.iter().find(|step| step.from == from) else { return Ok(false) };
-        let mut txn = self.env.write_txn()?;
+        let (mut txn, left) = lock(&self.env, &self.wal)?;
         let meta = self.tables.meta;
+        keep(meta, &mut txn, left)?;
         let format = if self.format & UNDER_WAY == 0 {
             (step.begin)(&self.tables, &mut txn)?;
             meta.put(&mut txn, PLACE, &keys::six(0))?;
@@ -116,6 +122,7 @@ impl Upgrade {
                 }
                 None => {
                     meta.delete(&mut txn, PLACE)?;
+                    self.give_back(&mut txn)?;
                     step.to
                 }
             }
@@ -128,6 +135,27 @@ impl Upgrade {
         txn.commit()?;
         self.format = format;
         Ok(format != FORMAT)
+    }
+
+    /// Writes what was left in the log back to it, for the transaction after this one: the next to open the store adds it.
+    /// When this transaction is never committed, the frame belongs to none, and the next upgrade writes it again.
+    fn give_back(&self, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
+        let Some(records) = self.tables.meta.get(txn, LEFT)?.map(<[u8]>::to_vec) else { return Ok(()) };
+        let mut frame = vec![0; FRAME];
+        frame.extend_from_slice(&records);
+        self.wal.create()?;
+        self.wal.write(txn.id() as u64 + 1, 0, &mut frame, true)?;
+        self.tables.meta.delete(txn, LEFT)?;
+        Ok(())
+    }
+}
+
+/// Keeps what was left in the log: the commits of the upgrade make the log worthless, and today's rules apply only when
+/// they are through.
+fn keep(meta: Table, txn: &mut RwTxn<'_>, left: Left) -> Result<(), StoreError> {
+    match left.is_empty() {
+        true => Ok(()),
+        false => Ok(meta.put(txn, LEFT, &left.into_records())?),
     }
 }
 

@@ -92,12 +92,12 @@ impl Transaction<'_> {
             }
             self.remove(seq)?;
         }
-        self.bury(&id, &by, at)?;
+        self.put_tombstone(&id, &by, at)?;
         Ok(true)
     }
 
     /// Keeps an event from being stored (again).
-    pub fn bury(&mut self, id: &EventId, by: &Pubkey, at: Timestamp) -> Result<(), StoreError> {
+    pub fn put_tombstone(&mut self, id: &EventId, by: &Pubkey, at: Timestamp) -> Result<(), StoreError> {
         let key = self.store.inner.secret.deletion(id, by);
         self.put_row(Noted::Deleted, &key, &keys::six(at.0))
     }

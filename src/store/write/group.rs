@@ -9,14 +9,15 @@
 //! before it is answered for, as without a log, so nothing that was answered can meet a full disk.
 
 use crate::nostr::{Timestamp, VerifiedEvent};
-use crate::store::Store;
+use crate::store::file::handle::Store;
 use crate::store::file::wal::{FRAME, LENGTH, LOG_BYTES};
 use crate::store::format::error::StoreError;
 use crate::store::format::options::Durability;
 use crate::store::read::lookup;
-use crate::store::write::removal::{Evicted, Removed};
+use crate::store::write::outcome::Outcome;
+use crate::store::write::outcome::{Evicted, Removed};
 use crate::store::write::transaction::Transaction;
-use crate::store::write::transaction::{Outcome, Writer};
+use crate::store::write::transaction::Writer;
 
 /// Room that an index entry may need at the worst: its leaf and the branch above it written anew, and their numbers in
 /// LMDB's list of free pages.
@@ -156,9 +157,8 @@ impl<'g, 's> Group<'g, 's> {
 
 impl Transaction<'_> {
     /// Adds what was left in the log for this transaction, as it was answered for: none of it is refused.
-    pub(in crate::store) fn readmit(&mut self) -> Result<(), StoreError> {
-        let left = self.store.inner.wal.left(self.id())?;
-        let mut rest = &left[..];
+    pub(in crate::store) fn readmit(&mut self, left: &[u8]) -> Result<(), StoreError> {
+        let mut rest = left;
         while let Some((length, more)) = rest.split_first_chunk::<LENGTH>() {
             let length = u32::from_le_bytes(*length) as usize;
             let record = more.get(..length).ok_or(StoreError::Damaged("a frame of the write-ahead log"))?;

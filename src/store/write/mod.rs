@@ -3,6 +3,8 @@
 pub mod arrivals;
 pub mod deletion;
 pub mod group;
+pub mod notes;
+pub mod outcome;
 pub mod removal;
 pub mod transaction;
 pub mod vanish;

@@ -4,11 +4,12 @@
 
 use std::ops::Bound;
 
-use crate::nostr::{EventView, Timestamp};
+use crate::nostr::Timestamp;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index, SIX};
 use crate::store::read::lookup::{self, OPERATOR};
+use crate::store::write::outcome::{Evicted, Removed};
 use crate::store::write::transaction::Transaction;
 use crate::store::write::transaction::Writer;
 
@@ -49,38 +50,7 @@ pub enum Return {
     /// It is stored again when somebody publishes it again.
     Allowed,
     /// It is refused as deleted.
-    Barred,
-}
-
-/// What a removal removed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Removed {
-    /// Events.
-    pub events: u64,
-    /// Their records, in bytes; index entries come on top.
-    pub bytes: u64,
-}
-
-impl Removed {
-    fn add(&mut self, event: EventView<'_>) {
-        *self += Self { events: 1, bytes: event.record().len() as u64 };
-    }
-}
-
-impl std::ops::AddAssign for Removed {
-    fn add_assign(&mut self, other: Self) {
-        self.events += other.events;
-        self.bytes += other.bytes;
-    }
-}
-
-/// What an evictor removes in one commit. It may all come back: what is not to come back yet is the evictor's to say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Evicted<'a> {
-    /// Events.
-    pub seqs: &'a [Seq],
-    /// The evictor's own record of how far it has come, for [`Note::Horizons`]; `None` leaves the last.
-    pub horizons: Option<&'a [u8]>,
+    Refused,
 }
 
 impl Writer {
@@ -127,7 +97,7 @@ impl Writer {
     }
 
     /// Removes these events in one commit. The caller bounds how many. Skipped are numbers that hold none and
-    /// events that already wait for their removal. What deletion requests bar stays barred without them.
+    /// events that already wait for their removal. What deletion requests keep out stays out without them.
     ///
     /// # Errors
     /// When the commit fails; then nothing was removed.
@@ -170,10 +140,10 @@ impl Transaction<'_> {
                 continue;
             }
             removed.add(event);
-            if back == Return::Barred {
+            if back == Return::Refused {
                 let by = if lookup::is_immune(event.kind()) { OPERATOR } else { event.pubkey() };
                 let (id, at) = (event.id(), event.created_at());
-                self.bury(&id, &by, at)?;
+                self.put_tombstone(&id, &by, at)?;
             }
             self.take_out(seq)?;
         }

@@ -10,39 +10,18 @@ use hashbrown::HashMap;
 use heed::{PutFlags, RwTxn};
 
 use crate::nostr::{EventId, EventView, Kind, Timestamp, VerifiedEvent};
-use crate::store::Store;
 use crate::store::file::generation::Generation;
+use crate::store::file::handle::Store;
 use crate::store::file::journal::{self, Noted, State};
+use crate::store::file::lock::lock;
+use crate::store::file::tally::Tally;
 use crate::store::file::wal::LENGTH;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index, LONGEST};
-use crate::store::format::tally::Tally;
-use crate::store::read::lookup::{self, Bar, Lookup};
-use crate::store::write::removal::{Evicted, Removed};
-
-/// What became of one event of a batch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// It is stored under this number (and may have been replaced or deleted since, by the same batch).
-    Stored(Seq),
-    /// It was held already.
-    Duplicate,
-    /// A newer version is held, or one as old with a lower id (NIP-01).
-    Replaced,
-    /// Its author deleted it (NIP-09).
-    Deleted,
-    /// Its author asked to vanish (NIP-62).
-    Vanished,
-    /// It is past its expiration (NIP-40).
-    Expired,
-    /// Its kind is never stored (NIP-01).
-    Ephemeral,
-    /// A deletion request that names nothing its author could delete (NIP-09).
-    InvalidDeletion,
-    /// There is no room left but for deletions.
-    Full,
-}
+use crate::store::read::judge::{Held, Known, Verdict, judge};
+use crate::store::read::lookup::{self, Lookup};
+use crate::store::write::outcome::{Evicted, Outcome, Removed};
 
 /// Writes to a store. Each call is one transaction on the calling thread.
 pub struct Writer {
@@ -196,11 +175,46 @@ impl Writer {
     }
 }
 
+impl Generation {
+    /// The write lock for work on rows alone, after what was left in the log is committed.
+    ///
+    /// # Errors
+    /// When LMDB, the log or a commit fails.
+    pub fn write_txn(&self) -> Result<RwTxn<'_>, StoreError> {
+        loop {
+            let (txn, left) = lock(&self.inner.env, &self.inner.wal)?;
+            if left.is_empty() {
+                self.inner.check_files()?;
+                return Ok(txn);
+            }
+            drop(txn);
+            if let Some(txn) = Transaction::begin(self, Buffers::default())? {
+                txn.commit()?;
+            }
+        }
+    }
+}
+
+impl Held for Transaction<'_> {
+    fn lookup(&self) -> Lookup<'_> {
+        self.lookup()
+    }
+
+    fn is_hidden(&self, event: EventView<'_>) -> Result<Option<bool>, StoreError> {
+        let found = self.by_id(&event.id())?;
+        found.map(|(seq, held)| self.lookup().is_vanished(seq, held)).transpose()
+    }
+
+    fn version(&self, seq: Seq) -> Result<EventView<'_>, StoreError> {
+        self.held(seq)
+    }
+}
+
 impl<'s> Transaction<'s> {
     /// Waits for its turn, and adds what the write-ahead log holds for it. `None` when the store has moved on to
     /// another generation.
     pub fn begin(store: &'s Generation, buffers: Buffers) -> Result<Option<Self>, StoreError> {
-        let txn = store.inner.env.write_txn()?;
+        let (txn, left) = lock(&store.inner.env, &store.inner.wal)?;
         let notes = match journal::state(&store.inner.tables, &txn)? {
             State::Here => None,
             State::Copying(_) => Some(Vec::new()),
@@ -223,7 +237,7 @@ impl<'s> Transaction<'s> {
             deleted_rows: 0,
         };
         txn.buffers.clear();
-        txn.readmit()?;
+        txn.readmit(&left.into_records())?;
         Ok(Some(txn))
     }
 
@@ -243,27 +257,9 @@ impl<'s> Transaction<'s> {
         if event.kind().is_ephemeral() {
             return Ok(Outcome::Ephemeral);
         }
-        if event.is_expired(now) {
-            return Ok(Outcome::Expired);
-        }
-        if let Some((seq, held)) = self.by_id(&event.id())? {
-            let is_hidden = self.lookup().is_vanished(seq, held)?;
-            return Ok(if is_hidden { Outcome::Vanished } else { Outcome::Duplicate });
-        }
-        match self.lookup().bar(event)? {
-            Some(Bar::Deleted) => return Ok(Outcome::Deleted),
-            Some(Bar::Vanished) => return Ok(Outcome::Vanished),
-            None => {}
-        }
-        let address = self.store.inner.secret.address_of(event);
-        let older = match address {
-            Some(address) => self.lookup().holder(&address)?,
-            None => None,
-        };
-        if let Some(seq) = older
-            && !event.replaces(self.held(seq)?)
-        {
-            return Ok(Outcome::Replaced);
+        let Verdict { known, address, older } = judge(self, event, now)?;
+        if known != Known::New {
+            return Ok(known.into());
         }
         if self.only_deletions && !lookup::is_immune(event.kind()) {
             return Ok(Outcome::Full);

@@ -1,11 +1,11 @@
 //! Requests to vanish (NIP-62): invisible at once, removed in steps, never back.
 //!
-//! A request writes two rows. `vanished` stays for ever and bars the author's events up to the request's
+//! A request writes two rows. `vanished` stays for ever and keeps out the author's events up to the request's
 //! `created_at`. `purge` lives until everything that the request covers is removed; readers hide what it
 //! covers in the meantime. Its cursor is where the removal goes on, also after a restart.
 //!
 //! Gift wraps to the author carry random authors and dates up to two days back, so they are judged by arrival:
-//! those with numbers up to the request's go, and each is barred by id. One that was never here is barred only
+//! those with numbers up to the request's go, and each is kept out by id. One that was never here is kept out only
 //! if its date alone proves that it is older than the request.
 //!
 //! Requests themselves stay, as proof; the author's deletion requests go, but not what they bar.
@@ -83,7 +83,7 @@ impl Transaction<'_> {
         for seq in covered {
             if purge.stage == Stage::Wraps {
                 let id = self.held(seq)?.id();
-                self.bury(&id, &purge.author, purge.vanish.until)?;
+                self.put_tombstone(&id, &purge.author, purge.vanish.until)?;
             }
             self.remove(seq)?;
         }

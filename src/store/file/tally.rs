@@ -12,7 +12,6 @@ use crate::nostr::{EventView, Kind};
 use crate::store::file::schema::Table;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::{self, SIX};
-use crate::store::read::snapshot::Snapshot;
 
 const PREFIX: &[u8] = b"kind";
 
@@ -139,14 +138,4 @@ pub(in crate::store) fn read(meta: Table, txn: &heed::RoTxn<'_>) -> Result<Vec<(
         kind.zip(KindUsage::read(value)).ok_or(StoreError::Damaged("the tally of a kind"))
     })
     .collect()
-}
-
-impl Snapshot<'_> {
-    /// What is held of each kind, in the order of kinds. Kinds of which there is nothing are left out.
-    ///
-    /// # Errors
-    /// When the store is damaged.
-    pub fn kinds(&self) -> Result<Vec<(Kind, KindUsage)>, StoreError> {
-        read(self.store.inner.tables.meta, &self.txn)
-    }
 }

@@ -1,4 +1,4 @@
-//! Rows that two indexes have in common, by leaps: whichever lags behind goes on to where the other one stands.
+//! Rows that two indexes have in common, by skipping: whichever lags behind goes on to where the other one stands.
 //!
 //! A filter with an author and a tag, or with two tags, has a range in two indexes, and all ranges of one kind are in one
 //! order. So what is in both is found from keys alone, and only those records are looked at. It lives for one slice
@@ -7,7 +7,7 @@
 use crate::store::format::error::StoreError;
 use crate::store::scan::plan::Ranges;
 use crate::store::scan::position::{Head, Position};
-use crate::store::scan::rows::{Cursor, Rows, Window};
+use crate::store::scan::rows::{Beside, Rows, Window};
 
 /// The most ranges that are looked at beside others in one slice; rows of ranges beyond that are compared by record.
 const MAX_BESIDE: usize = 64;
@@ -16,7 +16,7 @@ const MAX_BESIDE: usize = 64;
 const STEPS: u64 = 16;
 
 /// Where the rows of one range meet those of the ranges beside it.
-pub(in crate::store) enum Meeting {
+pub(in crate::store) enum Intersection {
     /// At the row at hand, or nobody knows.
     Here,
     /// Not before this row of the range, which is later than the one at hand.
@@ -25,35 +25,30 @@ pub(in crate::store) enum Meeting {
     Never,
 }
 
-/// The ranges beside one range, which they follow: those of the same kind in the other index.
-pub(in crate::store) struct Beside<'t> {
-    /// Filter, item and kind of the range that they follow.
-    of: (u16, u32, u16),
-    ranges: Vec<(Cursor<'t>, Option<Position>)>,
-}
-
 impl<'t> Rows<'t> {
     /// Where the range of `head` meets one of those `beside` it.
-    pub fn meet(
+    pub fn intersect(
         &mut self,
         mut head: Head,
         ranges: Ranges<'_>,
         beside: Ranges<'_>,
         window: Window,
-    ) -> Result<Meeting, StoreError> {
-        let Some(place) = self.beside(head, beside, window)? else { return Ok(Meeting::Here) };
+    ) -> Result<Intersection, StoreError> {
+        let Some(place) = self.beside(head, beside, window)? else { return Ok(Intersection::Here) };
         let (start, until) = (head.position, self.stepped() + STEPS);
         loop {
-            let Some(other) = self.catch_up(place, head.position, beside, window)? else { return Ok(Meeting::Never) };
+            let Some(other) = self.catch_up(place, head.position, beside, window)? else {
+                return Ok(Intersection::Never);
+            };
             if other == head.position {
-                return Ok(if head.position == start { Meeting::Here } else { Meeting::From(head) });
+                return Ok(if head.position == start { Intersection::Here } else { Intersection::From(head) });
             }
             match self.step_to(head, other, ranges, window)? {
                 Some(next) => head = next,
-                None => return Ok(Meeting::Never),
+                None => return Ok(Intersection::Never),
             }
             if self.stepped() >= until {
-                return Ok(Meeting::From(head));
+                return Ok(Intersection::From(head));
             }
         }
     }
@@ -90,7 +85,7 @@ impl<'t> Rows<'t> {
         let mut first = None;
         for (cursor, at) in &mut beside {
             if at.is_some_and(|at| at < position) {
-                *at = self.leap(cursor, ranges.index(), position, window)?;
+                *at = self.skip_to(cursor, ranges.index(), position, window)?;
             }
             first = [first, *at].into_iter().flatten().min();
         }

@@ -1,0 +1,65 @@
+//! From how many bytes on only deletions are stored, and what the events took as of the last commit.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// From where on only deletions are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full {
+    /// Bytes that the events take.
+    pub used_bytes: u64,
+    /// Bytes of pages in use.
+    pub page_bytes: u64,
+}
+
+impl Full {
+    /// No limit but the map.
+    pub const NEVER: Self = Self { used_bytes: u64::MAX, page_bytes: u64::MAX };
+
+    /// Whether that is reached.
+    #[must_use]
+    pub const fn is_reached(self, used_bytes: u64, page_bytes: u64) -> bool {
+        used_bytes >= self.used_bytes || page_bytes >= self.page_bytes
+    }
+}
+
+/// A [`Full`] that is set while others read it. Each number is good by itself.
+pub(in crate::store) struct SharedFull {
+    used_bytes: AtomicU64,
+    page_bytes: AtomicU64,
+}
+
+impl SharedFull {
+    pub fn new(full: Full) -> Self {
+        Self { used_bytes: AtomicU64::new(full.used_bytes), page_bytes: AtomicU64::new(full.page_bytes) }
+    }
+
+    pub fn set(&self, full: Full) {
+        self.used_bytes.store(full.used_bytes, Ordering::Relaxed);
+        self.page_bytes.store(full.page_bytes, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> Full {
+        let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        Full { used_bytes: get(&self.used_bytes), page_bytes: get(&self.page_bytes) }
+    }
+}
+
+/// What the events take as of one commit, so that nobody adds up the kinds twice: a client may make many kinds.
+#[derive(Default)]
+pub(in crate::store) struct LastUsed(Mutex<Option<(u64, u64)>>);
+
+impl LastUsed {
+    /// Remembers it as of `commit`.
+    pub fn note(&self, commit: u64, used_bytes: u64) {
+        let mut last = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if last.is_none_or(|(of, _)| of <= commit) {
+            *last = Some((commit, used_bytes));
+        }
+    }
+
+    pub fn of(&self, commit: u64) -> Option<u64> {
+        let last = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        last.filter(|(of, _)| *of == commit).map(|(_, used_bytes)| used_bytes)
+    }
+}

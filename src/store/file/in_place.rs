@@ -1,0 +1,42 @@
+//! Whether a file that is open is still the one that its path leads to.
+
+use std::fs::Metadata;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use crate::store::format::error::StoreError;
+
+/// A file that is open, by its path and by what the file system knows it by.
+pub(in crate::store) struct InPlace {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl InPlace {
+    /// The file that the path leads to now. It was opened by that path a moment ago.
+    pub fn at(path: PathBuf) -> Result<Self, StoreError> {
+        match path.metadata() {
+            Ok(found) => Ok(Self::new(path, &found)),
+            Err(source) => Err(StoreError::Io { path, source }),
+        }
+    }
+
+    pub fn new(path: PathBuf, file: &Metadata) -> Self {
+        Self { path, device: file.dev(), inode: file.ino() }
+    }
+
+    /// # Errors
+    /// [`StoreError::Removed`] when the path leads to no file or to another one.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.path.metadata() {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),
+            Ok(_) => Err(StoreError::Removed(self.path.clone())),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                Err(StoreError::Removed(self.path.clone()))
+            }
+            Err(source) => Err(StoreError::Io { path: self.path.clone(), source }),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The owner of new files.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// Gives a new file to the owner of the store's directory. When root works beside a relay that runs as another user, that
+/// relay must still be able to open the file.
+pub(in crate::store) fn give_to_owner(path: &Path, new: &Path) -> std::io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = path.metadata()?;
+    std::os::unix::fs::chown(new, Some(owner.uid()), Some(owner.gid()))
+}
