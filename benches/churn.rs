@@ -6,8 +6,9 @@
 //! then no more; CPU per event is that of an insert and a removal, about the same at the end as at the start.
 //!
 //! Run with `cargo bench --bench churn`. It prints CSV, one row for each tenth of a turnover up to the first, then one
-//! for each turnover. `WEIR_CHURN_TURNOVERS` (3), `WEIR_CHURN_MIB` (64), `WEIR_CHURN_BATCH` (512 events) and `WEIR_BENCH_DIR`
-//! (.) choose how much, how and where; `WEIR_CHURN_RULES` (age) chooses what goes first: `age` the oldest, `value` the oldest reactions.
+//! for each turnover. `WEIR_CHURN_TURNOVERS` (3), `WEIR_CHURN_MIB` (64), `WEIR_CHURN_BATCH` (512 events) and
+//! `WEIR_BENCH_DIR` (.) choose how much, how and where; `WEIR_CHURN_RULES` (age) chooses what goes first: `age` the
+//! oldest, `value` the oldest reactions.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;

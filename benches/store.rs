@@ -10,8 +10,8 @@
 //! on top, at 4,096 next to nothing.
 //!
 //! Run with `cargo bench --bench store`. `WEIR_BENCH_CORPUS` names a file with one event in each line to be stored
-//! instead, `WEIR_BENCH_EVENTS` says how many events are made up. It prints a table; CPU is that of the writing thread alone, so the
-//! waiting for the disk does not count but the system's work for it does.
+//! instead, `WEIR_BENCH_EVENTS` says how many events are made up. It prints a table; CPU is that of the writing thread
+//! alone, so the waiting for the disk does not count but the system's work for it does.
 
 use corpus::Random;
 use sha2::{Digest, Sha256};

@@ -9,8 +9,8 @@ use std::cell::Cell;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How often a thread collects. Busy memory is freed and allocated far more often than this, so collecting costs next to
-/// nothing: at most one page fault per page.
+/// How often a thread collects. Busy memory is freed and allocated far more often than this, so collecting costs next
+/// to nothing: at most one page fault per page.
 const EVERY: Duration = Duration::from_secs(2);
 
 thread_local! {
@@ -26,8 +26,8 @@ pub fn collect_if_due() -> Instant {
         NEXT.set(Some(next));
         return next;
     }
-    // SAFETY: it only visits pages that the calling thread owns and unused memory, and may be called at any time from any
-    // thread.
+    // SAFETY: it only visits pages that the calling thread owns and unused memory, and may be called at any time from
+    // any thread.
     unsafe { libmimalloc_sys::mi_collect(false) }
     NEXT.set(Some(now + EVERY));
     now + EVERY

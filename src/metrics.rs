@@ -1,7 +1,7 @@
 //! Declares every metric once, with name, help and type. `docs/metrics.md` documents them for operators.
 //!
-//! Labels are enums, so their number is bounded whatever clients send. Nothing here is global: `cli` creates the registry
-//! and passes it down.
+//! Labels are enums, so their number is bounded whatever clients send. Nothing here is global: `cli` creates the
+//! registry and passes it down.
 
 use std::fmt::Write as _;
 

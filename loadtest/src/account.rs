@@ -1,5 +1,5 @@
-//! Counts a relay's mistakes in three grades: something lost or false, a deviation from a NIP's "should", and a refusal by
-//! a stated limit.
+//! Counts a relay's mistakes in three grades: something lost or false, a deviation from a NIP's "should", and a refusal
+//! by a stated limit.
 //!
 //! It must never decide that a fault does not matter: every fault counted here makes the run fail.
 

@@ -34,8 +34,9 @@ pub struct Created {
     pub run: u64,
 }
 
-/// Adds the store's new events to the backup in `dir`, which is created if missing. Events that the store no longer holds
-/// stay in the backup for `keep_removed_s` seconds. `progress` is called with the number of records copied so far.
+/// Adds the store's new events to the backup in `dir`, which is created if missing. Events that the store no longer
+/// holds stay in the backup for `keep_removed_s` seconds. `progress` is called with the number of records copied so
+/// far.
 ///
 /// # Errors
 /// When the directory holds something else, or the disk or the store fails; the backup is then unchanged.

@@ -1,7 +1,7 @@
 //! The set of arrival numbers that a state holds: a bit set in memory, run lengths on disk.
 //!
-//! On disk, starting from number 1, lengths of runs of absent and of held numbers alternate, each as LEB128. If little was
-//! removed, the set takes a few bytes; in the worst case it takes a few bytes per event.
+//! On disk, starting from number 1, lengths of runs of absent and of held numbers alternate, each as LEB128. If little
+//! was removed, the set takes a few bytes; in the worst case it takes a few bytes per event.
 
 use crate::nostr::record::{put_varint, take_varint_of};
 use crate::store::Seq;

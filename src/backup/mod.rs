@@ -12,9 +12,9 @@
 //! (`state.rs`), together with the records that only they hold, so that an earlier state can be restored. A part is
 //! rewritten once most of it has been deleted.
 //!
-//! The store is read in slices, and no transaction is open while a file is written (INV-9). A run holds every event that
-//! was stored before it ended, except those removed before it began; an event removed meanwhile may be in it or not.
-//! Replacements lose nothing: an event that replaces another one during the run is copied too.
+//! The store is read in slices, and no transaction is open while a file is written (INV-9). A run holds every event
+//! that was stored before it ended, except those removed before it began; an event removed meanwhile may be in it or
+//! not. Replacements lose nothing: an event that replaces another one during the run is copied too.
 
 mod contents;
 mod create;

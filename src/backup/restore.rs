@@ -90,12 +90,12 @@ impl Arrivals {
     }
 }
 
-/// Creates a store in `path` from the backup in `dir`. `progress` is called with the number of events read so far. The ids
-/// of all events and the hashes of all files are checked, signatures are not.
+/// Creates a store in `path` from the backup in `dir`. `progress` is called with the number of events read so far. The
+/// ids of all events and the hashes of all files are checked, signatures are not.
 ///
-/// For an earlier state, the store holds the events of that run, except those that their authors have deleted since: later
-/// deletion requests (NIP-09) and vanish requests (NIP-62) are obeyed. Events that the operator or a retention rule
-/// removed since then are restored.
+/// For an earlier state, the store holds the events of that run, except those that their authors have deleted since:
+/// later deletion requests (NIP-09) and vanish requests (NIP-62) are obeyed. Events that the operator or a retention
+/// rule removed since then are restored.
 ///
 /// # Errors
 /// When there is a store already, the state is not remembered, the backup is damaged or the disk fails. No store is

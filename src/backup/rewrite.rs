@@ -35,8 +35,8 @@ impl When {
     }
 }
 
-/// Rewrites the parts that are due, keeping only the `needed` records; other parts stay as they are. `run` is used in the
-/// names of new files.
+/// Rewrites the parts that are due, keeping only the `needed` records; other parts stay as they are. `run` is used in
+/// the names of new files.
 pub(super) fn parts(
     dir: &Path,
     run: u64,

@@ -1,7 +1,7 @@
 //! The log of `weir serve`: a dedicated thread writes the lines to standard error.
 //!
-//! A thread that logs never waits for the reader of the log, nor fails when the reader does. A line is dropped and counted
-//! if it cannot be written or the queue is full; the number of lost lines is logged once writing works again.
+//! A thread that logs never waits for the reader of the log, nor fails when the reader does. A line is dropped and
+//! counted if it cannot be written or the queue is full; the number of lost lines is logged once writing works again.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;

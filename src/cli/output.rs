@@ -1,7 +1,8 @@
 //! Output of commands and progress bars.
 //!
-//! A reader that goes away causes no failure and no panic: a command runs to its end without its reader, and its exit code
-//! stays meaningful. A command that only streams events (`weir export | head`) stops quietly, see [`is_broken_pipe`].
+//! A reader that goes away causes no failure and no panic: a command runs to its end without its reader, and its exit
+//! code stays meaningful. A command that only streams events (`weir export | head`) stops quietly, see
+//! [`is_broken_pipe`].
 
 use std::io::{BufWriter, ErrorKind, Write};
 

@@ -29,8 +29,8 @@ pub struct Arguments {
     /// The directory of the backup
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Restore the newest state up to this time: 2026-11-28 (the end of that day), 2026-11-28T14:00, optionally with Z or
-    /// an offset, or unix seconds
+    /// Restore the newest state up to this time: 2026-11-28 (the end of that day), 2026-11-28T14:00, optionally with Z
+    /// or an offset, or unix seconds
     #[arg(long, value_name = "DATE", value_parser = time::parse)]
     as_of: Option<Timestamp>,
     /// Restore the state of this run

@@ -101,8 +101,8 @@ fn parts(config: &Config, metrics: Metrics) -> anyhow::Result<Parts> {
 /// Descriptors reserved for the relay itself: the store's files, the log, the metrics listener.
 const OWN_DESCRIPTORS: usize = 256;
 
-/// Raises the soft limit on descriptors, which is often 1,024, since each connection needs one. If the system grants fewer
-/// than needed, the limits on connections are lowered, so that clients never take the last descriptor.
+/// Raises the soft limit on descriptors, which is often 1,024, since each connection needs one. If the system grants
+/// fewer than needed, the limits on connections are lowered, so that clients never take the last descriptor.
 fn raise_descriptor_limit(server: &mut server::Options) {
     let wanted = server.max_connections.saturating_add(server.max_half_open).saturating_add(OWN_DESCRIPTORS);
     let limit = getrlimit(Resource::Nofile);

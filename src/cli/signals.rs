@@ -13,11 +13,12 @@ use crate::metrics::{Reload, ReloadLabel};
 use crate::pipeline::Shared;
 use crate::server::Server;
 
-/// The writer and the accept loops wake at least every few seconds, idle or not. If one of them has not for this long, it
-/// is stuck, and the watchdog is no longer notified.
+/// The writer and the accept loops wake at least every few seconds, idle or not. If one of them has not for this long,
+/// it is stuck, and the watchdog is no longer notified.
 const STUCK_AFTER: Duration = Duration::from_secs(20);
 
-/// The signals, which are caught from the creation of this value on: signals that arrive before [`Self::wait`] are kept.
+/// The signals, which are caught from the creation of this value on: signals that arrive before [`Self::wait`] are
+/// kept.
 pub struct Signals {
     runtime: Runtime,
     terminate: Signal,

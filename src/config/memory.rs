@@ -23,8 +23,8 @@ const COPIES_OF_AN_EVENT: u64 = 3;
 /// Memory of one event in a negentropy session.
 const NEGENTROPY_RECORD_BYTES: u64 = 41;
 
-/// The program, its threads, their buffers, tables of fixed size, and memory freed in the last seconds that has not been
-/// returned yet: up to 60 MiB under the attacks of `docs/reliability.md`.
+/// The program, its threads, their buffers, tables of fixed size, and memory freed in the last seconds that has not
+/// been returned yet: up to 60 MiB under the attacks of `docs/reliability.md`.
 const BASE_BYTES: u64 = 64 << 20;
 
 /// The rate tables when full: 200,000 addresses and 200,000 keys at 100 bytes each.

@@ -53,8 +53,8 @@ fn no_file_at_all_is_a_valid_configuration() {
 
 #[test]
 fn a_silent_client_is_pinged_before_any_common_proxy_cuts_it_off() {
-    // haproxy's example configurations cut off after 50 s, nginx and most load balancers after 60 s; a ping that is lost
-    // is to be followed by another one before that.
+    // haproxy's example configurations cut off after 50 s, nginx and most load balancers after 60 s; a ping that is
+    // lost is to be followed by another one before that.
     assert!((25..=30).contains(&Config::default().server.ping_after_s));
 }
 

@@ -1,8 +1,8 @@
 //! Imports events from a file: JSON in any layout, compressed or not. Reading, checking on every core and committing in
 //! large batches run in parallel.
 //!
-//! A relay may run on the same store; its live thread delivers the committed events. A bad line never stops an import, and
-//! no more of the input is held than `AHEAD` pieces and a batch.
+//! A relay may run on the same store; its live thread delivers the committed events. A bad line never stops an import,
+//! and no more of the input is held than `AHEAD` pieces and a batch.
 //!
 //! ```text
 //! read ──pieces──▶ pinned pool (parse, hash, look up, verify) ──in order──▶ the caller's thread: commit
@@ -45,8 +45,8 @@ const MAX_BATCH_DELAY: Duration = Duration::from_millis(500);
 /// How often an idle import checks whether it has been interrupted.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// How long the write lock is left free between commits. LMDB's lock is not fair: without this pause, a relay could wait
-/// for many commits of an import whose next batch is always ready. Meanwhile the batch takes what else is checked.
+/// How long the write lock is left free between commits. LMDB's lock is not fair: without this pause, a relay could
+/// wait for many commits of an import whose next batch is always ready. Meanwhile the next batch keeps filling.
 const PAUSE_BETWEEN_COMMITS: Duration = Duration::from_millis(1);
 
 /// The maximum size of a batch in bytes of records, whatever the number of events.
@@ -60,8 +60,8 @@ const LAST_EVENTS: usize = 256;
 pub struct Options {
     /// Whether signatures are verified. Without it, only events that this relay has exported should be imported.
     pub verify: bool,
-    /// Events per commit, at least 1. A running relay waits for one commit, some tenths of a second with the default. With
-    /// a tenth of the events it waits less, and the import takes several times as long.
+    /// Events per commit, at least 1. A running relay waits for one commit, some tenths of a second with the default.
+    /// With a tenth of the events it waits less, and the import takes several times as long.
     pub batch_events: usize,
     /// Threads for checking; 0 means one per core.
     pub threads: usize,

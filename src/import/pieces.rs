@@ -40,8 +40,8 @@ impl<R: Read> Pieces<R> {
         Self { input, splitter: Splitter::new(1, true, max_bytes), rest: Vec::new(), passed: 0, ends_in_line: false }
     }
 
-    /// The next piece, with the data of one read, so that values of a slow input are passed on as they arrive. `None` at
-    /// the end.
+    /// The next piece, with the data of one read, so that values of a slow input are passed on as they arrive. `None`
+    /// at the end.
     pub fn next_piece(&mut self) -> std::io::Result<Option<Piece>> {
         loop {
             let mut text = std::mem::take(&mut self.rest);

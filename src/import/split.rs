@@ -1,9 +1,9 @@
 //! Finds where JSON values begin and end, in text that arrives piece by piece.
 //!
 //! A line that is a whole object is one value, found without looking inside. Otherwise values are delimited by their
-//! brackets: objects may follow each other without line breaks, span several lines, or be elements of arrays of any size.
-//! Brackets and commas between values are skipped. Values are not validated; after a broken one, splitting resumes at the
-//! next line.
+//! brackets: objects may follow each other without line breaks, span several lines, or be elements of arrays of any
+//! size. Brackets and commas between values are skipped. Values are not validated; after a broken one, splitting
+//! resumes at the next line.
 
 use std::ops::Range;
 
@@ -26,8 +26,8 @@ pub struct Found {
     pub text: Option<Range<usize>>,
 }
 
-/// Splits text into values. It is called with the same text again, extended at the end, until [`Splitter::take`] lets the
-/// caller remove the beginning.
+/// Splits text into values. It is called with the same text again, extended at the end, until [`Splitter::take`] lets
+/// the caller remove the beginning.
 pub struct Splitter {
     line: u64,
     /// Where the next value begins, or where the search for it continues.
@@ -261,8 +261,8 @@ impl Open {
         Scanned::More
     }
 
-    /// Whether this byte is impossible here: an object at the beginning of a line where no value may be, or a bracket that
-    /// exceeds the depth.
+    /// Whether this byte is impossible here: an object at the beginning of a line where no value may be, or a bracket
+    /// that exceeds the depth.
     const fn is_broken_by(&self, byte: u8) -> bool {
         match byte {
             b'{' if self.at_line_start && !matches!(self.last, b'[' | b',' | b':') => true,

@@ -63,8 +63,8 @@ impl Account {
         self.max_bytes
     }
 
-    /// Whether more than seven eighths of the bound are in use, here or in a parent: the time to slow down, before anything
-    /// has to be dropped.
+    /// Whether more than seven eighths of the bound are in use, here or in a parent: the time to slow down, before
+    /// anything has to be dropped.
     #[must_use]
     pub fn is_nearly_full(&self) -> bool {
         self.used_bytes() > self.max_bytes / 8 * 7 || self.parent.as_ref().is_some_and(|parent| parent.is_nearly_full())
@@ -124,7 +124,8 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Counts `bytes` in a connection's account, whose bound is `max_bytes`. `spare_bytes` of it are about to be released.
+    /// Counts `bytes` in a connection's account, whose bound is `max_bytes`. `spare_bytes` of it are about to be
+    /// released.
     ///
     /// # Errors
     /// The owner of the bound that would be exceeded; nothing is counted then.

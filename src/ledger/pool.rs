@@ -1,7 +1,7 @@
 //! A resource that is limited in total and per address. When it is full, the largest holder is evicted.
 //!
-//! A newcomer is never refused. Instead the oldest place of the address that holds the most is evicted, so an address that
-//! takes more than others loses its own places, and others find room. Nothing here blocks or reads a clock.
+//! A newcomer is never refused. Instead the oldest place of the address that holds the most is evicted, so an address
+//! that takes more than others loses its own places, and others find room. Nothing here blocks or reads a clock.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,8 +74,8 @@ impl<T> Pool<T> {
         self.addresses.get(&address).map_or(0, |held| held.units)
     }
 
-    /// Adds a place of `units` for `address`, which may use `max_of_address`. Returns the places that were evicted for it;
-    /// the new one itself may be among them.
+    /// Adds a place of `units` for `address`, which may use `max_of_address`. Returns the places that were evicted for
+    /// it; the new one itself may be among them.
     pub fn enter(&mut self, address: IpAddr, units: u64, max_of_address: u64, owner: T) -> (Key, Vec<EvictedPlace<T>>) {
         let key = self.next;
         self.next += 1;

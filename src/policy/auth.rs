@@ -1,7 +1,7 @@
 //! Whether an event answers the challenge of this connection (NIP-42).
 //!
-//! The signature is not checked here but afterwards; only then has the client authenticated. Cheap checks go first, so a
-//! flood of bogus answers costs little.
+//! The signature is not checked here but afterwards; only then has the client authenticated. Cheap checks go first, so
+//! a flood of bogus answers costs little.
 
 use super::settings::Settings;
 use crate::nostr::{EventView, Kind, Prefix, Reason, TagValue, Timestamp};

@@ -2,8 +2,8 @@
 //!
 //! Each figure was measured on two cores of an EPYC at 2.6 GHz by `cargo bench --bench cost`, which runs the code that
 //! does the work; costs that it cannot reach were taken from the process's CPU time under `loadtest`. Other machines
-//! differ by a factor that is about the same for all acts, so a charge stands for a share of the machine. Work of reader
-//! threads is charged by the time it took and is not listed here.
+//! differ by a factor that is about the same for all acts, so a charge stands for a share of the machine. Work of
+//! reader threads is charged by the time it took and is not listed here.
 
 /// Something that a client makes the relay do, charged when it arrives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

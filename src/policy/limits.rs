@@ -21,8 +21,8 @@ pub struct Limits {
     pub max_filter_items: usize,
     /// Stored events returned for a filter without `limit` (NIP-11).
     pub default_limit: u32,
-    /// Whether EOSE says if there are more events, and pages end between two seconds (NIP-67). Advertised in NIP-11. Off
-    /// by default, since some clients in use treat an EOSE with a third element as malformed.
+    /// Whether EOSE says if there are more events, and pages end between two seconds (NIP-67). Advertised in NIP-11.
+    /// Off by default, since some clients in use treat an EOSE with a third element as malformed.
     pub eose_hints: bool,
     /// With `eose_hints`: by how many events a page may exceed `default_limit`, but never `max_limit`, to include every
     /// event of its last second.

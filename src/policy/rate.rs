@@ -97,8 +97,8 @@ pub struct RateOptions {
     pub queries: Rate,
     /// Microseconds of the relay's CPU, per second.
     pub cpu_us: Rate,
-    /// While a debt takes at most this many seconds to pay off, the relay only stops reading from the client. Beyond that,
-    /// it refuses the client's messages as `rate-limited:`.
+    /// While a debt takes at most this many seconds to pay off, the relay only stops reading from the client. Beyond
+    /// that, it refuses the client's messages as `rate-limited:`.
     pub refuse_after_s: u32,
     /// Once a debt takes more than this many seconds to pay off, a client that keeps sending is disconnected.
     pub close_after_s: u32,
@@ -106,8 +106,8 @@ pub struct RateOptions {
     pub ipv4_prefix_bits: u8,
     /// Leading bits of an IPv6 address that identify a client, 0 to 128: a customer has at least a /64.
     pub ipv6_prefix_bits: u8,
-    /// Addresses exempt from all rates: tools on the same machine. For a client behind a trusted proxy, the address that
-    /// the proxy reports counts.
+    /// Addresses exempt from all rates: tools on the same machine. For a client behind a trusted proxy, the address
+    /// that the proxy reports counts.
     pub exempt_addresses: AddressSet,
 }
 

@@ -31,8 +31,8 @@ impl RateLimiter {
         Self { connection: Buckets::default(), address: buckets, key: OnceLock::new(), is_exempt }
     }
 
-    /// Adds the buckets of the first key that the client authenticates. Later keys change nothing: a client does not get
-    /// another budget for each key that it makes up.
+    /// Adds the buckets of the first key that the client authenticates. Later keys change nothing: a client does not
+    /// get another budget for each key that it makes up.
     pub fn identify(&self, buckets: Arc<Buckets>) {
         self.key.get_or_init(|| buckets);
     }

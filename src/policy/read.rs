@@ -83,8 +83,8 @@ fn recipients(filter: &Filter) -> impl Iterator<Item = &TagFilter> {
 /// Whether `peer` may ask for `filters` with REQ or NEG-OPEN.
 ///
 /// # Errors
-/// `auth-required:` when the client must authenticate first, `restricted:` when its keys do not suffice, `invalid:` when
-/// a limit is exceeded.
+/// `auth-required:` when the client must authenticate first, `restricted:` when its keys do not suffice, `invalid:`
+/// when a limit is exceeded.
 pub fn check_filters(settings: &Settings, peer: &Peer, filters: &[Filter]) -> Result<(), Reason> {
     const PRIVATE: &str = "direct messages are visible only to their author and their recipients";
     check(settings, peer, filters, PRIVATE)
@@ -305,8 +305,8 @@ mod tests {
         assert_eq!(said(check_count(&settings, &nobody, &[filter(text)])), refused);
     }
 
-    /// Another relay reveals the ids of direct messages to strangers over negentropy, and does not let their owners sync
-    /// them.
+    /// Another relay reveals the ids of direct messages to strangers over negentropy, and does not let their owners
+    /// sync them.
     #[test]
     fn negentropy_follows_the_rules_of_req() {
         let settings = Settings::default();

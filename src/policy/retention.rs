@@ -1,8 +1,8 @@
 //! The operator's retention rules, in order, and whether an arriving event would be kept.
 //!
-//! The first rule that selects an event is its rule; events that no rule selects are kept forever. The order of the rules
-//! is an order of value: to reduce a total, events of later rules are evicted first, and within a rule the oldest. Nothing
-//! here removes anything.
+//! The first rule that selects an event is its rule; events that no rule selects are kept forever. The order of the
+//! rules is an order of value: to reduce a total, events of later rules are evicted first, and within a rule the
+//! oldest. Nothing here removes anything.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -23,13 +23,13 @@ pub struct Limits {
     pub max_bytes_per_author: u64,
     /// Bytes that must be free on the file system before the data file may grow.
     pub min_free_disk_bytes: u64,
-    /// The largest share of the store, in per cent, that the rules may remove at once without the operator's confirmation;
-    /// 100 never asks.
+    /// The largest share of the store, in per cent, that the rules may remove at once without the operator's
+    /// confirmation; 100 never asks.
     pub confirm_removal_percent: u8,
 }
 
-/// Where the operator wrote a value, for messages: `weir.toml:2:13: storage.max_bytes`. It is no part of what the value is,
-/// so all are equal.
+/// Where the operator wrote a value, for messages: `weir.toml:2:13: storage.max_bytes`. It is no part of what the value
+/// is, so all are equal.
 #[derive(Clone, Debug)]
 pub struct Origin(Arc<str>);
 
@@ -255,8 +255,8 @@ impl Retention {
         self.rules_of_kind(kind).map(|(_, rule)| rule.oldest(now)).max().unwrap_or_default()
     }
 
-    /// Whether `event` is recent enough to be kept, so that events removed for their age do not return; by arrival, it is new. Deletion and
-    /// vanish requests are always accepted, because they concern other events.
+    /// Whether `event` is recent enough to be kept, so that events removed for their age do not return; by arrival, it
+    /// is new. Deletion and vanish requests are always accepted, because they concern other events.
     ///
     /// # Errors
     /// `blocked:` with the rule's `max_age`.

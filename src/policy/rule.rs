@@ -26,8 +26,8 @@ pub struct Rule {
 pub struct Selector {
     /// Only events of these kinds; `None` selects all.
     pub kinds: Option<KindSet>,
-    /// Only events of these authors, of those in `authors_file` and of those that `follows_of` follows; if all three are
-    /// absent, events of every author.
+    /// Only events of these authors, of those in `authors_file` and of those that `follows_of` follows; if all three
+    /// are absent, events of every author.
     pub authors: Option<KeySet>,
     /// See `authors`.
     pub authors_file: Option<KeyFile>,

@@ -59,8 +59,8 @@ pub enum Who {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChallengeWhen {
-    /// As soon as a client connects if reading or writing requires authentication, otherwise on demand. After a challenge
-    /// that nothing needs, some clients ignore every EOSE, and others never reconnect.
+    /// As soon as a client connects if reading or writing requires authentication, otherwise on demand. After a
+    /// challenge that nothing needs, some clients ignore every EOSE, and others never reconnect.
     #[default]
     Auto,
     /// As soon as a client connects: some clients expect it only then.

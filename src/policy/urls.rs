@@ -94,8 +94,8 @@ impl RelayUrls {
         if self.0.is_empty() { url.is_loopback() } else { self.0.iter().any(|own| own.is(&url)) }
     }
 
-    /// Whether `text` has the host of one of the URLs. That suffices for AUTH (NIP-42): behind a proxy, clients may see a
-    /// different port or path than the operator configured.
+    /// Whether `text` has the host of one of the URLs. That suffices for AUTH (NIP-42): behind a proxy, clients may see
+    /// a different port or path than the operator configured.
     #[must_use]
     pub fn name_host(&self, text: &[u8]) -> bool {
         let Some(url) = parse_bytes(text) else { return false };

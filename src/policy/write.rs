@@ -12,8 +12,8 @@ use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, TagValue, Timestamp}
 /// Whether `peer` may publish `event` at `now`.
 ///
 /// # Errors
-/// The reason for `OK false`: `invalid:` for form and limits, `blocked:` for the operator's lists, `pow:` for too little
-/// work, `auth-required:` and `restricted:` for events that require authentication.
+/// The reason for `OK false`: `invalid:` for form and limits, `blocked:` for the operator's lists, `pow:` for too
+/// little work, `auth-required:` and `restricted:` for events that require authentication.
 pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: Timestamp) -> Result<(), Reason> {
     let kind = event.kind();
     check_publishable(kind)?;

@@ -10,8 +10,8 @@ use super::support::event::{author, event};
 
 const DAY: u64 = 86_400;
 
-/// Profiles forever, gift wraps for two days, notes for 30 days, the newest 12,000 bytes of reactions, and events that no
-/// rule selects.
+/// Profiles forever, gift wraps for two days, notes for 30 days, the newest 12,000 bytes of reactions, and events that
+/// no rule selects.
 const RULES: &str = "[storage]\nmax_bytes = 4000000\nmin_free_disk_bytes = 0\n\
     [[storage.retention]]\nkinds = [0]\nkeep = \"forever\"\n\
     [[storage.retention]]\nkinds = [1059]\nmax_age = \"2d\"\n\
@@ -58,7 +58,8 @@ impl Line {
         let record =
             Event::parse(&mut Parser::default(), text.as_bytes()).expect("an event").view().record().len() as u64;
         let json: Value = serde_json::from_str(text).expect("JSON");
-        // Four entries of 10, 14, 22 and 16 bytes and one of 22 per indexed tag, each with 10 more, times one and a half.
+        // Four entries of 10, 14, 22 and 16 bytes and one of 22 per indexed tag, each with 10 more, times one and a
+        // half.
         let tags = json["tags"].as_array().expect("tags").len() as u64;
         let entries = 30 + 36 + 48 + 39 + 48 * tags;
         let with_header = record + 16;

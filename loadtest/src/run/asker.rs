@@ -308,8 +308,8 @@ pub fn start_all<W: Work>(actors: &[Actor<Asker<W>>], now: Instant) {
     actors.iter().for_each(|actor| actor.state.borrow_mut().start(&actor.link, now));
 }
 
-/// Lets the connections ask in turn, `count` times on schedule; `before` is called before each question with the time at
-/// which it was due.
+/// Lets the connections ask in turn, `count` times on schedule; `before` is called before each question with the time
+/// at which it was due.
 ///
 /// # Errors
 /// If the system gives no timer.

@@ -25,8 +25,8 @@ impl Bodies {
         Rc::new(Self { library, hasher: RandomState::new(), forms: RefCell::default() })
     }
 
-    /// Reports an event that differs from the one published under its number. Equal bytes are right; a relay may write the
-    /// same event differently, so other bytes are compared field by field.
+    /// Reports an event that differs from the one published under its number. Equal bytes are right; a relay may write
+    /// the same event differently, so other bytes are compared field by field.
     pub fn check(&self, number: u32, event: &[u8], account: &Account) {
         let published = self.library.json(number);
         if event == published {

@@ -75,8 +75,8 @@ pub struct Options {
 /// Runs every phase in order, on one thread.
 ///
 /// # Errors
-/// If the corpus cannot be read, the relay cannot be reached at the start, or `--pid` cannot be read. Faults of the relay
-/// are no errors, and neither is a relay that dies: they are in the report, with every phase that was finished.
+/// If the corpus cannot be read, the relay cannot be reached at the start, or `--pid` cannot be read. Faults of the
+/// relay are no errors, and neither is a relay that dies: they are in the report, with every phase that was finished.
 pub fn run(options: &Options) -> Result<Report> {
     crate::process::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;

@@ -219,8 +219,8 @@ impl Querier {
         self.spare.push(flight.rows);
     }
 
-    /// Judges an answer that differs from the expected one. The last correct one of each query is kept, so that an answer
-    /// that merely holds other people's events is not judged again each time.
+    /// Judges an answer that differs from the expected one. The last correct one of each query is kept, so that an
+    /// answer that merely holds other people's events is not judged again each time.
     fn judge(&self, flight: &mut Flight) {
         let rules = &self.rules;
         let query = &rules.queries[flight.query];
