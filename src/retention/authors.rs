@@ -6,8 +6,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::plan::Pace;
-use super::sweep::{Cause, SEEK_ROWS, Slice};
+use super::plan::Progress;
+use super::slice::{Cause, SEEK_ROWS, Slice};
 use crate::nostr::{Kind, Pubkey, Timestamp};
 use crate::policy::{Retention, Rule, RuleOfAll};
 use crate::store::keys::footprint;
@@ -22,7 +22,7 @@ const LARGE_EVENT: u64 = 1 << 20;
 
 /// An event in the order in which the events of its author are removed: the greatest goes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Standing {
+struct Rank {
     rule: usize,
     created_at: Reverse<Timestamp>,
     id: [u8; 3],
@@ -137,7 +137,7 @@ pub struct AuthorWalk {
     excess: Margin,
     selection: Selection,
     /// The selected events, the first to remove last.
-    lost: Vec<(Standing, Cause)>,
+    lost: Vec<(Rank, Cause)>,
     /// Whether more must be removed than was selected: the author has to be walked again.
     is_partial: bool,
     /// Complete when the walk is.
@@ -152,16 +152,16 @@ pub struct AuthorWalk {
 #[derive(Default)]
 struct Selection {
     /// The most valuable of them on top.
-    worst: BinaryHeap<Reverse<Standing>>,
+    worst: BinaryHeap<Reverse<Rank>>,
     bytes: u64,
     /// The least valuable event that is kept.
-    floor: Option<Standing>,
+    floor: Option<Rank>,
     /// Whether the excess exceeds the events that are remembered.
     is_partial: bool,
 }
 
 impl Selection {
-    fn push(&mut self, one: Standing, excess: Margin) {
+    fn push(&mut self, one: Rank, excess: Margin) {
         self.bytes += one.footprint;
         self.worst.push(Reverse(one));
         self.shrink(excess);
@@ -283,9 +283,9 @@ impl AuthorWalk {
         if self.is_beyond_kind(entry, place, rule) && !has_grace {
             self.is_kind_over = true;
             if self.pass == Pass::Records
-                && let Some(judged) = slice.judge(entry)?
+                && let Some(removable) = slice.removable(entry)?
             {
-                slice.find(entry, &judged, Cause::PerAuthorAndKind(place));
+                slice.find(entry, &removable, Cause::PerAuthorAndKind(place));
             }
             return Ok(());
         }
@@ -299,7 +299,7 @@ impl AuthorWalk {
             return Ok(());
         }
         let Entry { kind, created_at, id, seq } = entry;
-        let one = Standing { rule: place, created_at: Reverse(created_at), id, seq, kind, footprint: bytes };
+        let one = Rank { rule: place, created_at: Reverse(created_at), id, seq, kind, footprint: bytes };
         self.selection.push(one, self.excess);
         Ok(())
     }
@@ -342,8 +342,8 @@ impl AuthorWalk {
         let spare_bytes = if left.events == 0 { 0 } else { left.bytes };
         self.floors.total = floor
             .filter(|_| !is_partial && spare_bytes < LARGE_EVENT)
-            .map(|Standing { rule, created_at, .. }| Floor { rule, created_at: created_at.0, spare_bytes });
-        let cause = |(place, Reverse(one)): (usize, Reverse<Standing>)| {
+            .map(|Rank { rule, created_at, .. }| Floor { rule, created_at: created_at.0, spare_bytes });
+        let cause = |(place, Reverse(one)): (usize, Reverse<Rank>)| {
             let is_for_number = (place as u64) < excess.events;
             (one, if is_for_number { Cause::AuthorEvents(one.rule) } else { Cause::AuthorBytes(one.rule) })
         };
@@ -356,11 +356,11 @@ impl AuthorWalk {
     /// Reports the selected events; true when all are reported.
     fn report(&mut self, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
         while !slice.is_over() {
-            let Some((Standing { kind, created_at, id, seq, .. }, cause)) = self.lost.pop() else { return Ok(true) };
+            let Some((Rank { kind, created_at, id, seq, .. }, cause)) = self.lost.pop() else { return Ok(true) };
             slice.spend(1);
             let entry = Entry { kind, created_at: created_at.0, id, seq };
-            if let Some(judged) = slice.judge(entry)? {
-                slice.find(entry, &judged, cause);
+            if let Some(removable) = slice.removable(entry)? {
+                slice.find(entry, &removable, cause);
             }
         }
         Ok(self.lost.is_empty())
@@ -377,14 +377,14 @@ pub enum Authors {
 }
 
 /// Finds the events that authors have too many of.
-pub struct AuthorSweep {
+pub struct AuthorScan {
     limit: AuthorLimit,
     authors: Authors,
     place: Option<Place>,
     walk: Option<AuthorWalk>,
 }
 
-impl AuthorSweep {
+impl AuthorScan {
     /// A scan of these authors.
     #[must_use]
     pub const fn new(authors: Authors, limit: AuthorLimit) -> Self {
@@ -395,10 +395,10 @@ impl AuthorSweep {
     ///
     /// # Errors
     /// When the store is damaged.
-    pub fn step(&mut self, slice: &mut Slice<'_>) -> Result<Pace, StoreError> {
+    pub fn step(&mut self, slice: &mut Slice<'_>) -> Result<Progress, StoreError> {
         while !slice.is_over() {
             if self.walk.is_none() {
-                let Some(author) = self.next(slice)? else { return Ok(Pace::Done) };
+                let Some(author) = self.next(slice)? else { return Ok(Progress::Done) };
                 self.walk = Some(AuthorWalk::new(author, self.limit));
             }
             let Some(mut walk) = self.walk.take() else { continue };
@@ -406,13 +406,13 @@ impl AuthorSweep {
                 self.walk = Some(walk);
             } else if walk.is_partial {
                 self.walk = Some(AuthorWalk::new(walk.author, self.limit));
-                return Ok(Pace::Settle);
+                return Ok(Progress::AwaitRemoval);
             } else {
                 self.place = Some(Snapshot::behind_author(&walk.author));
                 slice.walked.push(walk);
             }
         }
-        Ok(Pace::More)
+        Ok(Progress::More)
     }
 
     fn next(&mut self, slice: &mut Slice<'_>) -> Result<Option<Pubkey>, StoreError> {

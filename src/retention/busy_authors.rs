@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 
 use super::authors::{AuthorLimit, AuthorWalk, Margin};
-use super::sweep::SLICE_ROWS;
+use super::slice::SLICE_ROWS;
 use crate::nostr::Pubkey;
 use crate::policy::Retention;
 use crate::store::keys::footprint;
@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// What an author published since the last walk over his events.
 #[derive(Clone, Copy, Default)]
-struct Came {
+struct Activity {
     events: u64,
     bytes: u64,
     /// What may be published before a limit can be exceeded.
@@ -33,25 +33,25 @@ struct Came {
     is_due: bool,
 }
 
-impl Came {
+impl Activity {
     const fn may_be_over(&self) -> bool {
         self.events > self.margin.events || self.bytes > self.margin.bytes
     }
 }
 
 /// See the module.
-pub struct Arrivals {
+pub struct BusyAuthors {
     /// The last arrival number that was counted.
     counted: Seq,
-    came: HashMap<Pubkey, Came>,
+    activity: HashMap<Pubkey, Activity>,
     due: Vec<Pubkey>,
-    last_came: Instant,
+    last_event: Instant,
 }
 
-impl Arrivals {
+impl BusyAuthors {
     /// Starts behind the arrival number `counted`, without any authors.
     pub fn new(counted: Seq) -> Self {
-        Self { counted, came: HashMap::new(), due: Vec::new(), last_came: Instant::now() }
+        Self { counted, activity: HashMap::new(), due: Vec::new(), last_event: Instant::now() }
     }
 
     /// Counts some of the new events; true when there may be more.
@@ -66,47 +66,47 @@ impl Arrivals {
             let (seq, event) = row?;
             (self.counted, rows) = (seq, rows + 1);
             let author = event.pubkey();
-            let came = self.came.entry(author).or_default();
-            came.events += 1;
-            came.bytes += footprint(event);
-            if !came.is_due && came.may_be_over() && came.events > came.worth {
-                came.is_due = true;
+            let activity = self.activity.entry(author).or_default();
+            activity.events += 1;
+            activity.bytes += footprint(event);
+            if !activity.is_due && activity.may_be_over() && activity.events > activity.worth {
+                activity.is_due = true;
                 self.due.push(author);
             }
         }
         drop(snapshot);
         if self.counted != before {
-            self.last_came = Instant::now();
+            self.last_event = Instant::now();
         }
-        if self.came.len() > AUTHORS {
+        if self.activity.len() > AUTHORS {
             // The others are walked again when they publish, at about a microsecond each.
-            self.came.retain(|_, came| came.may_be_over());
+            self.activity.retain(|_, activity| activity.may_be_over());
         }
         Ok(rows == SLICE_ROWS)
     }
 
     /// Whether a walk is worth it, or there is time for one.
     pub fn is_due(&self) -> bool {
-        let is_quiet = self.last_came.elapsed() > QUIET;
-        !self.due.is_empty() || (is_quiet && self.came.values().any(Came::may_be_over))
+        let is_quiet = self.last_event.elapsed() > QUIET;
+        !self.due.is_empty() || (is_quiet && self.activity.values().any(Activity::may_be_over))
     }
 
     /// All authors who may exceed a limit. They become due again only after a walk.
     pub fn take(&mut self) -> Vec<Pubkey> {
         self.due.clear();
-        let over = self.came.iter().filter(|(_, came)| came.may_be_over());
+        let over = self.activity.iter().filter(|(_, activity)| activity.may_be_over());
         over.map(|(author, _)| *author).collect()
     }
 
     /// Notes the result of a walk over the events of an author.
-    pub fn looked(&mut self, walk: &AuthorWalk, rules: &Retention) {
+    pub fn walked(&mut self, walk: &AuthorWalk, rules: &Retention) {
         let (margin, worth) = (walk.margin, walk.rows / 16);
-        let came = self.came.entry(walk.author).or_default();
+        let activity = self.activity.entry(walk.author).or_default();
         let is_second = walk.limit == AuthorLimit::Total && rules.counts_kinds();
-        *came = if is_second {
-            Came { margin: came.margin.min(margin), ..*came }
+        *activity = if is_second {
+            Activity { margin: activity.margin.min(margin), ..*activity }
         } else {
-            Came { margin, worth, ..Came::default() }
+            Activity { margin, worth, ..Activity::default() }
         };
     }
 }

@@ -5,9 +5,10 @@
 //! (`pipeline::evict`). Events that were removed to make room are not accepted again ([`Horizons`]). Rules that would
 //! remove a large part of the store wait for the operator ([`brake`]). Never reads the wall clock: `now` is passed in.
 
-pub mod arrivals;
+mod age_scan;
 pub mod authors;
 pub mod brake;
+pub mod busy_authors;
 pub mod disk;
 pub mod due;
 pub mod follows;
@@ -20,7 +21,7 @@ pub(crate) mod pass;
 pub mod plan;
 pub mod report;
 mod samples;
-pub(crate) mod sweep;
+pub(crate) mod slice;
 mod usage;
 
 pub use disk::Disk;
@@ -33,5 +34,5 @@ pub use pass::{Found, Mode, pass};
 pub use plan::{Part, Parts, Plan};
 pub use report::word;
 pub use samples::{Sample, Samples};
-pub use sweep::{Candidate, Cause};
+pub use slice::{Candidate, Cause};
 pub use usage::{RuleUsage, Survey, survey};

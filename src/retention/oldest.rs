@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use hashbrown::HashSet;
 
-use super::sweep::{Cause, Judged, Slice};
+use super::slice::{Cause, Removable, Slice};
 use crate::nostr::{EventView, Kind, Pubkey, Timestamp};
 use crate::policy::{KeySet, Retention, RuleOfAll, Selector, is_addressed};
 use crate::store::{Amount, Entry, Flow, Place, Seq, Snapshot, StoreError};
@@ -54,7 +54,7 @@ impl OldestFirst {
         slice: &mut Slice<'_>,
         cause: Cause,
         excess: &mut u64,
-        weigh: impl Fn(&Judged) -> u64,
+        weigh: impl Fn(&Removable) -> u64,
     ) -> Result<bool, StoreError> {
         while self.find_kind(slice)? {
             if slice.is_over() {
@@ -65,9 +65,9 @@ impl OldestFirst {
             let Some(Reverse(head)) = self.heads.pop() else { return Ok(true) };
             let Head { created_at, id: Reverse(id), seq: Reverse(seq), kind, place, sizes } = head;
             if let Some((bytes, footprint)) = sizes {
-                let judged = Judged { rule: self.rule, bytes, footprint };
-                slice.find(Entry { kind, created_at, id, seq }, &judged, cause);
-                *excess = excess.saturating_sub(weigh(&judged));
+                let removable = Removable { rule: self.rule, bytes, footprint };
+                slice.find(Entry { kind, created_at, id, seq }, &removable, cause);
+                *excess = excess.saturating_sub(weigh(&removable));
             }
             self.advance(kind, Some(place), slice)?;
         }
@@ -96,9 +96,9 @@ impl OldestFirst {
         let until = slice.rules.rules()[self.rule].grace_end(slice.now);
         snapshot.walk_oldest(kind, until, &mut place, |entry| {
             slice.spend(1);
-            let of_rule = slice.judge(entry)?.filter(|judged| judged.rule == self.rule);
+            let of_rule = slice.removable(entry)?.filter(|removable| removable.rule == self.rule);
             let is_of_rule = of_rule.is_some();
-            next = Some((entry, of_rule.map(|judged| (judged.bytes, judged.footprint))));
+            next = Some((entry, of_rule.map(|removable| (removable.bytes, removable.footprint))));
             // Events of other rules are skipped, as long as the slice lasts.
             Ok(if is_of_rule || slice.rows == 0 { Flow::Pause } else { Flow::Continue })
         })?;

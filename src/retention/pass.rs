@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::horizons::{Horizons, NEVER};
 use super::marks::RoomMarks;
-use super::plan::{Ledger, Pace, Parts, Plan, Scope};
+use super::plan::{Ledger, Parts, Plan, Progress, Scope};
 use super::samples::Samples;
-use super::sweep::SLICE_ROWS;
-use super::sweep::{Candidate, Slice};
+use super::slice::SLICE_ROWS;
+use super::slice::{Candidate, Slice};
 use crate::nostr::Timestamp;
 use crate::policy::Retention;
 use crate::store::{Evicted, Removed, Seq, Store, StoreError, Writer};
@@ -131,11 +131,11 @@ impl Trial {
         let excess = RoomMarks::new(rules, room, is_disk_low(store, rules)?).excess(room);
         let snapshot = store.read()?;
         let mut slice = Slice::new(rules, &snapshot, now, rows)?.counting(&self.ledger);
-        let pace = self.plan.step(&mut slice, excess)?;
+        let step = self.plan.step(&mut slice, excess)?;
         let found = slice.found;
         drop(snapshot);
         self.ledger.add(&found);
-        Ok(pace == Pace::Done)
+        Ok(step == Progress::Done)
     }
 }
 
@@ -190,7 +190,7 @@ impl<'a> Removal<'a> {
         let excess = RoomMarks::new(self.rules, room, is_disk_low(self.store, self.rules)?).excess(room);
         let snapshot = self.store.read()?;
         let mut slice = Slice::new(self.rules, &snapshot, self.now, rows)?;
-        let pace = self.plan.step(&mut slice, excess)?;
+        let step = self.plan.step(&mut slice, excess)?;
         let found = slice.found;
         drop(snapshot);
         for one in &found {
@@ -203,10 +203,10 @@ impl<'a> Removal<'a> {
         for &rule in &emptied {
             self.horizons.set(rule, |horizon| horizon.total = NEVER);
         }
-        if self.found.len() >= self.stride || pace != Pace::More || !emptied.is_empty() {
+        if self.found.len() >= self.stride || step != Progress::More || !emptied.is_empty() {
             self.remove()?;
         }
-        Ok(pace == Pace::Done)
+        Ok(step == Progress::Done)
     }
 
     /// Removes the events that were found, in one commit.

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
 
-use super::authors::{AuthorLimit, AuthorSweep, Authors};
+use super::age_scan::{AgeScan, ArrivalScan};
+use super::authors::{AuthorLimit, AuthorScan, Authors};
 use super::oldest::{OldestFirst, held_by_rule};
 use super::samples::Samples;
-use super::sweep::{AgeSweep, ArrivalSweep, Candidate, Cause, Judged, Slice};
+use super::slice::{Candidate, Cause, Removable, Slice};
 use crate::nostr::Timestamp;
 use crate::policy::Rule;
 use crate::store::{Amount, Removed, Seq, StoreError};
@@ -133,8 +134,8 @@ impl RuleLimit {
         }
     }
 
-    const fn weigh(self, judged: &Judged) -> u64 {
-        self.count(Amount { events: 1, bytes: judged.bytes, footprint: judged.footprint })
+    const fn weigh(self, removable: &Removable) -> u64 {
+        self.count(Amount { events: 1, bytes: removable.bytes, footprint: removable.footprint })
     }
 
     const fn cause(self, rule: usize) -> Cause {
@@ -147,16 +148,16 @@ impl RuleLimit {
 
 /// What comes after a step of a plan or scan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pace {
+pub enum Progress {
     /// Another step.
     More,
     /// Another step, once everything that was found has been removed.
-    Settle,
+    AwaitRemoval,
     /// Nothing: it is complete.
     Done,
 }
 
-impl Pace {
+impl Progress {
     const fn done(is_done: bool) -> Self {
         if is_done { Self::Done } else { Self::More }
     }
@@ -164,12 +165,12 @@ impl Pace {
 
 /// The phases of a plan.
 enum Phase {
-    Ages(AgeSweep),
-    Arrivals(ArrivalSweep),
-    Numbers(AuthorSweep),
+    Ages(AgeScan),
+    Arrivals(ArrivalScan),
+    Numbers(AuthorScan),
     /// The rules that exceed the limit, and by how much; `None` until that is known.
     Rules(RuleLimit, Option<Vec<(OldestFirst, u64)>>),
-    Totals(AuthorSweep),
+    Totals(AuthorScan),
     /// The rule whose oldest events are removed, and the bytes still to remove; `None` until that is known.
     Room(Option<(OldestFirst, u64)>),
     Done,
@@ -180,7 +181,7 @@ enum Phase {
 pub struct Scope {
     /// Whether it checks ages.
     pub ages: bool,
-    /// Where to start with ages by arrival: see [`ArrivalSweep::new`].
+    /// Where to start with ages by arrival: see [`ArrivalScan::new`].
     pub arrived: Vec<Seq>,
     /// For which authors it checks limits per author.
     pub authors: Authors,
@@ -207,7 +208,7 @@ impl Plan {
     /// A plan at its beginning.
     #[must_use]
     pub fn new(scope: Scope) -> Self {
-        Self { phase: Phase::Ages(AgeSweep::default()), scope, missing: 0, emptied: Vec::new() }
+        Self { phase: Phase::Ages(AgeScan::default()), scope, missing: 0, emptied: Vec::new() }
     }
 
     /// What it checks.
@@ -237,45 +238,45 @@ impl Plan {
     ///
     /// # Errors
     /// When the store is damaged.
-    pub fn step(&mut self, slice: &mut Slice<'_>, excess: u64) -> Result<Pace, StoreError> {
+    pub fn step(&mut self, slice: &mut Slice<'_>, excess: u64) -> Result<Progress, StoreError> {
         let rules = slice.rules;
-        let pace = match &mut self.phase {
-            Phase::Ages(sweep) => Pace::done(!self.scope.ages || !rules.has_ages() || sweep.step(slice)?),
-            Phase::Arrivals(sweep) => {
-                Pace::done(!self.scope.ages || !rules.has_ages_by_arrival() || sweep.step(slice)?)
+        let progress = match &mut self.phase {
+            Phase::Ages(scan) => Progress::done(!self.scope.ages || !rules.has_ages() || scan.step(slice)?),
+            Phase::Arrivals(scan) => {
+                Progress::done(!self.scope.ages || !rules.has_ages_by_arrival() || scan.step(slice)?)
             }
-            Phase::Numbers(_) if !rules.counts_kinds() => Pace::Done,
-            Phase::Rules(limit, over) => Pace::done(!self.scope.totals || step_rules(*limit, over, slice)?),
-            Phase::Totals(_) if !rules.counts_totals() => Pace::Done,
-            Phase::Numbers(sweep) | Phase::Totals(sweep) => sweep.step(slice)?,
+            Phase::Numbers(_) if !rules.counts_kinds() => Progress::Done,
+            Phase::Rules(limit, over) => Progress::done(!self.scope.totals || step_rules(*limit, over, slice)?),
+            Phase::Totals(_) if !rules.counts_totals() => Progress::Done,
+            Phase::Numbers(scan) | Phase::Totals(scan) => scan.step(slice)?,
             Phase::Room(under_way) => {
                 let last = rules.rules().len().checked_sub(1);
                 let Some((oldest, left)) = under_way.take().or_else(|| Some((OldestFirst::new(last?), excess))) else {
                     self.phase = Phase::Done;
-                    return Ok(Pace::Done);
+                    return Ok(Progress::Done);
                 };
-                Pace::done(self.make_room(oldest, left, slice)?)
+                Progress::done(self.make_room(oldest, left, slice)?)
             }
-            Phase::Done => return Ok(Pace::Done),
+            Phase::Done => return Ok(Progress::Done),
         };
-        if pace != Pace::Done {
-            return Ok(pace);
+        if progress != Progress::Done {
+            return Ok(progress);
         }
         self.phase = match std::mem::replace(&mut self.phase, Phase::Done) {
-            Phase::Ages(_) => Phase::Arrivals(ArrivalSweep::new(std::mem::take(&mut self.scope.arrived))),
-            Phase::Arrivals(sweep) => {
-                self.scope.arrived = sweep.into_seen();
-                Phase::Numbers(AuthorSweep::new(self.scope.authors.clone(), AuthorLimit::Kinds))
+            Phase::Ages(_) => Phase::Arrivals(ArrivalScan::new(std::mem::take(&mut self.scope.arrived))),
+            Phase::Arrivals(scan) => {
+                self.scope.arrived = scan.into_seen();
+                Phase::Numbers(AuthorScan::new(self.scope.authors.clone(), AuthorLimit::Kinds))
             }
             Phase::Numbers(_) => Phase::Rules(RuleLimit::Events, None),
             Phase::Rules(RuleLimit::Events, _) => Phase::Rules(RuleLimit::Bytes, None),
             Phase::Rules(RuleLimit::Bytes, _) => {
-                Phase::Totals(AuthorSweep::new(self.scope.authors.clone(), AuthorLimit::Total))
+                Phase::Totals(AuthorScan::new(self.scope.authors.clone(), AuthorLimit::Total))
             }
             Phase::Totals(_) => Phase::Room(None),
             Phase::Room(_) | Phase::Done => Phase::Done,
         };
-        Ok(if matches!(self.phase, Phase::Done) { Pace::Done } else { Pace::Settle })
+        Ok(if matches!(self.phase, Phase::Done) { Progress::Done } else { Progress::AwaitRemoval })
     }
 
     /// Removes the oldest events of the last rule, then of the rule before it. True when there is room or nothing is
@@ -286,7 +287,7 @@ impl Plan {
         }
         let rule = oldest.rule();
         let is_empty = slice.rules.rules()[rule].is_forever() || {
-            oldest.step(slice, Cause::Total(rule), &mut left, |judged| judged.footprint)?
+            oldest.step(slice, Cause::Total(rule), &mut left, |removable| removable.footprint)?
         };
         if left == 0 {
             return Ok(true);
@@ -318,7 +319,7 @@ fn step_rules(
     };
     let Some((oldest, excess)) = over.last_mut() else { return Ok(true) };
     let cause = limit.cause(oldest.rule());
-    if oldest.step(slice, cause, excess, |judged| limit.weigh(judged))? || *excess == 0 {
+    if oldest.step(slice, cause, excess, |removable| limit.weigh(removable))? || *excess == 0 {
         over.pop();
     }
     Ok(over.is_empty())

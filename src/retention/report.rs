@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::plan::{Part, Parts};
-use super::sweep::Cause;
+use super::slice::Cause;
 use crate::metrics::{EvictionCause, EvictionLabel, Metrics};
 
 /// The shortest time between two reports in the log, except after the first pass of new rules.

@@ -87,11 +87,11 @@ impl BackgroundWork {
         !self.evictions.is_empty()
     }
 
-    /// Whether something is to be removed behind the first `ridden`, or how far the rules have come is to be put.
+    /// Whether there are events to remove beyond the first `taken`, or horizons to save.
     #[must_use]
-    pub fn has_more(&self, ridden: usize) -> bool {
+    pub fn has_more(&self, taken: usize) -> bool {
         self.evictions.len() > self.known
-            || self.evictions.iter().map(|eviction| eviction.seqs.len()).sum::<usize>() > ridden
+            || self.evictions.iter().map(|eviction| eviction.seqs.len()).sum::<usize>() > taken
     }
 
     /// Asks for removals.
@@ -125,22 +125,22 @@ impl BackgroundWork {
         self.known = 0;
     }
 
-    /// Up to `most` events to remove, behind the first `ridden`.
+    /// The next events to remove, up to `most`, beyond the first `taken`.
     #[must_use]
-    pub fn riders(&mut self, ridden: usize, most: usize) -> Vec<Seq> {
+    pub fn next_removals(&mut self, taken: usize, most: usize) -> Vec<Seq> {
         self.known = self.evictions.len();
-        self.evictions.iter().flat_map(|eviction| &eviction.seqs).skip(ridden).take(most).copied().collect()
+        self.evictions.iter().flat_map(|eviction| &eviction.seqs).skip(taken).take(most).copied().collect()
     }
 
-    /// The first so many [`Self::riders`] are gone, `removed` of them with this commit and not before. Each eviction is told
-    /// of its own: what a commit removes may be of several.
-    pub fn rode(&mut self, mut riders: usize, removed: Removed) {
+    /// The first `taken` events are gone, `removed` of them by this commit and the others before. Each eviction is told how
+    /// many of its own were removed: a commit may remove events of several.
+    pub fn removed(&mut self, mut taken: usize, removed: Removed) {
         let mut untold = removed.events;
         while self.known > 0
             && let Some(Eviction { seqs, done }) = self.evictions.front_mut()
         {
-            let gone = riders.min(seqs.len());
-            riders -= gone;
+            let gone = taken.min(seqs.len());
+            taken -= gone;
             seqs.drain(..gone);
             let of_it = untold.min(gone as u64);
             untold -= of_it;
@@ -158,12 +158,12 @@ impl BackgroundWork {
     /// Removes a few, when a commit found no room for more: new pages are written before old ones are free.
     pub fn make_room(&mut self, writer: &mut Writer, horizons: &Horizons) {
         for _ in 0..*ROWS.start() {
-            let few = self.riders(0, 4);
+            let few = self.next_removals(0, 4);
             if !self.has_evictions() {
                 return;
             }
             match writer.evict(Evicted { seqs: &few, horizons: Some(&horizons.to_bytes()) }) {
-                Ok(removed) => self.rode(few.len(), removed),
+                Ok(removed) => self.removed(few.len(), removed),
                 Err(error) => {
                     self.fail(error);
                     return;
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rides_and_what_goes_bit_by_bit_is_removed_once_and_told_when_it_is_gone() {
+    fn removals_with_commits_and_bit_by_bit_are_made_once_and_told_when_done() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let options = Options { map_bytes: 64 << 20, durability: Durability::None, ..Options::default() };
         let store = Store::open(dir.path(), options).expect("a new store");
@@ -255,15 +255,15 @@ mod tests {
         for some in [seqs(1..41), seqs(1..1), seqs(41..101), seqs(101..301)] {
             background.evict(Eviction { seqs: some, done: done.clone() });
         }
-        assert_eq!(background.riders(0, 50), seqs(1..51));
+        assert_eq!(background.next_removals(0, 50), seqs(1..51));
         let evicted = Evicted { seqs: &seqs(1..51), horizons: None };
         let (_, removed) = writer.commit_evicting(&[], Timestamp(1000), evicted).expect("a commit");
-        background.rode(50, removed.expect("there is room"));
+        background.removed(50, removed.expect("there is room"));
         let told_of = |count: usize| {
             (0..count).map(|_| told.try_recv().expect("it is done").expect("no error")).collect::<Vec<_>>()
         };
         assert_eq!(told_of(2), [40, 0], "one that removes nothing is done with the one before");
-        assert_eq!(background.riders(0, 1000), seqs(51..301));
+        assert_eq!(background.next_removals(0, 1000), seqs(51..301));
         background.make_room(&mut writer, &horizons);
         assert_eq!(told_of(1), [60], "16 times 4, of which 14 are of the next");
         while background.has_evictions() {

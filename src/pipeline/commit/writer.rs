@@ -112,7 +112,7 @@ struct Group<'a> {
     /// Events that may be removed on its account and were not.
     evictable: usize,
     /// Events that are removed with it, and what that comes to.
-    riders: usize,
+    taken: usize,
     evicted: Removed,
 }
 
@@ -125,8 +125,8 @@ impl<'a> Group<'a> {
         live: &'a Sender<LiveCommand>,
     ) -> Self {
         let (live_ended, open, evicted) = (false, None, Removed::default());
-        let (events, evictable, riders) = (0, 0, 0);
-        Self { shared, inbox, backlog, background, live, live_ended, open, events, evictable, riders, evicted }
+        let (events, evictable, taken) = (0, 0, 0);
+        Self { shared, inbox, backlog, background, live, live_ended, open, events, evictable, taken, evicted }
     }
 
     /// Takes batches, each answered when it is durable, until it is time for their commit, and removes in between. Without
@@ -142,7 +142,7 @@ impl<'a> Group<'a> {
         let is_full = matches!(result, Err(StoreError::Full));
         match &result {
             Ok(_) => {
-                self.background.rode(self.riders, self.evicted);
+                self.background.removed(self.taken, self.evicted);
                 shared.health.committed();
             }
             Err(error) => shared.health.failed(StoreOperation::Commit, error),
@@ -201,7 +201,7 @@ impl<'a> Group<'a> {
         let (outcomes, removed) = result?;
         match removed {
             Some(removed) => self.evicted = removed,
-            None => self.riders = 0,
+            None => self.taken = 0,
         }
         Ok(outcomes)
     }
@@ -258,13 +258,13 @@ impl<'a> Group<'a> {
     /// Learns from the commit of removals alone how many fit into one.
     fn learn(&mut self, began: Instant) {
         if self.events == 0 && self.open.is_none() {
-            self.background.learn(self.riders, began.elapsed());
+            self.background.learn(self.taken, began.elapsed());
         }
     }
 
     /// Whether more is to be removed with this commit than what goes with its batches.
     fn may_evict(&self, group: &store::Group<'_, '_>) -> bool {
-        self.background.has_more(self.riders) && self.riders < self.background.stride() && group.may_evict()
+        self.background.has_more(self.taken) && self.taken < self.background.stride() && group.may_evict()
     }
 
     /// What is removed in the same commit as a batch. Also when events never stop, what must go goes as fast as they come.
@@ -277,8 +277,8 @@ impl<'a> Group<'a> {
 
     /// Up to `most` events to remove, and what is put with them: how far the rules have come.
     fn take_along(&mut self, most: usize) -> (Vec<Seq>, Option<Vec<u8>>) {
-        let seqs = self.background.riders(self.riders, most);
-        self.riders += seqs.len();
+        let seqs = self.background.next_removals(self.taken, most);
+        self.taken += seqs.len();
         let row = self.background.has_evictions().then(|| self.shared.horizons.to_bytes());
         (seqs, row)
     }

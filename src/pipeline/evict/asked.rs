@@ -11,7 +11,7 @@ use crate::policy::Retention;
 use crate::retention::brake::{Removal, held_events};
 use crate::retention::pass::Trial;
 use crate::retention::plan::Parts;
-use crate::retention::sweep::SLICE_ROWS;
+use crate::retention::slice::SLICE_ROWS;
 use crate::retention::{due, word};
 
 /// See the module.

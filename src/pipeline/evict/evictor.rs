@@ -12,15 +12,15 @@ use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::{Done, Eviction, WriteCommand};
 use crate::pipeline::run::Shared;
 use crate::policy::Retention;
-use crate::retention::arrivals::Arrivals;
 use crate::retention::authors::Authors;
+use crate::retention::busy_authors::BusyAuthors;
 use crate::retention::disk::Disk;
 use crate::retention::horizons::NEVER;
 use crate::retention::marks::{RoomMarks, within_file};
 use crate::retention::oldest::held_by_rule;
-use crate::retention::plan::{Pace, Parts, Plan, Scope};
+use crate::retention::plan::{Parts, Plan, Progress, Scope};
 use crate::retention::report::Report;
-use crate::retention::sweep::{Candidate, SLICE_ROWS, Slice};
+use crate::retention::slice::{Candidate, SLICE_ROWS, Slice};
 use crate::retention::{due, follows};
 use crate::store::{Full, Room, Seq};
 
@@ -101,7 +101,7 @@ struct Evictor<'a> {
     ages_due: Instant,
     totals_due: Instant,
     authors_due: Instant,
-    arrivals: Arrivals,
+    busy_authors: BusyAuthors,
     /// How far ages by arrival were executed, per rule.
     arrived: Vec<Seq>,
     report: Report,
@@ -130,7 +130,7 @@ impl<'a> Evictor<'a> {
             ages_due: now,
             totals_due: now,
             authors_due: now,
-            arrivals: Arrivals::new(Seq(0)),
+            busy_authors: BusyAuthors::new(Seq(0)),
             arrived: Vec::new(),
             report: Report::default(),
         }
@@ -154,7 +154,7 @@ impl<'a> Evictor<'a> {
     fn work(&mut self, room: Room, watch: Duration) -> Result<Duration, Trouble> {
         let marks = self.marks(room);
         if marks.is_relaxed(room) && self.shared.horizons.relax_total() {
-            self.remember()?;
+            self.save_horizons()?;
         }
         let is_short = marks.excess(room) > 0;
         if !is_short {
@@ -162,7 +162,7 @@ impl<'a> Evictor<'a> {
         }
         if self.plan.is_none() {
             self.plan = match self.stage {
-                Stage::Steady => self.choose(is_short)?,
+                Stage::Steady => self.due_plan(is_short)?,
                 Stage::First => Some(Plan::new(Scope::ALL)),
             };
         }
@@ -238,7 +238,7 @@ impl<'a> Evictor<'a> {
     fn come_into_force(&mut self) -> Result<(), Trouble> {
         let last_seq = self.shared.store.read()?.last_seq()?;
         nothing_waits(self.shared, self.write)?;
-        self.settle(0)?;
+        self.await_writer(0)?;
         let Some(asked) = self.asked.take() else { return Ok(()) };
         self.report.tell(true);
         self.rules = asked.rules;
@@ -248,7 +248,7 @@ impl<'a> Evictor<'a> {
         self.shared.horizons.begin(&self.rules);
         self.stage = Stage::First;
         (self.plan, self.exhausted) = (None, None);
-        self.arrivals = Arrivals::new(last_seq);
+        self.busy_authors = BusyAuthors::new(last_seq);
         self.arrived.clear();
         (self.ages_due, self.totals_due) = (Instant::now(), Instant::now());
         self.authors_due = Instant::now() + due::authors(&self.rules);
@@ -317,19 +317,19 @@ impl<'a> Evictor<'a> {
     }
 
     /// A plan for whatever is due, if anything is.
-    fn choose(&mut self, is_short: bool) -> Result<Option<Plan>, Trouble> {
+    fn due_plan(&mut self, is_short: bool) -> Result<Option<Plan>, Trouble> {
         let now = Instant::now();
         if self.rules.counts_authors() {
-            while self.arrivals.count(&self.shared.store)? {}
+            while self.busy_authors.count(&self.shared.store)? {}
         }
         let is_short = is_short && self.exhausted.is_none_or(|at| at.elapsed() > due::TRY_AGAIN);
         let ages = now >= self.ages_due && self.rules.has_ages();
         let totals = now >= self.totals_due && self.rules.limits_rules();
         let all = now >= self.authors_due && self.rules.counts_authors();
-        if !(is_short || ages || totals || all || self.arrivals.is_due()) {
+        if !(is_short || ages || totals || all || self.busy_authors.is_due()) {
             return Ok(None);
         }
-        let authors = if all { Authors::All } else { Authors::These(self.arrivals.take()) };
+        let authors = if all { Authors::All } else { Authors::These(self.busy_authors.take()) };
         let (ages, totals, arrived) = (ages || is_short || totals, totals || is_short, self.arrived.clone());
         Ok(Some(Plan::new(Scope { ages, arrived, authors, totals })))
     }
@@ -342,14 +342,14 @@ impl<'a> Evictor<'a> {
         let excess = self.marks(room).excess(room);
         let snapshot = shared.store.read()?;
         let mut slice = Slice::new(&self.rules, &snapshot, shared.now(), SLICE_ROWS)?;
-        let pace = plan.step(&mut slice, excess)?;
+        let progress = plan.step(&mut slice, excess)?;
         let (found, walked) = (slice.found, slice.walked);
         drop(snapshot);
         // Before the events are removed, so that clients cannot publish them again in between.
         shared.horizons.went(&found);
         for walk in &walked {
             shared.horizons.note(walk);
-            self.arrivals.looked(walk, &self.rules);
+            self.busy_authors.walked(walk, &self.rules);
         }
         let emptied = plan.take_emptied();
         for &rule in &emptied {
@@ -358,16 +358,16 @@ impl<'a> Evictor<'a> {
         let worked = began.elapsed();
         self.remove(&found)?;
         if found.is_empty() && !emptied.is_empty() {
-            self.remember()?;
+            self.save_horizons()?;
         }
-        match pace {
-            Pace::More => self.plan = Some(plan),
-            Pace::Settle => {
-                self.settle(0)?;
+        match progress {
+            Progress::More => self.plan = Some(plan),
+            Progress::AwaitRemoval => {
+                self.await_writer(0)?;
                 self.plan = Some(plan);
             }
-            Pace::Done => {
-                self.settle(0)?;
+            Progress::Done => {
+                self.await_writer(0)?;
                 self.complete(&mut plan, began)?;
             }
         }
@@ -400,7 +400,7 @@ impl<'a> Evictor<'a> {
         }
         // The store is full from here on, for every rule alike.
         if self.shared.horizons.relax_total() {
-            self.remember()?;
+            self.save_horizons()?;
         }
         if self.exhausted.replace(now).is_none() {
             tracing::warn!(
@@ -423,7 +423,7 @@ impl<'a> Evictor<'a> {
         });
         let horizons = &self.shared.horizons;
         let relaxed = spare.filter(|(place, _)| horizons.set(*place, |horizon| horizon.own.0 = 0)).count();
-        if relaxed > 0 { self.remember() } else { Ok(()) }
+        if relaxed > 0 { self.save_horizons() } else { Ok(()) }
     }
 
     fn remove(&mut self, found: &[Candidate]) -> Result<(), Trouble> {
@@ -432,23 +432,23 @@ impl<'a> Evictor<'a> {
         }
         let mut parts = Parts::default();
         found.iter().for_each(|one| parts.add(one));
-        self.give(found.iter().map(|one| one.seq).collect(), parts)
+        self.send(found.iter().map(|one| one.seq).collect(), parts)
     }
 
     /// Saves the horizons although nothing is removed.
-    fn remember(&mut self) -> Result<(), Trouble> {
-        self.give(Vec::new(), Parts::default())
+    fn save_horizons(&mut self) -> Result<(), Trouble> {
+        self.send(Vec::new(), Parts::default())
     }
 
-    fn give(&mut self, seqs: Vec<Seq>, parts: Parts) -> Result<(), Trouble> {
-        self.settle(PENDING - 1)?;
+    fn send(&mut self, seqs: Vec<Seq>, parts: Parts) -> Result<(), Trouble> {
+        self.await_writer(PENDING - 1)?;
         self.pending.push_back(parts);
         let eviction = Eviction { seqs, done: self.done.sender() };
         self.write.send(WriteCommand::Evict(eviction)).map_err(|_| Trouble::Closed)
     }
 
     /// Waits until the writer has at most `pending` batches left.
-    fn settle(&mut self, pending: usize) -> Result<(), Trouble> {
+    fn await_writer(&mut self, pending: usize) -> Result<(), Trouble> {
         while self.pending.len() > pending {
             let removed = self.done.recv().ok_or(Trouble::Closed)?;
             let parts = self.pending.pop_front().unwrap_or_default();

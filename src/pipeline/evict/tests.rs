@@ -16,7 +16,7 @@ use crate::pipeline::testing::start;
 use crate::pipeline::{Pipeline, now};
 use crate::policy::{Age, Retention, RetentionLimits, Rule, Settings};
 use crate::retention::pass::pass_in_slices;
-use crate::retention::sweep::SLICE_ROWS;
+use crate::retention::slice::SLICE_ROWS;
 use crate::retention::*;
 use crate::store::{Durability, Options, Outcome, Seq, Store};
 

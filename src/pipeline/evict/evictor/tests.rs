@@ -18,12 +18,12 @@ fn an_evictor_whose_writer_died_with_work_in_hand_does_not_wait_for_it() {
         let (write, inbox) = channel(PENDING);
         let mut evictor = Evictor::new(&shared, &write);
         for _ in 0..2 {
-            assert!(evictor.give(vec![Seq(1)], Parts::default()).is_ok(), "the writer takes it");
+            assert!(evictor.send(vec![Seq(1)], Parts::default()).is_ok(), "the writer takes it");
         }
         // One is in its hands, the other waits.
         let in_hand = inbox.recv().expect("the first");
         drop((in_hand, inbox));
-        assert!(matches!(evictor.settle(0), Err(Trouble::Closed)));
+        assert!(matches!(evictor.await_writer(0), Err(Trouble::Closed)));
     };
     assert!(ends(waited), "it waits for ever");
     assert!(ends(move || pipeline.finish()), "a thread waits for ever");

@@ -1,14 +1,14 @@
-//! Slices of work that find what the rules no longer keep, and the scans by age.
+//! A slice of work: which events it may read, and which it finds that the rules no longer keep.
 //!
-//! They remove nothing. Between slices a scan keeps its place, never a transaction (INV-9), and the event at that place
+//! It removes nothing. Between slices a scan keeps its place, never a transaction (INV-9), and the event at that place
 //! may be gone by then.
 
 use super::authors::AuthorWalk;
 use super::plan::Ledger;
-use crate::nostr::{Kind, Timestamp};
+use crate::nostr::Timestamp;
 use crate::policy::Retention;
 use crate::store::keys::footprint;
-use crate::store::{Entry, Flow, Place, Seq, Snapshot, StoreError};
+use crate::store::{Entry, Flow, Seq, Snapshot, StoreError};
 
 /// Index rows per slice: about 2 ms when each of them needs a look at its record.
 pub const SLICE_ROWS: u32 = 2048;
@@ -91,7 +91,7 @@ pub struct Slice<'a> {
 }
 
 /// An event that the rules may remove.
-pub struct Judged {
+pub struct Removable {
     /// The index of its rule.
     pub rule: usize,
     pub bytes: u64,
@@ -145,7 +145,7 @@ impl<'a> Slice<'a> {
     }
 
     /// Events of this rule with lower numbers are older than `max_age` by arrival.
-    fn arrived(&self, rule: usize) -> Seq {
+    pub(super) fn arrived(&self, rule: usize) -> Seq {
         self.arrived.get(rule).copied().unwrap_or(Seq(0))
     }
 
@@ -155,115 +155,22 @@ impl<'a> Slice<'a> {
     }
 
     /// The rule and size of an event; `None` if it is kept forever or gone.
-    pub fn judge(&self, entry: Entry) -> Result<Option<Judged>, StoreError> {
+    pub fn removable(&self, entry: Entry) -> Result<Option<Removable>, StoreError> {
         let Some(event) = self.snapshot.get(entry.seq)?.filter(|_| !self.is_gone(entry.seq)) else { return Ok(None) };
         let rule = self.rules.rule_of(event);
         let (bytes, footprint) = (event.record().len() as u64, footprint(event));
-        Ok(rule.map(|rule| Judged { rule, bytes, footprint }))
+        Ok(rule.map(|rule| Removable { rule, bytes, footprint }))
     }
 
-    pub fn find(&mut self, entry: Entry, judged: &Judged, cause: Cause) {
-        self.find_at(entry.seq, entry.created_at, judged, cause);
+    pub fn find(&mut self, entry: Entry, removable: &Removable, cause: Cause) {
+        self.find_at(entry.seq, entry.created_at, removable, cause);
     }
 
-    fn find_at(&mut self, seq: Seq, created_at: Timestamp, judged: &Judged, cause: Cause) {
-        self.footprint += judged.footprint;
-        self.found.push(Candidate { seq, created_at, bytes: judged.bytes, footprint: judged.footprint, cause });
+    pub(super) fn find_at(&mut self, seq: Seq, created_at: Timestamp, removable: &Removable, cause: Cause) {
+        self.footprint += removable.footprint;
+        self.found.push(Candidate { seq, created_at, bytes: removable.bytes, footprint: removable.footprint, cause });
     }
 }
 
 /// Looking up the next kind or author costs about as much as this many rows.
 pub(super) const SEEK_ROWS: u32 = 8;
-
-/// Finds events that are too old by `created_at`: kind by kind from the oldest end, so recent events are not read.
-#[derive(Default)]
-pub struct AgeSweep {
-    kind: u32,
-    place: Option<Place>,
-}
-
-impl AgeSweep {
-    /// Continues; true when the scan is complete.
-    ///
-    /// # Errors
-    /// When the store is damaged.
-    pub fn step(&mut self, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
-        while !slice.is_over() {
-            let from = u16::try_from(self.kind).ok().map(Kind);
-            let Some(kind) = from.map(|from| slice.snapshot.next_kind(from)).transpose()?.flatten() else {
-                return Ok(true);
-            };
-            if u32::from(kind.0) != self.kind {
-                (self.kind, self.place) = (kind.0.into(), None);
-            }
-            slice.spend(SEEK_ROWS);
-            let until = slice.rules.oldest_of_kind(kind, slice.now);
-            let snapshot = slice.snapshot;
-            let is_done = snapshot.walk_oldest(kind, until, &mut self.place, |entry| {
-                slice.spend(1);
-                if let Some(judged) = slice.judge(entry)?
-                    && slice.is_too_old(judged.rule, entry.created_at, entry.seq)
-                {
-                    slice.find(entry, &judged, Cause::Age(judged.rule));
-                }
-                Ok(slice.flow())
-            })?;
-            if is_done {
-                (self.kind, self.place) = (u32::from(kind.0) + 1, None);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// Finds events that are too old by arrival: in the order of arrival, so recent arrivals are not read, and none twice
-/// for the same rule.
-pub struct ArrivalSweep {
-    /// Per rule, the number below which events have been looked at, by this scan or an earlier one.
-    seen: Vec<Seq>,
-    rule: usize,
-}
-
-impl ArrivalSweep {
-    /// A scan that continues where an earlier one ended, per rule; for a rule without an entry it begins at the first
-    /// event.
-    #[must_use]
-    pub const fn new(seen: Vec<Seq>) -> Self {
-        Self { seen, rule: 0 }
-    }
-
-    /// Where the scan ended, per rule.
-    #[must_use]
-    pub fn into_seen(self) -> Vec<Seq> {
-        self.seen
-    }
-
-    /// Continues; true when the scan is complete.
-    ///
-    /// # Errors
-    /// When the store is damaged.
-    pub fn step(&mut self, slice: &mut Slice<'_>) -> Result<bool, StoreError> {
-        self.seen.resize(slice.rules.rules().len(), Seq(1));
-        while let Some(seen) = self.seen.get_mut(self.rule) {
-            let (rule, until, snapshot) = (self.rule, slice.arrived(self.rule), slice.snapshot);
-            for row in snapshot.after(Seq(seen.0 - 1))? {
-                if slice.is_over() {
-                    return Ok(false);
-                }
-                let (seq, event) = row?;
-                if seq >= until {
-                    break;
-                }
-                slice.spend(1);
-                *seen = Seq(seq.0 + 1);
-                if slice.rules.rule_of(event) == Some(rule) && !slice.is_gone(seq) {
-                    let judged = Judged { rule, bytes: event.record().len() as u64, footprint: footprint(event) };
-                    slice.find_at(seq, event.created_at(), &judged, Cause::Age(rule));
-                }
-            }
-            *seen = (*seen).max(until);
-            self.rule += 1;
-        }
-        Ok(true)
-    }
-}
