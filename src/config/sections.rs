@@ -21,7 +21,7 @@ pub struct Config {
     pub server: server::Options,
     /// Where events are kept.
     pub storage: Storage,
-    /// Limits for everybody.
+    /// Limits for every client.
     pub limits: Limits,
     /// Limits by the client's tier.
     pub tiers: Tiers,
