@@ -1,6 +1,7 @@
 //! Finds events that are older than `max_age`, by their `created_at` or by their arrival. Removes nothing.
 
-use super::slice::{Cause, Removable, SEEK_ROWS, Slice};
+use super::cause::Cause;
+use super::slice::{Removable, SEEK_ROWS, Slice};
 use crate::nostr::Kind;
 use crate::store::keys::footprint;
 use crate::store::{Place, Seq, StoreError};

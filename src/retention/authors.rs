@@ -6,8 +6,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::plan::Progress;
-use super::slice::{Cause, SEEK_ROWS, Slice};
+use super::cause::Cause;
+use super::slice::{Progress, SEEK_ROWS, Slice};
 use crate::nostr::{Kind, Pubkey, Timestamp};
 use crate::policy::{Retention, Rule, RuleOfAll};
 use crate::store::keys::footprint;
@@ -382,16 +382,22 @@ pub struct AuthorScan {
     authors: Authors,
     place: Option<Place>,
     walk: Option<AuthorWalk>,
+    walked: Vec<AuthorWalk>,
 }
 
 impl AuthorScan {
     /// A scan of these authors.
     #[must_use]
     pub const fn new(authors: Authors, limit: AuthorLimit) -> Self {
-        Self { limit, authors, place: None, walk: None }
+        Self { limit, authors, place: None, walk: None, walked: Vec::new() }
     }
 
-    /// Continues. Completed authors are in [`Slice::walked`].
+    /// The walks that were completed since the last call.
+    pub fn take_walked(&mut self) -> Vec<AuthorWalk> {
+        std::mem::take(&mut self.walked)
+    }
+
+    /// Continues.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -409,7 +415,7 @@ impl AuthorScan {
                 return Ok(Progress::AwaitRemoval);
             } else {
                 self.place = Some(Snapshot::behind_author(&walk.author));
-                slice.walked.push(walk);
+                self.walked.push(walk);
             }
         }
         Ok(Progress::More)

@@ -8,7 +8,7 @@ use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher24;
 
-use super::plan::Parts;
+use super::parts::Parts;
 use crate::nostr::Timestamp;
 use crate::policy::Retention;
 use crate::store::{Note, Store, StoreError};

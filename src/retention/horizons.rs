@@ -13,7 +13,8 @@ use quick_cache::sync::Cache;
 use siphasher::sip::SipHasher24;
 
 use super::authors::{AuthorLimit, AuthorWalk, Floor};
-use super::slice::{Candidate, Cause, Slice};
+use super::cause::{Candidate, Cause};
+use super::slice::Slice;
 use crate::nostr::{EventView, Kind, Pubkey, Reason, Timestamp};
 use crate::policy::Retention;
 use crate::policy::retention::{blocked, is_request};

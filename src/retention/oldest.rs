@@ -5,7 +5,8 @@ use std::collections::BinaryHeap;
 
 use hashbrown::HashSet;
 
-use super::slice::{Cause, Removable, Slice};
+use super::cause::Cause;
+use super::slice::{Removable, Slice};
 use crate::nostr::{EventView, Kind, Pubkey, Timestamp};
 use crate::policy::{KeySet, Retention, RuleOfAll, Selector, is_addressed};
 use crate::store::{Amount, Entry, Flow, Place, Seq, Snapshot, StoreError};

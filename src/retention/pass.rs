@@ -4,12 +4,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::cause::Candidate;
 use super::horizons::{Horizons, NEVER};
 use super::marks::RoomMarks;
-use super::plan::{Ledger, Parts, Plan, Progress, Scope};
+use super::parts::{DryRun, Parts};
+use super::plan::{Plan, Scope};
 use super::samples::Samples;
-use super::slice::SLICE_ROWS;
-use super::slice::{Candidate, Slice};
+use super::slice::{Progress, SLICE_ROWS, Slice};
 use crate::nostr::Timestamp;
 use crate::policy::Retention;
 use crate::store::{Evicted, Removed, Seq, Store, StoreError, Writer};
@@ -82,10 +83,10 @@ pub(crate) fn pass_in_slices(
                 if found.is_partial || trial.slice(store, rules, now, rows)? {
                     break;
                 }
-                progress(trial.ledger.parts.total());
+                progress(trial.found.parts.total());
             }
             found.missing = trial.plan.missing();
-            (found.parts, found.samples) = (trial.ledger.parts, trial.ledger.samples);
+            (found.parts, found.samples) = (trial.found.parts, trial.found.samples);
         }
         Mode::Remove => {
             let mut removal = Removal::new(store, rules, now)?;
@@ -112,12 +113,12 @@ fn is_disk_low(store: &Store, rules: &Retention) -> Result<bool, StoreError> {
 /// A dry run under way.
 pub struct Trial {
     plan: Plan,
-    pub(crate) ledger: Ledger,
+    pub(crate) found: DryRun,
 }
 
 impl Default for Trial {
     fn default() -> Self {
-        Self { plan: Plan::new(Scope::ALL), ledger: Ledger::default() }
+        Self { plan: Plan::new(Scope::ALL), found: DryRun::default() }
     }
 }
 
@@ -125,16 +126,16 @@ impl Trial {
     /// Continues for one slice; true when it is complete.
     pub fn slice(&mut self, store: &Store, rules: &Retention, now: Timestamp, rows: u32) -> Result<bool, StoreError> {
         let mut room = store.room()?;
-        let counted = self.ledger.parts.footprint();
+        let counted = self.found.parts.footprint();
         room.used_bytes = room.used_bytes.saturating_sub(counted);
         room.page_bytes = room.page_bytes.saturating_sub(counted);
         let excess = RoomMarks::new(rules, room, is_disk_low(store, rules)?).excess(room);
         let snapshot = store.read()?;
-        let mut slice = Slice::new(rules, &snapshot, now, rows)?.counting(&self.ledger);
+        let mut slice = Slice::new(rules, &snapshot, now, rows)?.counting(&self.found);
         let step = self.plan.step(&mut slice, excess)?;
         let found = slice.found;
         drop(snapshot);
-        self.ledger.add(&found);
+        self.found.add(&found);
         Ok(step == Progress::Done)
     }
 }

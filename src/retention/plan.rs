@@ -2,113 +2,16 @@
 //! execute.
 //!
 //! First ages, then limits per author and kind, limits per rule, limits per author, and only then room. Events that a
-//! step finds do not exist for the next step: they are removed before it or, in a dry run, remembered in a [`Ledger`].
-//! The plan decides; it removes nothing.
-
-use std::collections::BTreeMap;
-
-use hashbrown::HashSet;
+//! step finds do not exist for the next step: they are removed before it or, in a dry run, remembered in a
+//! [`DryRun`](super::parts::DryRun). The plan decides; it removes nothing.
 
 use super::age_scan::{AgeScan, ArrivalScan};
-use super::authors::{AuthorLimit, AuthorScan, Authors};
+use super::authors::{AuthorLimit, AuthorScan, AuthorWalk, Authors};
+use super::cause::Cause;
 use super::oldest::{OldestFirst, held_by_rule};
-use super::samples::Samples;
-use super::slice::{Candidate, Cause, Removable, Slice};
-use crate::nostr::Timestamp;
+use super::slice::{Progress, Removable, Slice};
 use crate::policy::Rule;
-use crate::store::{Amount, Removed, Seq, StoreError};
-
-/// Events to be removed for one cause.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Part {
-    /// Events.
-    pub events: u64,
-    /// Bytes of their records.
-    pub bytes: u64,
-    /// What they take in the data file.
-    pub footprint: u64,
-    /// `created_at` of the oldest.
-    pub oldest: Timestamp,
-    /// `created_at` of the newest.
-    pub newest: Timestamp,
-}
-
-/// Events to be removed, by cause.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Parts {
-    /// By cause.
-    pub by_cause: BTreeMap<Cause, Part>,
-}
-
-impl Parts {
-    /// Adds an event.
-    pub fn add(&mut self, one: &Candidate) {
-        let Candidate { created_at: at, bytes, footprint, cause, .. } = *one;
-        self.merge(cause, Part { events: 1, bytes, footprint, oldest: at, newest: at });
-    }
-
-    /// Adds events of a cause.
-    pub fn merge(&mut self, cause: Cause, more: Part) {
-        let none = Part { events: 0, bytes: 0, footprint: 0, oldest: more.oldest, newest: more.newest };
-        let part = self.by_cause.entry(cause).or_insert(none);
-        part.events += more.events;
-        part.bytes += more.bytes;
-        part.footprint += more.footprint;
-        (part.oldest, part.newest) = (part.oldest.min(more.oldest), part.newest.max(more.newest));
-    }
-
-    /// The sum over all causes.
-    #[must_use]
-    pub fn total(&self) -> Removed {
-        let mut sum = Removed::default();
-        self.by_cause.values().for_each(|part| sum += Removed { events: part.events, bytes: part.bytes });
-        sum
-    }
-
-    /// Bytes that all of them take in the data file.
-    #[must_use]
-    pub fn footprint(&self) -> u64 {
-        self.by_cause.values().map(|part| part.footprint).sum()
-    }
-}
-
-/// What a dry run has found so far.
-#[derive(Default)]
-pub struct Ledger {
-    gone: HashSet<Seq>,
-    /// By cause.
-    pub parts: Parts,
-    /// Some of them.
-    pub samples: Samples,
-}
-
-impl Ledger {
-    /// Adds events that were found.
-    pub fn add(&mut self, found: &[Candidate]) {
-        for one in found {
-            if self.gone.insert(one.seq) {
-                self.parts.add(one);
-                self.samples.add(one);
-            }
-        }
-    }
-
-    /// Whether an event was found.
-    #[must_use]
-    pub fn is_gone(&self, seq: Seq) -> bool {
-        self.gone.contains(&seq)
-    }
-
-    /// The events found of a rule.
-    fn of(&self, rule: usize) -> Amount {
-        let parts = self.parts.by_cause.iter().filter(|(cause, _)| cause.rule() == rule).map(|(_, part)| part);
-        parts.fold(Amount::default(), |sum, part| Amount {
-            events: sum.events + part.events,
-            bytes: sum.bytes + part.bytes,
-            footprint: sum.footprint + part.footprint,
-        })
-    }
-}
+use crate::store::{Amount, Seq, StoreError};
 
 /// A limit on all events of a rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,23 +46,6 @@ impl RuleLimit {
             Self::Events => Cause::RuleEvents(rule),
             Self::Bytes => Cause::RuleBytes(rule),
         }
-    }
-}
-
-/// What comes after a step of a plan or scan.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Progress {
-    /// Another step.
-    More,
-    /// Another step, once everything that was found has been removed.
-    AwaitRemoval,
-    /// Nothing: it is complete.
-    Done,
-}
-
-impl Progress {
-    const fn done(is_done: bool) -> Self {
-        if is_done { Self::Done } else { Self::More }
     }
 }
 
@@ -202,13 +88,14 @@ pub struct Plan {
     missing: u64,
     /// Rules of which nothing is left, because room was needed.
     emptied: Vec<usize>,
+    walked: Vec<AuthorWalk>,
 }
 
 impl Plan {
     /// A plan at its beginning.
     #[must_use]
     pub fn new(scope: Scope) -> Self {
-        Self { phase: Phase::Ages(AgeScan::default()), scope, missing: 0, emptied: Vec::new() }
+        Self { phase: Phase::Ages(AgeScan::default()), scope, missing: 0, emptied: Vec::new(), walked: Vec::new() }
     }
 
     /// What it checks.
@@ -220,6 +107,11 @@ impl Plan {
     /// How far ages by arrival were executed.
     pub fn take_arrived(&mut self) -> Vec<Seq> {
         std::mem::take(&mut self.scope.arrived)
+    }
+
+    /// The authors whose walks the last step completed.
+    pub fn take_walked(&mut self) -> Vec<AuthorWalk> {
+        std::mem::take(&mut self.walked)
     }
 
     /// Bytes that it could not free, although they are needed.
@@ -240,6 +132,7 @@ impl Plan {
     /// When the store is damaged.
     pub fn step(&mut self, slice: &mut Slice<'_>, excess: u64) -> Result<Progress, StoreError> {
         let rules = slice.rules;
+        self.walked.clear();
         let progress = match &mut self.phase {
             Phase::Ages(scan) => Progress::done(!self.scope.ages || !rules.has_ages() || scan.step(slice)?),
             Phase::Arrivals(scan) => {
@@ -248,7 +141,11 @@ impl Plan {
             Phase::Numbers(_) if !rules.counts_kinds() => Progress::Done,
             Phase::Rules(limit, over) => Progress::done(!self.scope.totals || step_rules(*limit, over, slice)?),
             Phase::Totals(_) if !rules.counts_totals() => Progress::Done,
-            Phase::Numbers(scan) | Phase::Totals(scan) => scan.step(slice)?,
+            Phase::Numbers(scan) | Phase::Totals(scan) => {
+                let progress = scan.step(slice)?;
+                self.walked = scan.take_walked();
+                progress
+            }
             Phase::Room(under_way) => {
                 let last = rules.rules().len().checked_sub(1);
                 let Some((oldest, left)) = under_way.take().or_else(|| Some((OldestFirst::new(last?), excess))) else {
@@ -333,7 +230,7 @@ fn rules_over(limit: RuleLimit, slice: &Slice<'_>) -> Result<Vec<(OldestFirst, u
     }
     let held = held_by_rule(slice.rules, slice.snapshot)?;
     let over = most.zip(held).enumerate().filter_map(|(place, (most, held))| {
-        let counted = slice.ledger.map_or(0, |ledger| limit.count(ledger.of(place)));
+        let counted = slice.dry_run.map_or(0, |dry_run| limit.count(dry_run.of(place)));
         let excess = limit.count(held).saturating_sub(counted).saturating_sub(most);
         (most > 0 && excess > 0).then(|| (OldestFirst::new(place), excess))
     });

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::plan::{Part, Parts};
-use super::slice::Cause;
+use super::cause::Cause;
+use super::parts::{Part, Parts};
 use crate::metrics::{EvictionCause, EvictionLabel, Metrics};
 
 /// The shortest time between two reports in the log, except after the first pass of new rules.

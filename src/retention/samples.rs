@@ -8,7 +8,7 @@ use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher24;
 
-use super::slice::{Candidate, Cause};
+use super::cause::{Candidate, Cause};
 use crate::nostr::{EventId, Kind, Pubkey, Timestamp};
 use crate::store::{Seq, Snapshot, StoreError};
 

@@ -3,8 +3,8 @@
 //! It removes nothing. Between slices a scan keeps its place, never a transaction (INV-9), and the event at that place
 //! may be gone by then.
 
-use super::authors::AuthorWalk;
-use super::plan::Ledger;
+use super::cause::{Candidate, Cause};
+use super::parts::DryRun;
 use crate::nostr::Timestamp;
 use crate::policy::Retention;
 use crate::store::keys::footprint;
@@ -12,56 +12,6 @@ use crate::store::{Entry, Flow, Seq, Snapshot, StoreError};
 
 /// Index rows per slice: about 2 ms when each of them needs a look at its record.
 pub const SLICE_ROWS: u32 = 2048;
-
-/// Why an event is removed, with the index of its rule.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Cause {
-    /// It is older than `max_age`.
-    Age(usize),
-    /// Beyond `max_per_author_and_kind`: the author has newer events of this kind.
-    PerAuthorAndKind(usize),
-    /// Beyond the rule's `max_events`.
-    RuleEvents(usize),
-    /// Beyond the rule's `max_bytes`.
-    RuleBytes(usize),
-    /// Beyond `max_events_per_author`.
-    AuthorEvents(usize),
-    /// Beyond `max_bytes_per_author`.
-    AuthorBytes(usize),
-    /// To make room: `storage.max_bytes`, the map or the disk.
-    Total(usize),
-}
-
-impl Cause {
-    /// The index of the event's rule.
-    #[must_use]
-    pub const fn rule(self) -> usize {
-        match self {
-            Self::Age(rule)
-            | Self::PerAuthorAndKind(rule)
-            | Self::RuleEvents(rule)
-            | Self::RuleBytes(rule)
-            | Self::AuthorEvents(rule)
-            | Self::AuthorBytes(rule)
-            | Self::Total(rule) => rule,
-        }
-    }
-}
-
-/// An event that the rules no longer keep.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Candidate {
-    /// Its arrival number.
-    pub seq: Seq,
-    /// Its `created_at`.
-    pub created_at: Timestamp,
-    /// Bytes of its record.
-    pub bytes: u64,
-    /// Bytes that it takes in the data file: see [`crate::store::keys::footprint`].
-    pub footprint: u64,
-    /// Why it is removed.
-    pub cause: Cause,
-}
 
 /// The most events found per slice.
 const BATCH_EVENTS: usize = 256;
@@ -80,11 +30,9 @@ pub struct Slice<'a> {
     /// Index rows that it may still read.
     pub rows: u32,
     /// In a dry run, what earlier slices found: it is still in the store.
-    pub ledger: Option<&'a Ledger>,
+    pub dry_run: Option<&'a DryRun>,
     /// What it found.
     pub found: Vec<Candidate>,
-    /// Authors whose walks it completed.
-    pub walked: Vec<AuthorWalk>,
     /// Per rule, the number below which events are older than `max_age` by arrival. Empty when no rule uses that.
     arrived: Vec<Seq>,
     footprint: u64,
@@ -116,14 +64,13 @@ impl<'a> Slice<'a> {
         } else {
             Vec::new()
         };
-        let (found, walked) = (Vec::new(), Vec::new());
-        Ok(Self { rules, snapshot, now, rows, ledger: None, found, walked, arrived, footprint: 0 })
+        Ok(Self { rules, snapshot, now, rows, dry_run: None, found: Vec::new(), arrived, footprint: 0 })
     }
 
     /// The same for a dry run.
     #[must_use]
-    pub fn counting(self, ledger: &'a Ledger) -> Self {
-        Self { ledger: Some(ledger), ..self }
+    pub fn counting(self, dry_run: &'a DryRun) -> Self {
+        Self { dry_run: Some(dry_run), ..self }
     }
 
     /// Whether the slice is over.
@@ -141,7 +88,7 @@ impl<'a> Slice<'a> {
     }
 
     pub(super) fn is_gone(&self, seq: Seq) -> bool {
-        self.ledger.is_some_and(|ledger| ledger.is_gone(seq))
+        self.dry_run.is_some_and(|dry_run| dry_run.is_gone(seq))
     }
 
     /// Events of this rule with lower numbers are older than `max_age` by arrival.
@@ -174,3 +121,22 @@ impl<'a> Slice<'a> {
 
 /// Looking up the next kind or author costs about as much as this many rows.
 pub(super) const SEEK_ROWS: u32 = 8;
+
+/// What comes after a step of a plan or scan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Another step.
+    More,
+    /// Another step, once everything that was found has been removed.
+    AwaitRemoval,
+    /// Nothing: it is complete.
+    Done,
+}
+
+impl Progress {
+    /// Done, or more to do.
+    #[must_use]
+    pub const fn done(is_done: bool) -> Self {
+        if is_done { Self::Done } else { Self::More }
+    }
+}

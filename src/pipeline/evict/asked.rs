@@ -9,8 +9,8 @@ use crate::pipeline::queues::WriteCommand;
 use crate::pipeline::run::Shared;
 use crate::policy::Retention;
 use crate::retention::brake::{Removal, held_events};
+use crate::retention::parts::Parts;
 use crate::retention::pass::Trial;
-use crate::retention::plan::Parts;
 use crate::retention::slice::SLICE_ROWS;
 use crate::retention::{due, word};
 
@@ -54,7 +54,7 @@ impl Asked {
             Stage::Counting(trial) => {
                 while Instant::now() < until {
                     if trial.slice(&shared.store, &self.rules, shared.now(), SLICE_ROWS)? {
-                        let parts = std::mem::take(&mut trial.ledger.parts);
+                        let parts = std::mem::take(&mut trial.found.parts);
                         return self.decide(&parts, shared, write);
                     }
                 }

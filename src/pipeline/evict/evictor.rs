@@ -14,13 +14,15 @@ use crate::pipeline::run::Shared;
 use crate::policy::Retention;
 use crate::retention::authors::Authors;
 use crate::retention::busy_authors::BusyAuthors;
+use crate::retention::cause::Candidate;
 use crate::retention::disk::Disk;
 use crate::retention::horizons::NEVER;
 use crate::retention::marks::{RoomMarks, within_file};
 use crate::retention::oldest::held_by_rule;
-use crate::retention::plan::{Parts, Plan, Progress, Scope};
+use crate::retention::parts::Parts;
+use crate::retention::plan::{Plan, Scope};
 use crate::retention::report::Report;
-use crate::retention::slice::{Candidate, SLICE_ROWS, Slice};
+use crate::retention::slice::{Progress, SLICE_ROWS, Slice};
 use crate::retention::{due, follows};
 use crate::store::{Full, Room, Seq};
 
@@ -343,7 +345,7 @@ impl<'a> Evictor<'a> {
         let snapshot = shared.store.read()?;
         let mut slice = Slice::new(&self.rules, &snapshot, shared.now(), SLICE_ROWS)?;
         let progress = plan.step(&mut slice, excess)?;
-        let (found, walked) = (slice.found, slice.walked);
+        let (found, walked) = (slice.found, plan.take_walked());
         drop(snapshot);
         // Before the events are removed, so that clients cannot publish them again in between.
         shared.horizons.went(&found);
