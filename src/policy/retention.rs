@@ -28,13 +28,13 @@ pub struct Limits {
     pub confirm_removal_percent: u8,
 }
 
-/// Where the operator wrote a value, for messages: `weir.toml:2:13: storage.max_bytes`. It is no part of what the value
-/// is, so all are equal.
+/// Where the operator set a value, for messages: `weir.toml:2:1: storage.max_bytes`. It does not change what the rules do,
+/// so all origins are equal.
 #[derive(Clone, Debug)]
 pub struct Origin(Arc<str>);
 
 impl Origin {
-    /// A key at a place of a file.
+    /// The line and column of a key in a file.
     #[must_use]
     pub fn new(file: &str, (line, column): (usize, usize), key: &str) -> Self {
         Self(format!("{file}:{line}:{column}: {key}").into())
@@ -79,13 +79,13 @@ impl Retention {
         Self { rules, limits, max_bytes_origin: Origin::default() }
     }
 
-    /// The same, with the place of `max_bytes` for messages.
+    /// The same rules, with the place of `max_bytes` in the file.
     #[must_use]
     pub fn with_max_bytes_origin(self, max_bytes_origin: Origin) -> Self {
         Self { max_bytes_origin, ..self }
     }
 
-    /// Where the operator wrote `max_bytes`.
+    /// Where the operator set `max_bytes`.
     #[must_use]
     pub const fn max_bytes_origin(&self) -> &Origin {
         &self.max_bytes_origin
