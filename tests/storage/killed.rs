@@ -73,28 +73,28 @@ const OLD_GO: &str = "[[storage.retention]]\nkinds = [7]\nmax_age = \"1h\"\n";
 fn killed_under_addressed_to_it_keeps_what_is_addressed_to_the_key() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let [member, guest] = ["member", "guest"].map(|name| move || Key::named(name));
-    let all = reactions(|_| guest(), |n| if n % 3 == 0 { member() } else { guest() });
+    let all = reactions(|_| guest(), |n| if n.is_multiple_of(3) { member() } else { guest() });
     fill(dir.path(), &all, &[now()]);
     let to = member().hex;
     let rules = format!("[[storage.retention]]\nkinds = [7]\naddressed_to = [\"{to}\"]\nkeep = \"forever\"\n{OLD_GO}");
-    leaves(dir.path(), &rules, &all, |n| n % 3 == 0);
+    leaves(dir.path(), &rules, &all, |n| n.is_multiple_of(3));
 }
 
 #[test]
 fn killed_under_authors_file_it_keeps_the_authors_of_the_file() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let by = |n: u64| Key::named(if n % 3 == 0 { "member" } else { "guest" });
+    let by = |n: u64| Key::named(if n.is_multiple_of(3) { "member" } else { "guest" });
     let all = reactions(by, |_| Key::named("guest"));
     fill(dir.path(), &all, &[now()]);
     std::fs::write(dir.path().join("members.txt"), format!("{}\n", by(0).hex)).expect("a file");
     let rules = format!("[[storage.retention]]\nauthors_file = \"members.txt\"\nkeep = \"forever\"\n{OLD_GO}");
-    leaves(dir.path(), &rules, &all, |n| n % 3 == 0);
+    leaves(dir.path(), &rules, &all, |n| n.is_multiple_of(3));
 }
 
 #[test]
 fn killed_under_follows_of_it_keeps_who_is_followed_and_the_list() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let by = |n: u64| Key::named(if n % 3 == 0 { "friend" } else { "stranger" });
+    let by = |n: u64| Key::named(if n.is_multiple_of(3) { "friend" } else { "stranger" });
     let owner = Key::named("owner");
     let mut all = reactions(by, |_| Key::named("owner"));
     all.push(owner.event(3, now() - 9 * HOUR, json!([["p", by(0).hex]]), ""));
@@ -104,13 +104,13 @@ fn killed_under_follows_of_it_keeps_who_is_followed_and_the_list() {
          max_age = \"1h\"\n",
         owner.hex
     );
-    leaves(dir.path(), &rules, &all, |n| n % 3 == 0 || n == COUNT);
+    leaves(dir.path(), &rules, &all, |n| n.is_multiple_of(3) || n == COUNT);
 }
 
 #[test]
 fn killed_under_max_events_it_keeps_the_newest_of_all_authors() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let by = |n: u64| Key::named(if n % 2 == 0 { "one" } else { "two" });
+    let by = |n: u64| Key::named(if n.is_multiple_of(2) { "one" } else { "two" });
     let all = reactions(by, |_| Key::named("one"));
     fill(dir.path(), &all, &[now()]);
     let rules = "[[storage.retention]]\nkinds = [7]\nmax_events = 150\n";
@@ -122,7 +122,7 @@ fn killed_under_grace_it_keeps_what_has_its_grace_and_none_of_the_rest() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     // As many seconds old as there are numbers, and two hours more, or a minute.
     let (author, begin) = (Key::named("graced"), now());
-    let is_young = |n: u64| n % 4 == 0;
+    let is_young = |n: u64| n.is_multiple_of(4);
     let age = |n: u64| shuffled(n) + if is_young(n) { 60 } else { 2 * HOUR };
     let all: Vec<Signed> = (0..COUNT).map(|n| author.event(7, begin - age(n), json!([]), &n.to_string())).collect();
     fill(dir.path(), &all, &[now()]);
@@ -133,7 +133,7 @@ fn killed_under_grace_it_keeps_what_has_its_grace_and_none_of_the_rest() {
 #[test]
 fn killed_under_max_bytes_per_author_it_keeps_the_best_of_each() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let by = |n: u64| Key::named(if n % 4 == 0 { "few" } else { "many" });
+    let by = |n: u64| Key::named(if n.is_multiple_of(4) { "few" } else { "many" });
     let all = reactions(by, |_| Key::named("few"));
     fill(dir.path(), &all, &[now()]);
     let bytes = |n: u64| keys::footprint(verified(&all[n as usize]).view());
@@ -148,7 +148,7 @@ fn killed_under_max_bytes_per_author_it_keeps_the_best_of_each() {
     let few: u64 = (0..COUNT).step_by(4).map(bytes).sum();
     assert!(few < limit, "{few} bytes of the other author");
     let rules = format!("storage.max_bytes_per_author = {limit}\n[[storage.retention]]\nkinds = [7]\n");
-    leaves(dir.path(), &rules, &all, |n| n % 4 == 0 || many.contains(&n));
+    leaves(dir.path(), &rules, &all, |n| n.is_multiple_of(4) || many.contains(&n));
 }
 
 #[test]
