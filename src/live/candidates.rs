@@ -6,8 +6,8 @@
 
 use siphasher::sip::SipHasher13;
 
-use crate::nostr::filter::{OwnedTagValue, TagFilter};
-use crate::nostr::{EventId, EventView, Filter, Kind, Pubkey, TagValue};
+use crate::nostr::filter::{FilterValue, TagFilter};
+use crate::nostr::{EventId, EventView, Filter, Kind, Pubkey, TagElement};
 
 /// The condition that a filter is listed under.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,16 +81,16 @@ impl<'a> Condition<'a> {
 
 /// What a tag condition weighs; of `&x` a single value is listed.
 fn tag_weight(tag: &TagFilter) -> usize {
-    let weight = |value: TagValue<'_>| match value {
-        TagValue::Hex(_) => REFERENCE_WEIGHT,
-        TagValue::Text(_) if matches!(tag.letter, b'a' | b'A' | b'i' | b'I') => REFERENCE_WEIGHT,
-        TagValue::Text(_) => WORD_WEIGHT,
+    let weight = |value: TagElement<'_>| match value {
+        TagElement::Hex(_) => REFERENCE_WEIGHT,
+        TagElement::Text(_) if matches!(tag.letter, b'a' | b'A' | b'i' | b'I') => REFERENCE_WEIGHT,
+        TagElement::Text(_) => WORD_WEIGHT,
     };
     listed(tag).iter().map(|value| weight(value.view())).sum()
 }
 
 /// The values of a tag condition that the filter is listed under: all, or one of which every match has it.
-fn listed(tag: &TagFilter) -> &[OwnedTagValue] {
+fn listed(tag: &TagFilter) -> &[FilterValue] {
     if tag.all { &tag.values[..1] } else { &tag.values }
 }
 
@@ -130,10 +130,10 @@ impl Keys {
         SipHasher13::new_with_keys(self.secret[0] ^ space, self.secret[1]).hash(bytes) & !EXACT
     }
 
-    fn tag_key(self, letter: u8, value: TagValue<'_>) -> u64 {
+    fn tag_key(self, letter: u8, value: TagElement<'_>) -> u64 {
         match value {
-            TagValue::Hex(bytes) => self.key(HEX_TAG | u64::from(letter), bytes),
-            TagValue::Text(text) => self.key(TEXT_TAG | u64::from(letter), text),
+            TagElement::Hex(bytes) => self.key(HEX_TAG | u64::from(letter), bytes),
+            TagElement::Text(text) => self.key(TEXT_TAG | u64::from(letter), text),
         }
     }
 

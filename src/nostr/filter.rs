@@ -5,7 +5,7 @@
 
 use super::json::Value;
 use super::kind::Kind;
-use super::tag::TagValue;
+use super::tag::TagElement;
 use super::types::{EventId, Pubkey, Timestamp};
 use super::view::EventView;
 use super::{hex, json};
@@ -55,20 +55,20 @@ pub struct TagFilter {
     /// Whether the event must carry every value (`&x`, NIP-91) rather than at least one (`#x`).
     pub all: bool,
     /// The values, ascending, without repeats.
-    pub values: Box<[OwnedTagValue]>,
+    pub values: Box<[FilterValue]>,
 }
 
-/// A [`TagValue`] that a filter keeps.
+/// A tag value that a filter asks for; events have it as a [`TagElement`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum OwnedTagValue {
+pub enum FilterValue {
     /// 64 lower-case hexadecimal digits.
     Hex([u8; 32]),
     /// Any other string.
     Text(Box<[u8]>),
 }
 
-impl OwnedTagValue {
-    /// The value of a string.
+impl FilterValue {
+    /// The value with this text.
     #[must_use]
     pub fn new(text: &str) -> Self {
         match hex::decode(text.as_bytes()) {
@@ -79,10 +79,10 @@ impl OwnedTagValue {
 
     /// The same value, borrowed.
     #[must_use]
-    pub fn view(&self) -> TagValue<'_> {
+    pub fn view(&self) -> TagElement<'_> {
         match self {
-            Self::Hex(bytes) => TagValue::Hex(bytes),
-            Self::Text(text) => TagValue::Text(text),
+            Self::Hex(bytes) => TagElement::Hex(bytes),
+            Self::Text(text) => TagElement::Text(text),
         }
     }
 }
@@ -100,7 +100,7 @@ impl TagFilter {
 
     /// Whether `value` is one of the values.
     #[must_use]
-    pub fn contains(&self, value: TagValue<'_>) -> bool {
+    pub fn contains(&self, value: TagElement<'_>) -> bool {
         self.values.binary_search_by(|own| own.view().cmp(&value)).is_ok()
     }
 }
@@ -186,9 +186,9 @@ impl Filter {
     /// Bytes of heap behind its lists.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        let text = |value: &OwnedTagValue| match value {
-            OwnedTagValue::Text(text) => text.len() + ALLOCATION_BYTES,
-            OwnedTagValue::Hex(_) => 0,
+        let text = |value: &FilterValue| match value {
+            FilterValue::Text(text) => text.len() + ALLOCATION_BYTES,
+            FilterValue::Hex(_) => 0,
         };
         let tag = |tag: &TagFilter| {
             size_of::<TagFilter>() + size_of_val(&*tag.values) + tag.values.iter().map(text).sum::<usize>()
@@ -328,8 +328,8 @@ fn tag_filter(key: &str, value: Value<'_, '_>, options: ParseOptions) -> Result<
             format!("{key} is not a list of Unicode strings")
         })
     };
-    let item = |value: Value<'_, '_>| match (letter, OwnedTagValue::new(value.as_str()?)) {
-        (b'e' | b'p', OwnedTagValue::Text(_)) => None,
+    let item = |value: Value<'_, '_>| match (letter, FilterValue::new(value.as_str()?)) {
+        (b'e' | b'p', FilterValue::Text(_)) => None,
         (_, value) => Some(value),
     };
     let items = value.as_array().ok_or_else(wrong)?;
@@ -447,7 +447,7 @@ mod tests {
         assert_eq!(weight(&format!(r#"{{"authors":[{authors}]}}"#)), 2_000 * (32 + 40));
         let value = "x".repeat(1_000_000);
         let long = weight(&format!(r##"{{"#t":["{value}"]}}"##));
-        assert_eq!(long, size_of::<TagFilter>() + size_of::<OwnedTagValue>() + 1_000_000 + 16 + 40);
+        assert_eq!(long, size_of::<TagFilter>() + size_of::<FilterValue>() + 1_000_000 + 16 + 40);
     }
 
     #[test]

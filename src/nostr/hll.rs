@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::filter::Filter;
 use super::hex;
-use super::tag::TagValue;
+use super::tag::TagElement;
 use super::types::Pubkey;
 
 /// Registers, by NIP-45.
@@ -55,10 +55,10 @@ impl Hll {
 }
 
 /// Where in an author's key to look, 8 to 23: 8 more than the 33rd hexadecimal digit of what is counted.
-fn offset(target: TagValue<'_>) -> usize {
+fn offset(target: TagElement<'_>) -> usize {
     let bytes = match target {
-        TagValue::Hex(bytes) => *bytes,
-        TagValue::Text(text) => address_author(text).unwrap_or_else(|| Sha256::digest(text).into()),
+        TagElement::Hex(bytes) => *bytes,
+        TagElement::Text(text) => address_author(text).unwrap_or_else(|| Sha256::digest(text).into()),
     };
     usize::from(bytes[16] >> 4) + 8
 }

@@ -27,7 +27,7 @@ pub use filter::{Filter, FilterError, ParseOptions};
 pub use kind::{Kind, KindClass};
 pub use message::ClientMessage;
 pub use reply::{Hint, Prefix, Reason, RelayMessage};
-pub use tag::{Tag, TagValue, Tags};
+pub use tag::{Tag, TagElement, Tags};
 pub use types::{EventId, Pubkey, Signature, SubscriptionId, Timestamp};
 pub use verify::VerifiedEvent;
 pub use view::EventView;

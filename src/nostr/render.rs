@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use sha2::{Digest, Sha256};
 
 use super::hex;
-use super::tag::{TagValue, Tags};
+use super::tag::{TagElement, Tags};
 use super::types::EventId;
 use super::view::EventView;
 
@@ -108,10 +108,10 @@ fn tags(tags: Tags<'_>, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-fn value(value: TagValue<'_>, out: &mut Vec<u8>) {
+fn value(value: TagElement<'_>, out: &mut Vec<u8>) {
     match value {
-        TagValue::Text(text) => string(text, out),
-        TagValue::Hex(bytes) => {
+        TagElement::Text(text) => string(text, out),
+        TagElement::Hex(bytes) => {
             out.push(b'"');
             hex::append(bytes, out);
             out.push(b'"');

@@ -1,23 +1,26 @@
-//! Tags of a record, read without copying.
+//! The tags of a record, read without copying.
 //!
-//! A record comes from the disk, so nothing here trusts a length: a damaged tag ends the walk.
+//! A tag is an array of strings, its elements. The first is its name, the second its value (NIP-01); a tag may have
+//! more.
+//!
+//! A record comes from disk, so nothing here trusts a length: a damaged tag ends the walk.
 
 use super::hex;
 use super::record::{self, WORDS};
 
-/// One string of a tag.
+/// Any one string of a tag, be it the name, the value or a later one.
 ///
-/// Equal strings are equal values: 64 lower-case hexadecimal digits are always `Hex`, all else `Text`.
+/// Equal strings are equal elements: 64 lower-case hexadecimal digits are always `Hex`, everything else is `Text`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum TagValue<'a> {
-    /// 64 lower-case hexadecimal digits, as the 32 bytes they stand for.
+pub enum TagElement<'a> {
+    /// 64 lower-case hexadecimal digits, held as the 32 bytes that they stand for. In JSON the string is twice as long.
     Hex(&'a [u8; 32]),
     /// Any other string, in UTF-8.
     Text(&'a [u8]),
 }
 
-impl<'a> TagValue<'a> {
-    /// The text, if it is not 64 hexadecimal digits.
+impl<'a> TagElement<'a> {
+    /// The string, unless it is 64 hexadecimal digits.
     #[must_use]
     pub fn as_text(self) -> Option<&'a [u8]> {
         match self {
@@ -26,7 +29,7 @@ impl<'a> TagValue<'a> {
         }
     }
 
-    /// The 32 bytes, if it is 64 hexadecimal digits.
+    /// The 32 bytes, if the string is 64 hexadecimal digits.
     #[must_use]
     pub fn as_hex(self) -> Option<&'a [u8; 32]> {
         match self {
@@ -41,7 +44,7 @@ impl<'a> TagValue<'a> {
         matches!(self, Self::Text(own) if own == text.as_bytes())
     }
 
-    /// The string as the event has it.
+    /// The string as it is in the event.
     #[must_use]
     pub fn to_text(self) -> String {
         match self {
@@ -58,19 +61,19 @@ pub struct Tags<'a> {
 }
 
 impl<'a> Tags<'a> {
-    /// Reads the tags' part of a record.
+    /// The tags in the part of a record that holds them.
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
-    /// The tags whose name is a single letter a to z or A to Z and that have a value: those that filters can
-    /// ask for (NIP-01), as (letter, value).
-    pub fn indexed(self) -> impl Iterator<Item = (u8, TagValue<'a>)> {
+    /// The letter and the value of each tag that filters can ask for: its name is a single letter, a to z or A to Z,
+    /// and it has a value (NIP-01).
+    pub fn indexed(self) -> impl Iterator<Item = (u8, TagElement<'a>)> {
         self.filter_map(|tag| Some((tag.letter()?, tag.value()?)))
     }
 
-    /// The values of every tag with this name.
-    pub fn values(self, name: &'static str) -> impl Iterator<Item = TagValue<'a>> {
+    /// The value of each tag with this name.
+    pub fn values(self, name: &'static str) -> impl Iterator<Item = TagElement<'a>> {
         self.filter(move |tag| tag.name().is(name)).filter_map(Tag::value)
     }
 }
@@ -94,18 +97,18 @@ impl<'a> Iterator for Tags<'a> {
     }
 }
 
-/// One tag: its name and what follows.
+/// One tag: its name and the elements after it.
 #[derive(Clone, Copy)]
 pub struct Tag<'a> {
-    first: TagValue<'a>,
+    first: TagElement<'a>,
     left: u32,
     bytes: &'a [u8],
 }
 
 impl<'a> Tag<'a> {
-    /// The first string.
+    /// The name: the first element.
     #[must_use]
-    pub const fn name(self) -> TagValue<'a> {
+    pub const fn name(self) -> TagElement<'a> {
         self.first
     }
 
@@ -113,25 +116,25 @@ impl<'a> Tag<'a> {
     #[must_use]
     pub fn letter(self) -> Option<u8> {
         match self.first {
-            TagValue::Text([letter]) if letter.is_ascii_alphabetic() => Some(*letter),
+            TagElement::Text([letter]) if letter.is_ascii_alphabetic() => Some(*letter),
             _ => None,
         }
     }
 
-    /// The second string, the only one that is indexed (NIP-01).
+    /// The value: the second element, the only one that is indexed (NIP-01).
     #[must_use]
-    pub fn value(self) -> Option<TagValue<'a>> {
+    pub fn value(self) -> Option<TagElement<'a>> {
         self.rest().next()
     }
 
-    /// Every string after the name.
+    /// Every element after the name.
     #[must_use]
     pub const fn rest(self) -> TagElements<'a> {
         TagElements { left: self.left, bytes: self.bytes }
     }
 }
 
-/// The strings of a tag after its name, in order.
+/// The elements of a tag after its name, in order.
 #[derive(Clone)]
 pub struct TagElements<'a> {
     left: u32,
@@ -139,31 +142,31 @@ pub struct TagElements<'a> {
 }
 
 impl<'a> Iterator for TagElements<'a> {
-    type Item = TagValue<'a>;
+    type Item = TagElement<'a>;
 
-    fn next(&mut self) -> Option<TagValue<'a>> {
+    fn next(&mut self) -> Option<TagElement<'a>> {
         self.left = self.left.checked_sub(1)?;
         take_element(&mut self.bytes)
     }
 }
 
-fn take_element<'a>(bytes: &mut &'a [u8]) -> Option<TagValue<'a>> {
+fn take_element<'a>(bytes: &mut &'a [u8]) -> Option<TagElement<'a>> {
     let header = record::take_varint(bytes)?;
     if header == 1 {
         let (value, rest) = bytes.split_first_chunk::<32>()?;
         *bytes = rest;
-        return Some(TagValue::Hex(value));
+        return Some(TagElement::Hex(value));
     }
     if header & 1 == 1 {
         let word = WORDS.get((header as usize - 3) / 2)?;
-        return Some(TagValue::Text(word.as_bytes()));
+        return Some(TagElement::Text(word.as_bytes()));
     }
     let (value, rest) = bytes.split_at_checked(header as usize / 2)?;
     *bytes = rest;
-    Some(TagValue::Text(value))
+    Some(TagElement::Text(value))
 }
 
-/// Appends one string of a tag in its only encoding.
+/// Appends one element in its only encoding.
 pub(super) fn put_element(text: &[u8], out: &mut Vec<u8>) {
     if let Some(bytes) = hex::decode::<32>(text) {
         record::put_varint(1_u32, out);

@@ -7,7 +7,8 @@ use super::record::{flags, offset};
 use super::tag::{self, Tags};
 use super::types::{EventId, Pubkey, Signature, Timestamp};
 
-/// An event's record, borrowed from an [`Event`](super::Event) or from the store. See [`record`](super::record) for the bytes.
+/// An event's record, borrowed from an [`Event`](super::Event) or from the store. See [`record`](super::record) for the
+/// bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EventView<'a> {
     record: &'a [u8],
@@ -135,8 +136,8 @@ impl<'a> EventView<'a> {
     ///
     /// Replaceable kinds have an empty one whatever their tags say. Only kinds with a coordinate have one.
     #[must_use]
-    pub fn d_tag(self) -> Option<tag::TagValue<'a>> {
-        const EMPTY: tag::TagValue<'static> = tag::TagValue::Text(b"");
+    pub fn d_tag(self) -> Option<tag::TagElement<'a>> {
+        const EMPTY: tag::TagElement<'static> = tag::TagElement::Text(b"");
         match self.kind().class() {
             KindClass::Replaceable => Some(EMPTY),
             KindClass::Addressable => {

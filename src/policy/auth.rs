@@ -4,7 +4,7 @@
 //! a flood of bogus answers costs little.
 
 use super::settings::Settings;
-use crate::nostr::{EventView, Kind, Prefix, Reason, TagValue, Timestamp};
+use crate::nostr::{EventView, Kind, Prefix, Reason, TagElement, Timestamp};
 
 /// Whether `event` answers `challenge`, for this relay and at about `now`.
 ///
@@ -24,12 +24,12 @@ pub fn check_auth(settings: &Settings, challenge: &str, event: EventView<'_>, no
         return Err(invalid("the AUTH event has expired"));
     }
     // A challenge of 64 hex digits is stored as bytes, so compare the text.
-    let answers = |value: TagValue<'_>| !challenge.is_empty() && value.to_text() == challenge;
+    let answers = |value: TagElement<'_>| !challenge.is_empty() && value.to_text() == challenge;
     if !event.tags().values("challenge").any(answers) {
         return Err(invalid("the challenge is not the one that this connection was sent"));
     }
     let names_us = |value: &[u8]| settings.auth.urls.name_host(value);
-    if !event.tags().values("relay").filter_map(TagValue::as_text).any(names_us) {
+    if !event.tags().values("relay").filter_map(TagElement::as_text).any(names_us) {
         let text = format!("the relay tag does not name this relay, which is {}", settings.auth.urls);
         return Err(Reason::new(Prefix::Invalid, text));
     }

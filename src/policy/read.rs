@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::peer::Peer;
 use super::settings::{Auth, Settings};
 use crate::ledger::{Account, Hold, Scope};
-use crate::nostr::filter::{OwnedTagValue, TagFilter};
-use crate::nostr::{EventView, Filter, Kind, Prefix, Pubkey, Reason, TagValue};
+use crate::nostr::filter::{FilterValue, TagFilter};
+use crate::nostr::{EventView, Filter, Kind, Prefix, Pubkey, Reason, TagElement};
 
 /// Who may see events of a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,8 +65,8 @@ impl<'a> ReadGuard<'a> {
         !self.keys.is_empty()
             && (self.has(event.pubkey_bytes())
                 || event.tags().indexed().any(|(letter, value)| match value {
-                    TagValue::Hex(key) => letter == b'p' && self.has(key),
-                    TagValue::Text(_) => false,
+                    TagElement::Hex(key) => letter == b'p' && self.has(key),
+                    TagElement::Text(_) => false,
                 }))
     }
 
@@ -139,7 +139,7 @@ fn check_kinds(settings: &Settings, peer: &Peer, filter: &Filter, private: &'sta
 fn may_give(settings: &Settings, peer: &Peer, filter: &Filter, kind: Kind) -> bool {
     let by_us = || filter.authors.as_ref().is_none_or(|authors| authors.iter().any(|author| peer.is(author)));
     let for_us = || {
-        let ours = |value: &OwnedTagValue| matches!(value, OwnedTagValue::Hex(key) if peer.is(&Pubkey(*key)));
+        let ours = |value: &FilterValue| matches!(value, FilterValue::Hex(key) if peer.is(&Pubkey(*key)));
         recipients(filter).all(|tag| tag.values.iter().any(ours))
     };
     // A gift wrap is signed with a throwaway key (NIP-59), so unless the filter lists it, the author is not the client.

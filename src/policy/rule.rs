@@ -9,7 +9,7 @@ use serde::de::Deserializer;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::sets::{Follows, KeyFile, KeySet, KindSet, from_text};
-use crate::nostr::{EventView, Kind, Pubkey, TagValue, Timestamp};
+use crate::nostr::{EventView, Kind, Pubkey, TagElement, Timestamp};
 
 /// Which events a rule selects, and how many of them are kept.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -334,7 +334,7 @@ impl Selector {
 /// Whether a `p` tag of the event holds one of `keys`.
 #[must_use]
 pub fn is_addressed(event: EventView<'_>, keys: &KeySet) -> bool {
-    event.tags().values("p").filter_map(TagValue::as_hex).any(|key| keys.contains(&Pubkey(*key)))
+    event.tags().values("p").filter_map(TagElement::as_hex).any(|key| keys.contains(&Pubkey(*key)))
 }
 
 impl Rule {

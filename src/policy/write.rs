@@ -7,7 +7,7 @@ use super::peer::Peer;
 use super::settings::{Access, Settings};
 use crate::nostr::json::{Parser, Value};
 use crate::nostr::pow::{committed_target, difficulty};
-use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, TagValue, Timestamp};
+use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, TagElement, Timestamp};
 
 /// Whether `peer` may publish `event` at `now`.
 ///
@@ -120,7 +120,7 @@ fn check_protected(access: &Access, peer: &Peer, event: EventView<'_>) -> Result
 
 /// Whether a vanish request is addressed to this relay (NIP-62).
 fn check_vanish(settings: &Settings, event: EventView<'_>) -> Result<(), Reason> {
-    let mut relays = event.tags().values("relay").filter_map(TagValue::as_text);
+    let mut relays = event.tags().values("relay").filter_map(TagElement::as_text);
     if relays.any(|relay| relay == b"ALL_RELAYS" || settings.auth.urls.name(relay)) {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 //! An empty list counts as none: some clients overwrite lists with empty ones by mistake. The limits on an event bound
 //! the length of a list. Only reads.
 
-use crate::nostr::{Pubkey, TagValue};
+use crate::nostr::{Pubkey, TagElement};
 use crate::policy::retention::FOLLOW_LIST;
 use crate::policy::{KeySet, Retention};
 use crate::store::{Flow, Place, Seq, Snapshot, Store, StoreError};
@@ -21,7 +21,7 @@ pub fn resolve(rules: Retention, store: &Store) -> Result<Retention, StoreError>
         let Some(list) = list_of(&snapshot, key)?.map(|seq| snapshot.get(seq)).transpose()?.flatten() else {
             return Ok(None);
         };
-        let keys: KeySet = list.tags().values("p").filter_map(TagValue::as_hex).map(|key| Pubkey(*key)).collect();
+        let keys: KeySet = list.tags().values("p").filter_map(TagElement::as_hex).map(|key| Pubkey(*key)).collect();
         Ok((!keys.is_empty()).then_some(keys))
     })
 }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::super::tag::TagValue;
+use super::super::tag::TagElement;
 use super::*;
 
 /// A well-formed event with the right id and a signature of zeros, from its unsigned parts.
@@ -31,7 +31,7 @@ fn canonical_json_parses_back_to_itself() {
     let event = parse(&text).expect("an event");
     assert_eq!(event.view().to_json(), text);
     assert!(event.view().is_protected());
-    let values: Vec<_> = event.view().tags().map(|tag| tag.value().map(TagValue::to_text)).collect();
+    let values: Vec<_> = event.view().tags().map(|tag| tag.value().map(TagElement::to_text)).collect();
     assert_eq!(values[0], Some(hexed));
     assert_eq!((&values[3], &values[4]), (&None, &Some(String::new())));
 }

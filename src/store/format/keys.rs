@@ -27,7 +27,7 @@ use siphasher::sip128::{Hasher128, SipHasher24 as SipHasher24x128};
 use smallvec::SmallVec;
 use std::hash::Hasher;
 
-use crate::nostr::{EventId, EventView, Kind, Pubkey, TagValue, Timestamp};
+use crate::nostr::{EventId, EventView, Kind, Pubkey, TagElement, Timestamp};
 
 /// Bytes of an author or a tag's hash in a key.
 pub const PREFIX: usize = 6;
@@ -217,14 +217,14 @@ enum Domain {
 impl Secret {
     /// The hash of a tag's letter and value in the tag index.
     #[must_use]
-    pub fn tag(&self, letter: u8, value: TagValue<'_>) -> [u8; PREFIX] {
+    pub fn tag(&self, letter: u8, value: TagElement<'_>) -> [u8; PREFIX] {
         let mut hasher = SipHasher24::new_with_key(&self.0);
         match value {
-            TagValue::Hex(bytes) => {
+            TagElement::Hex(bytes) => {
                 hasher.write(&[letter, b'x']);
                 hasher.write(bytes);
             }
-            TagValue::Text(text) => {
+            TagElement::Text(text) => {
                 hasher.write(&[letter, b't']);
                 hasher.write(text);
             }
@@ -234,17 +234,17 @@ impl Secret {
 
     /// The key of a coordinate: author, kind and `d` value (empty for replaceable kinds).
     #[must_use]
-    pub fn address(&self, author: &Pubkey, kind: Kind, d: TagValue<'_>) -> [u8; 16] {
+    pub fn address(&self, author: &Pubkey, kind: Kind, d: TagElement<'_>) -> [u8; 16] {
         let mut hasher = SipHasher24x128::new_with_key(&self.0);
         hasher.write(&[Domain::Address as u8]);
         hasher.write(&author.0);
         hasher.write(&kind.0.to_be_bytes());
         match d {
-            TagValue::Hex(bytes) => {
+            TagElement::Hex(bytes) => {
                 hasher.write(b"x");
                 hasher.write(bytes);
             }
-            TagValue::Text(text) => {
+            TagElement::Text(text) => {
                 hasher.write(b"t");
                 hasher.write(text);
             }
@@ -270,7 +270,7 @@ impl Secret {
 }
 
 /// Whether a tag can be asked for: filters on `e` and `p` take nothing but 64 hexadecimal digits (NIP-01).
-fn is_findable(letter: u8, value: TagValue<'_>) -> bool {
+fn is_findable(letter: u8, value: TagElement<'_>) -> bool {
     !matches!(letter, b'e' | b'p') || value.as_hex().is_some()
 }
 

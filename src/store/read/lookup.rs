@@ -4,7 +4,7 @@
 
 use heed::RoTxn;
 
-use crate::nostr::{EventId, EventView, Kind, Pubkey, TagValue, Timestamp};
+use crate::nostr::{EventId, EventView, Kind, Pubkey, TagElement, Timestamp};
 use crate::store::file::generation::{Generation, Inner};
 use crate::store::file::schema::Tables;
 use crate::store::format::error::StoreError;
@@ -191,7 +191,7 @@ pub(in crate::store) fn is_immune(kind: Kind) -> bool {
 pub(in crate::store) fn recipients(event: EventView<'_>) -> impl Iterator<Item = Pubkey> {
     let is_wrap = matches!(event.kind(), Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP);
     let tagged = is_wrap.then(|| event.tags().values("p")).into_iter().flatten();
-    tagged.filter_map(TagValue::as_hex).map(|key| Pubkey(*key))
+    tagged.filter_map(TagElement::as_hex).map(|key| Pubkey(*key))
 }
 
 impl Inner {

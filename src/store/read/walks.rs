@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use smallvec::SmallVec;
 
-use crate::nostr::{Kind, Pubkey, TagValue, Timestamp};
+use crate::nostr::{Kind, Pubkey, TagElement, Timestamp};
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index, LONGEST, ROW, Row, TIE};
@@ -164,7 +164,7 @@ impl Snapshot<'_> {
         recipient: &Pubkey,
         mut visit: impl FnMut(Seq) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let prefix = self.store.inner.secret.tag(b'p', TagValue::Hex(&recipient.0));
+        let prefix = self.store.inner.secret.tag(b'p', TagElement::Hex(&recipient.0));
         for row in self.store.inner.tables.index(Index::Tag).prefix_iter(&self.txn, &prefix)? {
             let (key, _) = row?;
             visit(entry(key)?.seq)?;

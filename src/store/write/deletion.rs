@@ -2,7 +2,7 @@
 //!
 //! Never removes what belongs to somebody else, nor kinds 5 and 62.
 
-use crate::nostr::{EventId, EventView, Kind, KindClass, Pubkey, TagValue, Timestamp, hex};
+use crate::nostr::{EventId, EventView, Kind, KindClass, Pubkey, TagElement, Timestamp, hex};
 use crate::store::file::journal::Noted;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys;
@@ -20,7 +20,7 @@ enum Target<'a> {
 struct Address<'a> {
     kind: Kind,
     author: Pubkey,
-    d: TagValue<'a>,
+    d: TagElement<'a>,
 }
 
 impl<'a> Address<'a> {
@@ -33,17 +33,17 @@ impl<'a> Address<'a> {
         match kind.class() {
             // Some clients leave out the last colon.
             KindClass::Replaceable if d.is_none_or(<[u8]>::is_empty) => {
-                Some(Self { kind, author, d: TagValue::Text(b"") })
+                Some(Self { kind, author, d: TagElement::Text(b"") })
             }
-            KindClass::Addressable => Some(Self { kind, author, d: TagValue::Text(d?) }),
+            KindClass::Addressable => Some(Self { kind, author, d: TagElement::Text(d?) }),
             _ => None,
         }
     }
 
     fn hash(&self, secret: &keys::Secret) -> [u8; 16] {
-        let TagValue::Text(text) = self.d else { return secret.address(&self.author, self.kind, self.d) };
+        let TagElement::Text(text) = self.d else { return secret.address(&self.author, self.kind, self.d) };
         match hex::decode(text) {
-            Some(bytes) => secret.address(&self.author, self.kind, TagValue::Hex(&bytes)),
+            Some(bytes) => secret.address(&self.author, self.kind, TagElement::Hex(&bytes)),
             None => secret.address(&self.author, self.kind, self.d),
         }
     }
@@ -52,8 +52,8 @@ impl<'a> Address<'a> {
 /// What a deletion request names, in order; malformed references are skipped.
 fn targets(request: EventView<'_>) -> impl Iterator<Item = Target<'_>> {
     request.tags().indexed().filter_map(|(letter, value)| match (letter, value) {
-        (b'e', TagValue::Hex(id)) => Some(Target::Event(EventId(*id))),
-        (b'a', TagValue::Text(text)) => Address::parse(text).map(Target::Address),
+        (b'e', TagElement::Hex(id)) => Some(Target::Event(EventId(*id))),
+        (b'a', TagElement::Text(text)) => Address::parse(text).map(Target::Address),
         _ => None,
     })
 }

@@ -14,7 +14,7 @@ use std::ops::Bound;
 
 use heed::RwTxn;
 
-use crate::nostr::{EventView, Kind, Pubkey, TagValue};
+use crate::nostr::{EventView, Kind, Pubkey, TagElement};
 use crate::store::file::journal::Noted;
 use crate::store::file::schema::Tables;
 use crate::store::format::error::StoreError;
@@ -149,7 +149,7 @@ pub(in crate::store) fn restart_purges(tables: &Tables, txn: &mut RwTxn<'_>) -> 
 
 /// Where the gift wraps to an author stand in the tag index.
 fn wraps_prefix(txn: &Transaction<'_>, author: &Pubkey) -> [u8; PREFIX + 2] {
-    keys::tag_prefix(txn.store.inner.secret.tag(b'p', TagValue::Hex(&author.0)), Kind::GIFT_WRAP)
+    keys::tag_prefix(txn.store.inner.secret.tag(b'p', TagElement::Hex(&author.0)), Kind::GIFT_WRAP)
 }
 
 fn is_covered(purge: &Purge, seq: Seq, event: EventView<'_>) -> bool {
