@@ -1,7 +1,7 @@
-//! An event as its binary record, owned ([`Event`]) or borrowed ([`EventView`]).
+//! An event that was parsed, held as its binary record.
 //!
-//! Only [`Event::parse`] makes an `Event`, and it has checked that `id` is the SHA-256 of the content (INV-7).
-//! The signature is not checked here.
+//! Whatever makes an `Event` ([`Event::parse`], [`Event::from_value`], [`EventView::to_event`]) checks that `id` is the
+//! SHA-256 of the NIP-01 serialization (INV-7). Signatures are not checked here.
 
 use super::json::{JsonError, Parser, Value};
 use super::record::{self, flags, offset};
@@ -10,30 +10,30 @@ use super::types::Timestamp;
 use super::view::{EventView, parse_expiration};
 use super::{hex, json};
 
-/// Why some JSON is not an event.
+/// Why a piece of JSON is not an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
-    /// The text is not JSON, or nests too deeply.
+    /// The text is not JSON, or is nested too deeply.
     #[error("{0}")]
     Json(#[from] JsonError),
     /// The value is not an object.
-    #[error("an event is a JSON object")]
+    #[error("the event is not a JSON object")]
     NotAnObject,
-    /// A field is absent.
+    /// A field is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A field stands twice.
-    #[error("{0} stands twice")]
+    /// A field appears twice.
+    #[error("{0} appears twice")]
     Duplicate(&'static str),
-    /// A field does not have the form that NIP-01 gives it.
+    /// A field is not as NIP-01 defines it.
     #[error("{0}")]
     Malformed(&'static str),
-    /// The id is not the hash of the content.
+    /// The id is not the hash of the event.
     #[error("id is not the SHA-256 of the event")]
     WrongId,
 }
 
-/// An event whose id is known to be the hash of its content.
+/// An event whose id is known to be its hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
     record: Box<[u8]>,
@@ -43,8 +43,8 @@ impl Event {
     /// Parses one event from JSON text.
     ///
     /// # Errors
-    /// When the text is not an event by NIP-01, strictly read: unknown keys are dropped, everything else that
-    /// is out of form is refused, and so is an `id` that is not the hash.
+    /// When the text is not an event as NIP-01 strictly defines it, or when `id` is not its hash. Unknown keys are
+    /// dropped.
     pub fn parse(parser: &mut Parser, text: &[u8]) -> Result<Self, EventError> {
         parser.parse(text, Self::from_value)?
     }
@@ -60,7 +60,7 @@ impl Event {
         if view.hash() == view.id() { Ok(event) } else { Err(EventError::WrongId) }
     }
 
-    /// The same event, borrowed.
+    /// The event, borrowed.
     #[must_use]
     pub fn view(&self) -> EventView<'_> {
         EventView::new(&self.record)
@@ -74,10 +74,10 @@ impl std::fmt::Debug for Event {
 }
 
 impl EventView<'_> {
-    /// An owned copy, if the id is the hash of the content.
+    /// An owned copy.
     ///
     /// # Errors
-    /// [`EventError::WrongId`] when it is not, as for a damaged record.
+    /// [`EventError::WrongId`] when the id is not the hash of the event: the record is damaged.
     pub fn to_event(self) -> Result<Event, EventError> {
         if self.hash() != self.id() {
             return Err(EventError::WrongId);
@@ -86,7 +86,7 @@ impl EventView<'_> {
     }
 }
 
-/// The fields of an event as the tape has them.
+/// The fields of an event as they are on the tape.
 #[derive(Default)]
 struct Fields<'t, 'i> {
     id: Option<[u8; 32]>,
@@ -98,7 +98,7 @@ struct Fields<'t, 'i> {
     content: Option<&'i str>,
 }
 
-/// Fills `slot`, once.
+/// Fills `slot`, which must be empty. `form` is the error when there is no value.
 fn set<T>(slot: &mut Option<T>, name: &'static str, value: Option<T>, form: &'static str) -> Result<(), EventError> {
     if slot.is_some() {
         return Err(EventError::Duplicate(name));
@@ -164,10 +164,10 @@ impl<'t, 'i> Fields<'t, 'i> {
     }
 }
 
-/// Appends the tags and returns the flags they raise.
+/// Appends the tags and returns the flags that they set.
 fn put_tags(tags: json::Elements<'_, '_>, out: &mut Vec<u8>) -> Result<u8, EventError> {
     const NOT_STRINGS: EventError = EventError::Malformed("a tag is an array of one or more Unicode strings");
-    let mut raised = 0;
+    let mut set_flags = 0;
     for tag in tags {
         let mut elements = tag.as_array().ok_or(NOT_STRINGS)?;
         record::put_varint(elements.len() as u32, out);
@@ -179,16 +179,16 @@ fn put_tags(tags: json::Elements<'_, '_>, out: &mut Vec<u8>) -> Result<u8, Event
             tag::put_element(text.as_bytes(), out);
         }
         if name == "-" {
-            raised |= flags::PROTECTED;
-        } else if name == "expiration" && raised & flags::EXPIRES == 0 {
+            set_flags |= flags::PROTECTED;
+        } else if name == "expiration" && set_flags & flags::EXPIRES == 0 {
             second
                 .and_then(Value::as_str)
                 .and_then(|text| parse_expiration(text.as_bytes()))
-                .ok_or(EventError::Malformed("expiration is not a number of unix seconds"))?;
-            raised |= flags::EXPIRES;
+                .ok_or(EventError::Malformed("expiration is not a number of Unix seconds"))?;
+            set_flags |= flags::EXPIRES;
         }
     }
-    Ok(raised)
+    Ok(set_flags)
 }
 
 #[cfg(test)]

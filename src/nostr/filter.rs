@@ -1,7 +1,7 @@
 //! A filter compiled for matching: sorted sets, a time window and a limit (NIP-01).
 //!
-//! What it accepts is NIP-01 strictly read. An unknown key is refused, never ignored: ignoring one would give
-//! the client more than it asked for.
+//! It accepts what NIP-01 strictly defines. An unknown key is refused, never ignored: to ignore one would give the
+//! client more than it asked for.
 
 use super::json::Value;
 use super::kind::Kind;
@@ -10,32 +10,32 @@ use super::types::{EventId, Pubkey, Timestamp};
 use super::view::EventView;
 use super::{hex, json};
 
-/// What the operator chose about the grammar.
+/// What the operator chose of the grammar of filters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ParseOptions {
-    /// Whether filters may have `&x` keys (NIP-91, not merged).
+    /// Whether filters may have `&x` keys (NIP-91, a proposal).
     pub and_filters: bool,
 }
 
 /// Why a filter is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// A value does not have the form NIP-01 gives it; answered with `invalid:`.
+    /// A value is not as NIP-01 defines it. The answer is `invalid:`.
     #[error("{0}")]
     Invalid(String),
-    /// A key that weir does not know or does not serve; answered with `unsupported:`.
+    /// A key that weir does not know or does not serve. The answer is `unsupported:`.
     #[error("{0}")]
     Unsupported(String),
 }
 
-/// One filter: an event matches when every given condition holds.
+/// One filter: an event matches when it meets every condition that is given.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Filter {
-    /// `ids`, ascending, without repeats; `None` when the key is absent.
+    /// `ids`, ascending, without duplicates; `None` when the key is absent.
     pub ids: Option<Box<[EventId]>>,
-    /// `authors`, ascending, without repeats.
+    /// `authors`, ascending, without duplicates.
     pub authors: Option<Box<[Pubkey]>>,
-    /// `kinds`, ascending, without repeats.
+    /// `kinds`, ascending, without duplicates.
     pub kinds: Option<Box<[Kind]>>,
     /// `#x` conditions, by letter.
     pub tags: Box<[TagFilter]>,
@@ -43,7 +43,7 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// `created_at` is at most this.
     pub until: Option<Timestamp>,
-    /// The most stored events to return; no part of matching.
+    /// The most stored events to return. Not a condition.
     pub limit: Option<u32>,
 }
 
@@ -54,7 +54,7 @@ pub struct TagFilter {
     pub letter: u8,
     /// Whether the event must carry every value (`&x`, NIP-91) rather than at least one (`#x`).
     pub all: bool,
-    /// The values, ascending, without repeats.
+    /// The values, ascending, without duplicates.
     pub values: Box<[FilterValue]>,
 }
 
@@ -77,7 +77,7 @@ impl FilterValue {
         }
     }
 
-    /// The same value, borrowed.
+    /// The value, borrowed.
     #[must_use]
     pub fn view(&self) -> TagElement<'_> {
         match self {
@@ -119,10 +119,10 @@ impl Filter {
     /// Reads a filter that is part of a larger message.
     ///
     /// # Errors
-    /// When the value is not an object, a key stands twice or is unknown, or a value is out of form. A key whose value
-    /// is `null` is as good as absent: serialisers write it so.
+    /// When the value is not an object, a key appears twice or is unknown, or a value is malformed. A key whose value
+    /// is `null` counts as absent, since some clients serialize absent keys that way.
     pub fn from_value(value: Value<'_, '_>, options: ParseOptions) -> Result<Self, FilterError> {
-        let entries = value.as_object().ok_or_else(|| invalid("a filter is a JSON object"))?;
+        let entries = value.as_object().ok_or_else(|| invalid("the filter is not a JSON object"))?;
         let mut filter = Self::default();
         let (mut since, mut until, mut tags) = (None, None, Vec::new());
         if entries.clone().any(|(_, value)| value.is_null()) {
@@ -144,14 +144,14 @@ impl Filter {
         if let Some(pair) = tags.windows(2).find(|pair| (pair[0].letter, pair[0].all) == (pair[1].letter, pair[1].all))
         {
             let mark = if pair[0].all { '&' } else { '#' };
-            return Err(invalid(format!("{mark}{} stands twice", pair[0].letter as char)));
+            return Err(invalid(format!("{mark}{} appears twice", pair[0].letter as char)));
         }
-        filter.tags = without_values_asked_for_together(tags);
+        filter.tags = without_values_required_by_and(tags);
         (filter.since, filter.until) = window(since, until);
         Ok(filter)
     }
 
-    /// Whether the event satisfies every condition. `limit` is not one.
+    /// Whether the event meets every condition; `limit` is not one.
     #[must_use]
     pub fn matches(&self, event: EventView<'_>) -> bool {
         self.matches_time(event.created_at())
@@ -161,13 +161,13 @@ impl Filter {
             && self.tags.iter().all(|tag| tag.matches(event))
     }
 
-    /// Whether `created_at` lies in the window, both ends included.
+    /// Whether `created_at` is in the time window, both ends included.
     #[must_use]
     pub fn matches_time(&self, created_at: Timestamp) -> bool {
         self.since.is_none_or(|since| since <= created_at) && self.until.is_none_or(|until| created_at <= until)
     }
 
-    /// Whether no event can match: an empty list, or a window that ends before it begins.
+    /// Whether no event can match: a list is empty, or the window ends before it begins.
     #[must_use]
     pub fn is_never(&self) -> bool {
         self.ids.as_ref().is_some_and(|list| list.is_empty())
@@ -177,13 +177,13 @@ impl Filter {
             || matches!((self.since, self.until), (Some(since), Some(until)) if since > until)
     }
 
-    /// Bytes of memory that holding the filter takes, with its entries in an index of live subscriptions.
+    /// Bytes of memory that the filter takes, including its entries in the index of live subscriptions.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.heap_bytes() + INDEX_ENTRY_BYTES * self.items()
     }
 
-    /// Bytes of heap behind its lists.
+    /// Bytes of heap that its lists take.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         let text = |value: &FilterValue| match value {
@@ -199,7 +199,7 @@ impl Filter {
             + self.tags.iter().map(tag).sum::<usize>()
     }
 
-    /// The values in all lists together, what a filter costs to look at.
+    /// The number of values in all lists together.
     #[must_use]
     pub fn items(&self) -> usize {
         self.ids.as_ref().map_or(0, |list| list.len())
@@ -209,11 +209,11 @@ impl Filter {
     }
 }
 
-/// What one value takes in the live index (`live::postings`): 16 bytes and one of control, in a table that is at least
-/// 7/16 full after it has grown. What a scan keeps while the query runs is counted by itself.
+/// What one value takes in the live index (`live::postings`): 16 bytes and a control byte, in a table that is at least
+/// 7/16 full after it has grown. What a scan keeps while a query runs is counted separately.
 const INDEX_ENTRY_BYTES: usize = 40;
 
-/// What an allocator adds to a small allocation on average: sizes are rounded up.
+/// What rounding up adds to a small allocation, on average.
 const ALLOCATION_BYTES: usize = 16;
 
 fn contains<T: AsRef<[u8]>>(sorted: &[T], wanted: &[u8; 32]) -> bool {
@@ -226,16 +226,16 @@ fn invalid(text: impl Into<String>) -> FilterError {
 
 fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), FilterError> {
     if slot.replace(value).is_some() {
-        return Err(invalid(format!("{key} stands twice")));
+        return Err(invalid(format!("{key} appears twice")));
     }
     Ok(())
 }
 
-/// Refuses a key that stands twice.
+/// Refuses a key that appears twice.
 fn each_once(mut keys: Vec<&str>) -> Result<(), FilterError> {
     keys.sort_unstable();
     match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(invalid(format!("{} stands twice", pair[0]))),
+        Some(pair) => Err(invalid(format!("{} appears twice", pair[0]))),
         None => Ok(()),
     }
 }
@@ -250,8 +250,8 @@ fn limit(value: Value<'_, '_>) -> Result<u32, FilterError> {
     Ok(u32::try_from(limit).unwrap_or(u32::MAX))
 }
 
-/// The part of the window in which there can be events: from 0 to [`Timestamp::MAX`]. One that lies outside of it is
-/// empty.
+/// Clamps a window to the times that events can have, 0 to [`Timestamp::MAX`]. A window outside of these becomes an
+/// empty one.
 fn window(since: Option<i128>, until: Option<i128>) -> (Option<Timestamp>, Option<Timestamp>) {
     let last = i128::from(Timestamp::MAX.0);
     if until.is_some_and(|until| until < 0) || since.is_some_and(|since| since > last) {
@@ -262,7 +262,7 @@ fn window(since: Option<i128>, until: Option<i128>) -> (Option<Timestamp>, Optio
 }
 
 fn hex_list<T: From32 + Ord>(key: &str, value: Value<'_, '_>) -> Result<Box<[T]>, FilterError> {
-    let wrong = || invalid(format!("{key} is not a list of 64 lower-case hex digits each"));
+    let wrong = || invalid(format!("{key} is not a list of strings of 64 lower-case hex digits"));
     let items = value.as_array().ok_or_else(wrong)?;
     let item = |value: Value<'_, '_>| value.as_str().and_then(|text| hex::decode(text.as_bytes())).map(T::from32);
     sorted_set(items.map(item), wrong)
@@ -291,13 +291,14 @@ fn kind_list(value: Value<'_, '_>) -> Result<Box<[Kind]>, FilterError> {
     let mut kinds = Vec::with_capacity(items.len());
     for item in items {
         let number = item.as_integer().ok_or_else(wrong)?;
-        // No event is of another kind, so it asks for nothing (clients probe a connection that way).
+        // No event has a kind beyond 16 bits, so such a number adds nothing. (Some clients probe a connection that
+        // way.)
         kinds.extend(u16::try_from(number).ok().map(Kind));
     }
     Ok(set(kinds))
 }
 
-/// Makes a set of a list whose capacity is exact: one that had grown would keep up to twice its size.
+/// Sorts a list and drops duplicates. Its capacity must be exact: one that had grown could keep twice its size.
 fn set<T: Ord>(mut list: Vec<T>) -> Box<[T]> {
     list.sort_unstable();
     list.dedup();
@@ -323,7 +324,7 @@ fn tag_filter(key: &str, value: Value<'_, '_>, options: ParseOptions) -> Result<
     };
     let wrong = || {
         invalid(if matches!(letter, b'e' | b'p') {
-            format!("{key} is not a list of 64 lower-case hex digits each")
+            format!("{key} is not a list of strings of 64 lower-case hex digits")
         } else {
             format!("{key} is not a list of Unicode strings")
         })
@@ -337,15 +338,15 @@ fn tag_filter(key: &str, value: Value<'_, '_>, options: ParseOptions) -> Result<
     Ok(TagFilter { letter, all, values })
 }
 
-/// Values of `&x` do not count in `#x` (NIP-91); a `#x` left empty that way asks for nothing more.
-fn without_values_asked_for_together(mut tags: Vec<TagFilter>) -> Box<[TagFilter]> {
+/// Drops values from `#x` that `&x` has too (NIP-91). A `#x` that loses all its values that way adds no condition.
+fn without_values_required_by_and(mut tags: Vec<TagFilter>) -> Box<[TagFilter]> {
     for index in 1..tags.len() {
         let (before, after) = tags.split_at_mut(index);
         let (any, every) = (&mut before[index - 1], &after[0]);
         if any.letter == every.letter && every.all && !any.values.is_empty() {
             let left: Vec<_> = any.values.iter().filter(|value| !every.contains(value.view())).cloned().collect();
             if left.is_empty() {
-                // Satisfied by any event that `&x` lets through: keep one value that it is known to carry.
+                // It must hold for every event that `&x` lets through, so keep one value that these are known to have.
                 any.values = any.values[..1].into();
             } else {
                 any.values = left.into();
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_form_is_invalid_and_what_is_unknown_is_unsupported() {
+    fn malformed_values_are_invalid_and_unknown_keys_unsupported() {
         let upper = format!(r#"{{"ids":["{}"]}}"#, "AB".repeat(32));
         let short = r##"{"#p":["abcd"]}"##;
         let texts = [
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_any_size_are_read_for_what_they_mean() {
+    fn numbers_of_any_size_mean_what_they_say() {
         let kinds = |text: &str| parse(&format!(r#"{{"kinds":{text}}}"#)).expect("a filter").kinds;
         assert_eq!(kinds("[65535,65536,-1,1e0,18446744073709551616,-1e400]"), Some([Kind(1), Kind(65535)].into()));
         assert_eq!(kinds("[99999]"), Some([].into()));
@@ -431,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_absence_whatever_the_key() {
+    fn a_key_with_null_counts_as_absent() {
         let text = r##"{"ids":null,"authors":null,"kinds":null,"#t":null,"since":null,"until":null,"limit":null,
             "search":null}"##;
         assert_eq!(parse(text), Ok(Filter::default()));
@@ -439,14 +440,14 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_weighs_what_its_values_are_long() {
-        let weight = |text: &str| parse(text).expect("a filter").memory_bytes() - size_of::<Filter>();
-        assert_eq!(weight("{}"), 0);
-        assert_eq!(weight(r#"{"kinds":[1,7]}"#), 2 * (2 + 40));
+    fn the_memory_of_a_filter_grows_with_its_values() {
+        let bytes = |text: &str| parse(text).expect("a filter").memory_bytes() - size_of::<Filter>();
+        assert_eq!(bytes("{}"), 0);
+        assert_eq!(bytes(r#"{"kinds":[1,7]}"#), 2 * (2 + 40));
         let authors = (0..2_000).map(|n| format!("\"{n:064x}\"")).collect::<Vec<_>>().join(",");
-        assert_eq!(weight(&format!(r#"{{"authors":[{authors}]}}"#)), 2_000 * (32 + 40));
+        assert_eq!(bytes(&format!(r#"{{"authors":[{authors}]}}"#)), 2_000 * (32 + 40));
         let value = "x".repeat(1_000_000);
-        let long = weight(&format!(r##"{{"#t":["{value}"]}}"##));
+        let long = bytes(&format!(r##"{{"#t":["{value}"]}}"##));
         assert_eq!(long, size_of::<TagFilter>() + size_of::<FilterValue>() + 1_000_000 + 16 + 40);
     }
 

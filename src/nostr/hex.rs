@@ -1,4 +1,4 @@
-//! Lower-case hexadecimal, the only form NIP-01 knows. Upper case and prefixes are never accepted.
+//! Lower-case hexadecimal, the only form that NIP-01 knows. Never accepts upper case or prefixes.
 
 use faster_hex::CheckCase;
 
@@ -38,10 +38,10 @@ pub fn append(bytes: &[u8], out: &mut Vec<u8>) {
     rest.iter().for_each(|byte| out.extend_from_slice(digits(&[*byte]).as_flattened()));
 }
 
-/// Bytes encoded together: two registers of SSE2 take their digits.
+/// Bytes encoded at once: their digits fill two registers of SSE2.
 const BLOCK: usize = 16;
 
-/// The two digits of each byte. Without a table, so that the compiler works on a register of bytes at a time.
+/// The two digits of each byte. Computed rather than looked up, so that the compiler can vectorize it.
 #[inline]
 fn digits<const N: usize>(bytes: &[u8; N]) -> [[u8; 2]; N] {
     let digit = |nibble: u8| nibble + if nibble > 9 { b'a' - 10 } else { b'0' };

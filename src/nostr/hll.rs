@@ -1,7 +1,7 @@
-//! HyperLogLog counts of distinct authors (NIP-45), which clients merge over relays.
+//! HyperLogLog registers that count distinct authors (NIP-45). Clients merge those of several relays.
 //!
-//! An estimate is never made here; a relay only fills registers. Where to look in an author's key depends on
-//! what is counted, so that nobody can choose a key that distorts every count.
+//! A relay only fills registers; it never makes an estimate. Which bytes of an author's key count depends on the
+//! filter, so that nobody can choose a key that distorts every count.
 
 use sha2::{Digest, Sha256};
 
@@ -10,7 +10,7 @@ use super::hex;
 use super::tag::TagElement;
 use super::types::Pubkey;
 
-/// Registers, by NIP-45.
+/// The number of registers in NIP-45.
 pub const REGISTERS: usize = 256;
 
 /// The registers of one count.
@@ -21,11 +21,10 @@ pub struct Hll {
 }
 
 impl Hll {
-    /// Empty registers for what `filter` counts; `None` if NIP-45 gives it no offset.
+    /// Empty registers for counting `filter`; `None` if NIP-45 defines no offset for it.
     ///
-    /// NIP-45 takes the first `#x` of the JSON and its first value. The order of keys and values is not kept,
-    /// so a filter is eligible with exactly one `#x` that has exactly one value, as every query that NIP-45
-    /// names has.
+    /// NIP-45 derives the offset from the first value of the first `#x` in the JSON. A [`Filter`] keeps no order of
+    /// keys or values, so it must have exactly one `#x` with exactly one value, as every query that NIP-45 names does.
     #[must_use]
     pub fn for_filter(filter: &Filter) -> Option<Self> {
         let [tag] = &*filter.tags else { return None };
@@ -40,7 +39,7 @@ impl Hll {
     /// Counts the author of an event that matched. Counting one twice changes nothing.
     pub fn add(&mut self, author: &Pubkey) {
         let (register, rest) = (author.0[self.offset], &author.0[self.offset + 1..]);
-        // An offset is at most 23, so 8 bytes or more are left. Of those 8 count: 64 zero bits are never met.
+        // The offset is at most 23, so at least 8 bytes are left. Only 8 count, since nobody gets to see 64 zero bits.
         let bits = rest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes).leading_zeros());
         let rank = bits as u8 + 1;
         let held = &mut self.registers[usize::from(register)];
@@ -54,7 +53,7 @@ impl Hll {
     }
 }
 
-/// Where in an author's key to look, 8 to 23: 8 more than the 33rd hexadecimal digit of what is counted.
+/// The offset into an author's key, 8 to 23: 8 more than the 33rd hexadecimal digit of the value that is counted.
 fn offset(target: TagElement<'_>) -> usize {
     let bytes = match target {
         TagElement::Hex(bytes) => *bytes,

@@ -1,16 +1,16 @@
-//! JSON in: a simd-json tape with reused buffers, and a cursor that walks it.
+//! Reads JSON: a simd-json tape with reused buffers, and a cursor over it.
 //!
-//! The tape is the only parse a message gets. Never the DOM, never serde: duplicate keys must be seen. Valid JSON that
-//! simd-json does not take is rewritten and parsed once more.
+//! A message is parsed once, to the tape. Never to the DOM or through serde, which would hide duplicate keys. Valid
+//! JSON that simd-json refuses is rewritten and parsed again.
 
 mod rewrite;
 
 use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, StaticNode, Tape};
 
-/// How deep a message may nest: `["EVENT",{"tags":[[…]]}]` needs four, the rest is room for unknown keys.
+/// How deeply a message may be nested. `["EVENT",{"tags":[[…]]}]` needs four levels; the rest is room for unknown keys.
 const MAX_DEPTH: usize = 32;
 
-/// Buffers of one thread, reused for each message.
+/// The buffers of one thread, reused for every message.
 pub struct Parser {
     input: Vec<u8>,
     buffers: Buffers,
@@ -23,22 +23,22 @@ impl Default for Parser {
     }
 }
 
-/// Why a text is refused.
+/// Why a text is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// Not one JSON value (RFC 8259), or not UTF-8.
+    /// It is not one JSON value (RFC 8259), or not UTF-8.
     #[error("not valid JSON")]
     Invalid,
-    /// Arrays and objects within each other beyond the bound.
+    /// Arrays and objects are nested too deeply.
     #[error("nested deeper than {MAX_DEPTH}")]
     TooDeep,
 }
 
 impl Parser {
-    /// Parses `text` and hands its root to `read`; the text itself is left as it was.
+    /// Parses a copy of `text` and passes its root to `read`.
     ///
     /// # Errors
-    /// When `text` is not one complete JSON value in UTF-8, or nests deeper than 32.
+    /// When `text` is not one complete JSON value in UTF-8, or is nested deeper than 32 levels.
     pub fn parse<R>(&mut self, text: &[u8], read: impl FnOnce(Value<'_, '_>) -> R) -> Result<R, JsonError> {
         let (read, error) = match self.parse_once(text, read) {
             Ok(result) => return Ok(result),
@@ -51,7 +51,7 @@ impl Parser {
         self.parse_once(&rewritten, read).map_err(|(_, error)| error)
     }
 
-    /// Parses what simd-json takes; gives `read` back where it does not.
+    /// Parses what simd-json accepts; returns `read` with the error where it does not.
     fn parse_once<R, F: FnOnce(Value<'_, '_>) -> R>(&mut self, text: &[u8], read: F) -> Result<R, (F, JsonError)> {
         self.input.clear();
         self.input.extend_from_slice(text);
@@ -70,19 +70,19 @@ impl Parser {
         result
     }
 
-    /// Gives the memory of an unusually large message back.
+    /// Frees the memory of an unusually large message.
     fn release(&mut self) {
         *self = Self::default();
     }
 }
 
-/// A thread keeps buffers for messages up to this size; larger ones are rare and not worth holding memory for.
+/// A thread keeps buffers up to this size. Larger messages are rare and not worth the memory.
 const KEEP_BYTES: usize = 1 << 20;
 
 /// One JSON value on the tape.
 #[derive(Clone, Copy)]
 pub struct Value<'t, 'i> {
-    /// Starts with the node of this value; may run on past it.
+    /// Begins with the node of this value and may extend past it.
     nodes: &'t [Node<'i>],
 }
 
@@ -96,10 +96,10 @@ impl<'t, 'i> Value<'t, 'i> {
         }
     }
 
-    /// A number without a fraction, however it is written: `1000`, `1000.0` and `1e3` are one.
+    /// A number without a fraction, however it is written: `1000`, `1000.0` and `1e3` are the same.
     ///
-    /// What has a point or an exponent, or more than 64 bits, is read as a double (RFC 8259 §6). Beyond i128 comes its
-    /// largest or smallest number.
+    /// A number with a point or an exponent, or of more than 64 bits, is read as a double (RFC 8259 §6). One that does
+    /// not fit in an i128 becomes the largest or smallest i128.
     #[must_use]
     pub fn as_integer(self) -> Option<i128> {
         match self.nodes.first() {
@@ -125,7 +125,7 @@ impl<'t, 'i> Value<'t, 'i> {
         }
     }
 
-    /// The keys and values of an object, in their order, duplicates included.
+    /// The keys and values of an object, in order, duplicates included.
     #[must_use]
     pub fn as_object(self) -> Option<Entries<'t, 'i>> {
         match self.nodes.first() {

@@ -1,4 +1,4 @@
-//! Event kinds and the four ways NIP-01 has of keeping them.
+//! Event kinds, and the four classes of NIP-01 that say how long events of a kind are kept.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ pub struct Kind(pub u16);
 /// How events of a kind are kept (NIP-01, "Kinds").
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KindClass {
-    /// Every event is kept. Kinds that NIP-01 does not place (45 to 999, 40000 and above) are regular too.
+    /// Every event is kept. Kinds that NIP-01 does not classify (45 to 999, 40000 and above) are regular, too.
     Regular,
     /// Only the newest per author and kind is kept.
     Replaceable,
-    /// Never stored, only delivered.
+    /// Delivered but never stored.
     Ephemeral,
     /// Only the newest per author, kind and `d` tag is kept.
     Addressable,
@@ -43,7 +43,7 @@ impl Kind {
     /// HTTP authentication (NIP-98); never accepted as a published event.
     pub const HTTP_AUTH: Self = Self(27235);
 
-    /// The way events of this kind are kept.
+    /// The class of this kind.
     #[must_use]
     pub const fn class(self) -> KindClass {
         match self.0 {

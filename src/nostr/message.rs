@@ -1,7 +1,11 @@
-//! What a client says to the relay, parsed once into types.
+//! The messages of a client, parsed once into types.
 //!
-//! A message that cannot be taken comes back as the answer it gets: one that names the event, subscription or
-//! session wherever an id can be read (INV-14).
+//! A malformed message is an error that holds the answer to send: one that names the event, subscription or session
+//! wherever its id can be read (INV-14).
+//!
+//! Elements after the last one that a message needs: EVENT and AUTH refuse them, since a client that sends two events
+//! in one message must not believe that both were stored. REQ and COUNT read them as further filters. CLOSE, NEG-OPEN,
+//! NEG-MSG and NEG-CLOSE ignore them.
 
 use super::event::{Event, EventError};
 use super::filter::{Filter, FilterError, ParseOptions};
@@ -21,33 +25,33 @@ pub enum ClientMessage {
     Close(SubscriptionId),
     /// Count events (NIP-45).
     Count(SubscriptionId, Vec<Filter>),
-    /// Prove who one is (NIP-42).
+    /// Authenticate (NIP-42).
     Auth(Event),
     /// Open a negentropy session (NIP-77).
     NegOpen(SubscriptionId, Filter, Vec<u8>),
-    /// Go on with a negentropy session.
+    /// Continue a negentropy session.
     NegMsg(SubscriptionId, Vec<u8>),
     /// Close a negentropy session.
     NegClose(SubscriptionId),
 }
 
-/// The longest subscription id that is echoed in a refusal. Longer ones get a NOTICE.
+/// The longest invalid subscription id that a refusal echoes. A longer one is refused with a NOTICE.
 const MAX_ECHOED_BYTES: usize = 512;
 
 impl ClientMessage {
     /// Parses one text message.
     ///
     /// # Errors
-    /// The answer to give when the message is not one of NIP-01, 42, 45 or 77, strictly read.
+    /// The answer to send when the message is not one that NIP-01, 42, 45 or 77 strictly defines.
     pub fn parse(parser: &mut Parser, text: &[u8], options: ParseOptions) -> Result<Self, Box<RelayMessage>> {
         let parsed = parser.parse(text, |root| Self::from_value(root, options));
         parsed.unwrap_or_else(|error| Err(notice(format!("the message is {error}"))))
     }
 
     fn from_value(root: Value<'_, '_>, options: ParseOptions) -> Result<Self, Box<RelayMessage>> {
-        let mut elements = root.as_array().ok_or_else(|| notice("a message is a JSON array"))?;
+        let mut elements = root.as_array().ok_or_else(|| notice("the message is not a JSON array"))?;
         let verb = elements.next().and_then(Value::as_str);
-        match verb.ok_or_else(|| notice("a message begins with its name"))? {
+        match verb.ok_or_else(|| notice("the message does not begin with its type"))? {
             "EVENT" => event(elements).map(Self::Event),
             "AUTH" => event(elements).map(Self::Auth),
             "REQ" => query(elements, options).map(|(sub, filters)| Self::Req(sub, filters)),
@@ -80,12 +84,12 @@ fn event(mut elements: Elements<'_, '_>) -> Result<Event, Box<RelayMessage>> {
     let event = Event::from_value(value).map_err(|error| refused_event(value, &error))?;
     if elements.next().is_some() {
         let id = event.view().id();
-        return Err(boxed(RelayMessage::refused(id, Prefix::Invalid, "something follows the event")));
+        return Err(boxed(RelayMessage::refused(id, Prefix::Invalid, "unexpected element after the event")));
     }
     Ok(event)
 }
 
-/// The refusal of something that is not an event, by its id if it has one.
+/// Refuses something that is not an event: by its id, if it has one.
 fn refused_event(value: Value<'_, '_>, error: &EventError) -> Box<RelayMessage> {
     let id = value
         .as_object()
@@ -133,7 +137,7 @@ fn query(
     let sub = subscription(&mut elements, closed)?;
     let refuse = |reason| boxed(closed(sub.as_str().into(), reason));
     if elements.len() == 0 {
-        return Err(refuse(Reason::new(Prefix::Invalid, "there is no filter")));
+        return Err(refuse(Reason::new(Prefix::Invalid, "a filter is missing")));
     }
     let filters = elements.map(|value| Filter::from_value(value, options)).collect::<Result<_, _>>();
     match filters {
@@ -142,17 +146,16 @@ fn query(
     }
 }
 
-/// CLOSE and NEG-CLOSE: an id that cannot be one names nothing that is open, so there is nothing to answer but a
-/// notice.
+/// Parses CLOSE or NEG-CLOSE. An invalid id cannot name anything that is open, so the refusal is a NOTICE.
 fn only_id(mut elements: Elements<'_, '_>, verb: &str) -> Result<SubscriptionId, Box<RelayMessage>> {
     let id = elements.next().and_then(Value::as_str).and_then(SubscriptionId::new);
-    id.ok_or_else(|| notice(format!("{verb} does not name a subscription id of 1 to 64 characters")))
+    id.ok_or_else(|| notice(format!("{verb} does not have a subscription id of 1 to 64 characters")))
 }
 
 fn neg_open(mut elements: Elements<'_, '_>, options: ParseOptions) -> Result<ClientMessage, Box<RelayMessage>> {
     let sub = subscription(&mut elements, neg_err)?;
     let refuse = |reason| boxed(neg_err(sub.as_str().into(), reason));
-    let missing = || refuse(Reason::new(Prefix::Invalid, "NEG-OPEN has an id, a filter and a message"));
+    let missing = || refuse(Reason::new(Prefix::Invalid, "NEG-OPEN needs an id, a filter and a message"));
     let filter = Filter::from_value(elements.next().ok_or_else(missing)?, options);
     let filter = filter.map_err(|error| refuse(filter_reason(error)))?;
     let message = hex_message(elements.next()).ok_or_else(|| refuse(not_hex()))?;
@@ -190,7 +193,7 @@ mod tests {
 
     #[test]
     fn refusals_name_the_id_wherever_one_can_be_read() {
-        assert_eq!(refusal(r#"["REQ","s"]"#), r#"["CLOSED","s","invalid: there is no filter"]"#);
+        assert_eq!(refusal(r#"["REQ","s"]"#), r#"["CLOSED","s","invalid: a filter is missing"]"#);
         assert_eq!(refusal(r#"["REQ","s",{"x":1}]"#), r#"["CLOSED","s","unsupported: filter key \"x\" is unknown"]"#);
         assert_eq!(
             refusal(r#"["COUNT","s",{"kinds":1}]"#),
@@ -202,8 +205,8 @@ mod tests {
             r#"["NOTICE","invalid: the subscription id is missing or not a string"]"#
         );
         assert_eq!(refusal(r#"["X"]"#), r#"["NOTICE","unsupported: message \"X\" is unknown"]"#);
-        assert_eq!(refusal("[]"), r#"["NOTICE","invalid: a message begins with its name"]"#);
-        assert_eq!(refusal("{}"), r#"["NOTICE","invalid: a message is a JSON array"]"#);
+        assert_eq!(refusal("[]"), r#"["NOTICE","invalid: the message does not begin with its type"]"#);
+        assert_eq!(refusal("{}"), r#"["NOTICE","invalid: the message is not a JSON array"]"#);
         let id = "ab".repeat(32);
         assert_eq!(
             refusal(&format!(r#"["EVENT",{{"id":"{id}"}}]"#)),
@@ -226,7 +229,7 @@ mod tests {
             );
             assert_eq!(
                 refusal(&format!(r#"["REQ","s",{{"ids":{odd}}}]"#)),
-                r#"["CLOSED","s","invalid: ids is not a list of 64 lower-case hex digits each"]"#
+                r#"["CLOSED","s","invalid: ids is not a list of strings of 64 lower-case hex digits"]"#
             );
             assert_eq!(
                 refusal(&format!(r#"["NEG-MSG","s",{odd}]"#)),
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_of_a_parsers_error_reaches_a_client() {
+    fn a_parser_error_never_reaches_a_client_by_name() {
         for text in ["", "[", "[01]", "nul", r#"["\x"]"#, "[1e400", "[\"\\ud800]"] {
             assert_eq!(refusal(text), r#"["NOTICE","invalid: the message is not valid JSON"]"#, "{text}");
         }

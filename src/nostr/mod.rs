@@ -1,7 +1,7 @@
-//! What the bytes mean: Nostr's events, filters and messages as types that prove what was checked.
+//! What the bytes mean: Nostr's events, filters and messages, as types that prove what was checked.
 //!
-//! Pure: no I/O, clock, threads or configuration here. Bytes from the network or from disk are input and
-//! can never panic; a value of [`Event`] has an `id` that is the SHA-256 of its NIP-01 serialization.
+//! Pure: no I/O, clock, threads or configuration. Bytes from the network or from disk are input, so no bytes make this
+//! module panic. An [`Event`] has an `id` that is the SHA-256 of its NIP-01 serialization.
 
 pub mod bech32;
 pub mod event;

@@ -1,6 +1,6 @@
 //! Proof of work on event ids (NIP-13).
 //!
-//! It only measures: what a relay asks for, and whether it asks for a committed target, is decided in `policy`.
+//! It only measures. How much work to demand, and whether as a committed target, is decided in `policy`.
 
 use super::types::EventId;
 use super::view::EventView;
@@ -12,13 +12,13 @@ pub fn difficulty(id: &EventId) -> u16 {
     8 * zero_bytes as u16 + id.0.get(zero_bytes).map_or(0, |byte| byte.leading_zeros() as u16)
 }
 
-/// The target difficulty that the event commits to: the third string of its first `nonce` tag, if that is a
-/// decimal number.
+/// The target difficulty that the event commits to: the third element of its first `nonce` tag, if that is a decimal
+/// number.
 #[must_use]
 pub fn committed_target(event: EventView<'_>) -> Option<u32> {
     let nonce = event.tags().find(|tag| tag.name().is("nonce"))?;
     let text = std::str::from_utf8(nonce.rest().nth(1)?.as_text()?).ok()?;
-    // `parse` alone would take a plus sign.
+    // `parse` alone would accept a plus sign.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn the_committed_target_is_the_third_string_of_the_first_nonce_tag() {
+    fn the_committed_target_is_the_third_element_of_the_first_nonce_tag() {
         let target = |tags: &[&[&str]]| committed_target(event(author(1), 1, 1, tags, "").view());
         assert_eq!(target(&[&["nonce", "776797", "20"], &["nonce", "1", "30"]]), Some(20));
         for tags in [&["nonce", "1"][..], &["nonce", "1", "+20"], &["nonce", "1", ""], &["nonce", "1", "x"], &["t"]] {

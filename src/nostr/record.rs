@@ -1,20 +1,20 @@
-//! The binary record of an event: what the store holds, what filters match on.
+//! The binary record of an event: what the store holds and filters match on.
 //!
-//! Little-endian. Strings are held with JSON escapes already resolved.
+//! Little-endian. JSON escapes in strings are resolved.
 //!
 //! | offset | bytes | field                                             |
 //! |-------:|------:|---------------------------------------------------|
 //! |      0 |    32 | id                                                |
 //! |     32 |    32 | pubkey                                            |
 //! |     64 |    64 | sig                                               |
-//! |    128 |     6 | created_at, unix seconds                          |
+//! |    128 |     6 | created_at, Unix seconds                          |
 //! |    134 |     2 | kind                                              |
 //! |    136 |     1 | flags, see [`flags`]                              |
 //! |    137 |     3 | length of the tags in bytes                       |
 //! |    140 |     … | tags                                              |
 //! |      … |     … | content, UTF-8, to the end of the record          |
 //!
-//! Tags are one after another: the number of elements as a varint, then the elements. An element is a
+//! The tags follow each other. A tag is the number of its elements as a varint, then the elements. An element is a
 //! varint `h`, then its bytes:
 //!
 //! | `h`             | meaning                                                                  |
@@ -23,7 +23,7 @@
 //! | 1               | 32 bytes follow, standing for 64 lower-case hexadecimal digits           |
 //! | odd, 3 and more | nothing follows: the string `WORDS[(h - 3) / 2]`                         |
 //!
-//! A string has one encoding only, so equal strings have equal bytes. Varints are LEB128 of at most 4 bytes.
+//! Each string has only one encoding, so equal strings have equal bytes. Varints are LEB128 of at most 4 bytes.
 
 /// Byte offsets of the fixed fields.
 pub mod offset {
@@ -47,7 +47,7 @@ pub mod offset {
 
 const _: () = assert!(offset::TAGS == 140, "the table above names the offsets");
 
-/// Bits of the flags byte: what a reader wants to know without walking the tags.
+/// Bits of the flags byte: what can be known of the tags without reading them.
 pub mod flags {
     /// There is an `expiration` tag (NIP-40).
     pub const EXPIRES: u8 = 1;
@@ -55,12 +55,13 @@ pub mod flags {
     pub const PROTECTED: u8 = 2;
 }
 
-/// The most bytes that tags may take: three bytes of length.
+/// The most bytes that the tags of an event may take: their length is held in three bytes.
 pub const MAX_TAGS_BYTES: usize = (1 << 24) - 1;
 
-/// Strings that public events repeat most, as one byte each.
+/// The strings that public events repeat most. A record holds each as one byte.
 ///
-/// Part of the format: entries are appended, never changed or removed. At most 62, so that a code is one byte.
+/// They are part of the format: append entries, never change or remove any. There can be 62, so that a code is one
+/// byte.
 pub const WORDS: [&str; 56] = [
     "e",
     "p",
@@ -127,7 +128,7 @@ pub const fn word_header(index: usize) -> u32 {
     3 + 2 * index as u32
 }
 
-/// The place of `text` in [`WORDS`].
+/// The index of `text` in [`WORDS`].
 pub fn word_index(text: &[u8]) -> Option<usize> {
     const LONGEST: usize = longest_word();
     if text.is_empty() || text.len() > LONGEST {
@@ -157,16 +158,16 @@ pub fn put_varint(value: impl Into<u64>, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Takes a LEB128 number of at most four bytes, as records have them, off the front of `bytes`.
+/// Takes a LEB128 number of at most four bytes, as in records, off the front of `bytes`.
 pub fn take_varint(bytes: &mut &[u8]) -> Option<u32> {
     take_varint_of::<4>(bytes).map(|value| value as u32)
 }
 
-/// Takes a LEB128 number of at most `MOST` bytes off the front of `bytes`.
-pub fn take_varint_of<const MOST: u32>(bytes: &mut &[u8]) -> Option<u64> {
-    const { assert!(MOST * 7 < u64::BITS) };
+/// Takes a LEB128 number of at most `MAX_BYTES` bytes off the front of `bytes`.
+pub fn take_varint_of<const MAX_BYTES: u32>(bytes: &mut &[u8]) -> Option<u64> {
+    const { assert!(MAX_BYTES * 7 < u64::BITS) };
     let mut value = 0;
-    for place in 0..MOST {
+    for place in 0..MAX_BYTES {
         let (&byte, rest) = bytes.split_first()?;
         *bytes = rest;
         value |= u64::from(byte & 0x7f) << (7 * place);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn no_word_stands_twice_nor_looks_like_hex() {
+    fn no_word_is_listed_twice_or_looks_like_hex() {
         for (index, word) in WORDS.iter().enumerate() {
             assert_eq!(word_index(word.as_bytes()), Some(index), "{word}");
             assert!(!word.is_empty() && word.len() != 64);

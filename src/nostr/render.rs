@@ -1,6 +1,6 @@
-//! JSON out: the NIP-01 serialization that is hashed, and the canonical JSON that is sent.
+//! Writes JSON: the NIP-01 serialization, which is hashed, and the canonical JSON, which is sent.
 //!
-//! Both use one writer for strings, so what is sent parses back to what was hashed (INV-6).
+//! Both write strings with the same function, so what is sent parses back to what was hashed (INV-6).
 
 use std::cell::RefCell;
 
@@ -11,20 +11,20 @@ use super::tag::{TagElement, Tags};
 use super::types::EventId;
 use super::view::EventView;
 
-/// Bytes looked at together when searching for one that needs an escape: a register of SSE2.
+/// Bytes searched at once for one that needs an escape: a register of SSE2.
 const STRIDE: usize = 16;
 
-/// The same for AVX-512.
+/// The same with AVX-512.
 const WIDE: usize = 64;
 
-/// A serialization scratch keeps at most this many bytes between events.
+/// The most bytes that a thread keeps for its next serialization.
 const KEEP_BYTES: usize = 1 << 20;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends this thread's empty buffer.
+/// Lends this thread's buffer, empty.
 fn with_scratch<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
@@ -121,10 +121,10 @@ fn value(value: TagElement<'_>, out: &mut Vec<u8>) {
 
 /// Appends `number` in decimal.
 pub fn number(mut number: u64, out: &mut Vec<u8>) {
-    /// `u64::MAX` has as many.
-    const MOST: usize = 20;
+    /// The digits of `u64::MAX`.
+    const MAX_DIGITS: usize = 20;
     let (start, len) = (out.len(), number.checked_ilog10().unwrap_or(0) as usize + 1);
-    out.extend_from_slice(&[0; MOST]);
+    out.extend_from_slice(&[0; MAX_DIGITS]);
     for digit in out[start..start + len].iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
         number /= 10;
@@ -132,14 +132,14 @@ pub fn number(mut number: u64, out: &mut Vec<u8>) {
     out.truncate(start + len);
 }
 
-/// Appends `text` as a JSON string with NIP-01's escapes: the seven it lists, lower-case `\u00xx` for the other
-/// control characters, everything else as it is.
+/// Appends `text` as a JSON string with NIP-01's escapes: the seven that it lists, `\u00xx` in lower case for the other
+/// control characters, and everything else verbatim.
 pub fn string(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len() + 2 + WIDE);
     out.push(b'"');
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512bw") {
-        // SAFETY: the CPU has what the function is compiled for.
+        // SAFETY: the CPU has the feature that the function is compiled for.
         unsafe { wide(text, out) };
         out.push(b'"');
         return;
@@ -148,7 +148,7 @@ pub fn string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends `text`, escaped, 64 bytes at a time, of which the last may be any number: most strings are one such step.
+/// Appends `text`, escaped, in steps of 64 bytes. The last step may have fewer; for most strings it is the only one.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512bw")]
 fn wide(text: &[u8], out: &mut Vec<u8>) {
@@ -160,16 +160,16 @@ fn wide(text: &[u8], out: &mut Vec<u8>) {
         let len = rest.len().min(WIDE);
         let mask = u64::MAX >> (WIDE - len);
         out.reserve(WIDE);
-        // SAFETY: the load reads only the bytes of the mask, which are in `rest`.
+        // SAFETY: the load reads only the bytes that the mask selects, and they are in `rest`.
         let bytes = unsafe { _mm512_maskz_loadu_epi8(mask, rest.as_ptr().cast()) };
-        // SAFETY: there is room for all 64 bytes behind the end, where nothing is yet.
+        // SAFETY: `reserve` made room for 64 bytes after the end.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().add(out.len()).cast(), bytes) };
         let special = _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20))
             | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'"' as i8))
             | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\' as i8));
         let special = special & mask;
         let plain = if special == 0 { len } else { special.trailing_zeros() as usize };
-        // SAFETY: so many bytes, and more, were written behind the end just now.
+        // SAFETY: the store wrote at least that many bytes after the end.
         unsafe { out.set_len(out.len() + plain) };
         rest = &rest[plain..];
         if special != 0 {
@@ -179,12 +179,12 @@ fn wide(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The same 16 bytes at a time.
+/// Appends `text`, escaped, in steps of 16 bytes.
 fn narrow(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     while let Some((stride, behind)) = rest.split_first_chunk() {
         rest = match escaped(stride, STRIDE, out) {
-            // A branch that is foretold, so that the next stride is under way before this one is judged.
+            // A predicted branch lets the CPU begin the next stride before it knows the result of this one.
             None => behind,
             Some(special) => &rest[special + 1..],
         };
@@ -194,11 +194,12 @@ fn narrow(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the first `len` bytes of `stride` up to one that needs an escape, and the escape; the place of that byte.
+/// Appends the first `len` bytes of `stride`. Stops at a byte that needs an escape: appends the escape and returns the
+/// position of that byte.
 #[inline]
 fn escaped(stride: &[u8; STRIDE], len: usize, out: &mut Vec<u8>) -> Option<usize> {
     let start = out.len();
-    // All of it, before it is known how much is plain: a copy of fixed size is one move.
+    // All of it, before looking for escapes: a copy of a fixed size is a single move.
     out.extend_from_slice(stride);
     let specials = specials(stride) & ((1 << len) - 1);
     if specials == 0 {
@@ -211,8 +212,8 @@ fn escaped(stride: &[u8; STRIDE], len: usize, out: &mut Vec<u8>) -> Option<usize
     Some(special)
 }
 
-/// `tail`, shorter than a stride, with zeros behind it. Put together in registers, since what was stored in pieces and
-/// is loaded whole makes the CPU wait, and most strings of tags are short.
+/// `tail`, which is shorter than a stride, followed by zeros. It is put together in registers: a load of bytes that were
+/// stored in pieces would stall the CPU, and most strings in tags are short.
 #[inline]
 fn padded(tail: &[u8]) -> [u8; STRIDE] {
     let len = tail.len();
@@ -226,7 +227,7 @@ fn padded(tail: &[u8]) -> [u8; STRIDE] {
     whole.to_le_bytes()
 }
 
-/// A bit for each byte that needs an escape, the first byte's lowest.
+/// One bit for each byte that needs an escape; the lowest bit is the first byte's.
 #[cfg(target_arch = "x86_64")]
 fn specials(stride: &[u8; STRIDE]) -> u32 {
     // SAFETY: SSE2 is part of every x86-64.
@@ -239,16 +240,16 @@ fn specials_sse2(stride: &[u8; STRIDE]) -> u32 {
     use std::arch::x86_64::{
         _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
     };
-    // SAFETY: the load reads the 16 bytes that `stride` refers to and asks for no alignment.
+    // SAFETY: the load reads the 16 bytes of `stride` and needs no alignment.
     let bytes = unsafe { _mm_loadu_si128(stride.as_ptr().cast()) };
-    // Below 0x20: the byte is the smaller of itself and 0x1f.
+    // A byte is below 0x20 if it is the smaller of itself and 0x1f.
     let control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
     let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'"' as i8));
     let backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
     _mm_movemask_epi8(_mm_or_si128(control, _mm_or_si128(quote, backslash))) as u32
 }
 
-/// A bit for each byte that needs an escape, the first byte's lowest.
+/// One bit for each byte that needs an escape; the lowest bit is the first byte's.
 #[cfg(not(target_arch = "x86_64"))]
 fn specials(stride: &[u8; STRIDE]) -> u32 {
     let bit = |(index, &byte): (usize, &u8)| u32::from(byte < 0x20 || byte == b'"' || byte == b'\\') << index;
@@ -291,7 +292,7 @@ mod tests {
         assert_eq!(rendered(&long), format!("\"{}\\n{}\\\"\"", "x".repeat(31), "é".repeat(40)));
     }
 
-    /// The same, byte by byte.
+    /// The expected result, byte by byte.
     fn plain(text: &[u8]) -> Vec<u8> {
         let mut out = vec![b'"'];
         for &byte in text {

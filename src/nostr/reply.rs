@@ -1,7 +1,9 @@
-//! What the relay says to a client, and the only place that writes it.
+//! The messages of the relay. Only this module writes them.
 //!
-//! Refusals carry a machine-readable prefix from NIP-01, so the prefix is an enum and nothing here takes a
-//! ready-made text for one.
+//! A refusal begins with a machine-readable prefix (NIP-01). The prefix is an enum, so no caller can misspell one.
+//!
+//! Replies carry results of higher floors without depending on their types, as plain values: a negentropy message is a
+//! `Vec<u8>` here, a count its number and registers, and an error of a higher floor a [`Reason`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,29 +15,29 @@ use super::types::{EventId, SubscriptionId};
 /// The machine-readable first word of a reason (NIP-01, NIP-42, NIP-43, NIP-77).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Prefix {
-    /// Already held, or superseded by what is held.
+    /// Already stored, or superseded by a stored event.
     Duplicate,
     /// Too little proof of work (NIP-13).
     Pow,
-    /// Not wanted from this sender, or not wanted at all.
+    /// Not wanted from this client, or not at all.
     Blocked,
-    /// Too much too fast; worth trying later.
+    /// Too much at once; worth another try later.
     RateLimited,
-    /// Not well formed, or out of limits.
+    /// Malformed, or beyond a limit.
     Invalid,
-    /// Known who asks, and not allowed.
+    /// The client is known and not allowed.
     Restricted,
-    /// An ephemeral event that nobody listens for.
+    /// An ephemeral event that no client is subscribed to.
     Mute,
-    /// The relay's own trouble; worth trying later.
+    /// A failure of the relay; worth another try later.
     Error,
-    /// Not known who asks (NIP-42).
+    /// The client must authenticate first (NIP-42).
     AuthRequired,
     /// Something the relay does not do.
     Unsupported,
-    /// A negentropy session ended for being idle (NIP-77).
+    /// A negentropy session was closed because it was idle (NIP-77).
     Closed,
-    /// An accepted event with something to say (NIP-43).
+    /// The event was accepted, with a remark (NIP-43).
     Info,
 }
 
@@ -60,7 +62,7 @@ impl Prefix {
     }
 }
 
-/// Why: a prefix for machines and a sentence for people.
+/// Why the relay answers so: a prefix for programs and a sentence for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reason {
     /// The machine-readable part.
@@ -70,7 +72,7 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// A reason of `prefix` with `text` after it.
+    /// A reason with this prefix and this text.
     pub fn new(prefix: Prefix, text: impl Into<Cow<'static, str>>) -> Self {
         Self { prefix, text: text.into() }
     }
@@ -82,16 +84,16 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Whether the relay holds more than it sent (NIP-67).
+/// Whether the relay has more stored matches than it sent (NIP-67).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hint {
     /// Every stored match was sent.
     Finish,
-    /// The relay holds more.
+    /// The relay has more.
     More,
 }
 
-/// One message to a client, except `EVENT`, which is written around a shared body (see [`event_head`]).
+/// One message to a client. `EVENT` is not among them: it is written around a shared body (see [`event_head`]).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RelayMessage {
     /// The answer to an EVENT or AUTH.
@@ -100,10 +102,10 @@ pub enum RelayMessage {
         id: EventId,
         /// Whether it was accepted.
         accepted: bool,
-        /// Why; must be present when not accepted (NIP-01).
+        /// Why; required when the event is not accepted (NIP-01).
         reason: Option<Reason>,
     },
-    /// Everything stored was sent.
+    /// The end of stored events.
     Eose {
         /// Which subscription.
         sub: SubscriptionId,
@@ -117,7 +119,7 @@ pub enum RelayMessage {
         /// Why.
         reason: Reason,
     },
-    /// For people; only where no id can be named.
+    /// A text for people, for when there is no id to answer with.
     Notice(Reason),
     /// A challenge (NIP-42).
     Auth(Box<str>),
@@ -145,7 +147,7 @@ pub enum RelayMessage {
         sub: Box<str>,
         /// Why.
         reason: Reason,
-        /// The most records a session may have, when that was exceeded.
+        /// The most records that a session may have, when it would have more.
         max_records: Option<u64>,
     },
 }
@@ -214,13 +216,13 @@ impl RelayMessage {
     }
 }
 
-/// Appends `["EVENT",<sub>,`: what goes before the event's JSON. [`EVENT_TAIL`] goes after it.
+/// Appends `["EVENT",<sub>,`, which precedes the event's JSON. [`EVENT_TAIL`] follows it.
 pub fn event_head(sub: &SubscriptionId, out: &mut Vec<u8>) {
     start("EVENT", sub.as_str(), out);
     out.push(b',');
 }
 
-/// What goes after the event's JSON in an `EVENT` message.
+/// What follows the event's JSON in an `EVENT` message.
 pub const EVENT_TAIL: &[u8] = b"]";
 
 /// Appends `["<name>",<first>`.

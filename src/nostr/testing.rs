@@ -1,6 +1,6 @@
-//! Deterministic events for tests. Compiled into tests only, never into the relay.
+//! Deterministic events for tests. Never compiled into the relay.
 //!
-//! Ids are real hashes, since nothing else parses; signatures are zeros unless [`signed`] made them.
+//! Ids are real hashes, since nothing else parses. Signatures are zeros, except those that [`signed`] makes.
 
 #![allow(dead_code)]
 
@@ -22,7 +22,7 @@ pub fn event(author: Pubkey, kind: u16, created_at: u64, tags: &[&[&str]], conte
     assemble(&id, author, kind, created_at, &tags, &content, &[0; 64])
 }
 
-/// The same, taken on trust.
+/// The same, its signature trusted.
 pub fn trusted(author: Pubkey, kind: u16, created_at: u64, tags: &[&[&str]], content: &str) -> VerifiedEvent {
     VerifiedEvent::trust(event(author, kind, created_at, tags, content))
 }

@@ -1,6 +1,6 @@
-//! Fixed-size values of the protocol: ids, keys, signatures, times and subscription ids.
+//! The small values of the protocol: event ids, keys, signatures, times and subscription ids.
 //!
-//! They only hold values; what is allowed to be published or asked for is decided in `policy`.
+//! They only hold values. What may be published or asked for is decided in `policy`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -62,9 +62,9 @@ bytes_type!(
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The latest `created_at` that weir holds: 48 bits, about nine million years.
+    /// The latest `created_at` that weir accepts: 48 bits, about nine million years.
     ///
-    /// It covers the milliseconds that some clients write by mistake, and keeps index keys short.
+    /// That covers the milliseconds that some clients write by mistake, and keeps index keys short.
     pub const MAX: Self = Self((1 << 48) - 1);
 }
 
@@ -79,10 +79,10 @@ impl fmt::Display for Timestamp {
 pub struct SubscriptionId(Arc<str>);
 
 impl SubscriptionId {
-    /// The most characters (Unicode scalar values, not bytes) NIP-01 allows.
+    /// The most characters that NIP-01 allows, counted as Unicode scalar values, not bytes.
     pub const MAX_CHARS: usize = 64;
 
-    /// Checks the length; `None` for an empty text or one of more than 64 characters.
+    /// `None` for an empty text or one of more than 64 characters.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let fits = text.len() <= Self::MAX_CHARS || text.chars().count() <= Self::MAX_CHARS;

@@ -1,18 +1,17 @@
-//! The proof that an event's signature holds.
+//! The proof that an event's signature is good.
 //!
-//! A [`VerifiedEvent`] is made here and nowhere else (INV-7): by checking signatures, or by `trust`, whose few
-//! callers are easy to find.
+//! A [`VerifiedEvent`] is made only here (INV-7): by checking a signature, or by `trust`, which has few callers.
 
 use super::event::Event;
 use super::view::EventView;
 use crate::schnorr::{Item, Verifier};
 
-/// An event whose signature was checked, or is trusted by the operator's word.
+/// An event whose signature was checked, or which the operator trusts without a check.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VerifiedEvent(Event);
 
 impl VerifiedEvent {
-    /// Checks the signatures of many events, each on its own; one that is wrong comes back as it was.
+    /// Checks the signatures of many events, each on its own. An event with a wrong signature comes back as an error.
     #[must_use]
     pub fn verify(verifier: &Verifier, events: Vec<Event>) -> Vec<Result<Self, Event>> {
         let mut verdicts = vec![false; events.len()];
@@ -22,15 +21,15 @@ impl VerifiedEvent {
         events.into_iter().zip(verdicts).map(verdict).collect()
     }
 
-    /// Checks one signature here and now.
+    /// Checks one signature.
     ///
     /// # Errors
-    /// The event as it was, when its signature is wrong.
+    /// The event itself, when its signature is wrong.
     pub fn verify_one(verifier: &Verifier, event: Event) -> Result<Self, Event> {
         if verifier.verify_one(item(event.view())) { Ok(Self(event)) } else { Err(event) }
     }
 
-    /// Takes the signature on trust, as `weir import --no-verify` does.
+    /// Trusts the signature, as `weir import --no-verify` does.
     #[must_use]
     pub const fn trust(event: Event) -> Self {
         Self(event)
@@ -42,7 +41,7 @@ impl VerifiedEvent {
         self.0.view()
     }
 
-    /// The event without its proof.
+    /// The event, without the proof.
     #[must_use]
     pub fn into_event(self) -> Event {
         self.0

@@ -7,8 +7,8 @@ use super::record::{flags, offset};
 use super::tag::{self, Tags};
 use super::types::{EventId, Pubkey, Signature, Timestamp};
 
-/// An event's record, borrowed from an [`Event`](super::Event) or from the store. See [`record`](super::record) for the
-/// bytes.
+/// An event's record, borrowed from an [`Event`](super::Event) or from the store. [`record`](super::record) has its
+/// layout.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EventView<'a> {
     record: &'a [u8],
@@ -20,10 +20,9 @@ impl<'a> EventView<'a> {
         Self { record }
     }
 
-    /// Takes bytes from the store as a record.
+    /// Takes bytes from the store as a record; `None` when they are too short to be one.
     ///
-    /// `None` when they are too short to be one. What is inside the tags and the content is looked at only
-    /// when it is read, and never trusted.
+    /// Tags and content are checked when they are read, not here.
     #[must_use]
     pub fn from_record(record: &'a [u8]) -> Option<Self> {
         let view = Self { record };
@@ -110,7 +109,7 @@ impl<'a> EventView<'a> {
         &self.record[offset::TAGS + self.tags_len()..]
     }
 
-    /// The time after which the event is not served (NIP-40), from the first `expiration` tag.
+    /// When the event expires (NIP-40), by its first `expiration` tag. From then on it is not served.
     #[must_use]
     pub fn expiration(self) -> Option<Timestamp> {
         if self.flags() & flags::EXPIRES == 0 {
@@ -120,21 +119,22 @@ impl<'a> EventView<'a> {
         parse_expiration(value.as_text()?)
     }
 
-    /// Whether the event is past its expiration at `now` (NIP-40).
+    /// Whether the event has expired at `now` (NIP-40).
     #[must_use]
     pub fn is_expired(self, now: Timestamp) -> bool {
         self.expiration().is_some_and(|at| at <= now)
     }
 
-    /// Whether only its author may publish the event (NIP-70: a `-` tag).
+    /// Whether only its author may publish the event: it has a `-` tag (NIP-70).
     #[must_use]
     pub fn is_protected(self) -> bool {
         self.flags() & flags::PROTECTED != 0
     }
 
-    /// The value that names an addressable event: the first `d` tag's, or empty (NIP-01).
+    /// The `d` value of the event's address: that of the first `d` tag, or empty (NIP-01).
     ///
-    /// Replaceable kinds have an empty one whatever their tags say. Only kinds with a coordinate have one.
+    /// For replaceable kinds it is empty, whatever their tags say. Other kinds than replaceable and addressable ones
+    /// have no address: `None`.
     #[must_use]
     pub fn d_tag(self) -> Option<tag::TagElement<'a>> {
         const EMPTY: tag::TagElement<'static> = tag::TagElement::Text(b"");
@@ -148,8 +148,7 @@ impl<'a> EventView<'a> {
         }
     }
 
-    /// Whether this event takes the place of `other` at the same coordinate: newer, or as old with a lower id
-    /// (NIP-01).
+    /// Whether this event replaces `other` at the same address: it is newer, or as old and has the lower id (NIP-01).
     #[must_use]
     pub fn replaces(self, other: EventView<'_>) -> bool {
         let rank = |event: EventView<'_>| (std::cmp::Reverse(event.created_at()), event.id());
@@ -157,12 +156,12 @@ impl<'a> EventView<'a> {
     }
 }
 
-/// Reads an `expiration` value: decimal digits, unix seconds.
+/// Reads the value of an `expiration` tag: Unix seconds in decimal digits.
 pub(super) fn parse_expiration(text: &[u8]) -> Option<Timestamp> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?;
-    // More digits than a u64 holds is simply a time that never comes.
+    // A number that does not fit in a u64 is a time that never comes.
     Some(Timestamp(text.parse().unwrap_or(u64::MAX)))
 }

@@ -1,22 +1,22 @@
-//! Valid JSON that simd-json refuses, rewritten so that it takes it: numbers beyond 64 bits, and halves of surrogate
+//! Rewrites valid JSON that simd-json refuses so that it accepts it: numbers beyond 64 bits, and halves of surrogate
 //! pairs.
 //!
-//! Looked at only after simd-json refused a text. It must never make invalid JSON valid: one token takes the place of
-//! one token, simd-json judges the result, and what a token hides is checked here.
+//! It is tried only after simd-json has refused a text. It must never make invalid JSON valid: each token is replaced
+//! by one token, simd-json judges the result, and a token that is replaced is checked here first.
 
 use std::io::Write as _;
 
 use serde::de::IgnoredAny;
 
-/// What stands for a number that no double holds. The shortest near the end of the range.
+/// Replaces a number that is too large for a double. Of the numbers near the end of the range it is the shortest.
 const BEYOND: f64 = 1e308;
 
-/// Appends `text` to `out`, rewritten, and tells whether anything was.
+/// Appends `text`, rewritten, to `out`. Returns whether anything was rewritten.
 ///
-/// - An integer beyond 64 bits becomes the nearest double, and a number beyond doubles [`BEYOND`] (RFC 8259 §6 leaves
-///   the range to the reader).
-/// - A string with half a surrogate pair stands for no text (RFC 8259 §8.2). It becomes `false`, which no field that
-///   wants a string takes. In a key, U+FFFD takes the place of the half: no key that means anything has that.
+/// - An integer beyond 64 bits becomes the nearest double, and a number beyond the range of doubles [`BEYOND`]. (RFC 8259
+///   §6 leaves the range to the reader.)
+/// - A string with half a surrogate pair is no text (RFC 8259 §8.2). It becomes `false`, which no field that needs a
+///   string accepts. In a key, U+FFFD replaces the half: no key that means anything contains it.
 ///
 /// The result is at most a tenth longer than `text`.
 pub fn rewrite(text: &[u8], out: &mut Vec<u8>) -> bool {
@@ -37,7 +37,7 @@ pub fn rewrite(text: &[u8], out: &mut Vec<u8>) -> bool {
     changed
 }
 
-/// The length of the string, the number, or whatever lies before the next of them, that `text` begins with.
+/// The length of the token that `text` begins with: a string, a number, or everything up to the next of these.
 fn token_len(first: u8, text: &[u8]) -> usize {
     let end = match first {
         b'"' => return string_len(text),
@@ -49,7 +49,7 @@ fn token_len(first: u8, text: &[u8]) -> usize {
     end.unwrap_or(text.len())
 }
 
-/// The length of the string that `text` begins with, quotes included; all of it if the string does not end.
+/// The length of the string that `text` begins with, including quotes; that of `text` if the string does not end.
 fn string_len(text: &[u8]) -> usize {
     let mut at = 1;
     while let Some(&byte) = text.get(at) {
@@ -62,12 +62,12 @@ fn string_len(text: &[u8]) -> usize {
     text.len()
 }
 
-/// Whether what comes behind a string makes it a key.
+/// Whether the text after a string makes it a key.
 fn is_key(behind: &[u8]) -> bool {
     behind.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) == Some(&b':')
 }
 
-/// Whether `token` alone is JSON, whatever its numbers are and its strings stand for.
+/// Whether `token` alone is valid JSON, whatever its number or string means.
 fn is_json(token: &[u8]) -> bool {
     std::str::from_utf8(token).is_ok_and(|token| serde_json::from_str::<IgnoredAny>(token).is_ok())
 }
@@ -98,7 +98,7 @@ fn put_string(token: &[u8], is_key: bool, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Writes `\ufffd` over every escape that is half of a surrogate pair, and tells whether there was one.
+/// Overwrites every escape that is half of a surrogate pair with `\ufffd`. Returns whether there was one.
 fn replace_halves(string: &mut [u8]) -> bool {
     let mut found = false;
     let mut at = 0;

@@ -45,8 +45,8 @@ pub(in crate::store) struct Map {
 }
 
 impl Map {
-    /// Where `env` has mapped `file`; `None` when the file's pages are not as the module describes them. The thread must
-    /// not be reading.
+    /// Where `env` has mapped `file`; `None` when the file's pages are not as the module describes them. The thread
+    /// must not be reading.
     pub fn find(env: &Env<WithTls>, tables: &Tables, file: &Path) -> Option<Self> {
         let file = File::open(file).ok()?;
         (0..TRIES).find_map(|_| Self::find_once(env, tables, &file))
@@ -89,8 +89,8 @@ impl Map {
     }
 }
 
-/// The root of the unnamed table, by the meta page that the transaction `txn_id` wrote. `None` for any other page, or if
-/// the table is more than its root: then a row need not lie there.
+/// The root of the unnamed table, by the meta page that the transaction `txn_id` wrote. `None` for any other page, or
+/// if the table is more than its root: then a row need not lie there.
 fn root_of_unnamed(meta: &[u8; PAGE], txn_id: u64) -> Option<u64> {
     let number = |at: usize| Some(u64::from_le_bytes(*meta.get(at..)?.first_chunk()?));
     let is_known = meta[10..12] == META_FLAG.to_le_bytes()

@@ -148,7 +148,7 @@ fn a_field_out_of_form_is_invalid() {
         (r#"[["t","x"]]"#, r#"[["t",["x"]]]"#, "invalid: a tag is"),
         (r#""content":"y""#, r#""content":null"#, "invalid: content is not a Unicode string"),
         (r#""content":"y","#, "", "invalid: content is missing"),
-        (r#""content":"y""#, r#""content":"y","content":"y""#, "invalid: content stands twice"),
+        (r#""content":"y""#, r#""content":"y","content":"y""#, "invalid: content appears twice"),
         (r#""content":"y""#, r#""content":"z""#, "invalid: id is not the SHA-256 of the event"),
     ];
     for (old, new, reason) in cases {
@@ -168,7 +168,7 @@ fn an_event_whose_id_cannot_be_read_gets_a_notice() {
     client.ask(event.with(&event.id, "").message(), wrong);
     let without = event.with(&format!(r#""id":"{}","#, event.id), "");
     client.ask(without.message(), r#"["NOTICE","invalid: id is missing"]"#);
-    client.ask(r#"["EVENT",1]"#, r#"["NOTICE","invalid: an event is a JSON object"]"#);
+    client.ask(r#"["EVENT",1]"#, r#"["NOTICE","invalid: the event is not a JSON object"]"#);
     client.ask(r#"["EVENT"]"#, r#"["NOTICE","invalid: the event is missing"]"#);
 }
 
@@ -245,7 +245,7 @@ fn values_of_e_and_p_tags_may_be_anything_but_are_found_only_if_hex() {
     client.finds(json!({"authors": [key.hex], "#e": [key.hex]}), &[&event]);
     client.ask(
         json!(["REQ", "s", {"#e": ["not hex"]}]).to_string(),
-        r##"["CLOSED","s","invalid: #e is not a list of 64 lower-case hex digits each"]"##,
+        r##"["CLOSED","s","invalid: #e is not a list of strings of 64 lower-case hex digits"]"##,
     );
 }
 

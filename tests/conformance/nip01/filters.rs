@@ -161,14 +161,14 @@ fn a_value_out_of_form_closes_the_subscription_as_invalid() {
     let mut client = relay.connect();
     let hex = "ab".repeat(32);
     let cases = [
-        (json!({"ids": [hex.to_uppercase()]}), "ids is not a list of 64 lower-case hex digits each"),
-        (json!({"ids": [format!("0x{}", &hex[2..])]}), "ids is not a list of 64 lower-case hex digits each"),
-        (json!({"ids": [&hex[..62]]}), "ids is not a list of 64 lower-case hex digits each"),
-        (json!({"ids": hex}), "ids is not a list of 64 lower-case hex digits each"),
-        (json!({"authors": [&hex[..8]]}), "authors is not a list of 64 lower-case hex digits each"),
-        (json!({"authors": [hex, 1]}), "authors is not a list of 64 lower-case hex digits each"),
-        (json!({"#e": ["x"]}), "#e is not a list of 64 lower-case hex digits each"),
-        (json!({"#p": [hex.to_uppercase()]}), "#p is not a list of 64 lower-case hex digits each"),
+        (json!({"ids": [hex.to_uppercase()]}), "ids is not a list of strings of 64 lower-case hex digits"),
+        (json!({"ids": [format!("0x{}", &hex[2..])]}), "ids is not a list of strings of 64 lower-case hex digits"),
+        (json!({"ids": [&hex[..62]]}), "ids is not a list of strings of 64 lower-case hex digits"),
+        (json!({"ids": hex}), "ids is not a list of strings of 64 lower-case hex digits"),
+        (json!({"authors": [&hex[..8]]}), "authors is not a list of strings of 64 lower-case hex digits"),
+        (json!({"authors": [hex, 1]}), "authors is not a list of strings of 64 lower-case hex digits"),
+        (json!({"#e": ["x"]}), "#e is not a list of strings of 64 lower-case hex digits"),
+        (json!({"#p": [hex.to_uppercase()]}), "#p is not a list of strings of 64 lower-case hex digits"),
         (json!({"#t": ["a", 1]}), "#t is not a list of Unicode strings"),
         (json!({"#t": "a"}), "#t is not a list of Unicode strings"),
         (json!({"kinds": 1}), "kinds is not a list of whole numbers"),
@@ -179,15 +179,15 @@ fn a_value_out_of_form_closes_the_subscription_as_invalid() {
         (json!({"until": 1.5}), "until is not a whole number"),
         (json!({"limit": -1}), "limit is not a whole number of 0 or more"),
         (json!({"limit": "1"}), "limit is not a whole number of 0 or more"),
-        (json!([]), "a filter is a JSON object"),
-        (json!("x"), "a filter is a JSON object"),
+        (json!([]), "the filter is not a JSON object"),
+        (json!("x"), "the filter is not a JSON object"),
     ];
     for (filter, text) in cases {
         let answer = json!(["CLOSED", "s", format!("invalid: {text}")]).to_string();
         client.ask(json!(["REQ", "s", filter]).to_string(), &answer);
         client.ask(json!(["COUNT", "s", {"kinds": [1]}, filter]).to_string(), &answer);
     }
-    client.ask(r#"["REQ","s",{"kinds":[1],"kinds":[2]}]"#, r#"["CLOSED","s","invalid: kinds stands twice"]"#);
+    client.ask(r#"["REQ","s",{"kinds":[1],"kinds":[2]}]"#, r#"["CLOSED","s","invalid: kinds appears twice"]"#);
     client.is_silent();
 }
 
@@ -251,7 +251,7 @@ fn null_in_a_filter_is_absence() {
     client.ask(ask("COUNT", &filter), r#"["COUNT","s",{"count":1}]"#);
     client.ask(ask("REQ", &filter), &note.frame("s"));
     client.rest("s");
-    let twice = r#"["CLOSED","s","invalid: kinds stands twice"]"#;
+    let twice = r#"["CLOSED","s","invalid: kinds appears twice"]"#;
     client.ask(ask("REQ", r#"{"kinds":null,"kinds":[1]}"#), twice);
     client.ask(ask("REQ", r#"{"kinds":[1],"kinds":null}"#), twice);
 }

@@ -33,7 +33,7 @@ fn a_subscription_id_is_any_1_to_64_characters_and_escaped_in_answers() {
     client.expect_all(odd_ids().into_iter().map(frame).chain([live.ok()]));
     for id in odd_ids() {
         client.send(json!(["CLOSE", id]).to_string());
-        let closed = format!(r#"["CLOSED",{},"invalid: there is no filter"]"#, Value::from(id.clone()));
+        let closed = format!(r#"["CLOSED",{},"invalid: a filter is missing"]"#, Value::from(id.clone()));
         client.ask(json!(["REQ", id]).to_string(), &closed);
     }
     client.publish(&key.note("after every CLOSE"));
@@ -60,8 +60,8 @@ fn an_id_that_is_empty_or_too_long_is_refused_by_name_and_no_string_by_notice() 
 fn a_req_without_a_filter_is_closed_as_invalid() {
     let relay = Relay::shared();
     let mut client = relay.connect();
-    client.ask(r#"["REQ","s"]"#, r#"["CLOSED","s","invalid: there is no filter"]"#);
-    client.ask(r#"["COUNT","s"]"#, r#"["CLOSED","s","invalid: there is no filter"]"#);
+    client.ask(r#"["REQ","s"]"#, r#"["CLOSED","s","invalid: a filter is missing"]"#);
+    client.ask(r#"["COUNT","s"]"#, r#"["CLOSED","s","invalid: a filter is missing"]"#);
 }
 
 #[test]
@@ -69,18 +69,18 @@ fn what_names_nothing_gets_a_notice_and_the_connection_lives_on() {
     let relay = Relay::shared();
     let mut client = relay.connect();
     let cases = [
-        ("{}", "invalid: a message is a JSON array"),
-        ("1", "invalid: a message is a JSON array"),
-        (r#""EVENT""#, "invalid: a message is a JSON array"),
-        ("[]", "invalid: a message begins with its name"),
-        ("[1]", "invalid: a message begins with its name"),
+        ("{}", "invalid: the message is not a JSON array"),
+        ("1", "invalid: the message is not a JSON array"),
+        (r#""EVENT""#, "invalid: the message is not a JSON array"),
+        ("[]", "invalid: the message does not begin with its type"),
+        ("[1]", "invalid: the message does not begin with its type"),
         (r#"["X"]"#, "unsupported: message \"X\" is unknown"),
         (r#"["event",{}]"#, "unsupported: message \"event\" is unknown"),
         (r#"["OK"]"#, "unsupported: message \"OK\" is unknown"),
-        (r#"["EVENT",[]]"#, "invalid: an event is a JSON object"),
-        (r#"["AUTH","x"]"#, "invalid: an event is a JSON object"),
-        (r#"["CLOSE"]"#, "invalid: CLOSE does not name a subscription id of 1 to 64 characters"),
-        (r#"["CLOSE",1]"#, "invalid: CLOSE does not name a subscription id of 1 to 64 characters"),
+        (r#"["EVENT",[]]"#, "invalid: the event is not a JSON object"),
+        (r#"["AUTH","x"]"#, "invalid: the event is not a JSON object"),
+        (r#"["CLOSE"]"#, "invalid: CLOSE does not have a subscription id of 1 to 64 characters"),
+        (r#"["CLOSE",1]"#, "invalid: CLOSE does not have a subscription id of 1 to 64 characters"),
     ];
     for (text, notice) in cases {
         client.ask(text, &json!(["NOTICE", notice]).to_string());
@@ -265,7 +265,7 @@ fn something_after_an_event_is_refused_by_its_id() {
     let event = Key::named("something follows").note("x");
     let relay = Relay::shared();
     let mut client = relay.connect();
-    client.ask(format!(r#"["EVENT",{},1]"#, event.text), &event.refused("invalid: something follows the event"));
+    client.ask(format!(r#"["EVENT",{},1]"#, event.text), &event.refused("invalid: unexpected element after the event"));
 }
 
 #[test]
