@@ -212,8 +212,8 @@ fn escaped(stride: &[u8; STRIDE], len: usize, out: &mut Vec<u8>) -> Option<usize
     Some(special)
 }
 
-/// `tail`, which is shorter than a stride, followed by zeros. It is put together in registers: a load of bytes that were
-/// stored in pieces would stall the CPU, and most strings in tags are short.
+/// `tail`, which is shorter than a stride, followed by zeros. It is put together in registers: a load of bytes that
+/// were stored in pieces would stall the CPU, and most strings in tags are short.
 #[inline]
 fn padded(tail: &[u8]) -> [u8; STRIDE] {
     let len = tail.len();

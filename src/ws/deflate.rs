@@ -1,6 +1,6 @@
-//! permessage-deflate (RFC 7692) without state per connection: every message stands alone.
+//! permessage-deflate (RFC 7692) without state per connection: every message is compressed on its own.
 //!
-//! It never inflates beyond the limit it is given, and never accepts an offer it cannot keep.
+//! It never inflates beyond its limit, and never accepts an offer that it cannot honour.
 
 use std::cell::Cell;
 
@@ -8,44 +8,43 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 
 use super::frame::{self, HeaderBytes, OpCode, Violation};
 
-/// log2 of the window our compressor uses: 4 KiB, which is what the common Python client asks
-/// for and more than most events are long.
+/// log2 of the compressor's window: 4 KiB, which is what the common Python client asks for and longer than most events.
 const WINDOW_BITS: u8 = 12;
 
-/// Level 2 is the first that builds Huffman codes for the message, and hex digits shrink by
-/// nothing else. Real events (mean 926 B) came to 0.85 of their size at level 1 in 5 µs, to
-/// 0.61 at level 2 in 13 µs, and no further at level 6.
+/// Level 2 is the first that builds Huffman codes for the message, and nothing else shrinks hex digits. Real events (of
+/// 926 B on average) shrank to 0.85 of their size at level 1 in 5 µs, to 0.61 at level 2 in 13 µs, and no further at
+/// level 6.
 const LEVEL: Compression = Compression::new(2);
 
-/// Messages shorter than this go out plain: they would hardly shrink.
+/// Shorter messages are sent plain: they would hardly shrink.
 pub const MIN_COMPRESS_BYTES: usize = 128;
 
-/// What a sync flush ends with; removed from every message (RFC 7692 §7.2.1).
+/// The end of a sync flush, which is removed from every message (RFC 7692 §7.2.1).
 const FLUSH_TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// Scratch memory that a thread keeps between messages; what is larger is freed after use.
+/// The largest scratch buffer that a thread keeps between messages; a larger one is freed after use.
 const MAX_KEPT_BYTES: usize = 64 << 10;
 
-/// The first bytes of a stored block (RFC 1951 §3.2.4) that is not the last of its stream and
-/// begins at a byte boundary: BFINAL 0, BTYPE 00, padding, LEN, NLEN.
+/// The header of a stored block (RFC 1951 §3.2.4) that is not the last of its stream and begins at a byte boundary:
+/// BFINAL 0, BTYPE 00, padding, LEN, NLEN.
 ///
 /// # Panics
 /// If `len` does not fit in 16 bits.
 #[must_use]
 #[inline]
 pub fn stored_block_header(len: usize) -> [u8; 5] {
-    let len = u16::try_from(len).expect("a head is a few hundred bytes");
+    let len = u16::try_from(len).expect("a head has a few hundred bytes");
     let ([a, b], [c, d]) = (len.to_le_bytes(), (!len).to_le_bytes());
     [0, a, b, c, d]
 }
 
-/// One thread's inflater: 32 KiB of window and the text of the message at hand.
+/// The inflater of one thread: a window of 32 KiB and the text of the current message.
 struct Inflater {
     stream: Decompress,
     text: Vec<u8>,
 }
 
-/// One thread's compressor.
+/// The compressor of one thread.
 struct Compressor {
     stream: Compress,
     packed: Vec<u8>,
@@ -56,13 +55,13 @@ thread_local! {
     static COMPRESSOR: Cell<Option<Box<Compressor>>> = const { Cell::new(None) };
 }
 
-/// Inflates one message and gives the text to `take`.
+/// Inflates one message and passes the text to `take`.
 ///
 /// # Errors
-/// [`Violation::TooBig`] as soon as more than `max_bytes` came out, [`Violation::NotDeflate`]
-/// for what is no deflate stream.
+/// [`Violation::TooBig`] as soon as the text exceeds `max_bytes`, [`Violation::NotDeflate`] if the payload is not a
+/// deflate stream.
 pub fn inflate<R>(payload: &[u8], max_bytes: usize, take: impl FnOnce(&[u8]) -> R) -> Result<R, Violation> {
-    // Taken out, not borrowed: `take` may inflate on this thread too.
+    // Taken out rather than borrowed, since `take` may inflate on this thread too.
     let mut inflater =
         INFLATER.take().unwrap_or_else(|| Box::new(Inflater { stream: Decompress::new(false), text: Vec::new() }));
     let result = inflater.run(payload, max_bytes).map(|()| take(&inflater.text));
@@ -85,7 +84,7 @@ impl Inflater {
         let mut rest = part;
         loop {
             if self.text.len() == self.text.capacity() {
-                // One byte beyond the limit proves that it is exceeded.
+                // One byte beyond the limit is enough to see that it is exceeded.
                 let room = (max_bytes + 1).saturating_sub(self.text.len());
                 let more = self.text.len().clamp(4096, MAX_KEPT_BYTES * 4);
                 self.text.reserve_exact(more.min(room.max(1)));
@@ -116,15 +115,15 @@ impl Inflater {
     }
 }
 
-/// Compresses `plain` into blocks that refer to nothing before themselves, end on a byte
-/// boundary and lack the final `00 00 FF FF`. `None` if that would not be shorter.
+/// Compresses `plain` into blocks that refer to nothing before them, end at a byte boundary and lack the final
+/// `00 00 FF FF`. `None` if that would not be shorter.
 #[must_use]
 pub fn compress_block(plain: &[u8]) -> Option<Vec<u8>> {
     with_packed(plain, <[u8]>::to_vec)
 }
 
-/// Appends a whole text message, compressed if that makes it shorter. The caller vouches that
-/// `payload` is UTF-8 and that the connection negotiated permessage-deflate.
+/// Appends a whole text message, compressed if that makes it shorter. The caller guarantees that `payload` is UTF-8 and
+/// that the connection negotiated permessage-deflate.
 pub fn encode_text_deflated(out: &mut Vec<u8>, payload: &[u8]) {
     let packed = with_packed(payload, |packed| {
         out.extend_from_slice(HeaderBytes::new(OpCode::Text, true, packed.len()).as_slice());
@@ -155,8 +154,8 @@ impl Compressor {
     fn run(&mut self, plain: &[u8]) -> Option<&[u8]> {
         self.stream.reset();
         self.packed.clear();
-        // Room for a result as long as the input: one that does not fit is of no use. A byte to
-        // spare proves that the flush was written whole.
+        // Room for a result as long as the input: a longer one is useless. If a byte is left over, the flush was
+        // written in full.
         self.packed.reserve(plain.len() + FLUSH_TAIL.len() + 1);
         self.stream.compress_vec(plain, &mut self.packed, FlushCompress::Sync).ok()?;
         let whole = self.stream.total_in() == plain.len() as u64 && self.packed.len() < self.packed.capacity();
@@ -165,17 +164,17 @@ impl Compressor {
     }
 }
 
-/// Chooses among the offers of the request's `Sec-WebSocket-Extensions` values, in order, and
-/// returns the value of the response's header. `None`: go on without compression.
+/// Accepts the first suitable offer in the request's `Sec-WebSocket-Extensions` and returns the value of the response's
+/// header. `None`: continue without compression.
 ///
-/// Both directions are answered without context takeover, which a server may always ask for
-/// (RFC 7692 §7.1.1), so that no connection keeps a window.
+/// The answer rules out context takeover in both directions, which a server may always do (RFC 7692 §7.1.1), so that no
+/// connection keeps a window.
 #[must_use]
 pub fn negotiate<'a>(values: impl IntoIterator<Item = &'a str>) -> Option<String> {
     values.into_iter().flat_map(|value| value.split(',')).find_map(accept_offer)
 }
 
-/// One offer; `None` declines it. Splitting at `,` and `;` is sound because no parameter of
+/// The answer to one offer; `None` declines it. Splitting at `,` and `;` is correct because no parameter of
 /// permessage-deflate has a value that may contain them.
 fn accept_offer(offer: &str) -> Option<String> {
     let mut parts = offer.split(';').map(str::trim);
@@ -195,7 +194,7 @@ fn accept_offer(offer: &str) -> Option<String> {
         seen.push(name);
         match (name, value) {
             ("server_no_context_takeover" | "client_no_context_takeover", None) => {}
-            // A hint what the client can do; our inflater's window is the largest there is.
+            // A hint at what the client can do. Our inflater has the largest window there is.
             ("client_max_window_bits", None) => {}
             ("client_max_window_bits", Some(value)) => {
                 window_bits(value)?;
@@ -291,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_we_cannot_keep_falls_back_to_the_next_one() {
+    fn an_offer_we_cannot_honour_falls_back_to_the_next_one() {
         assert_eq!(accepted("permessage-deflate; server_max_window_bits=9"), None);
         let two = "permessage-deflate; server_max_window_bits=9, permessage-deflate";
         assert_eq!(accepted(two), Some(PLAIN_RESPONSE.to_owned()));
@@ -343,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_deflate_stream_is_refused() {
+    fn a_payload_that_is_not_deflate_is_refused() {
         assert_eq!(inflated(&[0xff; 20], 100), Err(Violation::NotDeflate));
     }
 

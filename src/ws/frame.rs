@@ -1,6 +1,6 @@
-//! The wire format of RFC 6455 §5: frame headers, the rules a peer must keep, and encoding.
+//! The wire format of RFC 6455 §5: frame headers, the rules that a peer must follow, and encoding.
 //!
-//! It never holds state between frames and never does I/O.
+//! It never keeps state between frames and never does I/O.
 
 pub use fastwebsockets::{CloseCode, OpCode};
 
@@ -14,7 +14,7 @@ const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 
-/// Which end of the connection we are: it decides who must mask (RFC 6455 §5.1).
+/// Which end of the connection we are. It decides which side must mask (RFC 6455 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// We accept connections; every frame we read must be masked.
@@ -23,13 +23,13 @@ pub enum Role {
     Client,
 }
 
-/// What a peer did against the protocol or beyond our limits. Always fatal for the connection.
+/// How a peer broke the protocol or exceeded a limit. Always fatal for the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// A reserved bit without an extension that gives it a meaning (RFC 6455 §5.2).
+    /// A reserved bit that no extension gives a meaning (RFC 6455 §5.2).
     #[error("reserved bit set")]
     ReservedBit,
-    /// Opcodes 3–7 and 11–15 are reserved.
+    /// A reserved opcode: 3–7 or 11–15.
     #[error("reserved opcode")]
     ReservedOpcode,
     /// A client frame without a mask (RFC 6455 §5.1).
@@ -38,25 +38,25 @@ pub enum Violation {
     /// A server frame with a mask (RFC 6455 §5.1).
     #[error("frame masked")]
     Masked,
-    /// Control frames cannot be fragmented (RFC 6455 §5.5).
+    /// A fragmented control frame (RFC 6455 §5.5).
     #[error("fragmented control frame")]
     ControlFragmented,
     /// A control payload beyond [`MAX_CONTROL_BYTES`].
     #[error("control frame too long")]
     ControlTooLong,
-    /// The length did not use the fewest bytes that hold it (RFC 6455 §5.2).
+    /// A length that fewer bytes could hold (RFC 6455 §5.2).
     #[error("length not minimally encoded")]
     LengthNotMinimal,
-    /// The most significant bit of a 64-bit length was set (RFC 6455 §5.2).
+    /// A 64-bit length whose most significant bit is set (RFC 6455 §5.2).
     #[error("length beyond 63 bits")]
     LengthTooLong,
-    /// A continuation frame with no message begun (RFC 6455 §5.4).
+    /// A continuation frame outside of a message (RFC 6455 §5.4).
     #[error("continuation without a message")]
     StrayContinuation,
     /// A new data frame before the fragmented message ended (RFC 6455 §5.4).
     #[error("message begun inside another")]
     Interleaved,
-    /// A close payload of one byte, or with a code that may not be sent (RFC 6455 §7.4).
+    /// A close payload of one byte, or with a code that must not be sent (RFC 6455 §7.4).
     #[error("bad close frame")]
     BadClose,
     /// A binary message; Nostr is text only.
@@ -65,10 +65,10 @@ pub enum Violation {
     /// Text, or a close reason, that is not UTF-8 (RFC 6455 §8.1).
     #[error("text is not UTF-8")]
     NotUtf8,
-    /// A compressed message that does not inflate (RFC 7692 §7.2.2).
+    /// A compressed message that cannot be inflated (RFC 7692 §7.2.2).
     #[error("compressed message is corrupt")]
     NotDeflate,
-    /// A message, over all its fragments and after inflating, longer than the limit.
+    /// A message that is longer than the limit, over all its fragments and after inflating.
     #[error("message too big")]
     TooBig,
 }
@@ -112,10 +112,10 @@ pub struct Header {
 impl Header {
     /// Reads the header at the start of `input`; `None` means more bytes are needed.
     ///
-    /// `deflate` tells that permessage-deflate was negotiated, which alone allows RSV1.
+    /// `deflate` tells whether permessage-deflate was negotiated; only then is RSV1 allowed.
     ///
     /// # Errors
-    /// A [`Violation`] as soon as the bytes at hand prove one, even before the header is whole.
+    /// A [`Violation`] as soon as the bytes prove one, even if the header is incomplete.
     #[inline]
     pub fn parse(input: &[u8], role: Role, deflate: bool) -> Result<Option<Self>, Violation> {
         let &[first, second, ref rest @ ..] = input else {
@@ -165,8 +165,7 @@ impl Header {
         }))
     }
 
-    /// How many bytes the header that starts with `input` has, as far as `input` tells; at
-    /// least 2.
+    /// The length of the header that starts with `input`, as far as `input` tells; at least 2.
     #[must_use]
     pub fn expected_bytes(input: &[u8]) -> usize {
         let Some(&second) = input.get(1) else {
@@ -200,7 +199,7 @@ fn check_length(length_bytes: usize, payload_bytes: u64) -> Result<(), Violation
     }
 }
 
-/// Undoes (or applies) a mask that starts at the first byte of `payload` (RFC 6455 §5.3).
+/// Removes or applies a mask that starts at the first byte of `payload` (RFC 6455 §5.3).
 #[inline]
 pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     fastwebsockets::unmask(payload, mask);
@@ -239,7 +238,7 @@ impl HeaderBytes {
         Self { bytes, len }
     }
 
-    /// The bytes as they go on the wire, 2, 4 or 10 of them.
+    /// The bytes on the wire: 2, 4 or 10.
     #[must_use]
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
@@ -247,7 +246,7 @@ impl HeaderBytes {
     }
 }
 
-/// Appends a whole text message. The caller vouches that `payload` is UTF-8.
+/// Appends a whole text message. The caller guarantees that `payload` is UTF-8.
 pub fn encode_text(out: &mut Vec<u8>, payload: &[u8]) {
     let header = HeaderBytes::new(OpCode::Text, false, payload.len());
     out.reserve(header.as_slice().len() + payload.len());
@@ -255,14 +254,14 @@ pub fn encode_text(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a whole text message whose payload `render` appends to the buffer it is given, so
-/// that it is written once. The caller vouches that the payload is UTF-8.
+/// Appends a whole text message. `render` appends the payload to the same buffer, so that it is written only once. The
+/// caller guarantees that the payload is UTF-8.
 ///
-/// Room is left for the 4-byte header of 126..=65,535 bytes, which nearly every EVENT needs;
-/// only shorter and longer payloads are moved.
+/// Leaves room for the 4-byte header of 126 to 65,535 bytes, which nearly every EVENT needs. Only shorter and longer
+/// payloads are moved.
 ///
 /// # Panics
-/// If `render` shortens the buffer, which breaks its contract.
+/// If `render` shortens the buffer.
 pub fn encode_text_with(out: &mut Vec<u8>, render: impl FnOnce(&mut Vec<u8>)) {
     const GUESS: usize = 4;
     let start = out.len();
@@ -282,21 +281,21 @@ pub fn encode_text_with(out: &mut Vec<u8>, render: impl FnOnce(&mut Vec<u8>)) {
     out[start..start + header.len()].copy_from_slice(header);
 }
 
-/// Where the message ends that byte `at` of `frames` stands in: the first end at or after it. `frames` are whole
+/// Where the message that byte `at` belongs to ends: the first end of a message at or after `at`. `frames` are whole
 /// messages of one frame each, as this module writes them.
 #[must_use]
 pub fn message_end(frames: &[u8], at: usize) -> usize {
     let mut end = 0;
     while end < at {
         let header = Header::parse(&frames[end..], Role::Client, true);
-        let header = header.ok().flatten().expect("only whole frames that were encoded here");
+        let header = header.ok().flatten().expect("whole frames that this module encoded");
         end += header.header_bytes + header.payload_bytes as usize;
     }
     end
 }
 
-/// Appends a close frame; `reason` is cut at a character boundary so that code and reason fit
-/// in [`MAX_CONTROL_BYTES`]. A code that may not be sent gives a close frame without payload.
+/// Appends a close frame. `reason` is cut at a character boundary so that code and reason fit in
+/// [`MAX_CONTROL_BYTES`]. For a code that must not be sent, the close frame has no payload.
 pub fn encode_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
     let code = u16::from(code);
     if !is_valid_close_code(code) {
@@ -309,7 +308,7 @@ pub fn encode_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
     out.extend_from_slice(reason.as_bytes());
 }
 
-/// Whether a code may stand in a close frame: RFC 6455 §7.4.2 and the IANA registry up to 1014.
+/// Whether a close frame may have this code: RFC 6455 §7.4.2 and the IANA registry up to 1014.
 #[must_use]
 pub fn is_valid_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
@@ -318,8 +317,7 @@ pub fn is_valid_close_code(code: u16) -> bool {
 /// Reads a close payload: the code, if there is one, and the reason.
 ///
 /// # Errors
-/// [`Violation::BadClose`] for one byte or a forbidden code, [`Violation::NotUtf8`] for the
-/// reason.
+/// [`Violation::BadClose`] for a single byte or a forbidden code, [`Violation::NotUtf8`] for the reason.
 pub fn parse_close(payload: &[u8]) -> Result<(Option<u16>, &str), Violation> {
     match payload {
         [] => Ok((None, "")),
@@ -428,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn close_payloads_keep_rfc_6455_section_7_4() {
+    fn close_payloads_follow_rfc_6455_section_7_4() {
         assert_eq!(parse_close(&[]), Ok((None, "")));
         assert_eq!(parse_close(&[3]), Err(Violation::BadClose));
         for code in [0u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {

@@ -1,30 +1,30 @@
-//! When to ping a silent peer and when to give it up: a pure state, told the time.
+//! When to ping a silent peer, and when to give it up. A pure state machine: the caller passes the time.
 //!
 //! It never reads a clock and never sets a timer.
 
-/// How long a connection may be silent; milliseconds.
+/// How long a peer may be silent, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepaliveOptions {
-    /// Silence after which a ping is sent; 0 never pings and never closes.
+    /// Send a ping after this much silence; 0 turns keepalive off.
     pub ping_after_ms: u64,
-    /// Silence after that ping after which the connection is closed.
+    /// Close the connection after this much silence following the ping.
     pub close_after_ms: u64,
 }
 
-/// What to do now.
+/// What the connection is to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepaliveAction {
-    /// Ask again at this time, in the same milliseconds as `now_ms`.
+    /// Poll again at this time, on the clock of `now_ms`.
     Wait(u64),
-    /// Send a ping now; ask again at this time.
+    /// Send a ping; poll again at this time.
     Ping(u64),
     /// The peer is dead: close.
     Close,
-    /// Never ask again.
+    /// Never poll again: keepalive is off.
     Off,
 }
 
-/// The silence of one peer. Times are milliseconds of any clock that never goes back.
+/// How long one peer has been silent. Times are milliseconds on any clock that never goes back.
 #[derive(Debug, Clone, Copy)]
 pub struct Keepalive {
     options: KeepaliveOptions,
@@ -33,20 +33,20 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// A peer that was heard at `now_ms`.
+    /// A peer that was heard from at `now_ms`.
     #[must_use]
     pub fn new(options: KeepaliveOptions, now_ms: u64) -> Self {
         Self { options, heard_ms: now_ms, pinged_ms: None }
     }
 
-    /// Bytes arrived, whatever they were: the peer lives.
+    /// Notes that bytes arrived, of whatever kind: the peer is alive.
     #[inline]
     pub fn heard(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
         self.pinged_ms = None;
     }
 
-    /// Decides; to be asked at the time the last answer named, or at any other.
+    /// Decides what to do. Call it at the time that the last answer named; earlier or later does no harm.
     pub fn poll(&mut self, now_ms: u64) -> KeepaliveAction {
         if self.options.ping_after_ms == 0 {
             return KeepaliveAction::Off;
@@ -60,7 +60,7 @@ impl Keepalive {
             Some(_) => KeepaliveAction::Close,
             None => {
                 self.pinged_ms = Some(now_ms);
-                // Its answer starts the silence anew, so the next ping may be due before this one is given up.
+                // The pong restarts the silence, so the next ping may be due before this one counts as unanswered.
                 let again_ms = self.options.close_after_ms.min(self.options.ping_after_ms);
                 KeepaliveAction::Ping(now_ms.saturating_add(again_ms))
             }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_heard_starts_the_silence_anew() {
+    fn anything_heard_restarts_the_silence() {
         let mut keepalive = Keepalive::new(OPTIONS, 0);
         keepalive.heard(49);
         assert_eq!(keepalive.poll(50), KeepaliveAction::Wait(99));

@@ -1,12 +1,12 @@
-//! How do bytes cross the socket? WebSocket framing (RFC 6455), compression (RFC 7692) and the
-//! bounded queue of each connection.
+//! How bytes cross the socket: WebSocket framing (RFC 6455), compression (RFC 7692) and the bounded queue of each
+//! connection.
 //!
-//! It never reads a clock, spawns a task or knows what a message means. fastwebsockets gives
-//! the handshake, the mask and the codes; frames are read and written here, because one event
-//! goes to many clients as the same bytes and an idle connection must own no buffer.
+//! It never reads a clock, spawns a task or knows what a message means. fastwebsockets provides the handshake, masking
+//! and the codes. Frames are read and written here, because one event goes to many clients as the same bytes, and an
+//! idle connection must own no buffer.
 //!
-//! A connection is one task that owns a [`Reader`] and a [`Writer`]; everybody else holds the
-//! [`Outbox`]. One poll of that task:
+//! A connection is one task that owns a [`Reader`] and a [`Writer`]. Everything else holds its [`Outbox`]. One poll of
+//! the task:
 //!
 //! ```no_run
 //! use std::pin::Pin;
@@ -22,7 +22,7 @@
 //! }
 //!
 //! impl Connection {
-//!     // `scratch` belongs to the thread and is used by one connection after the other.
+//!     // `scratch` belongs to the thread, and its connections use it in turn.
 //!     fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<std::io::Result<()>> {
 //!         self.writer.start_poll();
 //!         let outbox = self.writer.outbox().clone();
@@ -41,7 +41,7 @@
 //!                 Flow::Stop
 //!             }
 //!         };
-//!         // If it was paused and may go on: self.reader.resume(&mut sink).
+//!         // If the reader was paused and may continue: self.reader.resume(&mut sink).
 //!         while self.reading && !self.reader.is_paused() {
 //!             let mut read = ReadBuf::new(scratch);
 //!             match Pin::new(&mut self.socket).poll_read(cx, &mut read) {

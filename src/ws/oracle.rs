@@ -1,5 +1,5 @@
-//! A second opinion on the wire format for tests: slow, simple, one frame after the other over
-//! the whole byte stream. It never shares code with what it checks.
+//! A second reader of the wire format, for tests: slow and simple, frame by frame over the whole byte stream. It shares
+//! no code with what it checks.
 
 use flate2::{Decompress, FlushDecompress};
 
@@ -15,11 +15,11 @@ pub enum Seen {
 /// How the stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Everything was legal; perhaps a frame is still incomplete.
+    /// Everything is legal so far; a frame may be incomplete.
     Open,
     /// A close frame.
     Closed,
-    /// Something illegal, with the close code it deserves.
+    /// Something illegal, with the close code for it.
     Broken(u16),
 }
 
@@ -29,7 +29,7 @@ pub struct Rules {
     pub max_message_bytes: usize,
 }
 
-/// One frame of the stream: its first byte, and where its mask and payload lie.
+/// One frame of the stream: its first byte, and the positions of its mask and payload.
 struct Found {
     first: u8,
     mask_at: usize,
@@ -74,8 +74,8 @@ fn find(stream: &[u8], at: usize, rules: &Rules) -> Result<Found, End> {
     Ok(Found { first, mask_at, payload_at, len })
 }
 
-/// What the stream means. One inflater serves it all: a client that keeps its window from
-/// message to message.
+/// The messages of the stream. One inflater reads them all, like a client that keeps its window from message to
+/// message.
 pub fn read(stream: &[u8], rules: &Rules) -> (Vec<Seen>, End) {
     let mut seen = Vec::new();
     let mut inflater = Decompress::new(false);

@@ -1,8 +1,8 @@
-//! The bounded queue of one connection (Q5): any thread pushes, the connection's task drains.
+//! The bounded queue of one connection (Q5). Any thread pushes to it; the connection's task drains it.
 //!
-//! It never waits: a push is taken, or tells its caller what to do instead. It never holds a
-//! byte that is not counted, here and in the [`Budget`] of its address and of all outboxes (INV-12). A push that takes
-//! more than these allow makes the largest one of the greediest address give way (`outboxes`).
+//! It never blocks: a push is queued or tells its caller what to do instead. Every byte that it holds is counted, here
+//! and in the [`Budget`] of its address and of all outboxes (INV-12). A push that exceeds a budget makes the greediest
+//! address lose its largest outbox (`outboxes`).
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -16,11 +16,11 @@ use super::pushed::{Live, OutboxOptions, Overflow, Rows};
 use super::stream::Stream;
 use super::wakeups::Wakeups;
 
-/// Live events are gathered no further once this many bytes wait: a write takes about as much.
-const GATHERED_BYTES: usize = 64 << 10;
+/// Wake-ups are not deferred once this many bytes wait: that is about what one write takes.
+const WORTH_A_WRITE_BYTES: usize = 64 << 10;
 
-/// Puts a parked job back to work. Called at most once, on the connection's task; dropped
-/// uncalled if the connection ends first.
+/// Resumes a parked job. Called at most once, on the connection's task; dropped without a call if the connection ends
+/// first.
 pub type Resume = Box<dyn FnOnce() + Send>;
 
 /// The queue. [`Writer::with_outbox`](super::Writer::with_outbox) makes it, together with its only consumer.
@@ -33,34 +33,34 @@ pub struct Outbox {
     inner: Mutex<Inner>,
 }
 
-/// All counts are of frames that were pushed and not yet sent, in `queue` or in the writer.
+/// All counts are of unsent frames, in `queue` or in the writer.
 struct Inner {
     queue: VecDeque<Frame>,
-    /// Streams that ended since the writer last took frames, if it may hold some of theirs. As many at the most as a
-    /// connection ends in one turn, since the writer looks here in each.
+    /// Streams that ended since the writer last took frames, if it may hold frames of theirs. At most as many as a
+    /// connection ends in one turn, since the writer looks here every turn.
     ended: Vec<u64>,
-    /// Streams that had a frame so far.
+    /// How many streams have had a frame.
     streams: u64,
     wire_bytes: usize,
     frames: usize,
     owned_bytes: usize,
     parked: Vec<Resume>,
     waker: Option<Waker>,
-    /// The task sleeps and everything was sent: the next push wakes it, or lists it to be woken.
+    /// The task sleeps and everything is sent: the next push wakes it or defers its wake-up.
     armed: bool,
     /// The round in which its wake-up was last deferred.
     deferred_round: u64,
     state: State,
-    /// The bound that it was closed for.
+    /// The bound that it exceeded, for which it was closed.
     overflow: Option<Overflow>,
-    /// What it had to give up and the writer has not dropped yet.
+    /// Bytes that were cut and that the writer has not dropped yet.
     leaving_bytes: u64,
 }
 
 impl Inner {
-    /// Whether frames of `stream` are queued.
+    /// Whether frames of `stream` are accepted.
     #[inline]
-    fn takes(&self, stream: &Stream) -> bool {
+    fn accepts(&self, stream: &Stream) -> bool {
         self.state == State::Open && stream.is_open()
     }
 
@@ -72,22 +72,22 @@ impl Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// The close frame is queued; it follows what was queued before.
+    /// The close frame is queued, behind the frames that were queued before it.
     Closing,
-    /// The same, but what was queued before is dropped, in the writer too.
+    /// The close frame is queued, and the frames before it are dropped, in the writer too.
     Cutting,
     /// The writer is gone.
     Gone,
 }
 
-/// What the writer finds when it comes for more.
+/// What the writer finds when it asks for more frames.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// Frames were moved, or nothing is there and the waker is armed.
+    /// Frames were moved, or there are none and the waker is armed.
     Open,
-    /// Nothing follows what the writer holds now.
+    /// No frames follow those that the writer now holds.
     Last,
-    /// Nothing follows, and what the writer holds but has not begun to send is to be dropped.
+    /// No frames but these follow, and the writer must drop what it has not begun to send.
     Cut(VecDeque<Frame>),
 }
 
@@ -113,8 +113,8 @@ impl Outbox {
         Arc::new(Self { options, budget, siblings: OnceLock::new(), wakeups, inner: Mutex::new(inner) })
     }
 
-    /// Queues a reply that belongs to no stream (OK, NOTICE, AUTH, COUNT, a refusal, a pong). It is taken at any
-    /// level, because permits bound how many replies can be owed; `false` if the connection is ending.
+    /// Queues a reply that belongs to no stream (OK, NOTICE, AUTH, COUNT, a refusal, a pong). It is queued however full
+    /// the outbox is, because permits bound how many replies can be owed. `false` if the connection is ending.
     pub fn push_reply(&self, frame: Frame) -> bool {
         let mut inner = self.inner();
         if inner.state != State::Open {
@@ -126,19 +126,19 @@ impl Outbox {
         true
     }
 
-    /// Queues a reply of a stream; `false` if that or the connection is over.
+    /// Queues a reply of a stream; `false` if the stream or the connection has ended.
     pub fn push_answer(&self, stream: &Stream, frame: Frame) -> bool {
         self.push_of(stream, frame, || {})
     }
 
-    /// Queues the last frame of a stream, after which it takes none; `false` if that or the connection is over.
+    /// Queues the last frame of a stream; `false` if the stream or the connection has ended.
     pub fn push_last(&self, stream: &Stream, frame: Frame) -> bool {
         self.push_of(stream, frame, || stream.finish())
     }
 
     fn push_of(&self, stream: &Stream, frame: Frame, then: impl FnOnce()) -> bool {
         let mut inner = self.inner();
-        if !inner.takes(stream) {
+        if !inner.accepts(stream) {
             return false;
         }
         self.enqueue_of(&mut inner, stream, frame);
@@ -148,9 +148,9 @@ impl Outbox {
         true
     }
 
-    /// Ends a stream: nothing of it is queued from now on, and what waits is dropped, but for a message that the
-    /// socket took a part of. To be called by the task that polls the [`Writer`], which drops what it holds when it is
-    /// polled next.
+    /// Ends a stream: its queued frames are dropped, except for the rest of a message that the socket has taken part
+    /// of, and no more are accepted. Must be called by the task that polls the [`Writer`](super::Writer), which drops
+    /// the frames that it holds at its next poll.
     pub fn end(&self, stream: &Stream) {
         let mut inner = self.inner();
         let Some(number) = stream.end() else { return };
@@ -168,11 +168,11 @@ impl Outbox {
         self.give_back(&mut inner, dropped);
     }
 
-    /// Queues rows of a scan and tells whether the job may go on. What it is given is always
-    /// taken, so the high water is exceeded by at most one push of each running job.
+    /// Queues rows of a scan and tells whether the job may continue. Rows of an open stream are always queued, so the
+    /// high water is exceeded by at most one push of each running job.
     pub fn push_rows(&self, stream: &Stream, frame: Frame) -> Rows {
         let mut inner = self.inner();
-        if !inner.takes(stream) {
+        if !inner.accepts(stream) {
             return Rows::Closed;
         }
         self.enqueue_of(&mut inner, stream, frame);
@@ -182,8 +182,8 @@ impl Outbox {
         rows
     }
 
-    /// Keeps `resume` until the queue has drained to its low water. Gives it back if that has happened already: the job
-    /// then goes on at once. Drops it if the connection is ending.
+    /// Keeps `resume` until the queue has drained to its low water. Returns it if that has already happened: the job
+    /// then continues at once. Drops it if the connection is ending.
     pub fn park(&self, resume: Resume) -> Option<Resume> {
         let mut inner = self.inner();
         if inner.state != State::Open {
@@ -198,10 +198,11 @@ impl Outbox {
     }
 
     /// Queues a live event, or closes the connection if the client does not keep up. Where wake-ups are deferred, a
-    /// sleeping task is woken for it at the end of the round; if anything wakes the task earlier, the event leaves then.
+    /// sleeping task is woken for it at the end of the round; if anything wakes the task earlier, the event leaves
+    /// then.
     pub fn push_live(&self, stream: &Stream, frame: Frame) -> Live {
         let mut inner = self.inner();
-        if !inner.takes(stream) {
+        if !inner.accepts(stream) {
             return Live::Closed;
         }
         if let Some(overflow) = self.exceeded(&inner) {
@@ -217,12 +218,12 @@ impl Outbox {
         Live::Taken
     }
 
-    /// Queues a close frame; nothing is taken after it. Does nothing if one is queued already.
+    /// Queues a close frame; nothing is queued after it. Does nothing if the connection is already closing.
     pub fn close(&self, code: CloseCode, reason: &str) {
         self.finish(self.inner(), code, reason, false);
     }
 
-    /// The bound that it went over and was closed for.
+    /// The bound that the client exceeded, for which it was closed.
     #[must_use]
     pub fn overflow(&self) -> Option<Overflow> {
         self.inner().overflow
@@ -235,7 +236,7 @@ impl Outbox {
         let _ = self.siblings.set(all.enter(address, &self.budget, outbox));
     }
 
-    /// Whether pushes are refused: it is closed or gone.
+    /// Whether pushes are refused: the outbox is closed, or its writer is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.inner().state != State::Open
@@ -247,13 +248,13 @@ impl Outbox {
         self.is_full_for_rows(&self.inner())
     }
 
-    /// Whether everything that was pushed is sent.
+    /// Whether everything that was pushed has been sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.inner().frames == 0
     }
 
-    /// Bytes and frames pushed and not yet sent.
+    /// Unsent bytes and unsent frames.
     #[must_use]
     pub fn unsent(&self) -> (usize, usize) {
         let inner = self.inner();
@@ -265,9 +266,9 @@ impl Outbox {
             || (inner.wire_bytes > self.options.low_water_bytes && self.budget.is_nearly_full())
     }
 
-    /// Whether so much waits that waiting for more saves nothing, or would bring the client near its bounds.
+    /// Whether so much waits that deferring the wake-up would save nothing or bring the client near its bounds.
     fn is_worth_a_write(&self, inner: &Inner) -> bool {
-        inner.wire_bytes >= GATHERED_BYTES.min(self.options.low_water_bytes)
+        inner.wire_bytes >= WORTH_A_WRITE_BYTES.min(self.options.low_water_bytes)
             || inner.frames >= self.options.max_frames / 2
     }
 
@@ -297,7 +298,7 @@ impl Outbox {
         inner.queue.push_back(frame);
     }
 
-    /// Wakes the task if it sleeps for want of frames; at most once until it drains.
+    /// Wakes the task if it sleeps because it has no frames; at most once per drain.
     #[inline]
     fn wake(&self, mut inner: MutexGuard<'_, Inner>) {
         if !std::mem::take(&mut inner.armed) {
@@ -316,7 +317,7 @@ impl Outbox {
         }
     }
 
-    /// After a push, with no lock held: holds the outboxes of its address, and all, to their bounds.
+    /// After a push, with no lock held: keeps the outboxes of its address, and all of them, within their bounds.
     #[inline]
     fn make_room(&self) {
         if self.budget.is_over()
@@ -326,7 +327,7 @@ impl Outbox {
         }
     }
 
-    /// Closes a client that does not keep up.
+    /// Closes the connection and drops what is queued, because the client does not keep up.
     fn cut(&self, mut inner: MutexGuard<'_, Inner>, overflow: Overflow) {
         inner.overflow = inner.overflow.or((inner.state == State::Open).then_some(overflow));
         self.finish(inner, CloseCode::Policy, "slow consumer", true);
@@ -354,7 +355,7 @@ impl Outbox {
         self.enqueue(&mut inner, Frame::close(code, reason));
         inner.armed = false;
         self.wake_always(inner);
-        // Outside the lock: dropping a job may run code that looks at this outbox.
+        // Outside the lock, because dropping a job may run code that uses this outbox.
         drop((dropped, parked));
     }
 
@@ -365,8 +366,8 @@ impl Outbox {
         self.budget.sub(sent.owned_bytes as u64);
     }
 
-    /// The writer has dropped what a cut left it.
-    fn has_left(&self, inner: &mut Inner) {
+    /// The writer has dropped what it held at the cut.
+    fn forget_leaving(&self, inner: &mut Inner) {
         if inner.leaving_bytes > 0
             && let Some(siblings) = self.siblings.get()
         {
@@ -374,15 +375,15 @@ impl Outbox {
         }
     }
 
-    /// For the writer: counts what it sent, moves everything queued into the empty `pending`,
-    /// and arms `waker` if there was nothing. Resumes parked jobs at the low water.
+    /// For the writer: counts what it sent, moves the queue into the empty `pending`, and arms `waker` if the queue was
+    /// empty. Resumes parked jobs at the low water.
     pub(super) fn take(&self, sent: Sent, pending: &mut VecDeque<Frame>, waker: &Waker) -> Taken {
         debug_assert!(pending.is_empty());
         let mut inner = self.inner();
         self.give_back(&mut inner, sent);
-        // Swapping would leave the writer's spare capacity here for as long as the connection idles.
+        // A swap would leave the writer's spare capacity here for as long as the connection is idle.
         *pending = std::mem::take(&mut inner.queue);
-        // Nothing of theirs is in the queue.
+        // The queue has no frames of theirs.
         inner.ended = Vec::new();
         let taken = match inner.state {
             State::Open => {
@@ -395,7 +396,7 @@ impl Outbox {
             State::Closing | State::Gone => Taken::Last,
             State::Cutting => {
                 inner.state = State::Closing;
-                self.has_left(&mut inner);
+                self.forget_leaving(&mut inner);
                 Taken::Last
             }
         };
@@ -403,7 +404,7 @@ impl Outbox {
         taken
     }
 
-    /// For the writer that waits for its socket: counts what it sent; only a close wakes it.
+    /// For a writer whose socket is full: counts what it sent. From now on only a close wakes it.
     pub(super) fn wait(&self, sent: Sent, waker: &Waker) -> Taken {
         let mut inner = self.inner();
         self.give_back(&mut inner, sent);
@@ -413,29 +414,29 @@ impl Outbox {
             inner.state = State::Closing;
             return Taken::Cut(std::mem::take(&mut inner.queue));
         }
-        self.has_left(&mut inner);
+        self.forget_leaving(&mut inner);
         self.unpark(inner);
         Taken::Open
     }
 
-    /// For the writer: the streams of which it is to drop what it holds.
+    /// For the writer: the streams whose frames it must drop.
     pub(super) fn take_ended(&self) -> Vec<u64> {
         std::mem::take(&mut self.inner().ended)
     }
 
-    /// For the writer: the task runs and will come back, so nobody needs to wake it.
+    /// For the writer: the task is running and will look here again, so it need not be woken.
     pub(super) fn disarm(&self) {
         self.inner().armed = false;
     }
 
-    /// For the writer: the connection is over; nothing stays counted.
+    /// For the writer: the connection has ended, and nothing stays counted.
     pub(super) fn abandon(&self) {
         let mut inner = self.inner();
         inner.state = State::Gone;
         inner.armed = false;
         let sent = Sent { frames: inner.frames, wire_bytes: inner.wire_bytes, owned_bytes: inner.owned_bytes };
         self.give_back(&mut inner, sent);
-        self.has_left(&mut inner);
+        self.forget_leaving(&mut inner);
         let queue = std::mem::take(&mut inner.queue);
         let rest = (queue, std::mem::take(&mut inner.parked), inner.waker.take());
         drop(inner);

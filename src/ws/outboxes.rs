@@ -159,8 +159,8 @@ impl<T> Held<T> {
     }
 }
 
-/// Which outboxes to evict so that `bytes` are freed: time after time, the largest one of the address that then holds the
-/// most.
+/// Which outboxes to evict so that `bytes` are freed: time after time, the largest one of the address that then holds
+/// the most.
 fn victims<T>(mut held: Vec<Held<T>>, bytes: u64) -> Vec<T> {
     let mut ranks: BinaryHeap<(u64, usize)> = held.iter().enumerate().map(|(at, held)| (held.bytes, at)).collect();
     let (mut gone, mut freed_bytes) = (Vec::new(), 0);

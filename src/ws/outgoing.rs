@@ -1,6 +1,6 @@
-//! What waits to be sent: encoded frames, and event bodies shared by all who subscribed.
+//! What waits to be sent: encoded frames, and event bodies that all recipients share.
 //!
-//! It never knows who receives what; it never encodes the same body twice.
+//! It never knows who receives what, and never encodes the same body twice.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,20 +9,19 @@ use bytes::Bytes;
 use super::deflate;
 use super::frame::{self, CloseCode, HeaderBytes, OpCode};
 
-/// Bytes a [`Frame`] holds without a heap allocation.
+/// Bytes that a [`Frame`] holds without a heap allocation.
 ///
 /// A WebSocket header (4 for up to 64 KiB), a stored block's header (5), `["EVENT","` (10), a subscription id of 64
 /// one-byte characters and `",` (2) are 85 bytes; an OK is 83.
 pub const INLINE_BYTES: usize = 86;
 
-/// One or more whole encoded frames, or one frame in two parts: a head of its own and a body
-/// shared with other connections.
+/// One or more whole encoded frames, or one frame in two parts: its own head, and a body that other connections share.
 ///
 /// | bytes | part |
 /// |---|---|
 /// | 0..86 | head, inline |
 /// | 86 | bytes of the head in use |
-/// | 87 | `SHARED`, or what the body's allocation has to spare, in 1/`SPARE_PARTS` of its length |
+/// | 87 | `SHARED`, or the spare capacity of the body's allocation, in 1/`SPARE_PARTS` of its length |
 /// | 88..96 | the number of its [`Stream`](super::Stream); 0 without one |
 /// | 96..128 | body |
 #[derive(Clone)]
@@ -34,17 +33,17 @@ pub struct Frame {
     body: Bytes,
 }
 
-/// The body is shared: its [`SharedBody`] pays for it.
+/// The body is shared: its [`SharedBody`] counts it.
 const SHARED: u8 = u8::MAX;
 
-/// A buffer that grew by doubling has up to as much again to spare.
+/// A buffer that grew by doubling has at most as much spare capacity as content.
 const SPARE_PARTS: u8 = SHARED - 1;
 
 const _: () = assert!(size_of::<Frame>() == 128);
 const _: () = assert!(INLINE_BYTES <= u8::MAX as usize);
 
 impl Frame {
-    /// Takes one or more whole frames that are already encoded, such as rows of a scan.
+    /// One or more whole frames that are already encoded, such as rows of a scan.
     #[must_use]
     pub fn encoded(frames: Vec<u8>) -> Self {
         let (bytes, spare_bytes) = (frames.len().max(1), frames.capacity() - frames.len());
@@ -79,8 +78,8 @@ impl Frame {
         Self::joined(&[header.as_slice(), payload], Bytes::new())
     }
 
-    /// One frame of `parts`, inline if they fit, and `body`; everything is copied into one
-    /// buffer if they do not.
+    /// One frame of `parts` and `body`. The parts are held inline if they fit; else everything is copied into one
+    /// buffer.
     fn joined(parts: &[&[u8]], body: Bytes) -> Self {
         let head_len: usize = parts.iter().map(|part| part.len()).sum();
         if head_len > INLINE_BYTES {
@@ -98,7 +97,7 @@ impl Frame {
         Self { head, head_len: head_len as u8, spare: if body.is_empty() { 0 } else { SHARED }, stream: 0, body }
     }
 
-    /// The same, as part of a stream.
+    /// The frame as part of a stream.
     #[inline]
     pub(super) fn of(self, stream: u64) -> Self {
         Self { stream, ..self }
@@ -110,7 +109,7 @@ impl Frame {
         self.stream
     }
 
-    /// The part only this frame has; may be empty.
+    /// The part that only this frame has; may be empty.
     #[must_use]
     #[inline]
     pub fn head(&self) -> &[u8] {
@@ -124,7 +123,7 @@ impl Frame {
         &self.body
     }
 
-    /// Bytes this puts on the wire.
+    /// Bytes on the wire.
     #[must_use]
     #[inline]
     pub fn wire_bytes(&self) -> usize {
@@ -132,7 +131,7 @@ impl Frame {
     }
 
     /// Bytes of memory that are freed when this frame is sent: its place in the queue and, unless it is shared, its
-    /// body with what that has to spare. A shared body is paid for once, by its [`SharedBody`].
+    /// body with the spare capacity. A shared body is counted once, by its [`SharedBody`].
     #[must_use]
     #[inline]
     pub fn owned_bytes(&self) -> usize {
@@ -140,13 +139,13 @@ impl Frame {
         size_of::<Self>() + own + own * usize::from(self.spare) / usize::from(SPARE_PARTS)
     }
 
-    /// Where the message ends that is cut by a socket which took `begun_bytes`; messages after it may be left out.
+    /// Where the message ends that the socket has begun, having taken `begun_bytes`. Messages after it may be left out.
     pub(super) fn message_end(&self, begun_bytes: usize) -> usize {
         // A head belongs to a single message.
         if self.head_len > 0 { self.wire_bytes() } else { frame::message_end(&self.body, begun_bytes) }
     }
 
-    /// Leaves out what follows the first `wire_bytes` of a frame without a head, and frees it.
+    /// Cuts a frame without a head to its first `wire_bytes` and frees the rest.
     pub(super) fn truncate(&mut self, wire_bytes: usize) {
         debug_assert!(self.head_len == 0 && self.spare != SHARED, "a head belongs to a single message");
         *self = Self { stream: self.stream, ..Self::encoded(self.body[..wire_bytes].to_vec()) };
@@ -155,7 +154,7 @@ impl Frame {
 
 impl std::fmt::Debug for Frame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Never the content: events must not reach a log.
+        // Never the content: events must not get into a log.
         f.debug_struct("Frame")
             .field("head_bytes", &self.head_len)
             .field("body_bytes", &self.body.len())
@@ -179,7 +178,7 @@ impl Sent {
         self.owned_bytes += frame.owned_bytes();
     }
 
-    /// Counts what a frame lost that is shorter now.
+    /// Counts what a frame lost when it was cut.
     pub(super) fn count_cut(&mut self, before: [usize; 2], now: &Frame) {
         let [wire_bytes, owned_bytes] = before;
         self.wire_bytes += wire_bytes - now.wire_bytes();
@@ -187,7 +186,7 @@ impl Sent {
     }
 }
 
-/// Bytes that wait in outboxes: an address's account in that of all (INV-12).
+/// Bytes that wait in outboxes: the account of an address, within the account of all (INV-12).
 pub type Budget = crate::ledger::Account;
 
 /// Bytes that are counted in a [`Budget`] for as long as any frame refers to them.
@@ -216,13 +215,11 @@ impl Drop for Counted {
     }
 }
 
-/// The end of an EVENT message, `{…}]`, rendered once for all its receivers and compressed at
-/// most once.
+/// The end of an EVENT message, `{…}]`: rendered once for all its recipients, and compressed at most once.
 ///
-/// A receiver's frame is its own head, `["EVENT","<sub>",`, and this body. With
-/// permessage-deflate the head travels as a stored block and the body as a compressed block
-/// that refers to nothing before itself, so the same bytes inflate in every connection whatever
-/// its window holds (RFC 7692 §7.2.3.6; RFC 1951 §3.2.4).
+/// A recipient's frame is its own head, `["EVENT","<sub>",`, and this body. With permessage-deflate the head is sent as
+/// a stored block, and the body as a compressed block that refers to nothing before itself. So the same bytes inflate
+/// in every connection, whatever its window holds (RFC 7692 §7.2.3.6; RFC 1951 §3.2.4).
 #[derive(Debug)]
 pub struct SharedBody {
     plain: Bytes,
@@ -231,8 +228,7 @@ pub struct SharedBody {
 }
 
 impl SharedBody {
-    /// Shares `plain`, the rest of the message after the head, and counts it in `budget` until
-    /// the last frame with it is sent.
+    /// Shares `plain`, the message after its head. `budget` counts it until the last frame with it is sent.
     #[must_use]
     pub fn new(plain: Vec<u8>, budget: &Arc<Budget>) -> Self {
         Self { plain: Counted::share(plain, budget), deflated: OnceLock::new(), budget: Arc::clone(budget) }
@@ -244,9 +240,9 @@ impl SharedBody {
         &self.plain
     }
 
-    /// The frame for one receiver: `head` is its `["EVENT","<sub>",`; `deflate` tells that its
-    /// connection negotiated permessage-deflate. A body that compression does not shrink goes
-    /// out plain, which is legal on any connection.
+    /// The frame for one recipient. `head` is its `["EVENT","<sub>",`; `deflate` tells whether its connection
+    /// negotiated permessage-deflate. A body that compression does not shrink is sent plain, which is legal on any
+    /// connection.
     #[must_use]
     #[inline]
     pub fn frame(&self, head: &[u8], deflate: bool) -> Frame {
@@ -279,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_counts_what_its_buffer_has_to_spare() {
+    fn a_frame_counts_the_spare_capacity_of_its_buffer() {
         let owned = |bytes: usize, capacity: usize| {
             let mut buffer = Vec::with_capacity(capacity);
             buffer.resize(bytes, b' ');

@@ -1,17 +1,17 @@
-//! The bounds of an outbox, and what a push into it tells: whether to go on, and which bound a slow client went over.
+//! The bounds of an outbox, and the results of a push: whether to continue, and which bound a slow client exceeded.
 //!
-//! Plain values; nothing here acts.
+//! Plain values only.
 
-/// The bounds of one [`Outbox`](super::Outbox); sent means written to the socket in full.
+/// The bounds of one [`Outbox`](super::Outbox). A frame counts as unsent until the socket has taken all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxOptions {
-    /// A live event that finds more unsent bytes than this closes the connection.
+    /// A live event closes the connection if more bytes than this are unsent.
     pub max_bytes: usize,
-    /// A live event that finds this many unsent frames closes the connection.
+    /// A live event closes the connection if this many frames are unsent.
     pub max_frames: usize,
-    /// Rows of scans park their job from this many unsent bytes on.
+    /// A scan is parked once this many bytes are unsent.
     pub high_water_bytes: usize,
-    /// Parked jobs go on when no more than this is unsent; below `high_water_bytes`.
+    /// Parked scans resume once no more than this many bytes are unsent. Below `high_water_bytes`.
     pub low_water_bytes: usize,
 }
 
@@ -21,31 +21,31 @@ impl Default for OutboxOptions {
     }
 }
 
-/// The answer to a push of scan rows. The rows were taken unless it is `Closed`.
+/// The result of pushing rows of a scan. The rows were queued unless it is `Closed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Rows {
-    /// Go on.
+    /// Continue.
     More,
     /// Enough for now: [`Outbox::park`](super::Outbox::park) the job before its next slice.
     Park,
-    /// The stream or the connection is over: cancel the job.
+    /// The stream or the connection has ended: cancel the job.
     Closed,
 }
 
-/// The answer to a push of a live event.
+/// The result of pushing a live event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Live {
     /// Queued.
     Taken,
-    /// This push found the client too slow and closed it: count it, drop its subscriptions.
+    /// The client is too slow, and this push closed it: count it and drop its subscriptions.
     Overflowed(Overflow),
-    /// The stream or the connection was over already.
+    /// The stream or the connection had already ended.
     Closed,
 }
 
-/// Which bound a slow consumer went over.
+/// Which bound a slow consumer exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
     /// [`OutboxOptions::max_bytes`].

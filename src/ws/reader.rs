@@ -1,7 +1,7 @@
 //! The reading half of one connection: bytes from the socket in, whole messages out.
 //!
-//! It never reads a socket, never holds a buffer while no frame is incomplete, and never gives
-//! a message longer than its limit to anyone.
+//! It never reads a socket itself, never holds a buffer unless a frame or message is incomplete, and never delivers a
+//! message that is longer than its limit.
 
 use super::deflate;
 use super::frame::{Header, OpCode, Role, Violation, parse_close, unmask};
@@ -9,7 +9,7 @@ use super::frame::{Header, OpCode, Role, Violation, parse_close, unmask};
 /// What a [`Reader`] accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReaderOptions {
-    /// The longest message, over all its fragments and after inflating; at least 1.
+    /// The longest message, over all its fragments and after inflating. At least 1.
     pub max_message_bytes: usize,
     /// permessage-deflate was negotiated: compressed messages are inflated.
     pub deflate: bool,
@@ -17,45 +17,45 @@ pub struct ReaderOptions {
     pub role: Role,
 }
 
-/// One thing the peer sent, borrowed for the duration of the sink's call.
+/// What the peer sent, borrowed for the duration of the sink's call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Incoming<'a> {
     /// A whole text message, checked to be UTF-8.
     Text(&'a str),
     /// A ping: answer with a pong of the same payload (0..=125 bytes).
     Ping(&'a [u8]),
-    /// A pong, asked for or not.
+    /// A pong, solicited or not.
     Pong(&'a [u8]),
-    /// The peer closes: answer with a close frame and end. Nothing follows it.
+    /// A close frame: answer with another and end. Nothing follows it.
     Close(Option<u16>, &'a str),
 }
 
 /// The sink's answer to one [`Incoming`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Go on with the next message.
+    /// Continue with the next message.
     Continue,
-    /// Take no more until [`Reader::resume`]; bytes already read are kept.
+    /// Deliver nothing until [`Reader::resume`]; keep bytes that are already read.
     Pause,
-    /// Take no more at all; bytes already read are dropped.
+    /// Deliver nothing more; drop bytes that are already read.
     Stop,
 }
 
-/// Where the reader stands after it took what it was given.
+/// The state of the reader after it has taken its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fed {
-    /// Everything was taken: read the socket again.
+    /// Everything is consumed: read the socket again.
     More,
-    /// The sink paused: do not read the socket; call [`Reader::resume`] when it may go on.
+    /// The sink paused: do not read the socket. Call [`Reader::resume`] when the reader may continue.
     Paused,
-    /// The peer closed, the sink stopped, or a violation ended it: read no more.
+    /// The peer closed, the sink stopped, or the peer violated the protocol: do not read any more.
     Ended,
 }
 
-/// What a reader did besides taking bytes.
+/// Work that a reader did, for rate limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
-    /// Frames, also those that are part of a message.
+    /// Frames, including fragments of messages.
     pub frames: u64,
     /// Bytes that came out of compressed messages.
     pub inflated_bytes: usize,
@@ -68,22 +68,22 @@ enum State {
     Ended,
 }
 
-/// Follows one byte stream; see the module's words for what it promises.
+/// Reads one byte stream.
 ///
-/// An idle reader owns no heap memory. A whole frame in the input is unmasked in place and
-/// handed out from there; only a frame cut by the end of the input is copied and kept, as are
-/// the fragments of an unfinished message and what follows a pause.
+/// An idle reader owns no heap memory. A whole frame in the input is unmasked and delivered in place. Only a frame that
+/// the end of the input cuts is copied and kept, as are the fragments of an unfinished message and what follows a
+/// pause.
 #[derive(Debug)]
 pub struct Reader {
     options: ReaderOptions,
     state: State,
-    /// Raw bytes not yet consumed: part of one frame, or everything after a pause.
+    /// Raw bytes that are not yet consumed: part of one frame, or everything after a pause.
     held: Vec<u8>,
-    /// Consumed bytes at the start of `held`; not 0 only while paused.
+    /// Consumed bytes at the start of `held`; nonzero only while paused.
     held_start: usize,
     /// Unmasked payload of the unfinished message's fragments.
     message: Vec<u8>,
-    /// An unfinished message is open; the flag says whether it is compressed.
+    /// Whether the unfinished message is compressed; `None` if there is none.
     fragmented: Option<bool>,
     work: Work,
 }
@@ -96,21 +96,20 @@ impl Reader {
         Self { options, state: State::Open, held, held_start: 0, message, fragmented: None, work: Work::default() }
     }
 
-    /// Takes all of `input` and gives `sink` every message that is complete, in order.
+    /// Takes all of `input` and passes every complete message to `sink`, in order.
     ///
-    /// `input` is scratch memory: it is changed (unmasked) and not needed afterwards. While
-    /// paused it is kept whole, so a caller that reads on in spite of [`Fed::Paused`] loses
-    /// nothing but the bound on memory.
+    /// `input` is scratch memory: it is overwritten (unmasked) and not needed afterwards. A paused reader keeps all of
+    /// it, so a caller that reads on in spite of [`Fed::Paused`] loses nothing but the bound on memory.
     ///
     /// # Errors
-    /// The first [`Violation`]; messages before it were given to the sink. The reader is then
-    /// ended and has freed its buffers.
+    /// The first [`Violation`], after the messages before it were passed to the sink. The reader has then ended and
+    /// freed its buffers.
     pub fn feed(&mut self, input: &mut [u8], mut sink: impl FnMut(Incoming<'_>) -> Flow) -> Result<Fed, Violation> {
         let taken = self.take_in(input, &mut sink);
         self.end_feed(taken)
     }
 
-    /// Goes on after a pause with the bytes that were kept.
+    /// Continues after a pause with the bytes that were kept.
     ///
     /// # Errors
     /// As [`Reader::feed`].
@@ -123,7 +122,7 @@ impl Reader {
         self.end_feed(Ok(()))
     }
 
-    /// Takes no more, and frees what is held.
+    /// Ends the reader and frees what it holds.
     pub fn stop(&mut self) {
         self.state = State::Ended;
         self.held = Vec::new();
@@ -131,18 +130,18 @@ impl Reader {
         self.message = Vec::new();
     }
 
-    /// Bytes of heap memory in use for unfinished frames and messages.
+    /// Bytes of heap memory held for unfinished frames and messages.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held.capacity() + self.message.capacity()
     }
 
-    /// What was done since this was last asked.
+    /// The work that was done since the last call.
     pub fn take_work(&mut self) -> Work {
         std::mem::take(&mut self.work)
     }
 
-    /// Whether a sink asked to pause and nobody resumed yet.
+    /// Whether a sink has paused the reader and it has not been resumed.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.state == State::Paused
@@ -170,7 +169,7 @@ impl Reader {
         while self.state == State::Open && !self.held.is_empty() {
             let missing = self.missing_bytes()?;
             let (part, later) = rest.split_at_mut(missing.min(rest.len()));
-            // Grown at once to what the frame needs: doubling would leave as much again to the allocator.
+            // Grow it to what the frame needs: doubling could reserve as much again.
             if self.held.capacity() - self.held.len() < part.len() {
                 self.held.reserve_exact(missing);
             }
@@ -194,7 +193,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Runs over the held bytes; what is left stays held.
+    /// Consumes held bytes; what is left stays held.
     fn take_held<S>(&mut self, sink: &mut S) -> Result<(), Violation>
     where
         S: FnMut(Incoming<'_>) -> Flow,
@@ -206,7 +205,7 @@ impl Reader {
             return Ok(());
         }
         match self.state {
-            // Moving the rest at every pause would cost the square of what is held.
+            // Moving the rest at every pause would take time that is quadratic in what is held.
             State::Paused => self.held_start = used,
             State::Open => {
                 held.drain(..used);
@@ -217,11 +216,11 @@ impl Reader {
         Ok(())
     }
 
-    /// How many bytes the held part needs to complete its header, or else its frame; at least 1.
+    /// How many bytes complete the held header, or else the held frame; at least 1.
     fn missing_bytes(&self) -> Result<usize, Violation> {
         let wanted = match self.header(&self.held)? {
             Some(header) => {
-                // Fits: `header` refused what is longer than the limit, a usize.
+                // It fits: `header` refuses lengths beyond the limit, which is a usize.
                 header.header_bytes + header.payload_bytes as usize
             }
             None => Header::expected_bytes(&self.held),
@@ -229,7 +228,7 @@ impl Reader {
         Ok(wanted - self.held.len())
     }
 
-    /// Parses the next header and holds it against the message it belongs to.
+    /// Parses the next header and checks it against the message that it belongs to.
     fn header(&self, input: &[u8]) -> Result<Option<Header>, Violation> {
         let parsed = Header::parse(input, self.options.role, self.options.deflate)?;
         let Some(header) = parsed else {
@@ -252,7 +251,7 @@ impl Reader {
         Ok(Some(header))
     }
 
-    /// Consumes whole frames from the start of `input` and returns how many bytes they were.
+    /// Consumes whole frames from the start of `input` and returns how many bytes they had.
     fn run<S>(&mut self, input: &mut [u8], sink: &mut S) -> Result<usize, Violation>
     where
         S: FnMut(Incoming<'_>) -> Flow,
@@ -291,8 +290,8 @@ impl Reader {
         match header.opcode {
             OpCode::Text if header.fin => self.deliver(payload, header.compressed, sink),
             OpCode::Text | OpCode::Continuation => {
-                let most = self.options.max_message_bytes - self.message.len();
-                extend(&mut self.message, payload, most);
+                let room = self.options.max_message_bytes - self.message.len();
+                extend(&mut self.message, payload, room);
                 let compressed = self.fragmented.take().unwrap_or(header.compressed);
                 if !header.fin {
                     self.fragmented = Some(compressed);
@@ -334,11 +333,11 @@ impl Reader {
     }
 }
 
-/// Appends `part`, which is at most `most` bytes. The buffer grows by doubling, but never for more than `most`: what it
-/// has beyond its content is counted against its client too.
-fn extend(buffer: &mut Vec<u8>, part: &[u8], most: usize) {
+/// Appends `part`, which has at most `max_bytes`. The buffer grows by doubling, but by no more than `max_bytes`: its
+/// spare capacity counts against the client too.
+fn extend(buffer: &mut Vec<u8>, part: &[u8], max_bytes: usize) {
     if buffer.capacity() - buffer.len() < part.len() {
-        buffer.reserve_exact(buffer.len().max(part.len()).min(most));
+        buffer.reserve_exact(buffer.len().max(part.len()).min(max_bytes));
     }
     buffer.extend_from_slice(part);
 }

@@ -1,34 +1,34 @@
-//! Frames that belong together, such as the answers to one subscription: they end together.
+//! Frames that belong together, such as the answers to one subscription, and are withdrawn together.
 //!
 //! A stream belongs to one [`Outbox`](super::Outbox) and changes only under its lock. It never holds frames.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// See the module. Nothing of a stream is queued after [`Outbox::end`](super::Outbox::end) returned, nor does anything of
-/// it still wait.
+/// See the module. No frame of a stream is queued after [`Outbox::end`](super::Outbox::end) returned, nor does anything
+/// of it still wait.
 #[derive(Debug, Default)]
 pub struct Stream {
-    /// Which one of its outbox, from 1; 0 until its first frame is queued.
+    /// Its number within the outbox, from 1; 0 until its first frame is queued.
     id: AtomicU64,
     state: AtomicU8,
 }
 
-/// Frames are queued.
+/// It accepts frames.
 const OPEN: u8 = 0;
-/// The last frame is queued.
+/// Its last frame is queued.
 const FINISHED: u8 = 1;
-/// What was queued is withdrawn.
+/// Its queued frames are withdrawn.
 const ENDED: u8 = 2;
 
 impl Stream {
-    /// Whether more frames of it are taken. Only under the outbox's lock does this stay true.
+    /// Whether it accepts more frames. The answer holds only as long as the outbox is locked.
     #[must_use]
     #[inline]
     pub fn is_open(&self) -> bool {
         self.state.load(Ordering::Acquire) == OPEN
     }
 
-    /// Its number, which it gets from `last` when it has none.
+    /// Its number. A stream without one gets the next after `last`.
     #[inline]
     pub(super) fn number(&self, last: &mut u64) -> u64 {
         match self.id.load(Ordering::Relaxed) {
@@ -41,12 +41,13 @@ impl Stream {
         }
     }
 
-    /// Takes no more frames.
+    /// From now on it accepts no frames.
     pub(super) fn finish(&self) {
         self.state.store(FINISHED, Ordering::Release);
     }
 
-    /// Takes no more frames and gives up those that are queued. Its number, if there may be any.
+    /// From now on it accepts no frames, and its queued frames are to be dropped. Returns its number if there may be
+    /// any.
     pub(super) fn end(&self) -> Option<u64> {
         let before = self.state.swap(ENDED, Ordering::AcqRel);
         let id = self.id.load(Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! The opening handshake (RFC 6455 §4.2): a checked request, its 101 response, then the socket.
+//! The opening handshake (RFC 6455 §4.2): it checks the request, builds the 101 response, then takes over the socket.
 //!
-//! It never decides whether a client is welcome; only whether it asked properly.
+//! It never decides whether a client may connect, only whether its request is well formed.
 
 use bytes::Bytes;
 use fastwebsockets::upgrade::UpgradeFut;
@@ -15,11 +15,11 @@ use super::deflate;
 /// Why a request is not upgraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No `Upgrade: websocket` with `Connection: upgrade`: an ordinary HTTP request.
+    /// An ordinary HTTP request: no `Upgrade: websocket` with `Connection: upgrade`.
     #[error("not a WebSocket upgrade")]
     NotWebSocket,
-    /// Not a GET, or HTTP before 1.1 (RFC 6455 §4.2.1).
-    #[error("a WebSocket upgrade is a GET of HTTP/1.1")]
+    /// Not a GET, or an HTTP version before 1.1 (RFC 6455 §4.2.1).
+    #[error("a WebSocket upgrade must be a GET request of HTTP/1.1")]
     BadMethod,
     /// A `Sec-WebSocket-Version` other than 13 (RFC 6455 §4.4).
     #[error("unsupported WebSocket version")]
@@ -30,7 +30,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The response that says so: 400, or 426 with the version we speak.
+    /// The response to send: 400, or 426 with the version that weir speaks.
     #[must_use]
     pub fn response(self) -> Response<Empty<Bytes>> {
         let mut response = Response::new(Empty::new());
@@ -52,12 +52,12 @@ pub enum UpgradeError {
     /// The connection ended before the response was sent.
     #[error("the connection ended during the upgrade: {0}")]
     Lost(#[from] fastwebsockets::WebSocketError),
-    /// hyper serves something else than a `TokioIo<TcpStream>`.
+    /// hyper serves something other than a `TokioIo<TcpStream>`.
     #[error("the upgraded connection is not a TCP stream")]
     NotTcp,
 }
 
-/// An accepted handshake. The response must be sent before the socket can be had.
+/// An accepted handshake. The socket is available once the response is sent.
 pub struct Upgrading {
     pending: UpgradeFut,
     deflate: bool,
@@ -68,9 +68,9 @@ pub struct Upgrading {
 pub struct Upgraded {
     /// The socket itself.
     pub stream: TcpStream,
-    /// What the client sent behind its request: the first bytes to feed the reader.
+    /// Bytes that the client sent after its request; the reader must get them first.
     pub leftover: Bytes,
-    /// permessage-deflate is agreed on.
+    /// Whether permessage-deflate was negotiated.
     pub deflate: bool,
 }
 
@@ -80,7 +80,7 @@ pub fn is_requested<B>(request: &Request<B>) -> bool {
     fastwebsockets::upgrade::is_upgrade_request(request)
 }
 
-/// Whether the request is of a client that wants a WebSocket, though a proxy may have taken away what asks for it.
+/// Whether the client wants a WebSocket, even if a proxy has removed the headers that ask for one.
 #[must_use]
 pub fn is_meant<B>(request: &Request<B>) -> bool {
     is_requested(request) || request.headers().contains_key(SEC_WEBSOCKET_KEY)
@@ -93,7 +93,7 @@ pub fn is_meant<B>(request: &Request<B>) -> bool {
 pub fn accept<B>(request: &mut Request<B>, deflate: bool) -> Result<(Response<Empty<Bytes>>, Upgrading), Refusal> {
     check(request)?;
     let extensions = if deflate { negotiate(request.headers()) } else { None };
-    // Key and version are checked: the two things it refuses.
+    // It refuses bad keys and versions only, and both are checked.
     let (mut response, pending) = fastwebsockets::upgrade::upgrade(request).map_err(|_| Refusal::BadKey)?;
     let deflate = extensions.is_some();
     if let Some(value) = extensions {
@@ -106,10 +106,10 @@ impl Upgrading {
     /// Waits until the response is sent and takes the socket out of hyper's hands.
     ///
     /// # Errors
-    /// The client went away before that, or hyper served no plain TCP stream.
+    /// The client disconnected first, or hyper does not serve a plain TCP stream.
     pub async fn socket(self) -> Result<Upgraded, UpgradeError> {
         let websocket = self.pending.await?;
-        // Nothing is lost: the handshake's end has read nothing through this value yet.
+        // No bytes are lost: nothing has been read through this value yet.
         let upgraded = websocket.into_inner().into_inner();
         let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| UpgradeError::NotTcp)?;
         Ok(Upgraded { stream: parts.io.into_inner(), leftover: parts.read_buf, deflate: self.deflate })
@@ -134,7 +134,7 @@ fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     }
 }
 
-/// 16 bytes in base64 are 22 digits and `==`.
+/// Whether `key` is 16 bytes in base64: 22 digits and `==`.
 fn is_key(key: &[u8]) -> bool {
     let Some((digits, b"==")) = key.split_last_chunk::<2>() else {
         return false;

@@ -1,7 +1,6 @@
-//! The writing half of one connection: takes what its outbox holds and gives it to the socket.
+//! The writing half of one connection: moves frames from its outbox to the socket.
 //!
-//! It never encodes, never reorders, and never keeps a buffer of its own while there is
-//! nothing to send.
+//! It never encodes or reorders, and owns no buffer while there is nothing to send.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -18,29 +17,29 @@ use super::outgoing::{Budget, Frame, Sent};
 use super::pushed::OutboxOptions;
 use super::wakeups::Wakeups;
 
-/// Pieces given to one vectored write; IOV_MAX is 1,024 on Linux.
+/// The most pieces of one vectored write; IOV_MAX is 1,024 on Linux.
 ///
-/// Small parts are copied together, so 64 pieces are at least 64 KiB or else all there is.
+/// Small parts are copied together, so 64 pieces are at least 64 KiB unless fewer bytes are pending.
 const MAX_PIECES: usize = 64;
 
-/// Parts up to this length are copied behind one another instead of having a slice each.
+/// Parts up to this length are copied into one buffer; each longer part gets a slice of its own.
 ///
-/// Over loopback, 16 frames of a 60 B head and a body of 100, 600, 1,000, 2,000 and 4,000 B
-/// cost 0.9, 1.3, 1.5, 2.9 and 4.2 µs of CPU in a slice each and 0.6, 0.8, 1.0, 1.8 and 3.6 µs
-/// copied; with 64 frames copying ceases to win at 2,000 B.
+/// Over loopback, 16 frames with a head of 60 B and a body of 100, 600, 1,000, 2,000 and 4,000 B cost 0.9, 1.3, 1.5,
+/// 2.9 and 4.2 µs of CPU as slices, and 0.6, 0.8, 1.0, 1.8 and 3.6 µs copied. With 64 frames, copying is no better from
+/// 2,000 B on.
 const MAX_COPIED_PART: usize = 2000;
 
-/// Bytes given to the socket in one poll before others get their turn: 0.2 ms over loopback.
+/// After this many bytes in one poll, other tasks get their turn: 0.2 ms over loopback.
 const MAX_BYTES_PER_POLL: usize = 512 << 10;
 
-/// The thread's buffer for copied parts.
+/// The size of the thread's buffer for copied parts.
 const SCRATCH_BYTES: usize = 64 << 10;
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A piece of one write: part of the scratch buffer, or a part of a frame where it lies.
+/// A piece of one write: a range of the scratch buffer, or a part of a frame in place.
 #[derive(Clone, Copy)]
 enum Piece<'a> {
     Copied { start: usize, end: usize },
@@ -59,26 +58,26 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// What a flush came to.
+/// The result of a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushed {
     /// Everything is sent; the next push wakes the task.
     Idle,
-    /// Everything is sent and a close frame was the last: shut the socket down.
+    /// Everything is sent, and a close frame was the last: shut the socket down.
     Closed,
 }
 
-/// The only consumer of an [`Outbox`], owned by the connection's task. When it is dropped the
-/// outbox is over: pushes are refused and nothing stays counted.
+/// The only consumer of an [`Outbox`], owned by the connection's task. Dropping it ends the outbox: pushes are refused
+/// and nothing stays counted.
 #[derive(Debug)]
 pub struct Writer {
     outbox: Arc<Outbox>,
     pending: VecDeque<Frame>,
-    /// Bytes of the first pending frame that are sent already.
+    /// Bytes of the first pending frame that are already sent.
     begun_bytes: usize,
     sent: Sent,
     sent_bytes: u64,
-    /// Nothing follows `pending`.
+    /// No frames follow `pending`.
     last: bool,
 }
 
@@ -99,33 +98,33 @@ impl Writer {
         Self { outbox, pending: VecDeque::new(), begun_bytes: 0, sent: Sent::default(), sent_bytes: 0, last: false }
     }
 
-    /// Tells pushers that the task is running, so that none of them wakes it: call it when the
-    /// task's poll begins. The poll must end with [`Writer::poll_flush`], or a push in between
-    /// is not sent until the task is polled for another reason.
+    /// Tells pushers that the task is running, so that they do not wake it. Call it when the task's poll begins. The
+    /// poll must end with [`Writer::poll_flush`]; otherwise a push in between is not sent until something else wakes
+    /// the task.
     pub fn start_poll(&self) {
         self.outbox.disarm();
     }
 
-    /// Bytes that the socket took since this was last asked.
+    /// Bytes that the socket has taken since the last call.
     pub fn take_sent_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.sent_bytes)
     }
 
-    /// The outbox this drains.
+    /// The outbox that it drains.
     #[must_use]
     pub fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
     }
 
-    /// Sends until nothing is left, the socket takes no more, or it took enough for one poll.
+    /// Sends until nothing is left, the socket is full, or it has taken enough for one poll.
     ///
-    /// `Pending`: the task is woken when the socket takes more, or by a close, or at once if it was
-    /// only the others' turn. A push does not wake it then, since it would not be sent. `Ready` with
-    /// [`Flushed::Idle`]: the next push wakes the task. A client that does not read does not
-    /// read a close frame either: once [`Outbox::is_closed`], the task needs a deadline.
+    /// `Pending`: the task is woken when the socket takes more, by a close, or at once if it only yields to other
+    /// tasks. A push does not wake it then, since it could not be sent. `Ready` with [`Flushed::Idle`]: the next push
+    /// wakes the task. A client that does not read does not read a close frame either: once [`Outbox::is_closed`] is
+    /// true, the task needs a deadline.
     ///
     /// # Errors
-    /// What the socket reports; a socket that takes 0 bytes is `WriteZero`.
+    /// Those of the socket; `WriteZero` if it takes 0 bytes.
     pub fn poll_flush<W: AsyncWrite + ?Sized>(
         &mut self,
         cx: &mut Context<'_>,
@@ -161,7 +160,7 @@ impl Writer {
         }
     }
 
-    /// Fetches more; `Some` if there is nothing to send.
+    /// Fetches more frames; `Some` if there are none.
     fn take(&mut self, cx: &Context<'_>) -> Option<Flushed> {
         let sent = std::mem::take(&mut self.sent);
         let taken = self.outbox.take(sent, &mut self.pending, cx.waker());
@@ -173,7 +172,7 @@ impl Writer {
         }
     }
 
-    /// Reports what was sent, and drops what need not be sent any more.
+    /// Reports what was sent, and drops what no longer needs to be sent.
     fn wait(&mut self, cx: &Context<'_>) {
         let sent = std::mem::take(&mut self.sent);
         if let Taken::Cut(close) = self.outbox.wait(sent, cx.waker()) {
@@ -187,7 +186,7 @@ impl Writer {
         }
     }
 
-    /// Drops what is pending of streams that ended. A message that the socket took a part of is sent to its end.
+    /// Drops pending frames of streams that have ended. A message that the socket has taken part of is sent to its end.
     fn withdraw(&mut self) {
         let ended = self.outbox.take_ended();
         if ended.is_empty() {
@@ -236,7 +235,7 @@ impl Writer {
         written
     }
 
-    /// All that is pending, if it is one frame in one part, such as a lone OK.
+    /// The pending bytes, if they are one frame in one part, such as a single OK.
     fn only_part(&self) -> Option<&[u8]> {
         let (1, Some(frame)) = (self.pending.len(), self.pending.front()) else {
             return None;
@@ -247,7 +246,7 @@ impl Writer {
         }
     }
 
-    /// Cuts what is pending into pieces, in order. Copies into `scratch`.
+    /// Divides the pending frames into pieces, in order. Copies small parts into `scratch`.
     fn gather<'a>(&'a self, scratch: &mut Vec<u8>, pieces: &mut Pieces<'a>) {
         scratch.clear();
         scratch.reserve(SCRATCH_BYTES);
@@ -273,7 +272,7 @@ impl Writer {
         }
     }
 
-    /// Takes `bytes` that the socket accepted off the front.
+    /// Removes the `bytes` that the socket took from the front.
     fn advance(&mut self, bytes: usize) {
         self.sent_bytes += bytes as u64;
         self.begun_bytes += bytes;

@@ -13,8 +13,8 @@ const BEYOND: f64 = 1e308;
 
 /// Appends `text`, rewritten, to `out`. Returns whether anything was rewritten.
 ///
-/// - An integer beyond 64 bits becomes the nearest double, and a number beyond the range of doubles [`BEYOND`]. (RFC 8259
-///   §6 leaves the range to the reader.)
+/// - An integer beyond 64 bits becomes the nearest double, and a number beyond the range of doubles [`BEYOND`].
+///   (RFC 8259 §6 leaves the range to the reader.)
 /// - A string with half a surrogate pair is no text (RFC 8259 §8.2). It becomes `false`, which no field that needs a
 ///   string accepts. In a key, U+FFFD replaces the half: no key that means anything contains it.
 ///
