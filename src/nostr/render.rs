@@ -120,16 +120,8 @@ fn value(value: TagElement<'_>, out: &mut Vec<u8>) {
 }
 
 /// Appends `number` in decimal.
-pub fn number(mut number: u64, out: &mut Vec<u8>) {
-    /// The digits of `u64::MAX`.
-    const MAX_DIGITS: usize = 20;
-    let (start, len) = (out.len(), number.checked_ilog10().unwrap_or(0) as usize + 1);
-    out.extend_from_slice(&[0; MAX_DIGITS]);
-    for digit in out[start..start + len].iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-    out.truncate(start + len);
+pub fn number(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends `text` as a JSON string with NIP-01's escapes: the seven that it lists, `\u00xx` in lower case for the other
