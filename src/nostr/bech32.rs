@@ -1,108 +1,72 @@
 //! Public keys as people write them: `npub1…` (NIP-19) or 64 hexadecimal digits.
 //!
-//! For configuration and command lines only: the protocol itself knows no `npub`. Private keys (`nsec`) are
-//! refused, never read.
+//! For configuration and command lines only; the protocol itself has no `npub`. Private keys (`nsec`) are refused, never
+//! decoded.
+
+use bech32::primitives::decode::CheckedHrpstring;
+use bech32::{Bech32, Hrp};
 
 use super::types::Pubkey;
 
 /// Why a text is not a public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Neither of the two forms.
+    /// It has neither of the two forms.
     #[error("a public key is npub1… or 64 lower-case hexadecimal digits")]
     NotAKey,
-    /// A private key. The text is not repeated.
+    /// It is a private key. The text is not repeated.
     #[error("this is a private key (nsec); give the public key (npub)")]
     Private,
-    /// A character or the checksum is wrong.
-    #[error("the npub has a typing error: its checksum does not fit")]
+    /// A character is wrong, so the checksum does not match.
+    #[error("the npub is mistyped: its checksum does not match")]
     Checksum,
-    /// The checksum fits, but what it protects is not 32 bytes.
+    /// The checksum matches, but the data is not 32 bytes.
     #[error("the npub does not hold 32 bytes")]
     Length,
 }
 
-/// The characters for 0 to 31 (BIP-173).
-const CHARSET: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-
-/// Characters of the checksum.
-const CHECKSUM_LEN: usize = 6;
-
-/// The human-readable part of a public key, as BIP-173 expands it for the checksum: the high bits of each
-/// letter, a zero, the low bits.
-const NPUB_EXPANDED: [u8; 9] = [3, 3, 3, 3, 0, b'n' & 31, b'p' & 31, b'u' & 31, b'b' & 31];
-
-/// The characters of 32 bytes: 256 bits, and four more to fill the last five.
-const KEY_LEN: usize = 52;
+const NPUB: Hrp = Hrp::parse_unchecked("npub");
 
 /// Reads a public key in either form.
 ///
 /// # Errors
-/// When it is in neither form, its checksum is wrong, or it is a private key.
+/// When it has neither form, its checksum is wrong, or it is a private key.
 pub fn parse_pubkey(text: &str) -> Result<Pubkey, KeyError> {
     if let Some(key) = Pubkey::from_hex(text.as_bytes()) {
         return Ok(key);
     }
     // BIP-173: all lower case or all upper case, never mixed.
-    let upper = text.bytes().any(|byte| byte.is_ascii_uppercase());
-    if upper && text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+    let lower = text.to_ascii_lowercase();
+    if text != lower && text != text.to_ascii_uppercase() {
         return Err(KeyError::NotAKey);
     }
-    let lower = text.to_ascii_lowercase();
     if lower.starts_with("nsec1") {
         return Err(KeyError::Private);
     }
-    let data = lower.strip_prefix("npub1").ok_or(KeyError::NotAKey)?;
-    let value = |byte: u8| CHARSET.iter().position(|own| *own == byte).map(|at| at as u8);
-    let values = data.bytes().map(value).collect::<Option<Vec<u8>>>().ok_or(KeyError::Checksum)?;
-    if polymod(NPUB_EXPANDED.iter().chain(&values).copied()) != 1 {
+    if !lower.starts_with("npub1") {
+        return Err(KeyError::NotAKey);
+    }
+    let checked = CheckedHrpstring::new::<Bech32>(&lower).map_err(|_| KeyError::Checksum)?;
+    // A `1` further on would be the separator, and what is before it another prefix.
+    if checked.hrp() != NPUB {
         return Err(KeyError::Checksum);
     }
-    let key = values.get(..values.len().saturating_sub(CHECKSUM_LEN)).ok_or(KeyError::Length)?;
-    to_bytes(key).map(Pubkey).ok_or(KeyError::Length)
+    checked.validate_segwit_padding().map_err(|_| KeyError::Length)?;
+    let bytes: Vec<u8> = checked.byte_iter().collect();
+    bytes.try_into().map(Pubkey).map_err(|_| KeyError::Length)
 }
 
 /// Writes a public key as `npub1…`, 63 characters.
 #[must_use]
 pub fn npub(key: &Pubkey) -> String {
-    let values = to_fives(&key.0);
-    let zeros = [0; CHECKSUM_LEN];
-    let sum = polymod(NPUB_EXPANDED.iter().chain(&values).chain(&zeros).copied()) ^ 1;
-    let checksum = (0..CHECKSUM_LEN).map(|at| (sum >> (5 * (CHECKSUM_LEN - 1 - at)) & 31) as u8);
-    let characters = values.into_iter().chain(checksum).map(|value| char::from(CHARSET[usize::from(value)]));
-    "npub1".chars().chain(characters).collect()
-}
-
-/// The remainder that BIP-173's checksum is made of, over values of five bits.
-fn polymod(values: impl Iterator<Item = u8>) -> u32 {
-    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
-    values.fold(1, |sum, value| {
-        let next = (sum & 0x01ff_ffff) << 5 ^ u32::from(value);
-        let taps = GENERATOR.iter().enumerate().filter(|(bit, _)| sum >> (25 + bit) & 1 == 1);
-        taps.fold(next, |next, (_, tap)| next ^ tap)
-    })
-}
-
-/// 32 bytes in groups of five bits, zeros at the end.
-fn to_fives(bytes: &[u8; 32]) -> [u8; KEY_LEN] {
-    std::array::from_fn(|group| {
-        let bit = |at: usize| bytes.get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1);
-        (0..5).fold(0, |value, at| value << 1 | bit(5 * group + at))
-    })
-}
-
-/// The 32 bytes that groups of five bits hold; `None` if they hold another length or do not end in zeros.
-fn to_bytes(fives: &[u8]) -> Option<[u8; 32]> {
-    let fives: &[u8; KEY_LEN] = fives.try_into().ok()?;
-    let bytes = std::array::from_fn(|byte| {
-        let bit = |at: usize| fives[at / 5] >> (4 - at % 5) & 1;
-        (0..8).fold(0, |value, at| value << 1 | bit(8 * byte + at))
-    });
-    (to_fives(&bytes) == *fives).then_some(bytes)
+    bech32::encode::<Bech32>(NPUB, &key.0).expect("63 characters are within the limits of bech32")
 }
 
 #[cfg(test)]
 mod tests {
+    use bech32::Fe32;
+    use bech32::primitives::iter::Fe32IterExt as _;
+
     use super::*;
 
     /// The pairs that NIP-19 gives.
@@ -136,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn any_wrong_character_is_a_typing_error() {
+    fn any_wrong_character_is_found() {
         let (text, _) = PUBLISHED[0];
         for at in 5..text.len() {
             for wrong in ['q', 'p', 'l', 'b'] {
@@ -151,24 +115,25 @@ mod tests {
 
     #[test]
     fn what_is_not_a_public_key_is_refused_for_what_it_is() {
-        let with_checksum = |values: &[u8]| {
-            let sum = polymod(NPUB_EXPANDED.iter().chain(values).chain(&[0; 6]).copied()) ^ 1;
-            let sum: [u8; 6] = std::array::from_fn(|at| (sum >> (25 - 5 * at) & 31) as u8);
-            let text: String = values.iter().chain(&sum).map(|v| char::from(CHARSET[usize::from(*v)])).collect();
-            format!("npub1{text}")
+        // With the right checksum, whatever the data is.
+        let encoded = |hrp: &str, data: &[Fe32]| -> String {
+            let hrp = Hrp::parse(hrp).expect("a prefix");
+            data.iter().copied().with_checksum::<Bech32>(&hrp).chars().collect()
         };
-        let mut padded = [0; KEY_LEN];
-        padded[KEY_LEN - 1] = 1;
+        // 32 bytes are 51 characters of five bits, and one bit with four of padding.
+        let mut padded = [Fe32::Q; 52];
+        padded[51] = Fe32::P;
         let secret = "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5";
         let mixed = PUBLISHED[0].0.replace('q', "Q");
         let upper_hex = PUBLISHED[0].1.to_uppercase();
         let cases = [
             (secret, KeyError::Private),
             (&secret.to_uppercase(), KeyError::Private),
-            (&with_checksum(&[0; KEY_LEN - 1]), KeyError::Length),
-            (&with_checksum(&[0; KEY_LEN + 1]), KeyError::Length),
-            (&with_checksum(&padded), KeyError::Length),
-            (&with_checksum(&[]), KeyError::Length),
+            (&encoded("npub", &[Fe32::Q; 51]), KeyError::Length),
+            (&encoded("npub", &[Fe32::Q; 53]), KeyError::Length),
+            (&encoded("npub", &padded), KeyError::Length),
+            (&encoded("npub", &[]), KeyError::Length),
+            (&encoded("npub1q", &[Fe32::Q; 52]), KeyError::Checksum),
             ("npub1", KeyError::Checksum),
             ("npub1é", KeyError::Checksum),
             (&mixed, KeyError::NotAKey),
