@@ -1,7 +1,7 @@
 //! Set reconciliation by NIP-77: the negentropy protocol, version 1, over records sorted by (created_at, id).
 //!
-//! Pure, and both sides of it: [`Session`] answers, [`Initiator`] asks. A message from the other side is input:
-//! it can't panic, and what it costs is bounded by its own length and the frame size, never by the number of
+//! Pure, and both sides of the protocol: [`Session`] answers, [`Initiator`] asks. A message from the other side is
+//! input: it never causes a panic, and its cost is bounded by its own length and the frame size, never by the number of
 //! records. Nothing here decides who may sync what.
 
 mod error;
@@ -20,13 +20,13 @@ use crate::nostr::EventId;
 /// The protocol version that weir speaks, the first byte of each message.
 pub const VERSION: u8 = 0x61;
 
-/// The least frame size: a frame must hold one split range and what ends it, about 1,100 bytes.
+/// The smallest frame size. A frame must hold one split range and what ends a frame, about 1,100 bytes.
 pub const MIN_FRAME_BYTES: usize = 4096;
 
-/// A range of at least twice as many records is split into this many parts.
+/// A range that differs is split into this many parts if it has at least twice as many records.
 const BUCKETS: usize = 16;
 
-/// Room kept to end a frame early: a Skip to any bound, and a fingerprint of the rest.
+/// Room to end a frame early: a Skip to any bound and a fingerprint of the rest.
 const END_BYTES: usize = wire::MAX_BOUND_BYTES + 1 + 2 + 1 + FINGERPRINT_BYTES;
 
 /// The side that answers: one NEG-OPEN of one client.
@@ -37,21 +37,20 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session over `records` whose replies are at most `frame_bytes` long (twice that in hexadecimal).
+    /// A session over `records`. A reply has at most `frame_bytes`, and twice that in hexadecimal.
     ///
     /// # Panics
     /// When `frame_bytes` is below [`MIN_FRAME_BYTES`].
     #[must_use]
     pub fn new(records: Arc<Records>, frame_bytes: usize) -> Self {
-        assert!(frame_bytes >= MIN_FRAME_BYTES, "a frame of {frame_bytes} bytes can't hold a split range");
+        assert_holds_a_range(frame_bytes);
         Self { records, frame_bytes }
     }
 
-    /// The answer to one message. A message of another version is answered with the byte of ours, by which
-    /// the client may try again.
+    /// The answer to one message. The answer to another version is the byte of ours, so that the client can try again.
     ///
     /// # Errors
-    /// When the message is malformed; the session is then to be closed with NEG-ERR.
+    /// When the message is malformed. The caller then ends the session with NEG-ERR.
     pub fn reply(&self, message: &[u8]) -> Result<Vec<u8>, NegError> {
         match read_version(message)? {
             (VERSION, ranges) => Frame::new(&self.records, self.frame_bytes).reconcile(ranges, None),
@@ -59,7 +58,7 @@ impl Session {
         }
     }
 
-    /// Bytes of heap that the session's records take, shared with other sessions over the same records.
+    /// Bytes of heap that the session's records take. Sessions over the same records share them.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.records.memory_bytes()
@@ -68,16 +67,16 @@ impl Session {
 
 /// What the two sides do not have in common.
 ///
-/// Sets, because a frame that ends early has the other side go over some ranges again.
+/// These are sets, because some ranges are compared twice when a frame ends early.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Differences {
-    /// Held by the initiator only.
+    /// Only the initiator has these.
     pub have: BTreeSet<EventId>,
-    /// Held by the other side only.
+    /// Only the other side has these.
     pub need: BTreeSet<EventId>,
 }
 
-/// The side that asks, as `weir sync` does.
+/// The side that asks. No command of weir asks yet; tests and benchmarks do, as the other side of a [`Session`].
 #[derive(Debug)]
 pub struct Initiator {
     records: Arc<Records>,
@@ -85,13 +84,13 @@ pub struct Initiator {
 }
 
 impl Initiator {
-    /// An initiator over `records` whose messages are at most `frame_bytes` long.
+    /// An initiator over `records`. A message has at most `frame_bytes`.
     ///
     /// # Panics
     /// When `frame_bytes` is below [`MIN_FRAME_BYTES`].
     #[must_use]
     pub fn new(records: Arc<Records>, frame_bytes: usize) -> Self {
-        assert!(frame_bytes >= MIN_FRAME_BYTES, "a frame of {frame_bytes} bytes can't hold a split range");
+        assert_holds_a_range(frame_bytes);
         Self { records, frame_bytes }
     }
 
@@ -103,7 +102,8 @@ impl Initiator {
         frame.out.into_bytes()
     }
 
-    /// Takes in a reply, adds what it tells to `found`, and gives the next message; `None` when all is known.
+    /// Reads a reply, adds the differences that it reveals to `found`, and returns the next message; `None` when all
+    /// are known.
     ///
     /// # Errors
     /// When the reply is malformed or of another version.
@@ -117,6 +117,10 @@ impl Initiator {
     }
 }
 
+fn assert_holds_a_range(frame_bytes: usize) {
+    assert!(frame_bytes >= MIN_FRAME_BYTES, "a frame of {frame_bytes} bytes cannot hold a split range");
+}
+
 fn read_version(message: &[u8]) -> Result<(u8, &[u8]), NegError> {
     match message.split_first() {
         None => Err(NegError::Empty),
@@ -125,15 +129,15 @@ fn read_version(message: &[u8]) -> Result<(u8, &[u8]), NegError> {
     }
 }
 
-/// One message being written in answer to one being read.
+/// A message being written, in answer to one being read.
 struct Frame<'a> {
     records: &'a Records,
     frame_bytes: usize,
     out: Writer,
-    /// The ranges up to here are dealt with; `index` is the first record not below `bound`.
+    /// Ranges up to here are done; `index` is the first record that is not below `bound`.
     bound: Bound,
     index: usize,
-    /// Whether the last of them need no word and none has been written yet.
+    /// Whether the last ranges need no answer and the Skip for them is not yet written.
     skipping: bool,
 }
 
@@ -143,8 +147,8 @@ impl<'a> Frame<'a> {
         Self { records, frame_bytes, out, bound: Bound::ZERO, index: 0, skipping: false }
     }
 
-    /// Answers range after range. With `found` this is the initiator, who keeps lists of ids to itself; the
-    /// other side answers a list with its own.
+    /// Answers range by range. With `found` this is the initiator, which compares lists of ids and does not answer
+    /// them; the other side answers a list with its own.
     fn reconcile(mut self, ranges: &[u8], mut found: Option<&mut Differences>) -> Result<Vec<u8>, NegError> {
         let mut reader = Reader::new(ranges);
         while let Some((bound, mode)) = reader.range()? {
@@ -191,7 +195,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Ends the frame early: a fingerprint of all that is not dealt with, to go on from in the next round.
+    /// Ends the frame early, with a fingerprint of everything that is left: the next round continues there.
     fn end(&mut self) {
         self.write_skip();
         let rest = self.records.fingerprint(self.index..self.records.len());
@@ -200,7 +204,7 @@ impl<'a> Frame<'a> {
         debug_assert!(self.out.len() <= self.frame_bytes);
     }
 
-    /// Writes a range that differs: its ids if they are few, else fingerprints of its parts.
+    /// Writes a range that differs: its ids if there are few, otherwise fingerprints of its parts.
     fn split(&mut self, range: std::ops::Range<usize>, bound: Bound) {
         if range.len() < 2 * BUCKETS {
             return self.write_ids(range, &bound);
@@ -216,8 +220,8 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Answers a list of ids with the ids of the same range, or as many of them as fit: then it is false and
-    /// the frame is to be ended.
+    /// Answers a list of ids with the ids of the same range. Returns false if not all of them fit: the frame must then
+    /// be ended.
     fn list(&mut self, range: std::ops::Range<usize>, bound: Bound) -> bool {
         // A Skip, then the bound, the mode and the count of this range.
         let heads = 2 * (wire::MAX_BOUND_BYTES + 1) + wire::MAX_NUMBER_BYTES;
@@ -245,7 +249,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Notes what only one side has in a range.
+    /// Adds the ids of a range that only one side has to `found`.
     fn compare(&self, range: std::ops::Range<usize>, theirs: &[[u8; 32]], found: &mut Differences) {
         let mut only_theirs: HashSet<&[u8; 32]> = theirs.iter().collect();
         found.have.extend(self.records.ids(range).filter(|own| !only_theirs.remove(&own.0)));

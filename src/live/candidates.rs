@@ -1,26 +1,25 @@
-//! Under which keys a filter is listed and under which an event is looked up.
+//! The keys that a filter is listed under, and those that an event is looked up by.
 //!
-//! A filter is listed under one of its conditions only, the one that the fewest events are expected to meet.
-//! A key other than a kind's may be shared by values that differ, so a candidate is no match before the filter
-//! says so.
+//! A filter is listed under only one of its conditions: the one that the fewest events are expected to meet. Different
+//! values may share a key, except kinds, so a candidate is not a match until the filter has been evaluated.
 
 use siphasher::sip::SipHasher13;
 
 use crate::nostr::filter::{FilterValue, TagFilter};
 use crate::nostr::{EventId, EventView, Filter, Kind, Pubkey, TagElement};
 
-/// The condition that a filter is listed under.
+/// The sort of condition that a filter is listed under.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Dimension {
     /// `ids`.
     Id,
-    /// One `#x` or `&x`.
+    /// One `#x` or `&x` condition.
     Tag,
     /// `authors`.
     Author,
     /// `kinds`.
     Kind,
-    /// Nothing but a time window, or nothing at all.
+    /// Only a time window, or no condition at all.
     Rest,
 }
 
@@ -29,7 +28,7 @@ impl Dimension {
     pub(super) const ALL: [Self; 5] = [Self::Id, Self::Tag, Self::Author, Self::Kind, Self::Rest];
 }
 
-/// The chosen condition of a filter.
+/// The condition of a filter that it is listed under.
 #[derive(Clone, Copy)]
 pub(super) enum Condition<'a> {
     Ids(&'a [EventId]),
@@ -39,8 +38,8 @@ pub(super) enum Condition<'a> {
     Nothing,
 }
 
-/// How many events meet an `authors` or a tag condition with one value, relative to one author's. A hashtag or
-/// label goes with many more events than an author writes; a reference to one event or key with a few more.
+/// How many events meet an `authors` or tag condition with one value, relative to one author. A hashtag or label occurs
+/// in many more events than one author writes; a reference to one event or key in a few more.
 const AUTHOR_WEIGHT: usize = 1;
 const REFERENCE_WEIGHT: usize = 2;
 const WORD_WEIGHT: usize = 50;
@@ -48,8 +47,8 @@ const WORD_WEIGHT: usize = 50;
 impl<'a> Condition<'a> {
     /// The condition of `filter` that the fewest events are expected to meet.
     ///
-    /// Ids first: at most that many events meet them ever. Then authors or a tag, whichever expects less. Kinds
-    /// only if there is nothing else: any one kind may be most of the traffic.
+    /// Ids come first, since at most one event each will ever meet them. Then authors or a tag, whichever expects
+    /// fewer. Kinds only if there is nothing else: a single kind may be most of the traffic.
     pub(super) fn choose(filter: &'a Filter) -> Self {
         if let Some(ids) = &filter.ids {
             return Self::Ids(ids);
@@ -72,14 +71,14 @@ impl<'a> Condition<'a> {
         }
     }
 
-    /// Whether an event that is found under this condition matches the filter without another look: the filter
-    /// has no other condition, and the key of a kind stands for no other kind.
+    /// Whether every event found under this condition matches the filter: the filter has no other condition, and kinds
+    /// do not share keys.
     pub(super) fn is_whole(self, filter: &Filter) -> bool {
         matches!(self, Self::Kinds(_) | Self::Nothing) && filter.since.is_none() && filter.until.is_none()
     }
 }
 
-/// What a tag condition weighs; of `&x` a single value is listed.
+/// The weight of a tag condition. For `&x`, only one value is listed.
 fn tag_weight(tag: &TagFilter) -> usize {
     let weight = |value: TagElement<'_>| match value {
         TagElement::Hex(_) => REFERENCE_WEIGHT,
@@ -89,33 +88,33 @@ fn tag_weight(tag: &TagFilter) -> usize {
     listed(tag).iter().map(|value| weight(value.view())).sum()
 }
 
-/// The values of a tag condition that the filter is listed under: all, or one of which every match has it.
+/// The values of a tag condition that the filter is listed under: all of `#x`, one of `&x`, since every match has all.
 fn listed(tag: &TagFilter) -> &[FilterValue] {
     if tag.all { &tag.values[..1] } else { &tag.values }
 }
 
-/// The space a hashed key is in, kept apart by the hash's own key.
+/// The namespace of a hashed key; it goes into the key of the hash.
 const ID: u64 = 1 << 8;
 const AUTHOR: u64 = 2 << 8;
 const HEX_TAG: u64 = 3 << 8;
 const TEXT_TAG: u64 = 4 << 8;
 
-/// Set in keys that stand for one value only, clear in those that are hashes.
+/// Set in keys that stand for one value only; clear in hashes.
 const EXACT: u64 = 1 << 40;
 
-/// The key of a kind. The multiplier is odd, so the lowest 17 bits alone tell all kinds and [`REST`] apart.
+/// The key of a kind. The multiplier is odd, so the lowest 17 bits alone distinguish all kinds and [`REST`].
 const fn kind_key(kind: Kind) -> u64 {
     exact_key(kind.0 as u64)
 }
 
-/// The key of filters that have nothing to be listed under.
+/// The key of filters without a condition to list them under.
 const REST: u64 = exact_key(1 << 16);
 
 const fn exact_key(number: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | EXACT
 }
 
-/// Makes keys from values: SipHash-1-3 under a secret key, so that nobody can aim at one list.
+/// Turns values into keys: SipHash-1-3 under a secret key, so that no client can aim at a list.
 #[derive(Clone, Copy)]
 pub(super) struct Keys {
     secret: [u64; 2],
@@ -150,7 +149,7 @@ impl Keys {
         }
     }
 
-    /// Calls `each` with every key that may list a filter which the event matches.
+    /// Calls `each` with every key whose list may have a filter that the event matches.
     pub(super) fn of_event(self, event: EventView<'_>, used: &Used, mut each: impl FnMut(u64)) {
         if used.filters(Dimension::Id) != 0 {
             each(self.key(ID, event.id_bytes()));
@@ -171,7 +170,7 @@ impl Keys {
     }
 }
 
-/// How many filters are listed under each dimension and each tag letter: what need not be looked up.
+/// How many filters are listed under each dimension and each tag letter. What has none need not be looked up.
 pub(super) struct Used {
     dimensions: [usize; Dimension::ALL.len()],
     letters: [u32; 128],
@@ -201,7 +200,7 @@ impl Used {
     }
 }
 
-/// A set of kinds in 32 bits, by hash: may claim a kind it does not have, never denies one it has.
+/// A set of kinds as a Bloom filter of 32 bits: it may claim a kind that it does not have, but never denies one it has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct KindSet(u32);
 
@@ -211,7 +210,7 @@ impl KindSet {
         Self(1 << (u32::from(kind.0).wrapping_mul(0x9E37_79B9) >> 27))
     }
 
-    /// The kinds that `filter` lets through.
+    /// The kinds that `filter` accepts.
     pub(super) fn of_filter(filter: &Filter) -> Self {
         let all = |kinds: &[Kind]| kinds.iter().fold(0, |set, kind| set | Self::of(*kind).0);
         Self(filter.kinds.as_deref().map_or(u32::MAX, all))
@@ -228,7 +227,7 @@ mod tests {
     use crate::nostr::{ParseOptions, json};
 
     #[test]
-    fn every_kind_has_a_key_of_its_own() {
+    fn no_two_kinds_share_a_key() {
         let mut keys: Vec<u64> = (0..=u16::MAX).map(|kind| kind_key(Kind(kind))).chain([REST]).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_listed_under_what_the_fewest_events_meet() {
+    fn a_filter_is_listed_under_the_condition_that_the_fewest_events_meet() {
         let x = "ab".repeat(32);
         let many = (0..40).map(|n| format!("\"{n:064x}\"")).collect::<Vec<_>>().join(",");
         let cases = [

@@ -1,6 +1,6 @@
-//! The index itself: subscriptions in, the recipients of an event out.
+//! The index: subscriptions go in, the recipients of an event come out.
 //!
-//! It never decides who may read an event; it only says who asked.
+//! It never decides who may read an event, only who asked for it.
 
 use std::sync::Arc;
 
@@ -10,50 +10,50 @@ use super::candidates::{Condition, Keys, KindSet, Used};
 use super::postings::Postings;
 use crate::nostr::{EventView, Filter};
 
-/// Names one subscription of one index until it is removed, and never another one after.
+/// Names one subscription of one index. It is never reused for another, even after the subscription is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Handle {
     slot: u32,
     serial: u64,
 }
 
-/// What looking up one event took and found.
+/// What the lookup of one event cost and found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Lookup {
-    /// Entries of lists that were looked at.
+    /// List entries that were examined.
     pub candidates: usize,
-    /// Subscriptions visited.
+    /// Subscriptions that match.
     pub matches: usize,
 }
 
-/// A filter as it is listed: what can be said about it without going to its memory.
+/// The entry of a filter: what can be decided without loading the filter itself.
 struct Listed {
-    /// The lookup that tried it last, so that an event which carries many of its values tries it once.
+    /// The last lookup that tried it, so that an event with many of its values tries it once.
     tried: u64,
     subscription: u32,
-    /// Its place in the subscription's filters.
+    /// Its index among the subscription's filters.
     filter: u32,
     kinds: KindSet,
-    /// Whether being a candidate is a match.
+    /// Whether every candidate is a match.
     whole: bool,
 }
 
 struct Subscription<R> {
     recipient: R,
     filters: Arc<[Filter]>,
-    /// Where its filters are listed; none for those that can't match.
+    /// The entries of its filters, except those that cannot match.
     listed: SmallVec<[u32; 4]>,
     until_seq: u64,
-    /// The lookup that visited it last.
+    /// The last lookup that visited it.
     visited: u64,
     serial: u64,
 }
 
 /// Subscriptions by what they ask for.
 ///
-/// An insertion or removal costs one hash and one table access per listed value; a lookup one of each for the
-/// id, the author, the kind and each tag of the event, and then a few nanoseconds per candidate. Feeds of a
-/// whole kind are candidates for each event of it: linear, as the deliveries are.
+/// An insertion or removal costs one hash and one table access per listed value. A lookup costs one of each for the id,
+/// the author, the kind and each tag of the event, and then a few nanoseconds per candidate. A subscription to a whole
+/// kind is a candidate for every event of that kind: the cost is linear, like that of delivering to it.
 pub struct LiveIndex<R> {
     keys: Keys,
     postings: Postings,
@@ -69,7 +69,7 @@ pub struct LiveIndex<R> {
 }
 
 impl<R> LiveIndex<R> {
-    /// An empty index. `secret` keys its hashes and must be random wherever clients choose the filters.
+    /// An empty index. `secret` is the key of its hashes; it must be random wherever clients choose the filters.
     #[must_use]
     pub fn new(secret: [u64; 2]) -> Self {
         Self {
@@ -87,9 +87,9 @@ impl<R> LiveIndex<R> {
         }
     }
 
-    /// Adds a subscription that asks for events whose `seq` is above `until_seq` and that match any filter.
+    /// Adds a subscription to events that match any of the filters and have a `seq` above `until_seq`.
     ///
-    /// Filters that can't match are held but not listed.
+    /// Filters that cannot match are kept but not listed.
     pub fn insert(&mut self, recipient: R, filters: Arc<[Filter]>, until_seq: u64) -> Handle {
         let slot = take_slot(&mut self.subscriptions_free, &mut self.subscriptions, || None);
         let mut listed = SmallVec::new();
@@ -122,7 +122,7 @@ impl<R> LiveIndex<R> {
         Handle { slot, serial }
     }
 
-    /// Takes a subscription out and gives its recipient back; `None` if it is out already.
+    /// Removes a subscription and returns its recipient; `None` if it was removed before.
     pub fn remove(&mut self, handle: Handle) -> Option<R> {
         let place = self.subscriptions.get_mut(handle.slot as usize)?;
         let subscription = place.take_if(|subscription| subscription.serial == handle.serial)?;
@@ -149,8 +149,7 @@ impl<R> LiveIndex<R> {
 
     /// Calls `visit` once for each subscription that asks for `event` (INV-3).
     ///
-    /// `seq` is the event's arrival number; `None` for an ephemeral event, which has none and goes to every
-    /// subscription that matches.
+    /// `seq` is the event's arrival number. An ephemeral event has none: it goes to every subscription that matches.
     pub fn matches(&mut self, event: EventView<'_>, seq: Option<u64>, visit: impl FnMut(&R)) -> Lookup {
         self.lookups += 1;
         let mut walk = Walk {
@@ -173,7 +172,7 @@ impl<R> LiveIndex<R> {
         self.subscriptions.len() - self.subscriptions_free.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no subscriptions.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
@@ -185,7 +184,7 @@ impl<R> LiveIndex<R> {
         self.items
     }
 
-    /// Bytes of heap that the index and its filters take, without what the recipients point to.
+    /// Bytes of heap that the index and its filters take, not counting what recipients point to.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.postings.memory_bytes()
@@ -196,7 +195,7 @@ impl<R> LiveIndex<R> {
     }
 }
 
-/// One lookup under way.
+/// A lookup in progress.
 struct Walk<'a, R, V> {
     event: EventView<'a>,
     kind: KindSet,
@@ -218,7 +217,7 @@ impl<R, V: FnMut(&R)> Walk<'_, R, V> {
             }
             listed.tried = self.number;
             let Some(subscription) = &mut self.subscriptions[listed.subscription as usize] else {
-                unreachable!("a filter is listed only while its subscription stands");
+                unreachable!("a filter is listed only while its subscription exists");
             };
             let wants = subscription.visited != self.number && self.seq.is_none_or(|seq| seq > subscription.until_seq);
             if wants && (listed.whole || subscription.filters[listed.filter as usize].matches(self.event)) {
@@ -235,14 +234,14 @@ fn take_slot<T>(free: &mut Vec<u32>, all: &mut Vec<T>, empty: impl FnOnce() -> T
 }
 
 fn push<T>(all: &mut Vec<T>, value: T) -> u32 {
-    let at = u32::try_from(all.len()).expect("memory ends before 2^32 subscriptions or filters");
+    let at = u32::try_from(all.len()).expect("2^32 subscriptions or filters do not fit in memory");
     all.push(value);
     at
 }
 
-/// Bytes of heap behind the filters of one subscription.
+/// Bytes of heap that the filters of one subscription take.
 fn heap_bytes(filters: &Arc<[Filter]>, listed: &SmallVec<[u32; 4]>) -> usize {
-    // An Arc has two counters in front of what it holds.
+    // An Arc holds two counters before its contents.
     let spilled = if listed.spilled() { listed.capacity() * size_of::<u32>() } else { 0 };
     2 * size_of::<usize>()
         + size_of_val::<[Filter]>(filters)

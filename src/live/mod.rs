@@ -1,7 +1,7 @@
-//! Who asked for this event: an inverted index of the live subscriptions.
+//! Who asked for this event? An inverted index of the live subscriptions.
 //!
-//! Pure: no I/O, clock, threads or randomness here. A recipient is whatever the caller hands in; nothing in
-//! this module knows about sockets, and a lookup never waits.
+//! Pure: no I/O, clock, threads or randomness. A recipient is any value of the caller's; this module knows nothing of
+//! sockets, and a lookup never blocks.
 
 mod candidates;
 mod index;

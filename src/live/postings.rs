@@ -1,22 +1,22 @@
-//! Sorted lists of filter slots by key, for hundreds of thousands of keys of which most have one slot.
+//! Sorted posting lists of filter slots by key, for hundreds of thousands of keys, most of which have one slot.
 //!
-//! A posting is 16 bytes with its first slot inside; longer lists live in blocks of 2, 4, 8 … slots that are
-//! reused when freed. A key is a uniform 64-bit hash made by the caller, and is its own hash here; never give
-//! this module a key that a client could choose.
+//! A posting is 16 bytes and holds a single slot itself. Longer lists are in blocks of 2, 4, 8 … slots, which are
+//! reused when freed. A key is a uniform 64-bit hash that the caller computes, and serves as its own hash here. Never
+//! pass this module a key that a client could choose.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-/// How many tables share the keys: a table that grows moves all its keys at once, and 1/64 of a million keys
-/// is moved in a fraction of a millisecond.
+/// The number of tables that the keys are spread over. A table that grows moves all its keys at once; 1/64 of a million
+/// keys take a fraction of a millisecond.
 const TABLES: usize = 64;
 
-/// The slots listed under one key.
+/// The slots that are listed under one key.
 ///
 /// | bytes | field | meaning |
 /// |---|---|---|
 /// | 0..8 | `key` | the hash |
-/// | 8..12 | `at` | class 0: the only slot; else the number of the block within its class |
+/// | 8..12 | `at` | class 0: the only slot; otherwise the number of the block within its class |
 /// | 12..16 | `size` | bits 0..5: the class, the capacity being 2^class; bits 5..32: the number of slots |
 #[derive(Clone, Copy)]
 struct Posting {
@@ -44,7 +44,7 @@ impl Posting {
     }
 }
 
-/// Blocks of one capacity.
+/// The blocks of one capacity.
 #[derive(Default)]
 struct Class {
     slots: Vec<u32>,
@@ -80,7 +80,7 @@ impl Class {
     }
 }
 
-/// The blocks of every capacity; class 0 stays empty because a single slot is held in its posting.
+/// The blocks of all capacities. Class 0 stays empty, because a posting holds a single slot itself.
 #[derive(Default)]
 struct Blocks {
     classes: Vec<Class>,
@@ -101,7 +101,7 @@ impl Blocks {
         }
     }
 
-    /// Moves the list to a block of another capacity, which its slots fit.
+    /// Moves the list to a block of another capacity, which must be large enough.
     fn move_to(&mut self, posting: &mut Posting, class: usize) {
         let (old_class, old_at, len) = (posting.class(), posting.at, posting.len());
         if self.classes.len() <= class {
@@ -126,7 +126,7 @@ impl Blocks {
         }
     }
 
-    /// Adds a slot in order, once.
+    /// Inserts a slot in order, unless it is there.
     fn add(&mut self, posting: &mut Posting, slot: u32) {
         let Err(at) = self.slots(posting).binary_search(&slot) else { return };
         let len = posting.len();
@@ -139,8 +139,8 @@ impl Blocks {
         posting.set(posting.class(), len + 1);
     }
 
-    /// Takes a slot out of a list of two or more. A block is left when three quarters of it are empty, so that
-    /// a list that goes up and down by one is not moved each time.
+    /// Removes a slot from a list of two or more. The list moves to a smaller block once three quarters of its block
+    /// are empty, so that a list whose length goes up and down by one does not move each time.
     fn remove(&mut self, posting: &mut Posting, slot: u32) {
         let Ok(at) = self.slots(posting).binary_search(&slot) else { return };
         let (class, len) = (posting.class(), posting.len());
@@ -165,12 +165,13 @@ impl Postings {
         Self { tables: (0..TABLES).map(|_| HashTable::new()).collect(), blocks: Blocks::default() }
     }
 
-    /// Bits that a table uses neither to choose a bucket (the lowest) nor to tell keys apart (the highest 7).
+    /// The table of a key, by bits that a table uses neither to choose a bucket (the lowest) nor as tags (the highest
+    /// 7).
     const fn table(key: u64) -> usize {
         (key >> 48) as usize % TABLES
     }
 
-    /// Lists `slot` under `key`; a slot that is there already stays there once.
+    /// Lists `slot` under `key`, unless it is listed there.
     pub(super) fn insert(&mut self, key: u64, slot: u32) {
         let table = &mut self.tables[Self::table(key)];
         match table.entry(key, |posting| posting.key == key, |posting| posting.key) {
@@ -183,7 +184,7 @@ impl Postings {
         }
     }
 
-    /// Takes `slot` from under `key`, if it is there, and gives memory back as lists and tables empty.
+    /// Removes `slot` from the list of `key`, if it is there. Frees memory as lists and tables become empty.
     pub(super) fn remove(&mut self, key: u64, slot: u32) {
         let table = &mut self.tables[Self::table(key)];
         let Ok(mut entry) = table.find_entry(key, |posting| posting.key == key) else { return };
@@ -232,7 +233,7 @@ mod tests {
         }
     }
 
-    /// Deterministic and spread over all bits, as the caller's hash is.
+    /// Deterministic and spread over all bits, like the caller's hash.
     fn key(number: u64) -> u64 {
         let mut mixed = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         mixed = (mixed ^ mixed >> 31).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_hold_what_a_map_of_sets_holds_and_give_all_memory_back() {
+    fn lists_hold_what_a_map_of_sets_holds_and_free_all_memory() {
         let mut postings = Postings::new();
         let baseline = postings.memory_bytes();
         let mut oracle: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();

@@ -3,13 +3,13 @@
 /// Why a message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NegError {
-    /// The message has no bytes.
+    /// The message is empty.
     #[error("the negentropy message is empty")]
     Empty,
     /// The first byte is not a version of the protocol (0x60 to 0x6f).
     #[error("{0:#04x} is not a negentropy version")]
     NotAVersion(u8),
-    /// The other side speaks another version; only an [`Initiator`](super::Initiator) gives up over it.
+    /// The other side speaks another version. Only an initiator fails for it; a session answers with its own version.
     #[error("the other side speaks negentropy version {0:#04x}")]
     OtherVersion(u8),
     /// The message ends in the middle of a range.

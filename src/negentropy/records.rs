@@ -1,8 +1,8 @@
-//! The records of one side, sorted, with sums from which the fingerprint of any range is a few additions.
+//! The sorted records of one side, with running totals that make the fingerprint of any range cheap.
 //!
-//! A fingerprint covers the sum of ids modulo 2^256, so the sum over a range is the difference of two running
-//! totals. Keeping one total for 32 records makes any fingerprint about 30 additions, where summing the range
-//! would let a message of 20 bytes cost a walk over all records.
+//! A fingerprint covers the sum of the ids modulo 2^256, so the sum over a range is the difference of two running
+//! totals. With one total for every 32 records, a fingerprint takes about 30 additions. Without totals, a message of 20
+//! bytes could cost a walk over all records.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::wire::{self, Bound, FINGERPRINT_BYTES};
 use crate::nostr::{EventId, Timestamp};
 
-/// Records for each running total: 1 byte of total a record, beside the 40 of the record.
+/// Records per running total: a record takes 40 bytes, and its share of a total 1 byte.
 const RECORDS_PER_TOTAL: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -22,7 +22,7 @@ struct Record {
 
 const _: () = assert!(size_of::<Record>() == 40);
 
-/// A sum of ids modulo 2^256, the least significant word first: ids are little-endian numbers here.
+/// A sum of ids modulo 2^256, least significant word first. Ids count as little-endian numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Sum([u64; 4]);
 
@@ -35,9 +35,8 @@ impl Sum {
     fn plus(self, other: Self) -> Self {
         let mut carry = false;
         Self(std::array::from_fn(|at| {
-            let (sum, first) = self.0[at].overflowing_add(other.0[at]);
-            let (sum, second) = sum.overflowing_add(u64::from(carry));
-            carry = first | second;
+            let sum;
+            (sum, carry) = self.0[at].carrying_add(other.0[at], carry);
             sum
         }))
     }
@@ -45,15 +44,14 @@ impl Sum {
     fn minus(self, other: Self) -> Self {
         let mut borrow = false;
         Self(std::array::from_fn(|at| {
-            let (rest, first) = self.0[at].overflowing_sub(other.0[at]);
-            let (rest, second) = rest.overflowing_sub(u64::from(borrow));
-            borrow = first | second;
+            let rest;
+            (rest, borrow) = self.0[at].borrowing_sub(other.0[at], borrow);
             rest
         }))
     }
 }
 
-/// There are more records than allowed.
+/// There would be more records than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this query is too big: more than {max_records} records")]
 pub struct TooMany {
@@ -61,7 +59,7 @@ pub struct TooMany {
     pub max_records: usize,
 }
 
-/// Collects records, in any order, up to a cap.
+/// Collects records in any order, up to a limit.
 #[derive(Debug)]
 pub struct RecordsBuilder {
     records: Vec<Record>,
@@ -69,7 +67,7 @@ pub struct RecordsBuilder {
 }
 
 impl RecordsBuilder {
-    /// An empty one for at most `max_records`.
+    /// An empty builder for at most `max_records`.
     #[must_use]
     pub const fn new(max_records: usize) -> Self {
         Self { records: Vec::new(), max_records }
@@ -78,7 +76,7 @@ impl RecordsBuilder {
     /// Adds a record.
     ///
     /// # Errors
-    /// When it is one more than the cap.
+    /// When there are `max_records` already.
     pub fn push(&mut self, created_at: Timestamp, id: EventId) -> Result<(), TooMany> {
         if self.records.len() == self.max_records {
             return Err(TooMany { max_records: self.max_records });
@@ -87,13 +85,13 @@ impl RecordsBuilder {
         Ok(())
     }
 
-    /// How many have been added.
+    /// How many records were added.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether none has.
+    /// Whether no record was added.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.records.is_empty()
@@ -105,9 +103,9 @@ impl RecordsBuilder {
         self.records.capacity() * size_of::<Record>()
     }
 
-    /// Sorts what was added, drops repeats and adds up the totals.
+    /// Sorts the records, drops duplicates and computes the totals.
     ///
-    /// Records that come newest first, as a scan gives them, are put in order without a sort of the whole.
+    /// Records that were added newest first, as a scan finds them, need no full sort.
     #[must_use]
     pub fn finish(self) -> Records {
         let mut records = self.records;
@@ -130,7 +128,7 @@ impl RecordsBuilder {
     }
 }
 
-/// Sorted records without repeats.
+/// Sorted records without duplicates.
 #[derive(Debug)]
 pub struct Records {
     records: Box<[Record]>,
@@ -162,19 +160,19 @@ impl Records {
         self.records[range].iter().map(|record| EventId(record.id))
     }
 
-    /// The first record at `from` or after that is not below `bound`.
+    /// The first record at or after `from` that is not below `bound`.
     pub(super) fn lower_bound(&self, from: usize, bound: &Bound) -> usize {
         from + self.records[from..]
             .partition_point(|record| (record.timestamp, record.id) < (bound.timestamp, bound.id))
     }
 
-    /// The bound of a record: it is the first that is not below.
+    /// The bound just below a record: it is the first record that is not below.
     pub(super) fn bound_at(&self, index: usize) -> Bound {
         let record = &self.records[index];
         Bound::with_id(record.timestamp, &record.id)
     }
 
-    /// The shortest bound between a record, not the first, and the one before it.
+    /// The shortest bound between a record and its predecessor, which must exist.
     pub(super) fn bound_before(&self, index: usize) -> Bound {
         let [before, record] = &self.records[index - 1..=index] else { unreachable!("a slice of two") };
         if before.timestamp != record.timestamp {
@@ -187,14 +185,14 @@ impl Records {
     /// The sum of the first `count` ids.
     fn total(&self, count: usize) -> Sum {
         let chunk = count / RECORDS_PER_TOTAL;
-        // The total after the last whole chunk is not kept if no record follows: add up that chunk.
+        // There is no total after the last chunk if that is full: add up the chunk instead.
         let chunk = chunk.min(self.totals.len().saturating_sub(1));
         let known = self.totals.get(chunk).copied().unwrap_or_default();
         let rest = &self.records[chunk * RECORDS_PER_TOTAL..count];
         rest.iter().fold(known, |sum, record| sum.plus(Sum::of(&record.id)))
     }
 
-    /// The first 16 bytes of the SHA-256 of the sum of ids and their number.
+    /// The first 16 bytes of the SHA-256 of the sum of the ids and their number.
     pub(super) fn fingerprint(&self, range: Range<usize>) -> [u8; FINGERPRINT_BYTES] {
         let sum = self.total(range.end).minus(self.total(range.start));
         let mut input = Vec::with_capacity(32 + wire::MAX_NUMBER_BYTES);
@@ -212,13 +210,13 @@ mod tests {
     fn records(keys: &[(u64, u8)]) -> Records {
         let mut builder = RecordsBuilder::new(keys.len());
         for (created_at, id) in keys {
-            builder.push(Timestamp(*created_at), EventId([*id; 32])).expect("within the cap");
+            builder.push(Timestamp(*created_at), EventId([*id; 32])).expect("within the limit");
         }
         builder.finish()
     }
 
     #[test]
-    fn records_in_any_order_are_sorted_and_repeats_dropped() {
+    fn records_in_any_order_are_sorted_and_duplicates_dropped() {
         let sorted = [(1, 3), (2, 1), (2, 2), (2, 9), (5, 0)];
         let keys = |records: &Records| records.records.iter().map(|r| (r.timestamp, r.id[0])).collect::<Vec<_>>();
         let newest_first = [(5, 0), (2, 1), (2, 2), (2, 9), (1, 3)];
@@ -230,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn one_record_more_than_the_cap_is_refused() {
+    fn one_record_more_than_the_limit_is_refused() {
         let mut builder = RecordsBuilder::new(1);
         assert_eq!(builder.push(Timestamp(1), EventId([1; 32])), Ok(()));
         assert_eq!(builder.push(Timestamp(1), EventId([1; 32])), Err(TooMany { max_records: 1 }));
@@ -243,7 +241,7 @@ mod tests {
             for number in 0..count as u64 {
                 // High bytes everywhere, so that sums carry from word to word and over the top.
                 let id = Sha256::digest(number.to_le_bytes()).map(|byte| byte | 0xf0);
-                builder.push(Timestamp(number), EventId(id.into())).expect("within the cap");
+                builder.push(Timestamp(number), EventId(id.into())).expect("within the limit");
             }
             let records = builder.finish();
             for start in 0..=count {

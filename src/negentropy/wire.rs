@@ -3,12 +3,13 @@
 //! | part | bytes |
 //! |---|---|
 //! | number | base 128, most significant digit first, the high bit set on all but the last byte; 1 to 10 |
-//! | bound | number: 0 for infinity, else 1 + seconds since the bound before; number: length of an id prefix, 0 to 32; the prefix |
+//! | bound | number: 0 for infinity, else 1 + seconds after the last bound; id prefix |
+//! | id prefix | number: its length, 0 to 32; the first bytes of an id |
 //! | range | upper bound (exclusive); number: mode; payload |
 //! | payload | mode 0, skip: none; 1: fingerprint, 16 bytes; 2: number of ids, the ids |
 //!
-//! The lower bound of a range is the upper bound of the one before. Nothing is allocated for what a message
-//! claims, only for what it holds.
+//! The lower bound of a range is the upper bound of the one before. Memory is never allocated for what a message claims
+//! to have, only for what it has.
 
 use super::error::NegError;
 
@@ -21,12 +22,12 @@ pub(super) const MAX_NUMBER_BYTES: usize = 10;
 /// The longest bound: a number, a length below 128 and a whole id.
 pub(super) const MAX_BOUND_BYTES: usize = MAX_NUMBER_BYTES + 1 + 32;
 
-/// A point between records: those below it compare less by (timestamp, id), the id filled up with zeros.
+/// A point between records. A record is below it if its (timestamp, id) is less, with the prefix padded with zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Bound {
     pub(super) timestamp: u64,
     pub(super) id: [u8; 32],
-    /// How much of `id` is written, 0 to 32.
+    /// How many bytes of `id` are written, 0 to 32.
     pub(super) id_len: u8,
 }
 
@@ -45,7 +46,7 @@ impl Bound {
     }
 }
 
-/// What a range says.
+/// What a message says of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode<'a> {
     Skip,
@@ -138,7 +139,7 @@ pub(super) struct Writer {
     last_timestamp: u64,
 }
 
-/// A place in a [`Writer`] to go back to.
+/// A position in a [`Writer`] to go back to.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
     len: usize,
@@ -167,7 +168,7 @@ impl Writer {
         self.out
     }
 
-    /// Writes a range up to its payload.
+    /// Writes a range without its payload.
     pub(super) fn range(&mut self, bound: &Bound, mode: u64) {
         if bound.timestamp == u64::MAX {
             self.number(0);
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_named() {
+    fn each_malformation_has_its_error() {
         let read = |bytes: &[u8]| {
             let mut reader = Reader::new(bytes);
             std::iter::from_fn(|| reader.range().transpose()).find_map(Result::err)
