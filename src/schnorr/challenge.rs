@@ -1,18 +1,17 @@
 //! The challenge of BIP-340, e = hash_BIP0340/challenge(r ‖ pubkey ‖ id) modulo n.
 //!
-//! It must never be given a message of another length than 32 bytes: a Nostr event is signed by its id (NIP-01).
+//! The message is always 32 bytes: what is signed of a Nostr event is its id (NIP-01).
 
 use sha2::block_api::compress256;
 
 use super::item::Item;
 use super::scalar::{self, Words};
 
-/// The state of SHA-256 after the block SHA-256("BIP0340/challenge") ‖ SHA-256("BIP0340/challenge"), with which a
-/// tagged hash begins.
+/// The state of SHA-256 after the block that a tagged hash begins with: SHA-256("BIP0340/challenge"), twice.
 const MIDSTATE: [u32; 8] =
     [0x9cec_ba11, 0x2392_5381, 0x1167_9112, 0xd162_7e0f, 0x97c8_7550, 0x003c_c765, 0x90f6_1164, 0x33e9_b66a];
 
-/// Bytes hashed: the tag's block, r, the key and the id.
+/// Bits hashed: the block of the tag, r, the key and the id.
 const HASHED_BITS: u64 = 8 * (64 + 32 + 32 + 32);
 
 /// e, reduced modulo n.

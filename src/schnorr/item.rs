@@ -1,9 +1,9 @@
-//! What an engine is given and what it answers: one signature, one verdict. Plain values.
+//! The input and the output of an engine: a signature and a verdict on it. Plain values.
 
-/// What a signature is checked against: NIP-01's `id`, `pubkey` and `sig`, decoded from hex.
+/// A signature and what it is checked against: NIP-01's `id`, `pubkey` and `sig`, decoded from hex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item<'a> {
-    /// The event id, the message that is signed.
+    /// The event id: the message that is signed.
     pub id: &'a [u8; 32],
     /// The author's key, an x coordinate (BIP-340); it need not be valid.
     pub pubkey: &'a [u8; 32],
@@ -11,11 +11,11 @@ pub struct Item<'a> {
     pub signature: &'a [u8; 64],
 }
 
-/// What the fast engine says of one signature.
+/// The fast engine's verdict on one signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Accept,
     Reject,
-    /// Its formulas do not cover the case.
+    /// The engine's formulas do not cover the case.
     Undecided,
 }

@@ -1,6 +1,6 @@
 //! The reference engine: libsecp256k1, one signature at a time.
 //!
-//! It must never answer from anything but the full 32 bytes of a key.
+//! Its cache must never be looked up by anything but the full 32 bytes of a key.
 
 use quick_cache::sync::Cache;
 use secp256k1::XOnlyPublicKey;
@@ -8,13 +8,13 @@ use secp256k1::schnorr::{self, Signature};
 
 use super::item::Item;
 
-/// libsecp256k1 with a cache of lifted keys, which saves the square root of each repeated author.
+/// libsecp256k1 with a cache of decoded keys, which saves a square root for every repeated author.
 pub(super) struct Libsecp {
     keys: Cache<[u8; 32], XOnlyPublicKey>,
 }
 
 impl Libsecp {
-    /// `key_cache`: how many authors to remember; 0 for none.
+    /// `key_cache` is how many authors to cache; 0 for none.
     pub(super) fn new(key_cache: usize) -> Self {
         Self { keys: Cache::new(key_cache) }
     }
@@ -34,7 +34,7 @@ impl Libsecp {
     }
 }
 
-/// BIP-340's verdict, without a cache: for the safety net, which must share nothing with what it checks.
+/// BIP-340's verdict, without a cache: a check of the fast engine must share nothing with what it checks.
 pub(super) fn verify(item: &Item<'_>) -> bool {
     XOnlyPublicKey::from_byte_array(*item.pubkey).is_ok_and(|key| check(item, &key))
 }

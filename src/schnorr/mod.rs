@@ -1,16 +1,16 @@
-//! BIP-340 signatures of Nostr events: batches in, one verdict each out.
+//! BIP-340 signatures of Nostr events: a batch goes in, a verdict for each signature comes out.
 //!
-//! It must never accept what BIP-340 rejects, nor reject what it accepts; and it must never start a thread, read a
-//! clock or a configuration, or let one item's verdict depend on another item. It makes no attempt at constant time:
-//! everything here is public.
+//! It must never accept what BIP-340 rejects, nor reject what BIP-340 accepts. It must never start a thread, read a
+//! clock or a configuration, or let the verdict on one item depend on another item. It does not run in constant time,
+//! since everything here is public.
 //!
 //! Two engines give the verdicts:
 //! - `libsecp256k1`, on every machine and for single items: the reference;
-//! - `avx512ifma`, where the CPU has AVX-512 IFMA: eight signatures in the lanes of one register, each judged on its
-//!   own (see `ifma`).
+//! - `avx512ifma`, on CPUs with AVX-512 IFMA: eight signatures in the lanes of one register, each verified on its own
+//!   (see `ifma`).
 //!
-//! A fast engine of our own is watched: what it cannot decide libsecp256k1 decides; a sample of what it decided is
-//! checked again by libsecp256k1, and one difference ends its use for the life of the [`Verifier`].
+//! The fast engine is our own, so it is watched. libsecp256k1 decides what it cannot decide, and checks a sample of its
+//! verdicts. A single difference ends its use for the life of the [`Verifier`].
 
 mod challenge;
 #[cfg(target_arch = "x86_64")]
@@ -19,29 +19,29 @@ mod item;
 mod libsecp;
 #[cfg(test)]
 mod reference;
-mod safety;
 mod scalar;
+mod watch;
 
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub use item::Item;
 use libsecp::Libsecp;
-use safety::{Fast, Watched};
 use serde::{Deserialize, Serialize};
+use watch::{FastEngine, Watched};
 
-/// Which engine the operator wants.
+/// Which engine the operator chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
-    /// The fastest that this CPU runs.
+    /// The fastest that this CPU supports.
     #[default]
     Auto,
     /// libsecp256k1, whatever the CPU.
     Libsecp256k1,
 }
 
-/// The engine at work.
+/// The engine in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// Eight signatures at a time in AVX-512 IFMA registers.
@@ -65,11 +65,11 @@ impl fmt::Display for Engine {
 pub struct Options {
     /// Which engine to use.
     pub engine: EngineChoice,
-    /// One in how many signatures that the fast engine accepted is checked again by libsecp256k1; 0 for none. Of
-    /// rejected ones, which are rarer and of which a wrong one loses an event, eight times as many are checked.
+    /// libsecp256k1 checks one in this many signatures that the fast engine accepted; 0 for none. Of rejected ones it
+    /// checks eight times as many: they are rarer, and a wrong rejection loses an event.
     pub recheck_one_in: u32,
-    /// For how many authors libsecp256k1 remembers the point of the key, about 160 bytes each; 0 for none. The fast
-    /// engine has no use for it, because a square root costs it 0.2 µs a key.
+    /// For how many authors to cache the decoded key for libsecp256k1, about 160 bytes each; 0 for none. The fast
+    /// engine does not use the cache, because a square root costs it only 0.2 µs a key.
     pub key_cache: usize,
 }
 
@@ -79,14 +79,14 @@ impl Default for Options {
     }
 }
 
-/// Verifies signatures. One is made at start and shared by all threads.
+/// Verifies signatures. The relay makes one at start, and all threads share it.
 pub struct Verifier {
     libsecp: Libsecp,
     fast: Option<Watched>,
 }
 
 impl Verifier {
-    /// Chooses the engine and builds its table: 256 KiB and 1.5 ms, once per process.
+    /// Chooses the engine and builds its table, which takes 256 KiB and 1.5 ms once per process.
     #[must_use]
     pub fn new(options: Options) -> Self {
         let fast = match options.engine {
@@ -96,23 +96,23 @@ impl Verifier {
         Self::with_engine(options, fast)
     }
 
-    fn with_engine(options: Options, fast: Option<Fast>) -> Self {
+    fn with_engine(options: Options, fast: Option<FastEngine>) -> Self {
         Self {
             libsecp: Libsecp::new(options.key_cache),
             fast: fast.map(|engine| Watched::new(engine, options.recheck_one_in)),
         }
     }
 
-    /// The verdict on one signature, by libsecp256k1: eight lanes for one item would cost more.
+    /// Verifies one signature with libsecp256k1: eight lanes for a single item would cost more.
     #[must_use]
     pub fn verify_one(&self, item: Item<'_>) -> bool {
         self.libsecp.verify(&item)
     }
 
-    /// Writes one verdict for each item: true if the signature is good.
+    /// Writes a verdict for each item: true if the signature is good.
     ///
-    /// The fast engine takes groups of eight, and two groups cost less than twice one: give it all that waits, best in
-    /// multiples of 128, which share one inversion.
+    /// The fast engine works in groups of eight, and two groups cost less than twice one group. So pass everything that
+    /// waits, ideally in multiples of 128, which share an inversion.
     ///
     /// # Panics
     ///
@@ -130,7 +130,7 @@ impl Verifier {
         }
     }
 
-    /// The engine that answers [`Self::verify`] now; it changes to libsecp256k1 after a mismatch.
+    /// The engine that [`Self::verify`] uses now: libsecp256k1 after a mismatch.
     #[must_use]
     pub fn engine(&self) -> Engine {
         match &self.fast {
@@ -139,19 +139,19 @@ impl Verifier {
         }
     }
 
-    /// How many verdicts of the fast engine libsecp256k1 contradicted. Anything but 0 is a bug to be reported.
+    /// How many verdicts of the fast engine libsecp256k1 contradicted. Anything but 0 is a bug; please report it.
     #[must_use]
     pub fn mismatches(&self) -> u64 {
         self.fast.as_ref().map_or(0, |fast| fast.counts.mismatches.load(Relaxed))
     }
 
-    /// How many verdicts of the fast engine were checked again.
+    /// How many verdicts of the fast engine libsecp256k1 has checked.
     #[must_use]
     pub fn rechecked(&self) -> u64 {
         self.fast.as_ref().map_or(0, |fast| fast.counts.rechecked.load(Relaxed))
     }
 
-    /// How many signatures the fast engine left to libsecp256k1. Only crafted signatures get there.
+    /// How many signatures the fast engine left undecided. Only crafted signatures do that.
     #[must_use]
     pub fn undecided(&self) -> u64 {
         self.fast.as_ref().map_or(0, |fast| fast.counts.undecided.load(Relaxed))
@@ -159,14 +159,14 @@ impl Verifier {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn fastest() -> Option<Fast> {
+fn fastest() -> Option<FastEngine> {
     ifma::available().then(|| {
         ifma::prepare();
-        ifma::verify as Fast
+        ifma::verify as FastEngine
     })
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn fastest() -> Option<Fast> {
+fn fastest() -> Option<FastEngine> {
     None
 }

@@ -1,4 +1,4 @@
-//! Slow integers for the tests: schoolbook arithmetic on 32-bit digits and division bit by bit, sharing nothing with
+//! Slow integers for tests: schoolbook arithmetic on 32-bit digits, and division bit by bit. They share no code with
 //! what they check.
 
 use std::cmp::Ordering;
@@ -85,8 +85,8 @@ impl Natural {
         Self::trimmed(digits)
     }
 
-    /// The remainder of division by `modulus`, from the top bit down: double the rest, take in a bit, subtract if it
-    /// has grown too large.
+    /// The remainder of division by `modulus`, from the top bit down: double the rest, add a bit, subtract if the rest
+    /// is too large.
     pub(super) fn modulo(&self, modulus: &Self) -> Self {
         let mut rest = vec![0u32; modulus.0.len() + 1];
         let modulus: Vec<u32> = modulus.0.iter().copied().chain([0]).collect();
@@ -129,7 +129,7 @@ pub(super) fn group_order() -> Natural {
     Natural::from_hex("FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141")
 }
 
-/// 256-bit integers at which carries and reductions change their course.
+/// 256-bit integers near the limits of carries and reductions.
 pub(super) fn edge_words() -> Vec<[u64; 4]> {
     let one = Natural::from_u64(1);
     let mut centres = vec![field_prime(), group_order(), Natural::power_of_two(256).minus(&one)];
@@ -160,7 +160,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Uniform, or one of the edges, or long runs of equal bits.
+    /// Uniform words, one of the edges, or long runs of equal bits.
     pub(super) fn words(&mut self, edges: &[[u64; 4]]) -> [u64; 4] {
         match self.next() % 8 {
             0 => edges[self.next() as usize % edges.len()],
@@ -170,7 +170,8 @@ impl Random {
     }
 }
 
-/// How many random cases a test runs: `WEIR_SCHNORR_CASES`, or a number that takes about a second in a debug build.
+/// How many random cases a test runs: `WEIR_SCHNORR_CASES`, or else a number that takes about a second in a debug
+/// build.
 pub(super) fn cases(default: usize) -> usize {
     std::env::var("WEIR_SCHNORR_CASES").map_or(default, |count| count.parse().expect("WEIR_SCHNORR_CASES is a number"))
 }

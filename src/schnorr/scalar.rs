@@ -1,7 +1,7 @@
 //! Integers modulo n, the order of secp256k1's group: parsing, negation, and the split of a multiplier by the curve's
 //! endomorphism.
 //!
-//! It must never be used with secrets: nothing here runs in constant time.
+//! It must never be used on secrets: nothing here runs in constant time.
 //!
 //! **The split** (Gallant, Lambert, Vanstone, CRYPTO 2001; "Guide to Elliptic Curve Cryptography", algorithm 3.74). On
 //! this curve λ·(x, y) = (β·x, y) for a cube root of unity λ modulo n and β modulo p. The pairs (a, b) with a + b·λ ≡ 0
@@ -58,11 +58,11 @@ pub(super) fn less(a: &Words, b: &Words) -> bool {
     a.iter().rev().lt(b.iter().rev())
 }
 
-/// a - b modulo 2^256.
-fn minus(a: &Words, b: &Words) -> Words {
-    let mut out = [0; 4];
+/// a - b modulo 2^(64·N).
+fn minus<const N: usize>(a: &[u64; N], b: &[u64; N]) -> [u64; N] {
+    let mut out = [0; N];
     let mut borrow = false;
-    for i in 0..4 {
+    for i in 0..N {
         (out[i], borrow) = a[i].borrowing_sub(b[i], borrow);
     }
     out
@@ -80,16 +80,6 @@ fn times(a: &[u64; 2], b: &[u64; 3]) -> Signed {
     out
 }
 
-/// a - b modulo 2^192.
-fn minus_signed(a: &Signed, b: &Signed) -> Signed {
-    let mut out = [0; 3];
-    let mut borrow = false;
-    for i in 0..3 {
-        (out[i], borrow) = a[i].borrowing_sub(b[i], borrow);
-    }
-    out
-}
-
 /// round(a·b / 2^384). The callers' b is below 2^256·A2/n, so the result is below 2^128.
 fn times_shifted(a: &Words, b: &Words) -> [u64; 2] {
     let mut wide = [0; 8];
@@ -102,29 +92,29 @@ fn times_shifted(a: &Words, b: &Words) -> [u64; 2] {
     }
     let (low, carry) = wide[6].overflowing_add(wide[5] >> 63);
     let (high, overflow) = wide[7].overflowing_add(u64::from(carry));
-    debug_assert!(!overflow, "a quotient passed 128 bits");
+    debug_assert!(!overflow, "a quotient exceeds 128 bits");
     [low, high]
 }
 
-/// The number modulo n. One subtraction is enough: 2^256 < 2·n.
+/// a modulo n. One subtraction is enough, since 2^256 < 2·n.
 pub(super) fn reduced(a: &Words) -> Words {
     if less(a, &N) { *a } else { minus(a, &N) }
 }
 
 /// -a modulo n, for a < n.
 pub(super) fn negated(a: &Words) -> Words {
-    debug_assert!(less(a, &N), "negated takes a reduced number");
+    debug_assert!(less(a, &N), "`negated` needs a reduced number");
     if *a == [0; 4] { *a } else { minus(&N, a) }
 }
 
 /// The split of k < n.
 pub(super) fn split(k: &Words) -> Split {
-    debug_assert!(less(k, &N), "split takes a reduced number");
+    debug_assert!(less(k, &N), "`split` needs a reduced number");
     let (c1, c2) = (times_shifted(k, &A1_OVER_N), times_shifted(k, &B1_OVER_N));
     let extended = |x: [u64; 2]| [x[0], x[1], 0];
-    // Exact results are below 2^128 in absolute value, so arithmetic modulo 2^192 keeps them and their signs.
-    let plain = minus_signed(&minus_signed(&[k[0], k[1], k[2]], &times(&c1, &extended(A1))), &times(&c2, &A2));
-    let lambda = minus_signed(&times(&c1, &extended(B1)), &times(&c2, &extended(A1)));
+    // The exact results are below 2^128 in absolute value, so arithmetic modulo 2^192 preserves them and their signs.
+    let plain = minus(&minus(&[k[0], k[1], k[2]], &times(&c1, &extended(A1))), &times(&c2, &A2));
+    let lambda = minus(&times(&c1, &extended(B1)), &times(&c2, &extended(A1)));
     debug_assert!(is_129_bits(&plain) && is_129_bits(&lambda), "half of a split is too long");
     Split { plain, lambda }
 }

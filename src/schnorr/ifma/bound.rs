@@ -1,12 +1,12 @@
-//! The largest limbs that a field value can have, tracked symbolically in debug builds and absent from release builds.
+//! The largest limbs that a field value can have. Debug builds track them; release builds do not have them.
 //!
-//! It must never look at the value itself: a bound describes the worst case of the formula, so that one run of the
-//! tests proves it for every input.
+//! It must never depend on the value itself: a bound is the worst case of a formula, so one run of the tests proves it
+//! for every input.
 
 #[cfg(debug_assertions)]
 use super::limbs::P;
 
-/// Inclusive maxima of the limbs of a [`Loose`]; only debug builds carry it.
+/// Inclusive maxima of the limbs of a `Loose`; empty in release builds.
 #[derive(Clone, Copy)]
 pub(super) struct Bound {
     /// Of limbs 0 to 3.
@@ -17,7 +17,7 @@ pub(super) struct Bound {
     top: u64,
 }
 
-/// Number of products in a [`Wide`]; only debug builds carry it.
+/// Number of products in a `Wide`; empty in release builds.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
     #[cfg(debug_assertions)]
@@ -31,11 +31,12 @@ impl Bound {
     }
 
     pub(super) fn plus(self, other: Self) -> Self {
-        let add = |a: u64, b: u64| a.checked_add(b).expect("a limb bound passed 64 bits");
+        let add = |a: u64, b: u64| a.checked_add(b).expect("a limb bound exceeds 64 bits");
         Self { low: add(self.low, other.low), top: add(self.top, other.top) }
     }
 
-    /// The bound of `2^shift * p - x` for this x: the multiple itself, if no limb of x exceeds its limb.
+    /// The bound of `2^shift * p - x` for this x. It is the multiple itself, if no limb of x exceeds the same limb of
+    /// it.
     pub(super) fn subtracted_from_multiple(self, shift: u32) -> Self {
         assert!(
             self.low <= P[0] << shift && self.top <= P[4] << shift,
@@ -44,7 +45,7 @@ impl Bound {
         Self { low: P[1] << shift, top: P[4] << shift }
     }
 
-    /// Room for what `carry` adds: 2^16 * FOLD_256 < 2^49 to limb 0, at most 2^12 to the others.
+    /// Asserts that there is room for what `carry` adds: 2^16 * FOLD_256 < 2^49 to limb 0, at most 2^12 to the others.
     pub(super) fn assert_can_carry(self) {
         assert!(self.low <= u64::MAX - (1 << 50) && self.top <= u64::MAX - (1 << 50), "a limb is too large to carry");
     }

@@ -1,8 +1,8 @@
 //! The field of secp256k1, integers modulo p = 2^256 - 2^32 - 977, eight at a time in the 64-bit lanes of AVX-512
 //! registers.
 //!
-//! It must never branch on a value: lanes do not know of each other. It makes no attempt to hide its inputs from
-//! timing: verification handles public data only.
+//! It must never branch on a value, since lanes are independent of each other. It does not run in constant time:
+//! verification handles public data only.
 //!
 //! **Representation.** An element is five limbs of 52 bits, x = Σ xᵢ·2^(52·i), because `vpmadd52luq` and `vpmadd52huq`
 //! multiply the low 52 bits of two 64-bit lanes and add the low or the high 52 bits of the product to a third. Limb i
@@ -12,13 +12,13 @@
 //!
 //! | type | limbs 0..=3 | limb 4 | made by | may be |
 //! |---|---|---|---|---|
-//! | [`Fe`], tight | the low 52 bits count | ≤ 2^48 + 2^12 | [`Loose::carry`], constants | multiplied, compared, made loose |
-//! | [`Loose`] | ≤ [`Bound`]'s `low` | ≤ [`Bound`]'s `top` | reductions, sums, differences | added, subtracted, carried |
+//! | [`Fe`], tight | low 52 bits | ≤ 2^48 + 2^12 | [`Loose::carry`], constants | multiplied, compared, loosened |
+//! | [`Loose`] | ≤ [`Bound`]'s `low` | ≤ its `top` | reductions, sums, differences | added, subtracted, carried |
 //! | [`Wide`] | ten columns | | products, sums of products | added to, doubled, reduced |
 //!
-//! A tight element keeps, above bit 52 of limbs 0..=3, what it has already carried to the next limb: multiplication
-//! does not read those bits, so clearing them for each product would be wasted; everything else clears them first. A
-//! tight value is below 2^256 + 2^221, not necessarily below p. Bounds of loose values are tracked in debug builds (see
+//! Above bit 52 of limbs 0..=3, a tight element keeps what it has already carried to the next limb. Multiplication does
+//! not read those bits, so clearing them for each product would be wasted work; everything else clears them first. A
+//! tight value is below 2^256 + 2^221, not necessarily below p. Debug builds track the bounds of loose values (see
 //! `bound`); every function states what it does to them.
 //!
 //! **Reduction** uses 2^260 ≡ 2^4·(2^32 + 977) = [`FOLD_260`] and 2^256 ≡ 2^32 + 977 = [`FOLD_256`] modulo p.

@@ -8,13 +8,13 @@ use super::groups::{Fes, Mask, mul, select, square};
 use super::point::Jacobian;
 use super::power::inverse;
 
-/// s·G - e·P of 8·N signatures, and what else decides them.
+/// s·G - e·P of 8·N signatures, and what else decides the verdicts.
 #[derive(Clone, Copy)]
 pub(super) struct Sums<const N: usize> {
     pub(super) point: Jacobian<N>,
     /// The signature's r, which the x coordinate of the sum must equal.
     pub(super) r: Fes<N>,
-    /// Lanes that BIP-340 rejects whatever the sum: r ≥ p, s ≥ n, or a key that is no x coordinate.
+    /// Lanes that BIP-340 rejects whatever the sum: r ≥ p, s ≥ n, or the key is not the x coordinate of a point.
     pub(super) rejected: Mask<N>,
     /// Lanes that the formulas do not cover.
     pub(super) undecided: Mask<N>,

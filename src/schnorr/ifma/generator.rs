@@ -2,13 +2,13 @@
 //!
 //! It must never be built on a machine without AVX-512 IFMA.
 //!
-//! s·G needs no doublings of its own: it joins the 125 doublings that the author's key takes anyway. For that s, 256
-//! bits, is cut into two halves of 2·[`STEPS`] digits in all, the upper half a multiplier of H = 2^[`HIGH_BIT`]·G.
+//! s·G needs no doublings of its own: it shares the 125 doublings that the author's key needs anyway. For that, the 256
+//! bits of s are split into two halves with 2·[`STEPS`] digits in all; the upper half multiplies H = 2^[`HIGH_BIT`]·G.
 //!
-//! Built at start, once per process: 2·2048 rows of 64 bytes, 256 KiB. That takes 1.5 ms, most of it in
-//! libsecp256k1, which gives the first rows; `cargo bench --bench verify` prints the time. At compile time it would
-//! cost the same memory, in the binary, and a generator to maintain. Wider digits would save additions, 1 % of a
-//! verification each, but the table would no longer leave room in a second-level cache of 1 MiB.
+//! The table is built once per process, at start: 2·2048 rows of 64 bytes, 256 KiB. That takes 1.5 ms, most of it in
+//! libsecp256k1, which computes the first rows (`cargo bench --bench verify` prints the time). Built at compile time,
+//! it would take the same memory in the binary, and a program to generate it. Wider digits would save additions, 1 % of
+//! a verification each, but the table would then fill too much of a second-level cache of 1 MiB.
 
 use std::sync::OnceLock;
 
@@ -24,7 +24,7 @@ use super::table::{Digit, Row};
 pub(super) const WIDTH: usize = 12;
 /// Digits in each half of s.
 pub(super) const STEPS: usize = 128_usize.div_ceil(WIDTH);
-/// The first bit of the upper half. 2·HIGH_BIT > 256, so the last digit takes up the last carry.
+/// The first bit of the upper half. 2·HIGH_BIT > 256, so the last digit absorbs the last carry.
 pub(super) const HIGH_BIT: usize = STEPS * WIDTH;
 const ROWS: usize = 1 << (WIDTH - 1);
 const RUN: usize = ROWS / 8;
@@ -68,8 +68,8 @@ pub(super) fn table() -> &'static Table {
     TABLE.get_or_init(|| Table { low: build(0), high: build(HIGH_BIT) })
 }
 
-/// Rows of j·B, B = 2^bit·G. Lane l runs through j = l·RUN + 1 ..= (l + 1)·RUN. libsecp256k1 gives the first two of
-/// each run (adding B to B itself would be the exceptional case), additions of B give the others.
+/// Rows of j·B, B = 2^bit·G. Lane l computes j = l·RUN + 1 ..= (l + 1)·RUN. libsecp256k1 gives the first two of each
+/// run, because adding B to B itself is the exceptional case; the others follow by adding B.
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn build(bit: usize) -> Vec<Row> {
     let start = |skip: usize| -> [Row; 8] { std::array::from_fn(|lane| libsecp_row(lane * RUN + 1 + skip, bit)) };
@@ -103,7 +103,7 @@ fn build(bit: usize) -> Vec<Row> {
 
 /// Row of multiple·2^bit·G, by libsecp256k1.
 fn libsecp_row(multiple: usize, bit: usize) -> Row {
-    // As a big-endian number: multiple < 2^16 shifted by whole bytes, then by the rest.
+    // The number in big-endian: multiple < 2^16, shifted by whole bytes and then by the remaining bits.
     let mut bytes = [0; 32];
     let shifted = (multiple as u64) << (bit % 8);
     let end = 32 - bit / 8;

@@ -2,8 +2,8 @@
 //!
 //! It must never mix lanes of different groups.
 //!
-//! One chain of multiplications waits for the latency of its instructions. Formulas are therefore written for N groups
-//! and computed step by step for all of them: with N = 2 the CPU works on one group while the other waits.
+//! A single chain of multiplications is bound by the latency of its instructions. So formulas are written for N groups,
+//! and each step is computed for all of them: with N = 2 the CPU works on one group while the other waits.
 
 use super::field::Fe;
 use super::lanes::LaneMask;
@@ -15,12 +15,12 @@ pub(super) type Fes<const N: usize> = [Fe; N];
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Mask<const N: usize>(pub(super) [LaneMask; N]);
 
-/// One step of a formula, for each group: `each!(N, place, |g| value)` stores to `place[g]`, and there is a form for
-/// two places.
+/// One step of a formula, for each group: `each!(N, place, |g| value)` stores to `place[g]`. Another form takes two
+/// places.
 ///
-/// The step is written out once per group and the results are settled in memory before the next step begins. Left to
-/// itself, the compiler schedules the whole formula for one group and then the whole formula for the next, because that
-/// needs the fewest registers; then nothing overlaps. N is one to four.
+/// The step is unrolled over the groups, and its results are forced to memory before the next step. Otherwise the
+/// compiler schedules the whole formula for one group and then the whole formula for the next, because that needs the
+/// fewest registers, and nothing overlaps. N is one to four.
 macro_rules! each {
     ($n:ident, ($first:expr, $second:expr), |$g:ident| $step:expr) => {{
         const { assert!($n >= 1 && $n <= 4, "up to four groups") };

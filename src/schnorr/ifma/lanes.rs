@@ -1,12 +1,12 @@
-//! The AVX-512 instructions that the field is made of, as plain functions on eight 64-bit lanes.
+//! The AVX-512 instructions that the field arithmetic uses, as plain functions on eight 64-bit lanes.
 //!
-//! It must never be reached on a CPU without AVX-512F and IFMA. A function marked `#[target_feature]` cannot be marked
-//! `#[inline(always)]`, and left to its own judgement the compiler makes calls of multiplications, which costs a third
-//! of the speed. So these functions, and those of `field`, are always inlined and do not name the features; the
-//! formulas of `point`, `power` and up do name them, and those are the functions that the machine code ends up in.
+//! It must never run on a CPU without AVX-512F and IFMA. A function with `#[target_feature]` cannot have
+//! `#[inline(always)]`, and without it the compiler turns multiplications into calls, which costs a third of the speed.
+//! So these functions, and those of `field`, are always inlined and do not name the features. The formulas in `point`,
+//! `power` and above do name them, and the machine code ends up in those functions.
 //!
-//! Every SAFETY comment here says the same: a [`Lanes`] value comes out of [`splat`] or [`Eight::load`], which are
-//! `unsafe` or need the features, so whoever holds one runs on a CPU that has them.
+//! Every SAFETY comment here rests on this: a [`Lanes`] value comes from [`splat`] or [`Eight::load`], which are
+//! `unsafe` or need the features. So code that has one runs on a CPU with the features.
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_cmpeq_epi64_mask, _mm512_cmpgt_epu64_mask, _mm512_load_si512,
@@ -44,11 +44,11 @@ impl Eight {
     }
 }
 
-/// Makes the caller's stack frame aligned to 64 bytes.
+/// Aligns the caller's stack frame to 64 bytes.
 ///
 /// The compiler aligns a frame for its variables but not for the registers that it spills, and a spilled register that
-/// crosses a cache line costs several times as much; so every function with long formulas has one variable that must be
-/// aligned.
+/// crosses a cache line costs several times as much. So every function with a long formula has one variable that needs
+/// the alignment.
 #[inline(always)]
 pub(super) fn align_frame() {
     let anchor = Eight::ZERO;

@@ -1,25 +1,25 @@
 //! From an x coordinate to the point: BIP-340's `lift_x`.
 //!
-//! It must never vouch for a key that is not the x coordinate of a point.
+//! It must never accept a key that is not the x coordinate of a point.
 //!
-//! There is no cache of authors here, as there is for libsecp256k1: with four groups side by side a root costs 0.2 µs a
-//! key, a fourteenth of what it costs there, and finding 32 bytes in a table shared by all threads would take back most
-//! of that.
+//! Unlike libsecp256k1, it has no cache of authors. With four groups side by side a root costs 0.2 µs a key, a
+//! fourteenth of what it costs there, and a look-up of 32 bytes in a table that all threads share would cost most of
+//! that.
 
 use super::field::Fe;
 use super::groups::{Fes, blank, each, square};
 use super::lanes::LaneMask;
 use super::power::square_root_candidate;
 
-/// Groups whose roots are taken side by side. A root is one long chain of squarings, so more than a pair is needed to
-/// fill it.
+/// How many groups take their roots side by side. A root is one long chain of squarings, so two groups do not hide its
+/// latency.
 const GROUPS: usize = 4;
 
 /// The even y of eight keys.
 #[derive(Clone, Copy)]
 pub(super) struct Lifted {
     pub(super) y: Fe,
-    /// Lanes whose x is that of a point; y means nothing in the others.
+    /// Lanes whose x is that of a point. In the others, y is meaningless.
     pub(super) exists: LaneMask,
 }
 

@@ -1,20 +1,20 @@
 //! Eight BIP-340 verifications at a time, each in its own lanes of AVX-512 IFMA registers.
 //!
-//! It must never let one signature's verdict depend on another's: there are no random coefficients and no sums over
-//! signatures, each lane computes its own R = s·G - e·P and compares it. It must never guess either: a lane that the
-//! formulas do not cover is `Undecided`. Timing is not hidden: a verifier has no secrets.
+//! It must never let the verdict on one signature depend on another. There are no random coefficients and no sums over
+//! signatures: each lane computes and compares its own R = s·G - e·P. And it must never guess: a lane that the formulas
+//! do not cover is `Undecided`. It does not run in constant time, since a verifier has no secrets.
 //!
 //! For one group of signatures (BIP-340, "Verification"):
-//! 1. parse: r < p, s < n, else rejected; e by `challenge`; -e = k1 + k2·λ by `scalar::split`;
-//! 2. lift: y = √(x³ + 7), made even; no root, rejected;
+//! 1. parse: reject unless r < p and s < n; e by `challenge`; -e = k1 + k2·λ by `scalar::split`;
+//! 2. lift: y = √(x³ + 7), made even; reject if there is no root;
 //! 3. multiples of P (`table`), 1·P to 16·P;
 //! 4. one pass from bit 125 down to 0: double; at every fifth bit add a digit's multiple of P and one of λP = (β·x, y);
 //!    at every twelfth, add multiples of G and of 2^132·G (`generator`). That is Strauss' (Shamir's) trick with fixed
 //!    signed windows;
-//! 5. `finish`: one inversion for up to 128 signatures; accepted if x(R) = r and y(R) is even.
+//! 5. `finish`: one inversion for up to 128 signatures; accept if x(R) = r and y(R) is even.
 //!
-//! The multiples of P live on an isomorphic curve (see [`table::Multiples`]), and so does the running sum. A row of G
-//! is on the curve itself; `Jacobian::add` brings them together by using the sum's true Z = Z·z for that one addition.
+//! The multiples of P are on an isomorphic curve (see [`table::Multiples`]), and so is the running sum. A row of G is
+//! on the curve itself, so `Jacobian::add` uses the sum's true Z = Z·z for that addition.
 //!
 //! Sources: BIP-340; SEC 2 for the constants; for the layout of the multiplication "Guide to Elliptic Curve
 //! Cryptography" (Hankerson, Menezes, Vanstone) 3.3 and 3.5 and the comments of libsecp256k1; Gueron and Krasnov,
@@ -50,7 +50,7 @@ use super::scalar::{self, Words};
 
 /// Signatures in one group: the 64-bit lanes of a register.
 const LANES: usize = 8;
-/// Groups computed side by side, so that one's arithmetic fills the other's latency.
+/// Groups that are computed side by side, so that the arithmetic of one hides the latency of the other.
 const PAIR: usize = 2;
 /// Signatures that share one inversion.
 const CHUNK: usize = 128;
@@ -62,29 +62,29 @@ const BETA: Words = [0xc139_6c28_7195_01ee, 0x9cf0_4975_12f5_8995, 0x6e64_479e_a
 const _: () = assert!(TOP_BIT + table::WIDTH >= 130 && TOP_BIT.is_multiple_of(table::WIDTH));
 const _: () = assert!(generator::HIGH_BIT - generator::WIDTH <= TOP_BIT);
 
-/// Whether this CPU, and the operating system, can run this engine: Intel Ice Lake, AMD Zen 4 and their successors.
+/// Whether the CPU and the operating system support this engine: Intel Ice Lake, AMD Zen 4 and their successors.
 pub(super) fn available() -> bool {
     std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512ifma")
 }
 
-/// Builds the table for G now rather than at the first verification.
+/// Builds the table for G, which the first verification would do otherwise.
 pub(super) fn prepare() {
-    assert!(available(), "the AVX-512 IFMA engine was chosen on a machine without it");
+    assert!(available(), "the AVX-512 IFMA engine needs a CPU that has it");
     // SAFETY: the features were just detected.
     unsafe { generator::table() };
 }
 
-/// One verdict for each item.
+/// Writes a verdict for each item.
 pub(super) fn verify(items: &[Item<'_>], verdicts: &mut [Verdict]) {
     assert_eq!(items.len(), verdicts.len(), "one verdict for each item");
-    assert!(available(), "the AVX-512 IFMA engine was chosen on a machine without it");
+    assert!(available(), "the AVX-512 IFMA engine needs a CPU that has it");
     // SAFETY: the features were just detected (the standard library caches the answer).
     unsafe { verify_all(items, verdicts) }
 }
 
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn verify_all(items: &[Item<'_>], verdicts: &mut [Verdict]) {
-    // A last group that would run beside an empty one runs alone.
+    // If the last pair would have an empty group, the other one runs alone.
     let rest = items.len() % (PAIR * LANES);
     let paired = if rest > LANES { items.len() } else { items.len() - rest };
     let (pairs, single) = items.split_at(paired);
@@ -105,7 +105,7 @@ fn verify_chunk<const N: usize>(items: &[Item<'_>], verdicts: &mut [Verdict]) {
     finish(&sums, verdicts);
 }
 
-/// What 8·N signatures are made of, ready to be loaded into lanes.
+/// The parts of 8·N signatures, ready to be loaded into lanes.
 struct Signatures<const N: usize> {
     /// The key, an x coordinate.
     x: [[Eight; 4]; N],
@@ -119,7 +119,7 @@ struct Signatures<const N: usize> {
 }
 
 impl<const N: usize> Signatures<N> {
-    /// Lanes without an item stay zero.
+    /// Lanes without an item are zero.
     fn parse(items: &[Item<'_>]) -> Self {
         let zero = [[Eight::ZERO; 4]; N];
         let mut out = Self {
@@ -150,8 +150,8 @@ impl<const N: usize> Signatures<N> {
         put::<3>(&mut self.lambda.0[g], lane, &split.lambda);
         let valid = scalar::less(&x, &scalar::P) && scalar::less(&r, &scalar::P) && scalar::less(&s, &scalar::N);
         self.rejected.0[g] |= u8::from(!valid) << lane;
-        // Nobody meets these by chance. The formulas cope with either, but not with both, and nothing is lost by asking
-        // libsecp.
+        // These do not occur by chance. The formulas handle either, but not both, and libsecp256k1 decides both just as
+        // well.
         self.undecided.0[g] |= u8::from(e == [0; 4] || s == [0; 4]) << lane;
     }
 
@@ -166,7 +166,7 @@ impl<const N: usize> Signatures<N> {
             if bit != TOP_BIT {
                 sum.point.double();
             }
-            // All rows of a step are fetched before the first is added: that work does not wait for the sum.
+            // Load all rows of a step before adding the first: the loads need not wait for the sum.
             if bit.is_multiple_of(table::WIDTH) {
                 let plain = self.plain.digit(bit, table::WIDTH);
                 let lambda = self.lambda.digit(bit, table::WIDTH);
@@ -198,7 +198,7 @@ impl<const N: usize> Signatures<N> {
 /// A running sum on the isomorphic curve.
 struct Sum<const N: usize> {
     point: Jacobian<N>,
-    /// Lanes to which nothing was added yet.
+    /// Lanes that nothing has been added to.
     empty: Mask<N>,
     /// (X, Y, Z) here is (X, Y, Z·z) on the curve itself.
     z: Fes<N>,

@@ -1,16 +1,15 @@
 //! Points of secp256k1, y² = x³ + 7, in Jacobian coordinates: (X, Y, Z) stands for the affine point (X/Z², Y/Z³).
 //!
 //! It must never decide what an exceptional addition means. The formulas are incomplete: adding a point to itself or to
-//! its negative yields Z = 0, and from then on every doubling (Z' = 2YZ) and every addition (Z' = Z·H) keeps Z = 0,
-//! while the curve has no point of even order, so that nothing else makes a Z zero. A caller that finds Z = 0 at the
-//! end knows that the lane met an exceptional case, or that its sum is the point at infinity, and must decide it
-//! otherwise.
+//! its negative yields Z = 0, and from then on every doubling (Z' = 2YZ) and every addition (Z' = Z·H) keeps Z = 0.
+//! Nothing else makes Z zero, because the curve has no point of even order. So Z = 0 at the end means that the lane had
+//! an exceptional case or that its sum is the point at infinity; the caller must decide it in another way.
 //!
 //! The formulas are the usual ones for a = 0 (Hankerson, Menezes, Vanstone, "Guide to Elliptic Curve Cryptography",
 //! 3.2.2; Cohen, Miyaji, Ono 1998; co-Z: Meloni 2007, Longa and Miri 2008), arranged so that
-//! - a subtraction rides on the carry of a product: `Loose` terms are summed first and carried once;
+//! - a subtraction shares the carry of a product: `Loose` terms are summed first and carried once;
 //! - Y', a sum of two products, is reduced once ([`Wide::plus_product`]);
-//! - each step is taken for all groups before the next (see `groups`).
+//! - each step is computed for all groups before the next step (see `groups`).
 //!
 //! [`Wide::plus_product`]: super::field::Wide::plus_product
 
@@ -39,7 +38,7 @@ pub(super) struct Affine<const N: usize> {
 pub(super) struct Signs<const N: usize> {
     /// Lanes that subtract the row.
     pub(super) negative: Mask<N>,
-    /// Lanes that take part at all.
+    /// Lanes that add or subtract anything.
     pub(super) nonzero: Mask<N>,
 }
 
@@ -54,7 +53,7 @@ impl<const N: usize> Jacobian<N> {
     ///
     /// With M = 3X² and S = -2Y²: X' = M² + 4XS, Y' = -(M(X' + 2XS) + 2S²), Z' = 2YZ.
     #[target_feature(enable = "avx512f,avx512ifma")]
-    #[inline(never)] // One copy of each formula, so that all of them fit in the first-level instruction cache.
+    #[inline(never)] // With one copy of each formula, all of them fit in the first-level instruction cache.
     pub(super) fn double(&mut self) {
         align_frame();
         let [mut m, mut s, mut u] = [blank::<N>(); 3];
@@ -74,9 +73,9 @@ impl<const N: usize> Jacobian<N> {
 
     /// Adds `other`, or its negative, in some lanes: 8 multiplications, 3 squarings, and one more if scaled.
     ///
-    /// If `scale` is c, `self` lies on the curve of (x·c², y·c³) for the points (x, y) of the curve of `other`, so that
-    /// `other` sees `self` with Zc = Z·c; else Zc = Z. Then H = x₂·Zc² - X, R = ±y₂·Zc³ - Y, V = X·H², X' = R² - H³ -
-    /// 2V, Y' = -(R(X' - V) + Y·H³), Z' = Z·H.
+    /// If `scale` is c, `self` is on the curve of (x·c², y·c³) for the points (x, y) of the curve of `other`, so that
+    /// `other` sees `self` with Zc = Z·c. Otherwise Zc = Z. Then H = x₂·Zc² - X, R = ±y₂·Zc³ - Y, V = X·H², X' = R² -
+    /// H³ - 2V, Y' = -(R(X' - V) + Y·H³), Z' = Z·H.
     #[target_feature(enable = "avx512f,avx512ifma")]
     #[inline(never)] // As for `double`.
     pub(super) fn add(&mut self, other: &Affine<N>, signs: &Signs<N>, scale: Option<&Fes<N>>) {

@@ -59,7 +59,8 @@ pub(super) fn inverse<const N: usize>(a: &Fes<N>) -> Fes<N> {
     shift_and_mul(&r, 2, a)
 }
 
-/// A number whose square is `a`, in the lanes where there is one; anything elsewhere, so the caller must square it.
+/// A number whose square is `a`, in lanes where one exists. In other lanes it is arbitrary, so the caller must square
+/// it to find out.
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn square_root_candidate<const N: usize>(a: &Fes<N>) -> Fes<N> {
     let ones = ones(a);

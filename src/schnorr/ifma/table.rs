@@ -1,10 +1,9 @@
 //! Tables of multiples, and the digits that select from them.
 //!
-//! It must never branch on one lane for the sake of another: a digit of zero selects some row, and the caller drops the
-//! sum.
+//! It must never branch on the digit of a lane: a digit of zero selects some row, and the caller discards the sum.
 //!
 //! A row is one affine point in one cache line. The eight lanes of a group select different rows, so eight rows are
-//! loaded and transposed: that takes 8 loads and 24 shuffles, where ten gathers (one per limb) take several times as
+//! loaded and transposed. That takes 8 loads and 24 shuffles; ten gathers, one per limb, would take several times as
 //! long.
 
 use std::arch::x86_64::{
@@ -89,8 +88,8 @@ impl<const N: usize> Affine<N> {
 
 /// 1·P to 16·P in every lane, on the isomorphic curve where all of them are affine: row (x, y) stands for (x/z², y/z³).
 ///
-/// This spares an inversion (libsecp256k1 calls it an effective-affine table): the multiples are computed with a common
-/// Z that grows by a known factor at each step, then all are scaled up to the last Z.
+/// This saves an inversion (libsecp256k1 calls it an effective-affine table): the multiples are computed with a common
+/// Z, which grows by a known factor at each step, and then all are scaled to the last Z.
 pub(super) struct Multiples<const N: usize> {
     rows: [[[Row; MULTIPLES]; 8]; N],
     pub(super) z: Fes<N>,
@@ -166,7 +165,7 @@ impl<const N: usize, const WORDS: usize> Multiplier<N, WORDS> {
     /// Digit `bit / width` of the signed representation k = Σ dᵢ·2^(width·i), |dᵢ| ≤ 2^(width-1).
     ///
     /// Booth: with u the `width + 1` bits from `bit - 1` upward (bit -1 is 0), the digit is (u + 1)/2 rounded down,
-    /// less 2^width if the top bit of u is set. Reading stops at the last word; beyond it every bit counts as zero.
+    /// less 2^width if the top bit of u is set. Bits beyond the last word count as zero.
     #[target_feature(enable = "avx512f,avx512ifma")]
     #[inline]
     pub(super) fn digit(&self, bit: usize, width: usize) -> Digit<N> {

@@ -1,4 +1,4 @@
-//! The watch over the fast engine: a sample of its verdicts is checked again, and one difference ends its use.
+//! Watches the fast engine: libsecp256k1 checks a sample of its verdicts, and one difference ends its use.
 //!
 //! It must never pass on a verdict of a batch in which a difference was found.
 
@@ -10,24 +10,24 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::item::{Item, Verdict};
 use super::libsecp;
 
-/// A fast engine: one verdict for each item, both slices of one length.
-pub(super) type Fast = fn(&[Item<'_>], &mut [Verdict]);
+/// A fast engine: writes a verdict for each item. Both slices have the same length.
+pub(super) type FastEngine = fn(&[Item<'_>], &mut [Verdict]);
 
 /// Items per call of the engine.
 const BLOCK: usize = 128;
-/// How much more often a rejected signature is checked again.
+/// How much more often rejected signatures are checked than accepted ones.
 const REJECTED_FACTOR: u32 = 8;
 
-/// A fast engine under watch.
+/// A fast engine that is watched.
 pub(super) struct Watched {
-    engine: Fast,
+    engine: FastEngine,
     trusted: AtomicBool,
     accepted: Sample,
     rejected: Sample,
     pub(super) counts: Counts,
 }
 
-/// What happened so far.
+/// What has happened so far.
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) mismatches: AtomicU64,
@@ -35,7 +35,7 @@ pub(super) struct Counts {
     pub(super) undecided: AtomicU64,
 }
 
-/// Takes one in so many.
+/// Takes one in every `one_in`.
 struct Sample {
     one_in: u64,
     seen: AtomicU64,
@@ -52,7 +52,7 @@ impl Sample {
 }
 
 impl Watched {
-    pub(super) fn new(engine: Fast, recheck_one_in: u32) -> Self {
+    pub(super) fn new(engine: FastEngine, recheck_one_in: u32) -> Self {
         let rejected_one_in = if recheck_one_in == 0 { 0 } else { recheck_one_in.div_ceil(REJECTED_FACTOR) };
         Self {
             engine,
@@ -67,7 +67,7 @@ impl Watched {
         self.trusted.load(Acquire)
     }
 
-    /// Writes all verdicts, or returns false: then none of them counts and libsecp256k1 must give them all.
+    /// Writes all verdicts, or returns false: then none of them is valid, and libsecp256k1 must give them all.
     pub(super) fn verify(&self, items: &[Item<'_>], verdicts: &mut [bool]) -> bool {
         if !self.is_trusted() {
             return false;
@@ -81,7 +81,7 @@ impl Watched {
                 *out = good;
             }
         }
-        // Another thread may have found a difference while this batch was under way.
+        // Another thread may have found a difference meanwhile.
         self.is_trusted()
     }
 
@@ -114,7 +114,7 @@ impl Watched {
             sig = %Hex(item.signature),
             fast = said,
             libsecp256k1 = !said,
-            "the engines disagree about a signature; from now on libsecp256k1 verifies alone. Please report this line."
+            "the engines disagree on a signature; from now on only libsecp256k1 verifies. Please report this line."
         );
     }
 }
@@ -126,7 +126,7 @@ impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for byte in self.0 {
             for digit in [byte >> 4, byte & 15] {
-                f.write_char(char::from_digit(u32::from(digit), 16).expect("a half byte is a hex digit"))?;
+                f.write_char(char::from_digit(u32::from(digit), 16).expect("four bits are a hex digit"))?;
             }
         }
         Ok(())
@@ -155,7 +155,7 @@ mod tests {
         verdicts.fill(Verdict::Undecided);
     }
 
-    /// What a verifier with this engine says of good signatures, the one at `bad` excepted.
+    /// The verdicts of a verifier with this engine on signatures that are good, except the one at `bad`.
     fn verdicts(verifier: &Verifier, bad: Option<usize>) -> Vec<bool> {
         let keypair = secp256k1::Keypair::from_secret_bytes([9; 32]).expect("a valid key");
         let pubkey = keypair.x_only_public_key().0.to_byte_array();
@@ -169,7 +169,7 @@ mod tests {
         verdicts
     }
 
-    fn verifier(engine: Fast, recheck_one_in: u32) -> Verifier {
+    fn verifier(engine: FastEngine, recheck_one_in: u32) -> Verifier {
         Verifier::with_engine(Options { recheck_one_in, ..Options::default() }, Some(engine))
     }
 
@@ -182,7 +182,7 @@ mod tests {
         let verifier = verifier(gullible, 1);
         assert_eq!(verdicts(&verifier, Some(100)), expected(Some(100)));
         assert_eq!((verifier.engine(), verifier.mismatches(), verifier.rechecked()), (Engine::Libsecp256k1, 1, 101));
-        // And it stays off.
+        // The engine stays off.
         assert_eq!(verdicts(&verifier, Some(7)), expected(Some(7)));
         assert_eq!((verifier.mismatches(), verifier.rechecked()), (1, 101));
     }
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_is_one_in_as_many_as_asked_for() {
+    fn the_sample_is_one_in_as_many_as_configured() {
         let verifier = verifier(gullible, 50);
         for batch in 1..=5 {
             assert_eq!(verdicts(&verifier, None), expected(None));
