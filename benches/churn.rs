@@ -1,14 +1,14 @@
-//! Does a store that is full and stays full level off, in file size and in CPU per event?
+//! Does a full store that stays full level off, in file size and in CPU per event?
 //!
-//! Fills a store up to `max_bytes`, then goes on inserting, while the retention rules make room, for as many
-//! turnovers as asked for; a turnover is as many events as the store held when it was first full. Expected: the
-//! file grows a little past `max_bytes` at first, by the pages that a commit needs before it frees others, and
-//! then no more; CPU per event is that of an insert and a removal, about the same at the end as at the start.
+//! Fills a store up to `max_bytes` and then keeps inserting, while the retention rules make room, for a number of
+//! turnovers. A turnover is as many events as the store held when it was first full. Expected: the file grows a little
+//! past `max_bytes` at first, by the pages that a commit needs before it frees others, and then stops growing. The CPU
+//! per event is that of an insert and a removal, about the same at the end as at the start.
 //!
-//! Run with `cargo bench --bench churn`. It prints CSV, one row for each tenth of a turnover up to the first, then one
-//! for each turnover. `WEIR_CHURN_TURNOVERS` (3), `WEIR_CHURN_MIB` (64), `WEIR_CHURN_BATCH` (512 events) and
-//! `WEIR_BENCH_DIR` (.) choose how much, how and where; `WEIR_CHURN_RULES` (age) chooses what goes first: `age` the
-//! oldest, `value` the oldest reactions.
+//! Run with `cargo bench --bench churn`. It prints CSV: a row for each tenth of the first turnover, then one for each
+//! turnover. `WEIR_CHURN_TURNOVERS` (3), `WEIR_CHURN_MIB` (64), `WEIR_CHURN_BATCH` (512 events) and `WEIR_BENCH_DIR`
+//! (.) set how much, how and where. `WEIR_CHURN_RULES` (age) sets what is removed first: `age` the oldest events,
+//! `value` the oldest reactions.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -63,7 +63,7 @@ fn rules(by_value: bool, max_bytes: u64) -> Retention {
     Retention::new(rules, RetentionLimits { max_bytes, ..RetentionLimits::default() })
 }
 
-/// What was spent since the last row.
+/// CPU time since the last row.
 #[derive(Default)]
 struct Spent {
     events: u64,
@@ -86,7 +86,7 @@ struct Churn {
 }
 
 impl Churn {
-    /// Stores one batch, and makes room if need be; true once room had to be made.
+    /// Stores a batch and makes room if necessary. Returns whether room has ever been made.
     fn batch(&mut self, writer: &mut weir::store::Writer) -> bool {
         let mut batch = Vec::with_capacity(self.batch as usize);
         for _ in 0..self.batch {

@@ -1,8 +1,8 @@
 //! What do the acts of `policy::cost::Act` cost?
 //!
-//! Prints one line for each: nanoseconds of this thread's CPU time, the kernel's part included, which is what the table
-//! charges. Other load on the machine does not count. A charge may be up to twice what is measured, never half: who
-//! sends what no honest client sends must not be undercharged.
+//! Prints a line for each: nanoseconds of this thread's CPU time, including the kernel's part, which is what the table
+//! charges. Other load on the machine does not count. A charge may be up to twice what is measured but never half of
+//! it: clients must not get work for less than it costs.
 
 #[path = "../src/ws/testing.rs"]
 mod testing;
@@ -36,7 +36,7 @@ const MASK: [u8; 4] = [1, 2, 3, 4];
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Prints what one of `units` costs of what `work` does, beside what is charged for all of them.
+/// Prints the cost of `work` per unit, next to the charge.
 fn measure(name: &str, units: usize, charged: Act, mut work: impl FnMut()) {
     work();
     let mut rounds = 1_u32;
@@ -57,7 +57,7 @@ fn reader(role: Role) -> Reader {
     Reader::new(ReaderOptions { max_message_bytes: MIB, deflate: true, role })
 }
 
-/// Reads `stream`, which is changed by that.
+/// Reads `stream`, which unmasking overwrites.
 fn read(role: Role, stream: &[u8]) {
     let mut reader = reader(role);
     for part in stream.to_vec().chunks_mut(64 * KIB) {

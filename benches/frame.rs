@@ -2,13 +2,12 @@
 //!
 //! Expected on a CPU of about 3 GHz:
 //!
-//! - `read`: 512 B are unmasked and checked as UTF-8 at 16 to 32 bytes a cycle or two: 40 ns a frame. A
-//!   compressed one is bound by inflating, about 1 GB/s: 0.7 µs.
-//! - `reply`: an OK is copied into its frame (20 ns); the way through the queue adds four uncontended locks
-//!   and one allocation: 0.1 µs.
-//! - `compress`: 5 µs, since this body repeats itself; 13 µs for real events of that length. Once an event.
-//! - `fan-out`: a head of 40 B copied, two locks to push and ring, two to drain, an allocation and 1 KB
-//!   gathered: 0.15 µs a delivery, less than half of it when the events come together.
+//! - `read`: 512 B are unmasked and checked as UTF-8 at 16 to 32 bytes per cycle or two: 40 ns a frame. A compressed
+//!   frame is bound by inflating, about 1 GB/s: 0.7 µs.
+//! - `reply`: an OK is copied into its frame (20 ns); the queue adds four uncontended locks and an allocation: 0.1 µs.
+//! - `compress`: 5 µs, since this body is repetitive; 13 µs for real events of that length. Once per event.
+//! - `fan-out`: a head of 40 B copied, two locks to push and wake, two to drain, an allocation and 1 KB gathered:
+//!   0.15 µs a delivery, less than half of it when the events come together.
 
 #[path = "../src/ws/testing.rs"]
 mod testing;
@@ -77,7 +76,7 @@ fn read(c: &mut Criterion) {
     let text = format!("[\"EVENT\",{}]", event(160));
     let options = ReaderOptions { max_message_bytes: 1 << 20, deflate: true, role: Role::Server };
     let mut group = c.benchmark_group("read");
-    // A mask of zeros leaves the input as it is, so that it can be read again.
+    // A mask of zeros leaves the input unchanged, so that it can be read again.
     for frames in [1usize, 32] {
         let mut input = Vec::new();
         for _ in 0..frames {
@@ -175,7 +174,7 @@ impl Fan {
     }
 }
 
-/// Everything a delivery costs us but the system calls: head, queue, wake-up, drain, gather.
+/// The cost of a delivery without system calls: head, queue, wake-up, drain, gather.
 fn fan_out(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan-out to 200");
     let mut cx = Context::from_waker(Waker::noop());

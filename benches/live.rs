@@ -6,10 +6,10 @@
 //!   cache, 50 to 100 ns from memory), then 0.1 µs for each candidate whose filter has to be read. So 0.1 to
 //!   0.2 µs at 1,000 subscriptions, and then linear in the candidates (printed) and flat in the subscriptions.
 //! - `follow_feeds`: 2,000 feeds of 300 authors each out of 240,000: 2.5 candidates an event, half of them of a
-//!   kind that was not asked for, which costs no look at the filter: 0.2 µs.
+//!   kind that was not asked for, which is decided without the filter: 0.2 µs.
 //! - `one_kind/10000`: 10,000 subscriptions to `kinds:[1]` and nothing else: all are visited, two cache lines
 //!   each, read in order: 1 to 2 ns each.
-//! - `insert_and_remove`: 300 hashes and 300 table accesses in, and again out: below 40 µs for both.
+//! - `insert_and_remove`: 300 hashes and 300 table accesses to insert, and as many to remove: below 40 µs for both.
 //! - memory: 32 bytes of key in the filter, 4 to 8 in a list, and 17 for each key at a table load of 7/16 to
 //!   7/8, here shared by 2.5 items: 45 to 55 bytes an item.
 
@@ -34,11 +34,11 @@ struct Counting;
 
 static USED_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is passed on to `System` unchanged; only a counter is kept beside it.
+// SAFETY: every call is forwarded to `System` unchanged; a counter is all that is added.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         USED_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`, which is the same.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
 
@@ -58,7 +58,7 @@ fn author(random: &mut Random) -> Pubkey {
 
 const AUTHORS: u64 = 240_000;
 
-/// The key of one author, as random as real ones.
+/// The key of an author, as random as a real one.
 fn key(number: u64) -> Pubkey {
     Pubkey(Sha256::digest(number.to_le_bytes()).into())
 }
@@ -95,7 +95,7 @@ fn parsed(filter: &serde_json::Value) -> Arc<[Filter]> {
     Arc::new([Filter::parse(&mut Parser::default(), text.as_bytes(), ParseOptions::default()).expect("a filter")])
 }
 
-/// One subscription as clients make them: feeds, notifications, threads, profiles, fetches by id, topics.
+/// A subscription as clients make them: feeds, notifications, threads, profiles, fetches by id, topics.
 fn mixed(random: &mut Random, follows: usize) -> Arc<[Filter]> {
     let hex = author(random).to_string();
     match random.below(100) {

@@ -5,7 +5,7 @@
 //! - `first_round`: the client's first message has 16 fingerprints. With 10 differences about 8 of them differ
 //!   and are split in 16: 16 + 128 fingerprints of two totals each, some 16 additions a total and one SHA-256
 //!   block: 0.1 µs each, so 15 to 20 µs. The reference adds up all records twice: milliseconds.
-//! - `everything_differs`: 20 bytes that ask for one split of all: 17 fingerprints, 1.5 to 2 µs.
+//! - `everything_differs`: 20 bytes that make the relay split all records once: 17 fingerprints, 1.5 to 2 µs.
 //! - `an_empty_list`: 5 bytes that ask for the ids of all records: a frame of 500 kB is filled, 20 to 50 µs.
 //! - `build`: records in the order of a scan, newest first: 40 MB reversed and added up, 5 to 20 ms.
 
@@ -25,7 +25,7 @@ fn key(number: u64) -> (u64, [u8; 32]) {
     (1_700_000_000 + number * 3, Sha256::digest(number.to_le_bytes()).into())
 }
 
-/// Newest first, as a scan gives them.
+/// Newest first, as a scan finds them.
 fn builder(keys: impl DoubleEndedIterator<Item = u64>) -> RecordsBuilder {
     let mut builder = RecordsBuilder::new(usize::MAX);
     for (created_at, id) in keys.rev().map(key) {

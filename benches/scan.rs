@@ -1,7 +1,7 @@
 //! What does a stored query cost, by the shape of its filter?
 //!
-//! One store of 50,000 made-up events by 2,000 authors, some of whom write much more than others. Each bench is
-//! one REQ: the filter is parsed, planned and scanned in a fresh snapshot; rows are looked at but not rendered.
+//! The store has 50,000 generated events by 2,000 authors, some of whom write much more than others. Each bench is a
+//! REQ: the filter is parsed, planned and scanned in a new snapshot. Rows are read but not rendered.
 
 #[path = "../tests/support/corpus.rs"]
 mod corpus;
@@ -53,13 +53,13 @@ impl Corpus {
         Self { _dir: dir, store, authors, ids }
     }
 
-    /// `count` authors, every `stride`-th from the most active on.
+    /// `count` authors: every `stride`-th, from the most active one.
     fn follow(&self, count: usize, stride: usize) -> Vec<&String> {
         self.authors.iter().step_by(stride).take(count).collect()
     }
 }
 
-/// An author by activity: the first one writes about 20 times as much as one in the middle.
+/// An author, chosen by activity: the first one writes about 20 times as much as one in the middle.
 fn active<'a>(random: &mut Random, authors: &'a [String]) -> &'a String {
     let (a, b) = (random.below(authors.len() as u64), random.below(authors.len() as u64));
     &authors[(a * b / authors.len() as u64) as usize]
@@ -86,7 +86,7 @@ fn social_event(random: &mut Random, authors: &[String], ids: &[String], time: u
     corpus::event(&author, time, kind, &json!(tags), &content)
 }
 
-/// One REQ from the filters' text to the last row; the rows and the bytes of their records.
+/// A REQ, from the text of its filters to the last row. Returns the number of rows and of bytes in their records.
 fn request(corpus: &Corpus, parser: &mut Parser, texts: &[String]) -> (u32, usize) {
     let snapshot = corpus.store.read().expect("a snapshot");
     let mut parse = |text: &String| Filter::parse(parser, text.as_bytes(), ParseOptions::default()).expect("a filter");
@@ -103,7 +103,7 @@ fn request(corpus: &Corpus, parser: &mut Parser, texts: &[String]) -> (u32, usiz
     (rows, bytes)
 }
 
-/// Each shape by name: a filter, or an array of them.
+/// Each shape by name: a filter or an array of filters.
 fn shapes(corpus: &Corpus) -> Vec<(&'static str, Value)> {
     let mut random = Random(7);
     let ids: Vec<&String> = (0..100).map(|_| random.pick(&corpus.ids)).collect();

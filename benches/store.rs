@@ -32,7 +32,7 @@ mod testing;
 const NOW: Timestamp = Timestamp(1_900_000_000);
 const AUTHORS: u64 = 20_000;
 
-/// What the made-up events are drawn with.
+/// The random choices that events are made of.
 trait Draw {
     fn skewed(&mut self, bound: u64) -> u64;
     fn text(&mut self, from: u64, to: u64) -> String;
@@ -101,7 +101,7 @@ fn event(random: &mut Random, authors: &[Pubkey], number: u64) -> Event {
     };
     let tags: Vec<Vec<&str>> = tags.iter().map(|tag| tag.iter().map(String::as_str).collect()).collect();
     let tags: Vec<&[&str]> = tags.iter().map(Vec::as_slice).collect();
-    // Mostly in the order of time, as from live clients, each some seconds late.
+    // Roughly in the order of time, as from live clients: each is some seconds late.
     let created_at = 1_700_000_000 + number / 10 - random.skewed(600);
     testing::event(author, kind, created_at, &tags, &content)
 }
@@ -123,7 +123,7 @@ fn measure(events: &[VerifiedEvent], batch: usize, durability: Durability) -> St
     store
 }
 
-/// The events of a file, one in each line.
+/// The events of a file, one per line.
 fn read_corpus(path: &std::ffi::OsStr) -> Vec<VerifiedEvent> {
     let text = std::fs::read(path).expect("a file of events");
     let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
@@ -131,7 +131,7 @@ fn read_corpus(path: &std::ffi::OsStr) -> Vec<VerifiedEvent> {
     lines.filter_map(|line| Event::parse(&mut parser, line).ok()).map(VerifiedEvent::trust).collect()
 }
 
-/// What the check before signature work costs.
+/// The cost of the check that precedes signature work.
 fn read_costs(store: &Store, held: &[VerifiedEvent], fresh: &[VerifiedEvent]) {
     let per = |name: &str, count: usize, work: &mut dyn FnMut(usize)| {
         let start = thread_us();

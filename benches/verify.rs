@@ -6,13 +6,13 @@
 //! |---|---|---|---|
 //! | libsecp256k1 | any | 24.6; 22.0 if the key's point is cached | 1 |
 //! | avx512ifma | 2 | 15, because eight lanes cost 30 whatever is in them | 1.6 |
-//! | avx512ifma | 8 | 3.8, one group, which waits for the latency of its multiplications | 6.5 |
+//! | avx512ifma | 8 | 3.8, one group, bound by the latency of its multiplications | 6.5 |
 //! | avx512ifma | 16 | 3.2, two groups side by side | 7.7 |
-//! | avx512ifma | ≥ 64 | 2.7, roots and the inversion are shared too | 9.1 |
+//! | avx512ifma | ≥ 64 | 2.7, since groups also share roots and the inversion | 9.1 |
 //!
 //! Why: for each signature there are 125 doublings (3 multiplications, 4 squarings) and 74 additions (8 and 3) of about
-//! 1.4 ns a multiplication, an eighth of a vector multiplication; these are two thirds of the time. Below 4.5 times at
-//! batch 8 something is broken.
+//! 1.4 ns a multiplication, an eighth of a vector multiplication; these are two thirds of the time. If batch 8 is less
+//! than 4.5 times as fast as libsecp256k1, something is broken.
 //!
 //! Time is the CPU time of the thread, so that other load on the machine does not count.
 
@@ -26,7 +26,7 @@ use weir::schnorr::{EngineChoice, Item, Options, Verifier};
 
 mod support;
 
-/// One signed event's part of a batch.
+/// What a batch needs of one signed event.
 struct Signed {
     id: [u8; 32],
     pubkey: [u8; 32],
@@ -34,7 +34,7 @@ struct Signed {
 }
 
 impl Signed {
-    /// The `number`th of a fixed sequence, each by an author of its own.
+    /// The `number`th event of a fixed sequence, each by a different author.
     fn new(number: u32) -> Self {
         let mut secret = [0x11; 32];
         secret[28..].copy_from_slice(&number.to_be_bytes());

@@ -1,4 +1,4 @@
-//! What the NIPs ask of a relay, each sentence as a test against the built binary over a real socket.
+//! What the NIPs require of a relay: each sentence is a test of the built binary over a real socket.
 //!
 //! `docs/protocol.md` lists every requirement with the tests here, and elsewhere, that prove it.
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use serde_json::{Value, json};
-use support::relay::{PATIENCE, Relay};
+use support::relay::{Relay, TIMEOUT};
 use support::wire::{Key, Signed, now};
 
 /// Events that a publisher sends before it reads the answers.
@@ -60,7 +60,7 @@ impl Storm {
     fn after(&self, more: usize) -> Acknowledged {
         let acknowledged = self.acknowledged.lock().expect("nobody panicked");
         let target = acknowledged.notes.len() + more;
-        let wait = self.more.wait_timeout_while(acknowledged, PATIENCE, |now| now.notes.len() < target);
+        let wait = self.more.wait_timeout_while(acknowledged, TIMEOUT, |now| now.notes.len() < target);
         let (acknowledged, wait) = wait.expect("nobody panicked");
         assert!(!wait.timed_out(), "the relay takes events");
         acknowledged.clone()

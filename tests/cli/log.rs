@@ -14,7 +14,7 @@ use rustix::pty::{ptsname, unlockpt};
 use super::home::{Home, lines};
 use super::support::event::signed;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running relay, and the addresses of its listeners for clients and metrics.
 struct Relay {
@@ -45,7 +45,7 @@ impl Relay {
 
     fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).expect("the relay serves");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("the request is sent");
         let mut answer = String::new();
@@ -70,14 +70,14 @@ impl Relay {
         self.signal(Signal::HUP);
         let started = Instant::now();
         while self.metric(&name) == before {
-            assert!(started.elapsed() < PATIENCE, "no reload");
+            assert!(started.elapsed() < TIMEOUT, "no reload");
         }
     }
 
     fn await_lost(&self, lines: u64) {
         let started = Instant::now();
         while self.metric("weir_log_lines_lost_total") < lines {
-            assert!(started.elapsed() < PATIENCE, "the lost lines are not counted");
+            assert!(started.elapsed() < TIMEOUT, "the lost lines are not counted");
         }
     }
 
@@ -88,7 +88,7 @@ impl Relay {
             if let Some(status) = self.child.try_wait().expect("the child can be asked") {
                 return status.code();
             }
-            assert!(started.elapsed() < PATIENCE, "the relay does not end");
+            assert!(started.elapsed() < TIMEOUT, "the relay does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -49,7 +49,7 @@ impl Drop for Relay {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_imported_while_the_relay_runs_reaches_its_subscribers() {
@@ -62,7 +62,7 @@ async fn what_is_imported_while_the_relay_runs_reaches_its_subscribers() {
     socket.send(Message::text(r#"["REQ","s",{"kinds":[1]}]"#)).await.expect("a REQ");
     let mut next = async || loop {
         let message =
-            tokio::time::timeout(PATIENCE, socket.next()).await.expect("in time").expect("open").expect("good");
+            tokio::time::timeout(TIMEOUT, socket.next()).await.expect("in time").expect("open").expect("good");
         if let Message::Text(text) = message {
             let value: Value = serde_json::from_str(&text).expect("JSON");
             if value[0] != "AUTH" {

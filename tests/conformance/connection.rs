@@ -1,4 +1,4 @@
-//! RFC 6455 and connections: frames as clients may send them, refusals, reconnects and the end.
+//! RFC 6455 and connections: the frames that clients may send, refusals, reconnects and the end.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -8,13 +8,13 @@ use serde_json::json;
 use socket2::SockRef;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::relay::{PATIENCE, Relay};
+use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::{Key, now};
 
 const NOTHING: &str = r#"["COUNT","s",{"ids":[]}]"#;
 const ZERO: &[u8] = br#"["COUNT","s",{"count":0}]"#;
 
-/// A WebSocket spoken by hand, for what no client library sends.
+/// A hand-made WebSocket client, for frames that no library sends.
 struct Raw {
     stream: TcpStream,
 }
@@ -22,7 +22,7 @@ struct Raw {
 impl Raw {
     fn connect(relay: &Relay, extensions: &str) -> (Self, String) {
         let mut stream = TcpStream::connect(relay.address).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         let request = format!(
             "GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extensions}\r\n"
@@ -45,7 +45,7 @@ impl Raw {
         raw
     }
 
-    /// Sends a frame with a first byte of one's own, masked with zeros.
+    /// Sends a frame with this first byte, masked with zeros.
     fn send(&mut self, first: u8, payload: &[u8]) {
         self.send_as(first, payload, 0x80);
     }
@@ -72,7 +72,7 @@ impl Raw {
         (head[0], payload)
     }
 
-    /// The code of the close frame that comes next; then the connection ends.
+    /// The code of the next frame, a close frame, after which the connection ends.
     fn closing_code(mut self) -> u16 {
         let (first, payload) = self.frame();
         assert_eq!(first, 0x88, "a close frame, not {payload:?}");
@@ -84,7 +84,7 @@ impl Raw {
     }
 }
 
-/// A frame whose mask is of zeros, if it has one.
+/// A frame whose mask, if it has one, is zeros.
 fn encoded(first: u8, payload: &[u8], mask_bit: u8) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -197,7 +197,7 @@ fn compression_is_agreed_on_where_it_is_offered_and_allowed() {
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
     let (mut raw, head) = Raw::connect(&relay, offer);
     assert!(head.contains("sec-websocket-extensions: permessage-deflate"), "{head}");
-    // A message that is not compressed is fine all the same.
+    // An uncompressed message is fine as well.
     raw.send(0x81, NOTHING.as_bytes());
     assert_eq!(raw.frame(), (0x81, ZERO.to_vec()));
     let (_, head) = Raw::connect(&relay, "");
@@ -211,7 +211,7 @@ fn compression_is_agreed_on_where_it_is_offered_and_allowed() {
 fn frames_sent_right_behind_the_request_are_heard() {
     let relay = Relay::shared();
     let mut stream = TcpStream::connect(relay.address).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let mut bytes = b"GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         .to_vec();
@@ -269,7 +269,7 @@ fn what_a_proxy_gets_wrong_is_told_to_the_operator_once_with_a_count() {
     let relay = Relay::start("[server]\ntrusted_proxies = [\"127.0.0.1\"]");
     let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n";
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade, close\r\n";
-    // A health check is no client.
+    // A health check does not count as a client.
     relay.http("GET / HTTP/1.0\r\nHost: relay\r\n\r\n");
     relay.http("GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
     relay.signal("HUP");
@@ -371,7 +371,7 @@ fn events_behind_a_query_are_stored_though_their_client_left() {
     for n in 0..10 {
         let [before, behind] = ["before", "behind"].map(|place| key.note(&format!("{place} {n}")));
         let mut raw = Raw::open(&relay);
-        // The answer to the ping fails, as a rule before the first event is stored.
+        // The answer to the ping fails, usually before the first event is stored.
         let texts = [before.message(), NOTHING.into(), behind.message()];
         let texts = texts.map(|text| encoded(0x81, text.as_bytes(), 0x80)).concat();
         raw.stream.write_all(&[encoded(0x89, b"", 0x80), texts].concat()).expect("all of it is sent");

@@ -1,4 +1,4 @@
-//! Random events and filters over the socket against a dumb oracle on JSON values, for stored, counted and live.
+//! Random events and filters over the socket against a simple oracle on JSON values: stored, counted and live.
 //!
 //! `WEIR_DIFF_CASES` sets the number of filters, `WEIR_DIFF_SEED` the seed, which every failure prints. The oracle of
 //! `tests/scan.rs` does the same at the level of the store with far more cases.
@@ -30,7 +30,7 @@ impl Random {
 
 const KINDS: [u64; 4] = [1, 7, 1000, 40_000];
 
-/// What events and filters are made of: few values, so that they meet.
+/// The values of events and filters. There are few, so that many events match.
 struct World {
     authors: Vec<Key>,
     times: Vec<u64>,
@@ -62,7 +62,7 @@ impl World {
         self.authors[author].event(kind, at, Value::from(tags), content)
     }
 
-    /// A filter that always names authors, so that other tests on the same relay do not matter.
+    /// A filter that always names authors, so that other tests on the same relay do not interfere.
     fn filter(&self, random: &mut Random, held: &[Signed]) -> Value {
         let mut filter = Map::new();
         let authors: Vec<String> = self.authors.iter().map(|key| key.hex.clone()).collect();
@@ -111,7 +111,7 @@ fn matches(filter: &Value, event: &Value) -> bool {
     })
 }
 
-/// What a REQ must give: for each filter its newest, in one order without repeats.
+/// The expected answer to a REQ: the newest of each filter, in one order, without duplicates.
 fn answer(filters: &[Value], events: &[Value]) -> Vec<String> {
     let rank = |event: &Value| (u64::MAX - event["created_at"].as_u64().expect("a time"), event["id"].to_string());
     let mut sorted: Vec<&Value> = events.iter().collect();

@@ -107,7 +107,7 @@ fn a_deletion_by_address_takes_versions_up_to_and_with_its_time() {
     let newer = version(at + 1, "x");
     client.publish(&newer);
     client.finds(json!({"authors": [key.hex], "kinds": [30_023]}), &[&newer, &other]);
-    // A request that is older than what is held deletes nothing, and bars only what is older than it.
+    // A request that is older than the stored version deletes nothing, and keeps out only versions older than itself.
     client.publish(&key.delete(at, json!([a(30_023, &key, "x"), ["k", "30023"]])));
     client.counts(json!({"ids": [newer.id]}), 1);
 }

@@ -9,7 +9,7 @@ fn request(method: &str, path: &str, headers: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n{headers}\r\n")
 }
 
-/// The three headers that NIP-11 demands.
+/// The three headers that NIP-11 requires.
 fn has_cors(head: &str) -> bool {
     [
         "access-control-allow-origin: *",
@@ -177,7 +177,7 @@ fn supported_nips_are_those_that_bind_a_relay_and_removed_fields_are_absent() {
     for removed in ["privacy_policy", "retention", "relay_countries", "language_tags", "tags", "posting_policy"] {
         assert_eq!(document.get(removed), None, "{removed}");
     }
-    // What the operator did not say is left out, and `software` is a URL or absent.
+    // Fields that the operator did not set are absent, and so is `software` unless it is a URL.
     for absent in ["banner", "icon", "pubkey", "self", "contact", "payments_url", "fees", "terms_of_service"] {
         assert_eq!(document.get(absent), None, "{absent}");
     }

@@ -12,7 +12,7 @@ fn difficulty(event: &Signed) -> u32 {
     4 * zeros as u32 + digits.get(zeros).map_or(0, |digit| digit.leading_zeros() - 28)
 }
 
-/// Tries nonces until the difficulty is right.
+/// Tries nonces until the difficulty is reached.
 fn mine(key: &Key, kind: u64, target: Option<u32>, wanted: impl Fn(u32) -> bool) -> Signed {
     let at = now();
     let tags = |nonce: u32| match target {
@@ -37,7 +37,7 @@ fn an_event_needs_the_advertised_work_and_a_committed_target() {
     client.refused(&lucky, "pow: the committed target 5 is below 6");
     let silent = mine(&key, 1, None, |found| found >= 6);
     client.refused(&silent, "pow: the nonce tag commits to no target; 6 is required");
-    // Nothing may stand between a person and a request to vanish (NIP-62).
+    // A request to vanish (NIP-62) needs no proof of work.
     client.publish(&mine(&key, 62, None, |found| found == 0));
 }
 

@@ -1,4 +1,4 @@
-//! NIP-04, NIP-17 and NIP-59: direct messages and gift wraps are for those involved.
+//! NIP-04, NIP-17 and NIP-59: only the people involved get direct messages and gift wraps.
 
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ fn stored_messages_are_given_to_those_involved_and_left_out_for_others() {
         for filter in &filters {
             client.finds(filter.clone(), &events);
             client.counts(filter.clone(), events.len() as u64);
-            // What is hidden is no reason to say that there is more.
+            // Hidden events must not make the relay say that there is more.
             assert_eq!(client.open("s", std::slice::from_ref(filter)).1, EOSE);
         }
     }
@@ -157,7 +157,7 @@ fn an_ephemeral_wrap_is_delivered_to_its_recipient_and_never_stored() {
     for client in [&mut for_bob, &mut for_stranger] {
         client.open("s", &[json!({"#p": [bob.hex]})]);
     }
-    // Dated back two days, as NIP-59 has it.
+    // Backdated by two days, as NIP-59 recommends.
     let wrap =
         |content: &str| Key::named("21059 wrap").event(21_059, now() - 172_800, json!([["p", bob.hex]]), content);
     let mut publisher = relay.connect();

@@ -55,7 +55,7 @@ fn an_event_is_served_until_it_expires_and_not_after() {
     client.refused(&soon, "invalid: the event is expired");
     let older = key.event(10_002, now() - 1000, json!([]), "");
     client.send(older.message());
-    // Whether the reaper was here or not, nothing expired is served.
+    // Expired events are not served, whether or not they have been removed.
     client.next();
     client.counts(json!({"ids": [list.id]}), 0);
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed, now};
 
-/// What is said to strangers who ask for direct messages.
+/// The refusal of a stranger who asks for direct messages.
 const PRIVATE: &str = r#""auth-required: direct messages are visible only to their author and their recipients""#;
 
 fn auth(event: &Signed) -> String {

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed, hex, now};
 
-/// The registers by the words of NIP-45, on digits instead of bytes.
+/// The registers computed as NIP-45 describes it, on digits instead of bytes.
 fn registers(target: &str, authors: &[&Key]) -> String {
     let digit = target.chars().nth(32).and_then(|digit| digit.to_digit(16)).expect("a hex digit");
     let offset = digit as usize + 8;
@@ -54,7 +54,7 @@ fn a_count_is_no_subscription() {
     for _ in 0..3 {
         client.counts(json!({"authors": [key.hex]}), 0);
     }
-    // Nor does it touch a subscription of the same id.
+    // Nor does it affect a subscription with the same id.
     client.ask(json!(["COUNT", "s", {"authors": [key.hex]}]).to_string(), r#"["COUNT","s",{"count":0}]"#);
     client.publish(&key.note("x"));
     client.is_silent();

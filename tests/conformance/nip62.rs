@@ -13,7 +13,7 @@ fn vanish(key: &Key, at: u64, relays: &[&str]) -> Signed {
     key.event(62, at, Value::from(tags), "please")
 }
 
-/// Whether the relay refuses an event for good, now and once the removal has come to it.
+/// Whether the relay refuses an event for good: now, and once the event has been removed.
 fn is_barred(client: &mut Client<'_>, event: &Signed) {
     client.send(event.message());
     let answer = client.next();
@@ -63,7 +63,7 @@ fn wraps_for_the_author_vanish_too_and_stay_away() {
     client.publish(&vanish(&key, at - 1, &["ALL_RELAYS"]));
     client.finds(json!({"kinds": [1059], "#p": [key.hex]}), &[]);
     held.iter().for_each(|event| is_barred(&mut client, event));
-    // Dated two days before the request at the least, so not younger than it.
+    // Dated at least two days before the request, so it is covered.
     is_barred(&mut client, &wrap(at - 173_000, "unseen"));
     client.publish(&wrap(at, "after the request"));
     client.counts(json!({"kinds": [1059], "#p": [key.hex]}), 1);

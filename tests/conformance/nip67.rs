@@ -1,4 +1,4 @@
-//! NIP-67, what EOSE says about completeness, and where pages end. Off unless the operator turns it on.
+//! NIP-67: what EOSE says about completeness, and where pages end. Off unless the operator turns it on.
 
 use serde_json::{Value, json};
 
@@ -15,13 +15,13 @@ fn hinting(limits: &str) -> Relay {
     Relay::start(&format!("[limits]\neose_hints = true\n{limits}"))
 }
 
-/// How many events come, and what EOSE says.
+/// The number of events, and what EOSE says.
 fn page(client: &mut Client<'_>, filters: &[Value]) -> (usize, String) {
     let (events, eose) = client.open("s", filters);
     (events.len(), eose)
 }
 
-/// As many events of one second.
+/// This many events of one second.
 fn of_one_second(key: &Key, count: u64) -> Vec<Signed> {
     let at = now() - 100;
     (0..count).map(|n| key.event(1, at, json!([]), &n.to_string())).collect()
@@ -85,7 +85,7 @@ fn finish_is_said_only_if_no_filter_was_cut() {
     let of = |kind: u64, limit: u64| json!({"authors": [key.hex], "kinds": [kind], "limit": limit});
     assert_eq!(page(&mut client, &[of(101, 3), of(102, 3)]), (6, FINISH.into()));
     assert_eq!(page(&mut client, &[of(101, 3), of(102, 2)]), (5, MORE.into()));
-    // Cut by one filter, but sent for the other.
+    // The limit of one filter cuts it off, but the other filter sends it.
     assert_eq!(page(&mut client, &[of(101, 1), json!({"authors": [key.hex]})]), (6, FINISH.into()));
 }
 
@@ -100,7 +100,7 @@ fn a_page_that_the_default_limit_cut_holds_every_event_of_its_last_second() {
     assert_eq!(of(json!({"authors": [key.hex]})), (16, MORE.into()));
     assert_eq!(of(json!({"authors": [key.hex], "until": at + 1})), (16, FINISH.into()));
     assert_eq!(of(json!({"authors": [key.hex], "until": at})), (8, FINISH.into()));
-    // What the client asked for is what it gets.
+    // The client gets as many as it asked for.
     for limit in [1, 3, 9, 17] {
         assert_eq!(of(json!({"authors": [key.hex], "limit": limit})), (limit, MORE.into()), "limit {limit}");
     }
@@ -143,7 +143,7 @@ fn a_flood_of_one_second_extends_a_page_only_so_far() {
     client.publish_all(&of_one_second(&key, 20));
     assert_eq!(page(&mut client, &[json!({})]), (9, MORE.into()));
     assert_eq!(page(&mut client, &[json!({"limit": 16})]), (16, MORE.into()));
-    // The most that a filter may bring is never exceeded.
+    // The largest limit of a filter is never exceeded.
     client.authenticate(&key);
     assert_eq!(page(&mut client, &[json!({})]), (7, MORE.into()));
     assert_eq!(page(&mut client, &[json!({"limit": 16})]), (7, MORE.into()));

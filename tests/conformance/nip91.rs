@@ -27,7 +27,7 @@ fn an_event_must_carry_every_value_stored_counted_and_live() {
         (json!({"&t": ["a", "b"]}), vec![&ab, &abc]),
         (json!({"&t": ["a"]}), vec![&ab, &a, &abc]),
         (json!({"&t": ["a", "b"], "#t": ["c", "d"]}), vec![&abc]),
-        // A value asked for together does not count among those of which one is enough.
+        // A value of `&t` does not count among the values of `#t`.
         (json!({"&t": ["a", "b"], "#t": ["a", "c"]}), vec![&abc]),
         (json!({"&t": ["a", "z"]}), vec![]),
         (json!({"&t": []}), vec![]),

@@ -1,5 +1,5 @@
-//! Defects found in other relays, each as a regression test of this one. Those that a test of a NIP covers already
-//! are in `docs/protocol.md` with that test.
+//! Defects that were found in other relays, each as a regression test of this one. `docs/protocol.md` lists those that
+//! a test of a NIP covers.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -30,7 +30,7 @@ fn a_refused_subscription_is_named_with_its_id_escaped() {
     }
 }
 
-/// Elsewhere each short frame ends the handler with a panic, and a place among the address's connections is lost.
+/// Elsewhere every short frame makes the handler panic, and the address loses one of its connections.
 #[test]
 fn short_frames_cost_no_connection() {
     let relay = Relay::start("[server]\nmax_connections_per_address = 3\n[rates]\nexempt_addresses = []");
@@ -114,7 +114,7 @@ fn a_client_that_sends_before_it_reads_gets_an_answer_to_everything() {
     client.counts(json!({"authors": [key.hex]}), 1500);
 }
 
-/// Elsewhere one filter's empty or huge answer ends a query with no word at all.
+/// Elsewhere a query ends without any answer if one of its filters has an empty or huge result.
 #[test]
 fn every_query_is_answered_also_one_for_everything() {
     let relay = Relay::shared();
@@ -127,7 +127,7 @@ fn every_query_is_answered_also_one_for_everything() {
     }
 }
 
-/// Elsewhere without a limit the oldest come first.
+/// Elsewhere the oldest events come first if there is no limit.
 #[test]
 fn a_query_without_a_limit_gives_the_newest() {
     let relay = Relay::start("[limits]\ndefault_limit = 2");
@@ -153,7 +153,7 @@ fn what_was_acknowledged_survives_a_kill() {
     }
 }
 
-/// Elsewhere kinds, ids and keys out of form are accepted and served as they were sent.
+/// Elsewhere malformed kinds, ids and keys are accepted and served as they were sent.
 #[test]
 fn what_is_out_of_form_is_never_stored() {
     let relay = Relay::shared();
@@ -173,30 +173,30 @@ fn what_is_out_of_form_is_never_stored() {
     client.finds(json!({"authors": [key.hex]}), &[]);
 }
 
-/// Elsewhere a connection that says nothing, or half a request, stays for ever.
+/// Elsewhere a connection that sends nothing, or half a request, stays open for ever.
 #[test]
 fn half_a_request_is_cut_off() {
     let relay = Relay::start("[server]\nheader_timeout_s = 1");
     let mut stream = TcpStream::connect(relay.address).expect("a connection");
-    stream.set_read_timeout(Some(crate::support::relay::PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(crate::support::relay::TIMEOUT)).expect("a timeout");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: re").expect("half a request is sent");
     let mut rest = Vec::new();
     std::io::Read::read_to_end(&mut stream, &mut rest).expect("the relay hangs up");
 }
 
 impl Relay {
-    /// Connects as soon as the places of connections that were just dropped are free again.
+    /// Connects once connections that were just dropped no longer count.
     fn connect_until_there_is_room(&self) -> Client<'_> {
         let upgrade = "GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        // Of three places one is for this connection, which may linger, and one for the next.
+        // Of three connections, one is this one, which may linger, and one is the next.
         drop(self.http_until(upgrade, "http/1.1 101"));
         self.connect()
     }
 }
 
 impl Client<'_> {
-    /// Opens `sub` while events of other subscriptions come in between; those are kept for [`Client::all_of`].
+    /// Opens `sub` while events of other subscriptions arrive, which are kept for [`Client::all_of`].
     fn open_beside(&mut self, sub: &str, filters: &[Value]) -> (Vec<String>, String) {
         let mut message = vec![json!("REQ"), json!(sub)];
         message.extend_from_slice(filters);
@@ -218,7 +218,7 @@ impl Client<'_> {
         }
     }
 
-    /// Everything that ever came for `sub`, up to `last`.
+    /// Everything that has come for `sub`, up to `last`.
     fn all_of(&mut self, sub: &str, last: &Signed) -> Vec<String> {
         while !self.kept.iter().any(|(of, event)| of == sub && *event == last.text) {
             let frame = self.next();

@@ -1,4 +1,4 @@
-//! Who may do how much: tiers, rates, lists, and what a reload changes.
+//! Who may do what, and how much: tiers, rates, lists, and what a reload changes.
 
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn limits_go_by_who_asks_anonymous_authenticated_or_listed() {
         );
         client.publish(&known.note(&"y".repeat(bytes - 200)));
     }
-    // What is advertised is what anybody gets.
+    // The relay advertises the limits that everybody has.
     let limitation = &relay.information()["limitation"];
     assert_eq!((&limitation["max_subscriptions"], &limitation["max_limit"]), (&json!(2), &json!(3)));
 }
@@ -63,7 +63,7 @@ fn five_thousand_notes_sent_without_waiting_are_all_accepted() {
     let key = Key::named("first sync");
     let mut client = relay.connect();
     client.publish_all(&(0..5_000).map(|n| key.note(&n.to_string())).collect::<Vec<_>>());
-    // Nor are they read later than they come: libraries wait some seconds for an OK.
+    // Nor are they delayed: libraries wait only a few seconds for an OK.
     let (_, metrics) = relay.watch("/metrics");
     assert!(metrics.contains("\nweir_connections_held_seconds_total 0.0\n"), "{metrics}");
 }
@@ -83,7 +83,7 @@ fn what_comes_too_fast_is_read_later_and_answered() {
     assert_eq!(answers, expected);
 }
 
-/// A connection alone costs this tier 20 s, and every message some more.
+/// In this tier a connection costs 20 s, and every message more.
 const POOR: &str = "[tiers.anonymous]\ncpu_us = { per_second = 1, burst = 1 }\n\
                     [rates]\nexempt_addresses = []\nrefuse_after_s = 1\n";
 
@@ -142,7 +142,7 @@ fn filters_beyond_the_limits_are_closed_by_name() {
     client.ask(r#"["REQ","s",{},{},{}]"#, &closed("invalid: too many filters: 3, the limit is 2"));
     let wide = r##"["REQ","s",{"kinds":[1,2,3]},{"#t":["a","b","c"]}]"##;
     client.ask(wide, &closed("invalid: too many values in the filters: 6, the limit is 5"));
-    // Filters count by their bytes: one long value as much as many short ones.
+    // Filters are charged by their bytes: one long value as much as many short ones.
     let long = json!({"#t": ["x".repeat(500)]});
     client.open("a", std::slice::from_ref(&long));
     client.send(json!(["REQ", "s", long]).to_string());

@@ -39,8 +39,8 @@ fn events_of_another_process_are_delivered_live() {
     follower.finds(json!({"ids": [event.id]}), &[&event]);
 }
 
-/// Live looked again and again at an event of another process that nobody may see any more, and delivered nothing
-/// else until the event was removed, up to 5 s later.
+/// The live thread retried an event of another process that nobody may see any more, and delivered nothing else until
+/// the event was removed, up to 5 s later.
 #[test]
 fn an_event_that_vanished_before_live_saw_it_holds_up_nothing() {
     let relay = Relay::start("");
@@ -55,7 +55,7 @@ fn an_event_that_vanished_before_live_saw_it_holds_up_nothing() {
         let request = key.event(62, at, json!([["relay", "ALL_RELAYS"]]), "");
         std::thread::scope(|scope| {
             let other = scope.spawn(|| import(&relay, &[&imported]));
-            // At once after the commit of the other process, before live looks for it.
+            // Right after the other process commits, before the live thread looks for it.
             while client.count(&json!({"ids": [imported.id]}))["count"] == json!(0) {}
             client.publish(&request);
             other.join().expect("the import ended well");

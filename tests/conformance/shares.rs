@@ -1,4 +1,5 @@
-//! No client costs another its answers: who is served, and who gives way, when many ask for more than there is.
+//! No client costs another its answers: whom the relay serves, and whom it refuses, when clients ask for more than it
+//! has.
 
 use serde_json::json;
 
@@ -8,7 +9,7 @@ use crate::support::wire::{Key, Signed};
 
 const STORED: u64 = 200;
 
-/// A relay with a queue of two queries, in which each of them takes long.
+/// A relay whose queue holds two queries, both of them slow.
 fn crowded() -> (Relay, Vec<Signed>) {
     let relay = Relay::start(
         "[queues]\nscans = 2\nscans_per_connection = 4\n[pipeline]\nread_threads = 1\ninline_us = 0\nslice_rows = 1\n\

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use super::storm::connect;
-use crate::support::relay::{PATIENCE, Relay};
+use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::{Key, Signed, now};
 
 /// Far more than the relay takes from one connection before it answers some.
@@ -44,7 +44,7 @@ fn all_are_stored<Kept>(name: &str, leave: impl FnOnce(WebSocket<TcpStream>) -> 
 /// Waits until the other side's kernel has everything; what is still on this side when a socket is closed with unread
 /// input is lost to TCP, not to the relay.
 fn wait_until_sent(socket: &TcpStream) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         let mut unsent: libc::c_int = 0;
         // SAFETY: the descriptor is open as long as `socket` lives, and TIOCOUTQ writes one int.

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use crate::corpus::Random;
 use crate::support::client::Client;
-use crate::support::relay::{PATIENCE, Relay};
+use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::{Key, Signed, now};
 
 /// Events that a publisher has under way at a time.
@@ -56,11 +56,11 @@ pub struct Publisher {
     by_id: HashMap<String, usize>,
 }
 
-/// A blocking WebSocket that gives up after [`PATIENCE`].
+/// A blocking WebSocket that gives up after [`TIMEOUT`].
 pub fn connect(address: SocketAddr) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
     stream.set_nodelay(true).expect("no delay");
     let (socket, _) = tokio_tungstenite::tungstenite::client(format!("ws://{address}"), stream).expect("an upgrade");
     socket
@@ -229,7 +229,7 @@ pub fn storm(
             })
             .collect();
         for _ in 0..accepted {
-            heard.recv_timeout(PATIENCE).expect("events are accepted");
+            heard.recv_timeout(TIMEOUT).expect("events are accepted");
         }
         let relay = interrupt(relay);
         let codes = threads.into_iter().map(|thread| thread.join().expect("the publisher ends")).collect();

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::support::relay::PATIENCE;
+use crate::support::relay::TIMEOUT;
 
 /// The library, compiled once for each run of the tests.
 fn library() -> &'static Path {
@@ -69,7 +69,7 @@ impl Faults {
 /// Asks again and again until `wanted` says yes.
 #[track_caller]
 pub fn eventually(what: &str, mut wanted: impl FnMut() -> bool) {
-    let end = Instant::now() + 3 * PATIENCE;
+    let end = Instant::now() + 3 * TIMEOUT;
     while !wanted() {
         assert!(Instant::now() < end, "never: {what}");
         std::thread::sleep(Duration::from_millis(5));

@@ -1,10 +1,10 @@
-//! How many sessions and records there may be (INV-12).
+//! The bounds on sessions and records (INV-12).
 
 use serde_json::json;
 
 use super::initiator::{ids, named, open};
 use crate::support::client::Client;
-use crate::support::relay::{PATIENCE, Relay};
+use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::{Key, Signed};
 
 const PER_CONNECTION: &str = "rate-limited: too many open sessions; close some first";
@@ -19,9 +19,9 @@ fn is_refused(client: &mut Client<'_>, sub: &str, reason: &str) {
     client.ask(open(sub, &json!({"ids": []}), "61"), &json!(["NEG-ERR", sub, reason]).to_string());
 }
 
-/// Opens as soon as there is room: who leaves is noticed a moment later.
+/// Opens a session as soon as there is room: the relay notices a moment later that a client has left.
 fn opens_soon(client: &mut Client<'_>, sub: &str) {
-    let end = std::time::Instant::now() + PATIENCE;
+    let end = std::time::Instant::now() + TIMEOUT;
     let opened = json!(["NEG-MSG", sub, "61"]).to_string();
     loop {
         client.send(open(sub, &json!({"ids": []}), "61"));
@@ -40,7 +40,7 @@ fn a_connection_has_no_more_sessions_than_it_may() {
     opens(&mut client, "a");
     opens(&mut client, "b");
     is_refused(&mut client, "c", PER_CONNECTION);
-    // One that is replaced is not another.
+    // Replacing a session does not add one.
     opens(&mut client, "b");
     client.send(r#"["NEG-CLOSE","a"]"#);
     opens(&mut client, "c");

@@ -1,4 +1,4 @@
-//! The side that asks, by the `negentropy` crate: it shares no code with the relay.
+//! The side that asks, implemented by the `negentropy` crate, which shares no code with the relay.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::client::Client;
 use crate::support::wire::{Signed, hex};
 
-/// What one side lacks of the other's, as ids.
+/// The ids that one side has and the other lacks.
 pub type Ids = BTreeSet<String>;
 
 /// The ids of these events.
@@ -16,7 +16,7 @@ pub fn ids<'a>(events: impl IntoIterator<Item = &'a Signed>) -> Ids {
     events.into_iter().map(|event| event.id.clone()).collect()
 }
 
-/// The bytes that these hexadecimal digits stand for.
+/// Decodes hexadecimal digits.
 pub fn bytes(digits: &str) -> Vec<u8> {
     let pair = |at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal digits");
     (0..digits.len()).step_by(2).map(pair).collect()
@@ -53,7 +53,7 @@ pub fn reply(client: &mut Client<'_>, sub: &str) -> Vec<u8> {
     bytes(digits)
 }
 
-/// One session from NEG-OPEN to NEG-CLOSE: what only the client holds, what only the relay does, and the rounds.
+/// A session from NEG-OPEN to NEG-CLOSE: what only the client has, what only the relay has, and the number of rounds.
 #[track_caller]
 pub fn compare<'a>(
     client: &mut Client<'_>,
@@ -77,7 +77,7 @@ pub fn compare<'a>(
     unreachable!("the loop has no end")
 }
 
-/// What the relay names to one that holds nothing.
+/// The ids that the relay names to a client that has nothing.
 #[track_caller]
 pub fn named(client: &mut Client<'_>, filter: &Value) -> Ids {
     let (have, need, _) = compare(client, filter, []);

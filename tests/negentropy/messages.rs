@@ -1,4 +1,4 @@
-//! The messages by themselves: ids, versions, what is malformed, and what is said then.
+//! The messages: ids, versions, and the answers to malformed ones.
 
 use serde_json::json;
 
@@ -20,14 +20,14 @@ fn a_message_for_no_session_is_answered_by_name() {
     let relay = Relay::shared();
     let mut client = relay.connect();
     message(&mut client, "61", NOT_OPEN);
-    // Closing what is not open is no error.
+    // Closing a session that is not open is no error.
     client.send(r#"["NEG-CLOSE","s"]"#);
     client.is_silent();
     client.ask(NOTHING, NOTHING_NEW);
     message(&mut client, "61", NOTHING_NEW);
     client.send(r#"["NEG-CLOSE","s"]"#);
     message(&mut client, "61", NOT_OPEN);
-    // Sessions are of one connection.
+    // A session belongs to one connection.
     client.ask(NOTHING, NOTHING_NEW);
     message(&mut relay.connect(), "61", NOT_OPEN);
 }
@@ -73,7 +73,7 @@ fn a_malformed_message_ends_its_session_and_nothing_else() {
         client.ask(NOTHING, NOTHING_NEW);
         message(&mut client, digits, &refused);
         message(&mut client, "61", NOT_OPEN);
-        // One that cannot even be opened ends the one it would have replaced.
+        // A session that cannot be opened still ends the one that it would replace.
         client.ask(NOTHING, NOTHING_NEW);
         client.ask(open("s", &json!({"ids": []}), digits), &refused);
         message(&mut client, "61", NOT_OPEN);
@@ -174,7 +174,7 @@ fn nothing_of_a_session_follows_the_answer_to_what_ended_it() {
     let key = Key::named("replaced sessions");
     let events: Vec<Signed> = (0..21).map(|n| key.event(1, 1000 + n, json!([]), "")).collect();
     client.publish_all(&events);
-    // Sessions of events that are not committed wait for that, and count until then.
+    // A session over events that are not yet committed waits for the commit, and counts while it waits.
     client.query(&[json!({})]);
     let (many, none) = (open("s", &json!({}), "61"), open("s", &json!({"ids": []}), "61"));
     let some = open("s", &json!({"since": 1010}), "61");
@@ -183,7 +183,7 @@ fn nothing_of_a_session_follows_the_answer_to_what_ended_it() {
     let refused = r#"["NEG-ERR","s","unsupported: filter key \"x\" is unknown"]"#;
     let opened = r#"["NEG-MSG","s","61"]"#;
     for _ in 0..20 {
-        // Sent in one write, so that the answers meet in the outbox.
+        // Sent in one write, so that all answers are in the outbox together.
         client.send_all([&many, &none]);
         client.expect(opened);
         client.send_all([&some, &many, &close, &none]);

@@ -1,4 +1,4 @@
-//! What a session names: everything the client may read, and nothing else.
+//! The ids that a session names: everything that the client may read, and nothing else.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ fn both_sides_learn_exactly_what_they_lack() {
     let cases =
         [(0, 0, 0), (0, 3, 0), (0, 0, 3), (31, 1, 0), (500, 2, 2), (1500, 150, 150), (0, 700, 0), (0, 300, 400)];
     for (case, (shared, theirs, ours)) in cases.into_iter().enumerate() {
-        // Few seconds, so that bounds have to tell ids apart; or one for each event.
+        // Either few different seconds, so that bounds must include ids, or one for each event.
         for seconds in [3, 10_000] {
             let key = Key::named(&format!("both sides {case} {seconds}"));
             let [both, remote, local] = [("both", shared), ("theirs", theirs), ("ours", ours)]
@@ -32,7 +32,7 @@ fn both_sides_learn_exactly_what_they_lack() {
             assert_eq!((have, need), (ids(&local), ids(&remote)), "{shared} {theirs} {ours}");
             assert!(rounds > 1 || shared + theirs < 200, "small frames take rounds");
 
-            // What both have learned is enough: they now hold the same.
+            // With what each side has learned, both now have the same events.
             client.publish_all(&local);
             let all = both.iter().chain(&remote).chain(&local);
             assert_eq!(compare(&mut client, &filter, all), (Ids::new(), Ids::new(), 1));
@@ -81,7 +81,7 @@ fn direct_messages_are_named_to_those_involved_alone() {
             assert_eq!(named(&mut client, &filter), seen, "{filter}");
         }
     }
-    // Holding a message does not help to learn whether the relay does.
+    // A client that has a message cannot find out this way whether the relay has it.
     let (have, need, _) = compare(&mut nobody, &everything, [&note, &letter, &wrap]);
     assert_eq!((have, need), (ids([&letter, &wrap]), Ids::new()));
 }
@@ -125,7 +125,7 @@ fn deleted_expired_and_vanished_events_are_not_named() {
     client.publish(&deletion);
     let vanish = leaver.event(62, at, json!([["relay", "ALL_RELAYS"]]), "");
     client.publish(&vanish);
-    // It was there, and is not from the second of its expiration on: nothing but the clock has to come.
+    // It was there, and from the second of its expiration on it is not. Only the clock changes.
     while now() <= at + 2 {
         client.query(&[json!({"ids": [expiring.id]})]);
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::support::relay::{PATIENCE, Relay};
+use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::{Key, now};
 
 const WATCHED: &str = "[metrics]\nlisten = \"127.0.0.1:0\"\n";
@@ -18,7 +18,7 @@ fn value(page: &str, sample: &str) -> f64 {
 
 /// Reads the metrics until the sample has this value, for what is counted after the client was answered.
 fn wait_for(relay: &Relay, sample: &str, expected: f64) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         let (_, page) = relay.watch("/metrics");
         let is = value(&page, sample);

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::relay::{PATIENCE, Relay};
+use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::Key;
 
 /// systemd's end of the conversation.
@@ -20,7 +20,7 @@ struct Told(UnixDatagram);
 impl Told {
     fn bind(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).expect("a socket");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         Self(socket)
     }
 
@@ -123,7 +123,7 @@ fn a_socket_meant_for_another_process_is_left_alone() {
 /// Connects and asks for the information document, without waiting for an answer.
 fn ask(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the backlog takes it");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let request = "GET / HTTP/1.1\r\nHost: relay\r\nAccept: application/nostr+json\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).expect("the request is sent");
     stream

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
-use crate::support::relay::{PATIENCE, Relay};
+use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::{Key, Signed, now};
 
 /// A file system of a few megabytes, unmounted when it is dropped.
@@ -137,7 +137,7 @@ pub fn free_address() -> SocketAddr {
 /// One GET on the address of the metrics: the status and the body.
 pub fn get(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").expect("the request is sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
@@ -155,7 +155,7 @@ pub fn metric(address: SocketAddr, name: &str) -> u64 {
 /// Asks again and again until `wanted` says yes: the relay does it in its own time.
 #[track_caller]
 pub fn eventually(what: &str, mut wanted: impl FnMut() -> bool) {
-    let end = Instant::now() + 3 * PATIENCE;
+    let end = Instant::now() + 3 * TIMEOUT;
     while !wanted() {
         assert!(Instant::now() < end, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));

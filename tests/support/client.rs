@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 
-use super::relay::{PATIENCE, Relay};
+use super::relay::{Relay, TIMEOUT};
 use super::wire::{Key, Signed};
 
 /// One WebSocket connection to a relay, which must outlive it.
@@ -18,14 +18,14 @@ pub struct Client<'relay> {
     socket: WebSocket<TcpStream>,
     url: String,
     relay: PhantomData<&'relay Relay>,
-    /// Events that came while something else was asked for, with their subscriptions.
+    /// Events that came while the test waited for something else, with their subscriptions.
     pub kept: Vec<(String, String)>,
-    /// What AUTH must answer; empty as long as the relay has not sent it.
+    /// The challenge that AUTH must answer; empty until the relay has sent one.
     challenge: String,
 }
 
 impl<'relay> Client<'relay> {
-    /// Connects and reads the challenge if the relay sends one at connect: then it comes before the answer to a ping.
+    /// Connects and reads the challenge, if the relay sends one at connect: it then comes before the answer to a ping.
     pub fn connect(relay: &'relay Relay) -> Self {
         Self::connect_unchallenged(relay).greeted()
     }
@@ -43,7 +43,7 @@ impl<'relay> Client<'relay> {
         self
     }
 
-    /// What AUTH must answer. A relay that has sent no challenge sends it before it refuses what needs a key.
+    /// The challenge that AUTH must answer. A relay that has not sent one does so before it refuses what needs a key.
     pub fn challenge(&mut self) -> String {
         if self.challenge.is_empty() {
             self.send(r#"["COUNT","challenge",{"kinds":[1059]}]"#);
@@ -65,8 +65,8 @@ impl<'relay> Client<'relay> {
 
     fn over(relay: &'relay Relay, stream: TcpStream) -> Self {
         let url = relay.url();
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+        stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
         let request = url.as_str().into_client_request().expect("a URL");
         let mut config = WebSocketConfig::default();
@@ -91,7 +91,7 @@ impl<'relay> Client<'relay> {
         self.challenge = challenge.into();
     }
 
-    /// Gives up on a frame sooner than after 10 s.
+    /// Waits for a frame for less than 10 s.
     pub fn wait_at_most(&self, patience: Duration) {
         self.socket.get_ref().set_read_timeout(Some(patience)).expect("a timeout");
     }
@@ -119,7 +119,7 @@ impl<'relay> Client<'relay> {
         self.socket.send(message).expect("the message is sent");
     }
 
-    /// The next frame, of any kind but a ping or pong.
+    /// The next frame that is not a ping or pong.
     pub fn next_message(&mut self) -> Message {
         loop {
             match self.socket.read().expect("a frame within 10 s") {
@@ -143,7 +143,7 @@ impl<'relay> Client<'relay> {
             Ok(message) => !message.is_close(),
             Err(Error::Io(error)) => {
                 let waited = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
-                assert!(!waited, "neither a frame nor an end within {PATIENCE:?}");
+                assert!(!waited, "neither a frame nor an end within {TIMEOUT:?}");
                 false
             }
             Err(_) => false,
@@ -158,7 +158,7 @@ impl<'relay> Client<'relay> {
         }
     }
 
-    /// The code of the close frame that comes next.
+    /// The code of the next frame, which must be a close frame.
     pub fn closing_code(&mut self) -> u16 {
         match self.next_message() {
             Message::Close(Some(frame)) => frame.code.into(),
@@ -190,7 +190,7 @@ impl<'relay> Client<'relay> {
         self.expect(answer);
     }
 
-    /// Sends a query and gives the frame that ends it, EOSE or CLOSED; events before it are dropped.
+    /// Sends a query and returns the frame that ends it, EOSE or CLOSED. Drops the events before it.
     pub fn ask_for_end(&mut self, query: &str) -> String {
         self.send(query);
         loop {
@@ -231,7 +231,7 @@ impl<'relay> Client<'relay> {
         self.ask(format!(r#"["AUTH",{}]"#, event.text), &event.ok());
     }
 
-    /// Opens `sub`, an id that needs no escapes, and gives the events up to EOSE and the EOSE itself.
+    /// Opens `sub`, an id that needs no escapes, and returns the events up to EOSE and the EOSE itself.
     #[track_caller]
     pub fn open(&mut self, sub: &str, filters: &[Value]) -> (Vec<String>, String) {
         let mut message = vec![json!("REQ"), json!(sub)];
@@ -255,7 +255,7 @@ impl<'relay> Client<'relay> {
         }
     }
 
-    /// The stored events that match, in the order they come. The subscription is closed again.
+    /// The stored events that match, in the order in which they come. Closes the subscription again.
     #[track_caller]
     pub fn query(&mut self, filters: &[Value]) -> Vec<String> {
         let (events, _) = self.open("query", filters);
@@ -263,7 +263,7 @@ impl<'relay> Client<'relay> {
         events
     }
 
-    /// What is stored must be exactly these events, in this order.
+    /// The stored events that match must be exactly these, in this order.
     #[track_caller]
     pub fn finds(&mut self, filter: Value, events: &[&Signed]) {
         let got = self.query(&[filter]);
@@ -271,7 +271,7 @@ impl<'relay> Client<'relay> {
         assert!(got == wanted, "expected {wanted:#?}\ngot {got:#?}");
     }
 
-    /// COUNT of these filters must be `count`, without registers.
+    /// The COUNT of these filters must be `count`, without registers.
     #[track_caller]
     pub fn counts(&mut self, filter: Value, count: u64) {
         let answer = self.count(&filter);
@@ -287,7 +287,7 @@ impl<'relay> Client<'relay> {
         message[2].clone()
     }
 
-    /// Everything that was to come has come: a question is answered by the very next frame.
+    /// Asserts that nothing more comes: the next frame is the answer to a question.
     #[track_caller]
     pub fn is_silent(&mut self) {
         self.ask(r#"["COUNT","silence",{"ids":[]}]"#, r#"["COUNT","silence",{"count":0}]"#);

@@ -1,11 +1,11 @@
-//! Made-up events for tests and benches: right ids, signatures of zeros, everything from one seed.
+//! Generated events for tests and benches: correct ids, signatures of zeros, all from one seed.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use weir::nostr::json::Parser;
 use weir::nostr::{Event, VerifiedEvent};
 
-/// A small random generator (SplitMix64), so that a seed printed today gives the same case on any machine.
+/// A small random generator (SplitMix64): a printed seed gives the same case on every machine.
 #[derive(Clone)]
 pub struct Random(pub u64);
 
@@ -23,7 +23,7 @@ impl Random {
         self.next() % bound
     }
 
-    /// True once in `times` on average.
+    /// True once in `times`, on average.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
@@ -38,7 +38,7 @@ impl Random {
     }
 }
 
-/// An event with the id that belongs to it.
+/// An event with the right id.
 pub fn event(pubkey: &str, created_at: u64, kind: u64, tags: &Value, content: &str) -> Value {
     let preimage = json!([0, pubkey, created_at, kind, tags, content]).to_string();
     let id: String = Sha256::digest(preimage.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -48,7 +48,7 @@ pub fn event(pubkey: &str, created_at: u64, kind: u64, tags: &Value, content: &s
     })
 }
 
-/// The same event as the store takes it.
+/// The event as the store takes it.
 pub fn trusted(parser: &mut Parser, event: &Value) -> VerifiedEvent {
     VerifiedEvent::trust(Event::parse(parser, event.to_string().as_bytes()).expect("a well-formed event"))
 }

@@ -1,7 +1,7 @@
 //! What the integration tests share: deterministic events, the built relay as a process, and a strict client.
 //!
-//! [`event`] makes events for the library; [`wire`], [`relay`] and [`client`] share no code with the relay, so that
-//! they cannot be wrong in the same way.
+//! [`event`] makes events for the library. [`wire`], [`relay`] and [`client`] share no code with the relay, so that
+//! they cannot share its mistakes.
 
 #![allow(dead_code, unused_imports)]
 
@@ -15,6 +15,6 @@ pub mod wire;
 #[path = "../../src/nostr/testing.rs"]
 pub mod event;
 
-/// The frames of a client.
+/// Masked frames, as a client sends them.
 #[path = "../../src/ws/testing.rs"]
 pub mod frame;

@@ -1,4 +1,4 @@
-//! The built relay as a process on a port of its own, ended when its handle is dropped.
+//! The built relay as a process on its own port. It ends when its handle is dropped.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,14 +13,14 @@ use socket2::{Domain, Socket, Type};
 
 use super::client::Client;
 
-/// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a test waits for anything.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running relay.
 pub struct Relay {
     child: Child,
     pub address: SocketAddr,
-    /// Where its metrics are, if it serves them.
+    /// The address of its metrics, if it serves them.
     pub monitor: Option<SocketAddr>,
     log: Mutex<Receiver<String>>,
     /// What it logged before it listened, and no test has waited for yet.
@@ -30,7 +30,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay with this configuration, TOML text that may be empty, and a store of its own.
+    /// Starts a relay with a new store and this configuration, TOML text that may be empty.
     pub fn start(config: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut relay = Self::start_in(dir.path(), config);
@@ -43,7 +43,7 @@ impl Relay {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_weir")), dir, config)
     }
 
-    /// Starts a relay on the store in `dir` by a command that takes the relay's arguments.
+    /// Starts a relay on the store in `dir` with a command that takes the relay's arguments.
     pub fn start_by(mut command: Command, dir: &Path, config: &str) -> Self {
         let file = dir.join("weir.toml");
         std::fs::write(&file, config).expect("the configuration is written");
@@ -68,7 +68,7 @@ impl Relay {
         let mut said = Vec::new();
         let mut monitor = None;
         let address = loop {
-            let line = log.recv_timeout(PATIENCE);
+            let line = log.recv_timeout(TIMEOUT);
             let line = line.unwrap_or_else(|_| panic!("the relay does not say where it listens, but {said:#?}"));
             said.push(line.clone());
             if let Some((_, url)) = line.split_once("metrics on http://") {
@@ -81,9 +81,9 @@ impl Relay {
         Self { child, address, monitor, log: Mutex::new(log), early: Mutex::new(said), config: file, dir: None }
     }
 
-    /// A relay with the default configuration, which tests that bring keys of their own may share.
+    /// A relay with the default configuration, for tests that use their own keys to share.
     ///
-    /// It runs as long as some test holds it.
+    /// It runs for as long as a test holds it.
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Relay>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -120,21 +120,21 @@ impl Relay {
         socket.bind(&SocketAddr::from((address, 0)).into()).expect("an address of this machine");
         socket.connect(&self.address.into()).expect("a connection");
         let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         stream
     }
 
-    /// Waits until something has come true.
+    /// Waits until a condition is true.
     #[track_caller]
     pub fn until(&self, mut is_true: impl FnMut() -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !is_true() {
-            assert!(Instant::now() < end, "not true within {PATIENCE:?}");
+            assert!(Instant::now() < end, "not true within {TIMEOUT:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// The value of a counter or gauge of the metrics, with its labels in the name.
+    /// The value of a counter or gauge in the metrics. `name` includes its labels.
     #[track_caller]
     pub fn metric(&self, name: &str) -> u64 {
         let (_, metrics) = self.watch("/metrics");
@@ -142,7 +142,8 @@ impl Relay {
         value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {metrics}"))
     }
 
-    /// Waits for a line of the log that holds `text`, and returns it. A thread may have said it before the relay listened.
+    /// Waits for a line of the log that holds `text`, and returns it. A thread may have said it before the relay
+    /// listened.
     pub fn wait_for_log(&self, text: &str) -> String {
         let mut early = self.early.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(at) = early.iter().position(|line| line.contains(text)) {
@@ -156,11 +157,11 @@ impl Relay {
     pub fn log_until(&self, text: &str) -> Vec<String> {
         let log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut said = Vec::new();
-        // Other lines may come for ever.
-        let end = Instant::now() + 3 * PATIENCE;
+        // Other lines may keep coming.
+        let end = Instant::now() + 3 * TIMEOUT;
         loop {
-            let patience = PATIENCE.min(end.saturating_duration_since(Instant::now()));
-            let line = log.recv_timeout(patience).unwrap_or_else(|_| panic!("no {text:?} in the log, but {said:#?}"));
+            let timeout = TIMEOUT.min(end.saturating_duration_since(Instant::now()));
+            let line = log.recv_timeout(timeout).unwrap_or_else(|_| panic!("no {text:?} in the log, but {said:#?}"));
             said.push(line);
             if said.last().is_some_and(|line| line.contains(text)) {
                 return said;
@@ -168,7 +169,7 @@ impl Relay {
         }
     }
 
-    /// Writes another configuration and has the relay read it.
+    /// Writes another configuration and makes the relay read it.
     pub fn reload(&self, config: &str) {
         std::fs::write(&self.config, config).expect("the configuration is written");
         self.signal("HUP");
@@ -180,9 +181,9 @@ impl Relay {
         assert!(status.expect("kill runs").success(), "the signal was sent");
     }
 
-    /// Waits until the process has ended by itself, which it must do well.
+    /// Waits until the process has ended by itself, which it must do successfully.
     pub fn wait_for_exit(mut self) -> Self {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().expect("the child can be asked") {
                 assert!(status.success(), "the relay ended with {status}");
@@ -190,34 +191,34 @@ impl Relay {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("the relay did not end within {PATIENCE:?}");
+        panic!("the relay did not end within {TIMEOUT:?}");
     }
 
-    /// Waits until the process has ended by itself; its exit code, or `None` when a signal ended it.
+    /// Waits until the process has ended by itself. Returns its exit code, or `None` when a signal ended it.
     pub fn wait_for_status(mut self) -> Option<i32> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().expect("the child can be asked") {
                 return status.code();
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("the relay did not end within {PATIENCE:?}");
+        panic!("the relay did not end within {TIMEOUT:?}");
     }
 
-    /// Lets the process open no descriptor from this number on; what is open stays.
+    /// Keeps the process from opening descriptors from this number on. Open ones stay open.
     pub fn limit_descriptors(&self, first: u64) {
         let limit = Rlimit { current: Some(first), maximum: Some(first) };
         prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).expect("the limit is set");
     }
 
-    /// Kills the relay without a warning and starts it again on the same store.
+    /// Kills the relay without warning and starts it again on the same store.
     pub fn restart_killed(mut self, config: &str) -> Self {
         self.end();
         self.restart(config)
     }
 
-    /// Starts a relay that has ended again on the same store.
+    /// Starts a relay that has ended, again on the same store.
     pub fn restart(mut self, config: &str) -> Self {
         let dir = self.dir.take().expect("only a relay with a directory of its own is restarted");
         let mut relay = Self::start_in(dir.path(), config);
@@ -225,18 +226,18 @@ impl Relay {
         relay
     }
 
-    /// One HTTP request as it goes over the wire; the head and the body of the answer.
+    /// Sends the bytes of an HTTP request. Returns the head and the body of the answer.
     pub fn http(&self, request: &str) -> (String, String) {
         Self::http_at(self.address, request)
     }
 
-    /// A page of those that operators watch: the status and the body.
+    /// One of the pages for operators: its status and body.
     pub fn watch(&self, path: &str) -> (u16, String) {
         let (head, body) = self.watch_by("GET", path);
         (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body)
     }
 
-    /// The head and the body that another method gets there.
+    /// The head and the body that a request with another method gets there.
     pub fn watch_by(&self, method: &str, path: &str) -> (String, String) {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
         Self::http_at(self.monitor.expect("[metrics] listen is set"), &request)
@@ -244,7 +245,7 @@ impl Relay {
 
     fn http_at(address: SocketAddr, request: &str) -> (String, String) {
         let mut stream = TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         stream.write_all(request.as_bytes()).expect("the request is sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer, then the end");
@@ -252,13 +253,13 @@ impl Relay {
         (head.to_ascii_lowercase(), body.into())
     }
 
-    /// Sends one request over new connections until it is answered with a head that begins like this; gives the
+    /// Sends a request over new connections until one is answered with a head that begins like this. Returns that
     /// connection.
     pub fn http_until(&self, request: &str, head: &str) -> TcpStream {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while Instant::now() < end {
             let mut stream = TcpStream::connect(self.address).expect("a connection");
-            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             stream.write_all(request.as_bytes()).expect("the request is sent");
             let mut answer = vec![0; head.len()];
             stream.read_exact(&mut answer).expect("an answer");
@@ -277,7 +278,7 @@ impl Relay {
     }
 
     fn end(&mut self) {
-        // It may have ended by itself; either way it is gone after this.
+        // It may have ended by itself. Either way it is gone afterwards.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

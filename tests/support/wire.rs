@@ -11,7 +11,7 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs()
 }
 
-/// Waits for the clock: nothing else tells that a time has come.
+/// Waits for the clock, since no event tells that it is time.
 pub fn wait_until(time: u64) {
     while now() < time {
         std::thread::sleep(Duration::from_millis(20));
@@ -73,7 +73,7 @@ impl Key {
     }
 }
 
-/// A signed event: its id and its canonical JSON, byte for byte as the relay is to send it.
+/// A signed event: its id and its canonical JSON, byte for byte as the relay must send it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Signed {
     pub id: String,
@@ -96,7 +96,7 @@ impl Signed {
         format!(r#"["OK","{}",true,""]"#, self.id)
     }
 
-    /// The answer that takes it for known.
+    /// The answer that calls it a duplicate.
     pub fn duplicate(&self) -> String {
         format!(r#"["OK","{}",true,"duplicate: already have this event"]"#, self.id)
     }
@@ -106,7 +106,7 @@ impl Signed {
         format!(r#"["OK","{}",false,{}]"#, self.id, Value::from(reason))
     }
 
-    /// The same event with one piece of its text changed.
+    /// The event with one piece of its text changed.
     pub fn with(&self, old: &str, new: &str) -> Self {
         assert!(self.text.contains(old), "{old} is not in {}", self.text);
         Self { id: self.id.clone(), text: self.text.replacen(old, new, 1) }

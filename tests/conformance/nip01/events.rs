@@ -1,11 +1,11 @@
-//! NIP-01, the event: its form, its id, its signature and its tags.
+//! NIP-01, events: format, id, signature and tags.
 
 use serde_json::{Value, json};
 
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed, now};
 
-/// Every control character, what JSON escapes, what it need not, and what trips those who normalise.
+/// All control characters, characters that JSON must or may escape, and text that normalization would change.
 const ODD_CHARACTERS: &str = "\u{0}\u{1}\u{2}\u{3}\u{4}\u{5}\u{6}\u{7}\u{8}\t\n\u{b}\u{c}\r\u{e}\u{f}\u{10}\u{11}\u{12}\
     \u{13}\u{14}\u{15}\u{16}\u{17}\u{18}\u{19}\u{1a}\u{1b}\u{1c}\u{1d}\u{1e}\u{1f}\"\\/\u{7f}\u{80}\u{9f}\u{2028}\u{2029}\
     \u{feff}é e\u{301} \u{212b} 😀 \u{fdd1}\u{fffe}\u{ffff}\u{1fffe}\u{1ffff}\u{10ffff}";
@@ -105,7 +105,7 @@ fn unknown_fields_are_dropped() {
     client.finds(json!({"ids": [event.id]}), &[&event]);
 }
 
-/// The reason for which a changed event is refused.
+/// The reason why a changed event is refused.
 fn refusal(event: &Signed, old: &str, new: &str) -> String {
     let relay = Relay::shared();
     let mut client = relay.connect();

@@ -1,4 +1,4 @@
-//! NIP-01, filters: what matches, in which order, and how much of it.
+//! NIP-01, filters: which events match, in which order, and how many are sent.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn in_order(created: Vec<(u64, Signed)>) -> Vec<Signed> {
     created.into_iter().map(|(_, event)| event).collect()
 }
 
-/// 40 events of 10 seconds, four to a second, in the order of an answer.
+/// 40 events of 10 seconds, four of each, in the order of an answer.
 fn four_a_second(key: &Key, from: u64) -> Vec<Signed> {
     let event =
         |n: u64| (from + n % 10, key.event(1, from + n % 10, json!([["t", (n % 3).to_string()]]), &n.to_string()));

@@ -199,7 +199,7 @@ fn more_subscriptions_than_advertised_are_closed_and_a_replacement_is_not() {
     let refused =
         r#"["CLOSED","d","error: too many subscriptions: a connection may have at most 3; close some first"]"#;
     client.ask(r#"["REQ","d",{"kinds":[1]}]"#, refused);
-    // At the cap, an open id can still be replaced.
+    // At the limit, an open subscription can still be replaced.
     assert_eq!(client.open("b", &[json!({"kinds": [7]})]).0, [""; 0]);
     let event = Key::named("at the cap").event(7, now(), json!([]), "+");
     relay.connect().publish(&event);
@@ -277,11 +277,11 @@ fn a_query_finds_what_the_same_connection_published_right_before_it() {
         // Newest first, as they come back.
         let events: Vec<_> =
             (0..50).rev().map(|n| key.event(1, at + n, json!([["r", round.to_string()]]), "")).collect();
-        // Two values, or the count would come with registers.
+        // With a single value the count would have registers.
         let filter = json!({"authors": [key.hex], "#r": [round.to_string(), "none"]});
         let mut messages: Vec<String> = events.iter().map(|event| event.message()).collect();
         let mut queries = [json!(["REQ", "s", filter]), json!(["COUNT", "c", filter])];
-        // Each of them comes right behind the events in turn.
+        // Each of them is sent right behind the events, in turn.
         queries.rotate_left(round % 2);
         messages.extend(queries.map(|query| query.to_string()));
         client.send_all(&messages);
@@ -313,7 +313,7 @@ fn events_and_queries_in_turn_are_all_answered_with_every_bound_at_its_least() {
                 answers.sort();
                 wanted.sort();
                 assert_eq!(answers, wanted);
-                // A count may be taken when later events are stored already, but never before its own.
+                // A count may include later events, but must include the earlier ones.
                 for (least, frame) in (1..).zip(&counts) {
                     let message: Value = serde_json::from_str(frame).expect("JSON");
                     let count = message[2]["count"].as_u64().expect("a count");

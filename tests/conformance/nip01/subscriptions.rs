@@ -1,6 +1,6 @@
-//! NIP-01, subscriptions that end: nothing of one comes behind the answer to the message that ended it.
+//! NIP-01, subscriptions that end: after the answer to the message that ends one, nothing more of it comes.
 //!
-//! All messages of a case are sent in one write, so that the first is answered while the others are there already.
+//! All messages of a case are sent in one write, so that the others have arrived when the first is answered.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use weir::ws::{Flow, Incoming, OpCode, Reader, ReaderOptions, Role};
 
 use crate::support::frame::masked_frame;
-use crate::support::relay::{PATIENCE, Relay};
+use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::{Key, Signed, now};
 
-/// A client that may take compressed messages, and sends several at once.
+/// A client that can receive compressed messages and sends several messages at once.
 struct Client {
     socket: TcpStream,
     reader: Reader,
@@ -22,7 +22,7 @@ struct Client {
 impl Client {
     fn connect(relay: &Relay, deflate: bool) -> Self {
         let mut socket = TcpStream::connect(relay.address).expect("a connection");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         let offer = if deflate { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
         let request = format!(
             "GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
@@ -69,7 +69,7 @@ impl Client {
         }
     }
 
-    /// What comes up to `answer`, and what follows until a question that is asked then is answered.
+    /// The frames up to `answer`, and those after it up to the answer to a question that is asked then.
     fn until(&mut self, answer: &[String]) -> Vec<String> {
         let mut frames = Vec::new();
         while !frames.ends_with(answer) {
@@ -92,7 +92,7 @@ fn notes(key: &Key, count: u64) -> Vec<Signed> {
     (0..count).rev().map(|n| key.event(1, at + n, json!([]), &"some words to compress; ".repeat(20))).collect()
 }
 
-/// A case: what is sent right behind `["REQ","s",<all that is old>]`, and the frames that answer it.
+/// A case: what is sent right after `["REQ","s",<all stored events>]`, and the frames that answer it.
 type Case = (&'static str, Vec<Value>, Vec<String>);
 
 fn cases(new: &Key, of_new: &Signed) -> Vec<Case> {
@@ -128,10 +128,10 @@ fn holds(config: &str) {
                 messages.extend(behind);
                 client.send(&messages);
                 let frames = client.until(&answer);
-                // Rows that were sent before the message that ended the subscription came.
+                // Rows that were sent before the message that ended the subscription arrived.
                 let sent = of_old.iter().zip(&frames).take_while(|(event, frame)| event.frame("s") == **frame).count();
                 let rest = &frames[sent..];
-                // A turn may end between two messages: then what has no rows is answered before it is replaced.
+                // A turn may end between two messages. A query without rows is then answered before it is replaced.
                 let rest = if name == "replaced twice" { rest.strip_prefix(&eose[..]).unwrap_or(rest) } else { rest };
                 assert!(rest == answer, "{name}, compression {deflate}, round {round}: {sent} rows, {rest:?}");
                 client.send(&[json!(["CLOSE", "s"]), json!(["CLOSE", "t"])]);
