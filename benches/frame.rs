@@ -25,8 +25,8 @@ use mimalloc::MiMalloc;
 use testing::masked_frame;
 use tokio::io::AsyncWrite;
 use weir::ws::{
-    Budget, Flow, Frame, Live, OpCode, Outbox, OutboxOptions, Reader, ReaderOptions, Role, SharedBody, Stream, Wakeups,
-    Writer, deflate,
+    Budget, Flow, Frame, LivePush, OpCode, Outbox, OutboxOptions, Reader, ReaderOptions, Role, SharedBody, Stream,
+    Wakeups, Writer, deflate,
 };
 
 #[global_allocator]
@@ -161,7 +161,7 @@ impl Fan {
             let body = SharedBody::new(format!("{event}]").into_bytes(), &self.budget);
             for (outbox, stream) in self.outboxes.iter().zip(&self.streams) {
                 let frame = body.frame(b"[\"EVENT\",\"a subscription id\",", deflate);
-                assert_eq!(outbox.push_live(stream, frame), Live::Taken);
+                assert_eq!(outbox.push_live(stream, frame), LivePush::Taken);
             }
         }
     }

@@ -74,7 +74,7 @@ mod oracle;
 pub mod outbox;
 pub mod outboxes;
 pub mod outgoing;
-pub mod pushed;
+pub mod push;
 pub mod reader;
 pub mod stream;
 #[cfg(test)]
@@ -88,7 +88,7 @@ pub use keepalive::{Keepalive, KeepaliveAction, KeepaliveOptions};
 pub use outbox::{Outbox, Resume};
 pub use outboxes::Outboxes;
 pub use outgoing::{Budget, Frame, SharedBody};
-pub use pushed::{Live, OutboxOptions, Overflow, Rows};
+pub use push::{LivePush, OutboxOptions, Overflow, RowsPush};
 pub use reader::{Fed, Flow, Incoming, Reader, ReaderOptions, Work};
 pub use stream::Stream;
 pub use upgrade::{Refusal, UpgradeError, Upgraded, Upgrading};

@@ -12,7 +12,7 @@ use std::task::Waker;
 use super::frame::CloseCode;
 use super::outboxes::{AddressOutboxes, Evict, Outboxes};
 use super::outgoing::{Budget, Frame, Sent};
-use super::pushed::{Live, OutboxOptions, Overflow, Rows};
+use super::push::{LivePush, OutboxOptions, Overflow, RowsPush};
 use super::stream::Stream;
 use super::wakeups::Wakeups;
 
@@ -170,13 +170,13 @@ impl Outbox {
 
     /// Queues rows of a scan and tells whether the job may continue. Rows of an open stream are always queued, so the
     /// high water is exceeded by at most one push of each running job.
-    pub fn push_rows(&self, stream: &Stream, frame: Frame) -> Rows {
+    pub fn push_rows(&self, stream: &Stream, frame: Frame) -> RowsPush {
         let mut inner = self.inner();
         if !inner.accepts(stream) {
-            return Rows::Closed;
+            return RowsPush::Closed;
         }
         self.enqueue_of(&mut inner, stream, frame);
-        let rows = if self.is_full_for_rows(&inner) { Rows::Park } else { Rows::More };
+        let rows = if self.is_full_for_rows(&inner) { RowsPush::Park } else { RowsPush::More };
         self.wake(inner);
         self.make_room();
         rows
@@ -200,14 +200,14 @@ impl Outbox {
     /// Queues a live event, or closes the connection if the client does not keep up. Where wake-ups are deferred, a
     /// sleeping task is woken for it at the end of the round; if anything wakes the task earlier, the event leaves
     /// then.
-    pub fn push_live(&self, stream: &Stream, frame: Frame) -> Live {
+    pub fn push_live(&self, stream: &Stream, frame: Frame) -> LivePush {
         let mut inner = self.inner();
         if !inner.accepts(stream) {
-            return Live::Closed;
+            return LivePush::Closed;
         }
         if let Some(overflow) = self.exceeded(&inner) {
             self.cut(inner, overflow);
-            return Live::Overflowed(overflow);
+            return LivePush::Overflowed(overflow);
         }
         self.enqueue_of(&mut inner, stream, frame);
         match self.wakeups.as_ref().and_then(|wakeups| Some((wakeups, wakeups.round()?))) {
@@ -215,7 +215,7 @@ impl Outbox {
             _ => self.wake(inner),
         }
         self.make_room();
-        Live::Taken
+        LivePush::Taken
     }
 
     /// Queues a close frame; nothing is queued after it. Does nothing if the connection is already closing.

@@ -185,7 +185,7 @@ mod tests {
     use tokio::io::AsyncWrite;
 
     use super::*;
-    use crate::ws::{Frame, Live, Outbox, OutboxOptions, Overflow, Rows, SharedBody, Stream, Writer};
+    use crate::ws::{Frame, LivePush, Outbox, OutboxOptions, Overflow, RowsPush, SharedBody, Stream, Writer};
 
     #[test]
     fn the_largest_of_the_address_that_then_holds_the_most_goes_until_enough_is_freed() {
@@ -231,10 +231,10 @@ mod tests {
     fn many_small_outboxes_never_hold_more_than_all_may_and_a_stranger_stays() {
         let bench = Bench::new(1 << 20, 1 << 20);
         let (stranger, _writer) = bench.connect(0);
-        assert_eq!(stranger.push_live(&Stream::default(), rows(10_000)), Live::Taken);
+        assert_eq!(stranger.push_live(&Stream::default(), rows(10_000)), LivePush::Taken);
         let greedy: Vec<_> = (0..100).map(|n| bench.connect(1 + n % 2)).collect();
         for (outbox, _) in &greedy {
-            assert_eq!(outbox.push_rows(&Stream::default(), rows(100_000)), Rows::More);
+            assert_eq!(outbox.push_rows(&Stream::default(), rows(100_000)), RowsPush::More);
             assert!(bench.budget.used_bytes() <= 1 << 20, "{}", bench.budget.used_bytes());
         }
         let closed = greedy.iter().filter(|(outbox, _)| outbox.overflow() == Some(Overflow::Budget)).count();
@@ -249,9 +249,9 @@ mod tests {
     fn outboxes_of_one_address_give_way_among_themselves() {
         let bench = Bench::new(300_000, 1 << 30);
         let [(small, _a), (large, _b), (last, _c), (other, _d)] = [1, 1, 1, 2].map(|address| bench.connect(address));
-        assert_eq!(other.push_rows(&Stream::default(), rows(200_000)), Rows::More);
+        assert_eq!(other.push_rows(&Stream::default(), rows(200_000)), RowsPush::More);
         for (outbox, bytes) in [(&small, 100_000), (&large, 150_000), (&last, 100_000)] {
-            assert_eq!(outbox.push_rows(&Stream::default(), rows(bytes)), Rows::More);
+            assert_eq!(outbox.push_rows(&Stream::default(), rows(bytes)), RowsPush::More);
         }
         assert_eq!([&small, &large, &last, &other].map(|outbox| outbox.is_closed()), [false, true, false, false]);
     }
@@ -280,14 +280,14 @@ mod tests {
         let [(slow, mut slow_writer), (quick, _quick_writer)] = [1, 2].map(|address| bench.connect(address));
         let push = || {
             let body = SharedBody::new(vec![b'x'; 100_000], &bench.budget);
-            assert_eq!(slow.push_live(&Stream::default(), body.frame(b"[", false)), Live::Taken);
+            assert_eq!(slow.push_live(&Stream::default(), body.frame(b"[", false)), LivePush::Taken);
         };
         (0..10).for_each(|_| push());
         let mut cx = Context::from_waker(Waker::noop());
         assert!(slow_writer.poll_flush(&mut cx, Pin::new(&mut Full)).is_pending(), "it holds ten bodies now");
         push();
         assert_eq!(slow.overflow(), Some(Overflow::Budget));
-        assert_eq!(quick.push_rows(&Stream::default(), rows(100_000)), Rows::More);
+        assert_eq!(quick.push_rows(&Stream::default(), rows(100_000)), RowsPush::More);
         assert_eq!((quick.overflow(), bench.budget.is_over()), (None, true));
         drop(slow_writer);
         assert!(bench.budget.used_bytes() < 101_000);

@@ -14,7 +14,7 @@ use tokio::io::AsyncWrite;
 
 use super::outbox::{Outbox, Taken};
 use super::outgoing::{Budget, Frame, Sent};
-use super::pushed::OutboxOptions;
+use super::push::OutboxOptions;
 use super::wakeups::Wakeups;
 
 /// The most pieces of one vectored write; IOV_MAX is 1,024 on Linux.

@@ -16,7 +16,7 @@ use crate::pipeline::queues::{Committed, LiveCommand, Verified};
 use crate::pipeline::run::Shared;
 use crate::policy::{ReadGuard, Settings};
 use crate::store::{Seq, StoreError};
-use crate::ws::{Live, SharedBody};
+use crate::ws::{LivePush, SharedBody};
 
 /// How often the store is looked at for events that another process committed. Own commits do not wait for it.
 const FOREIGN_COMMITS: Duration = Duration::from_millis(50);
@@ -153,11 +153,11 @@ impl Delivery<'_> {
             SharedBody::new(json, &shared.memory.outboxes)
         });
         match client.outbox.push_live(&sub.stream, body.frame(&sub.head, client.deflate)) {
-            Live::Taken => self.count += 1,
-            Live::Overflowed(bound) => {
+            LivePush::Taken => self.count += 1,
+            LivePush::Overflowed(bound) => {
                 tracing::debug!(bound = bound.as_str(), "closing a slow consumer");
             }
-            Live::Closed => {}
+            LivePush::Closed => {}
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::pipeline::query::row_block::RowBlock;
 pub use crate::pipeline::query::sight::Sight;
 use crate::pipeline::run::Shared;
 use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, StoreError, Visitor};
-use crate::ws::Rows;
+use crate::ws::RowsPush;
 
 /// What a reader thread is told.
 pub enum ReaderCommand {
@@ -268,9 +268,9 @@ impl ScanJob {
         shared.metrics.rows_sent.inc_by(rows.count());
         let Step::Done { hint } = step else {
             return Ok(match rows.send() {
-                Rows::More => Slice::More,
-                Rows::Park => Slice::ClientFull,
-                Rows::Closed => {
+                RowsPush::More => Slice::More,
+                RowsPush::Park => Slice::ClientFull,
+                RowsPush::Closed => {
                     self.settle();
                     Slice::Done
                 }
@@ -323,9 +323,9 @@ impl ScanJob {
         shared.metrics.deliveries.inc_by(rows.count());
         Ok(match rows.send() {
             _ if done => Slice::Done,
-            Rows::More => Slice::More,
-            Rows::Park => Slice::ClientFull,
-            Rows::Closed => Slice::Done,
+            RowsPush::More => Slice::More,
+            RowsPush::Park => Slice::ClientFull,
+            RowsPush::Closed => Slice::Done,
         })
     }
 

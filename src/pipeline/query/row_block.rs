@@ -4,7 +4,7 @@
 
 use crate::nostr::{EventView, RelayMessage, reply};
 use crate::pipeline::client::{ClientHandle, Subscription};
-use crate::ws::{Frame, Rows, deflate, frame};
+use crate::ws::{Frame, RowsPush, deflate, frame};
 
 /// Encoded rows of one slice, pushed at once.
 pub struct RowBlock<'a> {
@@ -57,9 +57,9 @@ impl<'a> RowBlock<'a> {
     }
 
     /// Pushes what there is.
-    pub fn send(self) -> Rows {
+    pub fn send(self) -> RowsPush {
         if self.frames.is_empty() {
-            return Rows::More;
+            return RowsPush::More;
         }
         self.client.outbox.push_rows(&self.sub.stream, Frame::encoded(self.frames))
     }

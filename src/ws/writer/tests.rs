@@ -10,7 +10,7 @@ use super::*;
 use crate::ws::frame::{CloseCode, OpCode, encode_text};
 use crate::ws::oracle::{self, End, Rules, Seen};
 use crate::ws::outgoing::{Budget, SharedBody};
-use crate::ws::pushed::{Live, OutboxOptions, Overflow, Rows};
+use crate::ws::push::{LivePush, OutboxOptions, Overflow, RowsPush};
 use crate::ws::stream::Stream;
 
 /// Takes `allowance` bytes, then blocks.
@@ -124,9 +124,9 @@ fn frames_of_every_form_arrive_in_order_whatever_the_socket_takes() {
             assert!(bench.outbox.push_reply(Frame::text(&format!("reply {i}"))));
             assert!(bench.outbox.push_reply(Frame::text(&long)));
             let head = format!("[\"EVENT\",\"sub{i}\",");
-            assert_eq!(bench.outbox.push_live(&Stream::default(), body.frame(head.as_bytes(), false)), Live::Taken);
-            assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(10)), Rows::More);
-            assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(3000)), Rows::More);
+            assert_eq!(bench.outbox.push_live(&Stream::default(), body.frame(head.as_bytes(), false)), LivePush::Taken);
+            assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(10)), RowsPush::More);
+            assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(3000)), RowsPush::More);
             expected.extend([
                 text(&format!("reply {i}")),
                 text(&long),
@@ -188,8 +188,8 @@ fn rows_park_above_high_water_and_resume_once_at_low_water() {
             resumed.fetch_add(1, Ordering::SeqCst);
         })
     };
-    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(198)), Rows::More);
-    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(198)), Rows::Park);
+    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(198)), RowsPush::More);
+    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(198)), RowsPush::Park);
     assert!(bench.outbox.is_above_high_water());
     assert!(bench.outbox.park(resume()).is_none());
     assert!(bench.outbox.park(resume()).is_none());
@@ -224,8 +224,8 @@ fn a_scan_on_another_thread_parks_and_resumes_until_all_rows_are_sent() {
     let scan = std::thread::spawn(move || {
         for _ in 0..ROWS {
             match outbox.push_rows(&Stream::default(), encoded(50)) {
-                Rows::More => {}
-                Rows::Park => {
+                RowsPush::More => {}
+                RowsPush::Park => {
                     assert!(outbox.unsent().0 < most, "one push beyond the high water");
                     let (tx, rx) = std::sync::mpsc::channel();
                     let resume = Box::new(move || tx.send(()).expect("the scan waits"));
@@ -233,7 +233,7 @@ fn a_scan_on_another_thread_parks_and_resumes_until_all_rows_are_sent() {
                         rx.recv().expect("resumed, not dropped");
                     }
                 }
-                Rows::Closed => panic!("closed by nobody"),
+                RowsPush::Closed => panic!("closed by nobody"),
             }
         }
         outbox.close(CloseCode::Normal, "");
@@ -251,7 +251,7 @@ fn a_connection_that_ends_drops_its_parked_jobs_uncalled() {
     let park = |bench: &Bench| {
         let held = Arc::clone(&job);
         let resume = Box::new(move || panic!("resumed {held:?}"));
-        assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(500)), Rows::Park);
+        assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(500)), RowsPush::Park);
         assert!(bench.outbox.park(resume).is_none());
     };
     let bench = Bench::new(OPTIONS);
@@ -264,7 +264,7 @@ fn a_connection_that_ends_drops_its_parked_jobs_uncalled() {
     park(&bench);
     drop(bench.writer);
     assert_eq!(Arc::strong_count(&job), 1);
-    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(1)), Rows::Closed);
+    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(1)), RowsPush::Closed);
     assert_eq!(bench.budget.used_bytes(), 0);
 }
 
@@ -275,8 +275,8 @@ fn nothing_follows_a_close_frame_and_everything_before_it_is_sent() {
     bench.outbox.close(CloseCode::Restart, "restarting");
     bench.outbox.close(CloseCode::Policy, "twice");
     assert!(!bench.outbox.push_reply(Frame::text("refused")));
-    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(1)), Rows::Closed);
-    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(1)), Live::Closed);
+    assert_eq!(bench.outbox.push_rows(&Stream::default(), encoded(1)), RowsPush::Closed);
+    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(1)), LivePush::Closed);
     assert!(bench.outbox.is_closed());
     assert_eq!(bench.flush(5), Poll::Pending);
     assert_eq!(bench.flush(1000), Poll::Ready(Flushed::Closed));
@@ -290,15 +290,15 @@ fn nothing_follows_a_close_frame_and_everything_before_it_is_sent() {
 fn a_slow_consumer_gets_the_frame_it_began_and_then_the_close() {
     let mut bench = Bench::new(OPTIONS);
     for _ in 0..4 {
-        assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(198)), Live::Taken);
+        assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(198)), LivePush::Taken);
     }
     // The writer holds all four and has begun the first; two more wait behind them.
     assert_eq!(bench.flush(10), Poll::Pending);
-    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(100)), Live::Taken);
-    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(100)), Live::Taken);
-    let overflowed = Live::Overflowed(Overflow::Bytes);
+    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(100)), LivePush::Taken);
+    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(100)), LivePush::Taken);
+    let overflowed = LivePush::Overflowed(Overflow::Bytes);
     assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(1)), overflowed);
-    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(1)), Live::Closed, "counted once");
+    assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(1)), LivePush::Closed, "counted once");
     assert_eq!(bench.wakes(), 1, "a close wakes a task that waits for its socket");
     assert_eq!(bench.flush(0), Poll::Pending);
     let close_bytes = 2 + 2 + "slow consumer".len();
@@ -317,7 +317,7 @@ fn live_events_beyond_the_frame_bound_close_and_replies_never_do() {
         assert!(bench.outbox.push_reply(Frame::text("")));
     }
     assert!(bench.outbox.push_reply(Frame::text("")), "replies are bounded by permits");
-    let overflowed = Live::Overflowed(Overflow::Frames);
+    let overflowed = LivePush::Overflowed(Overflow::Frames);
     assert_eq!(bench.outbox.push_live(&Stream::default(), encoded(1)), overflowed);
 }
 
@@ -327,10 +327,10 @@ fn scans_of_those_with_a_backlog_pause_before_all_outboxes_are_full() {
     let (slow, slow_writer) = Writer::with_outbox(OPTIONS, Arc::clone(&budget), None);
     let (quick, quick_writer) = Writer::with_outbox(OPTIONS, Arc::clone(&budget), None);
     let _hog = SharedBody::new(vec![b'h'; 1700], &budget);
-    assert_eq!(slow.push_rows(&Stream::default(), encoded(50)), Rows::More);
-    assert_eq!(slow.push_rows(&Stream::default(), encoded(50)), Rows::Park);
-    assert_eq!(slow.push_live(&Stream::default(), encoded(1)), Live::Taken);
-    assert_eq!(quick.push_rows(&Stream::default(), encoded(50)), Rows::More);
+    assert_eq!(slow.push_rows(&Stream::default(), encoded(50)), RowsPush::More);
+    assert_eq!(slow.push_rows(&Stream::default(), encoded(50)), RowsPush::Park);
+    assert_eq!(slow.push_live(&Stream::default(), encoded(1)), LivePush::Taken);
+    assert_eq!(quick.push_rows(&Stream::default(), encoded(50)), RowsPush::More);
     drop((slow_writer, quick_writer, _hog));
     assert_eq!(budget.used_bytes(), 0);
 }
@@ -352,7 +352,7 @@ fn a_shared_body_reads_the_same_plain_and_compressed_in_any_window() {
             let plain = shared.frame(head.as_bytes(), false);
             assert!(compressed.wire_bytes() < plain.wire_bytes());
             for frame in [compressed, plain] {
-                assert_eq!(bench.outbox.push_live(&Stream::default(), frame), Live::Taken);
+                assert_eq!(bench.outbox.push_live(&Stream::default(), frame), LivePush::Taken);
                 expected.push(text(&format!("{head}{body}")));
             }
         }
@@ -401,8 +401,8 @@ fn pushers_on_many_threads_leave_every_counter_at_zero() {
                 for i in 0..EACH {
                     let taken = match i % 3 {
                         0 => outbox.push_reply(Frame::text("reply")),
-                        1 => outbox.push_live(&Stream::default(), body.frame(b"head", false)) == Live::Taken,
-                        _ => outbox.push_rows(&Stream::default(), encoded(50)) != Rows::Closed,
+                        1 => outbox.push_live(&Stream::default(), body.frame(b"head", false)) == LivePush::Taken,
+                        _ => outbox.push_rows(&Stream::default(), encoded(50)) != RowsPush::Closed,
                     };
                     assert!(taken);
                 }

@@ -20,7 +20,7 @@ fn woken(bench: &Bench, wakeups: &Wakeups) -> usize {
     bench.wakes()
 }
 
-fn live(bench: &Bench, text: &str) -> Live {
+fn live(bench: &Bench, text: &str) -> LivePush {
     bench.outbox.push_live(&Stream::default(), Frame::text(text))
 }
 
@@ -28,7 +28,7 @@ fn live(bench: &Bench, text: &str) -> Live {
 fn live_events_wait_for_the_end_of_the_round_and_are_sent_together() {
     let (mut bench, wakeups) = deferring(OutboxOptions::default());
     for name in ["a", "b", "c"] {
-        assert_eq!(live(&bench, name), Live::Taken);
+        assert_eq!(live(&bench, name), LivePush::Taken);
     }
     assert_eq!(woken(&bench, &wakeups), 0);
     wakeups.wake_deferred();
@@ -44,12 +44,12 @@ fn a_reply_rows_and_a_close_send_at_once_what_waits_before_them() {
     type Push = fn(&Outbox);
     let pushes: [(Push, Seen); 3] = [
         (|outbox| assert!(outbox.push_reply(Frame::text("reply"))), text("reply")),
-        (|outbox| assert_eq!(outbox.push_rows(&Stream::default(), encoded(3)), Rows::More), text("rrr")),
+        (|outbox| assert_eq!(outbox.push_rows(&Stream::default(), encoded(3)), RowsPush::More), text("rrr")),
         (|outbox| outbox.close(CloseCode::Restart, ""), Seen::Close(Some(1012), String::new())),
     ];
     for (push, pushed) in pushes {
         let (mut bench, wakeups) = deferring(OutboxOptions::default());
-        assert_eq!(live(&bench, "a"), Live::Taken);
+        assert_eq!(live(&bench, "a"), LivePush::Taken);
         push(&bench.outbox);
         assert_eq!(woken(&bench, &wakeups), 1);
         assert!(bench.flush(0).is_ready());
@@ -61,12 +61,12 @@ fn a_reply_rows_and_a_close_send_at_once_what_waits_before_them() {
 fn a_connection_that_replies_wake_is_listed_once_in_a_round() {
     let (mut bench, wakeups) = deferring(OutboxOptions::default());
     for answered in 1..=5 {
-        assert_eq!(live(&bench, "event"), Live::Taken);
+        assert_eq!(live(&bench, "event"), LivePush::Taken);
         assert!(bench.outbox.push_reply(Frame::text("reply")));
         assert_eq!(woken(&bench, &wakeups), answered);
         assert_eq!(bench.flush(0), Poll::Ready(Flushed::Idle));
     }
-    assert_eq!(live(&bench, "last"), Live::Taken);
+    assert_eq!(live(&bench, "last"), LivePush::Taken);
     wakeups.wake_deferred();
     assert_eq!(bench.wakes(), 6, "one of the six was the round's");
     assert_eq!(bench.flush(0), Poll::Ready(Flushed::Idle));
@@ -82,7 +82,7 @@ fn what_fills_a_write_or_comes_near_the_bounds_is_not_deferred_further() {
         let (bench, wakeups) = deferring(options);
         for n in 1..=at {
             assert_eq!(woken(&bench, &wakeups), 0, "{n} of {at}");
-            assert_eq!(live(&bench, "0123456789"), Live::Taken);
+            assert_eq!(live(&bench, "0123456789"), LivePush::Taken);
         }
         assert_eq!(woken(&bench, &wakeups), 1);
     }
@@ -94,7 +94,7 @@ fn a_slow_consumer_is_closed_at_the_same_event_whether_or_not_wake_ups_are_defer
         // The socket takes nothing from now on.
         bench.socket.allowance = 0;
         let taken = (0..).take_while(|_| {
-            let taken = live(bench, "0123456789") == Live::Taken;
+            let taken = live(bench, "0123456789") == LivePush::Taken;
             assert!(bench.flush(0).is_pending());
             taken
         });
@@ -127,7 +127,7 @@ fn pushers_on_many_threads_lose_no_wake_up_and_keep_their_order() {
                     } else {
                         assert_eq!(
                             outbox.push_live(&Stream::default(), Frame::text(&format!("{thread} {n}"))),
-                            Live::Taken
+                            LivePush::Taken
                         );
                     }
                 }

@@ -8,19 +8,19 @@ fn nothing_of_a_stream_is_queued_after_it_ended_and_nothing_of_it_waits() {
     let (old, new) = (Stream::default(), Stream::default());
     let body = SharedBody::new(b"{}]".to_vec(), &bench.budget);
     assert!(bench.outbox.push_reply(Frame::text("before")));
-    assert_eq!(bench.outbox.push_rows(&old, encoded(300)), Rows::More);
-    assert_eq!(bench.outbox.push_rows(&new, encoded(20)), Rows::More);
-    assert_eq!(bench.outbox.push_live(&old, body.frame(b"[\"EVENT\",\"old\",", false)), Live::Taken);
+    assert_eq!(bench.outbox.push_rows(&old, encoded(300)), RowsPush::More);
+    assert_eq!(bench.outbox.push_rows(&new, encoded(20)), RowsPush::More);
+    assert_eq!(bench.outbox.push_live(&old, body.frame(b"[\"EVENT\",\"old\",", false)), LivePush::Taken);
     assert!(bench.outbox.push_answer(&old, Frame::text("an answer")));
     assert!(old.is_open());
     bench.outbox.end(&old);
     assert!(!old.is_open());
     assert_eq!(bench.outbox.unsent(), (8 + 22, 2));
-    assert_eq!(bench.outbox.push_rows(&old, encoded(10)), Rows::Closed);
-    assert_eq!(bench.outbox.push_live(&old, encoded(10)), Live::Closed);
+    assert_eq!(bench.outbox.push_rows(&old, encoded(10)), RowsPush::Closed);
+    assert_eq!(bench.outbox.push_live(&old, encoded(10)), LivePush::Closed);
     assert!(!bench.outbox.push_answer(&old, encoded(10)));
     assert!(!bench.outbox.push_last(&old, encoded(10)));
-    assert_eq!(bench.outbox.push_live(&new, body.frame(b"[\"EVENT\",\"new\",", false)), Live::Taken);
+    assert_eq!(bench.outbox.push_live(&new, body.frame(b"[\"EVENT\",\"new\",", false)), LivePush::Taken);
     bench.outbox.end(&old);
     drop(body);
     assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
@@ -34,11 +34,11 @@ fn the_last_frame_of_a_stream_is_followed_by_none_and_is_withdrawn_with_the_othe
     let mut bench = Bench::new(OutboxOptions::default());
     let (told, replaced) = (Stream::default(), Stream::default());
     for stream in [&told, &replaced] {
-        assert_eq!(bench.outbox.push_rows(stream, encoded(10)), Rows::More);
+        assert_eq!(bench.outbox.push_rows(stream, encoded(10)), RowsPush::More);
         assert!(bench.outbox.push_last(stream, Frame::text("closed")));
         assert!(!stream.is_open());
         assert!(!bench.outbox.push_last(stream, Frame::text("closed again")));
-        assert_eq!(bench.outbox.push_live(stream, encoded(10)), Live::Closed);
+        assert_eq!(bench.outbox.push_live(stream, encoded(10)), LivePush::Closed);
     }
     bench.outbox.end(&replaced);
     assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
@@ -59,13 +59,13 @@ fn a_message_that_is_partly_sent_is_finished_and_those_behind_it_are_dropped() {
         let mut bench = Bench::new(OutboxOptions::default());
         let (old, other) = (Stream::default(), Stream::default());
         let body = SharedBody::new(b"{}]".to_vec(), &bench.budget);
-        assert_eq!(bench.outbox.push_rows(&old, Frame::encoded(block.clone())), Rows::More);
-        assert_eq!(bench.outbox.push_live(&old, body.frame(b"[\"EVENT\",\"old\",", false)), Live::Taken);
-        assert_eq!(bench.outbox.push_rows(&other, encoded(4)), Rows::More);
-        assert_eq!(bench.outbox.push_live(&old, Frame::text("never sent")), Live::Taken);
+        assert_eq!(bench.outbox.push_rows(&old, Frame::encoded(block.clone())), RowsPush::More);
+        assert_eq!(bench.outbox.push_live(&old, body.frame(b"[\"EVENT\",\"old\",", false)), LivePush::Taken);
+        assert_eq!(bench.outbox.push_rows(&other, encoded(4)), RowsPush::More);
+        assert_eq!(bench.outbox.push_live(&old, Frame::text("never sent")), LivePush::Taken);
         drop(body);
         assert_eq!(bench.flush(cut), Poll::Pending);
-        assert_eq!(bench.outbox.push_rows(&old, encoded(9)), Rows::More);
+        assert_eq!(bench.outbox.push_rows(&old, encoded(9)), RowsPush::More);
         bench.outbox.end(&old);
         assert!(bench.outbox.push_reply(Frame::text("after")));
 
@@ -99,7 +99,7 @@ fn what_is_kept_of_a_block_is_all_that_stays_in_memory() {
     let old = Stream::default();
     let mut block = Vec::new();
     (0..100).for_each(|_| encode_text(&mut block, &[b'r'; 1000]));
-    assert_eq!(bench.outbox.push_rows(&old, Frame::encoded(block)), Rows::More);
+    assert_eq!(bench.outbox.push_rows(&old, Frame::encoded(block)), RowsPush::More);
     assert_eq!(bench.flush(1500), Poll::Pending);
     bench.outbox.end(&old);
     assert_eq!(bench.flush(0), Poll::Pending);
@@ -114,8 +114,8 @@ fn a_job_that_waited_behind_a_stream_goes_on_when_that_ended() {
     let mut bench = Bench::new(OPTIONS);
     let (old, other) = (Stream::default(), Stream::default());
     assert_eq!(bench.flush(0), Poll::Ready(Flushed::Idle));
-    assert_eq!(bench.outbox.push_rows(&other, encoded(20)), Rows::More);
-    assert_eq!(bench.outbox.push_rows(&old, encoded(500)), Rows::Park);
+    assert_eq!(bench.outbox.push_rows(&other, encoded(20)), RowsPush::More);
+    assert_eq!(bench.outbox.push_rows(&old, encoded(500)), RowsPush::Park);
     assert_eq!(bench.flush(5), Poll::Pending);
     let resumed = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&resumed);
@@ -135,7 +135,7 @@ fn a_stream_that_ended_is_forgotten_with_the_frames_that_the_writer_held() {
     let mut bench = Bench::new(OutboxOptions::default());
     for round in 0..100 {
         let stream = Stream::default();
-        assert_eq!(bench.outbox.push_live(&stream, Frame::text(&round.to_string())), Live::Taken);
+        assert_eq!(bench.outbox.push_live(&stream, Frame::text(&round.to_string())), LivePush::Taken);
         assert_eq!(bench.flush(1), Poll::Pending);
         bench.outbox.end(&stream);
         assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
@@ -156,7 +156,7 @@ fn threads_that_push_for_a_stream_queue_nothing_after_its_end() {
                 std::thread::spawn(move || {
                     loop {
                         let was_over = is_over.load(Ordering::Acquire);
-                        if outbox.push_rows(&stream, Frame::text("old")) == Rows::Closed {
+                        if outbox.push_rows(&stream, Frame::text("old")) == RowsPush::Closed {
                             return;
                         }
                         assert!(!was_over, "queued after the end");

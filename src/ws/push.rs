@@ -24,7 +24,7 @@ impl Default for OutboxOptions {
 /// The result of pushing rows of a scan. The rows were queued unless it is `Closed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Rows {
+pub enum RowsPush {
     /// Continue.
     More,
     /// Enough for now: [`Outbox::park`](super::Outbox::park) the job before its next slice.
@@ -36,7 +36,7 @@ pub enum Rows {
 /// The result of pushing a live event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Live {
+pub enum LivePush {
     /// Queued.
     Taken,
     /// The client is too slow, and this push closed it: count it and drop its subscriptions.
