@@ -1,6 +1,6 @@
 //! The fastest engine against libsecp256k1 on signatures that are good, damaged, malformed and crafted.
 //!
-//! `WEIR_SCHNORR_CASES` sets how many verdicts are compared (default: what takes a few seconds in a debug build),
+//! `WEIR_SCHNORR_CASES` sets how many verdicts are compared (the default takes a few seconds in a debug build), and
 //! `WEIR_SCHNORR_SEED` where the sequence starts. Ten million: `WEIR_SCHNORR_CASES=10000000 cargo test --release --test
 //! schnorr_differential -- --nocapture`. On a machine without AVX-512 IFMA the same cases run on libsecp256k1 alone,
 //! and the output says so.
@@ -93,7 +93,7 @@ impl Case {
         Scalar::from_be_bytes(hash.finalize().into()).ok()
     }
 
-    /// What libsecp256k1 says, asked directly.
+    /// The verdict of libsecp256k1, called directly.
     fn oracle(&self) -> bool {
         XOnlyPublicKey::from_byte_array(self.pubkey).is_ok_and(|key| {
             schnorr::verify(&schnorr::Signature::from_byte_array(self.signature), &self.id, &key).is_ok()
@@ -101,7 +101,7 @@ impl Case {
     }
 }
 
-/// The secret of the key's point with the even y, which is the one that BIP-340 means.
+/// The secret key of the point with the even y, which BIP-340 uses.
 fn even_secret(keypair: &Keypair) -> SecretKey {
     let secret = SecretKey::from_keypair(keypair);
     match keypair.x_only_public_key().1 {
@@ -189,7 +189,7 @@ fn keys(random: &mut Random) -> Vec<Keypair> {
 fn every_verdict_equals_that_of_libsecp() {
     let default = if cfg!(debug_assertions) { 6_000 } else { 60_000 };
     let (count, seed) = (number("WEIR_SCHNORR_CASES", default), number("WEIR_SCHNORR_SEED", 1));
-    // Nothing is checked again at run time, which would put a wrong verdict right.
+    // No rechecks, which would correct a wrong verdict.
     let verifier = Verifier::new(Options { recheck_one_in: 0, ..Options::default() });
     if verifier.engine() == Engine::Libsecp256k1 {
         eprintln!("no AVX-512 IFMA on this machine: these cases run on libsecp256k1 alone");
@@ -216,8 +216,7 @@ fn a_signature_with_any_one_bit_wrong_is_rejected_in_any_lane() {
     let verifier = Verifier::new(Options { recheck_one_in: 0, ..Options::default() });
     let keypair = Keypair::from_secret_bytes([0x42; 32]).expect("a valid key");
     let good = Case::signed(&keypair, [0x24; 32]);
-    // Lane l of each batch of 16 holds the flipped bit, the others are good; then all lanes hold different flipped
-    // bits.
+    // First only lane l of each batch of 16 has a flipped bit. Then all lanes have, each a different one.
     for first in (0..BITS).step_by(16) {
         let lane = first / 16 % 16;
         let mut batches = vec![vec![good; 16], (0..16).map(|i| good.flip(first + i)).collect::<Vec<_>>()];

@@ -73,7 +73,7 @@ impl Vector {
 }
 
 fn check_in_every_lane(choice: EngineChoice) {
-    // Without the safety net, which would put a wrong verdict right.
+    // No rechecks, which would correct a wrong verdict.
     let verifier = Verifier::new(Options { engine: choice, recheck_one_in: 0, ..Options::default() });
     if choice == EngineChoice::Auto && verifier.engine() == Engine::Libsecp256k1 {
         eprintln!("no AVX-512 IFMA on this machine: the vectors run on libsecp256k1 alone");
@@ -97,8 +97,8 @@ fn check_in_every_lane(choice: EngineChoice) {
     for (number, vector) in vectors.iter().enumerate() {
         assert_eq!(verifier.verify_one(vector.item()), vector.good, "vector {number}");
     }
-    // Vectors 9 and 10 make s·G - e·P the point at infinity, which the fast engine leaves to libsecp256k1; each comes 2
-    // + 3 + … + 16 times.
+    // For vectors 9 and 10, s·G - e·P is the point at infinity, which the fast engine leaves to libsecp256k1. Each
+    // occurs 2 + 3 + … + 16 times.
     let left_open = if verifier.engine() == Engine::Avx512Ifma { 2 * 135 } else { 0 };
     assert_eq!(verifier.undecided(), left_open, "no other vector is an exceptional case");
 }

@@ -1,4 +1,4 @@
-//! Both sides against the reference implementation and against messages made to harm.
+//! Both sides against the reference implementation and against hostile messages.
 
 use ::negentropy::{Id, Negentropy, NegentropyStorageVector};
 
@@ -49,7 +49,7 @@ fn reference(keys: &[Key]) -> NegentropyStorageVector {
     storage
 }
 
-/// Two sides that share `shared` and have some of their own.
+/// Two sides with `shared` records in common and some that only one has.
 struct Sides {
     ours: Vec<Key>,
     theirs: Vec<Key>,
@@ -63,7 +63,7 @@ fn sides(random: &mut Random, shared: usize, only_ours: usize, only_theirs: usiz
     Sides { ours: [&both[..], &ours].concat(), theirs: [both, theirs].concat(), expected }
 }
 
-/// What a sync took.
+/// The traffic of a sync.
 #[derive(Debug, Default)]
 struct Traffic {
     rounds: usize,
@@ -71,8 +71,8 @@ struct Traffic {
     bytes_in: usize,
 }
 
-/// Checks that a message says the truth about its sender's records, range by range as the receiver will see
-/// them. A fingerprint of the wrong range would only show as rounds too many.
+/// Checks that a message is true of its sender's records, range by range as the receiver will see them. Otherwise a
+/// fingerprint of the wrong range would only cause more rounds.
 fn assert_true(message: &[u8], records: &Records) {
     let (mut reader, mut lower) = (Reader::new(&message[1..]), 0);
     while let Some((bound, mode)) = reader.range().expect("well formed") {
@@ -123,7 +123,7 @@ fn a_sync_finds_every_difference_whatever_the_frames_and_ties() {
     }
 }
 
-/// As `assert_eq!`, but says how many of thousands differ and not which.
+/// Like `assert_eq!`, but tells how many of thousands differ, not which.
 fn assert_same(found: &Differences, expected: &Differences, case: usize) {
     let count = |own: &BTreeSet<EventId>, other: &BTreeSet<EventId>| own.difference(other).count();
     let missing = count(&expected.have, &found.have) + count(&expected.need, &found.need);

@@ -1,4 +1,4 @@
-//! The index against a dumb oracle: a list of everything, matched on plain JSON.
+//! The index against a simple oracle: a list of all subscriptions, matched on plain JSON.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl Random {
         self.below(bound) == 0
     }
 
-    /// 32 bytes in hex out of a small pool; some of the pool share their first eight bytes.
+    /// 32 bytes in hex from a small pool. Some in the pool share their first eight bytes.
     fn hex(&mut self, pool: u64) -> String {
         let number = self.below(pool);
         format!("{:016x}{number:048x}", number / 2)
@@ -100,7 +100,7 @@ impl Random {
     }
 }
 
-/// NIP-01 and NIP-91 read word by word, on JSON.
+/// NIP-01 and NIP-91 taken literally, on JSON.
 fn oracle_matches(filter: &Value, event: &Value) -> bool {
     let has = |list: &Value, value: &Value| list.as_array().is_some_and(|list| list.contains(value));
     let carries = |letter: &str, value: &Value| {
@@ -122,7 +122,7 @@ fn oracle_matches(filter: &Value, event: &Value) -> bool {
             }
             let every = filter.get(format!("&{letter}"));
             let counted: Vec<_> = values.filter(|value| every.is_none_or(|every| !has(every, value))).collect();
-            // Nothing left to ask for beyond `&x`, unless nothing was asked for at all.
+            // `&x` has all the values, unless the list was empty to begin with.
             (counted.is_empty() && !wanted.as_array().expect("a list").is_empty())
                 || counted.iter().any(|value| carries(letter, value))
         }
@@ -200,7 +200,7 @@ fn filters<R>(index: &LiveIndex<R>) -> usize {
 fn assert_empty<R>(index: &LiveIndex<R>) {
     let listed: usize = Dimension::ALL.iter().map(|dimension| index.used.filters(*dimension)).sum();
     assert_eq!((index.len(), filters(index), index.items(), index.postings.keys(), listed), (0, 0, 0, 0, 0));
-    // The empty tables and the empty lists of blocks stay.
+    // The empty tables and the empty lists of blocks remain.
     assert!(index.memory_bytes() < 8 << 10, "{} bytes held by an empty index", index.memory_bytes());
 }
 

@@ -1,4 +1,4 @@
-//! Events read from JSON, and records that are damaged.
+//! Events read from JSON, and damaged records.
 
 use sha2::{Digest, Sha256};
 

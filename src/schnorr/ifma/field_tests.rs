@@ -1,4 +1,4 @@
-//! The field against slow integers, in every lane and with different values in the lanes.
+//! The field against slow integers, in every lane, with different values in the lanes.
 
 use super::super::reference::{Natural, Random, cases, edge_words, field_prime};
 use super::field::{Fe, Loose};
@@ -7,7 +7,7 @@ use super::lanes::Eight;
 use super::limbs::LIMBS;
 use super::power::{inverse, square_root_candidate};
 
-/// One element by its limbs, which may hold anything above bit 52 where a tight element may.
+/// An element by its limbs, which may have arbitrary bits above bit 52 where a tight element may.
 type Limbs = [u64; LIMBS];
 
 const LOW_52: u64 = (1 << 52) - 1;
@@ -26,7 +26,7 @@ fn limbs(words: &[u64; 4]) -> Limbs {
     [a & LOW_52, (a >> 52 | b << 12) & LOW_52, (b >> 40 | c << 24) & LOW_52, (c >> 28 | d << 36) & LOW_52, d >> 16]
 }
 
-/// Edge values as reduced, as 256-bit and as the largest tight limbs, with and without junk above bit 52.
+/// Edge values in reduced form, as 256 bits and as the largest tight limbs, with and without junk above bit 52.
 fn edges() -> Vec<Limbs> {
     let mut all: Vec<Limbs> = edge_words().iter().map(limbs).collect();
     for top in [0, 1, (1 << 48) - 1, 1 << 48, (1 << 48) + 1, TOP] {
@@ -112,7 +112,7 @@ fn check(a: &[Limbs; 8], b: &[Limbs; 8]) {
     }
 }
 
-/// Runs a test body on machines that can, and says so on others.
+/// Runs a test body on machines with AVX-512 IFMA; prints a line on others.
 fn with_ifma(body: impl Fn()) {
     if super::available() {
         body();

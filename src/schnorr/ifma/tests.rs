@@ -1,4 +1,4 @@
-//! Points, tables and whole sums against libsecp256k1, lane by lane, with multipliers that no signature would lead to.
+//! Points, tables and whole sums against libsecp256k1, lane by lane, with multipliers that no signature would cause.
 
 use secp256k1::{PublicKey, Scalar, SecretKey};
 
@@ -18,7 +18,7 @@ use super::{LANES, Signatures, load, put};
 /// LAMBDA·(x, y) = (BETA·x, y).
 const LAMBDA: &str = "5363AD4CC05C30E0A5261C028812645A122E22EA20816678DF02967C1B23BD72";
 
-/// Runs a test body on machines that can, and says so on others.
+/// Runs a test body on machines with AVX-512 IFMA; prints a line on others.
 fn with_ifma(body: impl Fn()) {
     if super::available() {
         body();
@@ -105,7 +105,7 @@ fn doubling_and_addition_agree_with_libsecp() {
         let one = [Fe::one(); N];
         let mut point = Jacobian { x: p_lanes.x, y: p_lanes.y, z: one };
         let subtract = Mask([0b0110_1001; N]);
-        // 4P ± Q, so that neither Z nor the magnitudes are those of the start.
+        // 4P ± Q, so that neither Z nor the magnitudes are the initial ones.
         point.double();
         point.double();
         point.add(&q_lanes, &Signs { negative: subtract, nonzero: Mask([0b1011_1110; N]) }, None);
@@ -207,7 +207,7 @@ fn digits_add_up_to_the_multiplier() {
         let split = scalar::split(&scalar::reduced(k));
         let mut plain = Multiplier::<1, 3>::ZERO;
         put(&mut plain.0[0], 3, &split.plain);
-        // Sums of digits from the top down, modulo 2^320 to have room for the sign.
+        // Sum of the digits from the top down, modulo 2^320 to leave room for the sign.
         let horner = |width: usize, steps: usize, digit: &dyn Fn(usize) -> (u64, bool)| {
             (0..steps).rev().fold(Natural::from_u64(0), |sum, i| {
                 let (magnitude, negative) = digit(i * width);
@@ -278,7 +278,7 @@ fn check_sums(cases: &[Case; 8]) -> usize {
     let mut x = zero;
     let mut want = [None; 8];
     for (lane, case) in cases.iter().enumerate() {
-        // The engine lifts x to the even y; take the multiplier of that point.
+        // The engine lifts x to the even y, so use the multiplier of that point.
         let (public, _) = times_generator(&case.key).expect("a key is not 0").x_only_public_key();
         let point = PublicKey::from_x_only_public_key(public, secp256k1::Parity::Even);
         put(&mut x[0], lane, &scalar::words(&public.to_byte_array()));
@@ -354,7 +354,7 @@ fn crafted_exceptional_additions_are_undecided() {
     let from_top = |x: i128| modulo(x);
     // SAFETY: `with_ifma` has detected the features.
     with_ifma(|| unsafe {
-        // The key is G: the sum meets the row of G that it equals, or its negative, or is empty.
+        // The key is G: the sum equals the row of G that is added, or its negative, or is empty.
         let exceptional = [
             case(1, small(1), 1, 0),
             case(1, small(1), -1, 0),
@@ -366,7 +366,7 @@ fn crafted_exceptional_additions_are_undecided() {
             case(2, small(2), -1, 0),
         ];
         assert_eq!(check_sums(&exceptional), 8);
-        // The same multipliers with a key that is no small multiple are ordinary.
+        // With a key that is not a small multiple of G, the same multipliers are ordinary.
         let ordinary = std::array::from_fn(|lane| {
             let Case { s, plain, lambda, .. } = &exceptional[lane];
             Case {

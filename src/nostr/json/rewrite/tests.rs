@@ -1,4 +1,4 @@
-//! The parser with its rewriting against serde_json's grammar, which it does not use to decide.
+//! The parser and its rewriting against the grammar of serde_json.
 
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
@@ -50,14 +50,14 @@ fn a_string_that_is_no_json_is_never_hidden() {
     assert!(Parser::default().parse(b"[\"\\ud800\xff\"]", |_| ()).is_err());
 }
 
-/// JSON text of every form, with numbers and escapes of every size, and the value it has to be read as.
+/// JSON text of every form, with numbers and escapes of every size, and the value that it must be read as.
 fn json() -> impl Strategy<Value = (String, serde_json::Value)> {
     let number = "-?(0|[1-9][0-9]{0,24})(\\.[0-9]{1,24})?([eE][+-]?[0-9]{1,4})?".prop_map(|text| {
         let nearest: f64 = text.parse().expect("a number");
         (text, if nearest.is_finite() { nearest } else { 1e308_f64.copysign(nearest) }.into())
     });
     let string = r#""([a-zé😀 ]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}|\\u[dD][89a-fA-F][0-9a-f]{2}){0,6}""#;
-    // What serde_json cannot hold is half a surrogate pair.
+    // serde_json cannot hold half a surrogate pair.
     let string = string.prop_map(|text| {
         let value = serde_json::from_str::<String>(&text).map_or(false.into(), serde_json::Value::from);
         (text, value)
@@ -81,12 +81,12 @@ fn json() -> impl Strategy<Value = (String, serde_json::Value)> {
     })
 }
 
-/// Whether serde_json takes the text; numbers may have any size, and escapes need not stand for text.
+/// Whether serde_json accepts the text. Numbers may have any size, and escapes may be half a surrogate pair.
 fn is_json(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
-/// The value as serde_json has it, with numbers as doubles.
+/// The value that serde_json reads, with numbers as doubles.
 fn tree(value: Value<'_, '_>) -> serde_json::Value {
     if let Some(items) = value.as_array() {
         return items.map(tree).collect();
