@@ -20,12 +20,6 @@ pub enum KindClass {
 }
 
 impl Kind {
-    /// Profile (NIP-01).
-    pub const METADATA: Self = Self(0);
-    /// Follow list (NIP-02).
-    pub const CONTACTS: Self = Self(3);
-    /// Encrypted direct message (NIP-04).
-    pub const DIRECT_MESSAGE: Self = Self(4);
     /// Deletion request (NIP-09).
     pub const DELETION: Self = Self(5);
     /// Repost of a note (NIP-18).
@@ -58,12 +52,6 @@ impl Kind {
     #[must_use]
     pub const fn is_ephemeral(self) -> bool {
         matches!(self.class(), KindClass::Ephemeral)
-    }
-
-    /// Whether only the newest event of a coordinate is kept (replaceable or addressable).
-    #[must_use]
-    pub const fn has_coordinate(self) -> bool {
-        matches!(self.class(), KindClass::Replaceable | KindClass::Addressable)
     }
 }
 
