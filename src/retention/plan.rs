@@ -67,7 +67,7 @@ enum Phase {
 pub struct Scope {
     /// Whether it checks ages.
     pub ages: bool,
-    /// Where to start with ages by arrival: see [`ArrivalScan::new`].
+    /// Where to start with ages by arrival: see `ArrivalScan::new`.
     pub arrived: Vec<Seq>,
     /// For which authors it checks limits per author.
     pub authors: Authors,
