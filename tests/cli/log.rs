@@ -197,10 +197,9 @@ fn a_stream_of_events_whose_reader_has_gone_ends_without_a_word() {
     let home = Home::new();
     home.hold(&(0..20).map(|n| signed(n, 1, n, &[], "unread")).collect::<Vec<_>>());
     for arguments in [&["export"][..], &["scan", "{}"]] {
-        let mut command = home.command(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-        drop(child.stdout.take());
-        let ended = child.wait_with_output().expect("the command ends");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended = home.command(arguments).stdout(writer).output().expect("the binary runs");
         assert_eq!(
             (ended.status.code(), String::from_utf8_lossy(&ended.stderr)),
             (Some(0), "".into()),
