@@ -67,17 +67,17 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(monitor) = &monitor {
         tracing::info!("metrics on http://{}/metrics", monitor.local_addr()?);
     }
-    let shared = Arc::clone(pipeline.shared());
-    let server = Server::start(sockets, Arc::clone(&shared), &pipeline.intake(), listener, monitor, &on_failure)?;
+    let serving = pipeline.serving();
+    let server = Server::start(sockets, serving.clone(), &pipeline.intake(), listener, monitor, &on_failure)?;
     tracing::info!("listening on {}", server.address);
-    shared.metrics.start_time_seconds.set(now().0 as i64);
+    serving.metrics.start_time_seconds.set(now().0 as i64);
     systemd::notify(&[NotifyState::Ready]);
     let drain_timeout = Duration::from_secs(config.server.drain_timeout_s);
-    signals.wait(config, load, &shared, &server);
+    signals.wait(config, load, &pipeline, &server);
     tracing::info!("stopping: committing accepted events and closing connections");
     systemd::notify(&[NotifyState::Stopping]);
     // Without a store, clients cannot get any of the answers that they wait for.
-    server.finish(if shared.health.is_lost() { LOST_DRAIN } else { drain_timeout });
+    server.finish(if serving.health.is_lost() { LOST_DRAIN } else { drain_timeout });
     pipeline.finish();
     Ok(if failed.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

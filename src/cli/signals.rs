@@ -10,7 +10,7 @@ use super::systemd;
 use crate::allocator;
 use crate::config::Config;
 use crate::metrics::{Reload, ReloadLabel};
-use crate::pipeline::Shared;
+use crate::pipeline::Pipeline;
 use crate::server::Server;
 
 /// The writer and the accept loops wake at least every few seconds, idle or not. If one of them has not for this long,
@@ -41,22 +41,28 @@ impl Signals {
     }
 
     /// Waits for SIGTERM or SIGINT, which stop the relay; handles everything else meanwhile.
-    pub fn wait(self, mut config: Config, load: impl Fn() -> anyhow::Result<Config>, shared: &Shared, server: &Server) {
+    pub fn wait(
+        self,
+        mut config: Config,
+        load: impl Fn() -> anyhow::Result<Config>,
+        pipeline: &Pipeline,
+        server: &Server,
+    ) {
         let Self { runtime, mut terminate, mut interrupt, mut hangup } = self;
         runtime.block_on(async {
             let watched = sd_notify::watchdog_enabled();
             // systemd recommends to notify at least twice per period.
             let mut tick = tokio::time::interval(watched.map_or(Duration::from_secs(3600), |limit| limit / 3));
             let mut due = allocator::collect_if_due();
-            let mut progress = Progress::new(shared, server);
+            let mut progress = Progress::new(pipeline, server);
             loop {
                 tokio::select! {
                     _ = terminate.recv() => return,
                     _ = interrupt.recv() => return,
-                    _ = hangup.recv() => reload(&mut config, &load, shared),
+                    _ = hangup.recv() => reload(&mut config, &load, pipeline),
                     () = tokio::time::sleep_until(due.into()) => due = allocator::collect_if_due(),
                     _ = tick.tick() => {
-                        if progress.is_alive(shared, server) && watched.is_some() {
+                        if progress.is_alive(pipeline, server) && watched.is_some() {
                             systemd::notify(&[NotifyState::Watchdog]);
                         }
                     }
@@ -67,7 +73,7 @@ impl Signals {
 }
 
 /// Applies the new configuration, or keeps the old one and logs why.
-fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, shared: &Shared) {
+fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, pipeline: &Pipeline) {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => systemd::notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::debug!(%error, "systemd was not notified of the reload"),
@@ -75,7 +81,7 @@ fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, share
     let result = match load() {
         Ok(new) => {
             let changes = config.changes(&new);
-            shared.settings.store(new.settings().into());
+            pipeline.serving().settings.store(new.settings().into());
             tracing::info!(keys = ?changes.live, "the configuration was reloaded");
             if !changes.restart.is_empty() {
                 tracing::warn!(keys = ?changes.restart, "these changes take effect after a restart");
@@ -89,7 +95,7 @@ fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, share
             Reload::Failed
         }
     };
-    shared.metrics.reloads.get_or_create(&ReloadLabel { result }).inc();
+    pipeline.serving().metrics.reloads.get_or_create(&ReloadLabel { result }).inc();
     systemd::notify(&[NotifyState::Ready]);
 }
 
@@ -100,14 +106,14 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(shared: &Shared, server: &Server) -> Self {
+    fn new(pipeline: &Pipeline, server: &Server) -> Self {
         let now = Instant::now();
-        Self { writer: (shared.beat.writer_rounds(), now), accept: (server.accept_rounds(), now) }
+        Self { writer: (pipeline.heartbeat().writer_rounds(), now), accept: (server.accept_rounds(), now) }
     }
 
-    fn is_alive(&mut self, shared: &Shared, server: &Server) -> bool {
+    fn is_alive(&mut self, pipeline: &Pipeline, server: &Server) -> bool {
         let now = Instant::now();
-        let rounds = [shared.beat.writer_rounds(), server.accept_rounds()];
+        let rounds = [pipeline.heartbeat().writer_rounds(), server.accept_rounds()];
         let mut alive = true;
         for ((last, at), (rounds, thread)) in
             [&mut self.writer, &mut self.accept].into_iter().zip(rounds.into_iter().zip(["writer", "accept"]))

@@ -38,7 +38,7 @@ pub struct Config {
     /// Signature verification.
     pub verify: schnorr::Options,
     /// Negentropy sync (NIP-77).
-    pub negentropy: pipeline::query::reconcile::Options,
+    pub negentropy: pipeline::query::sessions::Options,
     /// Bounds on the memory that clients can make the relay hold.
     pub memory: ledger::Options,
     /// Bounds of the queues between threads.

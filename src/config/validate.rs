@@ -228,7 +228,7 @@ fn pipeline(config: &Config, faults: &mut Faults) {
     ] {
         faults.range(key, value as u64, 1..=u64::MAX);
     }
-    let least = crate::pipeline::query::reconcile::Options::MIN_FRAME_BYTES as u64;
+    let least = crate::pipeline::query::sessions::Options::MIN_FRAME_BYTES as u64;
     faults.range("negentropy.frame_bytes", config.negentropy.frame_bytes as u64, least..=u64::MAX);
     let negentropy = &config.negentropy;
     let fits = negentropy.max_records <= negentropy.max_records_per_address

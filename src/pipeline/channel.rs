@@ -75,6 +75,12 @@ pub struct Receiver<T>(Arc<Inner<T>>);
 /// Tells how many entries wait. It keeps the queue neither open nor read.
 pub struct Depth<T>(Arc<Inner<T>>);
 
+impl<T> Clone for Depth<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 /// Puts entries in without keeping the queue open.
 pub struct WeakSender<T>(Arc<Inner<T>>);
 

@@ -3,13 +3,14 @@
 //!
 //! It writes nothing itself, and never waits for those that do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::{Receiver, RecvError, SendError, Sender};
+use super::health::Health;
 use super::queues::WriteCommand;
-use super::run::Shared;
-use crate::metrics::StoreOperation;
-use crate::store::Durability;
+use crate::metrics::{Metrics, StoreOperation};
+use crate::store::{Durability, Store};
 
 /// How often upkeep is asked for. Expired events are never served, so reaping them is not urgent.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -24,9 +25,19 @@ const _: () = assert!(UPKEEP.as_secs().is_multiple_of(SYNC.as_secs()), "upkeep c
 /// a minute of writes is little beside any store, and the look takes a system call for each reader.
 const STALE_READERS: u32 = 12;
 
+/// What it looks after.
+pub struct Upkeep {
+    /// The store.
+    pub store: Store,
+    /// Where failures are noted.
+    pub health: Arc<Health>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Runs until `stop` is closed.
-pub fn run(shared: &Shared, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
-    let is_relaxed = shared.store.durability() == Durability::NoMetaSync;
+pub fn run(upkeep: &Upkeep, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
+    let is_relaxed = upkeep.store.durability() == Durability::NoMetaSync;
     let pause = if is_relaxed { SYNC } else { UPKEEP };
     let mut slept = Duration::ZERO;
     let mut rounds: u32 = 0;
@@ -35,8 +46,8 @@ pub fn run(shared: &Shared, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
             Err(RecvError::Timeout) => slept += pause,
             Ok(()) | Err(RecvError::Closed) => return,
         }
-        if is_relaxed && let Err(error) = shared.store.sync() {
-            shared.health.failed(StoreOperation::Sync, &error);
+        if is_relaxed && let Err(error) = upkeep.store.sync() {
+            upkeep.health.failed(StoreOperation::Sync, &error);
         }
         if slept < UPKEEP {
             continue;
@@ -48,17 +59,17 @@ pub fn run(shared: &Shared, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
             Err(SendError::Closed(_)) => return,
         }
         if rounds.is_multiple_of(STALE_READERS) {
-            free_stale_readers(shared);
+            free_stale_readers(upkeep);
         }
         rounds = rounds.wrapping_add(1);
     }
 }
 
-fn free_stale_readers(shared: &Shared) {
-    match shared.store.clear_stale_readers() {
+fn free_stale_readers(upkeep: &Upkeep) {
+    match upkeep.store.clear_stale_readers() {
         Ok(0) => {}
         Ok(slots) => {
-            shared.metrics.stale_readers.inc_by(slots as u64);
+            upkeep.metrics.stale_readers.inc_by(slots as u64);
             tracing::info!(slots, "freed reader slots of processes that had died");
         }
         Err(error) => tracing::warn!(%error, "reader slots could not be looked at"),

@@ -5,10 +5,10 @@
 //! | Q1 ingest     | [`Submission`] batches        | `ingest_events` and `memory.waiting_events` over Q1 and Q2, of which an address has its share; `unanswered_events` per connection | the connection stops reading, so TCP slows its client |
 //! | Q2 write      | [`WriteCommand`]              | `write_batches`                        | verify and retention wait          |
 //! | Q3 live       | [`LiveCommand`]               | `live_batches`                         | writer and verify wait; live never waits, so not for long |
-//! | Q4 scans      | [`ReaderCommand`](crate::pipeline::query::reader::ReaderCommand) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` for the newest query of the address that has most in line; of several, of the one that used most |
+//! | Q4 scans      | a boxed [`Job`](crate::pipeline::query::job::Job) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` for the newest query of the address that has most in line; of several, of the one that used most |
 //! | Q5 outbox     | frames of one connection      | `ws::outbox` has its bounds            | scans park; a live event closes the connection |
 //!
-//! Q1 counts events at its gate ([`Ingest`](super::Ingest)), before they enter; the channels behind it are sized
+//! Q1 counts events at its gate ([`Gate`](super::ingest::gate::Gate)), before they enter; the channels behind it are sized
 //! so that what passed the gate always fits, and sending into them never blocks an io thread. `verify` and `writer` take
 //! all that waits in Q1 and Q2, and choose from it by address ([`backlog`](crate::pipeline::ingest::backlog)).
 //!
@@ -57,6 +57,7 @@ impl Default for Bounds {
 }
 
 /// The queues, for those who only watch.
+#[derive(Clone)]
 pub struct Depths {
     /// Q1.
     pub verify: Depth<Vec<Submission>>,

@@ -1,129 +1,41 @@
-//! Starting and ending the threads, and what they share.
+//! Starting and ending the threads: which there are, what each is given, and how the queues tie them together.
+//!
+//! Nothing below imports this.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use super::channel::{Sender, channel};
 use super::clock::Clock;
+use super::commit::uncommitted::Uncommitted;
+use super::commit::writer::{self, Writing};
+use super::cron::{self, Upkeep};
+use super::deliver::live::{self, Delivering, LiveHub};
+use super::evict::evicting::Evicting;
 use super::evict::evictor;
+use super::fair::Progress;
 use super::fair_channel::FairChannel;
 use super::health::{Health, OnFailure};
 use super::heartbeat::Heartbeat;
+use super::ingest::gate::Gate;
+use super::ingest::verify::{self, Intake, Verifying};
 use super::options::Options;
+use super::query::job::Reading;
+use super::query::readers;
+use super::query::sessions::{self, Sessions};
 use super::queues::{Bounds, Depths};
+use super::serving::Serving;
 use super::threads::{self, StartError};
 use super::writable::Writable;
 use crate::ledger::{self, Ledger};
-use crate::metrics::{Metrics, Queue, StoreOperation};
-use crate::nostr::Timestamp;
-use crate::pipeline::commit::uncommitted::Uncommitted;
-use crate::pipeline::commit::writer;
-use crate::pipeline::cron;
-use crate::pipeline::deliver::live;
-use crate::pipeline::deliver::live::LiveHub;
-use crate::pipeline::ingest::gate::Ingest;
-use crate::pipeline::ingest::verify;
-use crate::pipeline::ingest::verify::Intake;
-use crate::pipeline::query::reader;
-use crate::pipeline::query::reader::ReaderCommand;
-use crate::pipeline::query::reconcile::{self, Sessions};
-use crate::policy::{Retention, Settings};
+use crate::metrics::{Metrics, StoreOperation};
+use crate::policy::Settings;
 use crate::retention::{self, Horizons};
 use crate::schnorr::Verifier;
 use crate::store::{Durability, Store};
-
-/// What all threads share.
-pub struct Shared {
-    /// The events.
-    pub store: Store,
-    /// The reloadable settings; a message is handled under one load of them (INV-13).
-    pub settings: ArcSwap<Settings>,
-    /// From where on events are kept beside what is held.
-    pub horizons: Horizons,
-    /// What is acknowledged and not yet committed.
-    pub uncommitted: Uncommitted<ReaderCommand>,
-    /// The live index.
-    pub live: LiveHub,
-    /// The gate of Q1.
-    pub ingest: Ingest,
-    /// What clients make the relay hold.
-    pub memory: Arc<Ledger>,
-    /// The signature engines.
-    pub verifier: Verifier,
-    /// The metrics.
-    pub metrics: Metrics,
-    /// Signs of life.
-    pub beat: Heartbeat,
-    /// Whether the store does its work.
-    pub health: Health,
-    /// Bounds of the queues.
-    pub bounds: Bounds,
-    /// How queries run.
-    pub options: Options,
-    /// Q4.
-    pub scans: FairChannel<ReaderCommand>,
-    /// Negentropy sessions, counted.
-    pub negentropy: Sessions,
-    /// Whether the store has room for events.
-    pub writable: Writable,
-    /// The clocks.
-    pub clock: Clock,
-    depths: Depths,
-}
-
-impl Shared {
-    /// Has the rules in force say what `found` says, unless a reload brought others than `rules` meanwhile.
-    pub fn put_retention(&self, rules: &Retention, found: &Retention) {
-        if rules != found {
-            self.settings.rcu(|now| {
-                if now.retention == *rules {
-                    Arc::new(Settings { retention: found.clone(), ..Settings::clone(now) })
-                } else {
-                    Arc::clone(now)
-                }
-            });
-        }
-    }
-
-    /// The time now. Pure code below is told it.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// Microseconds since the pipeline began, by a clock that never goes back.
-    #[must_use]
-    pub fn now_us(&self) -> u64 {
-        self.clock.now_us()
-    }
-
-    /// Entries that wait in each queue, and the most that it takes.
-    #[must_use]
-    pub fn queues(&self) -> [(Queue, usize, usize); 5] {
-        let (depths, bounds) = (&self.depths, &self.bounds);
-        [
-            (Queue::Ingest, self.ingest.events(), bounds.ingest_events),
-            (Queue::Verify, depths.verify.len(), bounds.ingest_events),
-            (Queue::Write, depths.write.len(), bounds.write_batches),
-            (Queue::Live, depths.live.len(), bounds.live_batches),
-            (Queue::Scans, self.scans.len(), bounds.scans),
-        ]
-    }
-
-    /// Whether there is room for events.
-    #[must_use]
-    pub fn is_writable(&self) -> bool {
-        self.writable.get()
-    }
-
-    /// Notes whether there is room, and says so when that changes.
-    pub fn storage_writable(&self, writable: bool) {
-        self.writable.set(writable);
-    }
-}
 
 /// What the pipeline is made of.
 pub struct Parts {
@@ -142,12 +54,13 @@ pub struct Parts {
     /// How queries run.
     pub options: Options,
     /// Negentropy.
-    pub negentropy: reconcile::Options,
+    pub negentropy: sessions::Options,
 }
 
 /// The running threads.
 pub struct Pipeline {
-    shared: Arc<Shared>,
+    serving: Serving,
+    heartbeat: Arc<Heartbeat>,
     intake: Option<Intake>,
     stop_cron: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -164,66 +77,132 @@ impl Pipeline {
         store.open_log()?;
         settings.retention = retention::resolve(settings.retention, &store)?;
         let last_seq = store.read()?.last_seq()?;
-        let write_half = store.writer();
         // Every event has passed the gate, so as many batches as events always fit: io never blocks here.
         let (ingest, q1) = channel(bounds.ingest_events);
         let (write, q2) = channel(bounds.write_batches);
-        let (live_tx, q3) = channel(bounds.live_batches);
+        let (live, q3) = channel(bounds.live_batches);
         let (stop_cron, cron_stopped) = channel::<()>(1);
-        let depths = Depths { verify: ingest.depth(), write: write.depth(), live: live_tx.depth() };
+        let depths = Depths { verify: ingest.depth(), write: write.depth(), live: live.depth() };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let read_threads = if options.read_threads == 0 { cores.clamp(1, 8) } else { options.read_threads };
         let pool = threads::signature_pool(options.verify_threads, cores)?;
-        let clock = Clock::start();
-        let shared = Arc::new(Shared {
-            horizons: Horizons::load(&settings.retention, &store)?,
-            uncommitted: Uncommitted::new(write.downgrade(), bounds.scans),
-            live: LiveHub::new(last_seq, random()?),
-            ingest: Ingest::new(&bounds),
-            memory: Ledger::new(memory),
-            settings: ArcSwap::from_pointee(settings),
-            beat: Heartbeat::default(),
-            health: Health::new(&metrics, on_failure),
-            writable: Writable::new(&metrics, clock),
-            clock,
-            store,
-            verifier,
-            metrics,
-            scans: FairChannel::new(bounds.scans),
-            bounds,
+
+        let (metrics, verifier, clock) = (Arc::new(metrics), Arc::new(verifier), Clock::start());
+        let horizons = Arc::new(Horizons::load(&settings.retention, &store)?);
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let (memory, gate) = (Ledger::new(memory), Arc::new(Gate::new(&bounds)));
+        let (health, heartbeat) = (Arc::new(Health::new(&metrics, on_failure)), Arc::new(Heartbeat::default()));
+        let writable = Arc::new(Writable::new(&metrics, clock));
+        let uncommitted = Arc::new(Uncommitted::new(write.downgrade(), bounds.scans));
+        let hub = Arc::new(LiveHub::new(last_seq, random()?));
+        let commit_interval = Duration::from_millis(options.commit_interval_ms);
+        let reading = Arc::new(Reading {
+            store: store.clone(),
+            settings: Arc::clone(&settings),
             options,
-            negentropy: Sessions::new(negentropy),
-            depths,
+            scans: FairChannel::new(bounds.scans),
+            sessions: Sessions::new(negentropy),
+            uncommitted: Arc::clone(&uncommitted),
+            live: Arc::clone(&hub),
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            clock,
         });
-        let spawn = |name: &'static str, work: Work| {
-            let shared = Arc::clone(&shared);
-            threads::spawn(name, on_failure, move || work(&shared))
+        let resume = {
+            let reading = Arc::clone(&reading);
+            Box::new(move |job| reading.submit(job, Progress::Begun))
         };
-        let intake = Intake::new(ingest, write.clone(), live_tx.clone());
-        let (write_for_cron, live_for_verify) = (write.clone(), live_tx.clone());
+        let writing = Writing {
+            store: store.clone(),
+            commit_interval,
+            horizons: Arc::clone(&horizons),
+            uncommitted,
+            resume,
+            gate: Arc::clone(&gate),
+            writable: Arc::clone(&writable),
+            heartbeat: Arc::clone(&heartbeat),
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            clock,
+        };
+        let delivering = Delivering {
+            store: store.clone(),
+            live: hub,
+            settings: Arc::clone(&settings),
+            gate: Arc::clone(&gate),
+            outboxes: Arc::clone(&memory.outboxes),
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            clock,
+        };
+        let verifying = Verifying {
+            verifier: Arc::clone(&verifier),
+            gate: Arc::clone(&gate),
+            settings: Arc::clone(&settings),
+            metrics: Arc::clone(&metrics),
+            clock,
+        };
+        let evicting = Evicting {
+            store: store.clone(),
+            settings: Arc::clone(&settings),
+            horizons: Arc::clone(&horizons),
+            writable: Arc::clone(&writable),
+            heartbeat: Arc::clone(&heartbeat),
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            clock,
+        };
+        let upkeep = Upkeep { store: store.clone(), health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
+
+        let intake = Intake::new(verifying.clone(), ingest, write.clone(), live.clone());
+        let (write_for_cron, live_for_verify) = (write.clone(), live.clone());
         let (write_for_retention, retention_stopped) = (write.clone(), cron_stopped.clone());
+        let write_half = store.writer();
+        let spawn = |name: &'static str, work: Box<dyn FnOnce() + Send>| threads::spawn(name, on_failure, work);
         let threads = vec![
-            spawn("live", Box::new(move |shared| live::run(shared, &q3)))?,
-            spawn("writer", Box::new(move |shared| writer::run(shared, write_half, &q2, &live_tx)))?,
-            spawn("verify", Box::new(move |shared| verify::run(shared, pool.as_ref(), &q1, &write, &live_for_verify)))?,
-            spawn("retention", Box::new(move |shared| evictor::run(shared, &write_for_retention, &retention_stopped)))?,
-            spawn("cron", Box::new(move |shared| cron::run(shared, &write_for_cron, &cron_stopped)))?,
+            spawn("live", Box::new(move || live::run(&delivering, &q3)))?,
+            spawn("writer", Box::new(move || writer::run(&writing, write_half, &q2, &live)))?,
+            spawn("verify", Box::new(move || verify::run(&verifying, pool.as_ref(), &q1, &write, &live_for_verify)))?,
+            spawn("retention", Box::new(move || evictor::run(&evicting, &write_for_retention, &retention_stopped)))?,
+            spawn("cron", Box::new(move || cron::run(&upkeep, &write_for_cron, &cron_stopped)))?,
         ];
         let mut readers = Vec::new();
         for _ in 0..read_threads {
-            let read = |shared: &Arc<Shared>| {
+            let reading = Arc::clone(&reading);
+            let read = move || {
                 threads::yield_to_others();
-                reader::run(shared);
+                readers::run(&reading);
             };
             readers.push(spawn("read", Box::new(read))?);
         }
-        Ok(Self { shared, intake: Some(intake), stop_cron: Some(stop_cron), threads, readers })
+        let serving = Serving {
+            settings,
+            metrics,
+            clock,
+            memory,
+            store,
+            horizons,
+            health,
+            writable,
+            gate,
+            verifier,
+            reading,
+            bounds,
+            depths,
+        };
+        Ok(Self { serving, heartbeat, intake: Some(intake), stop_cron: Some(stop_cron), threads, readers })
     }
 
-    /// What the threads share.
+    /// What a server needs.
     #[must_use]
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub const fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
+    /// Signs of life of its threads.
+    #[must_use]
+    pub const fn heartbeat(&self) -> &Arc<Heartbeat> {
+        &self.heartbeat
     }
 
     /// The way in.
@@ -241,15 +220,15 @@ impl Pipeline {
         let started = Instant::now();
         self.intake = None;
         self.stop_cron = None;
-        self.shared.scans.close();
+        self.serving.reading.scans.close();
         for thread in self.readers.drain(..).chain(self.threads.drain(..).rev()) {
             // A panic was reported when it happened.
             let _ = thread.join();
         }
-        if self.shared.store.durability() == Durability::NoMetaSync
-            && let Err(error) = self.shared.store.sync()
+        if self.serving.store.durability() == Durability::NoMetaSync
+            && let Err(error) = self.serving.store.sync()
         {
-            self.shared.health.failed(StoreOperation::Sync, &error);
+            self.serving.health.failed(StoreOperation::Sync, &error);
         }
         tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "the pipeline is empty");
     }
@@ -262,9 +241,6 @@ fn random() -> Result<[u64; 2], std::io::Error> {
     let number = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("half of 16 bytes"));
     Ok([number(low), number(high)])
 }
-
-/// What a thread does with the shared state until it ends.
-type Work = Box<dyn FnOnce(&Arc<Shared>) + Send>;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::run::{Parts, Pipeline};
 use crate::metrics::Metrics;
-use crate::pipeline::query::reconcile;
+use crate::pipeline::query::sessions;
 use crate::pipeline::{Bounds, OnFailure, Options};
 use crate::policy::Settings;
 use crate::schnorr::{self, Verifier};
@@ -30,7 +30,7 @@ pub fn start(store: Store, settings: Settings) -> (Pipeline, Receiver<String>) {
         bounds: Bounds::default(),
         memory: crate::ledger::Options::default(),
         options: Options::default(),
-        negentropy: reconcile::Options::default(),
+        negentropy: sessions::Options::default(),
     };
     (Pipeline::start(parts, &on_failure).expect("the threads start"), failures)
 }

@@ -83,13 +83,13 @@ impl Connection {
             high_water_bytes: options.outbox_high_water_bytes,
             low_water_bytes: options.outbox_high_water_bytes / 4,
         };
-        let settings = front.shared.settings.load();
+        let settings = front.pipeline.settings.load();
         let network = settings.rates.group(address);
-        let memory = front.shared.memory.address(network);
+        let memory = front.pipeline.memory.address(network);
         let budget = Arc::clone(&memory.outboxes);
         let (outbox, writer) = Writer::with_outbox(bounds, budget, Some(Arc::clone(&context.wakeups)));
         outbox.join(&front.outboxes, network);
-        let buckets = front.address_rates.get(network, front.shared.now_us());
+        let buckets = front.address_rates.get(network, front.pipeline.clock.now_us());
         let rates = RateLimiter::new(&settings, address, buckets);
         let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates, network, memory));
         let reader = Reader::new(ReaderOptions {
@@ -235,7 +235,7 @@ impl Connection {
         let flushed = writer.poll_flush(cx, Pin::new(&mut self.stream));
         let sent_bytes = writer.take_sent_bytes();
         if sent_bytes > 0 {
-            self.context.front.shared.metrics.bytes_sent.inc_by(sent_bytes);
+            self.context.front.pipeline.metrics.bytes_sent.inc_by(sent_bytes);
             self.engine.bill().add(Act::Sent(sent_bytes));
         }
         flushed.map(|flushed| {
@@ -306,7 +306,7 @@ impl Connection {
                 }
                 Poll::Ready(Ok(())) => {
                     self.keepalive.heard(self.context.now_ms());
-                    self.context.front.shared.metrics.bytes_received.inc_by(buffer.filled().len() as u64);
+                    self.context.front.pipeline.metrics.bytes_received.inc_by(buffer.filled().len() as u64);
                     self.engine.bill().add_read(buffer.filled().len());
                     self.feed(buffer.filled_mut());
                 }
@@ -416,7 +416,7 @@ impl Connection {
         self.engine.end();
         self.partial.leave(&self.context.front.partial_messages);
         self.context.leave(self.key);
-        let closed = &self.context.front.shared.metrics.connections_closed;
+        let closed = &self.context.front.pipeline.metrics.connections_closed;
         closed.get_or_create(&CloseLabel { reason }).inc();
     }
 

@@ -20,7 +20,7 @@ use super::turns::Turns;
 use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
 use crate::pipeline::queues::Submission;
-use crate::pipeline::{ClientHandle, Intake, Reconciliation, Shared};
+use crate::pipeline::{ClientHandle, Intake, Reconciliation, Serving};
 use crate::policy::RateTable;
 use crate::ws::{Outboxes, Wakeups};
 
@@ -31,8 +31,8 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Front {
     /// The options.
     pub options: Options,
-    /// The pipeline's shared state.
-    pub shared: Arc<Shared>,
+    /// What it has of the pipeline.
+    pub pipeline: Serving,
     /// Who is connected, and who is at the door.
     pub admission: Arc<Admission>,
     /// Messages of which only a part has come.
@@ -107,19 +107,19 @@ impl IoContext {
     }
 
     pub(super) fn hand_over(&self) {
-        self.intake.submit(&self.front.shared, self.submissions.take());
+        self.intake.submit(self.submissions.take());
     }
 
     /// Counts a client that is turned away before it is served.
     pub fn refuse(&self, reason: TurnedAway, address: IpAddr) {
         let front = &self.front;
-        front.refusals.count(&front.shared.metrics, reason, address, front.shared.now_us());
+        front.refusals.count(&front.pipeline.metrics, reason, address, front.pipeline.clock.now_us());
     }
 
     /// Takes a place at the door for a socket, whose other end is at `address`.
     pub(super) fn arrive(&self, address: IpAddr) -> Waiting {
         let address = address.to_canonical();
-        let settings = self.front.shared.settings.load();
+        let settings = self.front.pipeline.settings.load();
         let door = if self.front.options.trusted_proxies.contains(address) {
             Door::Proxies
         } else {
@@ -157,14 +157,14 @@ impl IoContext {
         let key = self.next_client.get();
         self.next_client.set(key + 1);
         self.clients.borrow_mut().insert(key, Arc::clone(client));
-        self.front.shared.metrics.connections.inc();
-        self.front.shared.metrics.connections_opened.inc();
+        self.front.pipeline.metrics.connections.inc();
+        self.front.pipeline.metrics.connections_opened.inc();
         key
     }
 
     /// Takes it out.
     pub fn leave(&self, key: u64) {
         self.clients.borrow_mut().remove(&key);
-        self.front.shared.metrics.connections.dec();
+        self.front.pipeline.metrics.connections.dec();
     }
 }

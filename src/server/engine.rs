@@ -20,7 +20,7 @@ use crate::ledger::Hold;
 use crate::metrics::{EventOutcome, Verb};
 use crate::nostr::{ClientMessage, Event, Filter, RelayMessage, SubscriptionId};
 use crate::pipeline::client::{Identity, Replies};
-use crate::pipeline::query::reader::{self, ScanJob};
+use crate::pipeline::query::scan_job::{self, ScanJob};
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Reconciliation, Subscription};
 use crate::policy::{Act, Peer, Settings};
@@ -132,9 +132,9 @@ impl Engine {
         if let Some(may_read) = self.may_read {
             return may_read;
         }
-        let shared = &self.context.front.shared;
-        let settings = shared.settings.load();
-        let may_read = self.bill.may_read(&self.client, &settings, &shared.metrics, shared.now_us());
+        let pipeline = &self.context.front.pipeline;
+        let settings = pipeline.settings.load();
+        let may_read = self.bill.may_read(&self.client, &settings, &pipeline.metrics, pipeline.clock.now_us());
         self.may_read = Some(may_read);
         may_read
     }
@@ -144,8 +144,8 @@ impl Engine {
         if self.client.rates.is_exempt() {
             return;
         }
-        let shared = &self.context.front.shared;
-        self.bill.end_turn(&self.client, &shared.settings.load(), &shared.metrics, shared.now_us());
+        let pipeline = &self.context.front.pipeline;
+        self.bill.end_turn(&self.client, &pipeline.settings.load(), &pipeline.metrics, pipeline.clock.now_us());
     }
 
     /// The bill, to which the connection adds what it did itself.
@@ -155,7 +155,7 @@ impl Engine {
 
     /// How long the client is read no further, in microseconds, if it is held.
     pub fn held_us(&self) -> Option<u64> {
-        self.bill.held_us(self.context.front.shared.now_us())
+        self.bill.held_us(self.context.front.pipeline.clock.now_us())
     }
 
     /// Whether other connections should get their turn before this one reads on.
@@ -206,11 +206,11 @@ impl Engine {
 
     fn text(&mut self, text: &str) {
         let front = Arc::clone(&self.context.front);
-        let settings = front.shared.settings.load_full();
+        let settings = front.pipeline.settings.load_full();
         self.bill.add(Act::Message(text.len()));
         let parsed =
             ClientMessage::parse(&mut self.context.parser.borrow_mut(), text.as_bytes(), settings.parse_options());
-        front.shared.metrics.message(parsed.as_ref().map_or(Verb::Malformed, verb));
+        front.pipeline.metrics.message(parsed.as_ref().map_or(Verb::Malformed, verb));
         match parsed {
             Err(answer) => self.refuse_message(&answer),
             Ok(message) => self.handle(message, &settings),
@@ -227,25 +227,26 @@ impl Engine {
             RelayMessage::NegErr { sub, .. } => {
                 SubscriptionId::new(sub).iter().for_each(|id| self.neg_close(id));
             }
-            RelayMessage::Ok { .. } => self.context.front.shared.metrics.event(EventOutcome::Invalid, 1),
+            RelayMessage::Ok { .. } => self.context.front.pipeline.metrics.event(EventOutcome::Invalid, 1),
             _ => {}
         }
         self.reply(answer);
     }
 
     fn handle(&mut self, message: ClientMessage, settings: &Arc<Settings>) {
-        let shared = Arc::clone(&self.context.front.shared);
-        self.bill.add_message(&message, &self.client, settings, shared.now_us());
+        let front = Arc::clone(&self.context.front);
+        let pipeline = &front.pipeline;
+        self.bill.add_message(&message, &self.client, settings, pipeline.clock.now_us());
         let refusal = self.bill.refusal();
         let filters = &self.client.filters;
-        let context = Context { settings, now: shared.now(), refusal, filters, verifier: &shared.verifier };
+        let context = Context { settings, now: pipeline.clock.now(), refusal, filters, verifier: &pipeline.verifier };
         let is_event = matches!(message, ClientMessage::Event(_));
         let is_auth = matches!(message, ClientMessage::Auth(_)) && refusal.is_none();
         let mut actions: smallvec::SmallVec<[Action; 2]> = smallvec::SmallVec::new();
         self.session.handle(message, &context, &mut |action| actions.push(action));
         for action in actions {
             match action {
-                Action::Reply(RelayMessage::Ok { .. }) if is_event => shared.metrics.event(EventOutcome::Refused, 1),
+                Action::Reply(RelayMessage::Ok { .. }) if is_event => pipeline.metrics.event(EventOutcome::Refused, 1),
                 Action::Reply(RelayMessage::Ok { accepted: false, .. }) if is_auth => self.bill.add(Act::Rejected),
                 _ => {}
             }
@@ -282,7 +283,7 @@ impl Engine {
         if let RelayMessage::Ok { accepted: false, reason: Some(reason), .. } | RelayMessage::Closed { reason, .. } =
             message
         {
-            self.context.front.shared.metrics.refusal(reason.prefix.as_str());
+            self.context.front.pipeline.metrics.refusal(reason.prefix.as_str());
         }
         self.replies.push(message);
     }
@@ -294,7 +295,7 @@ impl Engine {
         self.client.set_identity(identity);
         if let Some(first) = peer.keys().first() {
             let front = &self.context.front;
-            self.client.rates.identify(front.key_rates.get(*first, front.shared.now_us()));
+            self.client.rates.identify(front.key_rates.get(*first, front.pipeline.clock.now_us()));
         }
     }
 
@@ -329,13 +330,13 @@ impl Engine {
             }
             Waiting::Count(id, ..) => id,
         };
-        let busy = reader::busy(id);
+        let busy = scan_job::busy(id);
         self.reply(&busy);
     }
 
     /// Whether a query waits that may start now.
     pub fn has_startable_scan(&self) -> bool {
-        let limit = self.context.front.shared.bounds.scans_per_connection;
+        let limit = self.context.front.pipeline.bounds.scans_per_connection;
         !self.waiting.is_empty() && self.client.scans().load(Ordering::Acquire) < limit
     }
 
@@ -348,14 +349,14 @@ impl Engine {
                 Waiting::Rows(..) => continue,
                 Waiting::Count(id, query, memory, at) => ScanJob::count(&self.client, id, query, memory, at),
             };
-            let (shared, cold) = (&self.context.front.shared, &self.context.cold);
-            let spent_us = job.start(shared, cold.may_read(|| shared.now_us()));
-            cold.look(spent_us, || shared.now_us());
+            let (pipeline, cold) = (&self.context.front.pipeline, &self.context.cold);
+            let spent_us = job.start(&pipeline.reading, cold.may_read(|| pipeline.clock.now_us()));
+            cold.look(spent_us, || pipeline.clock.now_us());
         }
     }
 
     fn end_subscription(&mut self, sub: &Arc<Subscription>) {
-        self.context.front.shared.live.end(&self.client, sub);
+        self.context.front.pipeline.reading.live.end(&self.client, sub);
         self.waiting.retain(|waiting| !matches!(waiting, Waiting::Rows(own, ..) if Arc::ptr_eq(own, sub)));
     }
 
@@ -383,7 +384,7 @@ impl Engine {
         self.stalled.is_some()
             || self.may_read == Some(false)
             || self.bill.is_in_debt()
-            || (!self.left && self.client.unanswered() >= self.context.front.shared.bounds.unanswered_events)
+            || (!self.left && self.client.unanswered() >= self.context.front.pipeline.bounds.unanswered_events)
             || self.client.outbox.is_above_high_water()
     }
 
@@ -398,7 +399,7 @@ impl Engine {
             None => {}
             Some(Stalled::Event(event)) => self.enter_gate(event),
             Some(Stalled::Query(query)) => {
-                let settings = self.context.front.shared.settings.load_full();
+                let settings = self.context.front.pipeline.settings.load_full();
                 self.act(query, &settings);
             }
         }
@@ -414,8 +415,8 @@ impl Engine {
     /// Waits for room at the gate; true when the stalled event is in.
     fn poll_room(&mut self, cx: &mut TaskContext<'_>) -> bool {
         loop {
-            let shared = Arc::clone(&self.context.front.shared);
-            let room = self.room.get_or_insert_with(|| Box::pin(async move { shared.ingest.room().await }));
+            let gate = Arc::clone(&self.context.front.pipeline.gate);
+            let room = self.room.get_or_insert_with(|| Box::pin(async move { gate.room().await }));
             // Polled before the next try, so that room made in between is not missed.
             let ready = room.as_mut().poll(cx).is_ready();
             if ready {
@@ -461,13 +462,13 @@ impl Engine {
         self.waiting.clear();
         self.negentropy.drain().for_each(|(_, session)| session.end());
         while let Some(sub) = self.session.take_any() {
-            self.context.front.shared.live.end(&self.client, &sub);
+            self.context.front.pipeline.reading.live.end(&self.client, &sub);
             if began.elapsed() >= TURN {
                 return false;
             }
         }
-        let shared = &self.context.front.shared;
-        self.bill.end(&self.client, &shared.settings.load(), &shared.metrics, shared.now_us());
+        let pipeline = &self.context.front.pipeline;
+        self.bill.end(&self.client, &pipeline.settings.load(), &pipeline.metrics, pipeline.clock.now_us());
         true
     }
 }

@@ -5,33 +5,33 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::metrics::{QueueLabel, TableLabel};
-use crate::pipeline::Shared;
+use crate::metrics::{Metrics, QueueLabel, TableLabel};
+use crate::pipeline::Serving;
 
 /// Reads them all into the registry: less than a tenth of a millisecond.
-pub fn collect(shared: &Shared) {
-    let metrics = &shared.metrics;
-    let (subscriptions, items) = shared.live.size();
+pub fn collect(pipeline: &Serving) {
+    let metrics = &pipeline.metrics;
+    let (subscriptions, items) = pipeline.reading.live.size();
     metrics.subscriptions.set(subscriptions as i64);
     metrics.filter_items.set(items as i64);
-    metrics.filter_bytes.set(shared.memory.filters.used_bytes() as i64);
-    metrics.outbox_bytes.set(shared.memory.outboxes.used_bytes() as i64);
-    metrics.ingest_bytes.set(shared.memory.waiting_events.used_bytes() as i64);
-    metrics.verify_mismatches.set(shared.verifier.mismatches() as i64);
-    let (sessions, records) = shared.negentropy.size();
+    metrics.filter_bytes.set(pipeline.memory.filters.used_bytes() as i64);
+    metrics.outbox_bytes.set(pipeline.memory.outboxes.used_bytes() as i64);
+    metrics.ingest_bytes.set(pipeline.memory.waiting_events.used_bytes() as i64);
+    metrics.verify_mismatches.set(pipeline.verifier.mismatches() as i64);
+    let (sessions, records) = pipeline.reading.sessions.size();
     metrics.negentropy_sessions.set(sessions as i64);
     metrics.negentropy_records.set(records as i64);
-    for (queue, len, bound) in shared.queues() {
+    for (queue, len, bound) in pipeline.queues() {
         metrics.queue_len.get_or_create(&QueueLabel { queue }).set(len as i64);
         metrics.queue_bound.get_or_create(&QueueLabel { queue }).set(bound as i64);
     }
-    collect_store(shared);
-    collect_process(shared);
+    collect_store(pipeline);
+    collect_process(metrics);
 }
 
-fn collect_store(shared: &Shared) {
-    let metrics = &shared.metrics;
-    match shared.store.usage() {
+fn collect_store(pipeline: &Serving) {
+    let metrics = &pipeline.metrics;
+    match pipeline.store.usage() {
         Ok(usage) => {
             metrics.store_used_bytes.set(usage.used_bytes as i64);
             metrics.store_free_bytes.set(usage.free_bytes as i64);
@@ -46,13 +46,13 @@ fn collect_store(shared: &Shared) {
         }
         Err(error) => tracing::warn!(%error, "the store could not be measured"),
     }
-    match shared.store.room() {
+    match pipeline.store.room() {
         Ok(room) => {
             metrics.store_full_bytes.set(room.full_bytes() as i64);
         }
         Err(error) => tracing::warn!(%error, "the store's room could not be measured"),
     }
-    match shared.store.disk_space() {
+    match pipeline.store.disk_space() {
         Ok(space) => {
             metrics.disk_free_bytes.set(space.free_bytes as i64);
         }
@@ -60,8 +60,7 @@ fn collect_store(shared: &Shared) {
     }
 }
 
-fn collect_process(shared: &Shared) {
-    let metrics = &shared.metrics;
+fn collect_process(metrics: &Metrics) {
     // Where the system does not tell, the gauge stays at zero.
     if let Some((resident, private)) = memory_bytes() {
         metrics.resident_bytes.set(resident);

@@ -32,7 +32,7 @@ pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: Soc
     if !names_one_host(request.version(), request.headers()) {
         return turn_away(context, TurnedAway::Host, from.ip());
     }
-    let settings = front.shared.settings.load();
+    let settings = front.pipeline.settings.load();
     let address = client_address(&front.options, request.headers(), from);
     let payer = address.as_ref().map_or(from.ip(), |address| *address);
     if !may_ask(context, &settings, payer) {
@@ -42,7 +42,7 @@ pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: Soc
         return text(StatusCode::NOT_FOUND, "there is nothing here; the relay is elsewhere\n");
     }
     if upgrade::is_meant(&request) {
-        front.proxy_faults.watch(&request, front.shared.now_us());
+        front.proxy_faults.watch(&request, front.pipeline.clock.now_us());
     }
     if upgrade::is_requested(&request) {
         return match address {
@@ -54,7 +54,7 @@ pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: Soc
         Method::OPTIONS => with_cors(Response::builder().status(StatusCode::NO_CONTENT), Bytes::new()),
         Method::GET | Method::HEAD if wants_info(request.headers()) => {
             let response = Response::builder().header(CONTENT_TYPE, NOSTR_JSON);
-            with_cors(response, info::document(&settings, front.shared.negentropy.options().enabled).into())
+            with_cors(response, info::document(&settings, front.pipeline.reading.sessions.options().enabled).into())
         }
         Method::GET | Method::HEAD => text(StatusCode::OK, info::greeting(&settings)),
         _ => method_not_allowed(METHODS),
@@ -73,7 +73,7 @@ pub fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
 /// Charges a request to its address, whose bill outlives connections; `false` if that owes too much to be heard.
 fn may_ask(context: &IoContext, settings: &Settings, address: IpAddr) -> bool {
     let front = &context.front;
-    let now_us = front.shared.now_us();
+    let now_us = front.pipeline.clock.now_us();
     let buckets = front.address_rates.get(settings.rates.group(address), now_us);
     !matches!(settings.rates.charge_address(address, &buckets, Act::Request, now_us), Standing::Closed(_))
 }

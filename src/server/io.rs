@@ -28,7 +28,7 @@ use super::turns::Turns;
 use super::{http, monitor};
 use crate::allocator;
 use crate::metrics::TurnedAway;
-use crate::pipeline::{Intake, OnFailure, Shared};
+use crate::pipeline::{Intake, OnFailure, Serving};
 use crate::policy::RateTable;
 use crate::ws::{CloseCode, Outboxes, Wakeups};
 
@@ -90,7 +90,7 @@ impl Server {
     /// When the listener or a thread cannot be used.
     pub fn start(
         options: Options,
-        shared: Arc<Shared>,
+        pipeline: Serving,
         intake: &Intake,
         listener: StdListener,
         monitor: Option<StdListener>,
@@ -106,8 +106,8 @@ impl Server {
                 options.max_connections_per_address,
                 options.max_half_open,
             ),
-            partial_messages: PartialMessages::new(shared.memory.options().partial_messages),
-            outboxes: Outboxes::new(Arc::clone(&shared.memory.outboxes)),
+            partial_messages: PartialMessages::new(pipeline.memory.options().partial_messages),
+            outboxes: Outboxes::new(Arc::clone(&pipeline.memory.outboxes)),
             refusals: Refusals::default(),
             address_rates: RateTable::new(RATE_ENTRIES),
             key_rates: RateTable::new(RATE_ENTRIES),
@@ -115,7 +115,7 @@ impl Server {
             epoch: Instant::now(),
             proxy_faults: ProxyFaults::default(),
             options,
-            shared,
+            pipeline,
         });
         let (stop, stopped) = watch::channel(None);
         let mut threads = Vec::new();
@@ -163,7 +163,7 @@ async fn io_thread(
     monitor: Option<StdListener>,
     mut stopped: watch::Receiver<Option<Duration>>,
 ) {
-    let fanout_interval = Duration::from_millis(front.shared.options.fanout_interval_ms);
+    let fanout_interval = Duration::from_millis(front.pipeline.reading.options.fanout_interval_ms);
     let wakeups = if fanout_interval.is_zero() { Wakeups::new() } else { Wakeups::deferring() };
     let context = Rc::new(IoContext {
         wakeups: Arc::new(wakeups),

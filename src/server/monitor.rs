@@ -68,19 +68,19 @@ fn handle(context: &IoContext, request: &Request<Incoming>) -> Response<Full<Byt
     }
     match request.uri().path() {
         "/metrics" => {
-            let shared = &context.front.shared;
-            gauges::collect(shared);
-            shared.metrics.partial_message_bytes.set(context.front.partial_messages.bytes() as i64);
-            shared.metrics.half_open.set(context.front.admission.half_open() as i64);
-            let mut response = text(StatusCode::OK, shared.metrics.render());
+            let pipeline = &context.front.pipeline;
+            gauges::collect(pipeline);
+            pipeline.metrics.partial_message_bytes.set(context.front.partial_messages.bytes() as i64);
+            pipeline.metrics.half_open.set(context.front.admission.half_open() as i64);
+            let mut response = text(StatusCode::OK, pipeline.metrics.render());
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
             response
         }
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => {
-            let shared = &context.front.shared;
-            let (status, why) = readiness(shared.health.trouble(), context.draining.get(), shared.is_writable());
+            let pipeline = &context.front.pipeline;
+            let (status, why) = readiness(pipeline.health.trouble(), context.draining.get(), pipeline.writable.get());
             text(status, why)
         }
         _ => text(StatusCode::NOT_FOUND, "/metrics, /healthz and /readyz are served here\n"),

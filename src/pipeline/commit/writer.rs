@@ -7,17 +7,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::metrics::{EventOutcome, StoreOperation};
+use crate::metrics::{EventOutcome, Metrics, StoreOperation};
 use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, Sender};
 use crate::pipeline::client::{BatchReplies, ClientHandle};
+use crate::pipeline::clock::Clock;
 use crate::pipeline::commit::background::BackgroundWork;
-use crate::pipeline::fair::Progress;
+use crate::pipeline::commit::uncommitted::Uncommitted;
+use crate::pipeline::health::Health;
+use crate::pipeline::heartbeat::Heartbeat;
 use crate::pipeline::ingest::backlog::Backlog;
-use crate::pipeline::query::reader;
+use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::queues::{Committed, LiveCommand, Verified, WriteCommand};
-use crate::pipeline::run::Shared;
-use crate::store::{self, Evicted, Outcome, Removed, Seq, StoreError, Writer};
+use crate::pipeline::writable::Writable;
+use crate::retention::Horizons;
+use crate::store::{self, Evicted, Outcome, Removed, Seq, Store, StoreError, Writer};
 
 /// Work per batch: some 500 events. More does not make an event cheaper, and the first of them waits for the last.
 const BATCH_US: u64 = 8_000;
@@ -41,11 +45,37 @@ impl From<Vec<Verified>> for Batch {
     }
 }
 
+/// What committing events takes. Queries `Q` wait for commits.
+pub struct Writing<Q> {
+    /// The store, for what is no transaction.
+    pub store: Store,
+    /// How long batches share a commit; zero commits each before it is answered.
+    pub commit_interval: Duration,
+    /// From where on the retention rules keep events; stored with each eviction.
+    pub horizons: Arc<Horizons>,
+    /// What is acknowledged and not yet committed.
+    pub uncommitted: Arc<Uncommitted<Q>>,
+    /// Puts a query back in line that waited for a commit. Never waits.
+    pub resume: Box<dyn Fn(Q) + Send>,
+    /// The gate, which events leave here.
+    pub gate: Arc<Gate>,
+    /// Whether the store has room.
+    pub writable: Arc<Writable>,
+    /// Signs of life.
+    pub heartbeat: Arc<Heartbeat>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where failures are noted.
+    pub health: Arc<Health>,
+    /// The clocks.
+    pub clock: Clock,
+}
+
 /// Live has ended, which ends the process in order.
 struct LiveEnded;
 
 /// Runs until Q2 is closed and empty.
-pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
+pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
     let (mut background, mut backlog) = (BackgroundWork::default(), Backlog::new(BATCH_US));
     loop {
         // Between steps of upkeep only what waits is taken: events always go first.
@@ -56,8 +86,8 @@ pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteComma
             Some(WriteCommand::Fold) => {}
             Some(WriteCommand::Upkeep) => {
                 background.upkeep();
-                look_after(shared, &mut writer);
-                if let Err(error) = shared.store.forget_dead_copy() {
+                look_after(writing, &mut writer);
+                if let Err(error) = writing.store.forget_dead_copy() {
                     tracing::error!(%error, "what a killed compaction left could not be removed");
                 }
             }
@@ -67,39 +97,39 @@ pub fn run(shared: &Arc<Shared>, mut writer: Writer, inbox: &Receiver<WriteComma
             None => {}
         }
         if !backlog.is_empty()
-            && Group::new(shared, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
+            && Group::new(writing, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
         {
             return;
         }
         let nothing_waits = |backlog: &Backlog<Verified>| inbox.is_empty() && backlog.is_empty();
         if nothing_waits(&backlog)
             && background.has_evictions()
-            && Group::new(shared, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
+            && Group::new(writing, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
         {
             return;
         }
         if nothing_waits(&backlog)
-            && let Err(error) = background.keep_up(&mut writer, shared.now())
+            && let Err(error) = background.keep_up(&mut writer, writing.clock.now())
         {
-            shared.health.failed(StoreOperation::Commit, &error);
+            writing.health.failed(StoreOperation::Commit, &error);
         }
-        shared.beat.writer();
+        writing.heartbeat.writer();
     }
 }
 
 /// Finds out whether commits are possible although no event asks for one: after one that failed, and when files of the
 /// store were removed.
-fn look_after(shared: &Shared, writer: &mut Writer) {
-    let found = if shared.health.is_failing() { writer.probe() } else { shared.store.check_files() };
+fn look_after<Q>(writing: &Writing<Q>, writer: &mut Writer) {
+    let found = if writing.health.is_failing() { writer.probe() } else { writing.store.check_files() };
     match found {
-        Ok(()) => shared.health.committed(),
-        Err(error) => shared.health.failed(StoreOperation::Commit, &error),
+        Ok(()) => writing.health.committed(),
+        Err(error) => writing.health.failed(StoreOperation::Commit, &error),
     }
 }
 
 /// The batches and removals of one commit.
-struct Group<'a> {
-    shared: &'a Arc<Shared>,
+struct Group<'a, Q> {
+    writing: &'a Writing<Q>,
     inbox: &'a Receiver<WriteCommand>,
     /// What was taken from there and is in no batch yet.
     backlog: &'a mut Backlog<Verified>,
@@ -116,9 +146,9 @@ struct Group<'a> {
     evicted: Removed,
 }
 
-impl<'a> Group<'a> {
+impl<'a, Q> Group<'a, Q> {
     fn new(
-        shared: &'a Arc<Shared>,
+        writing: &'a Writing<Q>,
         inbox: &'a Receiver<WriteCommand>,
         backlog: &'a mut Backlog<Verified>,
         background: &'a mut BackgroundWork,
@@ -126,34 +156,32 @@ impl<'a> Group<'a> {
     ) -> Self {
         let (live_ended, open, evicted) = (false, None, Removed::default());
         let (events, evictable, taken) = (0, 0, 0);
-        Self { shared, inbox, backlog, background, live, live_ended, open, events, evictable, taken, evicted }
+        Self { writing, inbox, backlog, background, live, live_ended, open, events, evictable, taken, evicted }
     }
 
     /// Takes batches, each answered when it is durable, until it is time for their commit, and removes in between. Without
     /// a first batch it is there for what must go.
     fn run(&mut self, writer: &mut Writer) -> Result<(), LiveEnded> {
-        let shared = self.shared;
+        let writing = self.writing;
         self.background.begin();
         self.open = self.gather();
-        let result = match shared.options.commit_interval_ms {
-            0 => self.commit_at_once(writer),
-            ms => self.commit_later(writer, Duration::from_millis(ms)),
-        };
+        let result =
+            if writing.commit_interval.is_zero() { self.commit_at_once(writer) } else { self.commit_later(writer) };
         let is_full = matches!(result, Err(StoreError::Full));
         match &result {
             Ok(_) => {
                 self.background.removed(self.taken, self.evicted);
-                shared.health.committed();
+                writing.health.committed();
             }
-            Err(error) => shared.health.failed(StoreOperation::Commit, error),
+            Err(error) => writing.health.failed(StoreOperation::Commit, error),
         }
         // Before the answers: whoever has his OK finds it counted.
         let events = self.events + self.open.as_ref().map_or(0, |batch| batch.events.len());
         if events > 0 {
-            shared.metrics.commit_events.observe(events as f64);
+            writing.metrics.commit_events.observe(events as f64);
         }
-        for query in shared.uncommitted.settle() {
-            reader::submit(shared, query, Progress::Begun);
+        for query in writing.uncommitted.settle() {
+            (writing.resume)(query);
         }
         let answered = match (self.open.take(), result) {
             (None, Ok(_)) => Ok(()),
@@ -163,16 +191,16 @@ impl<'a> Group<'a> {
             }
             // Deletions are stored in a full store, and that without the log.
             (Some(batch), Err(StoreError::Full)) => {
-                let outcomes = writer.commit(&batch.events, shared.now());
+                let outcomes = writer.commit(&batch.events, writing.clock.now());
                 if let Err(error) = &outcomes {
-                    shared.health.failed(StoreOperation::Commit, error);
+                    writing.health.failed(StoreOperation::Commit, error);
                 }
                 self.answer(batch, &outcomes, None)
             }
             (Some(batch), result) => self.answer(batch, &result, None),
         };
         if is_full {
-            self.background.make_room(writer, &shared.horizons);
+            self.background.make_room(writer, &writing.horizons);
         }
         if self.live_ended { Err(LiveEnded) } else { answered }
     }
@@ -186,7 +214,7 @@ impl<'a> Group<'a> {
 
     /// Commits the batch in hand, or a step of removals, and tells what became of its events.
     fn commit_at_once(&mut self, writer: &mut Writer) -> Result<Vec<Outcome>, StoreError> {
-        let (shared, began) = (self.shared, Instant::now());
+        let (writing, began) = (self.writing, Instant::now());
         let Some(batch) = self.open.take() else {
             let (seqs, row) = self.take_along(self.background.stride());
             self.evicted = writer.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
@@ -195,9 +223,9 @@ impl<'a> Group<'a> {
         };
         let (seqs, row) = self.take_along_with(&batch);
         let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
-        let result = writer.commit_evicting(&batch.events, shared.now(), gone);
+        let result = writer.commit_evicting(&batch.events, writing.clock.now(), gone);
         self.open = Some(batch);
-        shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        writing.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         let (outcomes, removed) = result?;
         match removed {
             Some(removed) => self.evicted = removed,
@@ -206,19 +234,19 @@ impl<'a> Group<'a> {
         Ok(outcomes)
     }
 
-    /// Answers batches from the log, and removes while none waits, until `interval` is over, and commits. A batch that is
+    /// Answers batches from the log, and removes while none waits, until the interval is over, and commits. A batch that is
     /// still in hand then was too much for the log: the commit was its own, and this is what became of its events.
-    fn commit_later(&mut self, writer: &mut Writer, interval: Duration) -> Result<Vec<Outcome>, StoreError> {
-        let shared = self.shared;
+    fn commit_later(&mut self, writer: &mut Writer) -> Result<Vec<Outcome>, StoreError> {
+        let writing = self.writing;
         let mut began = Instant::now();
-        let until = began + interval;
+        let until = began + writing.commit_interval;
         let result = writer.group(|group| {
             loop {
                 began = Instant::now();
                 if let Some(batch) = self.open.take() {
                     let (seqs, row) = self.take_along_with(&batch);
                     let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
-                    let added = match group.add(&batch.events, shared.now(), gone) {
+                    let added = match group.add(&batch.events, writing.clock.now(), gone) {
                         Ok(added) => added,
                         Err(error) => {
                             self.open = Some(batch);
@@ -227,13 +255,13 @@ impl<'a> Group<'a> {
                     };
                     self.evicted += added.evicted;
                     if let Some(error) = &added.log_failure {
-                        shared.health.failed(StoreOperation::Log, error);
+                        writing.health.failed(StoreOperation::Log, error);
                     }
                     if !added.is_durable {
                         self.open = Some(batch);
                         return Ok(added.outcomes);
                     }
-                    shared.metrics.log_seconds.observe(began.elapsed().as_secs_f64());
+                    writing.metrics.log_seconds.observe(began.elapsed().as_secs_f64());
                     if self.answer(batch, &Ok(added.outcomes), Some(added.removed)).is_err() {
                         self.live_ended = true;
                         break;
@@ -241,7 +269,7 @@ impl<'a> Group<'a> {
                 } else if self.may_evict(group) {
                     let (seqs, row) = self.take_along(STEP);
                     self.evicted += group.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
-                    shared.metrics.eviction_seconds.observe(began.elapsed().as_secs_f64());
+                    writing.metrics.eviction_seconds.observe(began.elapsed().as_secs_f64());
                 }
                 if !self.goes_on(until, group) {
                     break;
@@ -250,7 +278,7 @@ impl<'a> Group<'a> {
             began = Instant::now();
             Ok(Vec::new())
         });
-        shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        writing.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         self.learn(began);
         result
     }
@@ -279,14 +307,14 @@ impl<'a> Group<'a> {
     fn take_along(&mut self, most: usize) -> (Vec<Seq>, Option<Vec<u8>>) {
         let seqs = self.background.next_removals(self.taken, most);
         self.taken += seqs.len();
-        let row = self.background.has_evictions().then(|| self.shared.horizons.to_bytes());
+        let row = self.background.has_evictions().then(|| self.writing.horizons.to_bytes());
         (seqs, row)
     }
 
     /// Whether it is not time to commit yet: then there is a batch in hand, or something to remove.
     fn goes_on(&mut self, until: Instant, group: &store::Group<'_, '_>) -> bool {
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() || self.shared.uncommitted.is_wanted() {
+        if left.is_zero() || self.writing.uncommitted.is_wanted() {
             return false;
         }
         let is_evicting = self.may_evict(group);
@@ -310,7 +338,7 @@ impl<'a> Group<'a> {
         while let Some(command) = self.inbox.try_recv() {
             self.note(command);
         }
-        (!self.backlog.is_empty()).then(|| self.backlog.take(self.shared.now_us()).into())
+        (!self.backlog.is_empty()).then(|| self.backlog.take(self.writing.clock.now_us()).into())
     }
 
     fn note(&mut self, command: WriteCommand) {
@@ -330,19 +358,19 @@ impl<'a> Group<'a> {
         result: &Result<Vec<Outcome>, StoreError>,
         removed: Option<Vec<Box<[u8]>>>,
     ) -> Result<(), LiveEnded> {
-        let shared = self.shared;
+        let writing = self.writing;
         let Batch { events, origins } = batch;
         self.events += events.len();
-        shared.beat.writer();
+        writing.heartbeat.writer();
         let is_full = match result {
             Ok(outcomes) => outcomes.contains(&Outcome::Full),
             Err(error) => matches!(error, StoreError::Full),
         };
         if is_full {
-            shared.storage_writable(false);
-        } else if !shared.is_writable() && result.as_ref().is_ok_and(|outcomes| outcomes.iter().all(is_stored)) {
+            writing.writable.set(false);
+        } else if !writing.writable.get() && result.as_ref().is_ok_and(|outcomes| outcomes.iter().all(is_stored)) {
             // When nobody writes, the retention thread says that there is room again.
-            shared.storage_writable(true);
+            writing.writable.set(true);
         }
         let ids: Vec<(EventId, usize)> = events.iter().map(|e| (e.view().id(), e.view().record().len())).collect();
         let answers: Vec<RelayMessage> = match result {
@@ -350,15 +378,15 @@ impl<'a> Group<'a> {
             Err(error) => refuse_all(&ids, error),
         };
         if let Ok(outcomes) = result {
-            outcomes.iter().for_each(|outcome| shared.metrics.event(counted(*outcome), 1));
+            outcomes.iter().for_each(|outcome| writing.metrics.event(counted(*outcome), 1));
             self.tell(events, outcomes, removed)?;
         } else {
-            shared.metrics.event(if is_full { EventOutcome::Full } else { EventOutcome::Failed }, ids.len() as u64);
+            writing.metrics.event(if is_full { EventOutcome::Full } else { EventOutcome::Failed }, ids.len() as u64);
         }
-        shared.ingest.leave(origins.iter().zip(&ids).map(|((from, _), (_, bytes))| (&*from.memory, *bytes)));
+        writing.gate.leave(origins.iter().zip(&ids).map(|((from, _), (_, bytes))| (&*from.memory, *bytes)));
         let mut replies = BatchReplies::default();
         for ((from, received), message) in origins.iter().zip(&answers) {
-            shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
+            writing.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
             replies.answer(from, message);
         }
         Ok(())
@@ -381,7 +409,7 @@ impl<'a> Group<'a> {
             return Ok(());
         }
         if let Some(removed) = removed {
-            self.shared.uncommitted.add(&committed, removed);
+            self.writing.uncommitted.add(&committed, removed);
         }
         self.live.send(LiveCommand::Committed(committed, Instant::now())).map_err(|_| LiveEnded)
     }

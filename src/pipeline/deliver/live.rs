@@ -7,15 +7,20 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
+use crate::ledger::Account;
 use crate::live::{self, LiveIndex};
-use crate::metrics::{EventOutcome, StoreOperation};
+use crate::metrics::{EventOutcome, Metrics, StoreOperation};
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, reply};
 use crate::pipeline::channel::{Receiver, RecvError};
 use crate::pipeline::client::{BatchReplies, ClientHandle, Subscription};
+use crate::pipeline::clock::Clock;
+use crate::pipeline::health::Health;
+use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::queues::{Committed, LiveCommand, Verified};
-use crate::pipeline::run::Shared;
 use crate::policy::{ReadGuard, Settings};
-use crate::store::{Seq, StoreError};
+use crate::store::{Seq, Store, StoreError};
 use crate::ws::{LivePush, SharedBody};
 
 /// How often the store is looked at for events that another process committed. Own commits do not wait for it.
@@ -124,17 +129,37 @@ impl LiveHub {
     /// Delivers one event to all who asked; returns how many did. Renders, compresses and queues without the lock, which
     /// a registration on an io thread waits for: who registers meanwhile reads this event from the store (INV-3), and
     /// who ends meanwhile has a closed stream (INV-16).
-    fn deliver(&self, event: EventView<'_>, seq: Option<Seq>, shared: &Shared, settings: &Settings) -> usize {
-        let mut delivery = Delivery { event, shared, settings, body: None, count: 0 };
+    fn deliver(&self, event: EventView<'_>, seq: Option<Seq>, delivering: &Delivering, settings: &Settings) -> usize {
+        let mut delivery = Delivery { event, delivering, settings, body: None, count: 0 };
         self.recipients(event, seq).iter().for_each(|recipient| delivery.send(recipient));
         delivery.count
     }
 }
 
+/// What delivering events takes.
+pub struct Delivering {
+    /// The store, in which events of other processes are found.
+    pub store: Store,
+    /// The live index.
+    pub live: Arc<LiveHub>,
+    /// The settings in force.
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// The gate, which ephemeral events leave here.
+    pub gate: Arc<Gate>,
+    /// Where events in outboxes are counted.
+    pub outboxes: Arc<Account>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where failures are noted.
+    pub health: Arc<Health>,
+    /// The clocks.
+    pub clock: Clock,
+}
+
 /// One event on its way to its recipients; rendered when the first of them turns up.
 struct Delivery<'a> {
     event: EventView<'a>,
-    shared: &'a Shared,
+    delivering: &'a Delivering,
     settings: &'a Settings,
     body: Option<SharedBody>,
     count: usize,
@@ -145,12 +170,12 @@ impl Delivery<'_> {
         if !ReadGuard::new(self.settings, &client.identity().keys).allows(self.event) {
             return;
         }
-        let (event, shared) = (self.event, self.shared);
+        let (event, delivering) = (self.event, self.delivering);
         let body = self.body.get_or_insert_with(|| {
             let mut json = Vec::with_capacity(event.record().len() * 2);
             event.write_json(&mut json);
             json.extend_from_slice(reply::EVENT_TAIL);
-            SharedBody::new(json, &shared.memory.outboxes)
+            SharedBody::new(json, &delivering.outboxes)
         });
         match client.outbox.push_live(&sub.stream, body.frame(&sub.head, client.deflate)) {
             LivePush::Taken => self.count += 1,
@@ -163,68 +188,68 @@ impl Delivery<'_> {
 }
 
 /// Runs until Q3 is closed and empty.
-pub fn run(shared: &Shared, inbox: &Receiver<LiveCommand>) {
+pub fn run(delivering: &Delivering, inbox: &Receiver<LiveCommand>) {
     let mut seen_txn = None;
     loop {
         match inbox.recv_timeout(FOREIGN_COMMITS) {
-            Ok(LiveCommand::Committed(events, at)) => committed(shared, &events, at),
-            Ok(LiveCommand::Ephemeral(events)) => ephemeral(shared, events),
+            Ok(LiveCommand::Committed(events, at)) => committed(delivering, &events, at),
+            Ok(LiveCommand::Ephemeral(events)) => ephemeral(delivering, events),
             Err(RecvError::Closed) => return,
             Err(RecvError::Timeout) => {}
         }
         if inbox.is_empty()
-            && let Err(error) = look(shared, &mut seen_txn)
+            && let Err(error) = look(delivering, &mut seen_txn)
         {
             // It is tried again soon.
-            shared.health.failed(StoreOperation::Read, &error);
+            delivering.health.failed(StoreOperation::Read, &error);
         }
     }
 }
 
 /// Delivers what was committed since the last look that went well.
-fn look(shared: &Shared, seen_txn: &mut Option<u64>) -> Result<(), StoreError> {
+fn look(delivering: &Delivering, seen_txn: &mut Option<u64>) -> Result<(), StoreError> {
     // Before the events are read: those of a later commit are seen now or at the next look.
-    let txn = shared.store.txn_id()?;
+    let txn = delivering.store.txn_id()?;
     if *seen_txn != Some(txn) {
-        shared.store.follow()?;
-        catch_up(shared, Seq::MAX)?;
+        delivering.store.follow()?;
+        catch_up(delivering, Seq::MAX)?;
         *seen_txn = Some(txn);
     }
     Ok(())
 }
 
-fn committed(shared: &Shared, events: &[Committed], at: Instant) {
+fn committed(delivering: &Delivering, events: &[Committed], at: Instant) {
     let Some(first) = events.first() else { return };
     // A gap before our own batch was committed by another process. Ours do not wait until it can be read.
-    if let Err(error) = catch_up(shared, first.seq) {
-        shared.health.failed(StoreOperation::Read, &error);
+    if let Err(error) = catch_up(delivering, first.seq) {
+        delivering.health.failed(StoreOperation::Read, &error);
     }
-    let settings = shared.settings.load();
-    let delivered_to = shared.live.last_seq();
+    let settings = delivering.settings.load();
+    let delivered_to = delivering.live.last_seq();
     for Committed { seq, event } in events.iter().filter(|one| one.seq > delivered_to) {
-        let count = shared.live.deliver(event.view(), Some(*seq), shared, &settings);
-        shared.metrics.deliveries.inc_by(count as u64);
+        let count = delivering.live.deliver(event.view(), Some(*seq), delivering, &settings);
+        delivering.metrics.deliveries.inc_by(count as u64);
     }
-    shared.metrics.fanout_seconds.observe(at.elapsed().as_secs_f64());
+    delivering.metrics.fanout_seconds.observe(at.elapsed().as_secs_f64());
 }
 
 /// Delivers what the store holds beyond the last delivered seq, up to but not including `before`.
-fn catch_up(shared: &Shared, before: Seq) -> Result<(), StoreError> {
-    let settings = shared.settings.load();
+fn catch_up(delivering: &Delivering, before: Seq) -> Result<(), StoreError> {
+    let settings = delivering.settings.load();
     loop {
-        let from = shared.live.last_seq();
+        let from = delivering.live.last_seq();
         if from.0 + 1 >= before.0 {
             return Ok(());
         }
-        if catch_up_rows(shared, &settings, from, before)? == 0 {
+        if catch_up_rows(delivering, &settings, from, before)? == 0 {
             return Ok(());
         }
     }
 }
 
-fn catch_up_rows(shared: &Shared, settings: &Settings, from: Seq, before: Seq) -> Result<usize, StoreError> {
-    let now = shared.now();
-    let snapshot = shared.store.read()?;
+fn catch_up_rows(delivering: &Delivering, settings: &Settings, from: Seq, before: Seq) -> Result<usize, StoreError> {
+    let now = delivering.clock.now();
+    let snapshot = delivering.store.read()?;
     let mut rows = 0;
     for row in snapshot.after(from)?.take(CATCH_UP_ROWS) {
         let (seq, event) = row?;
@@ -233,32 +258,32 @@ fn catch_up_rows(shared: &Shared, settings: &Settings, from: Seq, before: Seq) -
         }
         rows += 1;
         if event.is_expired(now) || snapshot.is_hidden(seq, event)? {
-            shared.live.pass_over(seq);
+            delivering.live.pass_over(seq);
         } else {
-            let count = shared.live.deliver(event, Some(seq), shared, settings);
-            shared.metrics.deliveries.inc_by(count as u64);
+            let count = delivering.live.deliver(event, Some(seq), delivering, settings);
+            delivering.metrics.deliveries.inc_by(count as u64);
         }
     }
     Ok(rows)
 }
 
 /// Delivers and answers events that are never stored.
-fn ephemeral(shared: &Shared, events: Vec<Verified>) {
-    let settings = shared.settings.load();
+fn ephemeral(delivering: &Delivering, events: Vec<Verified>) {
+    let settings = delivering.settings.load();
     let mut replies = BatchReplies::default();
     for Verified { event, from, received } in events {
         let view = event.view();
-        let count = shared.live.deliver(view, None, shared, &settings);
+        let count = delivering.live.deliver(view, None, delivering, &settings);
         let answer = if count > 0 {
-            shared.metrics.event(EventOutcome::Ephemeral, 1);
+            delivering.metrics.event(EventOutcome::Ephemeral, 1);
             RelayMessage::Ok { id: view.id(), accepted: true, reason: None }
         } else {
-            shared.metrics.event(EventOutcome::Muted, 1);
+            delivering.metrics.event(EventOutcome::Muted, 1);
             RelayMessage::refused(view.id(), Prefix::Mute, "no one listens for this ephemeral event")
         };
-        shared.metrics.deliveries.inc_by(count as u64);
-        shared.ingest.leave([(&*from.memory, view.record().len())]);
-        shared.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
+        delivering.metrics.deliveries.inc_by(count as u64);
+        delivering.gate.leave([(&*from.memory, view.record().len())]);
+        delivering.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
         replies.answer(&from, &answer);
     }
 }

@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
+use super::evicting::Evicting;
 use super::trouble::Trouble;
 use crate::pipeline::channel::Sender;
 use crate::pipeline::queues::WriteCommand;
-use crate::pipeline::run::Shared;
 use crate::policy::Retention;
 use crate::retention::brake::{Removal, held_events};
 use crate::retention::parts::Parts;
@@ -49,19 +49,19 @@ impl Asked {
     ///
     /// # Errors
     /// When the store cannot be read, or the writer has ended.
-    pub fn step(&mut self, shared: &Shared, write: &Sender<WriteCommand>, until: Instant) -> Result<bool, Trouble> {
+    pub fn step(&mut self, evicting: &Evicting, write: &Sender<WriteCommand>, until: Instant) -> Result<bool, Trouble> {
         match &mut self.stage {
             Stage::Counting(trial) => {
                 while Instant::now() < until {
-                    if trial.slice(&shared.store, &self.rules, shared.now(), SLICE_ROWS)? {
+                    if trial.slice(&evicting.store, &self.rules, evicting.clock.now(), SLICE_ROWS)? {
                         let parts = std::mem::take(&mut trial.found.parts);
-                        return self.decide(&parts, shared, write);
+                        return self.decide(&parts, evicting, write);
                     }
                 }
             }
             Stage::Waiting(removal, again) => {
-                let held_events = held_events(&shared.store)?;
-                if removal.is_accepted(Removal::accepted(&shared.store)?, &self.rules, held_events) {
+                let held_events = held_events(&evicting.store)?;
+                if removal.is_accepted(Removal::accepted(&evicting.store)?, &self.rules, held_events) {
                     tracing::info!(events = removal.events, "the operator accepted what the retention rules remove");
                     return Ok(true);
                 }
@@ -74,14 +74,14 @@ impl Asked {
     }
 
     /// Whether the rules may come into force, given what they would remove.
-    fn decide(&mut self, parts: &Parts, shared: &Shared, write: &Sender<WriteCommand>) -> Result<bool, Trouble> {
-        let (held_events, used_bytes) = (held_events(&shared.store)?, shared.store.room()?.used_bytes);
-        let removal = Removal::new(&self.rules, parts, shared.now());
+    fn decide(&mut self, parts: &Parts, evicting: &Evicting, write: &Sender<WriteCommand>) -> Result<bool, Trouble> {
+        let (held_events, used_bytes) = (held_events(&evicting.store)?, evicting.store.room()?.used_bytes);
+        let removal = Removal::new(&self.rules, parts, evicting.clock.now());
         let is_much = removal.is_much(&self.rules, held_events, used_bytes);
-        if !is_much || removal.is_accepted(Removal::accepted(&shared.store)?, &self.rules, held_events) {
+        if !is_much || removal.is_accepted(Removal::accepted(&evicting.store)?, &self.rules, held_events) {
             return Ok(true);
         }
-        shared.metrics.retention_waiting.set(removal.events as i64);
+        evicting.metrics.retention_waiting.set(removal.events as i64);
         if !std::mem::replace(&mut self.is_told, true) {
             self.tell(parts, removal, held_events, used_bytes);
         }
@@ -117,9 +117,9 @@ impl Asked {
 ///
 /// # Errors
 /// When the store cannot be read, or the writer has ended.
-pub fn nothing_waits(shared: &Shared, write: &Sender<WriteCommand>) -> Result<(), Trouble> {
-    shared.metrics.retention_waiting.set(0);
-    if Removal::waiting(&shared.store)?.is_some() {
+pub fn nothing_waits(evicting: &Evicting, write: &Sender<WriteCommand>) -> Result<(), Trouble> {
+    evicting.metrics.retention_waiting.set(0);
+    if Removal::waiting(&evicting.store)?.is_some() {
         write.send(WriteCommand::Waiting(Vec::new())).map_err(|_| Trouble::Closed)?;
     }
     Ok(())

@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::asked::{Asked, nothing_waits};
+use super::evicting::Evicting;
 use super::trouble::Trouble;
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::{Done, Eviction, WriteCommand};
-use crate::pipeline::run::Shared;
 use crate::policy::Retention;
 use crate::retention::authors::Authors;
 use crate::retention::busy_authors::BusyAuthors;
@@ -45,15 +45,15 @@ const SHARE: u32 = 5;
 const FULL_FOR: Duration = Duration::from_secs(1);
 
 /// Runs until `stop` is closed.
-pub fn run(shared: &Shared, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
-    let mut evictor = Evictor::new(shared, write);
+pub fn run(evicting: &Evicting, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
+    let mut evictor = Evictor::new(evicting, write);
     loop {
         let pause = match evictor.turn() {
             Ok(pause) => pause,
             Err(Trouble::Closed) => return,
             Err(Trouble::Store(error)) => {
                 // The next turn tries again.
-                shared.health.failed(StoreOperation::Retention, &error);
+                evicting.health.failed(StoreOperation::Retention, &error);
                 Duration::from_secs(1)
             }
         };
@@ -74,7 +74,7 @@ enum Stage {
 }
 
 struct Evictor<'a> {
-    shared: &'a Shared,
+    evicting: &'a Evicting,
     write: &'a Sender<WriteCommand>,
     /// The writer's answers. Only evictions hold senders, so the channel closes when the writer dies.
     done: Receiver<Done>,
@@ -110,10 +110,10 @@ struct Evictor<'a> {
 }
 
 impl<'a> Evictor<'a> {
-    fn new(shared: &'a Shared, write: &'a Sender<WriteCommand>) -> Self {
+    fn new(evicting: &'a Evicting, write: &'a Sender<WriteCommand>) -> Self {
         let now = Instant::now();
         Self {
-            shared,
+            evicting,
             write,
             done: channel(PENDING).1,
             pending: VecDeque::new(),
@@ -141,11 +141,11 @@ impl<'a> Evictor<'a> {
     /// Checks the fill level and does some of the work that is due; returns how long to rest.
     fn turn(&mut self) -> Result<Duration, Trouble> {
         self.take_rules()?;
-        let room = self.shared.store.room()?;
+        let room = self.evicting.store.room()?;
         let watch = self.watch(room);
         let pause = if self.rules.is_empty() { watch } else { self.work(room, watch)? };
         let Some(asked) = &mut self.asked else { return Ok(pause) };
-        if asked.step(self.shared, self.write, Instant::now() + TURN)? {
+        if asked.step(self.evicting, self.write, Instant::now() + TURN)? {
             self.come_into_force()?;
         }
         let is_counting = self.asked.as_ref().is_some_and(Asked::is_counting);
@@ -155,7 +155,7 @@ impl<'a> Evictor<'a> {
     /// Executes the rules in force for a while; returns how long to rest.
     fn work(&mut self, room: Room, watch: Duration) -> Result<Duration, Trouble> {
         let marks = self.marks(room);
-        if marks.is_relaxed(room) && self.shared.horizons.relax_total() {
+        if marks.is_relaxed(room) && self.evicting.horizons.relax_total() {
             self.save_horizons()?;
         }
         let is_short = marks.excess(room) > 0;
@@ -199,21 +199,21 @@ impl<'a> Evictor<'a> {
     /// Checks for new rules, from a reload or a new follow list. They are counted before they come into force; until
     /// then the former rules apply, to clients too.
     fn take_rules(&mut self) -> Result<(), Trouble> {
-        let settings = self.shared.settings.load();
+        let settings = self.evicting.settings.load();
         let is_reload = settings.retention != self.published;
         let unresolved = if is_reload { &settings.retention } else { &self.newest };
-        let lists = follows::lists(unresolved, &self.shared.store)?;
+        let lists = follows::lists(unresolved, &self.evicting.store)?;
         if !is_reload && lists == self.lists {
             return Ok(());
         }
-        let rules = follows::resolve(unresolved.clone(), &self.shared.store)?;
+        let rules = follows::resolve(unresolved.clone(), &self.evicting.store)?;
         let is_other = rules != self.newest;
         if !is_reload && is_other && follows::lost_much(&self.newest, &rules) {
             self.lists = lists;
             return Ok(());
         }
         if is_other {
-            nothing_waits(self.shared, self.write)?;
+            nothing_waits(self.evicting, self.write)?;
         }
         (self.lists, self.newest) = (lists, rules.clone());
         if is_other {
@@ -225,7 +225,7 @@ impl<'a> Evictor<'a> {
         }
         self.publish(&settings.retention);
         if is_other && self.rules.is_empty() {
-            self.shared.horizons.begin(&rules);
+            self.evicting.horizons.begin(&rules);
         }
         Ok(())
     }
@@ -233,13 +233,13 @@ impl<'a> Evictor<'a> {
     /// Puts the rules that apply into the settings, in place of these.
     fn publish(&mut self, instead_of: &Retention) {
         self.published = self.ruling().clone();
-        self.shared.put_retention(instead_of, &self.published);
+        self.evicting.put_rules(instead_of, &self.published);
     }
 
     /// Puts the new rules into force.
     fn come_into_force(&mut self) -> Result<(), Trouble> {
-        let last_seq = self.shared.store.read()?.last_seq()?;
-        nothing_waits(self.shared, self.write)?;
+        let last_seq = self.evicting.store.read()?.last_seq()?;
+        nothing_waits(self.evicting, self.write)?;
         self.await_writer(0)?;
         let Some(asked) = self.asked.take() else { return Ok(()) };
         self.report.tell(true);
@@ -247,7 +247,7 @@ impl<'a> Evictor<'a> {
         let before = self.published.clone();
         self.publish(&before);
         follows::tell(&self.rules);
-        self.shared.horizons.begin(&self.rules);
+        self.evicting.horizons.begin(&self.rules);
         self.stage = Stage::First;
         (self.plan, self.exhausted) = (None, None);
         self.busy_authors = BusyAuthors::new(last_seq);
@@ -260,9 +260,9 @@ impl<'a> Evictor<'a> {
     /// Updates from where on the store counts as full, and reports whether it is. Returns when to check again.
     fn watch(&mut self, room: Room) -> Duration {
         let (limits, mut watch) = (self.ruling().limits(), WATCH);
-        match self.shared.store.disk_space() {
+        match self.evicting.store.disk_space() {
             Ok(space) => {
-                self.is_disk_low = self.disk.watch(&self.shared.store, space, room, limits.min_free_disk_bytes);
+                self.is_disk_low = self.disk.watch(&self.evicting.store, space, room, limits.min_free_disk_bytes);
                 if Disk::is_near(space, limits.min_free_disk_bytes) {
                     watch = WATCH_CLOSELY;
                 }
@@ -273,7 +273,7 @@ impl<'a> Evictor<'a> {
         if room.used_bytes > before && !marks.is_relaxed(room) {
             watch = WATCH_CLOSELY;
         }
-        self.shared.store.set_full(self.full(room, marks));
+        self.evicting.store.set_full(self.full(room, marks));
         self.tell_full();
         watch
     }
@@ -305,16 +305,16 @@ impl<'a> Evictor<'a> {
 
     /// Reports whether events are refused. The writer reports it when it refuses an event; this covers an idle store.
     fn tell_full(&mut self) {
-        let Ok(room) = self.shared.store.room() else { return };
+        let Ok(room) = self.evicting.store.room() else { return };
         if !room.is_full() {
             self.full_since = None;
             // After refusals, there is room again only when a batch fits.
-            let gap = if self.shared.is_writable() { 0 } else { (room.full_bytes() / 256).min(1 << 20) };
+            let gap = if self.evicting.writable.get() { 0 } else { (room.full_bytes() / 256).min(1 << 20) };
             if !room.full.is_reached(room.used_bytes + gap, room.page_bytes + gap) {
-                self.shared.storage_writable(true);
+                self.evicting.writable.set(true);
             }
         } else if self.full_since.get_or_insert_with(Instant::now).elapsed() > FULL_FOR {
-            self.shared.storage_writable(false);
+            self.evicting.writable.set(false);
         }
     }
 
@@ -322,7 +322,7 @@ impl<'a> Evictor<'a> {
     fn due_plan(&mut self, is_short: bool) -> Result<Option<Plan>, Trouble> {
         let now = Instant::now();
         if self.rules.counts_authors() {
-            while self.busy_authors.count(&self.shared.store)? {}
+            while self.busy_authors.count(&self.evicting.store)? {}
         }
         let is_short = is_short && self.exhausted.is_none_or(|at| at.elapsed() > due::TRY_AGAIN);
         let ages = now >= self.ages_due && self.rules.has_ages();
@@ -339,23 +339,23 @@ impl<'a> Evictor<'a> {
     /// Runs one step of the plan and sends what it found to the writer. Returns how long that took, without waiting.
     fn step(&mut self) -> Result<Duration, Trouble> {
         let Some(mut plan) = self.plan.take() else { return Ok(Duration::ZERO) };
-        let (shared, began) = (self.shared, Instant::now());
-        let room = shared.store.room()?;
+        let (evicting, began) = (self.evicting, Instant::now());
+        let room = evicting.store.room()?;
         let excess = self.marks(room).excess(room);
-        let snapshot = shared.store.read()?;
-        let mut slice = Slice::new(&self.rules, &snapshot, shared.now(), SLICE_ROWS)?;
+        let snapshot = evicting.store.read()?;
+        let mut slice = Slice::new(&self.rules, &snapshot, evicting.clock.now(), SLICE_ROWS)?;
         let progress = plan.step(&mut slice, excess)?;
         let (found, walked) = (slice.found, plan.take_walked());
         drop(snapshot);
         // Before the events are removed, so that clients cannot publish them again in between.
-        shared.horizons.went(&found);
+        evicting.horizons.went(&found);
         for walk in &walked {
-            shared.horizons.note(walk);
+            evicting.horizons.note(walk);
             self.busy_authors.walked(walk, &self.rules);
         }
         let emptied = plan.take_emptied();
         for &rule in &emptied {
-            shared.horizons.set(rule, |horizon| horizon.total = NEVER);
+            evicting.horizons.set(rule, |horizon| horizon.total = NEVER);
         }
         let worked = began.elapsed();
         self.remove(&found)?;
@@ -389,19 +389,19 @@ impl<'a> Evictor<'a> {
         }
         if scope.authors == Authors::All {
             self.authors_due = now + due::authors(&self.rules).max(began.elapsed() * 10);
-            self.shared.horizons.know_authors();
+            self.evicting.horizons.know_authors();
         }
         if matches!(self.stage, Stage::First) {
             self.stage = Stage::Steady;
             self.report.tell(true);
         }
-        self.shared.beat.plan();
+        self.evicting.heartbeat.plan();
         if plan.missing() == 0 {
             self.exhausted = None;
             return Ok(());
         }
         // The store is full from here on, for every rule alike.
-        if self.shared.horizons.relax_total() {
+        if self.evicting.horizons.relax_total() {
             self.save_horizons()?;
         }
         if self.exhausted.replace(now).is_none() {
@@ -418,12 +418,12 @@ impl<'a> Evictor<'a> {
 
     /// Lets rules that are below their limits accept older events again.
     fn relax_rules(&mut self) -> Result<(), Trouble> {
-        let held = held_by_rule(&self.rules, &self.shared.store.read()?)?;
+        let held = held_by_rule(&self.rules, &self.evicting.store.read()?)?;
         let has_spare = |limit: u64, held: u64| limit == 0 || held < limit - limit / 16;
         let spare = self.rules.rules().iter().zip(held).enumerate().filter(|(_, (rule, held))| {
             has_spare(rule.bounds.max_events, held.events) && has_spare(rule.bounds.max_bytes, held.bytes)
         });
-        let horizons = &self.shared.horizons;
+        let horizons = &self.evicting.horizons;
         let relaxed = spare.filter(|(place, _)| horizons.set(*place, |horizon| horizon.own.0 = 0)).count();
         if relaxed > 0 { self.save_horizons() } else { Ok(()) }
     }
@@ -455,7 +455,7 @@ impl<'a> Evictor<'a> {
             let removed = self.done.recv().ok_or(Trouble::Closed)?;
             let parts = self.pending.pop_front().unwrap_or_default();
             if removed? > 0 {
-                self.report.removed(&parts, &self.shared.metrics);
+                self.report.removed(&parts, &self.evicting.metrics);
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! Never holds a transaction between slices (INV-9), and never makes the writer wait.
 
 mod asked;
+pub mod evicting;
 pub mod evictor;
 #[cfg(test)]
 mod tests;

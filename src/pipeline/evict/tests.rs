@@ -43,7 +43,7 @@ fn relay(store: Store, retention: Retention) -> Pipeline {
 /// Waits until the rules were executed once.
 fn wait_for_plan(pipeline: &Pipeline) {
     let end = Instant::now() + Duration::from_secs(60);
-    while pipeline.shared().beat.plans() == 0 {
+    while pipeline.heartbeat().plans() == 0 {
         assert!(Instant::now() < end, "the rules were never executed");
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -15,14 +15,14 @@ use crate::ledger::Address;
 use crate::pipeline::queues::Bounds;
 
 /// How many events are on their way to the disk, and who waits to add more.
-pub struct Ingest {
+pub struct Gate {
     max_events: usize,
     /// Events of all. What an address holds changes under the same lock: it is decided and counted at once.
     events: Mutex<usize>,
     room: Notify,
 }
 
-impl Ingest {
+impl Gate {
     /// A gate with the bounds of Q1.
     #[must_use]
     pub fn new(bounds: &Bounds) -> Self {
@@ -61,7 +61,7 @@ impl Ingest {
         self.room.notify_waiters();
     }
 
-    /// Resolves when something left. Create it before a last [`Ingest::try_enter`], or a wake may be missed.
+    /// Resolves when something left. Create it before a last [`Gate::try_enter`], or a wake may be missed.
     pub fn room(&self) -> tokio::sync::futures::Notified<'_> {
         self.room.notified()
     }
@@ -82,8 +82,8 @@ mod tests {
     use super::*;
     use crate::ledger::{Bound, Ledger, Options};
 
-    fn gate(ingest_events: usize) -> Ingest {
-        Ingest::new(&Bounds { ingest_events, ..Bounds::default() })
+    fn gate(ingest_events: usize) -> Gate {
+        Gate::new(&Bounds { ingest_events, ..Bounds::default() })
     }
 
     fn addresses(count: u8, per_address_bytes: u64, total_bytes: u64) -> Vec<Arc<Address>> {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     /// Events of one byte that each address gets in, if all try as often as they can, taking turns.
-    fn flood(gate: &Ingest, addresses: &[Arc<Address>]) -> Vec<usize> {
+    fn flood(gate: &Gate, addresses: &[Arc<Address>]) -> Vec<usize> {
         let mut before = usize::MAX;
         while before != gate.events() {
             before = gate.events();

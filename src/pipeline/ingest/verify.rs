@@ -7,17 +7,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use crate::metrics::EventOutcome;
+use crate::metrics::{EventOutcome, Metrics};
 use crate::nostr::{Event, Prefix, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, SendError, Sender};
 use crate::pipeline::client::{BatchReplies, ClientHandle};
+use crate::pipeline::clock::Clock;
 use crate::pipeline::ingest::backlog::Backlog;
+use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::queues::{LiveCommand, Submission, Verified, WriteCommand};
-use crate::pipeline::run::Shared;
-use crate::policy::Act;
+use crate::policy::{Act, Settings};
+use crate::schnorr::Verifier;
 
 /// Work for each thread that is taken in one go: some 250 signatures. More gains nothing, and the others wait for it.
 const BATCH_US: u64 = 4_000;
@@ -25,9 +28,25 @@ const BATCH_US: u64 = 4_000;
 /// Signatures one pool thread takes at a time: eight full groups of the 8-lane engine.
 const CHUNK: usize = 64;
 
+/// What checking signatures takes.
+#[derive(Clone)]
+pub struct Verifying {
+    /// The signature engines.
+    pub verifier: Arc<Verifier>,
+    /// The gate, which refused events leave here.
+    pub gate: Arc<Gate>,
+    /// The settings in force.
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The clocks.
+    pub clock: Clock,
+}
+
 /// The way of an io thread's events into the pipeline.
 #[derive(Clone)]
 pub struct Intake {
+    verifying: Verifying,
     ingest: Sender<Vec<Submission>>,
     write: Sender<WriteCommand>,
     live: Sender<LiveCommand>,
@@ -38,20 +57,21 @@ impl Intake {
     pub const FULL: usize = 8;
 
     pub(in crate::pipeline) const fn new(
+        verifying: Verifying,
         ingest: Sender<Vec<Submission>>,
         write: Sender<WriteCommand>,
         live: Sender<LiveCommand>,
     ) -> Self {
-        Self { ingest, write, live }
+        Self { verifying, ingest, write, live }
     }
 
     /// Hands events over; never waits. Give it all that came in one turn.
     ///
     /// An event alone, while the `verify` thread sleeps, is verified here: 25 µs, which waking that thread and being
     /// woken by it costs as well. Nothing is overtaken, since a thread that sleeps has passed everything on.
-    pub fn submit(&self, shared: &Shared, mut batch: Vec<Submission>) {
+    pub fn submit(&self, mut batch: Vec<Submission>) {
         if batch.len() == 1 && self.ingest.is_awaited() {
-            batch = self.verify_here(shared, batch);
+            batch = self.verify_here(batch);
         }
         if batch.is_empty() {
             return;
@@ -64,9 +84,8 @@ impl Intake {
     }
 
     /// Verifies, refuses and passes on; gives back what there was no room for.
-    fn verify_here(&self, shared: &Shared, batch: Vec<Submission>) -> Vec<Submission> {
-        shared.metrics.verify_batch.observe(batch.len() as f64);
-        let (stored, ephemeral) = sort(shared, verify(shared, None, batch));
+    fn verify_here(&self, batch: Vec<Submission>) -> Vec<Submission> {
+        let (stored, ephemeral) = self.verifying.verify(None, batch);
         let back = self.pass_on(stored, ephemeral);
         let unverified = |Verified { event, from, received }| Submission { event: event.into_event(), from, received };
         back.into_iter().map(unverified).collect()
@@ -92,7 +111,7 @@ impl Intake {
 
 /// Runs until Q1 is closed and empty.
 pub fn run(
-    shared: &Shared,
+    verifying: &Verifying,
     pool: Option<&ThreadPool>,
     ingest: &Receiver<Vec<Submission>>,
     write: &Sender<WriteCommand>,
@@ -108,9 +127,7 @@ pub fn run(
         while let Some(more) = ingest.try_recv() {
             backlog.add(more);
         }
-        let batch = backlog.take(shared.now_us());
-        shared.metrics.verify_batch.observe(batch.len() as f64);
-        let (stored, ephemeral) = sort(shared, verify(shared, pool, batch));
+        let (stored, ephemeral) = verifying.verify(pool, backlog.take(verifying.clock.now_us()));
         // A closed queue means that its thread has ended by panic, which ends the process in order.
         if !stored.is_empty() && write.send(WriteCommand::Store(stored)).is_err() {
             return;
@@ -127,46 +144,53 @@ type Origin = (Arc<ClientHandle>, Instant);
 /// An event with its proof, or without one when its signature is wrong.
 type Verdict = Result<VerifiedEvent, Event>;
 
-fn verify(shared: &Shared, pool: Option<&ThreadPool>, batch: Vec<Submission>) -> Vec<(Origin, Verdict)> {
-    let (origins, events): (Vec<Origin>, Vec<Event>) =
-        batch.into_iter().map(|one| ((one.from, one.received), one.event)).unzip();
-    let verify = |events: Vec<Event>| VerifiedEvent::verify(&shared.verifier, events);
-    let verdicts: Vec<Verdict> = match pool {
-        Some(pool) if events.len() > CHUNK => {
-            pool.install(|| events.into_par_iter().chunks(CHUNK).flat_map_iter(verify).collect())
-        }
-        _ => verify(events),
-    };
-    origins.into_iter().zip(verdicts).collect()
-}
+impl Verifying {
+    /// Checks a batch, answers what is wrong, and splits the rest into stored and ephemeral events.
+    fn verify(&self, pool: Option<&ThreadPool>, batch: Vec<Submission>) -> (Vec<Verified>, Vec<Verified>) {
+        self.metrics.verify_batch.observe(batch.len() as f64);
+        self.split(self.verdicts(pool, batch))
+    }
 
-/// Answers the bad ones and splits the good ones into stored and ephemeral.
-fn sort(shared: &Shared, verdicts: Vec<(Origin, Verdict)>) -> (Vec<Verified>, Vec<Verified>) {
-    let (mut stored, mut ephemeral, mut bad) = (Vec::with_capacity(verdicts.len()), Vec::new(), Vec::new());
-    for ((from, received), verdict) in verdicts {
-        match verdict {
-            Ok(event) => {
-                let list = if event.view().kind().is_ephemeral() { &mut ephemeral } else { &mut stored };
-                list.push(Verified { event, from, received });
+    fn verdicts(&self, pool: Option<&ThreadPool>, batch: Vec<Submission>) -> Vec<(Origin, Verdict)> {
+        let (origins, events): (Vec<Origin>, Vec<Event>) =
+            batch.into_iter().map(|one| ((one.from, one.received), one.event)).unzip();
+        let verify = |events: Vec<Event>| VerifiedEvent::verify(&self.verifier, events);
+        let verdicts: Vec<Verdict> = match pool {
+            Some(pool) if events.len() > CHUNK => {
+                pool.install(|| events.into_par_iter().chunks(CHUNK).flat_map_iter(verify).collect())
             }
-            Err(event) => bad.push((from, event)),
-        }
+            _ => verify(events),
+        };
+        origins.into_iter().zip(verdicts).collect()
     }
-    if !bad.is_empty() {
-        refuse(shared, &bad);
-    }
-    (stored, ephemeral)
-}
 
-/// Answers and charges events whose signature is wrong.
-fn refuse(shared: &Shared, bad: &[(Arc<ClientHandle>, Event)]) {
-    shared.ingest.leave(bad.iter().map(|(from, event)| (&*from.memory, event.view().record().len())));
-    shared.metrics.event(EventOutcome::Invalid, bad.len() as u64);
-    let (settings, now_us) = (shared.settings.load(), shared.now_us());
-    let mut replies = BatchReplies::default();
-    for (from, event) in bad {
-        from.rates.charge_act(&settings, from.identity().tier, Act::Rejected, now_us);
-        replies.answer(from, &RelayMessage::refused(event.view().id(), Prefix::Invalid, "the signature is wrong"));
+    fn split(&self, verdicts: Vec<(Origin, Verdict)>) -> (Vec<Verified>, Vec<Verified>) {
+        let (mut stored, mut ephemeral, mut bad) = (Vec::with_capacity(verdicts.len()), Vec::new(), Vec::new());
+        for ((from, received), verdict) in verdicts {
+            match verdict {
+                Ok(event) => {
+                    let list = if event.view().kind().is_ephemeral() { &mut ephemeral } else { &mut stored };
+                    list.push(Verified { event, from, received });
+                }
+                Err(event) => bad.push((from, event)),
+            }
+        }
+        if !bad.is_empty() {
+            self.refuse(&bad);
+        }
+        (stored, ephemeral)
+    }
+
+    /// Answers and charges events whose signature is wrong.
+    fn refuse(&self, bad: &[(Arc<ClientHandle>, Event)]) {
+        self.gate.leave(bad.iter().map(|(from, event)| (&*from.memory, event.view().record().len())));
+        self.metrics.event(EventOutcome::Invalid, bad.len() as u64);
+        let (settings, now_us) = (self.settings.load(), self.clock.now_us());
+        let mut replies = BatchReplies::default();
+        for (from, event) in bad {
+            from.rates.charge_act(&settings, from.identity().tier, Act::Rejected, now_us);
+            replies.answer(from, &RelayMessage::refused(event.view().id(), Prefix::Invalid, "the signature is wrong"));
+        }
     }
 }
 
@@ -176,8 +200,9 @@ mod tests {
     use crate::ledger::{self, Ledger};
     use crate::nostr::testing::{author, trusted};
     use crate::pipeline::channel::channel;
-    use crate::policy::Settings;
+    use crate::pipeline::queues::Bounds;
     use crate::policy::{RateLimiter, RateTable};
+    use crate::schnorr;
     use crate::ws::{Budget, OutboxOptions, Writer};
 
     #[test]
@@ -195,7 +220,14 @@ mod tests {
             }]
         };
         let ((ingest, _q1), (write, q2), (live, q3)) = (channel(1), channel(1), channel(1));
-        let intake = Intake::new(ingest, write, live);
+        let verifying = Verifying {
+            verifier: Arc::new(Verifier::new(schnorr::Options::default())),
+            gate: Arc::new(Gate::new(&Bounds::default())),
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
+            metrics: Arc::new(Metrics::new()),
+            clock: Clock::start(),
+        };
+        let intake = Intake::new(verifying, ingest, write, live);
         assert!(intake.pass_on(one(1), one(20_001)).is_empty());
         let kinds = |back: &[Verified]| back.iter().map(|one| one.event.view().kind().0).collect::<Vec<_>>();
         assert_eq!(kinds(&intake.pass_on(one(1), one(20_001))), [1, 20_001]);

@@ -1,6 +1,9 @@
 //! The query threads: REQ, COUNT and NIP-77 in slices.
 
-pub mod reader;
+pub mod job;
+pub mod readers;
 pub mod reconcile;
 pub mod row_block;
-pub mod sight;
+pub mod scan_job;
+pub mod sessions;
+pub mod visibility;

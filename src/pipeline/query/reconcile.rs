@@ -8,165 +8,23 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
-
 use crate::ledger::Hold;
 use crate::metrics::StoreOperation;
-use crate::negentropy::{MIN_FRAME_BYTES, RecordsBuilder, Session, TooMany};
+use crate::negentropy::{RecordsBuilder, Session, TooMany};
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::pipeline::client::ClientHandle;
 use crate::pipeline::commit::uncommitted::{Look, Wait};
 use crate::pipeline::fair::Progress;
-use crate::pipeline::query::reader::{ReaderCommand, Sight, submit};
-use crate::pipeline::run::Shared;
+use crate::pipeline::query::job::{Job, Reading};
+use crate::pipeline::query::visibility::Visibility;
 use crate::store::{Budget, Flow, Query, QueryLimits, Scan, Seq, Step, StoreError, Visitor};
 use crate::ws::Stream;
-
-/// The `[negentropy]` section.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Options {
-    /// Whether negentropy is served and advertised.
-    pub enabled: bool,
-    /// Events in one session; a query that matches more is refused. Each takes 41 bytes of memory.
-    pub max_records: usize,
-    /// Events in all sessions of one address, as `[rates]` counts addresses.
-    pub max_records_per_address: usize,
-    /// Events in all sessions together.
-    pub max_records_total: usize,
-    /// Sessions of one connection.
-    pub max_sessions_per_connection: usize,
-    /// Sessions of one address, as `[rates]` counts addresses.
-    pub max_sessions_per_address: usize,
-    /// Sessions in all.
-    pub max_sessions: usize,
-    /// Bytes of one answer before it is written in hex, which doubles it.
-    pub frame_bytes: usize,
-    /// Seconds without a message after which a session is ended.
-    pub idle_timeout_s: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            max_records: 1_000_000,
-            max_records_per_address: 2_000_000,
-            max_records_total: 8_000_000,
-            max_sessions_per_connection: 8,
-            max_sessions_per_address: 32,
-            max_sessions: 512,
-            frame_bytes: 60_000,
-            idle_timeout_s: 60,
-        }
-    }
-}
-
-impl Options {
-    /// The least that [`Options::frame_bytes`] may be.
-    pub const MIN_FRAME_BYTES: usize = MIN_FRAME_BYTES;
-}
-
-/// Counts sessions and their records, in all and by address.
-pub struct Sessions {
-    options: Options,
-    held: Mutex<Held>,
-}
-
-#[derive(Default)]
-struct Held {
-    sessions: usize,
-    records: usize,
-    by_address: HashMap<IpAddr, Own>,
-}
-
-/// What one address holds.
-#[derive(Default)]
-struct Own {
-    sessions: usize,
-    records: usize,
-}
-
-impl Sessions {
-    /// No sessions yet.
-    #[must_use]
-    pub fn new(options: Options) -> Self {
-        Self { options, held: Mutex::default() }
-    }
-
-    /// What the operator chose.
-    #[must_use]
-    pub const fn options(&self) -> &Options {
-        &self.options
-    }
-
-    /// Sessions and records now.
-    #[must_use]
-    pub fn size(&self) -> (usize, usize) {
-        let held = self.held();
-        (held.sessions, held.records)
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, address: IpAddr) -> Result<(), Reason> {
-        let mut held = self.held();
-        if held.sessions >= self.options.max_sessions {
-            return Err(busy("too many sessions are open at this relay"));
-        }
-        let own = held.by_address.entry(address).or_default();
-        if own.sessions >= self.options.max_sessions_per_address {
-            return Err(busy("too many sessions are open from this address"));
-        }
-        own.sessions += 1;
-        held.sessions += 1;
-        Ok(())
-    }
-
-    fn leave(&self, address: IpAddr, records: usize) {
-        let mut held = self.held();
-        held.sessions -= 1;
-        held.records -= records;
-        if let Some(own) = held.by_address.get_mut(&address) {
-            own.sessions -= 1;
-            own.records -= records;
-            if own.sessions == 0 {
-                held.by_address.remove(&address);
-            }
-        }
-    }
-
-    /// Takes room for more records of a session. Splitting the query does not help where there is none, so no answer here
-    /// may read as if it did.
-    fn add_records(&self, address: IpAddr, records: usize) -> Result<(), Reason> {
-        let mut held = self.held();
-        if held.records + records > self.options.max_records_total {
-            return Err(busy("all open sessions together hold as much as they may; try again later"));
-        }
-        let Some(own) = held.by_address.get_mut(&address) else {
-            unreachable!("a session that takes records is counted");
-        };
-        if own.records + records > self.options.max_records_per_address {
-            return Err(busy("all sessions of your address together hold as much as they may; try again later"));
-        }
-        own.records += records;
-        held.records += records;
-        Ok(())
-    }
-}
-
-fn busy(text: &'static str) -> Reason {
-    Reason::new(Prefix::RateLimited, text)
-}
 
 /// One session of one connection.
 pub struct Reconciliation {
     id: SubscriptionId,
     client: Arc<ClientHandle>,
-    shared: Arc<Shared>,
+    reading: Arc<Reading>,
     address: IpAddr,
     /// Its NEG-MSGs, and its NEG-ERR.
     stream: Stream,
@@ -195,7 +53,7 @@ impl Reconciliation {
     /// # Errors
     /// `rate-limited:` when there are too many sessions.
     pub fn open(
-        shared: &Arc<Shared>,
+        reading: &Arc<Reading>,
         client: &Arc<ClientHandle>,
         address: IpAddr,
         id: SubscriptionId,
@@ -203,17 +61,17 @@ impl Reconciliation {
         message: Vec<u8>,
         memory: Hold,
     ) -> Result<Arc<Self>, Reason> {
-        shared.negentropy.enter(address)?;
+        reading.sessions.enter(address)?;
         let session = Arc::new(Self {
             id,
             client: Arc::clone(client),
-            shared: Arc::clone(shared),
+            reading: Arc::clone(reading),
             address,
             stream: Stream::default(),
             stage: Mutex::new(Stage { work: Work::Busy, records: 0 }),
-            used_us: AtomicU64::new(shared.now_us()),
+            used_us: AtomicU64::new(reading.clock.now_us()),
         });
-        let max_records = shared.negentropy.options.max_records;
+        let max_records = reading.sessions.options().max_records;
         // A `limit` asks for the newest so many; without one all matches count, and one too many is told apart.
         let limits = filter.limit.map(|limit| QueryLimits {
             default_limit: limit,
@@ -238,7 +96,7 @@ impl Reconciliation {
     /// # Errors
     /// When the session is over, or has not answered the message before.
     pub fn message(self: &Arc<Self>, message: Vec<u8>, memory: Hold) -> Result<(), Reason> {
-        self.used_us.store(self.shared.now_us(), Ordering::Relaxed);
+        self.used_us.store(self.reading.clock.now_us(), Ordering::Relaxed);
         let mut stage = self.stage();
         let session = match std::mem::replace(&mut stage.work, Work::Busy) {
             Work::Ready(session) => session,
@@ -259,7 +117,7 @@ impl Reconciliation {
 
     fn put_in_line(self: &Arc<Self>, work: NegWork, message: Vec<u8>, memory: Hold) {
         let job = Box::new(NegJob { session: Arc::clone(self), work, message, _memory: memory });
-        submit(&self.shared, job.into(), Progress::Fresh);
+        self.reading.submit(job, Progress::Fresh);
     }
 
     /// Ends the session for its client, who wants no more of it: nothing of it is queued from now on, and what waits is
@@ -277,7 +135,7 @@ impl Reconciliation {
         drop(stage);
         // Whoever was told that it is over finds its place free: a reader may hold on to the session for a moment.
         if !matches!(work, Work::Ended) {
-            self.shared.negentropy.leave(self.address, records);
+            self.reading.sessions.leave(self.address, records);
         }
     }
 
@@ -289,8 +147,8 @@ impl Reconciliation {
 
     /// Ends the session if its client was silent for too long, and says so (NIP-77).
     pub fn end_if_idle(&self) {
-        let idle_us = self.shared.now_us().saturating_sub(self.used_us.load(Ordering::Relaxed));
-        if idle_us < self.shared.negentropy.options.idle_timeout_s * 1_000_000 {
+        let idle_us = self.reading.clock.now_us().saturating_sub(self.used_us.load(Ordering::Relaxed));
+        if idle_us < self.reading.sessions.options().idle_timeout_s * 1_000_000 {
             return;
         }
         let is_ready = matches!(self.stage().work, Work::Ready(_));
@@ -311,7 +169,7 @@ impl Reconciliation {
             // It has given back what it had, and its next slice ends it.
             return Ok(());
         }
-        self.shared.negentropy.add_records(self.address, records - stage.records)?;
+        self.reading.sessions.add_records(self.address, records - stage.records)?;
         stage.records = records;
         Ok(())
     }
@@ -326,7 +184,7 @@ impl Reconciliation {
                 }
                 stage.work = Work::Ready(session);
                 drop(stage);
-                self.used_us.store(self.shared.now_us(), Ordering::Relaxed);
+                self.used_us.store(self.reading.clock.now_us(), Ordering::Relaxed);
                 self.client.answer(&self.stream, &RelayMessage::NegMsg { sub: self.id.clone(), message });
             }
             Err(error) => self.fail(Reason::new(Prefix::Invalid, error.to_string()), None),
@@ -364,42 +222,44 @@ enum NegWork {
     Answer(Arc<Session>),
 }
 
-impl From<Box<NegJob>> for ReaderCommand {
-    fn from(job: Box<NegJob>) -> Self {
-        Self::Reconcile(job)
-    }
-}
-
-impl NegJob {
-    /// Whose session it is.
-    #[must_use]
-    pub fn client(&self) -> &Arc<ClientHandle> {
+impl Job for NegJob {
+    fn client(&self) -> &Arc<ClientHandle> {
         &self.session.client
     }
 
-    /// Ends the session, and says why.
-    pub fn refuse(&self, reason: Reason) {
+    fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>> {
+        self.run_slice(reading, budget).map(Into::into)
+    }
+
+    fn refuse(self: Box<Self>, _: &Reading, reason: Reason) {
         if !self.session.is_ended() {
             self.session.fail(reason, None);
         }
     }
+}
 
+impl From<Box<NegJob>> for Box<dyn Job> {
+    fn from(job: Box<NegJob>) -> Self {
+        job
+    }
+}
+
+impl NegJob {
     /// Whether the session would miss something that is acknowledged and not yet committed.
-    fn is_ahead(&mut self, shared: &Shared) -> bool {
+    fn is_ahead(&mut self, reading: &Reading) -> bool {
         let NegWork::Collect(collect) = &mut self.work else { return false };
         collect.scan.is_none()
             && !std::mem::replace(&mut collect.has_waited, true)
-            && shared.uncommitted.look(&collect.query.filters) == Look::Concerned
+            && reading.uncommitted.look(&collect.query.filters) == Look::Concerned
     }
 
     /// Does a slice of the work; the job comes back when there is more.
-    #[must_use]
-    pub fn run(mut self: Box<Self>, shared: &Shared, budget: Budget) -> Option<Box<Self>> {
+    fn run_slice(mut self: Box<Self>, reading: &Reading, budget: Budget) -> Option<Box<Self>> {
         if self.session.is_ended() || self.session.client.outbox.is_closed() {
             return None;
         }
-        if self.is_ahead(shared) {
-            match shared.uncommitted.wait(self) {
+        if self.is_ahead(reading) {
+            match reading.uncommitted.wait(self) {
                 Wait::Left => return None,
                 Wait::Over(job) => self = job,
                 Wait::Full(mut job) => {
@@ -414,9 +274,9 @@ impl NegJob {
             self.session.answer(Arc::clone(session), &self.message);
             return None;
         }
-        match self.collect(shared, budget) {
+        match self.collect(reading, budget) {
             Ok(Collected::More) => return Some(self),
-            Ok(Collected::All) => self.begin(shared),
+            Ok(Collected::All) => self.begin(reading),
             Ok(Collected::NoRoom(reason)) => self.session.fail(reason, None),
             Ok(Collected::TooMany(TooMany { max_records })) => {
                 // Clients split their query when they read these words. Collecting stopped with the first beyond.
@@ -426,24 +286,25 @@ impl NegJob {
                 self.session.fail(reason, Some(max_records as u64));
             }
             Err(error) => {
-                shared.health.failed(StoreOperation::Read, &error);
+                reading.health.failed(StoreOperation::Read, &error);
                 self.session.fail(Reason::new(Prefix::Error, "the store could not be read"), None);
             }
         }
         None
     }
 
-    fn collect(&mut self, shared: &Shared, budget: Budget) -> Result<Collected, StoreError> {
+    fn collect(&mut self, reading: &Reading, budget: Budget) -> Result<Collected, StoreError> {
         let NegWork::Collect(collect) = &mut self.work else {
             unreachable!("only called while collecting");
         };
         let Collect { query, scan, scan_memory, records, .. } = &mut **collect;
-        let snapshot = shared.store.read()?;
+        let snapshot = reading.store.read()?;
         if scan.is_none() {
             query.until_seq = snapshot.last_seq()?;
         }
         let scan = scan.get_or_insert_with(|| Scan::new(query.clone()));
-        let mut collecting = Collecting { sight: Sight::new(shared, &self.session.client), records, too_many: None };
+        let mut collecting =
+            Collecting { visibility: Visibility::new(reading, &self.session.client), records, too_many: None };
         let step = scan.run(&snapshot, budget, &mut collecting)?;
         let too_many = collecting.too_many;
         let held = self.session.hold_records(records.len());
@@ -458,12 +319,12 @@ impl NegJob {
     }
 
     /// Everything is collected: answers the first message.
-    fn begin(self, shared: &Shared) {
+    fn begin(self, reading: &Reading) {
         let NegWork::Collect(collect) = self.work else {
             unreachable!("only called after collecting");
         };
         let records = collect.records;
-        let session = Session::new(Arc::new(records.finish()), shared.negentropy.options.frame_bytes);
+        let session = Session::new(Arc::new(records.finish()), reading.sessions.options().frame_bytes);
         self.session.answer(Arc::new(session), &self.message);
     }
 }
@@ -476,14 +337,14 @@ enum Collected {
 }
 
 struct Collecting<'a> {
-    sight: Sight,
+    visibility: Visibility,
     records: &'a mut RecordsBuilder,
     too_many: Option<TooMany>,
 }
 
 impl Visitor for Collecting<'_> {
     fn admits(&mut self, event: EventView<'_>) -> bool {
-        self.sight.sees(event)
+        self.visibility.allows(event)
     }
 
     fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {

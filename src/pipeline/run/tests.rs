@@ -35,14 +35,14 @@ fn a_writer_that_panics_while_evictions_are_pending_ends_every_thread() {
     let settings = Settings { retention: Retention::new(vec![Rule::default()], limits), ..Settings::default() };
     let client = client(&settings);
     let (pipeline, failures) = start(store, settings);
-    let shared = Arc::clone(pipeline.shared());
+    let metrics = Arc::clone(&pipeline.serving().metrics);
     let removed = EvictionLabel { rule: 1, cause: EvictionCause::Room };
-    while shared.metrics.evicted_events.get_or_create(&removed).get() == 0 {
+    while metrics.evicted_events.get_or_create(&removed).get() == 0 {
         std::thread::yield_now();
     }
     // An event that did not enter by the gate is one too many when it leaves: the writer asserts INV-12.
     let event = signed(1, 1, 1_700_000_000, &[], "uncounted");
-    pipeline.intake().submit(&shared, vec![Submission { event, from: client, received: Instant::now() }]);
+    pipeline.intake().submit(vec![Submission { event, from: client, received: Instant::now() }]);
     assert_eq!(failures.recv_timeout(PATIENCE).as_deref(), Ok("the thread writer panicked"));
     assert!(ends(move || pipeline.finish()), "a thread waits for ever");
 }

@@ -15,19 +15,23 @@ use crate::store::Known;
 impl Engine {
     /// Answers what is known already, before any signature work, and passes the rest through the gate.
     pub(super) fn submit(&mut self, event: Event, settings: &Settings) {
-        let shared = &self.context.front.shared;
-        let (id, now) = (event.view().id(), shared.now());
-        let known = match shared.uncommitted.fate(&id) {
+        let pipeline = &self.context.front.pipeline;
+        let (id, now) = (event.view().id(), pipeline.clock.now());
+        let known = match pipeline.reading.uncommitted.fate(&id) {
             Some(Fate::Added) => Ok(Known::Stored),
             // Only the writer can tell why.
             Some(Fate::Removed) => Ok(Known::New),
-            None => shared.store.read().and_then(|snapshot| snapshot.status(event.view(), now)),
+            None => pipeline.store.read().and_then(|snapshot| snapshot.status(event.view(), now)),
         };
         let (outcome, answer) = match known {
-            Ok(Known::New) => match shared.horizons.check_held(&shared.store, &settings.retention, event.view(), now) {
-                Ok(()) => return self.enter_gate(event),
-                Err(reason) => (EventOutcome::Refused, RelayMessage::Ok { id, accepted: false, reason: Some(reason) }),
-            },
+            Ok(Known::New) => {
+                match pipeline.horizons.check_held(&pipeline.store, &settings.retention, event.view(), now) {
+                    Ok(()) => return self.enter_gate(event),
+                    Err(reason) => {
+                        (EventOutcome::Refused, RelayMessage::Ok { id, accepted: false, reason: Some(reason) })
+                    }
+                }
+            }
             Ok(Known::Stored) => {
                 let reason = Some(Reason::new(Prefix::Duplicate, "already have this event"));
                 (EventOutcome::Duplicate, RelayMessage::Ok { id, accepted: true, reason })
@@ -46,16 +50,16 @@ impl Engine {
                 (EventOutcome::Expired, RelayMessage::refused(id, Prefix::Invalid, "the event is expired"))
             }
             Err(error) => {
-                shared.health.failed(StoreOperation::Read, &error);
+                pipeline.health.failed(StoreOperation::Read, &error);
                 (EventOutcome::Failed, RelayMessage::refused(id, Prefix::Error, "the store could not be read"))
             }
         };
-        shared.metrics.event(outcome, 1);
+        pipeline.metrics.event(outcome, 1);
         self.replies.push(&answer);
     }
 
     pub(super) fn enter_gate(&mut self, event: Event) {
-        let ingest = &self.context.front.shared.ingest;
+        let ingest = &self.context.front.pipeline.gate;
         if !ingest.try_enter(&self.client.memory, event.view().record().len()) {
             self.stalled = Some(Stalled::Event(event));
             return;

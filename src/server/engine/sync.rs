@@ -19,8 +19,8 @@ impl Engine {
     ) {
         // Replies that were decided before are sent before its answer.
         self.send_replies();
-        let shared = &self.context.front.shared;
-        let options = shared.negentropy.options();
+        let pipeline = &self.context.front.pipeline;
+        let options = pipeline.reading.sessions.options();
         // One that failed stays while its NEG-ERR may wait: whoever opens it anew must not get that.
         if self.client.outbox.is_empty() || self.negentropy.len() >= options.max_sessions_per_connection {
             self.negentropy.retain(|_, session| !session.is_ended());
@@ -31,7 +31,7 @@ impl Engine {
             Err(Reason::new(Prefix::RateLimited, "too many open sessions; close some first"))
         } else {
             let address = settings.rates.group(self.session.peer().address);
-            Reconciliation::open(shared, &self.client, address, id.clone(), filter, message, memory)
+            Reconciliation::open(&pipeline.reading, &self.client, address, id.clone(), filter, message, memory)
         };
         match opened {
             Ok(session) => {

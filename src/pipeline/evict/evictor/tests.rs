@@ -13,10 +13,20 @@ fn an_evictor_whose_writer_died_with_work_in_hand_does_not_wait_for_it() {
     let options = Options { map_bytes: 64 << 20, durability: Durability::None, ..Options::default() };
     let store = Store::open(dir.path(), options).expect("a new store");
     let (pipeline, _failures) = start(store, Settings::default());
-    let shared = Arc::clone(pipeline.shared());
+    let serving = pipeline.serving().clone();
+    let evicting = Evicting {
+        store: serving.store,
+        settings: serving.settings,
+        horizons: serving.horizons,
+        writable: serving.writable,
+        heartbeat: Arc::clone(pipeline.heartbeat()),
+        metrics: serving.metrics,
+        health: serving.health,
+        clock: serving.clock,
+    };
     let waited = move || {
         let (write, inbox) = channel(PENDING);
-        let mut evictor = Evictor::new(&shared, &write);
+        let mut evictor = Evictor::new(&evicting, &write);
         for _ in 0..2 {
             assert!(evictor.send(vec![Seq(1)], Parts::default()).is_ok(), "the writer takes it");
         }

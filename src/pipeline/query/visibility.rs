@@ -4,29 +4,29 @@
 
 use std::sync::Arc;
 
+use super::job::Reading;
 use crate::nostr::{EventView, Timestamp};
 use crate::pipeline::client::{ClientHandle, Identity};
-use crate::pipeline::run::Shared;
 use crate::policy::{ReadGuard, Settings};
 
 /// Which stored events a client may see now: not expired, and not somebody else's messages (INV-15). What
 /// vanished is left out by the scan.
-pub struct Sight {
+pub struct Visibility {
     settings: arc_swap::Guard<Arc<Settings>>,
     identity: arc_swap::Guard<Arc<Identity>>,
     now: Timestamp,
 }
 
-impl Sight {
+impl Visibility {
     /// What `client` may see from now on.
     #[must_use]
-    pub fn new(shared: &Shared, client: &ClientHandle) -> Self {
-        Self { settings: shared.settings.load(), identity: client.identity(), now: shared.now() }
+    pub fn new(reading: &Reading, client: &ClientHandle) -> Self {
+        Self { settings: reading.settings.load(), identity: client.identity(), now: reading.clock.now() }
     }
 
     /// Whether the client may see this one.
     #[must_use]
-    pub fn sees(&self, event: EventView<'_>) -> bool {
+    pub fn allows(&self, event: EventView<'_>) -> bool {
         !event.is_expired(self.now) && ReadGuard::new(&self.settings, &self.identity.keys).allows(event)
     }
 }

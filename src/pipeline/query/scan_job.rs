@@ -17,45 +17,11 @@ use crate::pipeline::client::{ClientHandle, Subscription};
 use crate::pipeline::commit::uncommitted::{Look, Wait};
 use crate::pipeline::deliver::live::Recipient;
 use crate::pipeline::fair::Progress;
-use crate::pipeline::query::reconcile::NegJob;
+use crate::pipeline::query::job::{Job, Reading, too_many_queries};
 use crate::pipeline::query::row_block::RowBlock;
-pub use crate::pipeline::query::sight::Sight;
-use crate::pipeline::run::Shared;
+use crate::pipeline::query::visibility::Visibility;
 use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, StoreError, Visitor};
 use crate::ws::RowsPush;
-
-/// What a reader thread is told.
-pub enum ReaderCommand {
-    /// Run a slice of this job.
-    Run(Box<ScanJob>),
-    /// Run a slice of this negentropy session.
-    Reconcile(Box<NegJob>),
-}
-
-impl ReaderCommand {
-    fn client(&self) -> &Arc<ClientHandle> {
-        match self {
-            Self::Run(job) => &job.client,
-            Self::Reconcile(job) => job.client(),
-        }
-    }
-
-    /// Tells the client that its query has to give way.
-    fn refuse(self, shared: &Shared) {
-        let reason = Reason::new(Prefix::RateLimited, "too many queries are waiting; try again later");
-        shared.metrics.refusal(reason.prefix.as_str());
-        match self {
-            Self::Run(job) => job.close(shared, reason),
-            Self::Reconcile(job) => job.refuse(reason),
-        }
-    }
-}
-
-impl From<Box<ScanJob>> for ReaderCommand {
-    fn from(job: Box<ScanJob>) -> Self {
-        Self::Run(job)
-    }
-}
 
 /// Ids in a query by ids alone that is always answered on the io thread: each is one look-up, about as much work as
 /// the parsing of the id.
@@ -117,29 +83,32 @@ impl ScanJob {
 
     /// Runs a first slice here if this thread may read and no other address is to be served first, and passes the rest
     /// on to the readers. Returns the microseconds that were spent here.
-    pub fn start(self: Box<Self>, shared: &Arc<Shared>, may_read: bool) -> u64 {
+    pub fn start(self: Box<Self>, reading: &Arc<Reading>, may_read: bool) -> u64 {
         let client = Arc::clone(&self.client);
-        if shared.options.inline_us == 0 || !may_read || !self.runs_here(shared) {
-            submit(shared, self.into(), Progress::Fresh);
+        if reading.options.inline_us == 0 || !may_read || !self.runs_here(reading) {
+            reading.submit(self, Progress::Fresh);
             return 0;
         }
         let began = Instant::now();
-        let budget = Budget { rows: shared.options.inline_rows, time: Duration::from_micros(shared.options.inline_us) };
-        let left = self.run(shared, budget);
+        let budget =
+            Budget { rows: reading.options.inline_rows, time: Duration::from_micros(reading.options.inline_us) };
+        let left = self.run_slice(reading, budget);
         let spent = began.elapsed();
-        client.charge_time(&shared.settings.load(), spent, shared.now_us());
+        client.charge_time(&reading.settings.load(), spent, reading.clock.now_us());
         let spent_us = spent.as_micros() as u64;
         if let Some(spent_us) = client.spent_here(spent_us) {
-            shared.scans.charge(client.address, spent_us, shared.now_us());
+            reading.scans.charge(client.address, spent_us, reading.clock.now_us());
         }
         if let Left::Again(job) = left {
-            submit(shared, job.into(), Progress::Begun);
+            reading.submit(job, Progress::Begun);
         }
         spent_us
     }
 
-    fn runs_here(&self, shared: &Shared) -> bool {
-        shared.scans.is_empty() || shared.scans.would_be_next(&self.client.address, shared.now_us()) || self.is_short()
+    fn runs_here(&self, reading: &Reading) -> bool {
+        reading.scans.is_empty()
+            || reading.scans.would_be_next(&self.client.address, reading.clock.now_us())
+            || self.is_short()
     }
 
     /// Whether the query is known to take little, before it is planned.
@@ -150,12 +119,12 @@ impl ScanJob {
     }
 
     /// Whether the query would miss something that is acknowledged and not yet committed.
-    fn is_ahead(&mut self, shared: &Shared) -> bool {
+    fn is_ahead(&mut self, reading: &Reading) -> bool {
         let (Work::Rows { query, .. } | Work::Count { query, .. }) = &self.work else { return false };
         if self.passed.is_some() || self.has_waited {
             return false;
         }
-        match shared.uncommitted.look(&query.filters) {
+        match reading.uncommitted.look(&query.filters) {
             Look::Unconcerned(passed) => self.passed = Some(passed),
             Look::Concerned => return true,
         }
@@ -163,9 +132,9 @@ impl ScanJob {
     }
 
     /// Leaves the job until what is acknowledged now is committed.
-    fn wait(mut self: Box<Self>, shared: &Shared) -> Left {
+    fn wait(mut self: Box<Self>, reading: &Reading) -> Left {
         self.has_waited = true;
-        match shared.uncommitted.wait(self) {
+        match reading.uncommitted.wait(self) {
             Wait::Left => Left::Parked,
             Wait::Over(job) => Left::Again(job),
             Wait::Full(mut job) => {
@@ -190,42 +159,42 @@ impl ScanJob {
         }
     }
 
-    fn run(mut self: Box<Self>, shared: &Arc<Shared>, budget: Budget) -> Left {
+    fn run_slice(mut self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Left {
         if self.is_unwanted() {
             self.settle();
             return Left::Finished;
         }
-        if self.is_ahead(shared) {
-            return self.wait(shared);
+        if self.is_ahead(reading) {
+            return self.wait(reading);
         }
         let slice = match &self.work {
-            Work::Count { .. } => self.count_slice(shared, budget),
-            Work::Rows { .. } => self.rows_slice(shared, budget),
-            Work::CatchUp { .. } => self.catch_up_slice(shared, budget),
+            Work::Count { .. } => self.count_slice(reading, budget),
+            Work::Rows { .. } => self.rows_slice(reading, budget),
+            Work::CatchUp { .. } => self.catch_up_slice(reading, budget),
         };
         if slice.as_ref().is_ok_and(|slice| *slice != Slice::Done)
             && let Err(reason) = self.hold_scan()
         {
-            self.close(shared, reason);
+            self.close(reading, reason);
             return Left::Finished;
         }
         match slice {
             Ok(Slice::Done) => Left::Finished,
             Ok(Slice::More) => Left::Again(self),
-            Ok(Slice::ClientFull) => self.park(shared),
-            Ok(Slice::Uncommitted) => self.wait(shared),
+            Ok(Slice::ClientFull) => self.park(reading),
+            Ok(Slice::Uncommitted) => self.wait(reading),
             Err(error) => {
-                self.fail(shared, &error);
+                self.fail(reading, &error);
                 Left::Finished
             }
         }
     }
 
     /// Leaves the job with the outbox until that has drained.
-    fn park(self: Box<Self>, shared: &Arc<Shared>) -> Left {
+    fn park(self: Box<Self>, reading: &Arc<Reading>) -> Left {
         let client = Arc::clone(&self.client);
-        let shared = Arc::clone(shared);
-        let resume = move || submit(&shared, self.into(), Progress::Begun);
+        let reading = Arc::clone(reading);
+        let resume = move || reading.submit(self, Progress::Begun);
         if let Some(resume) = client.outbox.park(Box::new(resume)) {
             // Drained meanwhile.
             resume();
@@ -241,31 +210,34 @@ impl ScanJob {
     }
 
     /// No EOSE after a failed read: the client is told that it did not get everything.
-    fn fail(&self, shared: &Shared, error: &StoreError) {
-        shared.health.failed(StoreOperation::Read, error);
-        self.close(shared, Reason::new(Prefix::Error, "the store could not be read"));
+    fn fail(&self, reading: &Reading, error: &StoreError) {
+        reading.health.failed(StoreOperation::Read, error);
+        self.close(reading, Reason::new(Prefix::Error, "the store could not be read"));
     }
 
     /// Ends the query, and says why.
-    fn close(&self, shared: &Shared, reason: Reason) {
+    fn close(&self, reading: &Reading, reason: Reason) {
         self.settle();
         match &self.work {
-            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => shared.live.fail(&self.client, sub, reason),
+            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => reading.live.fail(&self.client, sub, reason),
             Work::Count { id, .. } => self.client.reply(&RelayMessage::Closed { sub: id.as_str().into(), reason }),
         }
     }
 
-    fn rows_slice(&mut self, shared: &Arc<Shared>, budget: Budget) -> Result<Slice, StoreError> {
+    fn rows_slice(&mut self, reading: &Arc<Reading>, budget: Budget) -> Result<Slice, StoreError> {
         let Work::Rows { sub, query, scan } = &mut self.work else {
             unreachable!("only called for rows");
         };
-        let snapshot = shared.store.read()?;
+        let snapshot = reading.store.read()?;
         let scan = begin(query, scan, &snapshot)?;
         let mut rows = RowBlock::new(&self.client, sub);
-        let step =
-            scan.run(&snapshot, budget, &mut Sending { sight: Sight::new(shared, &self.client), rows: &mut rows })?;
+        let step = scan.run(
+            &snapshot,
+            budget,
+            &mut Sending { visibility: Visibility::new(reading, &self.client), rows: &mut rows },
+        )?;
         drop(snapshot);
-        shared.metrics.rows_sent.inc_by(rows.count());
+        reading.metrics.rows_sent.inc_by(rows.count());
         let Step::Done { hint } = step else {
             return Ok(match rows.send() {
                 RowsPush::More => Slice::More,
@@ -280,11 +252,11 @@ impl ScanJob {
         let sent = query.until_seq.max(self.passed.unwrap_or_default());
         let (sub, filters) = (Arc::clone(sub), Arc::clone(&query.filters));
         self.client.scans().fetch_sub(1, Ordering::AcqRel);
-        shared.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
+        reading.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
         // One that ended meanwhile does not go live; a closed connection is noticed by whoever uses the outbox next.
         let _ = rows.send();
         let recipient = Recipient { client: Arc::clone(&self.client), sub: Arc::clone(&sub) };
-        let until = sub.go_live(|| shared.live.register(recipient, &filters, sent));
+        let until = sub.go_live(|| reading.live.register(recipient, &filters, sent));
         let Some(until) = until.filter(|until| *until > sent) else {
             return Ok(Slice::Done);
         };
@@ -293,16 +265,16 @@ impl ScanJob {
         Ok(Slice::More)
     }
 
-    fn catch_up_slice(&mut self, shared: &Shared, budget: Budget) -> Result<Slice, StoreError> {
+    fn catch_up_slice(&mut self, reading: &Reading, budget: Budget) -> Result<Slice, StoreError> {
         let Work::CatchUp { sub, filters, next, until } = &mut self.work else {
             unreachable!("only called for catching up");
         };
-        let snapshot = shared.store.read()?;
+        let snapshot = reading.store.read()?;
         if snapshot.last_seq()? < *until && !self.has_waited {
             return Ok(Slice::Uncommitted);
         }
         let mut rows = RowBlock::new(&self.client, sub);
-        let sight = Sight::new(shared, &self.client);
+        let visibility = Visibility::new(reading, &self.client);
         let mut done = true;
         for (count, row) in snapshot.after(*next)?.enumerate() {
             let (seq, event) = row?;
@@ -314,13 +286,13 @@ impl ScanJob {
                 break;
             }
             *next = seq;
-            let wanted = filters.iter().any(|filter| filter.matches(event)) && sight.sees(event);
+            let wanted = filters.iter().any(|filter| filter.matches(event)) && visibility.allows(event);
             if wanted && !snapshot.is_hidden(seq, event)? {
                 rows.push(event);
             }
         }
         drop(snapshot);
-        shared.metrics.deliveries.inc_by(rows.count());
+        reading.metrics.deliveries.inc_by(rows.count());
         Ok(match rows.send() {
             _ if done => Slice::Done,
             RowsPush::More => Slice::More,
@@ -329,13 +301,13 @@ impl ScanJob {
         })
     }
 
-    fn count_slice(&mut self, shared: &Shared, budget: Budget) -> Result<Slice, StoreError> {
+    fn count_slice(&mut self, reading: &Reading, budget: Budget) -> Result<Slice, StoreError> {
         let Work::Count { id, query, scan, count, hll, .. } = &mut self.work else {
             unreachable!("only called for counting");
         };
-        let snapshot = shared.store.read()?;
+        let snapshot = reading.store.read()?;
         let scan = begin(query, scan, &snapshot)?;
-        let mut counting = Counting { sight: Sight::new(shared, &self.client), count, hll };
+        let mut counting = Counting { visibility: Visibility::new(reading, &self.client), count, hll };
         if scan.run(&snapshot, budget, &mut counting)? == Step::Paused {
             return Ok(Slice::More);
         }
@@ -344,6 +316,29 @@ impl ScanJob {
         self.settle();
         self.client.reply(&message);
         Ok(Slice::Done)
+    }
+}
+
+impl Job for ScanJob {
+    fn client(&self) -> &Arc<ClientHandle> {
+        &self.client
+    }
+
+    fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>> {
+        match self.run_slice(reading, budget) {
+            Left::Finished | Left::Parked => None,
+            Left::Again(job) => Some(job),
+        }
+    }
+
+    fn refuse(self: Box<Self>, reading: &Reading, reason: Reason) {
+        self.close(reading, reason);
+    }
+}
+
+impl From<Box<ScanJob>> for Box<dyn Job> {
+    fn from(job: Box<ScanJob>) -> Self {
+        job
     }
 }
 
@@ -371,13 +366,13 @@ enum Slice {
 
 /// Renders the rows of a slice.
 struct Sending<'a, 'b> {
-    sight: Sight,
+    visibility: Visibility,
     rows: &'a mut RowBlock<'b>,
 }
 
 impl Visitor for Sending<'_, '_> {
     fn admits(&mut self, event: EventView<'_>) -> bool {
-        self.sight.sees(event)
+        self.visibility.allows(event)
     }
 
     fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
@@ -388,14 +383,14 @@ impl Visitor for Sending<'_, '_> {
 
 /// Counts the rows of a slice.
 struct Counting<'a> {
-    sight: Sight,
+    visibility: Visibility,
     count: &'a mut u64,
     hll: &'a mut Option<Box<Hll>>,
 }
 
 impl Visitor for Counting<'_> {
     fn admits(&mut self, event: EventView<'_>) -> bool {
-        self.sight.sees(event)
+        self.visibility.allows(event)
     }
 
     fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
@@ -407,39 +402,8 @@ impl Visitor for Counting<'_> {
     }
 }
 
-/// Puts a job in line; never waits, and never runs it here. If the queue is full, the newest query of the greediest
-/// address is refused.
-pub fn submit(shared: &Arc<Shared>, command: ReaderCommand, progress: Progress) {
-    let address = command.client().address;
-    if let Some(refused) = shared.scans.push(address, command, progress, shared.now_us()) {
-        refused.refuse(shared);
-    }
-}
-
-/// One `read` thread: a slice of one job after the other.
-pub fn run(shared: &Arc<Shared>) {
-    let (budget, slice_us) = (shared.options.slice(), shared.options.slice_us);
-    while let Some((address, command)) = shared.scans.pop(slice_us, || shared.now_us()) {
-        let (client, began) = (Arc::clone(command.client()), Instant::now());
-        let again = match command {
-            ReaderCommand::Run(job) => match job.run(shared, budget) {
-                Left::Finished | Left::Parked => None,
-                Left::Again(job) => Some(job.into()),
-            },
-            ReaderCommand::Reconcile(job) => job.run(shared, budget).map(ReaderCommand::Reconcile),
-        };
-        let (spent, now_us) = (began.elapsed(), shared.now_us());
-        client.charge_time(&shared.settings.load(), spent, now_us);
-        shared.scans.settle(address, slice_us, spent.as_micros() as u64, now_us);
-        if let Some(again) = again {
-            submit(shared, again, Progress::Begun);
-        }
-    }
-}
-
 /// A message for a query that cannot be admitted now.
 #[must_use]
 pub fn busy(id: &SubscriptionId) -> RelayMessage {
-    let reason = Reason::new(Prefix::RateLimited, "too many queries are waiting; try again later");
-    RelayMessage::Closed { sub: id.as_str().into(), reason }
+    RelayMessage::Closed { sub: id.as_str().into(), reason: too_many_queries() }
 }

@@ -1,0 +1,51 @@
+//! What executing the retention rules takes.
+//!
+//! It removes nothing: that is asked of the writer.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::metrics::Metrics;
+use crate::pipeline::clock::Clock;
+use crate::pipeline::health::Health;
+use crate::pipeline::heartbeat::Heartbeat;
+use crate::pipeline::writable::Writable;
+use crate::policy::{Retention, Settings};
+use crate::retention::Horizons;
+use crate::store::Store;
+
+/// See the module.
+pub struct Evicting {
+    /// The store, which is only read here.
+    pub store: Store,
+    /// The settings in force, among them the rules.
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// From where on the rules keep events.
+    pub horizons: Arc<Horizons>,
+    /// Whether the store has room.
+    pub writable: Arc<Writable>,
+    /// Signs of life.
+    pub heartbeat: Arc<Heartbeat>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where failures are noted.
+    pub health: Arc<Health>,
+    /// The clocks.
+    pub clock: Clock,
+}
+
+impl Evicting {
+    /// Puts the rules `found` into the settings in place of `rules`, unless a reload brought others meanwhile.
+    pub fn put_rules(&self, rules: &Retention, found: &Retention) {
+        if rules != found {
+            self.settings.rcu(|now| {
+                if now.retention == *rules {
+                    Arc::new(Settings { retention: found.clone(), ..Settings::clone(now) })
+                } else {
+                    Arc::clone(now)
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the readers work on: jobs that wait in Q4, and what running one takes.
+//!
+//! It knows nothing of what a job does; each kind of job has a file of its own above.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::sessions::Sessions;
+use crate::metrics::Metrics;
+use crate::nostr::{Prefix, Reason};
+use crate::pipeline::client::ClientHandle;
+use crate::pipeline::clock::Clock;
+use crate::pipeline::commit::uncommitted::Uncommitted;
+use crate::pipeline::deliver::live::LiveHub;
+use crate::pipeline::fair::Progress;
+use crate::pipeline::fair_channel::FairChannel;
+use crate::pipeline::health::Health;
+use crate::pipeline::options::Options;
+use crate::policy::Settings;
+use crate::store::{Budget, Store};
+
+/// A query that is answered in slices. Between two of them it holds keys and counters, never a transaction (INV-9).
+pub trait Job: Send {
+    /// Who asked.
+    fn client(&self) -> &Arc<ClientHandle>;
+
+    /// Runs a slice; the job comes back when there is more to do and nothing else will resume it.
+    fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>>;
+
+    /// Tells the client that its query has to give way.
+    fn refuse(self: Box<Self>, reading: &Reading, reason: Reason);
+}
+
+/// What reading stored events for clients takes.
+pub struct Reading {
+    /// The store.
+    pub store: Store,
+    /// The settings in force.
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// How queries are run.
+    pub options: Options,
+    /// Q4.
+    pub scans: FairChannel<Box<dyn Job>>,
+    /// Negentropy sessions, counted.
+    pub sessions: Sessions,
+    /// What is acknowledged and not yet committed, and the queries that wait for that.
+    pub uncommitted: Arc<Uncommitted<Box<dyn Job>>>,
+    /// The live index, in which a subscription is registered once its stored events are sent.
+    pub live: Arc<LiveHub>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where failures are noted.
+    pub health: Arc<Health>,
+    /// The clocks.
+    pub clock: Clock,
+}
+
+impl Reading {
+    /// Puts a job in line; never waits, and never runs it here. If the queue is full, the newest query of the greediest
+    /// address is refused.
+    pub fn submit(&self, job: Box<dyn Job>, progress: Progress) {
+        let address = job.client().address;
+        if let Some(refused) = self.scans.push(address, job, progress, self.clock.now_us()) {
+            let reason = too_many_queries();
+            self.metrics.refusal(reason.prefix.as_str());
+            refused.refuse(self, reason);
+        }
+    }
+}
+
+/// Why a query is refused while too many wait.
+#[must_use]
+pub fn too_many_queries() -> Reason {
+    Reason::new(Prefix::RateLimited, "too many queries are waiting; try again later")
+}

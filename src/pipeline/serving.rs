@@ -1,0 +1,65 @@
+//! What serves clients has of a running pipeline: the settings, the ways in, and what is looked at on an io thread.
+//!
+//! No thread of the pipeline uses this.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::clock::Clock;
+use super::health::Health;
+use super::ingest::gate::Gate;
+use super::query::job::Reading;
+use super::queues::{Bounds, Depths};
+use super::writable::Writable;
+use crate::ledger::Ledger;
+use crate::metrics::{Metrics, Queue};
+use crate::policy::Settings;
+use crate::retention::Horizons;
+use crate::schnorr::Verifier;
+use crate::store::Store;
+
+/// See the module. Clones share everything.
+#[derive(Clone)]
+pub struct Serving {
+    /// The reloadable settings; a message is handled under one load of them (INV-13).
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The clocks.
+    pub clock: Clock,
+    /// What clients make the relay hold.
+    pub memory: Arc<Ledger>,
+    /// The store, where published events are looked up.
+    pub store: Store,
+    /// From where on the retention rules keep events.
+    pub horizons: Arc<Horizons>,
+    /// Whether the store works.
+    pub health: Arc<Health>,
+    /// Whether the store has room for events.
+    pub writable: Arc<Writable>,
+    /// The gate that every event passes before [`Intake`](super::Intake).
+    pub gate: Arc<Gate>,
+    /// The signature engines, for AUTH.
+    pub verifier: Arc<Verifier>,
+    /// What reads stored events for clients, and the live index.
+    pub reading: Arc<Reading>,
+    /// Bounds of the queues.
+    pub bounds: Bounds,
+    pub(super) depths: Depths,
+}
+
+impl Serving {
+    /// Entries that wait in each queue, and the most that it takes.
+    #[must_use]
+    pub fn queues(&self) -> [(Queue, usize, usize); 5] {
+        let (depths, bounds) = (&self.depths, &self.bounds);
+        [
+            (Queue::Ingest, self.gate.events(), bounds.ingest_events),
+            (Queue::Verify, depths.verify.len(), bounds.ingest_events),
+            (Queue::Write, depths.write.len(), bounds.write_batches),
+            (Queue::Live, depths.live.len(), bounds.live_batches),
+            (Queue::Scans, self.reading.scans.len(), bounds.scans),
+        ]
+    }
+}
