@@ -1,7 +1,7 @@
-//! Which events do we hold? The store: records and indexes in LMDB, and the rules of what stays.
+//! The store: records and indexes in LMDB, and the rules that decide which events stay.
 //!
-//! The only user of heed. One thread writes, in batches that commit together; a read transaction lives on
-//! the thread that opened it and never longer than a slice of work. Never reads the clock: `now` is passed in.
+//! No other module uses heed. One thread writes, and commits events in batches. A read transaction stays on the thread
+//! that opened it and never lasts longer than a slice of work. The store never reads the clock: callers pass `now`.
 
 mod file;
 mod format;
@@ -50,12 +50,11 @@ pub use write::removal::{Note, Return};
 pub use write::transaction::Writer;
 
 impl Store {
-    /// Opens the store in the directory `path`, creating both if need be.
+    /// Opens the store in the directory `path`. Creates the directory and the store if they do not exist.
     ///
     /// # Errors
-    /// When the directory holds another database or another format ([`StoreError::Foreign`],
-    /// [`StoreError::Format`]: nothing was changed), when this process has it open already, or when the system
-    /// refuses.
+    /// When the directory holds another database or another format ([`StoreError::Foreign`], [`StoreError::Format`]:
+    /// nothing was changed), when this process has already opened it, or when a system call fails.
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
         let used_bytes = options.full_bytes.unwrap_or(u64::MAX);
         let full = Arc::new(SharedFull::new(Full { used_bytes, ..Full::NEVER }));
@@ -65,37 +64,39 @@ impl Store {
         let moving = Mutex::new(());
         let store = Self { shared: Arc::new(Shared { current, moving, secret, full, path: path.into(), options }) };
         match store.fold() {
-            // What is left in the log stays there until there is room. Readers need not wait for that.
+            // The records stay in the log until there is room for them. Readers need not wait for that.
             Ok(()) | Err(StoreError::Full) => Ok(store),
             Err(error) => Err(error),
         }
     }
 
-    /// A read transaction on this thread: what is committed now, until it is dropped. One at a time per thread.
+    /// Begins a read transaction on this thread. It sees the last commit until it is dropped. A thread can have one at
+    /// a time.
     ///
     /// # Errors
-    /// When all reader slots are taken, or this thread reads already.
+    /// When all reader slots are taken, or this thread already has a read transaction.
     pub fn read(&self) -> Result<Snapshot<'_>, StoreError> {
         Snapshot::new(self)
     }
 
-    /// A writer. Any number may exist, here and in other processes; their commits take turns.
+    /// Returns a writer. Any number of writers may exist, in this process and in others; their commits take turns.
     #[must_use]
     pub fn writer(&self) -> Writer {
         Writer::new(self.clone())
     }
 
-    /// The number of the last commit by any process that a read transaction sees. Cheap: one such transaction. Differs
-    /// from all numbers before, also when the store has moved to another data file. This thread must not be reading.
+    /// The number of the last commit, by any process, that a read transaction sees. Cheap: it opens one read
+    /// transaction. It differs from every earlier number, even after the store has moved to another data file. This
+    /// thread must not be reading.
     ///
     /// # Errors
-    /// When all reader slots are taken, or LMDB gave the data file up ([`StoreError::is_fatal`]).
+    /// When all reader slots are taken, or LMDB has given up the data file ([`StoreError::is_fatal`]).
     pub fn txn_id(&self) -> Result<u64, StoreError> {
         let inner = self.inner();
         Ok(inner.txn_id(inner.last_commit()?))
     }
 
-    /// Waits until everything committed is on disk, whatever the durability.
+    /// Waits until every commit is on disk, whatever the durability.
     ///
     /// # Errors
     /// When the disk fails.
@@ -103,8 +104,8 @@ impl Store {
         Ok(self.inner().env.force_sync()?)
     }
 
-    /// Frees the reader slots of processes that died, which would keep pages from being used again. Cheap; to be
-    /// called every few minutes. Tells how many there were.
+    /// Frees the reader slots of dead processes, which would keep LMDB from reusing pages. Cheap; call it every few
+    /// minutes. Returns the number of slots that it freed.
     ///
     /// # Errors
     /// When LMDB cannot read its lock file.
@@ -112,8 +113,8 @@ impl Store {
         Ok(self.inner().env.clear_stale_readers()?)
     }
 
-    /// From there on only deletions and vanish requests are stored by writers of this process, beginning with their next
-    /// commit. May be set at any time, as when the disk fills up.
+    /// Sets the limits from which writers of this process store only deletions and vanish requests, beginning with
+    /// their next commit. May be called at any time, for example when the disk fills up.
     pub fn set_full(&self, full: Full) {
         self.shared.full.set(full);
     }
@@ -124,19 +125,19 @@ impl Store {
         self.shared.options.durability
     }
 
-    /// The directory.
+    /// The store's directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.shared.path
     }
 
-    /// The file that holds the events now.
+    /// The data file that holds the events now.
     #[must_use]
     pub fn data_file(&self) -> PathBuf {
         self.inner().env.path().join(generation::DATA_FILE)
     }
 
-    /// What keys the hashes in the tag index.
+    /// The key of the hashes in the tag index.
     #[must_use]
     pub fn secret(&self) -> &keys::Secret {
         &self.shared.secret

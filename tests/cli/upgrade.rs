@@ -130,10 +130,10 @@ fn a_store_of_format_0_is_refused_until_an_upgrade_is_complete_however_often_it_
             assert!(ran.err.ends_with(&format!("{data} {what}\n")), "{ran:?}");
         }
     };
-    refuses("has store format 0, this version of weir reads 1; weir upgrade makes it one; nothing was changed");
+    refuses("has store format 0, this version of weir reads 1; weir upgrade converts it; nothing was changed");
     for _ in 0..2 {
         kill_an_upgrade(&home);
-        refuses("has store format 0, and an upgrade of it was begun: weir upgrade goes on");
+        refuses("has store format 0, and an upgrade of it has begun: weir upgrade continues it");
     }
     assert_eq!(home.run(&["upgrade"]).good(), "upgraded from format 0 to 1\n");
     assert_eq!(home.run(&["upgrade"]).good(), "the store already has format 1\n");

@@ -1,4 +1,4 @@
-//! What the file system says of the store's directory. Opens nothing and changes nothing.
+//! Questions to the file system about the store's directory. Changes nothing.
 
 use std::path::Path;
 
@@ -7,22 +7,23 @@ use crate::store::file::handle::Store;
 use crate::store::format::error::StoreError;
 
 impl Store {
-    /// Whether the directory `path` holds a database, ours or not. [`Store::open`] would create one.
+    /// Whether the directory `path` holds a database, ours or another's. Without one, [`Store::open`] would create a
+    /// store.
     #[must_use]
     pub fn exists(path: &Path) -> bool {
         generation::current(path).is_ok_and(|number| generation::directory(path, number).join(DATA_FILE).exists())
     }
 
-    /// Whether the store's files are where they were when it was opened. Costs three look-ups by name; every commit does
-    /// the same by itself. This thread must not be reading.
+    /// Checks that the store's files are still those that it opened. Costs three look-ups by name; every commit makes
+    /// the same check. This thread must not be reading.
     ///
     /// # Errors
-    /// [`StoreError::Removed`] when one is not.
+    /// [`StoreError::Removed`] when a file was removed or replaced.
     pub fn check_files(&self) -> Result<(), StoreError> {
         loop {
             let inner = self.inner();
             let Err(error) = inner.check_files() else { return Ok(()) };
-            // The old files go once the store has moved on.
+            // After a move, the old files are removed.
             self.follow()?;
             if self.inner().number == inner.number {
                 return Err(error);
@@ -30,10 +31,10 @@ impl Store {
         }
     }
 
-    /// The room on the file system that the store is on.
+    /// Free and total space of the store's file system.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system call fails.
     pub fn disk_space(&self) -> Result<Space, StoreError> {
         let error = |source| StoreError::Io { path: self.path().into(), source };
         let stat = rustix::fs::statvfs(self.path()).map_err(|errno| error(errno.into()))?;
@@ -42,11 +43,11 @@ impl Store {
     }
 }
 
-/// Room on a file system, for whoever is not root.
+/// Space on a file system, as available to users other than root.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Space {
-    /// Bytes that are free.
+    /// Free bytes.
     pub free_bytes: u64,
-    /// Bytes that it has.
+    /// Bytes in all.
     pub total_bytes: u64,
 }

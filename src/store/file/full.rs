@@ -1,29 +1,29 @@
-//! From how many bytes on only deletions are stored, and what the events took as of the last commit.
+//! The limits from which the store accepts only deletions, and the bytes that the events took as of the last commit.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// From where on only deletions are stored.
+/// Limits from which the store accepts only deletions and vanish requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full {
-    /// Bytes that the events take.
+    /// Limit of the bytes that the events take.
     pub used_bytes: u64,
-    /// Bytes of pages in use.
+    /// Limit of the bytes of pages in use.
     pub page_bytes: u64,
 }
 
 impl Full {
-    /// No limit but the map.
+    /// No limit except the map's size.
     pub const NEVER: Self = Self { used_bytes: u64::MAX, page_bytes: u64::MAX };
 
-    /// Whether that is reached.
+    /// Whether either limit is reached.
     #[must_use]
     pub const fn is_reached(self, used_bytes: u64, page_bytes: u64) -> bool {
         used_bytes >= self.used_bytes || page_bytes >= self.page_bytes
     }
 }
 
-/// A [`Full`] that is set while others read it. Each number is good by itself.
+/// A [`Full`] that can be set while others read it. Each number is valid independently of the other.
 pub(in crate::store) struct SharedFull {
     used_bytes: AtomicU64,
     page_bytes: AtomicU64,
@@ -45,12 +45,13 @@ impl SharedFull {
     }
 }
 
-/// What the events take as of one commit, so that nobody adds up the kinds twice: a client may make many kinds.
+/// The bytes that the events take as of one commit. It spares adding up the tallies twice: clients may have made many
+/// kinds.
 #[derive(Default)]
 pub(in crate::store) struct LastUsed(Mutex<Option<(u64, u64)>>);
 
 impl LastUsed {
-    /// Remembers it as of `commit`.
+    /// Remembers `used` as of `commit`.
     pub fn note(&self, commit: u64, used_bytes: u64) {
         let mut last = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.is_none_or(|(of, _)| of <= commit) {

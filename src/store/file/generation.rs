@@ -1,10 +1,11 @@
-//! Which data file is the store: how it moves to another one, and how every process follows.
+//! Which data file is the store: how the store moves to another file, and how every process follows.
 //!
-//! A data file is a generation. The first lies in the directory itself, later ones in `gen-N` beside it. The store
-//! moves when a row in the old file says so ([`crate::store::file::journal::State::Moved`]): that commit is the one instant of
-//! the move. The file `CURRENT` only spares those who open the store the way through old generations.
+//! A generation is one data file. The first lies in the store's directory, later ones in its subdirectories `gen-N`.
+//! The store moves when a row in the old file says so ([`crate::store::file::journal::State::Moved`]): the commit of
+//! that row is the instant of the move. The file `CURRENT` is a short cut: without it, opening the store would follow
+//! the old generations one by one.
 //!
-//! Never opens an old generation for good, and never creates a store where there was one.
+//! Never keeps an old generation open, and never creates a store where one existed.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -25,14 +26,14 @@ use crate::store::format::error::StoreError;
 use crate::store::format::keys;
 use crate::store::format::options::Options;
 
-/// Names the directory of the current generation, in a line; absent before the first move.
+/// The file that names the directory of the current generation, in one line. Absent before the first move.
 const CURRENT: &str = "CURRENT";
 
-/// LMDB's names.
+/// The names of LMDB's files.
 pub(in crate::store) const DATA_FILE: &str = "data.mdb";
 pub(in crate::store) const LOCK_FILE: &str = "lock.mdb";
 
-/// How often opening is tried again because the store moved meanwhile.
+/// How often opening is retried because the store has moved meanwhile.
 pub(in crate::store) const MOVES: usize = 16;
 
 /// One generation, open.
@@ -47,33 +48,33 @@ pub(in crate::store) struct Inner {
     pub wal: Wal,
     /// LMDB's files.
     pub files: [InPlace; 2],
-    /// Where LMDB has mapped the data file; without it, records are read through LMDB alone.
+    /// Where LMDB has mapped the data file. If that is not known, records are read only through LMDB.
     pub map: Option<Map>,
-    /// A commit at which no purge was under way: between two commits nobody need look again.
+    /// A commit at which no purge was under way: until the next commit no reader need look again.
     pub quiet_txn: AtomicU64,
 }
 
 impl Inner {
-    /// What becomes of this generation. This thread must not be reading.
+    /// Whether this generation is the store. This thread must not be reading.
     pub fn state(&self) -> Result<State, StoreError> {
         let txn = self.env.read_txn()?;
         journal::state(&self.tables, &txn)
     }
 
-    /// The last commit that a read transaction sees. Not `Env::info`'s: that reads the newer of LMDB's meta pages, which
-    /// names a commit from the moment at which it is being written, before its writer is told and any reader sees it.
-    /// This thread must not be reading.
+    /// The last commit that a read transaction sees. `Env::info` would not do: it reads the newer of LMDB's meta pages,
+    /// which names a commit while it is being written, before it is complete and any reader sees it. This thread must
+    /// not be reading.
     pub fn last_commit(&self) -> Result<usize, StoreError> {
         Ok(self.env.read_txn()?.id())
     }
 
-    /// Whether the files that are open are those that the directory names: what is written to others is lost.
+    /// Checks that the open files are still those in the directory: writes to any other file would be lost.
     pub fn check_files(&self) -> Result<(), StoreError> {
         self.files.iter().try_for_each(InPlace::check)?;
         self.wal.check_file()
     }
 
-    /// A commit of this generation as a number that no other generation has.
+    /// Turns a commit of this generation into a number that no commit of another generation has.
     pub fn txn_id(&self, id: usize) -> u64 {
         (self.number << 44) + id as u64
     }
@@ -86,18 +87,18 @@ pub(in crate::store) struct Generation {
 }
 
 impl Generation {
-    /// What keys the hashes.
+    /// The key of the hashes.
     pub fn secret(&self) -> &keys::Secret {
         &self.inner.secret
     }
 }
 
-/// Where a generation lies.
+/// The directory of a generation.
 pub(in crate::store) fn directory(path: &Path, number: u64) -> PathBuf {
     if number == 0 { path.into() } else { path.join(format!("gen-{number}")) }
 }
 
-/// The number that `CURRENT` has; zero without it.
+/// The number in `CURRENT`; zero when the file does not exist.
 pub(in crate::store) fn current(path: &Path) -> Result<u64, StoreError> {
     let file = path.join(CURRENT);
     match std::fs::read_to_string(&file) {
@@ -110,7 +111,7 @@ pub(in crate::store) fn current(path: &Path) -> Result<u64, StoreError> {
     }
 }
 
-/// Writes `CURRENT`, durably.
+/// Writes `CURRENT` durably.
 pub(in crate::store) fn set_current(path: &Path, number: u64) -> Result<(), StoreError> {
     let write = || {
         let partial = path.join("CURRENT.partial");
@@ -124,14 +125,14 @@ pub(in crate::store) fn set_current(path: &Path, number: u64) -> Result<(), Stor
     write().map_err(|source| StoreError::Io { path: path.join(CURRENT), source })
 }
 
-/// Opens what is current, creating the first generation if there is none.
+/// Opens the current generation. Creates the first one if there is none.
 pub(in crate::store) fn open(path: &Path, options: &Options, full: &Arc<SharedFull>) -> Result<Inner, StoreError> {
     std::fs::create_dir_all(path).map_err(|source| StoreError::Io { path: path.into(), source })?;
     let mut number = current(path)?;
     for _ in 0..MOVES {
         let mut inner = open_one(path, options, number, Absent::Leave, full)?;
         if inner.is_none() {
-            // Whoever moves the store removes the old file only after `CURRENT` names the new one.
+            // The process that moves the store removes the old file only after `CURRENT` names the new one.
             let named = current(path)?;
             if named != number {
                 number = named;
@@ -142,7 +143,7 @@ pub(in crate::store) fn open(path: &Path, options: &Options, full: &Arc<SharedFu
             }
             inner = open_one(path, options, 0, Absent::Create(None), full)?;
         }
-        let inner = inner.expect("what is absent was created");
+        let inner = inner.expect("Absent::Create never gives None");
         match inner.state()? {
             State::Moved(next) => number = next,
             State::Here | State::Copying(_) => {
@@ -153,10 +154,10 @@ pub(in crate::store) fn open(path: &Path, options: &Options, full: &Arc<SharedFu
             }
         }
     }
-    Err(StoreError::Damaged("the store moves without end"))
+    Err(StoreError::Damaged("the store kept moving while it was opened"))
 }
 
-/// Opens a generation, whether it is current or not. `None` when it is not there and is not to be created.
+/// Opens a generation, current or not. `None` when it does not exist and is not to be created.
 pub(in crate::store) fn open_one(
     path: &Path,
     options: &Options,

@@ -19,10 +19,10 @@ pub struct Store {
     pub(in crate::store) shared: Arc<Shared>,
 }
 
-/// What stays the same when the store moves to another data file; see [`generation`].
+/// The parts that stay the same when the store moves to another data file; see [`generation`].
 pub(in crate::store) struct Shared {
     pub current: ArcSwap<Inner>,
-    /// Held while the store moves on, so that two threads do not open the next data file.
+    /// Held while this process follows a move, so that two threads do not both open the next data file.
     pub moving: Mutex<()>,
     pub secret: keys::Secret,
     /// See [`Store::set_full`].
@@ -32,7 +32,7 @@ pub(in crate::store) struct Shared {
 }
 
 impl Store {
-    /// The current generation, as far as this process has followed.
+    /// The generation that this process uses now.
     pub(in crate::store) fn inner(&self) -> Arc<Inner> {
         self.shared.current.load_full()
     }
@@ -41,8 +41,8 @@ impl Store {
         Generation { inner: self.inner() }
     }
 
-    /// Follows the store if another process has moved it: what is read from now on comes from the new data file.
-    /// To be called when [`Store::txn_id`] changes; writers follow by themselves. This thread must not be reading.
+    /// Follows the store if another process has moved it: later reads come from the new data file. Call this when
+    /// [`Store::txn_id`] changes; writers follow without it. This thread must not be reading.
     ///
     /// # Errors
     /// When the new file cannot be opened.
@@ -54,7 +54,7 @@ impl Store {
         }
     }
 
-    /// Opens what comes after the generation `from`, unless another thread has done so.
+    /// Opens the generation after `from`, unless another thread has done so.
     pub(in crate::store) fn move_on(&self, from: u64) -> Result<(), StoreError> {
         let shared = &self.shared;
         let _one = shared.moving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -68,7 +68,7 @@ impl Store {
         Ok(())
     }
 
-    /// Opens the generation `number`, or whatever it has moved to since.
+    /// Opens the generation `number`, or the one that the store has moved to since.
     fn open_from(&self, mut number: u64) -> Result<Inner, StoreError> {
         let Shared { path, options, full, .. } = &*self.shared;
         for _ in 0..MOVES {

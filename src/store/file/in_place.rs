@@ -1,4 +1,4 @@
-//! Whether a file that is open is still the one that its path leads to.
+//! Checks whether an open file is still the one that its path leads to.
 
 use std::fs::Metadata;
 use std::io::ErrorKind;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::store::format::error::StoreError;
 
-/// A file that is open, by its path and by what the file system knows it by.
+/// The path of an open file, and the identity of the file in its file system.
 pub(in crate::store) struct InPlace {
     path: PathBuf,
     device: u64,
@@ -15,7 +15,7 @@ pub(in crate::store) struct InPlace {
 }
 
 impl InPlace {
-    /// The file that the path leads to now. It was opened by that path a moment ago.
+    /// The file that the path leads to now. The caller opened it by that path a moment ago.
     pub fn at(path: PathBuf) -> Result<Self, StoreError> {
         match path.metadata() {
             Ok(found) => Ok(Self::new(path, &found)),

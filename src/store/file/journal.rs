@@ -1,8 +1,8 @@
-//! What a copy of the store needs to know: whether one is being made, and what changed since it began.
+//! The journal for a copy of the store: whether a copy is being made, and which rows changed since it began.
 //!
-//! While [`State::Copying`] stands in the `weir` table, every writer of every process notes what it removes and
-//! which rows of the tables without arrival numbers it touches, in the same commit. New events need no note: their
-//! numbers tell. Nothing is noted at other times.
+//! While the `weir` table holds [`State::Copying`], every writer of every process notes, in the same commit, each
+//! record that it removes and each row that it touches in tables without arrival numbers. New events need no note:
+//! their arrival numbers identify them. At other times writers note nothing.
 
 use heed::{RoTxn, RwTxn};
 
@@ -14,14 +14,14 @@ use crate::store::format::keys::{self, SIX};
 const STATE: &[u8] = b"state";
 pub(in crate::store) const LOG: &[u8] = b"log";
 
-/// What becomes of this generation.
+/// Whether this generation is the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) enum State {
-    /// It is the store.
+    /// It is the store, and no copy is being made.
     Here,
-    /// It is the store, and is being copied to the generation of this number.
+    /// It is the store, and it is being copied to the generation with this number.
     Copying(u64),
-    /// The store is the generation of this number.
+    /// The store has moved to the generation with this number.
     Moved(u64),
 }
 
@@ -108,10 +108,10 @@ pub(in crate::store) fn log_key(number: u64) -> [u8; LOG.len() + SIX] {
 /// A key and its value.
 pub(in crate::store) type Row<'t> = (&'t [u8], &'t [u8]);
 
-/// The rows of the `weir` table that do not belong to this file alone.
+/// The rows of the `weir` table that belong to the store, not to this file alone.
 pub(in crate::store) fn shared_rows<'t>(tables: &Tables, txn: &'t RoTxn<'_>) -> Result<Vec<Row<'t>>, StoreError> {
     use std::ops::Bound::{Excluded, Unbounded};
-    // The log may be long; it is passed over.
+    // The journal may be long, so the iterator skips it.
     let (log, behind) = (log_key(0), log_key(Seq::MAX.0));
     let before = tables.meta.range(txn, &(Unbounded, Excluded(&log[..])))?;
     let after = tables.meta.range(txn, &(Excluded(&behind[..]), Unbounded))?;
@@ -119,7 +119,7 @@ pub(in crate::store) fn shared_rows<'t>(tables: &Tables, txn: &'t RoTxn<'_>) -> 
     Ok(rows.into_iter().filter(|(key, _)| *key != STATE).collect())
 }
 
-/// Up to `max_rows` notes after the number `after`, and the number of the last of them.
+/// Up to `max_rows` notes after the number `after`, and the number of the last of these notes.
 pub(in crate::store) fn notes(
     tables: &Tables,
     txn: &RoTxn<'_>,
@@ -137,7 +137,7 @@ pub(in crate::store) fn notes(
     Ok((notes, last))
 }
 
-/// Removes up to `max_rows` notes; true when there are more.
+/// Removes up to `max_rows` notes; true when there may be more.
 pub(in crate::store) fn forget(tables: &Tables, txn: &mut RwTxn<'_>, max_rows: usize) -> Result<bool, StoreError> {
     let rows = tables.meta.prefix_iter(txn, LOG)?.take(max_rows);
     let rows = rows.map(|row| Ok(row?.0.to_vec())).collect::<Result<Vec<_>, StoreError>>()?;

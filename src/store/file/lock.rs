@@ -1,15 +1,16 @@
 //! LMDB's write lock: the one door to writing.
 //!
-//! Nothing else may begin a write transaction. A commit makes whatever stands in the write-ahead log worthless, so each
-//! owner of the lock is handed what an owner that died acknowledged and did not commit ([`Left`]).
+//! Nothing else may begin a write transaction. A commit makes the contents of the write-ahead log obsolete, so each
+//! owner of the lock receives the records that a dead owner acknowledged and did not commit ([`Left`]).
 
 use heed::{Env, RwTxn, WithTls};
 
 use crate::store::file::wal::Wal;
 use crate::store::format::error::StoreError;
 
-/// Records that were acknowledged and not committed, each after its length in 4 bytes, little-endian. Hardly ever any.
-#[must_use = "the next commit makes the log worthless: store these records with it"]
+/// Records that were acknowledged and not committed, each preceded by its length in 4 bytes, little-endian. Nearly
+/// always empty.
+#[must_use = "the next commit makes the log obsolete: store these records with it"]
 pub(in crate::store) struct Left(Vec<u8>);
 
 impl Left {
@@ -22,17 +23,18 @@ impl Left {
     }
 }
 
-/// Waits for the write lock of a data file, and reads what is left in its log. Costs one small read beside the lock.
+/// Waits for the write lock of a data file and reads the records left in its log. Costs one small read besides the
+/// lock.
 ///
 /// # Errors
-/// When LMDB or the log cannot be read.
+/// When LMDB cannot begin a transaction or the log cannot be read.
 pub(in crate::store) fn lock<'e>(env: &'e Env<WithTls>, wal: &Wal) -> Result<(RwTxn<'e>, Left), StoreError> {
     let txn = env.write_txn()?;
     let left = wal.left(txn.id() as u64)?;
     Ok((txn, Left(left)))
 }
 
-/// The write lock of a data file that is still being made: nothing was ever acknowledged for it.
+/// Takes the write lock of a data file that is still being created, for which nothing was ever acknowledged.
 ///
 /// # Errors
 /// When LMDB cannot begin a transaction.

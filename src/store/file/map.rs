@@ -1,9 +1,9 @@
 //! Where LMDB has mapped the data file, for `read/pages.rs`, which follows page numbers in it.
 //!
-//! LMDB has no call that tells (`mdb_env_info` knows the address of fixed maps only). It is worked out from a row that
-//! LMDB lends and from the number of the page in which that row lies. That number is believed only if the data file's
-//! meta page and the page itself agree on it: a wrong one would move the whole map. Never maps, reads or writes a page
-//! by itself, but for the header of a page that LMDB has just read.
+//! LMDB has no call that returns this address (`mdb_env_info` reports it only for fixed maps). It is computed from a
+//! row that LMDB lends and from the number of the page that holds the row. That number is trusted only if the data
+//! file's meta page and the page itself agree on it, since a wrong number would displace the whole map. This module
+//! never maps, reads or writes a page, except that it reads the header of a page that LMDB has just read.
 //!
 //! A meta page is one of the first two pages of the file. LMDB's format, data version 1, little-endian:
 //!
@@ -25,7 +25,7 @@ use heed::{Env, WithTls};
 
 use crate::store::file::schema::Tables;
 
-/// Bytes of a page, the only size that weir's own page reader knows.
+/// Bytes of a page: the only page size that weir's page reader supports.
 pub(in crate::store) const PAGE: usize = 4096;
 
 /// Bytes of a page's header.
@@ -34,10 +34,10 @@ pub(in crate::store) const HEADER: usize = 16;
 const META_FLAG: u16 = 8;
 const MAGIC: [u8; 8] = [0xde, 0xc0, 0xef, 0xbe, 1, 0, 0, 0];
 
-/// How often the meta page is read again because other processes committed meanwhile.
+/// How often the meta page is read again because other processes commit meanwhile.
 const TRIES: usize = 4;
 
-/// LMDB's map of a data file. It stays where it is for as long as the environment is open, since weir never resizes it.
+/// LMDB's map of a data file. Its address is fixed while the environment is open, since weir never resizes the map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) struct Map {
     address: usize,
@@ -45,8 +45,8 @@ pub(in crate::store) struct Map {
 }
 
 impl Map {
-    /// Where `env` has mapped `file`; `None` when the file's pages are not as the module describes them. The thread
-    /// must not be reading.
+    /// Finds where `env` has mapped `file`; `None` when the file's pages do not have the layout described above. The
+    /// thread must not be reading.
     pub fn find(env: &Env<WithTls>, tables: &Tables, file: &Path) -> Option<Self> {
         let file = File::open(file).ok()?;
         (0..TRIES).find_map(|_| Self::find_once(env, tables, &file))
@@ -57,7 +57,7 @@ impl Map {
         let row = tables.event_row(&txn).ok()??;
         let txn_id = txn.id() as u64;
         let mut meta = [0; PAGE];
-        // Commits take turns with the two meta pages.
+        // Commits alternate between the two meta pages.
         file.read_exact_at(&mut meta, txn_id % 2 * PAGE as u64).ok()?;
         let root = root_of_unnamed(&meta, txn_id)?;
         // Expose the row's provenance, which is that of LMDB's map: the pages around it are found by address alone.
@@ -71,12 +71,12 @@ impl Map {
         (number == root && root < pages).then_some(Self { address, pages })
     }
 
-    /// How many pages the map has room for. The file may have fewer.
+    /// How many pages fit into the map. The file may have fewer.
     pub const fn pages(self) -> u64 {
         self.pages
     }
 
-    /// The first byte of the map. Other bytes of the map may be reached from it, and nothing else.
+    /// The first byte of the map. From it, only bytes of the map may be reached.
     pub fn start(self) -> *const u8 {
         // LMDB's map was made by `mmap`, outside of what Rust allocates: its provenance is an exposed one.
         std::ptr::with_exposed_provenance(self.address)
@@ -115,7 +115,7 @@ mod tests {
         meta[128..136].copy_from_slice(&77_u64.to_le_bytes());
         meta[144..152].copy_from_slice(&5_u64.to_le_bytes());
         assert_eq!([4, 5, 6].map(|txn_id| root_of_unnamed(&meta, txn_id)), [None, Some(77), None]);
-        // Another kind of page, another version, another size of pages, a deeper table.
+        // The flags, the data version, the page size and the depth.
         for (at, value) in [(10, 2), (20, 2), (41, 0x20), (94, 2)] {
             let mut other = meta;
             other[at] = value;

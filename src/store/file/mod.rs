@@ -1,4 +1,4 @@
-//! The files of a store: which data file is open, what its tables are, the write-ahead log and the journal of a move.
+//! The files of a store: the current data file, its tables, the write-ahead log, and the journal for a copy.
 //!
 //! Knows nothing of events.
 

@@ -1,10 +1,10 @@
-//! The owner of new files.
+//! Gives new files to the owner of the store's directory.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Gives a new file to the owner of the store's directory. When root works beside a relay that runs as another user, that
-/// relay must still be able to open the file.
+/// Gives a new file to the owner of the store's directory. When root runs a command while the relay runs as another
+/// user, the relay must still be able to open the file.
 pub(in crate::store) fn give_to_owner(path: &Path, new: &Path) -> std::io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());

@@ -1,6 +1,6 @@
-//! The tables, and opening them: what tells our database from others and one format from the next.
+//! The tables, and how they are opened: how weir recognises its own databases and their format.
 //!
-//! Opening a database that is not ours, or not of our format, changes nothing in it.
+//! Opening a database that is not weir's, or has another format, changes nothing in it.
 //!
 //! | table           | key                           | value                                        |
 //! |-----------------|-------------------------------|----------------------------------------------|
@@ -63,7 +63,7 @@ const NAMES: [&str; 13] = [
 /// Handles of every table.
 #[derive(Clone, Copy)]
 pub(in crate::store) struct Tables {
-    /// LMDB's own, which has a row for each other: see [`crate::store::read::pages`].
+    /// LMDB's unnamed table, which has a row for each other table: see [`crate::store::read::pages`].
     pub unnamed: Table,
     pub meta: Table,
     pub event: Table,
@@ -109,24 +109,24 @@ impl Tables {
         NAMES.into_iter().zip(all)
     }
 
-    /// The event table's row in LMDB's own table, as a read transaction sees it.
+    /// The event table's row in the unnamed table, as a read transaction sees it.
     pub fn event_row<'t>(&self, txn: &'t heed::RoTxn<'_>) -> Result<Option<&'t [u8]>, StoreError> {
         Ok(self.unnamed.get(txn, NAMES[1].as_bytes())?)
     }
 
-    /// The number the next event will get.
+    /// The arrival number that the next event will get.
     pub fn next_seq(&self, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
         let next = self.meta.get(txn, NEXT)?.and_then(keys::read_six);
         next.ok_or(StoreError::Damaged("the next arrival number is missing"))
     }
 
-    /// Writes the number the next event will get.
+    /// Writes the arrival number that the next event will get.
     pub fn put_next_seq(&self, txn: &mut heed::RwTxn<'_>, next: u64) -> Result<(), StoreError> {
         Ok(self.meta.put(txn, NEXT, &keys::six(next))?)
     }
 }
 
-/// What a database turned out to be.
+/// What the database turned out to be.
 enum Found {
     Nothing,
     Foreign,
@@ -136,13 +136,13 @@ enum Found {
 /// What to do when there is no store.
 #[derive(Clone, Copy)]
 pub(in crate::store) enum Absent {
-    /// Nothing; [`open`] gives `None`.
+    /// Do nothing; [`open`] returns `None`.
     Leave,
-    /// Create one with this secret, or else a random one.
+    /// Create one with this secret, or with a random one.
     Create(Option<Secret>),
 }
 
-/// Opens the directory, which must be there.
+/// Opens the database in the directory, which must exist.
 pub(in crate::store) fn open(
     path: &Path,
     options: &Options,
@@ -174,8 +174,9 @@ pub(in crate::store) struct Other {
     pub format: u32,
 }
 
-/// Opens a store of another format that `is_known` in `directory`, creating the tables that it lacks; `None` when it is
-/// of today's. What is left in its log goes to the row `left_row`, in the same commit.
+/// Opens a store of another format in `directory` if `is_known` accepts the format, and creates the tables that it
+/// lacks; `None` when it has the current format. The records left in its log go to the row `left_row`, in the same
+/// commit.
 pub(in crate::store) fn open_other(
     home: &Path,
     directory: &Path,
@@ -209,7 +210,7 @@ pub(in crate::store) fn open_other(
     Ok(Some(Other { env, tables, wal, secret, format }))
 }
 
-/// Writes the header anew.
+/// Replaces the header.
 pub(in crate::store) fn put_header(
     tables: &Tables,
     txn: &mut heed::RwTxn<'_>,
@@ -230,8 +231,8 @@ fn open_env(path: &Path, options: &Options) -> Result<Env<WithTls>, StoreError> 
     };
     // SAFETY: these flags trade durability alone; none of them lets memory change under a borrowed row.
     unsafe { builder.flags(flags) };
-    // SAFETY: LMDB asks that nobody else writes the file and that it lies on a local file system; the operator
-    // gives us the directory on these terms, and every process of ours goes through LMDB's lock file.
+    // SAFETY: LMDB requires that no other program writes the file and that it lies on a local file system; the operator
+    // gives us the directory on these terms, and every weir process goes through LMDB's lock file.
     let opened = unsafe { builder.open(path) };
     opened.map_err(|error| match error {
         heed::Error::EnvAlreadyOpened => StoreError::AlreadyOpen(path.into()),
@@ -243,12 +244,12 @@ fn open_env(path: &Path, options: &Options) -> Result<Env<WithTls>, StoreError> 
 
 type Opened = CommitOrAbort<([Table; NAMES.len()], Secret), Found>;
 
-/// Looks at the database with a read transaction, so that a foreign one stays as it is.
+/// Opens the tables with a read transaction, so that a foreign database stays unchanged.
 fn open_tables(env: &Env<WithTls>) -> Result<Opened, StoreError> {
     let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
         let open = |name| opener.open_database::<Bytes, Bytes>(txn, name);
         let Some(meta) = open(Some(NAMES[0]))? else {
-            // By the same transaction: `Env::stat` already sees the tables of a commit that is being written.
+            // In the same transaction: `Env::stat` already sees the tables of a commit that is being written.
             let is_empty = match open(None)? {
                 Some(unnamed) => unnamed.is_empty(txn)?,
                 None => true,
@@ -270,7 +271,7 @@ fn open_tables(env: &Env<WithTls>) -> Result<Opened, StoreError> {
     Ok(opened)
 }
 
-/// LMDB's own table, which is always there.
+/// Opens LMDB's unnamed table, which always exists.
 fn open_unnamed(env: &Env<WithTls>) -> Result<Table, StoreError> {
     let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
         let unnamed = opener.open_database::<Bytes, Bytes>(txn, None)?;
@@ -278,7 +279,7 @@ fn open_unnamed(env: &Env<WithTls>) -> Result<Table, StoreError> {
     })?;
     match opened {
         CommitOrAbort::Commit(table) => Ok(table),
-        CommitOrAbort::Abort(()) => Err(StoreError::Damaged("LMDB's own table is missing")),
+        CommitOrAbort::Abort(()) => Err(StoreError::Damaged("LMDB's unnamed table is missing")),
     }
 }
 

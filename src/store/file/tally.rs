@@ -1,7 +1,8 @@
-//! How many events of each kind are held, and how many bytes their records have.
+//! How many events of each kind the store holds, and how many bytes their records have.
 //!
-//! Kept with every commit, so that nobody has to count: one row in the `weir` table for each kind of a batch, which
-//! costs a batch a few microseconds. The key is `kind` and the kind, the value events 6, bytes 6 and footprint 6.
+//! Every commit updates the tally, so nobody has to count: it writes one row in the `weir` table for each kind of a
+//! batch, which costs a few microseconds per batch. The key is `kind` and the kind, the value events 6, bytes 6 and
+//! footprint 6.
 
 use std::collections::BTreeMap;
 
@@ -18,15 +19,16 @@ const PREFIX: &[u8] = b"kind";
 /// The events of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct KindUsage {
-    /// How many are held.
+    /// Number of events held.
     pub events: u64,
-    /// Bytes of their records; index entries come on top.
+    /// Bytes of their records, without index entries.
     pub bytes: u64,
-    /// What they take in the data file: see [`keys::footprint`].
+    /// Bytes that they take in the data file: see [`keys::footprint`].
     pub footprint: u64,
 }
 
-/// What an event takes besides its record in a store that was written before footprints were counted: about the mean.
+/// Bytes per event besides its record, assumed for a store that was written before footprints were counted: about the
+/// mean.
 const UNCOUNTED: u64 = 300;
 
 impl KindUsage {
@@ -45,7 +47,7 @@ impl KindUsage {
         bytes
     }
 
-    /// Counts one more event.
+    /// Adds one event.
     pub(in crate::store) fn add(&mut self, event: EventView<'_>) {
         self.events += 1;
         self.bytes += event.record().len() as u64;
@@ -60,17 +62,17 @@ fn key(kind: Kind) -> [u8; PREFIX.len() + 2] {
     key
 }
 
-/// What a transaction changes, by kind: events, bytes and footprint.
+/// The changes of one transaction, by kind: events, bytes and footprint.
 #[derive(Default)]
 pub(in crate::store) struct Tally(HashMap<Kind, [i64; 3]>);
 
 impl Tally {
-    /// An event is stored.
+    /// Adds an event that is stored.
     pub fn add(&mut self, event: EventView<'_>) {
         self.count(event, 1);
     }
 
-    /// An event is removed.
+    /// Subtracts an event that is removed.
     pub fn remove(&mut self, event: EventView<'_>) {
         self.count(event, -1);
     }
@@ -82,12 +84,12 @@ impl Tally {
         *footprint += sign * keys::footprint(event) as i64;
     }
 
-    /// Whether it counts nothing.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What it changes in the footprint of all kinds together.
+    /// The change of the footprint over all kinds.
     pub fn footprint(&self) -> i64 {
         self.0.values().map(|[_, _, footprint]| footprint).sum()
     }
@@ -112,7 +114,7 @@ impl Tally {
     }
 }
 
-/// Writes the tally of every kind anew.
+/// Replaces the tally of every kind.
 pub(in crate::store) fn replace(
     meta: Table,
     txn: &mut RwTxn<'_>,
@@ -129,7 +131,7 @@ pub(in crate::store) fn replace(
     Ok(())
 }
 
-/// Every kind's tally, in the order of kinds.
+/// The tally of every kind, in the order of kinds.
 pub(in crate::store) fn read(meta: Table, txn: &heed::RoTxn<'_>) -> Result<Vec<(Kind, KindUsage)>, StoreError> {
     let rows = meta.prefix_iter(txn, PREFIX)?;
     rows.map(|row| {

@@ -1,17 +1,18 @@
-//! The write-ahead log: makes events durable before LMDB's commit does, with one small write instead of many pages.
+//! The write-ahead log makes events durable before LMDB's commit does, with one small write instead of many pages.
 //!
-//! A file of fixed size beside the data file, written anew from its start by each group. A frame holds the records that
-//! one batch stored, and the number of the LMDB transaction that is to hold them. Once that transaction is committed
-//! the frame means nothing, so there is nothing to remove; and whoever takes LMDB's write lock can tell what a dead
-//! process left behind: frames of the very transaction that it begins. Never touched without that lock.
+//! The log is a file of fixed size next to the data file. Each group overwrites it from its start. A frame holds the
+//! records that one batch stored, and the number of the LMDB transaction that will commit them. The commit of that
+//! transaction makes the frame obsolete, so nothing has to be removed. A process that takes LMDB's write lock
+//! recognises the frames of a dead process: they carry the number of the transaction that it begins. Nobody reads or
+//! writes the log without that lock.
 //!
 //! | bytes | of a frame                                                          |
 //! |------:|---------------------------------------------------------------------|
 //! |     8 | the transaction's number, little-endian like all of these           |
 //! |     4 | bytes of records that follow                                        |
-//! |     4 | where the frame begins in the file                                  |
+//! |     4 | the frame's offset in the file                                    |
 //! |     8 | SipHash-2-4 of these three and the records, under the store's secret |
-//! |     … | records, each after its length, 4                                   |
+//! |     … | records, each preceded by its length, 4                           |
 
 use std::fs::{File, OpenOptions};
 use std::hash::Hasher as _;
@@ -28,30 +29,31 @@ use crate::store::format::error::StoreError;
 use crate::store::format::error::is_want_of_room;
 use crate::store::format::keys::Secret;
 
-/// The file's name, beside LMDB's.
+/// The log's file name. The file lies next to LMDB's data file.
 pub(in crate::store) const LOG_FILE: &str = "write-ahead.log";
 
-/// Bytes of the file: what one group may hold. More would save little, since a group that fills it shares most pages
-/// already, and LMDB keeps each page that a transaction changes in memory.
+/// The size of the file, and the most that one group may hold, in bytes. A larger log would save little, since the
+/// batches of a group that fills it already share most pages, and LMDB keeps every page that a transaction changes in
+/// memory.
 pub(in crate::store) const LOG_BYTES: usize = 2 << 20;
 
-/// Bytes before the records of a frame.
+/// Bytes of a frame's header.
 pub(in crate::store) const FRAME: usize = 24;
 
-/// Bytes before a record: its length.
+/// Bytes of the length before a record.
 pub(in crate::store) const LENGTH: usize = 4;
 
 /// The log of one generation.
 pub(in crate::store) struct Wal {
     path: PathBuf,
     secret: Secret,
-    /// The store's directory, whose owner gets the file.
+    /// The store's directory. The file is given to its owner.
     home: PathBuf,
     file: OnceLock<File>,
 }
 
 impl Wal {
-    /// The log of the generation in `directory`, which need not have one yet.
+    /// The log of the generation in `directory`. The file need not exist yet.
     pub fn new(home: &Path, directory: &Path, secret: Secret) -> Self {
         Self { path: directory.join(LOG_FILE), secret, home: home.into(), file: OnceLock::new() }
     }
@@ -63,7 +65,8 @@ impl Wal {
         }
     }
 
-    /// Whether the path still leads to the file that is open, if one is: after a crash nobody finds another.
+    /// Checks that the path still leads to the open file, if one is open: a process that recovers after a crash opens
+    /// the file by its path.
     pub fn check_file(&self) -> Result<(), StoreError> {
         match self.file.get() {
             Some(file) => InPlace::new(self.path.clone(), &file.metadata().map_err(self.error())?).check(),
@@ -71,12 +74,12 @@ impl Wal {
         }
     }
 
-    /// Waits until what was written is on disk, if anything was.
+    /// Waits until everything written to the log is on disk.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.file.get().map_or(Ok(()), |file| file.sync_data().map_err(self.error()))
     }
 
-    /// The file, if there is one.
+    /// The open file; opens it if it exists.
     fn file(&self) -> Result<Option<&File>, StoreError> {
         if let Some(file) = self.file.get() {
             return Ok(Some(file));
@@ -88,20 +91,21 @@ impl Wal {
         }
     }
 
-    /// Whether [`Wal::left`] has anything.
+    /// Whether [`Wal::left`] finds any records.
     pub fn is_left(&self, txn: u64) -> Result<bool, StoreError> {
         Ok(!self.left(txn)?.is_empty())
     }
 
-    /// What was left for the transaction `txn`, by a process that died before its commit or by a commit that failed: the
-    /// records of whole frames, each after its length. Costs one small read when there is nothing, as nearly always.
+    /// The records left for the transaction `txn`, by a process that died before its commit or by a commit that failed:
+    /// the records of all whole frames, each preceded by its length. Nearly always there are none, and then the call
+    /// costs one small read.
     pub fn left(&self, txn: u64) -> Result<Vec<u8>, StoreError> {
         let Some(file) = self.file()? else { return Ok(Vec::new()) };
         let mut number = [0; 8];
         match file.read_exact_at(&mut number, 0) {
             Ok(()) if u64::from_le_bytes(number) == txn => {}
             Ok(()) => return Ok(Vec::new()),
-            // Made by a process that died before it was filled.
+            // A process created the file and died before it filled it.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Vec::new()),
             Err(error) => return Err(self.error()(error)),
         }
@@ -143,24 +147,24 @@ impl Wal {
         header
     }
 
-    /// Writes `frame` at `at`: room for the header, then records. `is_durable` waits until it is on disk.
+    /// Writes `frame` at `at`: space for the header, then records. With `is_durable`, waits until the frame is on disk.
     ///
     /// # Errors
-    /// When the disk fails; then nothing may be told of its events before LMDB's commit.
+    /// When the disk fails. The caller must then acknowledge nothing of this frame before LMDB's commit.
     pub fn write(&self, txn: u64, at: usize, frame: &mut [u8], is_durable: bool) -> Result<(), StoreError> {
         let (header, records) = frame.split_first_chunk_mut::<FRAME>().expect("a frame begins with its header");
         *header = self.header(txn, at, records);
         let file = self.file()?.ok_or(StoreError::Damaged("the write-ahead log is gone"))?;
         file.write_all_at(frame, at as u64).map_err(self.error())?;
         if is_durable {
-            // The blocks are there and hold data, so this writes them and nothing else.
+            // The blocks are allocated and written, so this syncs only the data.
             file.sync_data().map_err(self.error())?;
         }
         Ok(())
     }
 
-    /// Makes the file, or what is left to do of it. All of it is written once, so that later writes need no room
-    /// and change nothing but their own bytes.
+    /// Creates the file, or completes one that an earlier attempt left short. Fills the whole file once, so that later
+    /// writes need no space and change nothing but their own bytes.
     pub fn create(&self) -> Result<(), StoreError> {
         let is_whole = |file: &File| file.metadata().map(|found| found.len() >= LOG_BYTES as u64);
         if let Some(file) = self.file()?
@@ -203,7 +207,7 @@ mod tests {
     fn frames_of_one_transaction_are_read_back_and_others_are_not() {
         let dir = tempfile::tempdir().expect("a directory");
         let wal = wal(dir.path());
-        assert!(!wal.is_left(0).expect("a read"), "zeros are no frame");
+        assert!(!wal.is_left(0).expect("a read"), "zeros are not a frame");
         let second = write(&wal, 5, 0, b"one");
         write(&wal, 5, second, b"two");
         assert_eq!(wal.left(5).expect("a read"), b"onetwo");
@@ -247,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_not_finished_is_made_anew() {
+    fn a_log_that_was_not_finished_is_created_again() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join(LOG_FILE), b"short").expect("a file");
         let wal = wal(dir.path());

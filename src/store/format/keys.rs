@@ -1,6 +1,6 @@
-//! The bytes of every key, and the one list of index entries that an event has.
+//! The bytes of every key, and the one function that lists the index entries of an event.
 //!
-//! Never reads or writes the store. Keys are big-endian, so that memcmp is the order of every table:
+//! Never reads or writes the store. Keys are big-endian, so the order of `memcmp` is the order of every table:
 //!
 //! | index      | key                                 | bytes |
 //! |------------|-------------------------------------|------:|
@@ -11,16 +11,16 @@
 //! | tag        | hash 6, kind 2, ~t 6, id 3, seq 5   |    22 |
 //! | expiration | expiration 6, 0, seq 5              |    12 |
 //!
-//! `~t` is the complement of `created_at` in 48 bits: a forward walk gives the newest first, ties by lowest
-//! id, which is NIP-01's order. `id` and `author` are their first bytes. Values are empty: the arrival number
-//! is the end of the key, so that entries with equal prefixes, which an attacker can grind, never meet.
-//! `hash` is SipHash-2-4 of letter and value under the store's secret; whoever cannot read the store cannot
-//! aim at one. A prefix or hash that collides costs a look at a record, which the filter then rejects; two
-//! events of one second whose ids begin alike are put in order by their records, see `store::scan`.
+//! `~t` is the complement of `created_at` in 48 bits: a forward scan returns the newest events first and breaks ties by
+//! the lowest id, which is NIP-01's order. `id` and `author` are the first bytes of each. Values are empty. The key
+//! ends with the arrival number, so two keys are never equal, even if an attacker grinds ids with equal prefixes.
+//! `hash` is SipHash-2-4 of the letter and the value under the store's secret; an attacker who cannot read the store
+//! cannot construct collisions. A colliding prefix or hash costs one read of a record, which the filter then rejects.
+//! Two events of one second whose ids begin with the same bytes are ordered by their records, see `store::scan`.
 //!
-//! Keys are no longer than that takes, since they are most of what an index weighs: an entry has 10 bytes
-//! beside its key, and pages filled in random order are two thirds full, so a byte of key is 12 bytes of disk
-//! for an event with eight entries. LMDB rounds entries up to even lengths.
+//! Keys are as short as possible, since they make up most of an index: an entry takes 10 bytes besides its key, and
+//! pages filled in random order are two thirds full, so one byte of key costs 12 bytes of disk for an event with eight
+//! entries. LMDB rounds entries up to even lengths.
 
 use siphasher::sip::SipHasher24;
 use siphasher::sip128::{Hasher128, SipHasher24 as SipHasher24x128};
@@ -31,15 +31,15 @@ use crate::nostr::{EventId, EventView, Kind, Pubkey, TagElement, Timestamp};
 
 /// Bytes of an author or a tag's hash in a key.
 pub const PREFIX: usize = 6;
-/// Bytes of an id in the id index: one in 2^40 is another's.
+/// Bytes of an id in the id index: two ids share them with a chance of one in 2^40.
 pub const ID: usize = 5;
-/// Bytes of an id in a row, which orders the events of one second.
+/// Bytes of an id in a row. They order the events of one second.
 pub const TIE: usize = 3;
 /// Bytes of a time in a key, and of numbers elsewhere.
 pub const SIX: usize = 6;
 /// Bytes of an arrival number at the end of a key.
 pub const SEQ: usize = 5;
-/// Bytes of what ends every key that is ordered by time: `~t 6, id 3, seq 5`.
+/// Bytes of the row that ends every key ordered by time: `~t 6, id 3, seq 5`.
 pub const ROW: usize = SIX + TIE + SEQ;
 /// Bytes of the longest index key.
 pub const LONGEST: usize = PREFIX + 2 + ROW;
@@ -50,7 +50,7 @@ pub const LONGEST: usize = PREFIX + 2 + ROW;
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// No event has a later number.
+    /// The largest arrival number.
     pub const MAX: Self = Self((1 << (8 * SEQ)) - 1);
 }
 
@@ -60,7 +60,7 @@ impl std::fmt::Display for Seq {
     }
 }
 
-/// The tables that [`index_entries`] speaks of.
+/// The index tables, see [`index_entries`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 #[repr(usize)]
 pub enum Index {
@@ -79,7 +79,7 @@ pub enum Index {
 }
 
 impl Index {
-    /// All of them, in the order of their numbers.
+    /// All indexes, in the order of their numbers.
     pub const ALL: [Self; 6] = [Self::Id, Self::Time, Self::Author, Self::Kind, Self::Tag, Self::Expiration];
 
     /// The length of its keys in bytes.
@@ -102,14 +102,14 @@ pub const fn six(value: u64) -> [u8; SIX] {
     [a, b, c, d, e, f]
 }
 
-/// Reads what [`six`] wrote from the end of `bytes`; `None` when they are fewer than six.
+/// Reads the number that [`six`] wrote from the end of `bytes`; `None` when there are fewer than six bytes.
 #[must_use]
 pub fn read_six(bytes: &[u8]) -> Option<u64> {
     let [a, b, c, d, e, f] = *bytes.last_chunk()?;
     Some(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 }
 
-/// An arrival number as it ends a key.
+/// The bytes of an arrival number at the end of a key.
 #[must_use]
 pub const fn seq_bytes(seq: Seq) -> [u8; SEQ] {
     let [_, _, _, a, b, c, d, e] = seq.0.to_be_bytes();
@@ -123,7 +123,7 @@ pub fn seq_of(key: &[u8]) -> Option<Seq> {
     Some(Seq(u64::from_be_bytes([0, 0, 0, a, b, c, d, e])))
 }
 
-/// `~t`: later times have smaller keys. Times past [`Timestamp::MAX`] count as that.
+/// `~t`: later times have smaller keys. Times past [`Timestamp::MAX`] count as [`Timestamp::MAX`].
 #[must_use]
 pub fn newest_first(time: Timestamp) -> [u8; SIX] {
     six(Timestamp::MAX.0 - time.0.min(Timestamp::MAX.0))
@@ -141,14 +141,14 @@ pub fn id_prefix(id: &[u8; 32]) -> [u8; ID] {
     *id.first_chunk().expect("32 bytes are more than 5")
 }
 
-/// What ends every key that is ordered by time.
+/// The end of every key that is ordered by time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Row {
     /// `created_at` of the event.
     pub created_at: Timestamp,
     /// The first bytes of its id.
     pub id: [u8; TIE],
-    /// Where its record is.
+    /// Its arrival number, the key of its record.
     pub seq: Seq,
 }
 
@@ -178,19 +178,19 @@ impl Row {
     }
 }
 
-/// What goes before the row in a key of the author index.
+/// The bytes before the row in a key of the author index.
 #[must_use]
 pub fn author_prefix(author: &Pubkey, kind: Kind) -> [u8; PREFIX + 2] {
     join(prefix(&author.0), kind)
 }
 
-/// What goes before the row in a key of the kind index.
+/// The bytes before the row in a key of the kind index.
 #[must_use]
 pub const fn kind_prefix(kind: Kind) -> [u8; 2] {
     kind.0.to_be_bytes()
 }
 
-/// What goes before the row in a key of the tag index; `hash` is from [`Secret::tag`].
+/// The bytes before the row in a key of the tag index; `hash` is from [`Secret::tag`].
 #[must_use]
 pub fn tag_prefix(hash: [u8; PREFIX], kind: Kind) -> [u8; PREFIX + 2] {
     join(hash, kind)
@@ -203,11 +203,11 @@ fn join(first: [u8; PREFIX], kind: Kind) -> [u8; PREFIX + 2] {
     bytes
 }
 
-/// The store's secret, random at its creation: what keys every hash in a key.
+/// The store's secret, random at its creation. It is the key of every hash in the store's keys.
 #[derive(Clone, Copy)]
 pub struct Secret(pub [u8; 16]);
 
-/// What a hash is of, so that no two uses can be played against each other.
+/// Separates the uses of the 128-bit hash, so that a hash made for one use never equals a hash made for another.
 #[derive(Clone, Copy)]
 enum Domain {
     Address = 1,
@@ -252,7 +252,7 @@ impl Secret {
         hasher.finish128().as_bytes()
     }
 
-    /// The key of a deletion: the event and who asked for it.
+    /// The key of a deletion: the hash of the event's id and of the deleter.
     #[must_use]
     pub fn deletion(&self, id: &EventId, by: &Pubkey) -> [u8; 16] {
         let mut hasher = SipHasher24x128::new_with_key(&self.0);
@@ -269,20 +269,21 @@ impl Secret {
     }
 }
 
-/// Whether a tag can be asked for: filters on `e` and `p` take nothing but 64 hexadecimal digits (NIP-01).
+/// Whether a filter can ask for this tag: filters on `e` and `p` accept only 64 hexadecimal digits (NIP-01).
 fn is_findable(letter: u8, value: TagElement<'_>) -> bool {
     !matches!(letter, b'e' | b'p') || value.as_hex().is_some()
 }
 
-/// What LMDB adds to a key and its value, in bytes: a header of 8, and 2 for its place in the page.
+/// Bytes that LMDB adds to a key and its value: a header of 8, and 2 for the node's offset in the page.
 const NODE: u64 = 10;
 
-/// A page of the machines weir runs on. A record for which half of one is too small has whole pages of its own.
+/// Bytes of an LMDB page on the machines that weir supports. LMDB puts a record larger than half a page on overflow
+/// pages.
 const PAGE: u64 = 4096;
 
-/// What `event` takes in the data file, in bytes: its record, in whole pages if it is large, and its index entries in pages
-/// that are two thirds full, as pages filled in random order are. The same for the same event in every store and at any
-/// time, so what a limit counts falls by just that when the event is removed.
+/// The bytes that `event` takes in the data file: its record (in whole pages if it is large), and its index entries in
+/// pages that are two thirds full, as pages filled in random order are. An event has the same footprint in every store
+/// and at any time, so removing it lowers the count that limits use by exactly that much.
 #[must_use]
 pub fn footprint(event: EventView<'_>) -> u64 {
     let entry = |index: Index| (index.key_len() as u64 + NODE) * 3 / 2;
@@ -294,8 +295,7 @@ pub fn footprint(event: EventView<'_>) -> u64 {
     record + once + tags * entry(Index::Tag) + expiration
 }
 
-/// Calls `emit` with each key that stands for `event` in the indexes, once: the whole truth of INV-5, used by
-/// insert, remove and check alike.
+/// Calls `emit` once with each index key of `event`. Insert, remove and check all use this list, which upholds INV-5.
 pub fn index_entries(event: EventView<'_>, seq: Seq, secret: &Secret, mut emit: impl FnMut(Index, &[u8])) {
     let id = id_prefix(event.id_bytes());
     let row = Row::of(event.created_at(), event.id_bytes(), seq).to_bytes();

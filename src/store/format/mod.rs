@@ -1,4 +1,4 @@
-//! The bytes of a store: keys, tallies, what a store is opened with, and what can go wrong with it.
+//! The bytes of a store and its vocabulary: keys, options, the format's version and errors.
 //!
 //! Never reads or writes a file. Every other room of the store may use this one.
 

@@ -1,27 +1,30 @@
-//! How a store is opened, and what its commits promise.
+//! How to open a store, and the guarantees of its commits.
 
-/// What a commit promises.
+/// The guarantee that a commit gives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
     /// A committed batch survives a power cut.
     #[default]
     Full,
-    /// A power cut may undo what came since the last [`Store::sync`](crate::store::Store::sync); it never damages the store (LMDB: `MDB_NOMETASYNC`).
+    /// A power cut may undo the commits since the last [`Store::sync`](crate::store::Store::sync); it never damages the
+    /// store (LMDB: `MDB_NOMETASYNC`).
     NoMetaSync,
-    /// A power cut may damage the store until [`Store::force_sync`](crate::store::Store::force_sync) has returned. Only for imports.
+    /// A power cut may damage the store until [`Store::force_sync`](crate::store::Store::force_sync) has returned. For
+    /// imports only.
     None,
 }
 
 /// How to open a store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// The most bytes that the file may ever have. Address space only: nothing is allocated ahead.
+    /// The largest size of the data file, in bytes. This reserves address space only and allocates nothing.
     pub map_bytes: usize,
-    /// Once the events take this many bytes, only deletions and vanish requests are stored. See [`Store::set_full`](crate::store::Store::set_full).
+    /// Once the events take this many bytes, the store accepts only deletions and vanish requests. See
+    /// [`Store::set_full`](crate::store::Store::set_full).
     pub full_bytes: Option<u64>,
-    /// Read transactions at a time, over all processes; one per reading thread.
+    /// The most read transactions at a time, over all processes. Each reading thread has one.
     pub max_readers: u32,
-    /// What a commit promises.
+    /// The guarantee that a commit gives.
     pub durability: Durability,
 }
 
