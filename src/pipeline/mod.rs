@@ -8,6 +8,15 @@
 //!  ├──an event alone────────────▲
 //!  └──Q4 scans──▶ readers ──▶ outboxes ◀── writer (OK), live (EVENT)
 //! ```
+//!
+//! The rooms, from the bottom up; a file imports only what lies below it, and nothing imports this file or `run`:
+//!
+//! 1. [`channel`], [`clock`], [`options`], [`heartbeat`], [`health`], [`threads`], [`writable`], [`fair`] and
+//!    [`fair_channel`]: what threads are made of.
+//! 2. [`client`]: a connection as the threads see it. [`queues`]: what travels between threads.
+//! 3. [`ingest`] (from the sockets to the writer), [`commit`] (the writer, and what it has not committed yet),
+//!    [`deliver`] (live events), [`query`] (stored events), [`evict`] (the retention rules) and [`cron`].
+//! 4. [`serving`]: what a server is given. `run`: starts the threads, each with the parts that it uses, and ends them.
 
 pub mod channel;
 pub mod client;

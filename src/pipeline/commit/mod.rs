@@ -1,5 +1,6 @@
 //! The writer thread, and what it has accepted but not yet committed.
 
 pub mod background;
+pub mod event_replies;
 pub mod uncommitted;
 pub mod writer;

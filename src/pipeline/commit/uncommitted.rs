@@ -34,7 +34,7 @@ struct Held<Q> {
     batches: Vec<Arc<[Committed]>>,
     events: usize,
     /// What the group does to events, by their ids.
-    fates: HashMap<EventId, Fate>,
+    changes: HashMap<EventId, Change>,
     /// Records that the group removes.
     removed: Vec<Box<[u8]>>,
     /// Somebody vanishes: every query may be concerned.
@@ -48,7 +48,7 @@ impl<Q> Default for Held<Q> {
         Self {
             batches: Vec::new(),
             events: 0,
-            fates: HashMap::new(),
+            changes: HashMap::new(),
             removed: Vec::new(),
             has_vanish: false,
             last: Seq::default(),
@@ -60,7 +60,7 @@ impl<Q> Default for Held<Q> {
 impl<Q> Held<Q> {
     fn concerns(&self, filters: &[Filter]) -> bool {
         let names = |filter: &Filter| match &filter.ids {
-            Some(ids) => ids.iter().any(|id| self.fates.contains_key(id)),
+            Some(ids) => ids.iter().any(|id| self.changes.contains_key(id)),
             None => false,
         };
         let matches = |event: EventView<'_>| filters.iter().any(|filter| filter.ids.is_none() && filter.matches(event));
@@ -77,10 +77,10 @@ impl<Q> Held<Q> {
 
 /// What a group does to an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
-    /// It adds it.
+pub enum Change {
+    /// It is added.
     Added,
-    /// It removes it: a newer version came, or its author deleted it. The store may hold it still.
+    /// It is removed: a newer version came, or its author deleted it. The store may still hold it.
     Removed,
 }
 
@@ -120,21 +120,21 @@ impl<Q> Uncommitted<Q> {
     /// Adds what was made durable, and the records that it removes. Before live is told, and before the OKs.
     pub fn add(&self, batch: &Arc<[Committed]>, removed: Vec<Box<[u8]>>) {
         let mut held = self.held();
-        held.fates.extend(batch.iter().map(|one| (one.event.view().id(), Fate::Added)));
+        held.changes.extend(batch.iter().map(|one| (one.event.view().id(), Change::Added)));
         held.has_vanish |= batch.iter().any(|one| one.event.view().kind() == Kind::VANISH);
         held.last = batch.last().map_or(held.last, |one| one.seq);
         held.events += batch.len();
         held.batches.push(Arc::clone(batch));
         for event in removed.iter().filter_map(|record| EventView::from_record(record)) {
-            held.fates.insert(event.id(), Fate::Removed);
+            held.changes.insert(event.id(), Change::Removed);
         }
         held.removed.extend(removed);
         self.is_empty.store(false, Ordering::Release);
     }
 
-    /// Forgets everything, since the group is committed, and gives back the queries that waited for that.
+    /// Forgets everything, since the group is committed, and returns the queries that waited for that.
     #[must_use]
-    pub fn settle(&self) -> Vec<Q> {
+    pub fn clear(&self) -> Vec<Q> {
         self.is_wanted.store(false, Ordering::Release);
         let mut held = self.held();
         self.is_empty.store(true, Ordering::Release);
@@ -147,10 +147,10 @@ impl<Q> Uncommitted<Q> {
         self.is_wanted.load(Ordering::Acquire)
     }
 
-    /// What will have become of an event, if the store does not know yet.
+    /// What the group does to an event, if anything: the store does not know yet.
     #[must_use]
-    pub fn fate(&self, id: &EventId) -> Option<Fate> {
-        if self.is_empty.load(Ordering::Acquire) { None } else { self.held().fates.get(id).copied() }
+    pub fn change(&self, id: &EventId) -> Option<Change> {
+        if self.is_empty.load(Ordering::Acquire) { None } else { self.held().changes.get(id).copied() }
     }
 
     /// Whether a query would miss something. To be asked before the query's snapshot is taken.
@@ -176,7 +176,7 @@ impl<Q> Uncommitted<Q> {
         held.waiting.push(query.into());
         drop(held);
         if !self.is_wanted.swap(true, Ordering::AcqRel) {
-            // A writer whose queue is full looks at the flag after the batch in hand; one that ended has settled.
+            // A writer whose queue is full looks at the flag after the batch in hand; one that ended has cleared this.
             let _ = self.writer.try_send(WriteCommand::Fold);
         }
         Wait::Left
@@ -212,17 +212,17 @@ mod tests {
         assert_eq!(looks, [Look::Concerned, Look::Concerned, Look::Concerned, Look::Unconcerned(Seq(8))]);
         let late = [Filter { since: Some(Timestamp(9)), ..Filter::default() }];
         assert_eq!(uncommitted.look(&late), Look::Unconcerned(Seq(8)));
-        let fates = || [&added[0].event, &gone].map(|event| uncommitted.fate(&event.view().id()));
-        assert_eq!(fates(), [Some(Fate::Added), Some(Fate::Removed)]);
+        let changes = || [&added[0].event, &gone].map(|event| uncommitted.change(&event.view().id()));
+        assert_eq!(changes(), [Some(Change::Added), Some(Change::Removed)]);
         assert!(!uncommitted.is_wanted());
 
         let waits = ['a', 'b', 'c'].map(|query| uncommitted.wait(query));
         assert_eq!(waits, [Wait::Left, Wait::Left, Wait::Full('c')]);
         assert!(matches!(inbox.try_recv(), Some(WriteCommand::Fold)) && inbox.is_empty(), "asked for once");
         assert!(uncommitted.is_wanted());
-        assert_eq!(uncommitted.settle(), ['a', 'b']);
+        assert_eq!(uncommitted.clear(), ['a', 'b']);
         assert!(!uncommitted.is_wanted());
-        assert_eq!(fates(), [None, None]);
+        assert_eq!(changes(), [None, None]);
         assert_eq!(uncommitted.look(&of_kind(1)), Look::Unconcerned(Seq(0)));
         assert_eq!(uncommitted.wait('d'), Wait::Over('d'), "there is nothing to wait for");
     }
@@ -233,7 +233,7 @@ mod tests {
         let uncommitted = Uncommitted::<char>::new(writer.downgrade(), 2);
         uncommitted.add(&batch(1, &[62]), Vec::new());
         assert_eq!(uncommitted.look(&of_kind(4)), Look::Concerned);
-        drop(uncommitted.settle());
+        drop(uncommitted.clear());
         uncommitted.add(&batch(1, &[1; MOST_COMPARED]), Vec::new());
         assert_eq!(uncommitted.look(&of_kind(4)), Look::Unconcerned(Seq(MOST_COMPARED as u64)));
         let last = batch(1000, &[1]);

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::metrics::{EventOutcome, Metrics, StoreOperation};
-use crate::nostr::{EventId, Prefix, Reason, RelayMessage, VerifiedEvent};
+use crate::nostr::{EventId, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, Sender};
 use crate::pipeline::client::{BatchReplies, ClientHandle};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::commit::background::BackgroundWork;
+use crate::pipeline::commit::event_replies::{counted_as, refuse_all, reply_for};
 use crate::pipeline::commit::uncommitted::Uncommitted;
 use crate::pipeline::health::Health;
 use crate::pipeline::heartbeat::Heartbeat;
@@ -97,14 +98,14 @@ pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCo
             None => {}
         }
         if !backlog.is_empty()
-            && Group::new(writing, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
+            && OpenCommit::new(writing, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
         {
             return;
         }
         let nothing_waits = |backlog: &Backlog<Verified>| inbox.is_empty() && backlog.is_empty();
         if nothing_waits(&backlog)
             && background.has_evictions()
-            && Group::new(writing, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
+            && OpenCommit::new(writing, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
         {
             return;
         }
@@ -127,8 +128,29 @@ fn look_after<Q>(writing: &Writing<Q>, writer: &mut Writer) {
     }
 }
 
+/// The batch in hand.
+#[derive(Default)]
+enum InHand {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// It is to be added.
+    Waiting(Batch),
+    /// It is added, with these outcomes. It was too much for the log, so its events are answered after the commit.
+    Added(Batch, Vec<Outcome>),
+}
+
+impl InHand {
+    const fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Waiting(batch) | Self::Added(batch, _) => batch.events.len(),
+        }
+    }
+}
+
 /// The batches and removals of one commit.
-struct Group<'a, Q> {
+struct OpenCommit<'a, Q> {
     writing: &'a Writing<Q>,
     inbox: &'a Receiver<WriteCommand>,
     /// What was taken from there and is in no batch yet.
@@ -136,17 +158,17 @@ struct Group<'a, Q> {
     background: &'a mut BackgroundWork,
     live: &'a Sender<LiveCommand>,
     live_ended: bool,
-    /// The batch in hand, which is not answered for.
-    open: Option<Batch>,
+    in_hand: InHand,
+    /// Events that were answered.
     events: usize,
-    /// Events that may be removed on its account and were not.
+    /// Events that may still be removed in return for those that were added.
     evictable: usize,
-    /// Events that are removed with it, and what that comes to.
+    /// Events of evictions that are removed with this commit, and what that comes to.
     taken: usize,
     evicted: Removed,
 }
 
-impl<'a, Q> Group<'a, Q> {
+impl<'a, Q> OpenCommit<'a, Q> {
     fn new(
         writing: &'a Writing<Q>,
         inbox: &'a Receiver<WriteCommand>,
@@ -154,50 +176,52 @@ impl<'a, Q> Group<'a, Q> {
         background: &'a mut BackgroundWork,
         live: &'a Sender<LiveCommand>,
     ) -> Self {
-        let (live_ended, open, evicted) = (false, None, Removed::default());
+        let (live_ended, in_hand, evicted) = (false, InHand::Nothing, Removed::default());
         let (events, evictable, taken) = (0, 0, 0);
-        Self { writing, inbox, backlog, background, live, live_ended, open, events, evictable, taken, evicted }
+        Self { writing, inbox, backlog, background, live, live_ended, in_hand, events, evictable, taken, evicted }
     }
 
     /// Takes batches, each answered when it is durable, until it is time for their commit, and removes in between. Without
-    /// a first batch it is there for what must go.
+    /// a first batch it only removes.
     fn run(&mut self, writer: &mut Writer) -> Result<(), LiveEnded> {
         let writing = self.writing;
         self.background.begin();
-        self.open = self.gather();
+        self.take_batch();
         let result =
             if writing.commit_interval.is_zero() { self.commit_at_once(writer) } else { self.commit_later(writer) };
         let is_full = matches!(result, Err(StoreError::Full));
         match &result {
-            Ok(_) => {
+            Ok(()) => {
                 self.background.removed(self.taken, self.evicted);
                 writing.health.committed();
             }
             Err(error) => writing.health.failed(StoreOperation::Commit, error),
         }
         // Before the answers: whoever has his OK finds it counted.
-        let events = self.events + self.open.as_ref().map_or(0, |batch| batch.events.len());
+        let events = self.events + self.in_hand.len();
         if events > 0 {
             writing.metrics.commit_events.observe(events as f64);
         }
-        for query in writing.uncommitted.settle() {
+        for query in writing.uncommitted.clear() {
             (writing.resume)(query);
         }
-        let answered = match (self.open.take(), result) {
-            (None, Ok(_)) => Ok(()),
-            (None, Err(error)) => {
+        let answered = match (std::mem::take(&mut self.in_hand), result) {
+            (InHand::Nothing, Ok(())) => Ok(()),
+            (InHand::Nothing, Err(error)) => {
                 self.failed(error);
                 Ok(())
             }
+            (InHand::Added(batch, outcomes), Ok(())) => self.answer(batch, &Ok(outcomes), None),
             // Deletions are stored in a full store, and that without the log.
-            (Some(batch), Err(StoreError::Full)) => {
+            (InHand::Waiting(batch) | InHand::Added(batch, _), Err(StoreError::Full))
+            | (InHand::Waiting(batch), Ok(())) => {
                 let outcomes = writer.commit(&batch.events, writing.clock.now());
                 if let Err(error) = &outcomes {
                     writing.health.failed(StoreOperation::Commit, error);
                 }
                 self.answer(batch, &outcomes, None)
             }
-            (Some(batch), result) => self.answer(batch, &result, None),
+            (InHand::Waiting(batch) | InHand::Added(batch, _), Err(error)) => self.answer(batch, &Err(error), None),
         };
         if is_full {
             self.background.make_room(writer, &writing.horizons);
@@ -212,44 +236,49 @@ impl<'a, Q> Group<'a, Q> {
         }
     }
 
-    /// Commits the batch in hand, or a step of removals, and tells what became of its events.
-    fn commit_at_once(&mut self, writer: &mut Writer) -> Result<Vec<Outcome>, StoreError> {
+    /// Commits the batch in hand, or a step of removals.
+    fn commit_at_once(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
         let (writing, began) = (self.writing, Instant::now());
-        let Some(batch) = self.open.take() else {
+        let InHand::Waiting(batch) = std::mem::take(&mut self.in_hand) else {
             let (seqs, row) = self.take_along(self.background.stride());
             self.evicted = writer.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
             self.learn(began);
-            return Ok(Vec::new());
+            return Ok(());
         };
         let (seqs, row) = self.take_along_with(&batch);
         let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
         let result = writer.commit_evicting(&batch.events, writing.clock.now(), gone);
-        self.open = Some(batch);
         writing.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
-        let (outcomes, removed) = result?;
+        let (outcomes, removed) = match result {
+            Ok(committed) => committed,
+            Err(error) => {
+                self.in_hand = InHand::Waiting(batch);
+                return Err(error);
+            }
+        };
+        self.in_hand = InHand::Added(batch, outcomes);
         match removed {
             Some(removed) => self.evicted = removed,
             None => self.taken = 0,
         }
-        Ok(outcomes)
+        Ok(())
     }
 
-    /// Answers batches from the log, and removes while none waits, until the interval is over, and commits. A batch that is
-    /// still in hand then was too much for the log: the commit was its own, and this is what became of its events.
-    fn commit_later(&mut self, writer: &mut Writer) -> Result<Vec<Outcome>, StoreError> {
+    /// Answers batches from the log, and removes while none waits, until the interval is over, and commits.
+    fn commit_later(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
         let writing = self.writing;
         let mut began = Instant::now();
         let until = began + writing.commit_interval;
         let result = writer.group(|group| {
             loop {
                 began = Instant::now();
-                if let Some(batch) = self.open.take() {
+                if let InHand::Waiting(batch) = std::mem::take(&mut self.in_hand) {
                     let (seqs, row) = self.take_along_with(&batch);
                     let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
                     let added = match group.add(&batch.events, writing.clock.now(), gone) {
                         Ok(added) => added,
                         Err(error) => {
-                            self.open = Some(batch);
+                            self.in_hand = InHand::Waiting(batch);
                             return Err(error);
                         }
                     };
@@ -258,8 +287,8 @@ impl<'a, Q> Group<'a, Q> {
                         writing.health.failed(StoreOperation::Log, error);
                     }
                     if !added.is_durable {
-                        self.open = Some(batch);
-                        return Ok(added.outcomes);
+                        self.in_hand = InHand::Added(batch, added.outcomes);
+                        return Ok(());
                     }
                     writing.metrics.log_seconds.observe(began.elapsed().as_secs_f64());
                     if self.answer(batch, &Ok(added.outcomes), Some(added.removed)).is_err() {
@@ -276,7 +305,7 @@ impl<'a, Q> Group<'a, Q> {
                 }
             }
             began = Instant::now();
-            Ok(Vec::new())
+            Ok(())
         });
         writing.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         self.learn(began);
@@ -285,7 +314,7 @@ impl<'a, Q> Group<'a, Q> {
 
     /// Learns from the commit of removals alone how many fit into one.
     fn learn(&mut self, began: Instant) {
-        if self.events == 0 && self.open.is_none() {
+        if self.events == 0 && matches!(self.in_hand, InHand::Nothing) {
             self.background.learn(self.taken, began.elapsed());
         }
     }
@@ -295,7 +324,7 @@ impl<'a, Q> Group<'a, Q> {
         self.background.has_more(self.taken) && self.taken < self.background.stride() && group.may_evict()
     }
 
-    /// What is removed in the same commit as a batch. Also when events never stop, what must go goes as fast as they come.
+    /// What is removed in the same commit as a batch: even when events never stop, evictions keep pace with them.
     fn take_along_with(&mut self, batch: &Batch) -> (Vec<Seq>, Option<Vec<u8>>) {
         self.evictable += EVICTED_FOR_STORED * batch.events.len();
         let taken = self.take_along(self.evictable);
@@ -329,16 +358,19 @@ impl<'a, Q> Group<'a, Q> {
                 None => {}
             }
         }
-        self.open = self.gather();
-        self.open.is_some() || self.may_evict(group)
+        self.take_batch() || self.may_evict(group)
     }
 
-    /// The next batch of all that waits; `None` when no event does.
-    fn gather(&mut self) -> Option<Batch> {
+    /// Takes the next batch of all events that wait into its hand; `false` when none does.
+    fn take_batch(&mut self) -> bool {
         while let Some(command) = self.inbox.try_recv() {
             self.note(command);
         }
-        (!self.backlog.is_empty()).then(|| self.backlog.take(self.writing.clock.now_us()).into())
+        if self.backlog.is_empty() {
+            return false;
+        }
+        self.in_hand = InHand::Waiting(self.backlog.take(self.writing.clock.now_us()).into());
+        true
     }
 
     fn note(&mut self, command: WriteCommand) {
@@ -374,11 +406,11 @@ impl<'a, Q> Group<'a, Q> {
         }
         let ids: Vec<(EventId, usize)> = events.iter().map(|e| (e.view().id(), e.view().record().len())).collect();
         let answers: Vec<RelayMessage> = match result {
-            Ok(outcomes) => ids.iter().zip(outcomes).map(|((id, _), outcome)| answer(*id, *outcome)).collect(),
-            Err(error) => refuse_all(&ids, error),
+            Ok(outcomes) => ids.iter().zip(outcomes).map(|((id, _), outcome)| reply_for(*id, *outcome)).collect(),
+            Err(error) => refuse_all(ids.iter().map(|(id, _)| *id), error),
         };
         if let Ok(outcomes) = result {
-            outcomes.iter().for_each(|outcome| writing.metrics.event(counted(*outcome), 1));
+            outcomes.iter().for_each(|outcome| writing.metrics.event(counted_as(*outcome), 1));
             self.tell(events, outcomes, removed)?;
         } else {
             writing.metrics.event(if is_full { EventOutcome::Full } else { EventOutcome::Failed }, ids.len() as u64);
@@ -417,48 +449,4 @@ impl<'a, Q> Group<'a, Q> {
 
 const fn is_stored(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Stored(_))
-}
-
-/// What the client is told (NIP-01).
-fn answer(id: EventId, outcome: Outcome) -> RelayMessage {
-    let accepted = |reason| RelayMessage::Ok { id, accepted: true, reason };
-    match outcome {
-        Outcome::Stored(_) => accepted(None),
-        Outcome::Duplicate => accepted(Some(Reason::new(Prefix::Duplicate, "already have this event"))),
-        Outcome::Replaced => RelayMessage::refused(id, Prefix::Duplicate, "a newer version is already stored"),
-        Outcome::Deleted => RelayMessage::refused(id, Prefix::Blocked, "the author deleted this event"),
-        Outcome::Vanished => RelayMessage::refused(id, Prefix::Blocked, "the author asked to vanish"),
-        Outcome::Expired => RelayMessage::refused(id, Prefix::Invalid, "the event is expired"),
-        Outcome::Ephemeral => RelayMessage::refused(id, Prefix::Error, "an ephemeral event reached the store"),
-        Outcome::Full => RelayMessage::refused(id, Prefix::Error, "storage full"),
-        Outcome::InvalidDeletion => {
-            RelayMessage::refused(id, Prefix::Invalid, "the deletion names nothing that its author may delete")
-        }
-    }
-}
-
-const fn counted(outcome: Outcome) -> EventOutcome {
-    match outcome {
-        Outcome::Stored(_) => EventOutcome::Stored,
-        Outcome::Duplicate => EventOutcome::Duplicate,
-        Outcome::Replaced => EventOutcome::Replaced,
-        Outcome::Deleted => EventOutcome::Deleted,
-        Outcome::Vanished => EventOutcome::Vanished,
-        Outcome::Expired => EventOutcome::Expired,
-        Outcome::Full => EventOutcome::Full,
-        Outcome::Ephemeral => EventOutcome::Failed,
-        Outcome::InvalidDeletion => EventOutcome::Invalid,
-    }
-}
-
-/// The commit of a batch failed, and its client may try again. Its events are not known to be missing: a frame may be in
-/// the log although its sync failed, and is added by the next transaction then.
-fn refuse_all(ids: &[(EventId, usize)], error: &StoreError) -> Vec<RelayMessage> {
-    let text = match error {
-        // Said once, by who notes that there is no room.
-        StoreError::Full => "storage full",
-        StoreError::Removed(_) => "the relay cannot store events now",
-        _ => "it could not be confirmed that the event is stored; it may still be; send it again",
-    };
-    ids.iter().map(|(id, _)| RelayMessage::refused(*id, Prefix::Error, text)).collect()
 }

@@ -161,7 +161,7 @@ impl ScanJob {
 
     fn run_slice(mut self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Left {
         if self.is_unwanted() {
-            self.settle();
+            self.release_slot();
             return Left::Finished;
         }
         if self.is_ahead(reading) {
@@ -202,8 +202,8 @@ impl ScanJob {
         Left::Parked
     }
 
-    /// The connection may start another scan. Before the last push, which wakes it.
-    fn settle(&self) {
+    /// Lets the connection start another scan. To be called before the last push, which wakes it.
+    fn release_slot(&self) {
         if !matches!(self.work, Work::CatchUp { .. }) {
             self.client.scans().fetch_sub(1, Ordering::AcqRel);
         }
@@ -217,7 +217,7 @@ impl ScanJob {
 
     /// Ends the query, and says why.
     fn close(&self, reading: &Reading, reason: Reason) {
-        self.settle();
+        self.release_slot();
         match &self.work {
             Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => reading.live.fail(&self.client, sub, reason),
             Work::Count { id, .. } => self.client.reply(&RelayMessage::Closed { sub: id.as_str().into(), reason }),
@@ -243,7 +243,7 @@ impl ScanJob {
                 RowsPush::More => Slice::More,
                 RowsPush::Park => Slice::ClientFull,
                 RowsPush::Closed => {
-                    self.settle();
+                    self.release_slot();
                     Slice::Done
                 }
             });
@@ -313,7 +313,7 @@ impl ScanJob {
         }
         let hll = hll.take().map(|hll| Box::new(*hll.registers()));
         let message = RelayMessage::Count { sub: id.clone(), count: *count, approximate: false, hll };
-        self.settle();
+        self.release_slot();
         self.client.reply(&message);
         Ok(Slice::Done)
     }

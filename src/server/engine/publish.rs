@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::{Engine, Stalled};
 use crate::metrics::{EventOutcome, StoreOperation};
-use crate::nostr::{Event, Prefix, Reason, RelayMessage};
-use crate::pipeline::commit::uncommitted::Fate;
+use crate::nostr::{Event, Prefix, RelayMessage};
+use crate::pipeline::commit::event_replies::{counted_as, reply_for};
+use crate::pipeline::commit::uncommitted::Change;
 use crate::pipeline::queues::Submission;
 use crate::policy::{Act, Settings};
 use crate::store::Known;
@@ -17,13 +18,13 @@ impl Engine {
     pub(super) fn submit(&mut self, event: Event, settings: &Settings) {
         let pipeline = &self.context.front.pipeline;
         let (id, now) = (event.view().id(), pipeline.clock.now());
-        let known = match pipeline.reading.uncommitted.fate(&id) {
-            Some(Fate::Added) => Ok(Known::Stored),
+        let known = match pipeline.reading.uncommitted.change(&id) {
+            Some(Change::Added) => Ok(Known::Stored),
             // Only the writer can tell why.
-            Some(Fate::Removed) => Ok(Known::New),
+            Some(Change::Removed) => Ok(Known::New),
             None => pipeline.store.read().and_then(|snapshot| snapshot.status(event.view(), now)),
         };
-        let (outcome, answer) = match known {
+        let (outcome, reply) = match known {
             Ok(Known::New) => {
                 match pipeline.horizons.check_held(&pipeline.store, &settings.retention, event.view(), now) {
                     Ok(()) => return self.enter_gate(event),
@@ -32,35 +33,19 @@ impl Engine {
                     }
                 }
             }
-            Ok(Known::Stored) => {
-                let reason = Some(Reason::new(Prefix::Duplicate, "already have this event"));
-                (EventOutcome::Duplicate, RelayMessage::Ok { id, accepted: true, reason })
-            }
-            Ok(Known::Superseded) => (
-                EventOutcome::Replaced,
-                RelayMessage::refused(id, Prefix::Duplicate, "a newer version is already stored"),
-            ),
-            Ok(Known::Deleted) => {
-                (EventOutcome::Deleted, RelayMessage::refused(id, Prefix::Blocked, "the author deleted this event"))
-            }
-            Ok(Known::Vanished) => {
-                (EventOutcome::Vanished, RelayMessage::refused(id, Prefix::Blocked, "the author asked to vanish"))
-            }
-            Ok(Known::Expired) => {
-                (EventOutcome::Expired, RelayMessage::refused(id, Prefix::Invalid, "the event is expired"))
-            }
+            Ok(known) => (counted_as(known.into()), reply_for(id, known.into())),
             Err(error) => {
                 pipeline.health.failed(StoreOperation::Read, &error);
                 (EventOutcome::Failed, RelayMessage::refused(id, Prefix::Error, "the store could not be read"))
             }
         };
         pipeline.metrics.event(outcome, 1);
-        self.replies.push(&answer);
+        self.replies.push(&reply);
     }
 
     pub(super) fn enter_gate(&mut self, event: Event) {
-        let ingest = &self.context.front.pipeline.gate;
-        if !ingest.try_enter(&self.client.memory, event.view().record().len()) {
+        let gate = &self.context.front.pipeline.gate;
+        if !gate.try_enter(&self.client.memory, event.view().record().len()) {
             self.stalled = Some(Stalled::Event(event));
             return;
         }
