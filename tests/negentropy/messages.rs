@@ -79,7 +79,7 @@ fn a_malformed_message_ends_its_session_and_nothing_else() {
         message(&mut client, "61", NOT_OPEN);
     }
     client.ask(NOTHING, NOTHING_NEW);
-    let refused = r#"["NEG-ERR","s","invalid: ids is not a list of 64 lower-case hex digits each"]"#;
+    let refused = r#"["NEG-ERR","s","invalid: ids is not a list of strings of 64 lower-case hex digits"]"#;
     client.ask(open("s", &json!({"ids": 1}), "61"), refused);
     message(&mut client, "61", NOT_OPEN);
 }
