@@ -3,9 +3,8 @@
 //! A malformed message is an error that holds the answer to send: one that names the event, subscription or session
 //! wherever its id can be read (INV-14).
 //!
-//! Elements after the last one that a message needs: EVENT and AUTH refuse them, since a client that sends two events
-//! in one message must not believe that both were stored. REQ and COUNT read them as further filters. CLOSE, NEG-OPEN,
-//! NEG-MSG and NEG-CLOSE ignore them.
+//! Elements after the last one that a message needs: EVENT and AUTH refuse them, since a second event would go without
+//! an answer. REQ and COUNT read them as further filters. CLOSE, NEG-OPEN, NEG-MSG and NEG-CLOSE ignore them.
 
 use super::event::{Event, EventError};
 use super::filter::{Filter, FilterError, ParseOptions};
@@ -248,6 +247,34 @@ mod tests {
             assert_eq!(refusal(text), r#"["NOTICE","invalid: the message is not valid JSON"]"#, "{text}");
         }
         assert_eq!(refusal(&"[".repeat(40)), r#"["NOTICE","invalid: the message is nested deeper than 32"]"#);
+    }
+
+    #[test]
+    fn elements_after_the_last_one_are_filters_or_ignored_or_refused() {
+        let alike = [
+            (r#"["CLOSE","s"]"#, r#"["CLOSE","s",1]"#),
+            (r#"["NEG-CLOSE","s"]"#, r#"["NEG-CLOSE","s",{}]"#),
+            (r#"["NEG-MSG","s","61"]"#, r#"["NEG-MSG","s","61",[]]"#),
+            (r#"["NEG-OPEN","s",{},"61"]"#, r#"["NEG-OPEN","s",{},"61","62"]"#),
+        ];
+        for (message, longer) in alike {
+            assert!(parse(message).is_ok(), "{message}");
+            assert_eq!(parse(message), parse(longer), "{longer}");
+        }
+        for verb in ["REQ", "COUNT"] {
+            assert_eq!(
+                refusal(&format!(r#"["{verb}","s",{{}},1]"#)),
+                r#"["CLOSED","s","invalid: the filter is not a JSON object"]"#
+            );
+        }
+        let event = super::super::testing::event(super::super::testing::author(1), 1, 1, &[], "");
+        let (id, json) = (event.view().id(), event.view().to_json());
+        for verb in ["EVENT", "AUTH"] {
+            assert_eq!(
+                refusal(&format!(r#"["{verb}",{json},{json}]"#)),
+                format!(r#"["OK","{id}",false,"invalid: unexpected element after the event"]"#)
+            );
+        }
     }
 
     #[test]
