@@ -1,7 +1,7 @@
 //! Public keys as people write them: `npub1…` (NIP-19) or 64 hexadecimal digits.
 //!
-//! For configuration and command lines only; the protocol itself has no `npub`. Private keys (`nsec`) are refused, never
-//! decoded.
+//! For configuration and command lines only; the protocol itself has no `npub`. Private keys (`nsec`) are refused,
+//! never decoded.
 
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32, Hrp};
