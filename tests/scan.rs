@@ -496,7 +496,7 @@ fn two_indexes_walked_together_give_what_sorting_and_filtering_everything_gives(
         let until_seq = if random.once_in(2) { last } else { Seq(random.below(last.0 + 1)) };
         let query = Query { filters: world.compile(&filters), until_seq, limits: Some(limits) };
         let plans = Scan::new(query.clone()).explain(&world.store.read().expect("a snapshot")).expect("plans");
-        together += usize::from(plans[0].beside.is_some());
+        together += usize::from(plans[0].intersected.is_some());
         let mode = mode(&mut random);
         let (hide, pause_once_in) = (random.once_in(3), mode.pause_once_in);
         let mut taker = Taker { taken: Vec::new(), hide, pause_once_in, random: Random(case) };
@@ -565,7 +565,7 @@ fn of_two_common_indexes_only_records_in_both_are_looked_at() {
     let filters = world.compile(std::slice::from_ref(&filter));
     let mut scan = Scan::new(Query { filters, until_seq: Seq::MAX, limits: None });
     let plans = scan.explain(&world.store.read().expect("a snapshot")).expect("plans");
-    assert_eq!(plans[0].to_string(), "tag index, 1 range, beside the author index");
+    assert_eq!(plans[0].to_string(), "tag index, 1 range, intersected with the author index");
     // Sixteen keys a step, where records would be one a step.
     let (found, slices) = steps(&mut world, &filter);
     assert!(found == 5 && slices < 1_805 / 8, "{found} found in {slices} steps");

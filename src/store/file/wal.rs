@@ -3,8 +3,8 @@
 //! The log is a file of fixed size next to the data file. Each group overwrites it from its start. A frame holds the
 //! records that one batch stored, and the number of the LMDB transaction that will commit them. The commit of that
 //! transaction makes the frame obsolete, so nothing has to be removed. A process that takes LMDB's write lock
-//! recognises the frames of a dead process: they carry the number of the transaction that it begins. Nobody reads or
-//! writes the log without that lock.
+//! recognises the frames of a dead process: they carry the number of the transaction that it begins. Nobody writes the
+//! log without that lock.
 //!
 //! | bytes | of a frame                                                          |
 //! |------:|---------------------------------------------------------------------|

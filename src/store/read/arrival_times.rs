@@ -1,4 +1,4 @@
-//! When events arrived: rows that say that all numbers below a given one had arrived by a given time.
+//! Arrival times: rows that say that all events with numbers below a given one had arrived by a given time.
 //!
 //! The key of a row in the `weir` table is `arrived` and the time in 6 bytes; its value is the number in 6 bytes. Both
 //! only increase from row to row. There is at most one row per minute, and older rows are merged: the gap between two
@@ -45,7 +45,7 @@ fn read((key, value): (&[u8], &[u8])) -> Result<ArrivalTime, StoreError> {
     Ok(ArrivalTime { by: Timestamp(by), below: Seq(below) })
 }
 
-/// The last row before a time.
+/// The last row before `time`.
 pub(in crate::store) fn before(
     meta: Table,
     txn: &RoTxn<'_>,
@@ -60,8 +60,8 @@ pub(in crate::store) fn all(meta: Table, txn: &RoTxn<'_>) -> Result<Vec<ArrivalT
     meta.prefix_iter(txn, PREFIX)?.map(|row| read(row?)).collect()
 }
 
-/// Which of `rows`, oldest first, can be dropped at `now`: those that are close to their neighbours, and those that no
-/// event in the store needs. `first_held` is the lowest number in the store.
+/// Tells which of `rows`, oldest first, can be dropped at `now`: rows close to their neighbours, and rows that no event
+/// in the store needs. `first_held` is the lowest arrival number in the store.
 pub(in crate::store) fn needless(rows: &[ArrivalTime], first_held: Seq, now: Timestamp) -> Vec<Timestamp> {
     let mut needless = Vec::new();
     // The last row stays, since it determines when the next one is due.
@@ -80,7 +80,7 @@ pub(in crate::store) fn needless(rows: &[ArrivalTime], first_held: Seq, now: Tim
 }
 
 impl Snapshot<'_> {
-    /// The number below which all events had arrived before `time`; 0 if that is known of none.
+    /// The number below which all events had arrived before `time`; 0 if no row says so of any event.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -102,7 +102,7 @@ impl Snapshot<'_> {
 mod tests {
     use super::*;
 
-    /// The rows left after one was added in each of `minutes` minutes.
+    /// The rows that are left after one row was added in each of `minutes` minutes.
     fn kept(minutes: u64, first_held: Seq) -> Vec<ArrivalTime> {
         let mut rows = Vec::new();
         for minute in 1..=minutes {

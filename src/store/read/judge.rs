@@ -1,7 +1,7 @@
-//! The rule of what stays: what becomes of an event that is offered, said once.
+//! The one rule that decides whether the store accepts an event that it is offered.
 //!
-//! The early look before signature work ([`Snapshot::status`](crate::store::Snapshot::status)) and the writer both ask
-//! [`judge`], each with its own view of what is held ([`Held`]). This is the rule that keeps a deleted event out.
+//! The check before signature work ([`Snapshot::status`](crate::store::Snapshot::status)) and the writer both call
+//! [`judge`], each with its own view of the events held ([`Held`]). This rule keeps deleted events out.
 
 use crate::nostr::{EventView, Timestamp};
 use crate::store::format::error::StoreError;
@@ -11,26 +11,26 @@ use crate::store::read::lookup::{KeptOut, Lookup};
 /// What the store knows of an event that it is offered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Known {
-    /// Nothing stands against it.
+    /// The store would accept it.
     New,
-    /// It is held.
+    /// The store holds it.
     Stored,
     /// Its author deleted it (NIP-09).
     Deleted,
     /// Its author asked to vanish (NIP-62).
     Vanished,
-    /// A newer version is held, or one as old with a lower id (NIP-01).
+    /// The store holds a newer version, or an equally old one with a lower id (NIP-01).
     Superseded,
     /// It is past its expiration (NIP-40).
     Expired,
 }
 
-/// A verdict, and what goes with it when the event is stored.
+/// A verdict, with the facts that the writer needs to store the event.
 pub(in crate::store) struct Verdict {
     pub known: Known,
-    /// The coordinate of a replaceable or addressable event that is new.
+    /// The coordinate of the event, if it is new and replaceable or addressable.
     pub address: Option<[u8; 16]>,
-    /// The older version that it replaces.
+    /// The older version that the event replaces.
     pub older: Option<Seq>,
 }
 
@@ -40,18 +40,18 @@ impl Verdict {
     }
 }
 
-/// A view of what is held.
+/// A view of the events held.
 pub(in crate::store) trait Held {
     fn lookup(&self) -> Lookup<'_>;
 
-    /// The event with the id of `event`, and whether a vanish request hides it.
+    /// Whether the event with the id of `event` is held, and if so, whether a vanish request hides it.
     fn is_hidden(&self, event: EventView<'_>) -> Result<Option<bool>, StoreError>;
 
-    /// The event with this number, which is held.
+    /// The event with this number, which must be held.
     fn version(&self, seq: Seq) -> Result<EventView<'_>, StoreError>;
 }
 
-/// What becomes of `event` if it is offered at `now`. An ephemeral one (NIP-01) is never held: the caller knows.
+/// Judges `event` as offered at `now`. Ephemeral events (NIP-01) are never held; the caller deals with them.
 pub(in crate::store) fn judge(held: &impl Held, event: EventView<'_>, now: Timestamp) -> Result<Verdict, StoreError> {
     if event.is_expired(now) {
         return Ok(Verdict::of(Known::Expired));

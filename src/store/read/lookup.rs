@@ -1,6 +1,6 @@
-//! Questions that readers and the writer ask alike: what is held, and what may not come (back).
+//! Look-ups that readers and the writer share: which events are held, and which must be refused.
 //!
-//! Changes nothing. It sees what its transaction sees.
+//! Changes nothing. A look-up sees what its transaction sees.
 
 use heed::RoTxn;
 
@@ -12,10 +12,10 @@ use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, ID, Index, SEQ, SIX, Secret};
 use crate::store::read::pages::Pages;
 
-/// How far back gift wraps are dated: up to two days, at random (NIP-59).
+/// Gift wraps are backdated by up to two days, at random (NIP-59).
 const WRAP_BACKDATING_SECONDS: u64 = 2 * 24 * 60 * 60;
 
-/// The deleter in tombstones that the operator left for events which no author can delete.
+/// The deleter in the operator's tombstones, which refuse events that no author deleted.
 pub(in crate::store) const OPERATOR: Pubkey = Pubkey([0; 32]);
 
 /// Why an event may not be stored.
@@ -27,12 +27,12 @@ pub(in crate::store) enum KeptOut {
     Vanished,
 }
 
-/// Up to when, and up to which arrival number, an author asked to vanish (NIP-62).
+/// A vanish request (NIP-62): the time and the arrival number up to which it removes events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) struct Vanish {
-    /// `created_at` of the request: the author's events up to then are gone.
+    /// `created_at` of the request: it covers the author's events up to that time.
     pub until: Timestamp,
-    /// The request's number: gift wraps to the author up to there are gone.
+    /// The request's arrival number: it covers gift wraps to the author up to that number.
     pub seq: Seq,
 }
 
@@ -53,13 +53,13 @@ impl Vanish {
     }
 }
 
-/// A transaction with what is needed to understand it.
+/// A transaction with the tables and keys that look-ups need.
 #[derive(Clone, Copy)]
 pub(in crate::store) struct Lookup<'t> {
     pub tables: &'t Tables,
     pub secret: &'t Secret,
     pub txn: &'t RoTxn<'t>,
-    /// Where records are looked for first, if this is a read transaction.
+    /// Where records are looked for first, in a read transaction.
     pub pages: Option<&'t Pages>,
 }
 
@@ -69,7 +69,7 @@ impl<'t> Lookup<'t> {
         self.record(seq)?.map(view).transpose()
     }
 
-    /// The bytes of the event with this number, not looked at.
+    /// The record of the event with this number, not parsed.
     pub fn record(&self, seq: Seq) -> Result<Option<&'t [u8]>, StoreError> {
         match self.pages.and_then(|pages| pages.find(seq)) {
             Some(record) => Ok(Some(record)),
@@ -96,13 +96,13 @@ impl<'t> Lookup<'t> {
         Ok(None)
     }
 
-    /// The number of the version that a coordinate holds.
+    /// The number of the version that the store holds for a coordinate.
     pub fn holder(&self, address: &[u8; 16]) -> Result<Option<Seq>, StoreError> {
         Ok(self.tables.holder.get(self.txn, address)?.and_then(keys::read_six).map(Seq))
     }
 
-    /// Why an event may not be stored, if it may not: the one rule that keeps out what its author deleted, and what a
-    /// vanish request covers (INV-11).
+    /// The reason to refuse an event, if there is one. Only this rule keeps out events that their author deleted and
+    /// events that a vanish request covers (INV-11).
     pub fn kept_out(&self, event: EventView<'_>) -> Result<Option<KeptOut>, StoreError> {
         let author = event.pubkey();
         if self.is_deleted(event, &author)? {
@@ -113,7 +113,7 @@ impl<'t> Lookup<'t> {
             return Ok(Some(KeptOut::Vanished));
         }
         for recipient in recipients(event) {
-            // A wrap may be younger than it says; one that was here is kept out by its id, see `vanish`.
+            // A wrap may be younger than its date. If the store held it, its tombstone keeps it out, see `vanish`.
             if self.vanish(&recipient)?.is_some_and(|vanish| covers(vanish, WRAP_BACKDATING_SECONDS)) {
                 return Ok(Some(KeptOut::Vanished));
             }
@@ -142,22 +142,22 @@ impl<'t> Lookup<'t> {
         Ok(self.tables.deleted.get(self.txn, &self.secret.deletion(id, by))?.is_some())
     }
 
-    /// Up to when the versions of a coordinate are deleted.
+    /// The time up to which the versions of a coordinate are deleted.
     pub fn deleted_until(&self, address: &[u8; 16]) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.tables.deleted_address.get(self.txn, address)?.and_then(keys::read_six).map(Timestamp))
     }
 
-    /// What an author asked to vanish.
+    /// The latest vanish request of an author.
     pub fn vanish(&self, author: &Pubkey) -> Result<Option<Vanish>, StoreError> {
         Ok(self.tables.vanished.get(self.txn, &author.0)?.and_then(Vanish::read))
     }
 
-    /// Whether any vanish request still has events to remove.
+    /// Whether any purge is under way.
     pub fn is_purging(&self) -> Result<bool, StoreError> {
         Ok(!self.tables.purge.is_empty(self.txn)?)
     }
 
-    /// Whether a stored event is covered by a vanish request and only waits for its removal.
+    /// Whether a vanish request covers a stored event, which is then waiting for its removal.
     pub fn is_vanished(&self, seq: Seq, event: EventView<'_>) -> Result<bool, StoreError> {
         let pending = |author: &Pubkey| -> Result<Option<Vanish>, StoreError> {
             Ok(self.tables.purge.get(self.txn, &author.0)?.and_then(Vanish::read))
@@ -177,17 +177,17 @@ impl<'t> Lookup<'t> {
     }
 }
 
-/// A record of the event table, as an event.
+/// Parses a record of the event table.
 pub(in crate::store) fn view(record: &[u8]) -> Result<EventView<'_>, StoreError> {
     EventView::from_record(record).ok_or(StoreError::Damaged("a record is too short"))
 }
 
-/// Whether no deletion request touches events of this kind (NIP-09 for 5, NIP-62 for 62).
+/// Whether deletion requests have no effect on events of this kind (NIP-09 for kind 5, NIP-62 for kind 62).
 pub(in crate::store) fn is_immune(kind: Kind) -> bool {
     matches!(kind, Kind::DELETION | Kind::VANISH)
 }
 
-/// The keys that a gift wrap is for, who may have it removed (NIP-59). No other kind has any.
+/// The recipients of a gift wrap, who may have it removed (NIP-59). Events of other kinds have none.
 pub(in crate::store) fn recipients(event: EventView<'_>) -> impl Iterator<Item = Pubkey> {
     let is_wrap = matches!(event.kind(), Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP);
     let tagged = is_wrap.then(|| event.tags().values("p")).into_iter().flatten();

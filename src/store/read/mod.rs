@@ -1,6 +1,6 @@
-//! A read transaction and single look-ups in it.
+//! A read transaction and the look-ups in it.
 //!
-//! Never writes, and never walks further than one call needs.
+//! Never writes, and never reads more rows than one call needs.
 
 pub mod arrival_times;
 pub mod judge;

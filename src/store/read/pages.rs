@@ -1,12 +1,12 @@
 //! Finds records by arrival number in LMDB's pages, several at a time.
 //!
 //! A look-up through LMDB waits for memory two or three times in a row, at the header of a leaf and at its keys, and
-//! compares keys by function calls: a quarter of what a page of 50 notes cost. Here the waits of several look-ups
-//! overlap, and a key is one number.
+//! compares keys by function calls; this took a quarter of the time for a page of 50 notes. Here the waits of several
+//! look-ups overlap, and a key is one number.
 //!
-//! It only reads. It trusts nothing that it reads: every page number is checked against the map before the page is
-//! touched, and every offset against its page. It never says that a record does not exist: what it does not find or
-//! does not understand is left to LMDB (`read/lookup.rs`), which reports damage.
+//! It only reads, and trusts nothing that it reads: it checks every page number against the map before it touches the
+//! page, and every offset against its page. It never says that a record does not exist. If it does not find or does not
+//! understand a record, the caller asks LMDB (`read/lookup.rs`), which reports damage.
 //!
 //! LMDB's format, data version 1, little-endian, with pages of 4,096 bytes:
 //!
@@ -22,7 +22,7 @@
 use crate::store::file::map::{HEADER, Map, PAGE};
 use crate::store::format::keys::Seq;
 
-/// Look-ups that descend the tree together.
+/// The number of look-ups that descend the tree together.
 pub(in crate::store) const BATCH: usize = 8;
 
 const BRANCH: u16 = 1;
@@ -33,7 +33,7 @@ const TABLE_LEN: usize = 48;
 const DEPTH: usize = 6;
 const ROOT: usize = 40;
 
-/// Deeper trees are left to LMDB.
+/// Look-ups in deeper trees are left to LMDB.
 const MAX_DEPTH: u16 = 8;
 
 /// A node's flag: the data is on overflow pages.
@@ -43,7 +43,7 @@ const BIG: u16 = 1;
 const KEY: usize = 8;
 const DATA: usize = KEY + 6;
 
-/// A range of this many nodes is searched one by one: those loads do not wait for each other.
+/// A range of at most this many nodes is searched one by one: those loads do not wait for each other.
 const FEW: usize = 8;
 
 type Page = [u8; PAGE];
@@ -87,7 +87,7 @@ impl Pages {
         debug_assert!(seqs.len() <= BATCH && seqs.len() == records.len());
         for _ in 1..self.depth {
             for (number, seq) in numbers.iter_mut().zip(seqs) {
-                // No level below finds a page of this number.
+                // The levels below find nothing on a page with this number.
                 *number = self.page(*number).and_then(|branch| child(branch, *seq)).unwrap_or(u64::MAX);
                 if let Some(page) = self.page(*number) {
                     prefetch(&page[..HEADER]);
@@ -105,7 +105,7 @@ impl Pages {
         }
     }
 
-    /// The page of this number; `None` outside the map.
+    /// The page with this number; `None` outside the map.
     fn page(&self, number: u64) -> Option<&Page> {
         let page = self.bytes(number)?;
         // SAFETY: the whole page is in the map, and bytes need no alignment. LMDB does not write to pages that an open
@@ -114,7 +114,7 @@ impl Pages {
         Some(unsafe { &*page.cast::<Page>() })
     }
 
-    /// Where the page of this number begins; `None` outside the map.
+    /// The first byte of the page with this number; `None` outside the map.
     fn bytes(&self, number: u64) -> Option<*const u8> {
         let at = (number < self.pages).then(|| number as usize * PAGE)?;
         // SAFETY: the map has at least `pages` pages, so the result is in it.
@@ -138,13 +138,13 @@ impl Pages {
     }
 }
 
-/// The number of the page below a branch in which the key would be.
+/// The number of a branch's child page in which the key would be.
 fn child(branch: &Page, seq: Seq) -> Option<u64> {
     let wanted = key_of(seq);
     let (mut low, mut len) = (0, nodes(branch, BRANCH)?);
     while len > 1 {
         let half = len / 2;
-        // Compiled to a conditional move: a branch would be mispredicted every second time.
+        // This compiles to a conditional move: a branch would be mispredicted half of the time.
         low = if key(branch, node(branch, low + half)?)? <= wanted { low + half } else { low };
         len -= half;
     }
@@ -228,7 +228,7 @@ mod tests {
     /// The size of a record that fills both overflow pages.
     const LARGE: usize = 2 * PAGE - HEADER;
 
-    /// A node: its key, if it has one, and the six bytes before that, and what follows.
+    /// A node of the test's pages: its key, if it has one, the six bytes before the key, and the bytes after it.
     fn node(before: u64, seq: Option<u64>, data: &[u8]) -> Vec<u8> {
         let key = seq.map_or_else(Vec::new, |seq| seq.to_be_bytes()[2..].to_vec());
         [&before.to_le_bytes()[..6], &(key.len() as u16).to_le_bytes(), &key, data].concat()
@@ -255,7 +255,7 @@ mod tests {
         page
     }
 
-    /// A table of the records 1, 2 and 10, of which the last is large.
+    /// A table of the records 1, 2 and 10, the last of which is large.
     fn table() -> Vec<Page> {
         let root = page(BRANCH, &[node(LEAVES[0], None, &[]), node(LEAVES[1], Some(10), &[])]);
         let leaves = [page(LEAF, &[small(1, b"one"), small(2, b"two")]), page(LEAF, &[large(10, OVERFLOW, LARGE)])];
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    /// For Miri above all: whatever the pages hold, only the map is read.
+    /// Meant for Miri: whatever the pages hold, the look-ups read only the map.
     #[test]
     fn damaged_pages_find_a_record_in_the_map_or_nothing() {
         let mut state = 7_u64;
@@ -328,7 +328,7 @@ mod tests {
             let mut memory = table();
             for _ in 0..=random(4) {
                 let page = &mut memory[2 + random(3)];
-                // Where lengths, offsets and numbers are: at both ends of the page.
+                // Lengths, offsets and page numbers are at both ends of the page.
                 let at = if random(2) == 0 { random(24) } else { PAGE - 1 - random(48) };
                 page[at] = random(256) as u8;
             }

@@ -1,6 +1,7 @@
 //! A read transaction: the store as it was at one commit.
 //!
-//! It belongs to its thread and pins pages of the file, so it must never outlive a slice of work (INV-9).
+//! A snapshot belongs to its thread. It keeps LMDB from reusing pages of the file, so it must never outlive a slice of
+//! work (INV-9).
 
 use std::cell::OnceCell;
 use std::marker::PhantomData;
@@ -22,7 +23,7 @@ use crate::store::read::pages::Pages;
 /// The store as of one commit.
 pub struct Snapshot<'s> {
     pub(in crate::store) txn: RoTxn<'static, WithTls>,
-    /// The data file that is read: it stays open as long as this, also when the store moves to another.
+    /// The data file that is read. It stays open as long as the snapshot, even when the store moves to another file.
     pub(in crate::store) store: Generation,
     is_purging: bool,
     pages: OnceCell<Option<Pages>>,
@@ -46,7 +47,7 @@ impl<'s> Snapshot<'s> {
         self.store.lookup(&self.txn)
     }
 
-    /// The same, for finding records.
+    /// The same generation, for look-ups.
     fn records(&self) -> Lookup<'_> {
         Lookup { pages: self.pages(), ..self.lookup() }
     }
@@ -65,13 +66,13 @@ impl<'s> Snapshot<'s> {
         self.pages.get_or_init(read).as_ref()
     }
 
-    /// The commit that is seen, comparable with [`Store::txn_id`].
+    /// The number of the commit that the snapshot sees, comparable with [`Store::txn_id`].
     #[must_use]
     pub fn txn_id(&self) -> u64 {
         self.store.inner.txn_id(self.txn.id())
     }
 
-    /// The number of the latest event, even if it is gone by now; zero before the first.
+    /// The number of the latest event, even if that event has been removed; zero before the first.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -79,7 +80,7 @@ impl<'s> Snapshot<'s> {
         Ok(Seq(self.store.inner.tables.next_seq(&self.txn)? - 1))
     }
 
-    /// Whether an event with this id is held, visible or not.
+    /// Whether the store holds an event with this id, visible or not.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -87,8 +88,8 @@ impl<'s> Snapshot<'s> {
         Ok(self.lookup().by_id(id)?.is_some())
     }
 
-    /// What would become of `event` if it were committed now: the cheap check before signature work. Sound
-    /// without the signature, since `id` is known to be the hash of the content.
+    /// Judges `event` as if it were committed now: the cheap check before signature work. It is sound without the
+    /// signature, since the caller knows that `id` is the hash of the content.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -107,7 +108,7 @@ impl<'s> Snapshot<'s> {
         self.records().get(seq)
     }
 
-    /// The bytes of the event with this number, not looked at.
+    /// The record of the event with this number, not parsed.
     pub(in crate::store) fn record(&self, seq: Seq) -> Result<Option<&[u8]>, StoreError> {
         self.records().record(seq)
     }
@@ -120,20 +121,20 @@ impl<'s> Snapshot<'s> {
         self.records().by_id(id)
     }
 
-    /// Whether the event must not be served although it is still there: a vanish request covers it (NIP-62).
-    /// Expiration is the reader's to check, see [`EventView::is_expired`].
+    /// Whether a vanish request covers the event (NIP-62), so that it must not be served although its record is still
+    /// there. The reader checks expiration, see [`EventView::is_expired`].
     ///
     /// # Errors
     /// When the store is damaged.
     pub fn is_hidden(&self, seq: Seq, event: EventView<'_>) -> Result<bool, StoreError> {
-        // Hardly ever is a purge under way; then this is all that a row costs.
+        // A purge is rarely under way. Otherwise a row costs no more than this check.
         if !self.is_purging {
             return Ok(false);
         }
         self.lookup().is_vanished(seq, event)
     }
 
-    /// The events that arrived after `seq`, in the order of arrival, hidden ones included.
+    /// The events that arrived after `seq`, in the order of arrival, including hidden ones.
     ///
     /// # Errors
     /// When LMDB cannot open a cursor; the iterator yields an error at a damaged row.

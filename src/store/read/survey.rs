@@ -1,6 +1,6 @@
-//! A look at every event, or at some of them evenly spread over the order of arrival.
+//! Visits every event, or a sample spread evenly over the order of arrival.
 //!
-//! Reads in slices (INV-9), so it may run beside a relay. It counts nothing itself.
+//! Reads in slices (INV-9), so it may run while a relay serves the store. It leaves counting to the caller.
 
 use crate::nostr::EventView;
 use crate::nostr::Kind;
@@ -11,22 +11,22 @@ use crate::store::format::keys;
 use crate::store::format::keys::Seq;
 use crate::store::read::snapshot::Snapshot;
 
-/// Events that are looked at in one read transaction: about a millisecond when they are in memory.
+/// Events visited in one read transaction: about a millisecond when they are in memory.
 const SLICE: u64 = 2048;
 
-/// A number of events and what they take.
+/// A number of events and the bytes that they take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Amount {
-    /// Events.
+    /// Number of events.
     pub events: u64,
     /// Bytes of their records.
     pub bytes: u64,
-    /// What they take in the data file: see [`keys::footprint`].
+    /// Bytes that they take in the data file: see [`keys::footprint`].
     pub footprint: u64,
 }
 
 impl Amount {
-    /// Counts one more.
+    /// Adds one event.
     pub fn add(&mut self, event: EventView<'_>) {
         self.events += 1;
         self.bytes += event.record().len() as u64;
@@ -35,9 +35,9 @@ impl Amount {
 }
 
 impl Store {
-    /// Calls `visit` with every event, or with about `sample` of them, spread evenly over the order of arrival; `None` is
-    /// all. Those that arrive meanwhile are left out. Tells `progress` the arrival number that it has come to. True when it
-    /// looked at all.
+    /// Calls `visit` with every event, or with about `sample` of them, spread evenly over the order of arrival; `None`
+    /// visits all. Leaves out events that arrive meanwhile. Calls `progress` with the arrival number that it has
+    /// reached. Returns true when it visited all events.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -78,7 +78,7 @@ impl Store {
 }
 
 impl Snapshot<'_> {
-    /// What is held of each kind, in the order of kinds. Kinds of which there is nothing are left out.
+    /// The tally of each kind, in the order of kinds. Kinds without events are left out.
     ///
     /// # Errors
     /// When the store is damaged.

@@ -1,7 +1,8 @@
-//! How much room the store takes, and how much is left.
+//! How much space the store takes, and how much is left.
 //!
-//! Two counts: what the events take, which is what limits count and what falls by as much as a removal removes, and
-//! the pages that tables have in use, of which removals leave some part-filled. Pages that LMDB keeps for reuse are free.
+//! There are two counts. Limits count the footprint of the events, which a removal lowers by exactly the footprint of
+//! the events that it removes. The other count is the pages that tables have in use, some of which removals leave
+//! partly filled. Pages that LMDB keeps for reuse count as free.
 
 use crate::store::file::full::Full;
 use crate::store::file::generation::Inner;
@@ -20,41 +21,41 @@ pub struct TableUsage {
     pub bytes: u64,
 }
 
-/// What the store takes of its file.
+/// The use of the data file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Usage {
-    /// The most bytes that the file may have.
+    /// The largest size that the file may have, in bytes.
     pub map_bytes: u64,
-    /// The bytes that the file has.
+    /// The size of the file, in bytes.
     pub file_bytes: u64,
-    /// What the events take: see [`keys::footprint`](crate::store::format::keys::footprint).
+    /// The footprint of the events, in bytes: see [`keys::footprint`](crate::store::format::keys::footprint).
     pub used_bytes: u64,
     /// Pages in use by the tables, in bytes.
     pub page_bytes: u64,
-    /// Pages of the file that can be used again (some only when older readers are gone), in bytes.
+    /// Pages of the file that can be reused (some only after older read transactions end), in bytes.
     pub free_bytes: u64,
-    /// Reader slots that were in use at the same time at some point, by all processes.
+    /// The most reader slots that all processes have used at the same time.
     pub reader_slots: u32,
-    /// Every table.
+    /// Each table.
     pub tables: Vec<TableUsage>,
 }
 
 impl Usage {
-    /// Events that are held, hidden and expired ones included.
+    /// The number of events held, including hidden and expired ones.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.tables.iter().find(|table| table.name == "event").map_or(0, |table| table.entries)
     }
 }
 
-/// Of the map, the part that is kept for deletions: a sixteenth, from 4 MiB to 1 GiB, but never more than half.
-/// A deletion changes a path of about four pages in each of a dozen tables, and LMDB needs them twice over.
+/// The part of the map that is reserved for deletions: a sixteenth, from 4 MiB to 1 GiB, but never more than half. A
+/// deletion changes a path of about four pages in each of a dozen tables, and LMDB needs these pages twice.
 fn reserve(map_bytes: u64) -> u64 {
     (map_bytes / 16).clamp(4 << 20, 1 << 30).min(map_bytes / 2)
 }
 
 impl Store {
-    /// What the store takes, as of now.
+    /// The use of the data file as of now.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -69,10 +70,10 @@ impl Store {
         let root = inner.tables.unnamed.stat(&txn)?;
         let used_bytes = inner.used_bytes(&txn)?;
         drop(txn);
-        // May tell of a commit that is being written: LMDB writes pages before the meta page that counts them, so the
-        // file has them.
+        // This may describe a commit that is being written. LMDB writes pages before the meta page that counts them, so
+        // the file has them.
         let info = inner.env.info();
-        // Two pages hold the state of the last two commits.
+        // The two meta pages describe the last two commits.
         let fixed = page_bytes(&root) + 2 * u64::from(root.page_size);
         let page_bytes = fixed + tables.iter().map(|table| table.bytes).sum::<u64>();
         let file_bytes = (info.last_page_number as u64 + 1) * u64::from(root.page_size);
@@ -87,7 +88,7 @@ impl Store {
         })
     }
 
-    /// How much room there is. Cheap: it reads one page of each table.
+    /// The space in use and the limits. Cheap: it reads one page of each table.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -105,12 +106,12 @@ impl Store {
 }
 
 impl Inner {
-    /// What the events take, as this read transaction sees it.
+    /// The footprint of the events, as this read transaction sees it.
     pub fn used_bytes(&self, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
         self.used_at(txn.id() as u64, txn)
     }
 
-    /// The same for a transaction that sees the commit of this number and nothing else of its own in the tallies.
+    /// The same for a transaction that sees the commit with this number and has not changed the tallies.
     pub fn used_at(&self, commit: u64, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
         if let Some(used_bytes) = self.last_used.of(commit) {
             return Ok(used_bytes);
@@ -120,7 +121,7 @@ impl Inner {
         Ok(used_bytes)
     }
 
-    /// Bytes of pages that tables have in use.
+    /// Bytes of the pages that tables have in use.
     pub fn page_bytes_in_use(&self, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
         let mut used = 0;
         for (_, table) in self.tables.all() {
@@ -129,13 +130,13 @@ impl Inner {
         Ok(used)
     }
 
-    /// The part of the map that may be used before only deletions are stored.
+    /// The part of the map that may be used before the store accepts only deletions.
     fn map_bytes(&self) -> u64 {
         let map = self.env.info().map_size as u64;
         map - reserve(map)
     }
 
-    /// From where on only deletions are stored.
+    /// The limits from which the store accepts only deletions.
     pub fn full(&self) -> Full {
         let full = self.full.get();
         Full { page_bytes: full.page_bytes.min(self.map_bytes()), ..full }
@@ -147,29 +148,29 @@ impl Inner {
     }
 }
 
-/// How much room there is.
+/// The space in use and the limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Room {
-    /// What the events take: see [`keys::footprint`](crate::store::format::keys::footprint).
+    /// The footprint of the events, in bytes: see [`keys::footprint`](crate::store::format::keys::footprint).
     pub used_bytes: u64,
     /// Pages in use by the tables, in bytes.
     pub page_bytes: u64,
-    /// The bytes that the file has.
+    /// The size of the file, in bytes.
     pub file_bytes: u64,
-    /// The part of the map that may be used before only deletions are stored.
+    /// The part of the map that may be used before the store accepts only deletions.
     pub map_bytes: u64,
-    /// From where on only deletions are stored.
+    /// The limits from which the store accepts only deletions.
     pub full: Full,
 }
 
 impl Room {
-    /// Whether only deletions are stored.
+    /// Whether the store accepts only deletions.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.full.is_reached(self.used_bytes, self.page_bytes)
     }
 
-    /// What the events may take until the first of all limits is reached.
+    /// The footprint that the events may have before the first limit is reached.
     #[must_use]
     pub fn full_bytes(&self) -> u64 {
         let pages_left = self.full.page_bytes.saturating_sub(self.page_bytes);

@@ -1,7 +1,7 @@
-//! Walks that an evictor needs: the oldest events of a kind, the events of one author, authors one after another.
+//! Index scans for an evictor: the oldest events of a kind, the events of one author, and the authors one by one.
 //!
-//! Changes nothing, and holds no rules: they are decided above. A walk is resumed by a [`Place`], which stays good
-//! when the row it names is gone.
+//! Changes nothing and decides nothing: the rules belong to the floors above. A walk resumes from a [`Place`], which
+//! stays valid when the row that it names has been removed.
 
 use std::ops::Bound;
 
@@ -13,43 +13,43 @@ use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index, LONGEST, ROW, Row, TIE};
 use crate::store::read::snapshot::Snapshot;
 
-/// Whether to go on after an event.
+/// Whether a walk continues after an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flow {
-    /// With the next one.
+    /// Continue with the next event.
     Continue,
-    /// In another slice; the event was taken.
+    /// Pause: the walk continues in another slice, after this event.
     Pause,
 }
 
-/// A key of an index, from which a walk goes on.
+/// An index key from which a walk continues.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place(SmallVec<[u8; LONGEST]>);
 
 impl Place {
-    /// Before every event of `author` with a kind from `kind` on.
+    /// The place before every event of `author` with kind `kind` or a higher one.
     #[must_use]
     pub fn of_author(author: &Pubkey, kind: Kind) -> Self {
         Self(SmallVec::from_slice(&keys::author_prefix(author, kind)))
     }
 }
 
-/// An event as an index has it.
+/// The part of an event that its index key holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
     /// Its kind.
     pub kind: Kind,
     /// Its `created_at`.
     pub created_at: Timestamp,
-    /// The first bytes of its id: of one second, the lowest id is worth most, as NIP-01 has it.
+    /// The first bytes of its id: among the events of one second, the lowest id comes first (NIP-01).
     pub id: [u8; TIE],
-    /// Its number.
+    /// Its arrival number.
     pub seq: Seq,
 }
 
 const SHORT: StoreError = StoreError::Damaged("an index key is too short");
 
-/// Reads a key of the author or the kind index, which end in the kind and the row.
+/// Reads a key of the author or the kind index. Both end with the kind and the row.
 fn entry(key: &[u8]) -> Result<Entry, StoreError> {
     let row = Row::from_key(key).ok_or(SHORT)?;
     Ok(Entry { kind: kind_of(key).ok_or(SHORT)?, created_at: row.created_at, id: row.id, seq: row.seq })
@@ -61,7 +61,7 @@ fn kind_of(key: &[u8]) -> Option<Kind> {
 }
 
 impl Snapshot<'_> {
-    /// The first kind from `from` on of which there are events.
+    /// The lowest kind, at or above `from`, that has events.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -71,8 +71,8 @@ impl Snapshot<'_> {
         found.map(|(key, _)| kind_of(key).ok_or(SHORT)).transpose()
     }
 
-    /// Calls `visit` with the events of `kind` that were created before `until`, the oldest first, from behind `after`
-    /// on; true when there are no more. On a pause the event that was visited last is named by `after`.
+    /// Calls `visit` with the events of `kind` created before `until`, oldest first, starting after `after`; true when
+    /// no more are left. On a pause, `after` names the last event visited.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -105,7 +105,7 @@ impl Snapshot<'_> {
         Ok(true)
     }
 
-    /// The first place of the author index at or after `from`, and the author that stands there.
+    /// The first place of the author index at or after `from`, and its author.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -122,10 +122,11 @@ impl Snapshot<'_> {
         Ok(Some((Place::of_author(&author, Kind(0)), author)))
     }
 
-    /// Calls `visit` with the events of `author`, by kind and the newest of each first, from behind `after` on; true
-    /// when there are no more. On a pause the event that was visited last is named by `after`.
+    /// Calls `visit` with the events of `author`, by kind and newest first within a kind, starting after `after`; true
+    /// when no more are left. On a pause, `after` names the last event visited.
     ///
-    /// Authors whose keys begin alike stand together: the caller looks at the record before it acts on an entry.
+    /// Authors whose keys have the same first bytes share a range of the index: the caller reads the record before it
+    /// acts on an entry.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -153,9 +154,10 @@ impl Snapshot<'_> {
         Ok(true)
     }
 
-    /// Calls `visit` with the numbers of the events that name `recipient` in a `p` tag, by kind and the newest of each first.
+    /// Calls `visit` with the arrival numbers of the events that name `recipient` in a `p` tag, by kind and newest
+    /// first within a kind.
     ///
-    /// Tags are found by a hash: the caller looks at the record before it acts on a number.
+    /// The index finds tags by hash: the caller reads the record before it acts on a number.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -172,7 +174,7 @@ impl Snapshot<'_> {
         Ok(())
     }
 
-    /// A place behind every event of `author`.
+    /// The place after every event of `author`.
     #[must_use]
     pub fn behind_author(author: &Pubkey) -> Place {
         let mut key: SmallVec<[u8; LONGEST]> = SmallVec::from_slice(&keys::author_prefix(author, Kind(u16::MAX)));

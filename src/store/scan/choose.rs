@@ -1,9 +1,9 @@
-//! Weighs the ways of answering a filter against the data, by a bounded look at each.
+//! Chooses the index that answers a filter, by a bounded count of rows in each candidate.
 //!
-//! All candidates are counted to the same depth, shallow first, until one is seen to its end: finding the
-//! rarest one costs a small multiple of the rarest one's size, never the size of the others. If none ends, the
-//! one whose newest rows lie furthest apart in time is taken; and if another one is not much denser and both have few
-//! ranges, the two are walked together, so that only records are looked at that are in both.
+//! All candidates are counted to the same depth, shallow first, until one is counted to its end. So finding the rarest
+//! one costs a small multiple of its size, and never the size of the others. If no count reaches the end, the candidate
+//! whose newest rows lie furthest apart in time wins. If a second candidate is not much denser and both have few
+//! ranges, the two indexes are intersected, so that only records in both are read.
 
 use smallvec::SmallVec;
 
@@ -12,42 +12,42 @@ use crate::store::format::error::StoreError;
 use crate::store::scan::plan::{Kinds, Ranges, Source, sources};
 use crate::store::scan::rows::{Rows, Window};
 
-/// How many index rows each round may step over for each candidate, at about 30 ns: 2 µs, then 15.
+/// Index rows that each round may step over per candidate, at about 30 ns each: 2 µs, then 15 µs.
 const ROUNDS: [u32; 2] = [64, 512];
 
-/// What opening a range costs, in row steps.
+/// The cost of opening a range, in row steps.
 const SEEK: u32 = 8;
 
-/// The most ranges beside each other, one pair for each range of the first index and each item of the second.
+/// The most pairs of ranges in an intersection, one pair for each range of the first index and each item of the second.
 const MAX_PAIRS: u32 = 16;
 
-/// How many kinds a source is taken to have when the filter names none.
+/// The number of kinds assumed for a source when the filter names none.
 const USUAL_KINDS: u32 = 4;
 
-/// How much denser the second index may be: so many keys are stepped over in the time of one look at a record.
+/// How much denser the second index may be: stepping over this many keys takes as long as reading one record.
 const MAX_RATIO: f64 = 16.0;
 
-/// What was chosen.
+/// The choice for one filter.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Chosen {
     /// The index whose ranges are merged.
     pub source: Source,
-    /// The index that their rows must be in too before a record is looked at.
-    pub beside: Option<Source>,
-    /// What is known about the first.
+    /// A second index that must have a row too before its record is read.
+    pub intersected: Option<Source>,
+    /// The weight of the first index.
     pub weight: Weight,
 }
 
-/// What is known about a source after a look at it.
+/// The result of counting a source's rows.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Weight {
-    /// How many rows and ranges it has, if it was seen to its end.
+    /// The number of rows and ranges, if the count reached the end.
     pub exact: Option<u32>,
-    /// Otherwise the rows for each second of the time that was seen.
+    /// Otherwise the rows per second of the time counted.
     density: f64,
 }
 
-/// Weighing that can be put down after each candidate and each round.
+/// Weighing that can pause after each candidate of each round.
 pub(in crate::store) struct Choice {
     sources: SmallVec<[Source; 2]>,
     weights: SmallVec<[Weight; 2]>,
@@ -55,17 +55,17 @@ pub(in crate::store) struct Choice {
 }
 
 impl Choice {
-    /// The ways there are for a filter.
+    /// Weighs all sources of a filter.
     pub fn new(filter: &Filter) -> Self {
         Self { sources: sources(filter), weights: SmallVec::new(), round: 0 }
     }
 
-    /// Nothing to choose.
+    /// Has one source and nothing to weigh.
     pub fn of(source: Source) -> Self {
         Self { sources: SmallVec::from_slice(&[source]), weights: SmallVec::new(), round: 0 }
     }
 
-    /// The only way, if there is only one.
+    /// The only source, if there is just one.
     pub fn only(&self) -> Option<Source> {
         match *self.sources {
             [only] => Some(only),
@@ -73,7 +73,7 @@ impl Choice {
         }
     }
 
-    /// Looks at one more candidate; returns the best one when that is known.
+    /// Weighs one more candidate; returns the choice when it is certain.
     pub fn step(&mut self, filter: &Filter, rows: &Rows<'_>, window: Window) -> Result<Option<Chosen>, StoreError> {
         let ranges = Ranges { filter, source: self.sources[self.weights.len()] };
         let weight = weigh(ranges, rows, window, ROUNDS[self.round])?;
@@ -90,7 +90,7 @@ impl Choice {
             return Ok(Some(self.best(None)));
         }
         let both = self.best(Some(filter));
-        if both.beside.is_some() || self.round + 1 == ROUNDS.len() {
+        if both.intersected.is_some() || self.round + 1 == ROUNDS.len() {
             return Ok(Some(both));
         }
         self.weights.clear();
@@ -98,14 +98,14 @@ impl Choice {
         Ok(None)
     }
 
-    /// The rarest source; with a filter, also the one to walk beside it, if that pays.
+    /// The rarest source; with a filter, also the index to intersect it with, if that pays.
     fn best(&self, filter: Option<&Filter>) -> Chosen {
         let weighed = || self.sources.iter().copied().zip(self.weights.iter().copied());
         let rank = |weight: Weight| (weight.exact.unwrap_or(u32::MAX), weight.density);
         let rarest =
             |best: (Source, Weight), next: (Source, Weight)| if rank(next.1) < rank(best.1) { next } else { best };
         let (source, weight) = weighed().reduce(rarest).expect("a filter has at least one source");
-        let beside = filter.and_then(|filter| {
+        let intersected = filter.and_then(|filter| {
             let first = Ranges { filter, source };
             let kinds = if matches!(first.kinds(), Kinds::All) { USUAL_KINDS } else { 1 };
             let pairs = |source| (kinds * first.len()).saturating_mul(Ranges { filter, source }.items());
@@ -114,7 +114,7 @@ impl Choice {
             };
             weighed().filter(pays).reduce(rarest).map(|(other, _)| other)
         });
-        Chosen { source, beside, weight }
+        Chosen { source, intersected, weight }
     }
 }
 
@@ -135,7 +135,7 @@ fn weigh(ranges: Ranges<'_>, rows: &Rows<'_>, window: Window, units: u32) -> Res
                 return Ok(Weight { exact: None, density: density(counted_rows, newest, oldest, seen, all) });
             };
             let prefix = kind.map_or(start, |kind| start.and_kind(kind));
-            // Only within one kind are rows in the order of time, so that the window is one run of them.
+            // Rows are in time order only within one kind; there, the window is one contiguous run.
             let counted = match kind {
                 Some(_) => rows.count(index, prefix, prefix.key(window.from).as_bytes(), window.since, rest)?,
                 None => rows.count(index, prefix, prefix.as_bytes(), Timestamp(0), rest)?,
@@ -152,7 +152,7 @@ fn weigh(ranges: Ranges<'_>, rows: &Rows<'_>, window: Window, units: u32) -> Res
     Ok(Weight { exact: Some(counted_rows + seen), density: 0.0 })
 }
 
-/// Rows a second over all ranges, from those seen.
+/// Rows per second over all ranges, estimated from the ranges counted.
 fn density(rows: u32, newest: Timestamp, oldest: Timestamp, seen: u32, all: u32) -> f64 {
     let span = newest.0.saturating_sub(oldest.0) + 1;
     f64::from(rows) / span as f64 * f64::from(all) / f64::from(seen.max(1))

@@ -1,4 +1,4 @@
-//! How many events match: the size of the union of all filters (NIP-45), in slices like any scan.
+//! Counts matching events: the size of the union of all filters (NIP-45), in slices like any scan.
 
 use std::sync::Arc;
 
@@ -9,20 +9,20 @@ use crate::store::read::snapshot::Snapshot;
 use crate::store::read::walks::Flow;
 use crate::store::scan::query::{Budget, Query, Scan, Step, Visitor};
 
-/// A count under way. Like a [`Scan`], it holds no transaction between slices.
+/// A resumable count. Like a [`Scan`], it holds no transaction between slices.
 pub struct Count {
     scan: Scan,
     total: u64,
 }
 
 impl Count {
-    /// Counts the events up to `until_seq` that match at least one of the filters; their limits play no part.
+    /// Counts the events up to `until_seq` that match at least one of the filters, whatever their limits.
     #[must_use]
     pub fn new(filters: Arc<[Filter]>, until_seq: Seq) -> Self {
         Self { scan: Scan::new(Query { filters, until_seq, limits: None }), total: 0 }
     }
 
-    /// Counts on, leaving out what `admits` refuses; the result when it is complete.
+    /// Continues the count and skips events that `admits` refuses. Returns the result when the count is complete.
     ///
     /// # Errors
     /// As [`Scan::run`].
@@ -37,7 +37,7 @@ impl Count {
         Ok(matches!(step, Step::Done { .. }).then_some(self.total))
     }
 
-    /// How many were counted so far.
+    /// The number of events counted so far.
     #[must_use]
     pub fn so_far(&self) -> u64 {
         self.total

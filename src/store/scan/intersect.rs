@@ -1,49 +1,49 @@
-//! Rows that two indexes have in common, by skipping: whichever lags behind goes on to where the other one stands.
+//! Finds the rows that two indexes have in common, by skipping: the index that lags behind jumps to the other's row.
 //!
-//! A filter with an author and a tag, or with two tags, has a range in two indexes, and all ranges of one kind are in one
-//! order. So what is in both is found from keys alone, and only those records are looked at. It lives for one slice
-//! and never decides what matches: the filter does.
+//! A filter with an author and a tag, or with two tags, has a range in two indexes, and all ranges of one kind have the
+//! same order. So the keys alone tell which rows are in both, and only their records are read. An intersection lasts
+//! for one slice. It never decides whether an event matches: the filter does.
 
 use crate::store::format::error::StoreError;
 use crate::store::scan::plan::Ranges;
 use crate::store::scan::position::{Head, Position};
-use crate::store::scan::rows::{Beside, Rows, Window};
+use crate::store::scan::rows::{Intersected, Rows, Window};
 
-/// The most ranges that are looked at beside others in one slice; rows of ranges beyond that are compared by record.
-const MAX_BESIDE: usize = 64;
+/// The most ranges that are intersected in one slice. Rows of further ranges are checked by reading their records.
+const MAX_INTERSECTED: usize = 64;
 
-/// How many keys one call may step over, at about 30 ns.
+/// Keys that one call may step over, at about 30 ns each.
 const STEPS: u64 = 16;
 
-/// Where the rows of one range meet those of the ranges beside it.
+/// The first row, from the current one on, that a range may have in common with the other index.
 pub(in crate::store) enum Intersection {
-    /// At the row at hand, or nobody knows.
+    /// The current row; perhaps it is not in the other index.
     Here,
-    /// Not before this row of the range, which is later than the one at hand.
+    /// This later row, or one after it.
     From(Head),
-    /// At no later row.
+    /// There is none.
     Never,
 }
 
 impl<'t> Rows<'t> {
-    /// Where the range of `head` meets one of those `beside` it.
+    /// Finds the first row, from `head` on, that is also in the ranges of `other`.
     pub fn intersect(
         &mut self,
         mut head: Head,
         ranges: Ranges<'_>,
-        beside: Ranges<'_>,
+        other: Ranges<'_>,
         window: Window,
     ) -> Result<Intersection, StoreError> {
-        let Some(place) = self.beside(head, beside, window)? else { return Ok(Intersection::Here) };
+        let Some(place) = self.open_intersected(head, other, window)? else { return Ok(Intersection::Here) };
         let (start, until) = (head.position, self.stepped() + STEPS);
         loop {
-            let Some(other) = self.catch_up(place, head.position, beside, window)? else {
+            let Some(position) = self.catch_up(place, head.position, other, window)? else {
                 return Ok(Intersection::Never);
             };
-            if other == head.position {
+            if position == head.position {
                 return Ok(if head.position == start { Intersection::Here } else { Intersection::From(head) });
             }
-            match self.step_to(head, other, ranges, window)? {
+            match self.step_to(head, position, ranges, window)? {
                 Some(next) => head = next,
                 None => return Ok(Intersection::Never),
             }
@@ -53,13 +53,19 @@ impl<'t> Rows<'t> {
         }
     }
 
-    /// The place of the ranges beside that of `head`, opened at its row; `None` when there are too many.
-    fn beside(&mut self, head: Head, ranges: Ranges<'_>, window: Window) -> Result<Option<usize>, StoreError> {
+    /// Opens the ranges of the other index for the range of `head`, unless they are open, and returns their place in
+    /// the list; `None` when too many are open.
+    fn open_intersected(
+        &mut self,
+        head: Head,
+        ranges: Ranges<'_>,
+        window: Window,
+    ) -> Result<Option<usize>, StoreError> {
         let of = (head.filter, head.item, head.kind);
-        if let Some(place) = self.besides.iter().position(|beside| beside.of == of) {
+        if let Some(place) = self.intersected.iter().position(|opened| opened.of == of) {
             return Ok(Some(place));
         }
-        if self.besides.len() == MAX_BESIDE {
+        if self.intersected.len() == MAX_INTERSECTED {
             return Ok(None);
         }
         let mut opened = Vec::with_capacity(ranges.items() as usize);
@@ -69,8 +75,8 @@ impl<'t> Rows<'t> {
             let first = cursor.next(window)?;
             opened.push((cursor, first));
         }
-        self.besides.push(Beside { of, ranges: opened });
-        Ok(Some(self.besides.len() - 1))
+        self.intersected.push(Intersected { of, ranges: opened });
+        Ok(Some(self.intersected.len() - 1))
     }
 
     /// The first row at or after `position` in the ranges at this place.
@@ -81,15 +87,15 @@ impl<'t> Rows<'t> {
         ranges: Ranges<'_>,
         window: Window,
     ) -> Result<Option<Position>, StoreError> {
-        let mut beside = std::mem::take(&mut self.besides[place].ranges);
+        let mut opened = std::mem::take(&mut self.intersected[place].ranges);
         let mut first = None;
-        for (cursor, at) in &mut beside {
+        for (cursor, at) in &mut opened {
             if at.is_some_and(|at| at < position) {
                 *at = self.skip_to(cursor, ranges.index(), position, window)?;
             }
             first = [first, *at].into_iter().flatten().min();
         }
-        self.besides[place].ranges = beside;
+        self.intersected[place].ranges = opened;
         Ok(first)
     }
 }

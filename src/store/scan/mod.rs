@@ -1,6 +1,6 @@
 //! A query that can stop after any row and resume in a later transaction.
 //!
-//! Never writes. Holds nothing of LMDB between two slices.
+//! Never writes. Holds nothing of LMDB's between two slices.
 
 pub mod choose;
 pub mod count;

@@ -1,7 +1,8 @@
-//! The whole time index from its end: every event that matches, oldest first, in slices.
+//! Scans the time index from its end: every event that matches, oldest first, in slices.
 //!
-//! The exact reverse of what a [`Scan`](crate::store::scan::query::Scan) without limits brings. It knows no other index, so a narrow
-//! filter costs as much as its time window holds. Between slices it keeps a key, never a transaction (INV-9).
+//! The order is the exact reverse of a [`Scan`](crate::store::scan::query::Scan) without limits. No other index is
+//! used, so even a narrow filter costs a read of every record in its time window. Between slices it keeps a key, never
+//! a transaction (INV-9).
 
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -16,22 +17,22 @@ use crate::store::read::walks::Flow;
 use crate::store::scan::position::{MAX_TIED, Position};
 use crate::store::scan::query::{Budget, Step, Visitor};
 
-/// How many rows pass between looks at the clock.
+/// Rows between looks at the clock.
 const CLOCK_ROWS: u32 = 32;
 
-/// A walk from the oldest event to the newest. It has no limits: each filter's `limit` plays no part.
+/// A scan from the oldest event to the newest. It ignores each filter's `limit`.
 pub struct OldestFirst {
     filters: Arc<[Filter]>,
-    /// The last row that was taken off the index.
+    /// The last row that was read from the index.
     last: Option<Position>,
-    /// Rows that were taken together, since keys do not tell their order; the next one last.
+    /// Rows that tie, since keys do not tell their order; the next one last.
     tied: Vec<Position>,
     since: Timestamp,
     until: Timestamp,
 }
 
 impl OldestFirst {
-    /// A walk over the events that match at least one of the filters.
+    /// Scans the events that match at least one of the filters.
     #[must_use]
     pub fn new(filters: Arc<[Filter]>) -> Self {
         let since = filters.iter().map(|filter| filter.since.unwrap_or_default()).min().unwrap_or(Timestamp::MAX);
@@ -39,10 +40,10 @@ impl OldestFirst {
         Self { filters, last: None, tied: Vec::new(), since, until }
     }
 
-    /// Goes on in this snapshot until everything was seen, the budget is spent or the visitor wants a pause.
+    /// Continues in this snapshot until every event was visited, the budget is spent or the visitor pauses.
     ///
     /// # Errors
-    /// When LMDB or a damaged key says so.
+    /// When LMDB fails or a key is damaged.
     pub fn run<V: Visitor>(
         &mut self,
         snapshot: &Snapshot<'_>,
@@ -54,7 +55,7 @@ impl OldestFirst {
             return Ok(DONE);
         }
         let (first, last) = (Position::first_at(self.until).bytes(), self.last.map(Position::bytes));
-        // Keys run from the newest to the oldest, so the oldest wanted row is the upper end.
+        // Keys run from the newest to the oldest, so the oldest row wanted is the upper end.
         let oldest = match self.since.0.checked_sub(1) {
             Some(before) => Bound::Excluded(Position::first_at(Timestamp(before)).bytes()),
             None => Bound::Unbounded,
@@ -71,7 +72,7 @@ impl OldestFirst {
             rows += 1;
             let is_spent = rows >= budget.rows
                 || (rows % CLOCK_ROWS == 0 && started.is_some_and(|started| started.elapsed() >= budget.time));
-            // `weir check` tells of rows without a record; what is there is exported all the same.
+            // `weir check` reports rows without a record; the export continues without them.
             let event = snapshot.get(position.seq())?;
             let event = event.filter(|event| self.filters.iter().any(|filter| filter.matches(*event)));
             let mut flow = if is_spent { Flow::Pause } else { Flow::Continue };
@@ -89,7 +90,7 @@ impl OldestFirst {
         Ok(DONE)
     }
 
-    /// The next row, in the order of ids where keys do not tell it.
+    /// The next row. Rows that tie are in the order of their ids.
     fn next(
         &mut self,
         snapshot: &Snapshot<'_>,

@@ -1,7 +1,6 @@
-//! How one filter of a query is answered: choosing an index, perhaps walking another one first, and opening
-//! range after range.
+//! One filter of a query: chooses an index, perhaps scans another one first, and opens range after range.
 //!
-//! It keeps how far it has come, as numbers and keys; the cursors belong to the slice.
+//! It keeps its progress as numbers and keys; the cursors belong to the slice.
 
 use crate::nostr::{Filter, KindClass};
 use crate::store::format::error::StoreError;
@@ -12,32 +11,32 @@ use crate::store::scan::quota::{QueryLimits, Quota};
 use crate::store::scan::rows::{Rows, Window};
 use crate::store::scan::walk::Walk;
 
-/// See the module.
+/// One filter's part of a query.
 pub(in crate::store) struct Part {
     source: Source,
-    /// The index that is walked beside it.
-    beside: Option<Source>,
-    /// Weighing under way, or not begun.
+    /// The index that the source is intersected with.
+    intersected: Option<Source>,
+    /// The choice of an index, until it is made.
     choice: Option<Box<Choice>>,
     weight: Option<Weight>,
     walk: Option<Walk>,
     gap: Gap,
-    /// The next range to open: an item, and its next kind (by place in the filter's list, or by number).
+    /// The next range to open: an item, and its next kind (by position in the filter's list, or by number).
     item: u32,
     kind: u32,
     pub window: Window,
     pub quota: Quota,
 }
 
-/// Two keys of the index that is being opened with nothing between them, as far as the query is concerned.
+/// Two keys of the index between which there is no key that concerns the query.
 ///
-/// Ranges are opened in nearly ascending order, so the row that a seek comes upon beyond its range tells that
-/// the ranges in between are empty. It stays true in later slices: what is inserted into it has a later
-/// arrival number than the query asks for.
+/// Ranges are opened in nearly ascending order. When a seek finds a row beyond its range, the ranges in between are
+/// therefore empty. This stays true in later slices: rows inserted into the gap have later arrival numbers than the
+/// query asks for.
 struct Gap {
-    /// Every key from this one …
+    /// The first key of the gap.
     from: Key,
-    /// … up to before this one, which is there, or [`Key::END`].
+    /// The next existing key, which ends the gap, or [`Key::END`].
     to: Key,
 }
 
@@ -50,7 +49,7 @@ impl Gap {
     }
 }
 
-/// Plans of so few ranges keep the cursor they open a range with.
+/// With at most this many ranges, each range keeps the cursor that opened it.
 const FEW_RANGES: u32 = 8;
 
 impl Part {
@@ -64,7 +63,7 @@ impl Part {
         let only = choice.only();
         let mut part = Self {
             source: only.unwrap_or(Source::Nothing),
-            beside: None,
+            intersected: None,
             choice: only.is_none().then(|| Box::new(choice)),
             weight: None,
             walk: None,
@@ -83,9 +82,9 @@ impl Part {
         Ranges { filter, source: self.source }
     }
 
-    /// The ranges beside them, in one of which each row must be too.
-    pub fn beside<'f>(&self, filter: &'f Filter) -> Option<Ranges<'f>> {
-        self.beside.map(|source| Ranges { filter, source })
+    /// The ranges of the other index, one of which must also have each row.
+    pub fn intersected<'f>(&self, filter: &'f Filter) -> Option<Ranges<'f>> {
+        self.intersected.map(|source| Ranges { filter, source })
     }
 
     /// Whether every range is open.
@@ -99,7 +98,7 @@ impl Part {
         Plan {
             source: self.choice.is_none().then_some(source),
             walked_first: self.walk.as_ref().map(|_| self.source),
-            beside: self.beside,
+            intersected: self.intersected,
             ranges: Ranges { filter, source }.len(),
             cost: self.weight.and_then(|weight| weight.exact),
         }
@@ -109,9 +108,9 @@ impl Part {
     pub fn choose(&mut self, filter: &Filter, rows: &Rows<'_>) -> Result<bool, StoreError> {
         let Some(choice) = &mut self.choice else { return Ok(true) };
         let Some(chosen) = choice.step(filter, rows, self.window)? else { return Ok(false) };
-        let Chosen { source, beside, weight } = chosen;
-        (self.source, self.beside, self.weight, self.choice) = (source, beside, Some(weight), None);
-        if weight.exact.is_none() && beside.is_none() {
+        let Chosen { source, intersected, weight } = chosen;
+        (self.source, self.intersected, self.weight, self.choice) = (source, intersected, Some(weight), None);
+        if weight.exact.is_none() && intersected.is_none() {
             self.consider_walk(filter);
         }
         Ok(true)
@@ -123,7 +122,7 @@ impl Part {
         }
     }
 
-    /// Notes a row that a walk came upon; true when the walk is given up and the ranges are to be opened.
+    /// Tells the walk about a row; true when the walk is given up and the ranges must be opened.
     pub fn gives_way_after(&mut self, position: Position, is_match: bool) -> bool {
         let left = self.quota.left();
         let Some(walk) = &mut self.walk else { return false };
@@ -185,8 +184,8 @@ impl Part {
         Ok(self.row(prefix, found).map(|position| (position, Head::NO_SLOT)))
     }
 
-    /// The only row of a range that hardly ever has a second one, as an author's profile. To see that it has
-    /// none now is cheaper than another seek later.
+    /// The first row of a range that hardly ever has a second one, such as an author's profile. Finding out now that
+    /// there is no second row is cheaper than another seek later.
     fn single(
         &mut self,
         ranges: Ranges<'_>,
@@ -205,13 +204,13 @@ impl Part {
         Ok(position.map(|position| (position, if is_last { Head::LAST } else { Head::NO_SLOT })))
     }
 
-    /// The row of a key that was found, if it is in the range and the window.
+    /// The row of a found key, if it is in the range and the window.
     fn row(&self, prefix: Prefix, found: Option<Key>) -> Option<Position> {
         prefix.row(found?.as_bytes()).filter(|position| self.window.admits(*position))
     }
 
-    /// The next kind that the item has and its first row, if it has one in the window; moves on to the next
-    /// item when there are no more.
+    /// The item's next kind, and its first row if it has one in the window; moves to the next item when no more kinds
+    /// are left.
     fn next_kind(
         &mut self,
         ranges: Ranges<'_>,
@@ -233,7 +232,7 @@ impl Part {
         Ok(Some((kind, self.row(prefix, first))))
     }
 
-    /// The first key at or after `key`, from what earlier seeks came upon if possible.
+    /// The first key at or after `key`, from the results of earlier seeks if possible.
     fn seek(&mut self, ranges: Ranges<'_>, key: &Key, rows: &Rows<'_>) -> Result<Option<Key>, StoreError> {
         if !self.gap.holds(key) {
             let found = rows.seek(ranges.index(), key.as_bytes())?;

@@ -1,8 +1,7 @@
-//! Which index answers a filter, and the ranges of it that must be walked.
+//! The indexes that can answer a filter, and the ranges of each that must be scanned.
 //!
-//! Pure: it names the ways there are; weighing them against the data is [`crate::store::scan::choose`]'s business. A range
-//! is named by numbers (item and kind), and its key is built when it is needed, so that a plan of a thousand
-//! ranges holds no keys.
+//! Pure: it lists the candidates, and [`crate::store::scan::choose`] weighs them against the data. A range is named by
+//! numbers (item and kind) and its key is built when it is needed, so a plan of a thousand ranges holds no keys.
 
 use smallvec::SmallVec;
 
@@ -10,7 +9,7 @@ use crate::nostr::{EventId, Filter, Kind, Timestamp};
 use crate::store::format::keys::{self, Index, LONGEST, PREFIX, Secret};
 use crate::store::scan::position::Position;
 
-/// One way of finding the events of a filter.
+/// An index that can find the events of a filter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
     /// No stored event can match.
@@ -19,9 +18,9 @@ pub enum Source {
     Ids,
     /// The tag index, one range for each value (and kind) of a condition.
     Tag {
-        /// Which of the filter's tag conditions.
+        /// The position of the condition among the filter's tag conditions.
         condition: u16,
-        /// The one value that is walked, if the condition asks for all of them (NIP-91).
+        /// The one value whose range is scanned, if the condition asks for all of them (NIP-91).
         value: Option<u32>,
     },
     /// The author index, one range for each author and kind.
@@ -32,24 +31,23 @@ pub enum Source {
     Time,
 }
 
-/// How one filter is answered, for people: `weir scan --explain` and the log of slow queries.
+/// How one filter is answered, to be read by people: `weir scan --explain` and the log of slow queries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plan {
     /// The index, or `None` while it is not chosen.
     pub source: Option<Source>,
-    /// The index that is walked first, and given up if few of its newest events match.
+    /// The index that is scanned first, and given up if few of its newest events match.
     pub walked_first: Option<Source>,
-    /// The index that is walked beside the other, so that only records are looked at that are in both.
-    pub beside: Option<Source>,
-    /// How many ranges are merged; without `kinds`, each stands for all kinds that its author or tag value has.
+    /// The index that the first is intersected with, so that only records in both are read.
+    pub intersected: Option<Source>,
+    /// The number of ranges merged; without `kinds`, each stands for all kinds of its author or tag value.
     pub ranges: u32,
-    /// The most rows and ranges that can be looked at, if several indexes were weighed and this one was seen
-    /// to its end.
+    /// The most rows and ranges to read, if several indexes were weighed and this one was counted to its end.
     pub cost: Option<u32>,
 }
 
 impl Source {
-    /// The index, by name.
+    /// The index's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -70,8 +68,8 @@ impl std::fmt::Display for Plan {
             write!(f, "{} index, if the newest rows do not suffice ", first.name())?;
         }
         write!(f, "{} index, {} range{}", source.name(), self.ranges, if self.ranges == 1 { "" } else { "s" })?;
-        if let Some(beside) = self.beside {
-            write!(f, ", beside the {} index", beside.name())?;
+        if let Some(other) = self.intersected {
+            write!(f, ", intersected with the {} index", other.name())?;
         }
         match self.cost {
             Some(cost) => write!(f, ", at most {cost} rows and ranges to look at"),
@@ -80,10 +78,10 @@ impl std::fmt::Display for Plan {
     }
 }
 
-/// The most ways that are weighed against each other for one filter.
+/// The most tag conditions and values that are weighed for one filter.
 const MAX_SOURCES: usize = 8;
 
-/// Every way worth weighing, at least one. A single one needs no look at the data.
+/// Every source worth weighing, at least one. A single one needs no look at the data.
 pub(in crate::store) fn sources(filter: &Filter) -> SmallVec<[Source; 2]> {
     let mut sources = SmallVec::new();
     if finds_nothing(filter) {
@@ -108,21 +106,22 @@ pub(in crate::store) fn sources(filter: &Filter) -> SmallVec<[Source; 2]> {
     sources
 }
 
-/// Whether the store cannot hold a match: the filter is empty, or asks only for what is never stored.
+/// Whether the store cannot hold a match: the filter matches nothing, or asks only for ephemeral kinds or for times
+/// past the maximum.
 fn finds_nothing(filter: &Filter) -> bool {
     filter.is_never()
         || filter.kinds.as_ref().is_some_and(|kinds| kinds.iter().all(|kind| kind.is_ephemeral()))
         || filter.since.is_some_and(|since| since > Timestamp::MAX)
 }
 
-/// What stands between the first part of a key and its row.
+/// The kinds between the first part of a key and its row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) enum Kinds<'f> {
     /// Nothing: the index has no kind in its key.
     None,
-    /// One range for each of these that is stored.
+    /// One range for each of these kinds, except ephemeral ones.
     Listed(&'f [Kind]),
-    /// One range for every kind there is; which ones, the walk finds out by skipping from one to the next.
+    /// One range for every stored kind. The scan finds the kinds by skipping from one to the next.
     All,
 }
 
@@ -134,7 +133,7 @@ pub(in crate::store) struct Ranges<'f> {
 }
 
 impl<'f> Ranges<'f> {
-    /// The index that is walked.
+    /// The index that is scanned.
     pub fn index(self) -> Index {
         match self.source {
             Source::Ids => Index::Id,
@@ -145,7 +144,7 @@ impl<'f> Ranges<'f> {
         }
     }
 
-    /// How many ids, tag values or authors there are; 1 for the indexes without any.
+    /// The number of ids, tag values or authors; 1 for the indexes without any.
     pub fn items(self) -> u32 {
         match self.source {
             Source::Nothing => 0,
@@ -156,7 +155,7 @@ impl<'f> Ranges<'f> {
         }
     }
 
-    /// The id to look up, if that is what an item is.
+    /// The id of an item, in the id index.
     pub fn id(self, item: u32) -> Option<&'f EventId> {
         if self.source != Source::Ids {
             return None;
@@ -164,7 +163,7 @@ impl<'f> Ranges<'f> {
         self.filter.ids.as_ref().map(|ids| &ids[item as usize])
     }
 
-    /// The kinds that each item has a range for.
+    /// The kinds for which each item has a range.
     pub fn kinds(self) -> Kinds<'f> {
         match (self.source, &self.filter.kinds) {
             (Source::Nothing | Source::Ids | Source::Time, _) => Kinds::None,
@@ -173,7 +172,7 @@ impl<'f> Ranges<'f> {
         }
     }
 
-    /// How many ranges are known beforehand: for every kind there is, one for each item.
+    /// The number of ranges known in advance. An item with all kinds counts as one.
     pub fn len(self) -> u32 {
         match self.kinds() {
             Kinds::Listed(kinds) => {
@@ -183,7 +182,7 @@ impl<'f> Ranges<'f> {
         }
     }
 
-    /// What every key of the item begins with, whatever its kind.
+    /// The prefix of all keys of the item, of whatever kind.
     pub fn start(self, item: u32, secret: &Secret) -> Prefix {
         let item = item as usize;
         let first = match self.source {
@@ -201,7 +200,7 @@ impl<'f> Ranges<'f> {
         Prefix::EMPTY.and(&first.expect("a source is chosen only for what the filter has"))
     }
 
-    /// What every key of the range begins with.
+    /// The prefix of all keys of the range.
     pub fn prefix(self, item: u32, kind: u16, secret: &Secret) -> Prefix {
         let start = self.start(item, secret);
         match self.kinds() {
@@ -211,7 +210,7 @@ impl<'f> Ranges<'f> {
     }
 }
 
-/// What the keys of a range have in common.
+/// The bytes that all keys of a range begin with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) struct Prefix {
     bytes: [u8; PREFIX + 2],
@@ -228,7 +227,7 @@ impl Prefix {
         self
     }
 
-    /// The prefix of one kind within this one.
+    /// The prefix of one kind within this prefix.
     pub fn and_kind(self, kind: u16) -> Self {
         self.and(&keys::kind_prefix(Kind(kind)))
     }
@@ -253,7 +252,7 @@ impl Prefix {
         key
     }
 
-    /// The row that `key` stands for, if it is in this range.
+    /// The row of `key`, if it is in this range.
     pub fn row(&self, key: &[u8]) -> Option<Position> {
         let row = key.strip_prefix(self.as_bytes())?;
         (row.len() == Position::LEN).then(|| Position::of_key(row))?
@@ -273,7 +272,7 @@ impl Key {
     /// After every key.
     pub const END: Self = Self { bytes: [0xff; LONGEST], len: LONGEST as u8 };
 
-    /// A key as it was read; `None` when no index has keys this long.
+    /// A key read from an index; `None` when no index has keys of this length.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let mut key = Self { bytes: [0; LONGEST], len: bytes.len() as u8 };
         key.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);

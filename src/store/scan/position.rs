@@ -1,7 +1,7 @@
-//! Where a row stands in newest-first order, and the head of a range waiting to be merged.
+//! The position of a row in newest-first order, and the head of a range that waits to be merged.
 //!
-//! Every index that is walked by time ends its keys with the same 14 bytes, so one comparison orders rows of
-//! all of them. Nothing here reads the database.
+//! Every time-ordered index ends its keys with the same 14 bytes, so one comparison orders the rows of all of them.
+//! Nothing here reads the database.
 
 use crate::nostr::Timestamp;
 use crate::store::format::keys::Seq;
@@ -10,21 +10,21 @@ use crate::store::format::keys::{ROW, Row, SEQ, TIE};
 /// The last 14 bytes of a time-ordered index key, as one big-endian number:
 /// inverted `created_at` (6 bytes), id prefix (3), seq (5).
 ///
-/// Ascending order is (created_at descending, id ascending), NIP-01's order, but for two events of the same
-/// second whose ids begin alike: they [tie](Position::ties), and stand in the order of arrival.
+/// Ascending order is (`created_at` descending, id ascending), NIP-01's order, except for two events of the same second
+/// whose ids begin with the same bytes: they [tie](Position::ties) and are in the order of arrival.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(in crate::store) struct Position(u128);
 
 const _: () = assert!(Position::LEN == 14);
 
 impl Position {
-    /// How many bytes of a key it takes.
+    /// Bytes of a position in a key.
     pub const LEN: usize = ROW;
     /// Before every row.
     pub const FIRST: Self = Self(0);
     /// Bits of the seq.
     const SEQ_BITS: usize = 8 * SEQ;
-    /// Bits behind the time.
+    /// Bits after the time.
     const TIME_SHIFT: usize = 8 * (TIE + SEQ);
 
     /// Reads the end of an index key; `None` if the key is too short.
@@ -43,17 +43,17 @@ impl Position {
         Self::of_bytes(&Row::of(created_at, id, seq).to_bytes())
     }
 
-    /// Before every row created at `until` or earlier, after every later one.
+    /// The position before every row created at `until` or earlier, and after every later row.
     pub fn first_at(until: Timestamp) -> Self {
         Self::of_event(until, &[0; 32], Seq(0))
     }
 
-    /// As it stands in a key.
+    /// The bytes of the position in a key.
     pub fn bytes(self) -> [u8; Self::LEN] {
         *self.0.to_be_bytes().last_chunk().expect("16 bytes are more than 14")
     }
 
-    /// The position right after this one. There is always one: seq 2^40 - 1 is never reached.
+    /// The next position. It always exists: seq 2^40 - 1 is never reached.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -68,43 +68,42 @@ impl Position {
         Seq(self.0 as u64 & Seq::MAX.0)
     }
 
-    /// Whether nothing but the records tells which of the two events comes first, if they are two.
+    /// Whether only the records tell which of two different events comes first.
     pub fn ties(self, other: Self) -> bool {
         self.0 >> Self::SEQ_BITS == other.0 >> Self::SEQ_BITS
     }
 }
 
-/// The most rows that are sorted by their ids together, where the keys do not tell their order (INV-17). Rows behind
-/// them follow, sorted in the same way.
+/// The most rows that are sorted together by their ids when their keys tie (INV-17). Further rows of the tie follow,
+/// sorted in the same way.
 ///
-/// Two ids of one second begin alike by chance once in 2^24 pairs, or because somebody made them so.
+/// The ids of two events of one second tie by chance once in 2^24 pairs, or because somebody made them tie.
 pub(in crate::store) const MAX_TIED: usize = 64;
 
 /// The next row of one range.
 ///
-/// It names its range by numbers, not by keys, so a parked scan of 300 authors and two kinds is 600 of these:
-/// 19 KB.
+/// It names its range by numbers, not by keys, so a paused scan of 300 authors and two kinds is 600 heads: 19 KB.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(in crate::store) struct Head {
-    /// Where the row stands; compared first.
+    /// The position of the row; compared first.
     pub position: Position,
-    /// Which filter of the query.
+    /// The number of the filter in the query.
     pub filter: u16,
-    /// Which kind, for indexes whose ranges have one.
+    /// The kind, for indexes with one range per kind.
     pub kind: u16,
-    /// Which id, author or tag value of the filter.
+    /// The number of the id, author or tag value in the filter.
     pub item: u32,
-    /// Where this slice keeps the range's cursor or record, or [`Head::NO_SLOT`], or [`Head::LAST`].
+    /// The slot in which this slice keeps the range's cursor or record, or [`Head::NO_SLOT`], or [`Head::LAST`].
     pub slot: u32,
 }
 
 impl Head {
     /// The slice keeps nothing for this range.
     pub const NO_SLOT: u32 = u32::MAX;
-    /// The range has no further row, in this slice and later.
+    /// The range has no further row, in this slice or a later one.
     pub const LAST: u32 = u32::MAX - 1;
 
-    /// Before the slice's cursors and records are closed.
+    /// Drops the slot, before the slice's cursors and records are closed.
     pub fn forget_slot(&mut self) {
         if self.slot != Self::LAST {
             self.slot = Self::NO_SLOT;

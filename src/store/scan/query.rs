@@ -1,8 +1,9 @@
 //! A resumable query: all filters of one REQ as one stream, newest first, each event once.
 //!
-//! A `Scan` is a value. It keeps the next row of every range as a position, never a transaction, a cursor or a
-//! borrow (INV-9), so it can wait for a slow client at no cost but its memory. Between slices rows may come and
-//! go: what was there all along is delivered exactly once, since every range goes on after the last position.
+//! A `Scan` is a value. It keeps the next row of every range as a position, and never a transaction, a cursor or a
+//! borrow (INV-9), so a scan that waits for a slow client costs only its memory. Between slices rows may be inserted
+//! and deleted. A row that exists all the time is delivered exactly once, since every range continues after its last
+//! position.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -25,35 +26,36 @@ use crate::store::scan::position::{Head, MAX_TIED, Position};
 use crate::store::scan::quota::{QueryLimits, Rest};
 use crate::store::scan::rows::Rows;
 
-/// What is asked of the store.
+/// A query for stored events.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// The filters; an event that matches at least one belongs to the answer. At most 65,535; more are not looked at.
+    /// The filters: an event that matches at least one of them belongs to the answer. At most 65,535; further filters
+    /// are ignored.
     pub filters: Arc<[Filter]>,
-    /// Later arrivals are not part of it; live delivers them (INV-3).
+    /// Later arrivals are not part of the answer; the live index delivers them (INV-3).
     pub until_seq: Seq,
-    /// `None` brings everything and disregards each filter's `limit`: for counting, negentropy and export.
+    /// `None` returns every match and ignores each filter's `limit`: for counting, negentropy and export.
     pub limits: Option<QueryLimits>,
 }
 
-/// How much one call of [`Scan::run`] may do. A slice always does at least one step.
+/// The work that one call of [`Scan::run`] may do. A slice always takes at least one step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
-    /// Rows looked at and ranges opened, each 0.1 to 1 µs of work.
+    /// Rows read and ranges opened, each 0.1 to 1 µs of work.
     pub rows: u32,
-    /// Time, looked at every 32 rows, and after the first 4, 8 and 16.
+    /// Time. The clock is read every 32 rows, and after the first 4, 8 and 16.
     pub time: Duration,
 }
 
 impl Budget {
-    /// To the end.
+    /// Runs to the end.
     pub const UNLIMITED: Self = Self { rows: u32::MAX, time: Duration::MAX };
 }
 
-/// Who receives the events of a scan.
+/// Receives the events of a scan.
 pub trait Visitor {
-    /// Whether the event may be shown at all: not expired, not private to others. One that may not counts
-    /// toward no limit and is no reason to say that there is more.
+    /// Whether the event may be shown: it has not expired and is not private to others. Other events count toward no
+    /// limit, and never make the answer say that there is more.
     fn admits(&mut self, event: EventView<'_>) -> bool {
         let _ = event;
         true
@@ -72,34 +74,34 @@ impl<F: FnMut(Seq, EventView<'_>) -> Flow> Visitor for F {
 /// How a slice ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// There may be more; call [`Scan::run`] again.
+    /// The answer may not be complete; call [`Scan::run`] again.
     Paused,
     /// The answer is complete.
     Done {
-        /// What EOSE may say (NIP-67); `None` when nobody asked, it would take too long to know, or a filter had
-        /// `limit` 0.
+        /// The hint for EOSE (NIP-67); `None` when no hint was asked for, finding out would take too long, or a filter
+        /// had `limit` 0.
         hint: Option<Hint>,
     },
 }
 
-/// See the module.
+/// A resumable query.
 pub struct Scan {
     query: Query,
     parts: SmallVec<[Part; 1]>,
-    /// Filters whose ranges are not all opened, the next one last.
+    /// Filters with ranges still to open; the next one last.
     opening: SmallVec<[u16; 4]>,
     heads: BinaryHeap<Reverse<Head>>,
-    /// Rows that were taken off the heap together, since keys do not tell their order; the first one last.
+    /// Rows that tie and were taken off the heap together, since keys do not tell their order; the first one last.
     tied: Vec<(Position, Numbers)>,
-    /// The last of the rows that were tied latest.
+    /// The last row of the latest tie.
     tie_end: Position,
     rest: Rest,
-    /// Rows looked at and ranges opened so far.
+    /// Rows read and ranges opened so far.
     spent: u64,
 }
 
 impl Scan {
-    /// Plans a query, without looking at the data yet.
+    /// Plans a query. Does not read the data yet.
     #[must_use]
     pub fn new(query: Query) -> Self {
         let filters = &query.filters[..query.filters.len().min(usize::from(u16::MAX))];
@@ -113,11 +115,10 @@ impl Scan {
         Self { query, parts, opening, heads, tied, tie_end, rest, spent: 0 }
     }
 
-    /// Goes on with the answer, in this snapshot, until it is complete, the budget is spent or the visitor
-    /// wants a pause.
+    /// Continues the answer in this snapshot until it is complete, the budget is spent or the visitor pauses.
     ///
     /// # Errors
-    /// When LMDB or a damaged row says so; the scan is of no use then.
+    /// When LMDB fails or a row is damaged. The scan cannot continue after that.
     pub fn run<V: Visitor>(
         &mut self,
         snapshot: &Snapshot<'_>,
@@ -130,7 +131,7 @@ impl Scan {
         step
     }
 
-    /// Rows looked at and ranges opened so far, over all slices.
+    /// Rows read and ranges opened so far, over all slices.
     #[must_use]
     pub fn spent(&self) -> u64 {
         self.spent
@@ -168,19 +169,20 @@ impl Scan {
         if self.query.limits.is_none_or(|limits| limits.hints) { self.rest.hint() } else { None }
     }
 
-    /// Bytes that it keeps between slices, beside the query and a bounded rest: a position for each range that is open.
+    /// Bytes of the heads that the scan keeps between slices, one for each open range. The query and a bounded rest
+    /// come on top.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         (self.heads.capacity() * size_of::<Head>()) as u64
     }
 
-    /// How each filter is answered, as far as that is chosen.
+    /// The plan of each filter, as far as it is chosen.
     #[must_use]
     pub fn plans(&self) -> Vec<Plan> {
         self.parts.iter().zip(&*self.query.filters).map(|(part, filter)| part.plan(filter)).collect()
     }
 
-    /// Chooses the index of every filter now, as [`Scan::run`] does first, and tells the outcome.
+    /// Chooses the index of every filter now, as [`Scan::run`] does first, and returns the plans.
     ///
     /// # Errors
     /// As [`Scan::run`].
@@ -192,13 +194,13 @@ impl Scan {
         Ok(self.plans())
     }
 
-    /// The bytes that the scan holds while it waits, without the filters.
+    /// Bytes that the scan holds while it waits, without the filters.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.heads.capacity() * size_of::<Head>() + self.parts.len() * size_of::<Part>()
     }
 
-    /// Opens one range of a filter, or takes one step toward choosing its index; true when all are open.
+    /// Opens one range of a filter, or takes one step toward choosing its index; true when all its ranges are open.
     fn open(&mut self, number: u16, rows: &mut Rows<'_>) -> Result<bool, StoreError> {
         let filter = &self.query.filters[usize::from(number)];
         let part = &mut self.parts[usize::from(number)];
@@ -214,15 +216,15 @@ impl Scan {
         Ok(part.is_open(filter))
     }
 
-    /// Takes the next row off all ranges that have it, and delivers its event if it is part of the answer.
+    /// Takes the next row off all ranges that have it, and delivers its event if the event belongs to the answer.
     fn merge<V: Visitor>(
         &mut self,
         rows: &mut Rows<'_>,
         slice: &mut Slice,
         visitor: &mut V,
     ) -> Result<Flow, StoreError> {
-        let Popped { position, bringers, record, is_met } = match self.tied.pop() {
-            Some((position, bringers)) => Popped { position, bringers, record: None, is_met: true },
+        let Popped { position, found_by, record, may_match } = match self.tied.pop() {
+            Some((position, found_by)) => Popped { position, found_by, record: None, may_match: true },
             None => {
                 let popped = self.pop(rows, slice)?;
                 if self.heads.peek().is_some_and(|next| next.0.position.ties(popped.position)) {
@@ -234,41 +236,41 @@ impl Scan {
         };
         let seq = position.seq();
         let event = match record {
-            _ if !is_met || seq > self.query.until_seq => None,
+            _ if !may_match || seq > self.query.until_seq => None,
             Some(record) => Some(lookup::view(record)?),
-            // A row without a record was deleted since it became a head.
+            // A row without a record was deleted after it became a head.
             None => rows.record(seq)?,
         };
         slice.spend(1);
         self.fetch_ahead(rows)?;
         let filters = &self.query.filters;
         let is_match = |number: &u16| event.is_some_and(|event| filters[usize::from(*number)].matches(event));
-        let matching: Numbers = bringers.iter().copied().filter(is_match).collect();
+        let matching: Numbers = found_by.iter().copied().filter(is_match).collect();
         let shown = match event {
             Some(event) if !matching.is_empty() && !rows.is_hidden(seq, event)? && visitor.admits(event) => Some(event),
             _ => None,
         };
-        let is_sent = self.account(position, &bringers, &matching, shown.is_some());
-        self.judge_walks(position, &bringers, &matching);
+        let is_sent = self.account(position, &found_by, &matching, shown.is_some());
+        self.judge_walks(position, &found_by, &matching);
         Ok(match shown {
             Some(event) if is_sent => visitor.take(seq, event),
             _ => Flow::Continue,
         })
     }
 
-    /// Has the record of the next row come from memory, if it is to be looked at, as far as can be told.
+    /// Prefetches the record of the next row, if the scan is likely to read it.
     fn fetch_ahead(&self, rows: &mut Rows<'_>) -> Result<(), StoreError> {
         let Some(&Reverse(next)) = self.heads.peek() else { return Ok(()) };
         let part = &self.parts[usize::from(next.filter)];
         let filter = &self.query.filters[usize::from(next.filter)];
-        // One is left for the row at hand.
-        if part.quota.left() <= 1 || part.beside(filter).is_some() {
+        // The current row takes one of them.
+        if part.quota.left() <= 1 || part.intersected(filter).is_some() {
             return Ok(());
         }
         rows.fetch_ahead(next, part.ranges(filter).source)
     }
 
-    /// Breaks ties (INV-17): takes the rows off the heap that tie with one, and sorts them all by their ids.
+    /// Breaks ties (INV-17): takes the rows that tie off the heap and sorts them by their ids.
     fn untie(&mut self, first: Popped<'_>, rows: &mut Rows<'_>, slice: &mut Slice) -> Result<(), StoreError> {
         let end = first.position;
         let mut tied = vec![first];
@@ -278,22 +280,22 @@ impl Scan {
             tied.push(popped);
         }
         let mut by_id = Vec::with_capacity(tied.len());
-        for Popped { position, bringers, .. } in tied {
-            // A row without a record was deleted since it became a head.
+        for Popped { position, found_by, .. } in tied {
+            // A row without a record was deleted after it became a head.
             if let Some(event) = rows.record(position.seq())? {
-                by_id.push((*event.id_bytes(), position, bringers));
+                by_id.push((*event.id_bytes(), position, found_by));
             }
         }
         by_id.sort_unstable_by_key(|(id, ..)| Reverse(*id));
-        self.tied = by_id.into_iter().map(|(_, position, bringers)| (position, bringers)).collect();
+        self.tied = by_id.into_iter().map(|(_, position, found_by)| (position, found_by)).collect();
         Ok(())
     }
 
-    /// Enters a row into the quotas of the filters that brought it; whether its event is to be sent.
-    fn account(&mut self, position: Position, bringers: &[u16], matching: &[u16], is_shown: bool) -> bool {
+    /// Counts a row toward the quotas of the filters that found it; true when its event is to be sent.
+    fn account(&mut self, position: Position, found_by: &[u16], matching: &[u16], is_shown: bool) -> bool {
         let time = position.created_at();
         let is_full = |number: &u16| !self.parts[usize::from(*number)].quota.has_room(time);
-        let full: Numbers = bringers.iter().copied().filter(is_full).collect();
+        let full: Numbers = found_by.iter().copied().filter(is_full).collect();
         let is_sent = is_shown && matching.iter().any(|number| !full.contains(number));
         if is_shown && !is_sent {
             self.rest.more();
@@ -304,7 +306,7 @@ impl Scan {
             matching.iter().for_each(|&number| self.parts[usize::from(number)].quota.count(time));
         }
         for number in full {
-            // That there is more is known from one filter; the others need not find out.
+            // One filter is enough to know that there is more; the others need not find out.
             if self.rest.is_more() || !self.parts[usize::from(number)].quota.peek() {
                 self.rest.unknown();
                 self.end(number);
@@ -313,14 +315,14 @@ impl Scan {
         is_sent
     }
 
-    /// Lets walks that find too little give way to their ranges.
-    fn judge_walks(&mut self, position: Position, bringers: &[u16], matching: &[u16]) {
+    /// Ends walks that find too few matches and opens their ranges instead.
+    fn judge_walks(&mut self, position: Position, found_by: &[u16], matching: &[u16]) {
         if !self.tied.is_empty() {
-            // The ranges go on behind all of them.
+            // The ranges continue after all rows of the tie.
             return;
         }
         let position = position.max(self.tie_end);
-        for &number in bringers {
+        for &number in found_by {
             if self.parts[usize::from(number)].gives_way_after(position, matching.contains(&number)) {
                 self.end(number);
                 self.opening.push(number);
@@ -331,29 +333,29 @@ impl Scan {
     /// Takes the first row off the heap.
     fn pop<'t>(&mut self, rows: &mut Rows<'t>, slice: &mut Slice) -> Result<Popped<'t>, StoreError> {
         let first = self.heads.peek().expect("merge is called while there are heads").0;
-        let mut bringers = Numbers::new();
-        let (mut record, mut is_met) = (None, false);
+        let mut found_by = Numbers::new();
+        let (mut record, mut may_match) = (None, false);
         while let Some(mut top) = self.heads.peek_mut() {
             let head = top.0;
             if head.position != first.position {
                 break;
             }
             slice.spend(1);
-            if !bringers.contains(&head.filter) {
-                bringers.push(head.filter);
+            if !found_by.contains(&head.filter) {
+                found_by.push(head.filter);
             }
             let part = &self.parts[usize::from(head.filter)];
             let filter = &self.query.filters[usize::from(head.filter)];
             let ranges = part.ranges(filter);
             record = record.or(rows.held(head, ranges.source));
             let stepped = rows.stepped();
-            let intersection = match part.beside(filter) {
-                Some(beside) => rows.intersect(head, ranges, beside, part.window)?,
+            let intersection = match part.intersected(filter) {
+                Some(other) => rows.intersect(head, ranges, other, part.window)?,
                 None => Intersection::Here,
             };
-            is_met |= matches!(intersection, Intersection::Here);
+            may_match |= matches!(intersection, Intersection::Here);
             let next = match intersection {
-                Intersection::Here => rows.step(head, ranges, part.window, part.beside(filter).is_none())?,
+                Intersection::Here => rows.step(head, ranges, part.window, part.intersected(filter).is_none())?,
                 Intersection::From(next) => Some(next),
                 Intersection::Never => None,
             };
@@ -363,13 +365,13 @@ impl Scan {
                 None => drop(PeekMut::pop(top)),
             }
         }
-        Ok(Popped { position: first.position, bringers, record, is_met })
+        Ok(Popped { position: first.position, found_by, record, may_match })
     }
 
     /// Closes every range of a filter.
     fn end(&mut self, number: u16) {
-        self.tied.iter_mut().for_each(|(_, bringers)| bringers.retain(|bringer| *bringer != number));
-        self.tied.retain(|(_, bringers)| !bringers.is_empty());
+        self.tied.iter_mut().for_each(|(_, found_by)| found_by.retain(|filter| *filter != number));
+        self.tied.retain(|(_, found_by)| !found_by.is_empty());
         if self.parts.len() == 1 {
             self.heads.clear();
         } else {
@@ -377,7 +379,7 @@ impl Scan {
         }
     }
 
-    /// Before the cursors and records that the heads point to are closed.
+    /// Drops the slots of all heads, before the cursors and records are closed.
     fn forget_slots(&mut self) {
         let mut heads = std::mem::take(&mut self.heads).into_vec();
         heads.iter_mut().for_each(|head| head.0.forget_slot());
@@ -391,12 +393,13 @@ type Numbers = SmallVec<[u16; 8]>;
 /// A row that was taken off the heap.
 struct Popped<'t> {
     position: Position,
-    /// The filters whose ranges brought it.
-    bringers: Numbers,
-    /// Its record, if that was read already.
+    /// The filters whose ranges have the row.
+    found_by: Numbers,
+    /// Its record, if it was read already.
     record: Option<&'t [u8]>,
-    /// Whether it may match; not if every filter that brought it has another index beside, which lacks it.
-    is_met: bool,
+    /// Whether the event may match. It cannot if every filter that found it is intersected with another index, which
+    /// lacks it.
+    may_match: bool,
 }
 
 /// How much of a budget is spent.
@@ -407,11 +410,11 @@ struct Slice {
     look_at: u32,
 }
 
-/// How many rows pass between looks at the clock: about 10 µs.
+/// Rows between reads of the clock: about 10 µs.
 const CLOCK_ROWS: u32 = 32;
 
-/// How many rows pass before the first look; twice as many before the next, up to [`CLOCK_ROWS`]. Rows that come from
-/// disk take up to 10 ms each, and are noticed so.
+/// Rows before the first read of the clock. The number doubles for each next read, up to [`CLOCK_ROWS`], so that rows
+/// from disk, which take up to 10 ms each, are noticed.
 const FIRST_CLOCK_ROWS: u32 = 4;
 
 impl Slice {

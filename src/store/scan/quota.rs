@@ -1,31 +1,31 @@
-//! How many more events one filter of a query may bring: its limit, the tie group after it, and what NIP-67
-//! lets the relay say at the end.
+//! The quota of one filter of a query: its limit, the tie group after it, and the hint that NIP-67 allows the relay to
+//! send at the end.
 //!
-//! Pure. It never decides whether an event matches, only what a match means for the filter.
+//! Pure. It never decides whether an event matches, only how a match counts for the filter.
 
 use crate::nostr::{Hint, Timestamp};
 
-/// The limits under which a query sends stored events.
+/// The limits on the stored events that a query sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QueryLimits {
     /// Events for a filter without `limit` (NIP-11 `default_limit`).
     pub default_limit: u32,
-    /// The most events for any filter (NIP-11 `max_limit`); a larger `limit` is cut to it.
+    /// The most events for any filter (NIP-11 `max_limit`). A larger `limit` is reduced to it.
     pub max_limit: u32,
-    /// Whether the answer is to tell if there is more (NIP-67), which takes looking further.
+    /// Whether the answer says if there is more (NIP-67). Finding out takes reading further rows.
     pub hints: bool,
     /// The most events beyond `default_limit`, up to `max_limit`, that share the last event's `created_at` (NIP-67: a page
     /// ends between two seconds, so that paging by `until` loses nothing). A filter's own `limit` is never exceeded.
     pub tie_extension: u32,
 }
 
-/// How many rows are looked at after the limit to find out whether there is more.
+/// Rows that are read after the limit to find out whether there is more.
 ///
-/// An exact index answers with the first. A sparse filter could walk an index to its end for a mere hint, so
-/// after this many rows (about 80 µs) the answer is "not known" and EOSE goes out without a hint.
+/// An exact index knows after the first row. A sparse filter could scan an index to its end for a mere hint, so after
+/// this many rows (about 80 µs) the relay gives up and sends EOSE without a hint.
 const PEEKS: u32 = 256;
 
-/// What is left of one filter's limit.
+/// The rest of one filter's limit.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Quota {
     left: u64,
@@ -36,7 +36,7 @@ pub(in crate::store) struct Quota {
 }
 
 impl Quota {
-    /// A filter's quota; without `limits` everything is brought and the filter's own `limit` plays no part.
+    /// A filter's quota. Without `limits` every match is sent, and the filter's `limit` is ignored.
     pub fn new(limit: Option<u32>, limits: Option<QueryLimits>) -> Self {
         let left =
             limits.map_or(u64::MAX, |limits| u64::from(limit.unwrap_or(limits.default_limit).min(limits.max_limit)));
@@ -50,12 +50,12 @@ impl Quota {
         Self { left, ties_left, last: Timestamp(0), peeks_left }
     }
 
-    /// Whether the filter asks for no stored event at all (`limit` 0).
+    /// Whether the filter asks for no stored events (`limit` 0).
     pub fn is_empty(&self) -> bool {
         self.left == 0
     }
 
-    /// How many more events the limit allows; `u64::MAX` without one.
+    /// The number of events that the limit still allows; `u64::MAX` without a limit.
     pub fn left(&self) -> u64 {
         self.left
     }
@@ -65,7 +65,7 @@ impl Quota {
         self.left > 0 || (self.ties_left > 0 && created_at == self.last)
     }
 
-    /// Counts a match that is sent, on behalf of this filter or of another.
+    /// Counts a match that is sent, for this filter or for another.
     pub fn count(&mut self, created_at: Timestamp) {
         if self.left > 0 {
             self.left -= 1;
@@ -75,14 +75,14 @@ impl Quota {
         }
     }
 
-    /// Counts a row looked at without room for it; `false` when it is not worth looking further.
+    /// Counts a row that was read after the limit; `false` when reading further is not worth it.
     pub fn peek(&mut self) -> bool {
         self.peeks_left = self.peeks_left.saturating_sub(1);
         self.peeks_left > 0
     }
 }
 
-/// What is known about the matches that were not sent, over all filters.
+/// Whether matches were left out, over all filters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) struct Rest {
     more: bool,
@@ -90,7 +90,7 @@ pub(in crate::store) struct Rest {
 }
 
 impl Rest {
-    /// Nothing was left out so far.
+    /// No match was left out so far.
     pub const NONE: Self = Self { more: false, unknown: false };
 
     /// A match was left out.
@@ -98,17 +98,17 @@ impl Rest {
         self.more = true;
     }
 
-    /// A filter ended before that could be told.
+    /// A filter ended before the scan knew whether a match was left out.
     pub fn unknown(&mut self) {
         self.unknown = true;
     }
 
-    /// Whether a match is known to have been left out.
+    /// Whether at least one match was left out.
     pub fn is_more(self) -> bool {
         self.more
     }
 
-    /// The word for EOSE (NIP-67); `None` says nothing.
+    /// The hint for EOSE (NIP-67); `None` sends none.
     pub fn hint(self) -> Option<Hint> {
         match (self.more, self.unknown) {
             (true, _) => Some(Hint::More),

@@ -1,8 +1,7 @@
-//! The rows of ranges within one snapshot: seeking a range's first row, stepping to the next, fetching records.
+//! The rows of ranges within one snapshot: seeks a range's first row, steps to the next, and reads records.
 //!
-//! It lives for one slice and owns every cursor that is open in it, a bounded number. A cursor is opened only
-//! when a range is stepped, because most ranges of a follow feed never bring a row: their first row is older
-//! than the page.
+//! It lasts for one slice and owns every cursor that is open in it, a bounded number. A cursor is opened only when a
+//! range is stepped, because most ranges of a follow feed never supply a row: their first row is older than the page.
 
 use std::ops::Bound;
 
@@ -23,17 +22,17 @@ use crate::store::scan::position::{Head, Position};
 /// The most cursors open at a time (about 0.5 KB each); ranges beyond that are stepped by seeking.
 const MAX_CURSORS: usize = 256;
 
-/// Which rows of a range are wanted.
+/// The rows of a range that are wanted.
 #[derive(Clone, Copy)]
 pub(in crate::store) struct Window {
-    /// The first position that may be walked.
+    /// The first position of the window.
     pub from: Position,
     /// The earliest `created_at`.
     pub since: Timestamp,
 }
 
 impl Window {
-    /// Whether a row is not too old; that it is not too new is the seek's business.
+    /// Whether a row is not too old. The seek makes sure that it is not too new.
     pub fn admits(self, position: Position) -> bool {
         position.created_at() >= self.since
     }
@@ -43,11 +42,11 @@ impl Window {
 pub(in crate::store) struct Cursor<'t> {
     rows: RoRange<'t, Bytes, Bytes>,
     prefix: Prefix,
-    /// How many rows the cursor steps over before it seeks.
+    /// Rows that the cursor steps over before it seeks.
     steps: u32,
 }
 
-/// The most rows that a cursor steps over before it seeks: about what a seek costs.
+/// The most rows that a cursor steps over before it seeks: stepping over these costs about as much as a seek.
 const MAX_STEPS: u32 = 16;
 
 /// A cursor that is kept for a head.
@@ -56,11 +55,11 @@ struct Kept<'t> {
     ahead: Ahead<'t>,
 }
 
-/// Rows of a range that were read together, more of them each time, so that their records are found together.
+/// Rows of a range that were read together, in growing batches, so that their records are found together.
 struct Ahead<'t> {
     rows: [Position; BATCH],
     records: [Option<&'t [u8]>; BATCH],
-    /// The row at hand.
+    /// The index of the current row.
     at: usize,
     len: usize,
 }
@@ -69,34 +68,34 @@ impl Ahead<'_> {
     const NONE: Self = Self { rows: [Position::FIRST; BATCH], records: [None; BATCH], at: 0, len: 0 };
 }
 
-/// The ranges beside one range, which they follow: those of the same kind in the other index.
-pub(in crate::store) struct Beside<'t> {
-    /// Filter, item and kind of the range that they follow.
+/// The ranges of the other index that one range is intersected with: those of the same kind.
+pub(in crate::store) struct Intersected<'t> {
+    /// Filter, item and kind of that range.
     pub of: (u16, u32, u16),
     pub ranges: Vec<(Cursor<'t>, Option<Position>)>,
 }
 
-/// See the module.
+/// The rows of ranges within one snapshot.
 pub(in crate::store) struct Rows<'t> {
     snapshot: &'t Snapshot<'t>,
     secret: &'t Secret,
     cursors: Vec<Kept<'t>>,
     records: Vec<EventView<'t>>,
-    /// The record that is on its way from memory, see [`Rows::fetch_ahead`].
+    /// The record that was prefetched, see [`Rows::fetch_ahead`].
     ahead: Option<(Seq, &'t [u8])>,
     /// See [`Rows::intersect`].
-    pub(in crate::store) besides: Vec<Beside<'t>>,
+    pub(in crate::store) intersected: Vec<Intersected<'t>>,
     stepped: u64,
 }
 
 impl<'t> Rows<'t> {
-    /// Nothing is read or allocated yet.
+    /// Reads and allocates nothing yet.
     pub fn new(snapshot: &'t Snapshot<'t>) -> Self {
-        let (cursors, records, besides) = (Vec::new(), Vec::new(), Vec::new());
-        Self { snapshot, secret: snapshot.store.secret(), cursors, records, ahead: None, besides, stepped: 0 }
+        let (cursors, records, intersected) = (Vec::new(), Vec::new(), Vec::new());
+        Self { snapshot, secret: snapshot.store.secret(), cursors, records, ahead: None, intersected, stepped: 0 }
     }
 
-    /// The store's secret, which tag keys are made with.
+    /// The store's secret, the key of the hashes in tag keys.
     pub fn secret(&self) -> &'t Secret {
         self.secret
     }
@@ -114,15 +113,15 @@ impl<'t> Rows<'t> {
         }
     }
 
-    /// Has the record of the row that comes next come from memory while another one is worked on: with records that
-    /// nobody read lately, a page is mostly waiting for memory.
+    /// Prefetches the record of the next row while another is worked on: with records that nobody has read lately, a
+    /// page mostly waits for memory.
     pub fn fetch_ahead(&mut self, head: Head, source: Source) -> Result<(), StoreError> {
         let seq = head.position.seq();
         let record = match self.held(head, source) {
             Some(record) => Some(record),
             None => self.snapshot.record(seq)?,
         };
-        // Nothing of it may be looked at here, or there is nothing gained.
+        // Reading the record here would wait for memory, and the prefetch would gain nothing.
         record.into_iter().for_each(|record| prefetch(&record[..record.len().min(PREFETCH_BYTES)]));
         self.ahead = record.map(|record| (seq, record));
         Ok(())
@@ -163,9 +162,9 @@ impl<'t> Rows<'t> {
         Ok(self.table(index).range(&self.snapshot.txn, &(from, Bound::Unbounded))?)
     }
 
-    /// The first row of a range in the window, and the slot of its cursor, which is kept open.
+    /// The first row of a range in the window, and the slot of its cursor, which stays open.
     ///
-    /// A kept cursor costs some more than a seek; it pays when the range will be stepped for sure.
+    /// A kept cursor costs somewhat more than a seek; it pays when the range is certain to be stepped.
     pub fn first_kept(
         &mut self,
         index: Index,
@@ -191,14 +190,15 @@ impl<'t> Rows<'t> {
         Ok(Some((position, self.cursors.len() as u32 - 1)))
     }
 
-    /// The event with this id, its record kept in a slot.
+    /// The position of the event with this id, and the slot that keeps its record.
     pub fn find_id(&mut self, id: &EventId) -> Result<Option<(Position, u32)>, StoreError> {
         let Some((seq, event)) = self.snapshot.by_id(id)? else { return Ok(None) };
         self.records.push(event);
         Ok(Some((Position::of_event(event.created_at(), &id.0, seq), self.records.len() as u32 - 1)))
     }
 
-    /// The row after `head` in its range. With `takes_all`, rows are read ahead, since the record of each will be asked for.
+    /// The row after `head` in its range. With `takes_all`, rows are read in advance, since the record of each will be
+    /// needed.
     pub fn step(
         &mut self,
         head: Head,
@@ -219,7 +219,7 @@ impl<'t> Rows<'t> {
         Ok(position.map(|position| Head { position, ..head }))
     }
 
-    /// The next row of a kept cursor, of which its record may be held then.
+    /// The next row of a kept cursor. Its record may be found already, see [`Rows::held`].
     fn read_ahead(&mut self, slot: u32, window: Window) -> Result<Option<Position>, StoreError> {
         let Kept { cursor, ahead } = &mut self.cursors[slot as usize];
         ahead.at += 1;
@@ -241,7 +241,7 @@ impl<'t> Rows<'t> {
         Ok(ahead.rows[..len].first().copied())
     }
 
-    /// The first row at or after `to` in the range of `head`, whose row is before that.
+    /// The first row at or after `to` in the range of `head`, whose row is before `to`.
     pub fn step_to(
         &mut self,
         head: Head,
@@ -261,7 +261,7 @@ impl<'t> Rows<'t> {
         }
     }
 
-    /// The first row at or after `from` in the range of `head`, its cursor kept open.
+    /// The first row at or after `from` in the range of `head`. Its cursor stays open.
     fn open_at(
         &mut self,
         head: Head,
@@ -275,7 +275,8 @@ impl<'t> Rows<'t> {
         Ok(self.keep(cursor, window)?.map(|(position, slot)| Head { position, slot, ..head }))
     }
 
-    /// The first row at or after `to`, to which the cursor has not come: by steps if it is near, else by a seek.
+    /// The first row at or after `to`, which the cursor has not reached: by steps if the row is near, otherwise by a
+    /// seek.
     pub fn skip_to(
         &mut self,
         cursor: &mut Cursor<'t>,
@@ -299,13 +300,13 @@ impl<'t> Rows<'t> {
         cursor.next(window)
     }
 
-    /// How many rows were stepped over or sought.
+    /// The number of rows stepped over. A seek in place of steps counts as [`MAX_STEPS`] rows.
     pub fn stepped(&self) -> u64 {
         self.stepped
     }
 
-    /// Counts the rows whose keys begin with `prefix`, from the key `from` on, to the first one older than
-    /// `since`, looking at no more than `units`.
+    /// Counts the rows whose keys begin with `prefix`, from the key `from` to the first row older than `since`, and
+    /// reads at most `units` rows.
     pub fn count(
         &self,
         index: Index,
@@ -333,23 +334,23 @@ impl<'t> Rows<'t> {
     }
 }
 
-/// The bytes of a record that are asked for ahead; what follows comes with the walk through them.
+/// Bytes of a record that are prefetched. Reading these makes the CPU fetch the rest.
 const PREFETCH_BYTES: usize = 1024;
 
 fn read(key: &[u8]) -> Result<Key, StoreError> {
     Key::new(key).ok_or(StoreError::Damaged("an index key is too long"))
 }
 
-/// What [`Rows::count`] saw.
+/// The result of [`Rows::count`].
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Counted {
-    /// How many rows.
+    /// The number of rows.
     pub rows: u32,
     /// The latest `created_at` among them.
     pub newest: Timestamp,
     /// The earliest.
     pub oldest: Timestamp,
-    /// Whether there are no more.
+    /// Whether the count reached the end.
     pub is_all: bool,
 }
 

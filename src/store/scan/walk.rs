@@ -1,10 +1,10 @@
-//! Whether to try a walk through the newest events before opening hundreds of ranges.
+//! Decides whether to walk through the newest events before opening hundreds of ranges.
 //!
-//! A follow feed of 300 authors and two kinds has 600 ranges, one seek each. If those authors wrote a good part
-//! of what came in lately, walking the kind index finds the page after a few hundred rows that lie side by
-//! side; if they did not, it would go on for ever. So the walk begins, is judged by what it finds, and gives
-//! way to the ranges, which go on where it stopped. It never costs more than the ranges would have, so the two
-//! together never cost more than twice the better one.
+//! A follow feed of 300 authors and two kinds has 600 ranges, one seek each. If those authors wrote a good part of the
+//! recent events, a scan of the kind index finds the page within a few hundred adjacent rows; if they did not, it would
+//! hardly end. So the walk begins, is judged by its matches, and gives way to the ranges, which continue where it
+//! stopped. A walk never costs more than the ranges would have, so both together never cost more than twice the better
+//! one.
 //!
 //! Pure: it only counts.
 
@@ -12,30 +12,30 @@ use crate::nostr::Timestamp;
 use crate::store::scan::plan::{Kinds, Ranges, Source};
 use crate::store::scan::position::Position;
 
-/// Costs in tenths of a microsecond (`benches/scan.rs`): a row of the walk with its record, …
+/// The cost of a row of the walk with its record, in tenths of a microsecond (`benches/scan.rs`).
 const ROW: u64 = 2;
-/// … opening a range, …
+/// The cost of opening a range, in the same unit.
 const SEEK: u64 = 3;
-/// … and taking a row from a range: its record, and a seek for the next one.
+/// The cost of taking a row from a range: its record, and a seek for the next one.
 const TAKE: u64 = 5;
 
-/// Fewer ranges than this are opened at once: they cost less than finding out.
+/// Fewer ranges than this are opened at once: that costs less than finding out whether a walk pays.
 const MIN_RANGES: u32 = 48;
-/// More kinds than this are not walked side by side.
+/// With more kinds than this there is no walk through the kind index.
 const MAX_KINDS: u32 = 8;
-/// How many kinds an author is taken to have when the filter names none.
+/// The number of kinds assumed for an author when the filter names none.
 const USUAL_KINDS: u64 = 4;
-/// How many rows are seen before the first judgement.
+/// Rows before the first judgement.
 const MIN_ROWS: u64 = 32;
 
-/// A walk under way.
+/// A walk in progress.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Walk {
-    /// What it gives way to.
+    /// The source of the ranges that it gives way to.
     fallback: Source,
-    /// What opening the ranges of that would cost.
+    /// The cost of opening those ranges.
     ranges_cost: u64,
-    /// What the ranges and the whole page from them would cost.
+    /// The cost of opening those ranges and taking a whole page from them.
     page_cost: u64,
     rows: u64,
     matches: u64,
@@ -44,7 +44,7 @@ pub(in crate::store) struct Walk {
 }
 
 impl Walk {
-    /// The index to walk before `ranges` are opened, if that is worth trying for `wanted` events.
+    /// The index to walk before `ranges` are opened, if a walk is worth trying for `wanted` events.
     pub fn instead_of(ranges: Ranges<'_>, wanted: u64, since: Timestamp) -> Option<(Source, Self)> {
         let (source, kinds) = match ranges.kinds() {
             Kinds::None => return None,
@@ -62,12 +62,12 @@ impl Walk {
         Some((source, walk))
     }
 
-    /// What it gives way to.
+    /// The source of the ranges that it gives way to.
     pub fn fallback(&self) -> Source {
         self.fallback
     }
 
-    /// Counts a row; true when it is time to give way, with `left` events still wanted.
+    /// Counts a row; true when the walk should give way, with `left` events still wanted.
     pub fn gives_way_after(&mut self, position: Position, is_match: bool, left: u64) -> bool {
         self.rows += 1;
         self.matches += u64::from(is_match);
@@ -78,7 +78,7 @@ impl Walk {
         if self.rows * ROW > self.page_cost {
             return true;
         }
-        // How many rows are still to come, by how rare matches are and by how much of the time is left.
+        // Estimates the rows still to come, by the rate of matches and by the time left in the window.
         let by_matches = (left * self.rows).checked_div(self.matches).unwrap_or(u64::MAX);
         let seen = (newest.0 - position.created_at().0).max(1);
         let ahead = position.created_at().0.saturating_sub(self.since.0);
@@ -102,7 +102,7 @@ mod tests {
         Position::of_event(Timestamp(time), &[1; 32], Seq(1))
     }
 
-    /// How many rows, one each second, are walked if every `nth` matches.
+    /// The number of rows walked, one row for each second, if every `nth` row matches.
     fn rows_walked(nth: u64, limit: u64, since: u64) -> u64 {
         let filter = feed(200);
         let ranges = Ranges { filter: &filter, source: Source::Authors };
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_window_is_walked_whoever_wrote() {
+    fn a_short_window_is_walked_even_for_quiet_authors() {
         assert_eq!(rows_walked(100, 100, 19_900), 101);
     }
 

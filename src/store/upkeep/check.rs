@@ -1,7 +1,7 @@
-//! Does the store hold together? Every record against every index, holder and tombstone.
+//! Checks the whole store: every record against every index, holder and tombstone.
 //!
-//! Changes nothing. One read transaction for the whole walk, so that counts can be compared: a server that
-//! writes meanwhile cannot reuse the pages it frees, and the file grows by what it writes.
+//! Changes nothing. Uses one read transaction for the whole check, so that the counts agree: a relay that writes
+//! meanwhile cannot reuse the pages that it frees, and the file grows by the pages that it writes.
 
 use hashbrown::HashSet;
 
@@ -14,37 +14,37 @@ use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index};
 use crate::store::read::lookup::{self, Lookup};
 
-/// Problems that a report lists; the rest are only counted.
+/// The most problems that a report lists. Further problems are only counted.
 const LISTED: usize = 100;
 
-/// Something that must not be.
+/// An inconsistency in the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
-    /// The event it is about; zero when it is about none.
+    /// The arrival number of the event concerned; zero when no event is.
     pub seq: Seq,
-    /// What is wrong, with the invariant it breaks.
+    /// The description of the problem, with the invariant that it breaks.
     pub what: String,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Report {
-    /// Records.
+    /// Number of records.
     pub events: u64,
-    /// Entries of each index, in the order of [`Index::ALL`].
+    /// Number of entries of each index, in the order of [`Index::ALL`].
     pub entries: [u64; Index::ALL.len()],
-    /// Coordinates that are held.
+    /// Number of coordinates held.
     pub holders: u64,
-    /// Events that a vanish request covers and that wait for removal.
+    /// Number of events that a vanish request covers and that wait for their removal.
     pub awaiting_purge: u64,
-    /// All problems, listed or not.
+    /// Number of problems, listed or not.
     pub problem_count: u64,
     /// The first hundred problems.
     pub problems: Vec<Problem>,
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether there are no problems.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.problem_count == 0
@@ -59,11 +59,11 @@ impl Report {
 }
 
 impl Store {
-    /// Checks the whole store and calls `visit` with each event, in the order of arrival: for progress, and for
-    /// the signatures, which are not looked at here.
+    /// Checks the whole store and calls `visit` with each event, in the order of arrival. The caller can show progress
+    /// and verify the signatures, which this check does not.
     ///
     /// # Errors
-    /// When LMDB cannot read on. Whatever is wrong with the data is in the report instead.
+    /// When LMDB fails to read. Problems of the data are in the report instead.
     pub fn check(&self, visit: impl FnMut(Seq, EventView<'_>)) -> Result<Report, StoreError> {
         self.inner().check(visit)
     }
@@ -141,14 +141,14 @@ fn check_event(lookup: Lookup<'_>, seq: Seq, event: EventView<'_>, report: &mut 
     Ok(())
 }
 
-/// Every entry that records account for is there, so equal counts mean that there are no others.
+/// Every entry that the records account for is there, so equal counts mean that no other entries exist.
 fn check_count(lookup: Lookup<'_>, index: Index, report: &mut Report) -> Result<(), StoreError> {
     let table = lookup.tables.index(index);
     if table.len(lookup.txn)? == report.entries[index as usize] {
         return Ok(());
     }
-    // Neighbours in an index are rarely of one event, but the entries of one huge event must not cost its
-    // square: its keys are made once and kept while its rows come one after another.
+    // Neighbours in an index rarely belong to one event. But the entries of one huge event must not cost the square of
+    // their number, so its keys are computed once and kept while its rows follow each other.
     let (mut of, mut expected) = (None, HashSet::new());
     for row in table.iter(lookup.txn)? {
         let (key, _) = row?;

@@ -1,12 +1,13 @@
-//! Gives space back: copies the store into a fresh file with full pages, and moves it there while others serve.
+//! Compaction: copies the store into a new file with full pages and moves the store there, while other processes serve
+//! it.
 //!
-//! Rows are copied in the order of their keys, a slice in each transaction, so that no reader pins pages (INV-9)
-//! and LMDB fills each page before it begins the next. What changes meanwhile is caught up from the journal and
-//! from the arrival numbers. The move itself holds the writers of all processes for the last few changes and two
-//! syncs. Until that commit the old file is the store, and a process that is killed leaves it so; after it, the new
-//! one is.
+//! Rows are copied in key order, one slice per transaction, so that no read transaction keeps pages from reuse for long
+//! (INV-9) and LMDB fills each page before it begins the next. Changes made meanwhile are copied afterwards, found by
+//! the journal and by the arrival numbers. The move holds the writers of all processes for the last few changes and two
+//! syncs. Before the commit of the move the old file is the store, even if this process is killed; after it, the new
+//! file is.
 //!
-//! Numbers stay the same (INV-3, INV-4). It never touches a row of the old file but the journal's.
+//! Arrival numbers stay the same (INV-3, INV-4). In the old file, compaction changes only the journal's rows.
 
 use std::fs::{File, TryLockError};
 use std::ops::Bound;
@@ -29,61 +30,62 @@ use crate::store::format::options::{Durability, Options};
 use crate::store::read::lookup;
 use crate::store::upkeep::check::Report;
 
-/// Whoever copies the store holds a lock on this file, so that a copy whose maker died is known.
+/// A process that copies the store holds a lock on this file, so that others recognise the copy of a dead process.
 const LOCK: &str = "compact.lock";
 
-/// How long rows are copied in one transaction.
+/// The time for which rows are copied in one transaction.
 const SLICE: Duration = Duration::from_millis(40);
 
-/// Rows between looks at the clock.
+/// Rows between reads of the clock.
 const CLOCK_ROWS: u64 = 256;
 
-/// Changes that are caught up in one transaction.
+/// Changes that are copied in one transaction.
 const CATCH_UP_ROWS: usize = 4096;
 
-/// With so few changes left the move is made: a few milliseconds of work.
+/// The move is made when at most this many changes are left: a few milliseconds of work.
 const FEW_CHANGES: usize = 256;
 
-/// Rounds of catching up after which the move is made however many changes are left: a storm of events that comes
-/// faster than they are copied would otherwise put it off for ever.
+/// After this many rounds of catching up, the move is made however many changes are left. Otherwise events that arrive
+/// faster than they are copied would delay it forever.
 const MOST_ROUNDS: u32 = 200;
 
-/// Journal rows that are removed in one commit.
+/// Journal rows removed in one commit.
 const FORGET_ROWS: usize = 4096;
 
-/// What a copy does next.
+/// The next stage of a copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
     /// It copies rows.
     Copying,
-    /// It takes over what has changed meanwhile.
+    /// It copies the changes made meanwhile.
     CatchingUp,
-    /// It is as the store was a moment ago: [`Compaction::finish`] moves the store.
+    /// It equals the store of a moment ago: [`Compaction::finish`] moves the store.
     Ready,
 }
 
-/// What a compaction came to.
+/// The result of a compaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Compacted {
-    /// Bytes of the file before.
+    /// Size of the old file, in bytes.
     pub before_bytes: u64,
-    /// Bytes of the file now.
+    /// Size of the new file, in bytes.
     pub after_bytes: u64,
-    /// How long writers were held.
+    /// The time for which writers were held.
     pub pause: Duration,
 }
 
-/// A copy under way. Dropped, it leaves things as a killed process would; the next one begins anew.
+/// A copy in progress. If it is dropped, it leaves the same state as a killed process; the next copy starts from the
+/// beginning.
 pub struct Compaction {
     store: Store,
     from: Generation,
     to: Inner,
-    /// Later events are caught up by their numbers.
+    /// Events with later numbers are copied by their numbers.
     until: Seq,
-    /// The tables that are left to copy, the current one last, and the last key copied of it.
+    /// The tables still to copy, the current one last, and the last key copied from it.
     tables: Vec<Copied>,
     cursor: Vec<u8>,
-    /// Rows copied so far, and all that there are.
+    /// Rows copied so far, and the number of all rows.
     rows: (u64, u64),
     caught_up: (u64, Seq),
     rounds: u32,
@@ -101,8 +103,8 @@ enum Copied {
 }
 
 impl Copied {
-    /// In the order of copying, backwards: records go first, so that the entries of one that is removed later can
-    /// be told from it.
+    /// In reverse order of copying. Records are copied first, so that the index entries of a record removed later can
+    /// be computed from the copy.
     fn all() -> Vec<Self> {
         let side = Noted::SIDE.map(Self::Side);
         let all = [Self::Event].into_iter().chain(Index::ALL.map(Self::Index)).chain([Self::Holder]).chain(side);
@@ -131,10 +133,10 @@ impl Copied {
 }
 
 impl Compaction {
-    /// Begins a copy beside the store.
+    /// Begins a copy of the store.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] when another one is under way; otherwise when the disk or the store fails.
+    /// [`StoreError::Busy`] when another copy is in progress; otherwise when the disk or the store fails.
     pub fn begin(store: &Store) -> Result<Self, StoreError> {
         let lock = lock(store.path())?.ok_or(StoreError::Busy)?;
         store.follow()?;
@@ -175,16 +177,16 @@ impl Compaction {
         })
     }
 
-    /// Rows copied so far, and about how many there are.
+    /// Rows copied so far, and the approximate number of all rows.
     #[must_use]
     pub fn progress(&self) -> (u64, u64) {
         self.rows
     }
 
-    /// Goes on for one slice and tells what comes next.
+    /// Continues for one slice and returns the next stage.
     ///
     /// # Errors
-    /// When the disk or the store fails; the store is what it was.
+    /// When the disk or the store fails; the store is unchanged.
     pub fn step(&mut self) -> Result<Stage, StoreError> {
         match self.stage {
             Stage::Copying => self.copy()?,
@@ -194,7 +196,7 @@ impl Compaction {
                 drop(txn);
                 self.rounds += 1;
                 if changes <= FEW_CHANGES || self.rounds == MOST_ROUNDS {
-                    // What is dirty now need not be written while writers wait.
+                    // Pages written now need not be written while writers wait.
                     self.to.env.force_sync()?;
                     self.stage = Stage::Ready;
                 }
@@ -212,7 +214,7 @@ impl Compaction {
         let txn = self.from.inner.env.read_txn()?;
         let mut to = lock_new(&self.to.env)?;
         let target = copied.table(&self.to.tables);
-        // LMDB cannot look for an empty key.
+        // LMDB rejects empty keys.
         let start = if self.cursor.is_empty() { Bound::Unbounded } else { Bound::Excluded(&self.cursor[..]) };
         let started = Instant::now();
         let (mut rows, mut last) = (0, None);
@@ -240,10 +242,10 @@ impl Compaction {
         Ok(())
     }
 
-    /// Checks the copy as [`Store::check`] does. To be called when it is ready.
+    /// Checks the copy as [`Store::check`] does. Call it when the copy is [`Stage::Ready`].
     ///
     /// # Errors
-    /// When LMDB cannot read on.
+    /// When LMDB fails to read.
     pub fn check(&self, mut visit: impl FnMut()) -> Result<Report, StoreError> {
         self.to.check(|_, _| visit())
     }
@@ -251,8 +253,8 @@ impl Compaction {
     /// Moves the store to the copy and removes the old file.
     ///
     /// # Errors
-    /// When the disk or the store fails. Whether the move was made is then as for any commit that failed: the store
-    /// is one or the other, whole.
+    /// When the disk or the store fails. As with any failed commit, the move may or may not have happened: the store is
+    /// one file or the other, complete.
     ///
     /// # Panics
     /// When the copy is not [`Stage::Ready`].
@@ -284,7 +286,7 @@ impl Compaction {
         generation::set_current(&path, number)?;
         let Self { store, from, to, _lock, .. } = self;
         let old = from.inner.number;
-        // This process has the new file open for copying, which does not sync: it is opened anew.
+        // This process has opened the new file for copying, without syncs, so it opens the file again.
         to.env.prepare_for_closing().wait();
         drop(from);
         store.move_on(old)?;
@@ -292,10 +294,10 @@ impl Compaction {
         Ok(Compacted { before_bytes, after_bytes: store.usage()?.file_bytes, pause })
     }
 
-    /// Gives up: removes the copy and its journal.
+    /// Aborts the copy: removes it and its journal.
     ///
     /// # Errors
-    /// When the disk or the store fails; the store is what it was.
+    /// When the disk or the store fails; the store is unchanged.
     pub fn abort(self) -> Result<(), StoreError> {
         let Self { store, from, to, _lock, .. } = self;
         to.env.prepare_for_closing().wait();
@@ -305,8 +307,8 @@ impl Compaction {
 }
 
 impl Store {
-    /// Removes what a copy left behind whose maker died, so that writers do not keep its journal for ever. Cheap
-    /// when there is none.
+    /// Removes the copy and the journal of a dead process, so that writers do not keep its journal forever. Cheap when
+    /// there is none.
     ///
     /// # Errors
     /// When the disk or the store fails.
@@ -322,7 +324,7 @@ impl Store {
     }
 }
 
-/// The lock of whoever copies the store; `None` when another process has it.
+/// Takes the lock for copying the store; `None` when another process has it.
 pub(in crate::store) fn lock(path: &Path) -> Result<Option<File>, StoreError> {
     let file = path.join(LOCK);
     let create = || File::create(&file).and_then(|made| give_to_owner(path, &file).map(|()| made));
@@ -334,7 +336,7 @@ pub(in crate::store) fn lock(path: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-/// Ends a copy in the old file: its state first, then its journal in steps.
+/// Ends a copy in the old file: deletes its state first, then its journal in steps.
 fn forget(from: &Generation) -> Result<(), StoreError> {
     if from.inner.state()? == State::Here {
         return Ok(());
@@ -353,8 +355,8 @@ fn forget(from: &Generation) -> Result<(), StoreError> {
     }
 }
 
-/// Takes over up to `max_rows` changes of each sort, as `txn` sees them, and tells how many there were. When they are
-/// fewer than that, the copy is as the store is in `txn`.
+/// Copies up to `max_rows` changes of each sort, as `txn` sees them, and returns the number of changes. With fewer than
+/// `max_rows`, the copy equals the store in `txn`.
 fn catch_up(
     from: &Generation,
     txn: &RoTxn<'_>,
@@ -402,7 +404,7 @@ fn catch_up(
     Ok(notes.len() + events)
 }
 
-/// Removes an event from the copy, if it is there; its coordinate, if it has one.
+/// Removes an event from the copy, if the copy has it, and its coordinate's holder row.
 fn remove(to: &Inner, txn: &mut RwTxn<'_>, seq: Seq) -> Result<Option<[u8; 16]>, StoreError> {
     let key = keys::six(seq.0);
     let Some(record) = to.tables.event.get(txn, &key)?.map(<[u8]>::to_vec) else { return Ok(None) };
@@ -418,7 +420,7 @@ fn remove(to: &Inner, txn: &mut RwTxn<'_>, seq: Seq) -> Result<Option<[u8; 16]>,
     Ok(to.secret.address_of(event))
 }
 
-/// Makes a row of the copy what it is in the store.
+/// Makes a row of the copy equal to the store's.
 fn set(table: Table, txn: &mut RwTxn<'_>, key: &[u8], row: Option<&[u8]>) -> Result<(), StoreError> {
     match row {
         Some(value) => table.put(txn, key, value)?,
@@ -429,7 +431,8 @@ fn set(table: Table, txn: &mut RwTxn<'_>, key: &[u8], row: Option<&[u8]>) -> Res
     Ok(())
 }
 
-/// Makes the `weir` table of the copy what it is in the store, but for what belongs to the file. It has few rows.
+/// Makes the `weir` table of the copy equal to the store's, except for the rows that belong to one file. The table has
+/// few rows.
 fn copy_meta(old: &Tables, txn: &RoTxn<'_>, to: &Inner, target: &mut RwTxn<'_>) -> Result<(), StoreError> {
     let mut gone = Vec::new();
     for row in to.tables.meta.iter(target)? {
@@ -449,18 +452,20 @@ fn copy_meta(old: &Tables, txn: &RoTxn<'_>, to: &Inner, target: &mut RwTxn<'_>) 
     Ok(())
 }
 
-/// Every table must have as many rows as the one it was copied from.
+/// Checks that every table has as many rows as its original.
 fn compare(from: &Inner, txn: &RoTxn<'_>, to: &Inner) -> Result<(), StoreError> {
     let copy = to.env.read_txn()?;
     for copied in Copied::all() {
         if copied.table(&from.tables).len(txn)? != copied.table(&to.tables).len(&copy)? {
-            return Err(StoreError::Damaged("the copy has other rows than the store; `weir check` tells more"));
+            return Err(StoreError::Damaged(
+                "the copy and the store have different numbers of rows; `weir check` reports details",
+            ));
         }
     }
     Ok(())
 }
 
-/// Removes every generation but this one.
+/// Removes every generation except this one.
 fn remove_others(path: &Path, number: u64) -> Result<(), StoreError> {
     let error = |path: PathBuf| move |source| StoreError::Io { path, source };
     if number > 0 {

@@ -1,7 +1,8 @@
-//! Mends the indexes from the records, in steps, while others read and write.
+//! Repairs the indexes from the records, in steps, while others read and write.
 //!
-//! Records are the truth. One that is not whole (INV-6) is beyond mending and is dropped, as is what must not
-//! be held (INV-10, INV-11). Everything else that [`crate::store::upkeep::check`] finds is put right without loss.
+//! The records are authoritative. A record that is not whole (INV-6) cannot be repaired and is dropped, as are events
+//! that must not be held (INV-10, INV-11). Every other problem that [`crate::store::upkeep::check`] finds is repaired
+//! without loss.
 
 use std::ops::Bound;
 
@@ -15,10 +16,10 @@ use crate::store::upkeep::compact;
 use crate::store::write::transaction::Transaction;
 use crate::store::write::transaction::Writer;
 
-/// What a repair did.
+/// The result of a repair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Repaired {
-    /// Records looked at.
+    /// Records read.
     pub events: u64,
     /// Index entries and holders that were missing or wrong.
     pub added: u64,
@@ -28,7 +29,7 @@ pub struct Repaired {
     pub dropped: u64,
 }
 
-/// The tables that are walked, in this order.
+/// The tables that are scanned, in this order.
 #[derive(Clone, Copy)]
 enum Part {
     Records,
@@ -47,13 +48,13 @@ impl Part {
 }
 
 impl Writer {
-    /// Mends the whole store, `max_rows` rows in each commit, and tells `progress` after each.
+    /// Repairs the whole store, `max_rows` rows in each commit, and calls `progress` after each commit.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] while the store is compacted. When a commit fails; what was mended before stays mended, and
-    /// a new repair may begin.
+    /// [`StoreError::Busy`] while the store is being compacted. When a commit fails: earlier repairs stay, and a new
+    /// repair may begin.
     pub fn repair(&mut self, max_rows: usize, mut progress: impl FnMut(Repaired)) -> Result<Repaired, StoreError> {
-        // A copy of the store would not learn of what is mended.
+        // A copy of the store would not learn of the repairs.
         let _lock = compact::lock(self.store.path())?.ok_or(StoreError::Busy)?;
         let mut done = Repaired::default();
         for part in [Part::Records].into_iter().chain(Index::ALL.map(Part::Entries)).chain([Part::Holders]) {
@@ -68,7 +69,7 @@ impl Writer {
 }
 
 impl Transaction<'_> {
-    /// Looks at the next rows after `cursor`. True when there may be more.
+    /// Repairs the next rows after `cursor`. True when there may be more.
     fn mend(
         &mut self,
         part: Part,
@@ -76,7 +77,7 @@ impl Transaction<'_> {
         max_rows: usize,
         done: &mut Repaired,
     ) -> Result<bool, StoreError> {
-        // LMDB cannot look for an empty key.
+        // LMDB rejects empty keys.
         let start = if cursor.is_empty() { Bound::Unbounded } else { Bound::Excluded(&cursor[..]) };
         let range = (start, Bound::Unbounded);
         let rows = part.table(&self.store.inner.tables).range(&self.txn, &range)?.take(max_rows);
@@ -93,15 +94,15 @@ impl Transaction<'_> {
         Ok(true)
     }
 
-    /// Puts what a record should have, or drops it.
+    /// Puts the index entries and the holder that a record should have, or drops the record.
     fn mend_record(&mut self, key: &[u8], done: &mut Repaired) -> Result<(), StoreError> {
         let inner = &self.store.inner;
-        // Gone, if an event of this very step took its place.
+        // It is gone if an event of this step replaced it.
         let Some(record) = inner.tables.event.get(&self.txn, key)?.map(<[u8]>::to_vec) else { return Ok(()) };
         done.events += 1;
         let whole = lookup::view(&record).ok().filter(|event| event.hash() == event.id());
         let (Some(event), true) = (whole, key.len() == keys::SIX) else {
-            // Its index entries go when their turn comes: they will have no record.
+            // Its index entries are removed when the scan reaches them, since they have no record.
             done.dropped += 1;
             inner.tables.event.delete(&mut self.txn, key)?;
             return Ok(());
@@ -163,7 +164,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Removes a holder whose event is not of its coordinate.
+    /// Removes a holder whose event has another coordinate.
     fn mend_holder(&mut self, key: &[u8], done: &mut Repaired) -> Result<(), StoreError> {
         let inner = &self.store.inner;
         let seq = inner.tables.holder.get(&self.txn, key)?.and_then(keys::read_six).map(Seq);
@@ -176,7 +177,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Counts the events of each kind anew if need be, in one commit: it only reads headers.
+    /// Corrects the tallies if need be, in one commit: it reads only headers.
     fn mend_tally(&mut self, done: &mut Repaired) -> Result<(), StoreError> {
         let tables = &self.store.inner.tables;
         let mut kinds = std::collections::BTreeMap::<_, tally::KindUsage>::new();
@@ -192,7 +193,7 @@ impl Transaction<'_> {
         tally::replace(tables.meta, &mut self.txn, &kinds)
     }
 
-    /// Moves the next number past `seq` if it is not (INV-4).
+    /// Moves the next arrival number past `seq` if need be (INV-4).
     fn mend_next(&mut self, seq: Seq) -> Result<(), StoreError> {
         let tables = &self.store.inner.tables;
         match tables.next_seq(&self.txn) {

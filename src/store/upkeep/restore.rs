@@ -1,7 +1,7 @@
-//! What a backup reads besides records, and how a store is made from one.
+//! The data that a backup reads besides records, and how a store is created from a backup.
 //!
-//! A store that is being made is a generation that nothing names yet: cut off, it is no store at all. Events pass
-//! through the same rules as when they arrived and get new numbers.
+//! A store that is being restored is a generation that no file names yet: an interrupted restore leaves no store.
+//! Events pass through the same rules as when they arrived, and get new numbers.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -26,15 +26,15 @@ use crate::store::write::outcome::Outcome;
 use crate::store::write::transaction::Transaction;
 use crate::store::write::transaction::Writer;
 
-/// The number of the generation that a restore makes.
+/// The number of the generation that a restore creates.
 const RESTORED: u64 = 1;
 
-/// A row that keeps something from coming back.
+/// A row that keeps events out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tombstone {
     /// Its table.
     pub table: TombstoneTable,
-    /// Its key: of hashes under the store's secret.
+    /// Its key. Hashes in it are keyed with the store's secret.
     pub key: Vec<u8>,
     /// Its value.
     pub value: Vec<u8>,
@@ -53,7 +53,7 @@ pub enum TombstoneTable {
 }
 
 impl TombstoneTable {
-    /// All of them.
+    /// All tables of tombstones.
     pub const ALL: [Self; 3] = [Self::Deleted, Self::DeletedAddress, Self::Vanished];
 
     fn noted(self) -> Noted {
@@ -66,13 +66,13 @@ impl TombstoneTable {
 }
 
 impl Snapshot<'_> {
-    /// The numbers of up to `max_rows` events, in no order, from behind the place `after` on, which is moved. Empty
-    /// when all were seen. Reads the smallest index, not the records.
+    /// The arrival numbers of up to `max_rows` events, in no particular order, after the place `after`, which moves
+    /// forward. Empty when all were returned. Reads the smallest index, not the records.
     ///
     /// # Errors
     /// When the store is damaged.
     pub fn seqs(&self, after: &mut Vec<u8>, max_rows: usize) -> Result<Vec<Seq>, StoreError> {
-        // LMDB cannot look for an empty key.
+        // LMDB rejects empty keys.
         let start = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(&after[..]) };
         let table = self.store.inner.tables.index(Index::Id);
         let (mut seqs, mut last) = (Vec::new(), None);
@@ -87,7 +87,7 @@ impl Snapshot<'_> {
         Ok(seqs)
     }
 
-    /// Up to `max_rows` tombstones of a table, in the order of keys from behind the key `after` on.
+    /// Up to `max_rows` tombstones of a table in key order, after the key `after`.
     ///
     /// # Errors
     /// When the store is damaged.
@@ -108,11 +108,11 @@ impl Snapshot<'_> {
 }
 
 impl Store {
-    /// Begins a new store in `path` with the secret of another, to which tombstones refer. It is no store until
-    /// [`Store::finish_restore`]; what an earlier try left is removed.
+    /// Begins a new store in `path` with the secret of another store, to which the tombstones refer. It becomes a store
+    /// when [`Store::finish_restore`] returns. Removes the remains of an earlier attempt.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] when there is a store; otherwise when the disk fails.
+    /// [`StoreError::Exists`] when the directory holds a store; otherwise when the disk fails.
     pub fn begin_restore(path: &Path, options: Options, secret: Secret) -> Result<Self, StoreError> {
         if Self::exists(path) {
             return Err(StoreError::Exists(path.into()));
@@ -123,7 +123,7 @@ impl Store {
             _ => std::fs::create_dir_all(&directory),
         };
         remove().map_err(|source| StoreError::Io { path: directory.clone(), source })?;
-        // Until it is settled there is nothing that a power cut could damage.
+        // Until the restore is finished, there is nothing that a power cut could damage.
         let options = Options { durability: Durability::None, ..options };
         let full = Arc::new(SharedFull::new(Full::NEVER));
         let create = Absent::Create(Some(secret));
@@ -133,7 +133,7 @@ impl Store {
         Ok(Self { shared: Arc::new(Shared { current, moving, secret, full, path, options }) })
     }
 
-    /// Makes what was restored the store of its directory, durably.
+    /// Makes the restored generation the store of its directory, durably.
     ///
     /// # Errors
     /// When the disk fails.
@@ -144,8 +144,8 @@ impl Store {
 }
 
 impl Writer {
-    /// What tells this store from all others, in which the same number may be another event's. Random, made when it
-    /// is first asked for, and not restored.
+    /// A random id that distinguishes this store from all others, in which the same arrival number may be another
+    /// event's. It is created when it is first asked for, and a restore does not copy it.
     ///
     /// # Errors
     /// When the commit fails.
@@ -169,16 +169,16 @@ impl Writer {
         })
     }
 
-    /// Puts tombstones as they were in the store that they come from. To be done before the events.
+    /// Puts tombstones as they were in the store that they come from. Call it before events are restored.
     ///
     /// # Errors
-    /// When the commit fails; then none was put.
+    /// When the commit fails; then no tombstone was put.
     pub fn put_tombstones(&mut self, tombstones: &[Tombstone]) -> Result<(), StoreError> {
         self.update(|txn| tombstones.iter().try_for_each(|row| txn.put_row(row.table.noted(), &row.key, &row.value)))
     }
 
-    /// Stores events that another store held under these numbers, as [`Writer::commit`] would. What was waiting for
-    /// its removal there, after a request to vanish, does not come back.
+    /// Stores events that another store held under these numbers, as [`Writer::commit`] would. Events that were waiting
+    /// there for their removal, after a vanish request, are not restored.
     ///
     /// # Errors
     /// As for [`Writer::commit`].
@@ -188,8 +188,8 @@ impl Writer {
 }
 
 impl Transaction<'_> {
-    /// `seq` is the number that the event had when it was held. The rest of what vanish requests cover is kept out by
-    /// its date; gift wraps are covered by arrival, and kept out by id when they are purged.
+    /// `seq` is the number of the event in the other store. Other events that vanish requests cover are kept out by
+    /// their dates. Gift wraps are covered by arrival, and a purge leaves tombstones for their ids.
     fn restore(&mut self, seq: Seq, event: &VerifiedEvent, now: Timestamp) -> Result<Outcome, StoreError> {
         let view = event.view();
         for recipient in lookup::recipients(view) {

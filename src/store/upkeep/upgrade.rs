@@ -1,13 +1,13 @@
-//! Stores of earlier formats, made into today's: in place, in steps that may be cut off anywhere.
+//! Upgrades stores of earlier formats to the current one: in place, in steps that may be interrupted anywhere.
 //!
-//! [`STEPS`] leads from each format to the next. A step begins with one commit that makes what it replaces empty,
-//! and writes the row `upgrade` with where it stands; from then on the header names a format that no version opens,
-//! so nobody serves a store that is half one thing and half another. Every slice commits its rows together with the
-//! place where the next goes on. The last commit writes the new format and removes the row.
+//! [`STEPS`] leads from each format to the next. The first commit of a step empties the tables that it replaces, writes
+//! its progress to the row `upgrade`, and gives the header a format that no version opens, so no version serves a store
+//! that is partly converted. Every later commit writes some rows together with the new progress. The last commit writes
+//! the new format and removes the row.
 //!
-//! Records are the truth and are never rewritten here, so a step needs no second copy of the store: the pages of
-//! the old indexes become those of the new ones. Events that a killed relay acknowledged and left in its log wait in the
-//! row `left` until the last commit, which goes with writing them to the log again.
+//! The records are authoritative and never rewritten here, so a step needs no second copy of the store: the new indexes
+//! reuse the pages of the old ones. Events that a killed relay acknowledged and left in its log wait in the row `left`
+//! until the last commit, when they are written back to the log.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -28,24 +28,24 @@ use crate::store::format::version::{FORMAT, UNDER_WAY};
 use crate::store::read::lookup;
 use crate::store::upkeep::compact;
 
-/// Where a step goes on: the arrival number that it has come to.
+/// The progress of a step: the last arrival number that it has processed.
 const PLACE: &[u8] = b"upgrade";
 
-/// What a relay acknowledged before it was killed, as it was left in the log of the earlier format.
+/// The events that a killed relay acknowledged and left in the log of the earlier format.
 const LEFT: &[u8] = b"left";
 
-/// Records in one commit.
+/// Records processed in one commit.
 const SLICE_ROWS: usize = 4096;
 
 type Slice = fn(&Tables, &Secret, &mut RwTxn<'_>, Seq) -> Result<Option<Seq>, StoreError>;
 
-/// What leads from one format to the next.
+/// A step from one format to the next.
 struct Step {
     from: u32,
     to: u32,
-    /// Empties what is replaced.
+    /// Empties the tables that the step replaces.
     begin: fn(&Tables, &mut RwTxn<'_>) -> Result<(), StoreError>,
-    /// Goes on behind a number: where it has come to, or `None` at the end.
+    /// Continues after an arrival number; returns the last number processed, or `None` at the end.
     slice: Slice,
 }
 
@@ -54,7 +54,7 @@ const STEPS: [Step; 1] = [Step { from: 0, to: 1, begin: empty_indexes, slice: in
 
 const _: () = assert!(STEPS[STEPS.len() - 1].to == FORMAT, "the last step leads to today's format");
 
-/// The upgrade of a store. Dropped, it leaves things as a killed process would: the next one goes on.
+/// The upgrade of a store. If it is dropped, it leaves the same state as a killed process; the next upgrade continues.
 pub struct Upgrade {
     env: Env<WithTls>,
     tables: Tables,
@@ -69,8 +69,8 @@ impl Upgrade {
     /// Opens the store in `path` if it is of an earlier format; `None` when there is nothing to do.
     ///
     /// # Errors
-    /// [`StoreError::Format`] when no step leads from its format, as for a later one; [`StoreError::Busy`] when another
-    /// process has it open; otherwise when it cannot be opened.
+    /// [`StoreError::Format`] when no step leads from the store's format, for example from a later one;
+    /// [`StoreError::Busy`] when another process has opened the store or copies it; otherwise when it cannot be opened.
     pub fn find(path: &Path, options: &Options) -> Result<Option<Self>, StoreError> {
         let lock = compact::lock(path)?.ok_or(StoreError::Busy)?;
         let directory = generation::directory(path, generation::current(path)?);
@@ -92,16 +92,16 @@ impl Upgrade {
         self.format & !UNDER_WAY
     }
 
-    /// Records that were worked through by this process, and all there are.
+    /// Records that this process has processed, and the number of all records.
     #[must_use]
     pub fn progress(&self) -> (u64, u64) {
         self.rows
     }
 
-    /// Goes on for one commit; false when the store has today's format.
+    /// Continues for one commit; false when the store has the current format.
     ///
     /// # Errors
-    /// When the commit fails: what was committed before stays, and the next upgrade goes on from there.
+    /// When the commit fails: earlier commits stay, and the next upgrade continues from there.
     pub fn step(&mut self) -> Result<bool, StoreError> {
         let from = self.from();
         let Some(step) = STEPS.iter().find(|step| step.from == from) else { return Ok(false) };
@@ -137,8 +137,9 @@ impl Upgrade {
         Ok(format != FORMAT)
     }
 
-    /// Writes what was left in the log back to it, for the transaction after this one: the next to open the store adds it.
-    /// When this transaction is never committed, the frame belongs to none, and the next upgrade writes it again.
+    /// Writes the events left in the log back to it, for the transaction after this one: the next process that opens
+    /// the store adds them. If this transaction is never committed, the frame belongs to no transaction, and the next
+    /// upgrade writes it again.
     fn give_back(&self, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
         let Some(records) = self.tables.meta.get(txn, LEFT)?.map(<[u8]>::to_vec) else { return Ok(()) };
         let mut frame = vec![0; FRAME];
@@ -150,8 +151,8 @@ impl Upgrade {
     }
 }
 
-/// Keeps what was left in the log: the commits of the upgrade make the log worthless, and today's rules apply only when
-/// they are through.
+/// Saves the events left in the log: the commits of the upgrade make the log obsolete, and the current rules can be
+/// applied only after the upgrade.
 fn keep(meta: Table, txn: &mut RwTxn<'_>, left: Left) -> Result<(), StoreError> {
     match left.is_empty() {
         true => Ok(()),
@@ -187,8 +188,8 @@ fn index_records(tables: &Tables, secret: &Secret, txn: &mut RwTxn<'_>, after: S
     Ok(last)
 }
 
-/// Whether another process has the data file open: LMDB keeps a lock on the first byte of its lock file. To be asked
-/// before this process opens it, since closing a file gives up a process's locks on it.
+/// Whether another process has opened the data file: LMDB holds a lock on the first byte of its lock file. Call this
+/// before this process opens the store, since closing a file releases all of the process's locks on it.
 fn is_open_elsewhere(directory: &Path) -> Result<bool, StoreError> {
     let path = directory.join(LOCK_FILE);
     let error = |source| StoreError::Io { path: path.clone(), source };

@@ -1,4 +1,4 @@
-//! Records when events arrive: see [`arrival_times`]. The time is passed in, as everywhere in the store.
+//! Records arrival times: see [`arrival_times`]. The caller passes the time, as everywhere in the store.
 
 use crate::nostr::Timestamp;
 use crate::store::format::error::StoreError;
@@ -7,7 +7,7 @@ use crate::store::read::arrival_times::{self, APART_S, ArrivalTime};
 use crate::store::write::transaction::{Transaction, Writer};
 
 impl Writer {
-    /// Replaces all arrival times by these, from another store, with the numbers of this one.
+    /// Replaces all arrival times with those of another store, which refer to this store's arrival numbers.
     ///
     /// # Errors
     /// When the commit fails.
@@ -23,12 +23,13 @@ impl Writer {
 }
 
 impl Transaction<'_> {
-    /// Records that all events so far had arrived by `now`, if there are new ones and the last row is a minute old.
+    /// Records that all events so far had arrived by `now`, if new events have arrived and the last row is at least a
+    /// minute old.
     pub fn note_arrivals(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let (meta, below) = (self.store.inner.tables.meta, self.next_seq());
         let last = arrival_times::before(meta, &self.txn, Timestamp::MAX)?;
         let is_noted = |last: ArrivalTime| {
-            // A row in the future was written when the clock was ahead.
+            // A row in the future was written while the clock was ahead.
             last.by <= now && (last.below >= below || now.0 - last.by.0 < APART_S)
         };
         if below == Seq(1) || last.is_some_and(is_noted) {

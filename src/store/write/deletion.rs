@@ -1,6 +1,6 @@
-//! Deletion requests (NIP-09): what they remove, and what they keep from coming back.
+//! Deletion requests (NIP-09): which events they remove and which they keep out.
 //!
-//! Never removes what belongs to somebody else, nor kinds 5 and 62.
+//! Never removes another author's events, nor kinds 5 and 62.
 
 use crate::nostr::{EventId, EventView, Kind, KindClass, Pubkey, TagElement, Timestamp, hex};
 use crate::store::file::journal::Noted;
@@ -10,7 +10,7 @@ use crate::store::format::keys::Seq;
 use crate::store::read::lookup;
 use crate::store::write::transaction::Transaction;
 
-/// One thing that a deletion request names.
+/// One target of a deletion request.
 enum Target<'a> {
     Event(EventId),
     Address(Address<'a>),
@@ -24,7 +24,7 @@ struct Address<'a> {
 }
 
 impl<'a> Address<'a> {
-    /// Reads `<kind>:<pubkey>:<d>`; `None` when it names no kind that has a coordinate.
+    /// Parses `<kind>:<pubkey>:<d>`; `None` when the kind has no coordinates.
     fn parse(text: &'a [u8]) -> Option<Self> {
         let mut parts = text.splitn(3, |&byte| byte == b':');
         let kind = Kind(std::str::from_utf8(parts.next()?).ok()?.parse().ok()?);
@@ -49,7 +49,7 @@ impl<'a> Address<'a> {
     }
 }
 
-/// What a deletion request names, in order; malformed references are skipped.
+/// The targets of a deletion request, in order. Malformed references are skipped.
 fn targets(request: EventView<'_>) -> impl Iterator<Item = Target<'_>> {
     request.tags().indexed().filter_map(|(letter, value)| match (letter, value) {
         (b'e', TagElement::Hex(id)) => Some(Target::Event(EventId(*id))),
@@ -59,8 +59,8 @@ fn targets(request: EventView<'_>) -> impl Iterator<Item = Target<'_>> {
 }
 
 impl Transaction<'_> {
-    /// Obeys a deletion request and remembers it. False when nothing that it names could be its author's; then
-    /// nothing was changed.
+    /// Applies a deletion request and remembers it. Returns false, and changes nothing, when none of its targets can be
+    /// its author's.
     pub fn delete_targets(&mut self, request: EventView<'_>) -> Result<bool, StoreError> {
         let by = request.pubkey();
         let mut is_valid = false;
@@ -77,10 +77,11 @@ impl Transaction<'_> {
         Ok(is_valid)
     }
 
-    /// Deletes an event by its author or, for a gift wrap, by a recipient; one that was not seen yet is
-    /// remembered with the deleter. False when it is somebody else's.
+    /// Deletes an event on behalf of its author or, for a gift wrap, of a recipient. If the store does not hold the
+    /// event, remembers the id with the deleter. Returns false when the event is somebody else's.
     fn delete_id(&mut self, id: EventId, by: Pubkey, at: Timestamp) -> Result<bool, StoreError> {
-        // What only waits for its removal counts as gone, so that nothing depends on how far a purge has come.
+        // An event that is waiting for its removal counts as removed, so the result does not depend on how far a purge
+        // has come.
         if let Some((seq, event)) = self.by_id(&id)?
             && !self.lookup().is_vanished(seq, event)?
         {
@@ -96,13 +97,13 @@ impl Transaction<'_> {
         Ok(true)
     }
 
-    /// Keeps an event from being stored (again).
+    /// Keeps the event with this id from being stored, if `by` may delete it.
     pub fn put_tombstone(&mut self, id: &EventId, by: &Pubkey, at: Timestamp) -> Result<(), StoreError> {
         let key = self.store.inner.secret.deletion(id, by);
         self.put_row(Noted::Deleted, &key, &keys::six(at.0))
     }
 
-    /// Deletes every version of a coordinate up to and with `until`.
+    /// Deletes every version of a coordinate created at or before `until`.
     fn delete_address(&mut self, address: &Address<'_>, until: Timestamp) -> Result<(), StoreError> {
         let address = address.hash(&self.store.inner.secret);
         if self.lookup().deleted_until(&address)?.is_none_or(|before| before < until) {

@@ -1,12 +1,13 @@
-//! Groups: batches that are answered for one by one and committed together.
+//! Groups: batches that are acknowledged one by one and committed together.
 //!
-//! LMDB writes whole pages, and two syncs for each commit; a batch of few events costs as much as one of hundreds. So
-//! each batch of a group goes to the write-ahead log, which makes it durable, and the group's one commit follows later.
-//! Readers see the events from the commit on. Until then the group holds LMDB's write lock, so whoever gets the lock
-//! knows that everything acknowledged is committed, or that its owner died and left it in the log.
+//! LMDB writes whole pages and syncs twice for each commit, so a batch of a few events costs as much as one of
+//! hundreds. Therefore each batch of a group goes to the write-ahead log, which makes it durable, and one commit of the
+//! whole group follows. Readers see the events after that commit. Until then the group holds LMDB's write lock. So the
+//! next owner of the lock knows that every acknowledged event is either committed or, if the last owner died, in the
+//! log.
 //!
-//! The log is used only as long as there is room for whatever the commit may need. Near any limit a batch is committed
-//! before it is answered for, as without a log, so nothing that was answered can meet a full disk.
+//! A group uses the log only while there is room for everything that its commit may need. Near a limit, a batch is
+//! committed before it is acknowledged, as without a log, so a full disk never stops the commit of acknowledged events.
 
 use crate::nostr::{Timestamp, VerifiedEvent};
 use crate::store::file::handle::Store;
@@ -19,52 +20,52 @@ use crate::store::write::outcome::{Evicted, Removed};
 use crate::store::write::transaction::Transaction;
 use crate::store::write::transaction::Writer;
 
-/// Room that an index entry may need at the worst: its leaf and the branch above it written anew, and their numbers in
-/// LMDB's list of free pages.
+/// Bytes that one index entry may need in the worst case: new copies of its leaf and of the branch above it, and the
+/// numbers of the old pages in LMDB's list of free pages.
 const ROW_BYTES: u64 = 12 << 10;
 
-/// What a record takes with its index entries, for each byte of it.
+/// The most bytes that a record takes with its index entries, for each byte of the record.
 const GROWTH: u64 = 3;
 
-/// Index entries of one group at the most: about as many pages are held in memory.
+/// The most index entries of one group: LMDB holds about as many pages in memory.
 const MAX_ROWS: usize = 16 << 10;
 
-/// So much of the disk is left to the deletions of a full store, and to others.
+/// Bytes of the disk that are reserved for the deletions of a full store and for other programs.
 const DISK_RESERVE: u64 = 64 << 20;
 
-/// Below this much room the log is not worth it.
+/// With less room than this, in bytes, a group does not use the log.
 const LEAST_ROOM: u64 = 8 << 20;
 
-/// What became of a batch of a group.
+/// The result of one batch of a group.
 pub struct Added {
-    /// What became of each event.
+    /// The outcome of each event.
     pub outcomes: Vec<Outcome>,
-    /// What was stored survives a power cut as of now. Otherwise it does from the group's commit on: the caller ends the
-    /// group at once, and answers then.
+    /// Whether the stored events survive a power cut already. Otherwise they do after the group's commit: the caller
+    /// ends the group at once and acknowledges them then.
     pub is_durable: bool,
     /// The records that the batch removed: older versions and deleted events.
     pub removed: Vec<Box<[u8]>>,
-    /// What became of those that were to make room.
+    /// The events that were evicted to make room.
     pub evicted: Removed,
     /// Why the log could not be used, if it failed. The caller ends the group at once: see `is_durable`.
     pub log_failure: Option<StoreError>,
 }
 
-/// A write transaction under way, which batches join.
+/// An open write transaction, which batches join.
 pub struct Group<'g, 's> {
     txn: &'g mut Transaction<'s>,
-    /// New pages that its commit may write, in bytes; zero when the log cannot be used, or no more.
+    /// Bytes of new pages that its commit may write; zero when the log cannot be used, or can no longer be used.
     room: u64,
     syncs: bool,
     log_failure: Option<StoreError>,
 }
 
 impl Writer {
-    /// Commits together what `work` adds. Frames of batches that were answered for are in the log by then: when the
-    /// commit fails, or is never made, the next transaction of any process adds them.
+    /// Commits everything that `work` adds in one transaction. By then the frames of acknowledged batches are in the
+    /// log: if the commit fails or never happens, the next transaction of any process adds their events.
     ///
     /// # Errors
-    /// Those of `work`, and those of the commit.
+    /// The errors of `work` and of the commit.
     pub fn group<T>(
         &mut self,
         work: impl FnOnce(&mut Group<'_, '_>) -> Result<T, StoreError>,
@@ -78,12 +79,12 @@ impl Writer {
 impl<'g, 's> Group<'g, 's> {
     fn new(txn: &'g mut Transaction<'s>, disk: u64, syncs: bool) -> Self {
         let inner = &txn.store.inner;
-        // Nobody else commits while this transaction is open, so these are facts about its own state.
+        // Nobody else can commit while this transaction is open, so the information describes the state that it sees.
         let info = inner.env.info();
         let map = (info.map_size as u64).saturating_sub(info.last_page_number as u64 * inner.page_size());
         let mut room = disk.saturating_sub(DISK_RESERVE).min(map);
         let mut log_failure = None;
-        // A transaction that took over what was left in the log must not write it anew before its commit.
+        // A transaction that took over records from the log must not overwrite the log before its commit.
         if room < LEAST_ROOM || txn.rows() > 0 {
             room = 0;
         } else if let Err(error) = inner.wal.create() {
@@ -92,11 +93,11 @@ impl<'g, 's> Group<'g, 's> {
         Self { txn, room, syncs, log_failure }
     }
 
-    /// Evicts and takes a batch through the rules, as [`Writer::commit_evicting`] does.
+    /// Evicts events and applies the rules to a batch, as [`Writer::commit_evicting`] does.
     ///
     /// # Errors
-    /// When the store is full or damaged. Then the group is undone but for what is in the log, which the next transaction
-    /// adds.
+    /// When the store is full or damaged. Then the group is rolled back, except for the batches in the log, which the
+    /// next transaction adds.
     pub fn add(&mut self, batch: &[VerifiedEvent], now: Timestamp, evicted: Evicted<'_>) -> Result<Added, StoreError> {
         let start = self.txn.buffers.records.len();
         self.txn.buffers.records.resize(start + FRAME, 0);
@@ -109,7 +110,8 @@ impl<'g, 's> Group<'g, 's> {
         Ok(Added { outcomes, is_durable, removed, evicted, log_failure: self.log_failure.take() })
     }
 
-    /// Evicts without a batch. It is not made durable: what a crash undoes is found again.
+    /// Evicts events without adding a batch. The eviction is not durable: after a crash, the evictor finds the same
+    /// events again.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -117,13 +119,13 @@ impl<'g, 's> Group<'g, 's> {
         self.txn.evict(evicted)
     }
 
-    /// Whether it may evict more: with many changes of its own, a group cannot use the log for the batches behind.
+    /// Whether the group may evict more: with many evictions, later batches of the group could not use the log.
     #[must_use]
     pub fn may_evict(&self) -> bool {
         self.txn.rows() < MAX_ROWS / 2
     }
 
-    /// Whether the store is below its limit with what the group will put.
+    /// Whether the store stays below its limits with the records that the group will put.
     fn has_room(&self) -> Result<bool, StoreError> {
         let inner = &self.txn.store.inner;
         let to_come = GROWTH * self.txn.buffers.records.len() as u64;
@@ -131,7 +133,7 @@ impl<'g, 's> Group<'g, 's> {
         Ok(!inner.full().is_reached(self.txn.used_bytes()?, pages))
     }
 
-    /// Makes what the last batch stored durable, if that can be.
+    /// Writes the events of the last batch to the log, if that is possible; true when they are durable.
     fn log(&mut self, start: usize) -> bool {
         let (id, rows) = (self.txn.id(), self.txn.rows());
         let needed = rows as u64 * ROW_BYTES + GROWTH * self.txn.buffers.records.len() as u64;
@@ -156,16 +158,17 @@ impl<'g, 's> Group<'g, 's> {
 }
 
 impl Transaction<'_> {
-    /// Adds what was left in the log for this transaction, as it was answered for: none of it is refused.
+    /// Adds the records that were left in the log for this transaction. They were acknowledged, so none is refused.
     pub(in crate::store) fn readmit(&mut self, left: &[u8]) -> Result<(), StoreError> {
         let mut rest = left;
         while let Some((length, more)) = rest.split_first_chunk::<LENGTH>() {
             let length = u32::from_le_bytes(*length) as usize;
             let record = more.get(..length).ok_or(StoreError::Damaged("a frame of the write-ahead log"))?;
-            // Nothing is expired at the beginning of time; what is by now goes with the next upkeep.
+            // At time zero no event has expired. Upkeep removes those that have expired by now.
             let outcome = self.admit(lookup::view(record)?, Timestamp(0))?;
             if !matches!(outcome, Outcome::Stored(_)) {
-                // The group had evicted it before it came again. Numbers are what subscribers were told.
+                // The group had evicted the event before it was published again. Subscribers were told its arrival
+                // number, so the numbers after it must stay the same.
                 self.skip_number();
             }
             rest = &more[length..];
@@ -175,13 +178,14 @@ impl Transaction<'_> {
 }
 
 impl Store {
-    /// Makes and opens the write-ahead log, so that the first event needs no new descriptor. Without room there is none.
+    /// Creates and opens the write-ahead log, so that the first event needs no new file descriptor. Creates none when
+    /// there is no room for it.
     ///
     /// # Errors
     /// When the disk or the store fails.
     pub fn open_log(&self) -> Result<(), StoreError> {
         let generation = self.generation();
-        // Another process may be making it.
+        // Another process may be creating it.
         let _lock = generation.write_txn()?;
         match generation.inner.wal.create() {
             Ok(()) | Err(StoreError::Full) => Ok(()),
@@ -189,27 +193,29 @@ impl Store {
         }
     }
 
-    /// Makes durable what was acknowledged until now, where that waits for no disk ([`Durability::NoMetaSync`]).
+    /// Syncs everything acknowledged so far, for stores whose commits do not wait for the disk
+    /// ([`Durability::NoMetaSync`]).
     ///
     /// # Errors
     /// When the disk fails.
     pub fn sync(&self) -> Result<(), StoreError> {
         let inner = self.inner();
-        // In this order: what leaves the log in between is in a commit that the data file has by then.
+        // The order matters: frames that become obsolete between the two syncs belong to a commit that is in the data
+        // file by then.
         inner.wal.sync()?;
         Ok(inner.env.force_sync()?)
     }
 
-    /// Waits until everything that was acknowledged, by whatever process, is committed and so can be read. Cheap when
-    /// it is. Takes over what a process left that died. This thread must not be reading.
+    /// Waits until every event that any process acknowledged is committed, so that readers see it. Cheap when it is.
+    /// Takes over the records that a dead process left in the log. This thread must not be reading.
     ///
     /// # Errors
     /// When the disk or the store fails.
     pub fn fold(&self) -> Result<(), StoreError> {
-        // What was acknowledged after the store moved is in the log of the new data file.
+        // Events acknowledged after the store moved are in the log of the new data file.
         self.follow()?;
         let inner = self.inner();
-        // What readers do not see yet is in the frames of the commit that comes next for them, under way or not.
+        // Events that readers do not see yet are in frames of the next commit, whether its transaction is open or not.
         let next = inner.last_commit()? as u64 + 1;
         if inner.wal.is_left(next)? { self.writer().update(|_| Ok(())) } else { Ok(()) }
     }

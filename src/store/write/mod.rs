@@ -1,4 +1,5 @@
-//! The rules of what stays: replacement, deletion, vanish requests, expiration, and the transaction that applies them.
+//! The rules that decide which events stay: replacement, deletion, vanish requests and expiration, and the transaction
+//! that applies them.
 
 pub mod arrivals;
 pub mod deletion;

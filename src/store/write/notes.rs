@@ -1,4 +1,4 @@
-//! Rows of tables without arrival numbers, and the notes of changes that a copy of the store needs (see
+//! Changes to rows of tables without arrival numbers, and the notes of changes that a copy of the store needs (see
 //! [`journal`](crate::store::file::journal)).
 
 use crate::store::file::journal::{LOG, Noted, log_key};
@@ -20,7 +20,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Notes a change, if a copy is being made.
+    /// Notes a change while a copy is being made.
     pub fn note(&mut self, table: Noted, key: &[u8]) {
         if let Some(notes) = &mut self.notes {
             let mut note = Vec::with_capacity(1 + key.len());

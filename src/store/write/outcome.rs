@@ -1,17 +1,17 @@
-//! What a transaction is asked to remove, and what became of each event.
+//! Evictions that a transaction is asked to make, and the outcome of each event.
 
 use crate::nostr::EventView;
 use crate::store::format::keys::Seq;
 use crate::store::read::judge::Known;
 
-/// What became of one event of a batch.
+/// The outcome of one event of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// It is stored under this number (and may have been replaced or deleted since, by the same batch).
+    /// It was stored under this number. (A later event of the same batch may have replaced or deleted it.)
     Stored(Seq),
-    /// It was held already.
+    /// The store already held it.
     Duplicate,
-    /// A newer version is held, or one as old with a lower id (NIP-01).
+    /// The store holds a newer version, or an equally old one with a lower id (NIP-01).
     Replaced,
     /// Its author deleted it (NIP-09).
     Deleted,
@@ -21,14 +21,15 @@ pub enum Outcome {
     Expired,
     /// Its kind is never stored (NIP-01).
     Ephemeral,
-    /// A deletion request that names nothing its author could delete (NIP-09).
+    /// It is a deletion request, and none of its targets can be its author's (NIP-09).
     InvalidDeletion,
-    /// There is no room left but for deletions.
+    /// The store has room only for deletions.
     Full,
 }
 
 impl From<Known> for Outcome {
-    /// What becomes of an event that the store knows. A new one has no outcome yet: it counts as held.
+    /// The outcome of an event that the store knows. A new event has no outcome until it is stored; it maps to
+    /// [`Self::Duplicate`].
     fn from(known: Known) -> Self {
         match known {
             Known::New | Known::Stored => Self::Duplicate,
@@ -40,12 +41,12 @@ impl From<Known> for Outcome {
     }
 }
 
-/// What a removal removed.
+/// The events that a call removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Removed {
-    /// Events.
+    /// Number of events.
     pub events: u64,
-    /// Their records, in bytes; index entries come on top.
+    /// Bytes of their records, without index entries.
     pub bytes: u64,
 }
 
@@ -62,11 +63,13 @@ impl std::ops::AddAssign for Removed {
     }
 }
 
-/// What an evictor removes in one commit. It may all come back: what is not to come back yet is the evictor's to say.
+/// The events that an evictor removes in one commit. All of them may be stored again; the evictor decides which it
+/// refuses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Evicted<'a> {
-    /// Events.
+    /// Number of events.
     pub seqs: &'a [Seq],
-    /// The evictor's own record of how far it has come, for [`Note::Horizons`](crate::store::write::removal::Note); `None` leaves the last.
+    /// The evictor's record of how far it has come, for [`Note::Horizons`](crate::store::write::removal::Note); `None`
+    /// keeps the last one.
     pub horizons: Option<&'a [u8]>,
 }

@@ -1,6 +1,7 @@
-//! Removing what is past its expiration (NIP-40), and what the operator or the evictor picks.
+//! Removes expired events (NIP-40) and events that the operator or the evictor picks.
 //!
-//! In steps that the caller bounds. Nothing hangs on how soon: readers check the expiration of each row.
+//! Works in steps whose size the caller chooses. No result depends on how soon an event is removed: readers check the
+//! expiration of each row.
 
 use std::ops::Bound;
 
@@ -13,14 +14,14 @@ use crate::store::write::outcome::{Evicted, Removed};
 use crate::store::write::transaction::Transaction;
 use crate::store::write::transaction::Writer;
 
-/// A row of the `weir` table that evictors write and read; the store does not look into it.
+/// A row of the `weir` table that evictors write and read. The store does not interpret it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Note {
     /// How far the rules for bytes have come: see [`Evicted::horizons`].
     Horizons,
-    /// What the relay waits to remove.
+    /// Removals that wait for the operator's consent.
     Waiting,
-    /// What the operator accepted to be removed.
+    /// Removals that the operator has accepted.
     Accepted,
 }
 
@@ -35,7 +36,7 @@ impl Note {
 }
 
 impl crate::store::read::snapshot::Snapshot<'_> {
-    /// What was noted last, if anything.
+    /// The last value of a note, if there is one.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -44,17 +45,17 @@ impl crate::store::read::snapshot::Snapshot<'_> {
     }
 }
 
-/// Whether a removed event may come back.
+/// Whether a removed event may be stored again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Return {
-    /// It is stored again when somebody publishes it again.
+    /// It is stored if somebody publishes it again.
     Allowed,
     /// It is refused as deleted.
     Refused,
 }
 
 impl Writer {
-    /// Removes these events in one commit, as [`Self::remove`] does.
+    /// Evicts these events in one commit.
     ///
     /// # Errors
     /// When the commit fails; then nothing was removed.
@@ -62,7 +63,7 @@ impl Writer {
         self.update(|txn| txn.evict(evicted))
     }
 
-    /// Notes something in one commit; an empty row takes the note back.
+    /// Writes a note in one commit; an empty value deletes the note.
     ///
     /// # Errors
     /// When the commit fails.
@@ -78,8 +79,8 @@ impl Writer {
         })
     }
 
-    /// Removes up to `max_rows` events that are past their expiration at `now`, earliest first. Fewer removed
-    /// than `max_rows` means that none are left. Notes that what has arrived did so by `now`.
+    /// Removes up to `max_rows` events that have expired at `now`, earliest expiration first. If it removes fewer than
+    /// `max_rows`, none are left. Records that all events so far had arrived by `now`.
     ///
     /// # Errors
     /// When the commit fails; then nothing was removed.
@@ -96,8 +97,8 @@ impl Writer {
         })
     }
 
-    /// Removes these events in one commit. The caller bounds how many. Skipped are numbers that hold none and
-    /// events that already wait for their removal. What deletion requests keep out stays out without them.
+    /// Removes these events in one commit. The caller limits their number. Skips numbers without an event and events
+    /// that are already waiting for their removal. The tombstones of a removed deletion request stay.
     ///
     /// # Errors
     /// When the commit fails; then nothing was removed.
@@ -108,7 +109,7 @@ impl Writer {
 
 impl Transaction<'_> {
     fn expired(&self, now: Timestamp, max_rows: usize) -> Result<Vec<Seq>, StoreError> {
-        // Whatever expires at the very end of time never does: the index holds later times as that.
+        // Events that expire at the maximum time never expire: the index maps later times to it.
         let last = now.0.min(Timestamp::MAX.0 - 1);
         let end = keys::six(last + 1);
         let table = self.store.inner.tables.index(Index::Expiration);
@@ -135,7 +136,7 @@ impl Transaction<'_> {
         seqs.sort_unstable();
         for seq in seqs {
             let Some(event) = self.lookup().get(seq)? else { continue };
-            // A gift wrap must not go without the tombstone that the purge leaves.
+            // A gift wrap must not be removed without the tombstone that the purge leaves.
             if self.lookup().is_vanished(seq, event)? {
                 continue;
             }

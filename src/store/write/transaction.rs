@@ -1,7 +1,7 @@
-//! The writer: transactions in which each event meets the rules in turn.
+//! The writer: transactions that apply the rules to each event in turn.
 //!
-//! The outcome of a batch is that of its events one by one. Nothing of a batch is stored when its commit
-//! fails, but for what the write-ahead log holds of it: see [`crate::store::write::group`]. A write transaction never leaves the
+//! A batch has the same outcome as its events one by one. When its commit fails, nothing of it is stored, except for
+//! the part that the write-ahead log holds: see [`crate::store::write::group`]. A write transaction never leaves the
 //! thread that began it, since LMDB's lock belongs to the thread.
 
 use std::ops::Range;
@@ -29,23 +29,23 @@ pub struct Writer {
     buffers: Buffers,
 }
 
-/// The memory of a transaction, used again by the next.
+/// The buffers of a transaction. The next transaction reuses them.
 #[derive(Default)]
 pub(in crate::store) struct Buffers {
-    /// The records that it adds, each after its length, as the write-ahead log has them.
+    /// The records that the transaction adds, each preceded by its length, as in the write-ahead log.
     pub records: Vec<u8>,
     /// Their index keys, by index; a key is padded with zeros to the longest.
     pub rows: [Vec<[u8; LONGEST]>; Index::ALL.len()],
     /// A record being removed.
     scratch: Vec<u8>,
-    /// Index keys that are to be deleted, by index, as long as in `rows`.
+    /// The index keys to delete, by index, padded as in `rows`.
     gone: [Vec<[u8; LONGEST]>; Index::ALL.len()],
 }
 
-/// From this many index entries on, the pages that a transaction frees are worth a commit.
+/// From this many index entries on, it pays to make another commit so that LMDB can reuse the freed pages.
 const LARGE_ROWS: usize = 2 << 10;
 
-/// More than this is given back after a transaction.
+/// After a transaction, the buffers shrink to this many bytes.
 const KEPT_BYTES: usize = 4 << 20;
 
 impl Buffers {
@@ -61,31 +61,31 @@ impl Buffers {
 
 /// An event that the transaction adds.
 struct Slot {
-    /// Its record, in [`Buffers::records`].
+    /// The range of its record in [`Buffers::records`].
     record: Range<usize>,
-    /// Not replaced or deleted later in the transaction.
+    /// False once a later event of the transaction has replaced or deleted it.
     is_held: bool,
 }
 
-/// A write transaction with the events that it is to add.
+/// A write transaction and the events that it will add.
 pub(in crate::store) struct Transaction<'s> {
     pub store: &'s Generation,
     pub txn: RwTxn<'s>,
-    /// What a copy of the store must be told, while one is being made.
+    /// The notes for a copy of the store, while one is being made.
     pub notes: Option<Vec<Vec<u8>>>,
-    /// Records that it removed, for who asks.
+    /// The records that it has removed, if the caller wants them.
     pub removed: Option<Vec<Box<[u8]>>>,
-    /// Only deletions are stored, since there is no room for more.
+    /// Whether the store accepts only deletions, for want of room.
     pub only_deletions: bool,
     pub buffers: Buffers,
-    /// The number of the first slot.
+    /// The arrival number of the first slot.
     first: u64,
     slots: Vec<Slot>,
-    /// The slots that are held, by id.
+    /// The slots with `is_held`, by id.
     ids: HashMap<EventId, Seq>,
-    /// What changes in the number of events and bytes of each kind.
+    /// The changes of the tallies.
     tally: Tally,
-    /// Index entries that it removed.
+    /// The number of index entries that it has removed.
     deleted_rows: usize,
 }
 
@@ -94,21 +94,21 @@ impl Writer {
         Self { store, buffers: Buffers::default() }
     }
 
-    /// Stores a batch in one durable commit and tells what became of each event, in order.
+    /// Stores a batch in one durable commit and returns the outcome of each event, in order.
     ///
-    /// Every kind 62 in the batch is taken as a request to this relay: the caller refuses those that do not
-    /// name it (NIP-62). When there is no room, deletions and vanish requests are stored all the same and the
-    /// rest is [`Outcome::Full`].
+    /// Every kind 62 in the batch counts as a request to this relay: the caller refuses those that do not name it
+    /// (NIP-62). When there is no room, deletions and vanish requests are still stored and the rest is
+    /// [`Outcome::Full`].
     ///
     /// # Errors
-    /// When the commit fails; then nothing of the batch is stored. [`StoreError::Full`] when there is no room
-    /// even for the deletions.
+    /// When the commit fails; then nothing of the batch is stored. [`StoreError::Full`] when even the deletions have no
+    /// room.
     pub fn commit(&mut self, batch: &[VerifiedEvent], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
         self.commit_evicting(batch, now, Evicted::default()).map(|(outcomes, _)| outcomes)
     }
 
-    /// The same, having evicted some events in the same commit, which makes room at the price of no other sync. `None`
-    /// when there is no room even to remove them: then they stay.
+    /// Like [`Self::commit`], but first evicts some events in the same commit, which makes room without another sync.
+    /// `None` when there is no room even to remove them; then they stay.
     ///
     /// # Errors
     /// As [`Self::commit`].
@@ -124,7 +124,7 @@ impl Writer {
             Ok((txn.admit_all(batch, now)?, Some(removed)))
         });
         match tried {
-            // LMDB's transaction is dead after this; what may be stored is tried in another.
+            // LMDB's transaction can do nothing more. Another one stores the deletions.
             Err(StoreError::Full) => self.update(|txn| {
                 txn.only_deletions = true;
                 Ok((txn.admit_all(batch, now)?, None))
@@ -133,7 +133,7 @@ impl Writer {
         }
     }
 
-    /// Does something in one commit.
+    /// Runs `work` in one transaction and commits it.
     pub(in crate::store) fn update<T>(
         &mut self,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
@@ -145,7 +145,7 @@ impl Writer {
                 let rows = txn.rows();
                 self.buffers = txn.commit()?;
                 if rows >= LARGE_ROWS {
-                    // Only spares room: what was asked for is committed, whatever becomes of this.
+                    // This only saves space. The caller's work is committed, whether this succeeds or not.
                     let _ = self.pass_on_pages();
                 }
                 return Ok(result);
@@ -154,16 +154,16 @@ impl Writer {
         }
     }
 
-    /// Commits what the write-ahead log holds, or else next to nothing: tells whether commits are possible.
+    /// Commits the records left in the write-ahead log and rewrites one small row: a test whether commits are possible.
     ///
     /// # Errors
-    /// When they are not.
+    /// When a commit fails.
     pub fn probe(&mut self) -> Result<(), StoreError> {
         self.update(|txn| txn.store.inner.tables.put_next_seq(&mut txn.txn, txn.first))
     }
 
-    /// Commits next to nothing. The pages that a commit frees may be used again by the next but one: with a small one in
-    /// between, large ones take turns with one set of free pages instead of two.
+    /// Makes a tiny commit. LMDB can reuse freed pages only two commits later. With a tiny commit between them, large
+    /// commits alternate between one set of free pages instead of two.
     fn pass_on_pages(&mut self) -> Result<(), StoreError> {
         let generation = self.store.generation();
         if let Some(mut txn) = Transaction::begin(&generation, std::mem::take(&mut self.buffers))? {
@@ -176,7 +176,7 @@ impl Writer {
 }
 
 impl Generation {
-    /// The write lock for work on rows alone, after what was left in the log is committed.
+    /// Takes the write lock for changes of rows alone, after committing the records left in the log.
     ///
     /// # Errors
     /// When LMDB, the log or a commit fails.
@@ -211,7 +211,7 @@ impl Held for Transaction<'_> {
 }
 
 impl<'s> Transaction<'s> {
-    /// Waits for its turn, and adds what the write-ahead log holds for it. `None` when the store has moved on to
+    /// Waits for the write lock, and adds the records left in the write-ahead log. `None` when the store has moved to
     /// another generation.
     pub fn begin(store: &'s Generation, buffers: Buffers) -> Result<Option<Self>, StoreError> {
         let (txn, left) = lock(&store.inner.env, &store.inner.wal)?;
@@ -252,7 +252,7 @@ impl<'s> Transaction<'s> {
         batch.iter().map(|event| self.admit(event.view(), now)).collect()
     }
 
-    /// Takes one event through the rules.
+    /// Applies the rules to one event.
     pub fn admit(&mut self, event: EventView<'_>, now: Timestamp) -> Result<Outcome, StoreError> {
         if event.kind().is_ephemeral() {
             return Ok(Outcome::Ephemeral);
@@ -285,7 +285,7 @@ impl<'s> Transaction<'s> {
         }
     }
 
-    /// An event that is held, in the store or in the batch so far.
+    /// The event with this number, in the store or in the batch so far.
     pub fn held(&self, seq: Seq) -> Result<EventView<'_>, StoreError> {
         match self.slot(seq) {
             Some(slot) => lookup::view(&self.buffers.records[self.slots[slot].record.clone()]),
@@ -293,13 +293,13 @@ impl<'s> Transaction<'s> {
         }
     }
 
-    /// The place of an event of this batch.
+    /// The slot of an event of this transaction.
     fn slot(&self, seq: Seq) -> Option<usize> {
         let slot = seq.0.checked_sub(self.first)? as usize;
         (slot < self.slots.len()).then_some(slot)
     }
 
-    /// Gives the event a number. Its record and index entries are put when the transaction is complete.
+    /// Assigns an arrival number to the event. Its record and index entries are put when the transaction is complete.
     fn add(&mut self, event: EventView<'_>, address: Option<[u8; 16]>) -> Result<Seq, StoreError> {
         let seq = self.next_seq();
         if seq > Seq::MAX {
@@ -324,23 +324,23 @@ impl<'s> Transaction<'s> {
         Ok(seq)
     }
 
-    /// The number that the next event will get.
+    /// The arrival number that the next event will get.
     pub fn next_seq(&self) -> Seq {
         Seq(self.first + self.slots.len() as u64)
     }
 
-    /// Uses up a number.
+    /// Skips one arrival number.
     pub fn skip_number(&mut self) {
         self.slots.push(Slot { record: 0..0, is_held: false });
     }
 
-    /// Removes an event, its index entries and its hold on a coordinate.
+    /// Removes an event with its index entries, and its coordinate's holder row.
     pub fn remove(&mut self, seq: Seq) -> Result<(), StoreError> {
         self.take_out(seq)?;
         self.delete_entries()
     }
 
-    /// Removes an event and its hold on a coordinate. Its index entries wait for [`Self::delete_entries`].
+    /// Removes an event and its coordinate's holder row. [`Self::delete_entries`] removes its index entries later.
     pub fn take_out(&mut self, seq: Seq) -> Result<(), StoreError> {
         let (tables, secret) = (&self.store.inner.tables, &self.store.inner.secret);
         let mut scratch = std::mem::take(&mut self.buffers.scratch);
@@ -374,7 +374,7 @@ impl<'s> Transaction<'s> {
         Ok(())
     }
 
-    /// Deletes the index entries of what was taken out, in the order of their keys: neighbours share pages.
+    /// Deletes the index entries of the removed events in key order: neighbours share pages.
     pub fn delete_entries(&mut self) -> Result<(), StoreError> {
         let tables = &self.store.inner.tables;
         for index in Index::ALL {
@@ -393,24 +393,24 @@ impl<'s> Transaction<'s> {
         self.txn.id() as u64
     }
 
-    /// What the events take with what the transaction adds and removes.
+    /// The footprint of the events, including the changes of this transaction.
     pub fn used_bytes(&self) -> Result<u64, StoreError> {
         let before = self.store.inner.used_at(self.id() - 1, &self.txn)?;
         Ok(before.saturating_add_signed(self.tally.footprint()))
     }
 
-    /// Whether only deletions are stored from here on.
+    /// Whether the store accepts only deletions after this transaction.
     fn is_full(&self) -> Result<bool, StoreError> {
         let inner = &self.store.inner;
         Ok(inner.full().is_reached(self.used_bytes()?, inner.page_bytes_in_use(&self.txn)?))
     }
 
-    /// Index entries that it adds and removes.
+    /// The number of index entries that it adds and removes.
     pub fn rows(&self) -> usize {
         self.deleted_rows + self.buffers.rows.iter().map(Vec::len).sum::<usize>()
     }
 
-    /// Puts what the transaction adds and commits.
+    /// Puts the new events and commits.
     pub fn commit(mut self) -> Result<Buffers, StoreError> {
         let tables = &self.store.inner.tables;
         let (first, slots) = (self.first, &self.slots);
@@ -420,7 +420,7 @@ impl<'s> Transaction<'s> {
             let record = &records[slot.record.clone()];
             tables.event.put_with_flags(&mut self.txn, PutFlags::APPEND, &keys::six(number), record)?;
         }
-        // In the order of the keys, neighbours share the pages that they change.
+        // In key order, neighbours share the pages that they change.
         for index in Index::ALL {
             let rows = &mut rows[index as usize];
             rows.sort_unstable();
@@ -440,7 +440,7 @@ impl<'s> Transaction<'s> {
         self.put_notes()?;
         self.txn.commit()?;
         if has_changed {
-            // A commit without changes is none, and leaves its number to the next.
+            // LMDB skips a commit without changes and gives its number to the next transaction.
             self.store.inner.last_used.note(id, used_bytes);
         }
         Ok(self.buffers)

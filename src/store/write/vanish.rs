@@ -1,14 +1,14 @@
-//! Requests to vanish (NIP-62): invisible at once, removed in steps, never back.
+//! Requests to vanish (NIP-62): their events are hidden at once, removed in steps, and never stored again.
 //!
-//! A request writes two rows. `vanished` stays for ever and keeps out the author's events up to the request's
-//! `created_at`. `purge` lives until everything that the request covers is removed; readers hide what it
-//! covers in the meantime. Its cursor is where the removal goes on, also after a restart.
+//! A request writes two rows. The row in `vanished` stays forever and keeps out the author's events up to the request's
+//! `created_at`. The row in `purge` stays until every event that the request covers is removed; readers hide these
+//! events in the meantime. Its cursor says where the removal continues, even after a restart.
 //!
-//! Gift wraps to the author carry random authors and dates up to two days back, so they are judged by arrival:
-//! those with numbers up to the request's go, and each is kept out by id. One that was never here is kept out only
-//! if its date alone proves that it is older than the request.
+//! Gift wraps to the author have random authors and dates up to two days back, so arrival decides: the purge removes
+//! wraps with numbers up to the request's and leaves a tombstone for each id. A wrap that the store never held is kept
+//! out only if its date proves that it is older than the request.
 //!
-//! Requests themselves stay, as proof; the author's deletion requests go, but not what they bar.
+//! The purge keeps vanish requests, as proof. It removes the author's deletion requests but keeps their tombstones.
 
 use std::ops::Bound;
 
@@ -24,12 +24,12 @@ use crate::store::read::lookup::Vanish;
 use crate::store::write::transaction::Transaction;
 use crate::store::write::transaction::Writer;
 
-/// What is being removed.
+/// The events that a purge is removing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The author's own events, along the author index.
+    /// The author's events, by the author index.
     Own = 0,
-    /// Gift wraps to the author, along the tag index.
+    /// Gift wraps to the author, by the tag index.
     Wraps = 1,
 }
 
@@ -38,7 +38,7 @@ struct Purge {
     author: Pubkey,
     vanish: Vanish,
     stage: Stage,
-    /// The last key that was visited, or the prefix where the stage begins.
+    /// The last key visited, or the prefix of the keys where the stage begins.
     cursor: Vec<u8>,
 }
 
@@ -60,8 +60,8 @@ impl Purge {
 }
 
 impl Transaction<'_> {
-    /// Obeys a request to vanish that was given the number `seq`. An older request than the last changes
-    /// nothing, so that nobody can use it against what arrived since.
+    /// Applies a vanish request that was stored under the number `seq`. A request older than the last one changes
+    /// nothing, so nobody can replay it to remove events that arrived since.
     pub fn vanish(&mut self, request: EventView<'_>, seq: Seq) -> Result<(), StoreError> {
         let author = request.pubkey();
         let vanish = Vanish { until: request.created_at(), seq };
@@ -74,7 +74,7 @@ impl Transaction<'_> {
         self.put_row(Noted::Purge, &author.0, &purge.to_bytes())
     }
 
-    /// Visits up to `max_rows` rows of the first purge. True when there is more to do.
+    /// Visits up to `max_rows` rows of the first purge. True when more is left to do.
     fn purge(&mut self, max_rows: usize) -> Result<bool, StoreError> {
         let tables = &self.store.inner.tables;
         let Some((key, value)) = tables.purge.first(&self.txn)? else { return Ok(false) };
@@ -102,7 +102,7 @@ impl Transaction<'_> {
         Ok(true)
     }
 
-    /// The next events that the purge covers, and the last key looked at; `None` when the stage is complete.
+    /// The next events that the purge covers, and the last key visited; `None` when the stage is complete.
     fn covered(&self, purge: &Purge, max_rows: usize) -> Result<(Option<Vec<u8>>, Vec<Seq>), StoreError> {
         let author = keys::prefix(&purge.author.0);
         let wraps = wraps_prefix(self, &purge.author);
@@ -132,7 +132,8 @@ impl Transaction<'_> {
     }
 }
 
-/// Has every purge begin anew, as when the indexes have other keys. What is gone already is passed over.
+/// Restarts every purge, for example after an upgrade changed the index keys. A purge skips events that are already
+/// removed.
 pub(in crate::store) fn restart_purges(tables: &Tables, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
     const WRONG: StoreError = StoreError::Damaged("a row of the purge table");
     let mut purges = Vec::new();
@@ -147,7 +148,7 @@ pub(in crate::store) fn restart_purges(tables: &Tables, txn: &mut RwTxn<'_>) -> 
     Ok(())
 }
 
-/// Where the gift wraps to an author stand in the tag index.
+/// The prefix of the keys of gift wraps to an author in the tag index.
 fn wraps_prefix(txn: &Transaction<'_>, author: &Pubkey) -> [u8; PREFIX + 2] {
     keys::tag_prefix(txn.store.inner.secret.tag(b'p', TagElement::Hex(&author.0)), Kind::GIFT_WRAP)
 }
@@ -168,8 +169,8 @@ fn is_covered(purge: &Purge, seq: Seq, event: EventView<'_>) -> bool {
 const _: () = assert!(LONGEST == PREFIX + 2 + ROW, "a cursor is a key of the author or the tag index");
 
 impl Writer {
-    /// Goes on with removing what vanish requests cover: visits up to `max_rows` rows in one commit. True when
-    /// there is more to do. Readers hide what is left, so nothing hangs on how soon this happens.
+    /// Continues the first purge: visits up to `max_rows` rows in one commit. True when more is left to do. Readers
+    /// hide the events that are left, so no result depends on how soon this happens.
     ///
     /// # Errors
     /// When the commit fails; then nothing was removed.
