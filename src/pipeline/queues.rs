@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::channel::{Depth, Sender};
 use super::client::ClientHandle;
 use crate::nostr::{Event, VerifiedEvent};
-use crate::store::{Seq, StoreError};
+use crate::store::{Note, Seq, StoreError};
 
 /// The bounds of the queues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,8 +97,8 @@ pub enum WriteCommand {
     Upkeep,
     /// Remove these, which the retention rules no longer keep: with batches, a few for each event, or between them.
     Evict(Eviction),
-    /// Note that the retention rules wait for the operator, or, by an empty row, that they do not.
-    Waiting(Vec<u8>),
+    /// Save a row of the evictor; an empty one deletes it.
+    Note(Note, Vec<u8>),
 }
 
 /// What the writer is to remove, in as many steps as it likes. The horizons, which are told before, are put with it.

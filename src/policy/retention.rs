@@ -8,12 +8,14 @@ use std::fmt;
 use std::hash::Hasher;
 use std::sync::Arc;
 
-use super::rule::{AgeBy, Rule, is_addressed};
-use super::sets::KeySet;
+use serde::{Deserialize, Serialize};
+
+use super::rule::{AgeBy, Rule, Selector, is_addressed};
+use super::sets::{KeyFile, KeySet};
 use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, Timestamp};
 
 /// Limits over all rules together. A limit of 0 means no limit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes that events may take in the data file: see [`crate::store::keys::footprint`].
     pub max_bytes: u64,
@@ -89,6 +91,23 @@ impl Retention {
     #[must_use]
     pub const fn max_bytes_origin(&self) -> &Origin {
         &self.max_bytes_origin
+    }
+
+    /// The rules and limits as bytes, with the keys of files in place of the files, and without follow lists.
+    ///
+    /// # Panics
+    /// Never: rules are numbers and texts.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let rules: Vec<Rule> = self.rules.iter().map(without_files).collect();
+        serde_json::to_vec(&(rules, self.limits)).expect("rules are plain data")
+    }
+
+    /// Reads [`Self::to_bytes`]; `None` for anything else.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (rules, limits) = serde_json::from_slice(bytes).ok()?;
+        Some(Self::new(rules, limits))
     }
 
     /// Whether there are no rules, so that everything is kept.
@@ -275,6 +294,20 @@ impl Retention {
     }
 }
 
+/// The same rule with the keys of its files written out.
+fn without_files(rule: &Rule) -> Rule {
+    let Selector { authors, authors_file, not_authors, not_authors_file, .. } = &rule.selector;
+    let all = |keys: &KeySet, file: &KeyFile| keys.iter().chain(file.keys.iter()).copied().collect::<KeySet>();
+    let authors = match authors_file {
+        Some(file) => Some(all(authors.as_ref().unwrap_or(&KeySet::default()), file)),
+        None => authors.clone(),
+    };
+    let not_authors = not_authors_file.as_ref().map_or_else(|| not_authors.clone(), |file| all(not_authors, file));
+    let selector =
+        Selector { authors, authors_file: None, not_authors, not_authors_file: None, ..rule.selector.clone() };
+    Rule { selector, bounds: rule.bounds }
+}
+
 /// The rule of all events of an author and kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RuleOfAll {
@@ -325,6 +358,20 @@ mod tests {
         assert_eq!([0, 7, 1, 62].map(|kind| of(Pubkey(AUTHOR), kind)), [None, Some(2), Some(3), None]);
         assert_eq!([0, 7, 1].map(|kind| of(OTHER, kind)), [None, Some(1), Some(1)]);
         assert_eq!([0, 7, 1].map(|kind| of(Pubkey([2; 32]), kind)), [None, Some(2), None]);
+    }
+
+    #[test]
+    fn rules_are_remembered_with_the_keys_of_their_files() {
+        let [a, b, c] = [1, 2, 3].map(author);
+        let file = |key: Pubkey| Some(KeyFile::default().with_keys([key].into_iter().collect()));
+        let parse = |text: &str| serde_json::from_str::<Rule>(text).expect("a rule");
+        let mut by_file = parse(&format!(r#"{{"authors":["{a}"],"max_age":"1d"}}"#));
+        (by_file.selector.authors_file, by_file.selector.not_authors_file) = (file(b), file(c));
+        let limits = Limits { max_bytes: 5, ..Limits::default() };
+        let written = parse(&format!(r#"{{"authors":["{a}","{b}"],"not_authors":["{c}"],"max_age":"1d"}}"#));
+        let row = Retention::new(vec![by_file], limits).to_bytes();
+        assert_eq!(Retention::from_bytes(&row), Some(Retention::new(vec![written], limits)));
+        assert_eq!([&b""[..], b"{}", b"[[],{}]"].map(Retention::from_bytes), [const { None }; 3]);
     }
 
     #[test]

@@ -85,11 +85,20 @@ impl Horizons {
     /// When the store cannot be read.
     pub fn load(rules: &Retention, store: &Store) -> Result<Self, StoreError> {
         let horizons = Self::default();
-        horizons.begin(rules);
-        if let Some(saved) = store.read()?.note(Note::Horizons)?.and_then(|row| horizons.read(row)) {
-            horizons.rules.store(saved.into());
-        }
+        horizons.resume(rules, store)?;
         Ok(horizons)
+    }
+
+    /// Begins with the horizons that an evictor with these rules saved in the store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn resume(&self, rules: &Retention, store: &Store) -> Result<(), StoreError> {
+        self.begin(rules);
+        if let Some(saved) = store.read()?.note(Note::Horizons)?.and_then(|row| self.read(row)) {
+            self.rules.store(saved.into());
+        }
+        Ok(())
     }
 
     /// The row for the store: the fingerprint, then two times of 8 bytes per rule.

@@ -56,8 +56,8 @@ pub struct BackgroundWork {
     known: usize,
     /// Events of the first that are removed already.
     removed: u64,
-    /// To be noted that the rules wait for the operator, or no more.
-    waiting: Option<Vec<u8>>,
+    /// Rows to save, at most one of each sort.
+    notes: Vec<(Note, Vec<u8>)>,
     /// Asked for, and not known to be done.
     upkeep: bool,
     remove: Stride,
@@ -70,7 +70,7 @@ impl Default for BackgroundWork {
         let [reap, purge] = [Stride::new(64, AIM, &ROWS); 2];
         let remove = Stride::new(256, COMMIT_AIM, &COMMIT_ROWS);
         let evictions = VecDeque::new();
-        Self { evictions, known: 0, removed: 0, waiting: None, upkeep: false, remove, reap, purge }
+        Self { evictions, known: 0, removed: 0, notes: Vec::new(), upkeep: false, remove, reap, purge }
     }
 }
 
@@ -78,7 +78,7 @@ impl BackgroundWork {
     /// Whether nothing is to be done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.upkeep && self.evictions.is_empty() && self.waiting.is_none()
+        !self.upkeep && self.evictions.is_empty() && self.notes.is_empty()
     }
 
     /// Whether something is to be removed.
@@ -104,9 +104,10 @@ impl BackgroundWork {
         self.upkeep = true;
     }
 
-    /// Asks for a note that the rules wait for the operator; an empty row takes it back.
-    pub fn note_waiting(&mut self, row: Vec<u8>) {
-        self.waiting = Some(row);
+    /// Asks to save a row, instead of an earlier one of this sort; an empty row deletes it.
+    pub fn note(&mut self, note: Note, row: Vec<u8>) {
+        self.notes.retain(|(of, _)| *of != note);
+        self.notes.push((note, row));
     }
 
     /// How many events the next commit should remove when it removes them on its own account.
@@ -186,8 +187,8 @@ impl BackgroundWork {
     /// # Errors
     /// When a commit fails; it is left until it is asked for again.
     pub fn keep_up(&mut self, writer: &mut Writer, now: Timestamp) -> Result<(), StoreError> {
-        if let Some(row) = self.waiting.take() {
-            writer.put_note(Note::Waiting, &row)?;
+        for (note, row) in std::mem::take(&mut self.notes) {
+            writer.put_note(note, &row)?;
         }
         if !std::mem::take(&mut self.upkeep) {
             return Ok(());

@@ -93,7 +93,7 @@ pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCo
                 }
             }
             Some(WriteCommand::Evict(eviction)) => background.evict(eviction),
-            Some(WriteCommand::Waiting(row)) => background.note_waiting(row),
+            Some(WriteCommand::Note(note, row)) => background.note(note, row),
             None if is_idle => return,
             None => {}
         }
@@ -378,7 +378,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
             WriteCommand::Store(more) => self.backlog.add(more),
             WriteCommand::Upkeep => self.background.upkeep(),
             WriteCommand::Evict(eviction) => self.background.evict(eviction),
-            WriteCommand::Waiting(row) => self.background.note_waiting(row),
+            WriteCommand::Note(note, row) => self.background.note(note, row),
             WriteCommand::Fold => {}
         }
     }

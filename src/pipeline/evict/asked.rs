@@ -13,6 +13,7 @@ use crate::retention::parts::Parts;
 use crate::retention::pass::Trial;
 use crate::retention::slice::SLICE_ROWS;
 use crate::retention::{due, word};
+use crate::store::Note;
 
 /// See the module.
 pub struct Asked {
@@ -85,7 +86,7 @@ impl Asked {
         if !std::mem::replace(&mut self.is_told, true) {
             self.tell(parts, removal, held_events, used_bytes);
         }
-        write.send(WriteCommand::Waiting(removal.to_bytes())).map_err(|_| Trouble::Closed)?;
+        write.send(WriteCommand::Note(Note::Waiting, removal.to_bytes())).map_err(|_| Trouble::Closed)?;
         self.stage = Stage::Waiting(removal, Instant::now() + due::COUNT_AGAIN);
         Ok(false)
     }
@@ -95,7 +96,7 @@ impl Asked {
         let until_then = if self.has_former {
             "the former rules stay in force"
         } else {
-            "no rules are in force, so nothing is removed and nothing makes room"
+            "no rules are in force, so nothing is removed"
         };
         tracing::warn!(
             events = removal.events,
@@ -120,7 +121,7 @@ impl Asked {
 pub fn nothing_waits(evicting: &Evicting, write: &Sender<WriteCommand>) -> Result<(), Trouble> {
     evicting.metrics.retention_waiting.set(0);
     if Removal::waiting(&evicting.store)?.is_some() {
-        write.send(WriteCommand::Waiting(Vec::new())).map_err(|_| Trouble::Closed)?;
+        write.send(WriteCommand::Note(Note::Waiting, Vec::new())).map_err(|_| Trouble::Closed)?;
     }
     Ok(())
 }

@@ -36,16 +36,14 @@ pub struct Evicting {
 }
 
 impl Evicting {
-    /// Puts the rules `found` into the settings in place of `rules`, unless a reload brought others meanwhile.
-    pub fn put_rules(&self, rules: &Retention, found: &Retention) {
-        if rules != found {
-            self.settings.rcu(|now| {
-                if now.retention == *rules {
-                    Arc::new(Settings { retention: found.clone(), ..Settings::clone(now) })
-                } else {
-                    Arc::clone(now)
-                }
-            });
+    /// Puts these rules into the settings, unless a reload has replaced `settings` meanwhile. Returns the settings with
+    /// them; `None` after a reload.
+    pub fn put_rules(&self, settings: &Arc<Settings>, rules: &Retention) -> Option<Arc<Settings>> {
+        if settings.retention == *rules {
+            return Some(Arc::clone(settings));
         }
+        let new = Arc::new(Settings { retention: rules.clone(), ..Settings::clone(settings) });
+        let before = self.settings.compare_and_swap(settings, Arc::clone(&new));
+        Arc::ptr_eq(&before, settings).then_some(new)
     }
 }

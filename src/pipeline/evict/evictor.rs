@@ -3,15 +3,17 @@
 //! Removes nothing itself. Without rules it only watches. Work that is not urgent takes at most a fifth of its time.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::asked::{Asked, nothing_waits};
 use super::evicting::Evicting;
+use super::former::{self, Former, Verdict};
 use super::trouble::Trouble;
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::{Done, Eviction, WriteCommand};
-use crate::policy::Retention;
+use crate::policy::{Retention, Settings};
 use crate::retention::authors::Authors;
 use crate::retention::busy_authors::BusyAuthors;
 use crate::retention::cause::Candidate;
@@ -85,12 +87,14 @@ struct Evictor<'a> {
     stage: Stage,
     /// The rules that are to come into force, if any.
     asked: Option<Asked>,
+    /// The rules from before the start, while new ones wait and no others are in force.
+    former: Option<Former>,
     /// The rules that were asked for last, with their follow lists.
     newest: Retention,
     /// The follow lists that were read for them.
     lists: Vec<Option<Seq>>,
-    /// The rules in the settings, by which clients are answered.
-    published: Retention,
+    /// The settings with the rules that clients are answered by; others are of a reload.
+    settings: Option<Arc<Settings>>,
     plan: Option<Plan>,
     disk: Disk,
     is_disk_low: bool,
@@ -120,9 +124,10 @@ impl<'a> Evictor<'a> {
             rules: Retention::default(),
             stage: Stage::Steady,
             asked: None,
+            former: None,
             newest: Retention::default(),
             lists: Vec::new(),
-            published: Retention::default(),
+            settings: None,
             plan: None,
             disk: Disk::default(),
             is_disk_low: false,
@@ -149,7 +154,22 @@ impl<'a> Evictor<'a> {
             self.come_into_force()?;
         }
         let is_counting = self.asked.as_ref().is_some_and(Asked::is_counting);
-        Ok(if is_counting { pause.min(TURN) } else { pause })
+        if !is_counting {
+            self.count_former()?;
+        }
+        Ok(if is_counting || self.former.is_some() { pause.min(TURN) } else { pause })
+    }
+
+    /// Continues to count the rules from before the start, and puts them into force if they remove little.
+    fn count_former(&mut self) -> Result<(), Trouble> {
+        let Some(former) = &mut self.former else { return Ok(()) };
+        match former.step(self.evicting, Instant::now() + TURN)? {
+            Verdict::Counting => return Ok(()),
+            Verdict::Holds(rules) => self.execute(rules)?,
+            Verdict::WouldRemoveMuch => {}
+        }
+        self.former = None;
+        Ok(())
     }
 
     /// Executes the rules in force for a while; returns how long to rest.
@@ -199,8 +219,8 @@ impl<'a> Evictor<'a> {
     /// Checks for new rules, from a reload or a new follow list. They are counted before they come into force; until
     /// then the former rules apply, to clients too.
     fn take_rules(&mut self) -> Result<(), Trouble> {
-        let settings = self.evicting.settings.load();
-        let is_reload = settings.retention != self.published;
+        let settings = self.evicting.settings.load_full();
+        let is_reload = self.settings.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &settings));
         let unresolved = if is_reload { &settings.retention } else { &self.newest };
         let lists = follows::lists(unresolved, &self.evicting.store)?;
         if !is_reload && lists == self.lists {
@@ -212,46 +232,58 @@ impl<'a> Evictor<'a> {
             self.lists = lists;
             return Ok(());
         }
+        let mut former = None;
         if is_other {
             nothing_waits(self.evicting, self.write)?;
+            if self.rules.is_empty() {
+                former = Former::load(self.evicting, &rules)?;
+            }
         }
         (self.lists, self.newest) = (lists, rules.clone());
         if is_other {
             let is_in_force = rules == self.rules;
             self.asked = (!is_in_force).then(|| Asked::new(rules.clone(), !self.rules.is_empty()));
+            self.former = former;
         }
         if self.asked.is_some() && rules.is_empty() {
             return self.come_into_force();
         }
-        self.publish(&settings.retention);
+        self.publish(&settings);
         if is_other && self.rules.is_empty() {
             self.evicting.horizons.begin(&rules);
         }
         Ok(())
     }
 
-    /// Puts the rules that apply into the settings, in place of these.
-    fn publish(&mut self, instead_of: &Retention) {
-        self.published = self.ruling().clone();
-        self.evicting.put_rules(instead_of, &self.published);
+    /// Puts the rules that apply into these settings.
+    fn publish(&mut self, settings: &Arc<Settings>) {
+        self.settings = self.evicting.put_rules(settings, self.ruling());
     }
 
     /// Puts the new rules into force.
     fn come_into_force(&mut self) -> Result<(), Trouble> {
-        let last_seq = self.evicting.store.read()?.last_seq()?;
         nothing_waits(self.evicting, self.write)?;
+        let Some(rules) = self.asked.as_ref().map(|asked| asked.rules.clone()) else { return Ok(()) };
+        self.execute(rules)?;
+        (self.asked, self.former) = (None, None);
+        Ok(())
+    }
+
+    /// Executes these rules from now on.
+    fn execute(&mut self, rules: Retention) -> Result<(), Trouble> {
+        let last_seq = self.evicting.store.read()?.last_seq()?;
         self.await_writer(0)?;
-        let Some(asked) = self.asked.take() else { return Ok(()) };
+        self.evicting.horizons.resume(&rules, &self.evicting.store)?;
         self.report.tell(true);
-        self.rules = asked.rules;
-        let before = self.published.clone();
-        self.publish(&before);
+        self.rules = rules;
+        if let Some(settings) = self.settings.clone() {
+            self.publish(&settings);
+        }
+        former::forget_without(&self.rules, self.evicting, self.write)?;
         follows::tell(&self.rules);
-        self.evicting.horizons.begin(&self.rules);
         self.stage = Stage::First;
-        (self.plan, self.exhausted) = (None, None);
+        (self.plan, self.exhausted, self.arrived) = (None, None, Vec::new());
         self.busy_authors = BusyAuthors::new(last_seq);
-        self.arrived.clear();
         (self.ages_due, self.totals_due) = (Instant::now(), Instant::now());
         self.authors_due = Instant::now() + due::authors(&self.rules);
         Ok(())
@@ -394,6 +426,7 @@ impl<'a> Evictor<'a> {
         if matches!(self.stage, Stage::First) {
             self.stage = Stage::Steady;
             self.report.tell(true);
+            former::remember(self.evicting, self.write, &self.rules)?;
         }
         self.evicting.heartbeat.plan();
         if plan.missing() == 0 {

@@ -6,6 +6,7 @@
 mod asked;
 pub mod evicting;
 pub mod evictor;
+mod former;
 #[cfg(test)]
 mod tests;
 mod trouble;

@@ -23,6 +23,8 @@ pub enum Note {
     Waiting,
     /// Removals that the operator has accepted.
     Accepted,
+    /// The rules that are in force.
+    InForce,
 }
 
 impl Note {
@@ -31,6 +33,7 @@ impl Note {
             Self::Horizons => b"horizons",
             Self::Waiting => b"waiting",
             Self::Accepted => b"accepted",
+            Self::InForce => b"in force",
         }
     }
 }
