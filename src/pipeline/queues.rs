@@ -92,7 +92,7 @@ pub enum WriteCommand {
     /// Commit these and answer them.
     Store(Vec<Verified>),
     /// Commit what is acknowledged: a query waits for it.
-    Fold,
+    Commit,
     /// Do a step of upkeep: reap expired events, purge vanished authors.
     Upkeep,
     /// Remove these, which the retention rules no longer keep: with batches, a few for each event, or between them.

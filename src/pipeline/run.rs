@@ -23,10 +23,10 @@ use super::heartbeat::Heartbeat;
 use super::ingest::gate::Gate;
 use super::ingest::verify::{self, Intake, Verifying};
 use super::options::Options;
-use super::query::job::Reading;
+use super::query::job::{Job, Reading};
 use super::query::readers;
 use super::query::sessions::{self, Sessions};
-use super::queues::{Bounds, Depths};
+use super::queues::{Bounds, Depths, WriteCommand};
 use super::serving::Serving;
 use super::threads::{self, StartError};
 use super::writable::Writable;
@@ -73,10 +73,8 @@ impl Pipeline {
     /// # Errors
     /// When the store cannot be read or a thread cannot be started.
     pub fn start(parts: Parts, on_failure: &OnFailure) -> Result<Self, StartError> {
-        let Parts { store, mut settings, verifier, metrics, bounds, memory, options, negentropy } = parts;
-        store.open_log()?;
-        settings.retention = retention::resolve(settings.retention, &store)?;
-        let last_seq = store.read()?.last_seq()?;
+        parts.store.open_log()?;
+        let (bounds, options) = (&parts.bounds, &parts.options);
         // Every event has passed the gate, so as many batches as events always fit: io never blocks here.
         let (ingest, q1) = channel(bounds.ingest_events);
         let (write, q2) = channel(bounds.write_batches);
@@ -86,78 +84,16 @@ impl Pipeline {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let read_threads = if options.read_threads == 0 { cores.clamp(1, 8) } else { options.read_threads };
         let pool = threads::signature_pool(options.verify_threads, cores)?;
+        let serving = serving(parts, on_failure, &write, depths)?;
+        let heartbeat = Arc::new(Heartbeat::default());
 
-        let (metrics, verifier, clock) = (Arc::new(metrics), Arc::new(verifier), Clock::start());
-        let horizons = Arc::new(Horizons::load(&settings.retention, &store)?);
-        let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let (memory, gate) = (Ledger::new(memory), Arc::new(Gate::new(&bounds)));
-        let (health, heartbeat) = (Arc::new(Health::new(&metrics, on_failure)), Arc::new(Heartbeat::default()));
-        let writable = Arc::new(Writable::new(&metrics, clock));
-        let uncommitted = Arc::new(Uncommitted::new(write.downgrade(), bounds.scans));
-        let hub = Arc::new(LiveHub::new(last_seq, random()?));
-        let commit_interval = Duration::from_millis(options.commit_interval_ms);
-        let reading = Arc::new(Reading {
-            store: store.clone(),
-            settings: Arc::clone(&settings),
-            options,
-            scans: FairChannel::new(bounds.scans),
-            sessions: Sessions::new(negentropy),
-            uncommitted: Arc::clone(&uncommitted),
-            live: Arc::clone(&hub),
-            metrics: Arc::clone(&metrics),
-            health: Arc::clone(&health),
-            clock,
-        });
-        let resume = {
-            let reading = Arc::clone(&reading);
-            Box::new(move |job| reading.submit(job, Progress::Begun))
-        };
-        let writing = Writing {
-            store: store.clone(),
-            commit_interval,
-            horizons: Arc::clone(&horizons),
-            uncommitted,
-            resume,
-            gate: Arc::clone(&gate),
-            writable: Arc::clone(&writable),
-            heartbeat: Arc::clone(&heartbeat),
-            metrics: Arc::clone(&metrics),
-            health: Arc::clone(&health),
-            clock,
-        };
-        let delivering = Delivering {
-            store: store.clone(),
-            live: hub,
-            settings: Arc::clone(&settings),
-            gate: Arc::clone(&gate),
-            outboxes: Arc::clone(&memory.outboxes),
-            metrics: Arc::clone(&metrics),
-            health: Arc::clone(&health),
-            clock,
-        };
-        let verifying = Verifying {
-            verifier: Arc::clone(&verifier),
-            gate: Arc::clone(&gate),
-            settings: Arc::clone(&settings),
-            metrics: Arc::clone(&metrics),
-            clock,
-        };
-        let evicting = Evicting {
-            store: store.clone(),
-            settings: Arc::clone(&settings),
-            horizons: Arc::clone(&horizons),
-            writable: Arc::clone(&writable),
-            heartbeat: Arc::clone(&heartbeat),
-            metrics: Arc::clone(&metrics),
-            health: Arc::clone(&health),
-            clock,
-        };
-        let upkeep = Upkeep { store: store.clone(), health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
-
+        let (verifying, writing) = (verifying(&serving), writing(&serving, &heartbeat));
+        let (delivering, evicting) = (delivering(&serving), evicting(&serving, &heartbeat));
+        let upkeep = upkeep(&serving);
         let intake = Intake::new(verifying.clone(), ingest, write.clone(), live.clone());
         let (write_for_cron, live_for_verify) = (write.clone(), live.clone());
         let (write_for_retention, retention_stopped) = (write.clone(), cron_stopped.clone());
-        let write_half = store.writer();
+        let write_half = serving.store.writer();
         let spawn = |name: &'static str, work: Box<dyn FnOnce() + Send>| threads::spawn(name, on_failure, work);
         let threads = vec![
             spawn("live", Box::new(move || live::run(&delivering, &q3)))?,
@@ -168,28 +104,13 @@ impl Pipeline {
         ];
         let mut readers = Vec::new();
         for _ in 0..read_threads {
-            let reading = Arc::clone(&reading);
+            let reading = Arc::clone(&serving.reading);
             let read = move || {
                 threads::yield_to_others();
                 readers::run(&reading);
             };
             readers.push(spawn("read", Box::new(read))?);
         }
-        let serving = Serving {
-            settings,
-            metrics,
-            clock,
-            memory,
-            store,
-            horizons,
-            health,
-            writable,
-            gate,
-            verifier,
-            reading,
-            bounds,
-            depths,
-        };
         Ok(Self { serving, heartbeat, intake: Some(intake), stop_cron: Some(stop_cron), threads, readers })
     }
 
@@ -232,6 +153,105 @@ impl Pipeline {
         }
         tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "the pipeline is empty");
     }
+}
+
+/// What the parts of all threads are taken from.
+fn serving(
+    parts: Parts,
+    on_failure: &OnFailure,
+    write: &Sender<WriteCommand>,
+    depths: Depths,
+) -> Result<Serving, StartError> {
+    let Parts { store, mut settings, verifier, metrics, bounds, memory, options, negentropy } = parts;
+    settings.retention = retention::resolve(settings.retention, &store)?;
+    let horizons = Arc::new(Horizons::load(&settings.retention, &store)?);
+    let settings = Arc::new(ArcSwap::from_pointee(settings));
+    let (metrics, clock) = (Arc::new(metrics), Clock::start());
+    let health = Arc::new(Health::new(&metrics, on_failure));
+    let reading = Reading {
+        live: Arc::new(LiveHub::new(store.read()?.last_seq()?, random()?)),
+        store: store.clone(),
+        settings: Arc::clone(&settings),
+        options,
+        scans: FairChannel::new(bounds.scans),
+        sessions: Sessions::new(negentropy),
+        uncommitted: Arc::new(Uncommitted::new(write.downgrade(), bounds.scans)),
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        clock,
+    };
+    Ok(Serving {
+        memory: Ledger::new(memory),
+        writable: Arc::new(Writable::new(&metrics, clock)),
+        gate: Arc::new(Gate::new(&bounds)),
+        verifier: Arc::new(verifier),
+        reading: Arc::new(reading),
+        settings,
+        metrics,
+        clock,
+        store,
+        horizons,
+        health,
+        bounds,
+        depths,
+    })
+}
+
+fn verifying(of: &Serving) -> Verifying {
+    Verifying {
+        verifier: Arc::clone(&of.verifier),
+        gate: Arc::clone(&of.gate),
+        settings: Arc::clone(&of.settings),
+        metrics: Arc::clone(&of.metrics),
+        clock: of.clock,
+    }
+}
+
+fn writing(of: &Serving, heartbeat: &Arc<Heartbeat>) -> Writing<Box<dyn Job>> {
+    let reading = Arc::clone(&of.reading);
+    Writing {
+        store: of.store.clone(),
+        commit_interval: Duration::from_millis(reading.options.commit_interval_ms),
+        horizons: Arc::clone(&of.horizons),
+        uncommitted: Arc::clone(&reading.uncommitted),
+        resume: Box::new(move |job| reading.submit(job, Progress::Begun)),
+        gate: Arc::clone(&of.gate),
+        writable: Arc::clone(&of.writable),
+        heartbeat: Arc::clone(heartbeat),
+        metrics: Arc::clone(&of.metrics),
+        health: Arc::clone(&of.health),
+        clock: of.clock,
+    }
+}
+
+fn delivering(of: &Serving) -> Delivering {
+    Delivering {
+        store: of.store.clone(),
+        live: Arc::clone(&of.reading.live),
+        settings: Arc::clone(&of.settings),
+        gate: Arc::clone(&of.gate),
+        outboxes: Arc::clone(&of.memory.outboxes),
+        metrics: Arc::clone(&of.metrics),
+        health: Arc::clone(&of.health),
+        clock: of.clock,
+    }
+}
+
+pub(super) fn evicting(of: &Serving, heartbeat: &Arc<Heartbeat>) -> Evicting {
+    Evicting {
+        store: of.store.clone(),
+        settings: Arc::clone(&of.settings),
+        horizons: Arc::clone(&of.horizons),
+        writable: Arc::clone(&of.writable),
+        heartbeat: Arc::clone(heartbeat),
+        metrics: Arc::clone(&of.metrics),
+        health: Arc::clone(&of.health),
+        clock: of.clock,
+    }
+}
+
+fn upkeep(of: &Serving) -> Upkeep {
+    Upkeep { store: of.store.clone(), health: Arc::clone(&of.health), metrics: Arc::clone(&of.metrics) }
 }
 
 fn random() -> Result<[u64; 2], std::io::Error> {

@@ -177,7 +177,7 @@ impl<Q> Uncommitted<Q> {
         drop(held);
         if !self.is_wanted.swap(true, Ordering::AcqRel) {
             // A writer whose queue is full looks at the flag after the batch in hand; one that ended has cleared this.
-            let _ = self.writer.try_send(WriteCommand::Fold);
+            let _ = self.writer.try_send(WriteCommand::Commit);
         }
         Wait::Left
     }
@@ -218,7 +218,7 @@ mod tests {
 
         let waits = ['a', 'b', 'c'].map(|query| uncommitted.wait(query));
         assert_eq!(waits, [Wait::Left, Wait::Left, Wait::Full('c')]);
-        assert!(matches!(inbox.try_recv(), Some(WriteCommand::Fold)) && inbox.is_empty(), "asked for once");
+        assert!(matches!(inbox.try_recv(), Some(WriteCommand::Commit)) && inbox.is_empty(), "asked for once");
         assert!(uncommitted.is_wanted());
         assert_eq!(uncommitted.clear(), ['a', 'b']);
         assert!(!uncommitted.is_wanted());

@@ -84,7 +84,7 @@ pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCo
         let command = if is_idle { inbox.recv() } else { inbox.try_recv() };
         match command {
             Some(WriteCommand::Store(events)) => backlog.add(events),
-            Some(WriteCommand::Fold) => {}
+            Some(WriteCommand::Commit) => {}
             Some(WriteCommand::Upkeep) => {
                 background.upkeep();
                 look_after(writing, &mut writer);
@@ -353,7 +353,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         if self.backlog.is_empty() {
             let command = if is_evicting { self.inbox.try_recv() } else { self.inbox.recv_timeout(left).ok() };
             match command {
-                Some(WriteCommand::Fold) => return false,
+                Some(WriteCommand::Commit) => return false,
                 Some(command) => self.note(command),
                 None => {}
             }
@@ -379,7 +379,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
             WriteCommand::Upkeep => self.background.upkeep(),
             WriteCommand::Evict(eviction) => self.background.evict(eviction),
             WriteCommand::Note(note, row) => self.background.note(note, row),
-            WriteCommand::Fold => {}
+            WriteCommand::Commit => {}
         }
     }
 

@@ -1,8 +1,7 @@
 //! What the evictor does when the writer is gone.
 
-use std::sync::Arc;
-
 use super::*;
+use crate::pipeline::run::evicting;
 use crate::pipeline::testing::{ends, start};
 use crate::policy::Settings;
 use crate::store::{Durability, Options, Store};
@@ -13,17 +12,7 @@ fn an_evictor_whose_writer_died_with_work_in_hand_does_not_wait_for_it() {
     let options = Options { map_bytes: 64 << 20, durability: Durability::None, ..Options::default() };
     let store = Store::open(dir.path(), options).expect("a new store");
     let (pipeline, _failures) = start(store, Settings::default());
-    let serving = pipeline.serving().clone();
-    let evicting = Evicting {
-        store: serving.store,
-        settings: serving.settings,
-        horizons: serving.horizons,
-        writable: serving.writable,
-        heartbeat: Arc::clone(pipeline.heartbeat()),
-        metrics: serving.metrics,
-        health: serving.health,
-        clock: serving.clock,
-    };
+    let evicting = evicting(pipeline.serving(), pipeline.heartbeat());
     let waited = move || {
         let (write, inbox) = channel(PENDING);
         let mut evictor = Evictor::new(&evicting, &write);
