@@ -1,8 +1,8 @@
 //! The bounded queue between two threads: a mutex, a ring and two condition variables.
 //!
-//! Not crossbeam's, whose receivers yield the CPU many times before they sleep: on a machine with few cores that is
-//! taken from the threads that have work (14 % of the relay's CPU with one event at a time). This one sleeps at
-//! once, and a sender wakes a receiver only if one sleeps.
+//! crossbeam's receivers yield the CPU many times before they sleep. On a machine with few cores that takes time from
+//! threads that have work: 14 % of the relay's CPU with one event at a time. Here a receiver sleeps at once, and a
+//! sender wakes one only if it sleeps.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -25,9 +25,9 @@ pub fn channel<T>(bound: usize) -> (Sender<T>, Receiver<T>) {
 struct Inner<T> {
     bound: usize,
     state: Mutex<State<T>>,
-    /// Something was put in, or the last sender left.
+    /// An entry was put in, or the last sender was dropped.
     filled: Condvar,
-    /// Something was taken out, or the last receiver left.
+    /// An entry was taken out, or the last receiver was dropped.
     emptied: Condvar,
 }
 
@@ -72,7 +72,7 @@ pub struct Sender<T>(Arc<Inner<T>>);
 /// Takes entries out. Sending fails once the last one is dropped.
 pub struct Receiver<T>(Arc<Inner<T>>);
 
-/// Tells how many entries wait. It keeps the queue neither open nor read.
+/// Tells how many entries wait. It counts as neither a sender nor a receiver.
 pub struct Depth<T>(Arc<Inner<T>>);
 
 impl<T> Clone for Depth<T> {
@@ -169,21 +169,20 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Whether a receiver sleeps because nothing waits: all that was put in before has been taken, and what it was
-    /// taken for is done.
+    /// Whether a receiver sleeps because nothing waits: every earlier entry has been taken and dealt with.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         let state = self.0.state();
         state.sleeping > 0 && state.queue.is_empty()
     }
 
-    /// For those who may come too late.
+    /// A sender that does not keep the queue open.
     #[must_use]
     pub fn downgrade(&self) -> WeakSender<T> {
         WeakSender(Arc::clone(&self.0))
     }
 
-    /// For those who only watch.
+    /// How many entries wait, for metrics.
     #[must_use]
     pub fn depth(&self) -> Depth<T> {
         Depth(Arc::clone(&self.0))
@@ -191,7 +190,7 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// A new sender. Who hands out all of them and keeps none learns when nobody can send any more.
+    /// A new sender. A receiver that hands out all senders learns when the last of them is dropped.
     #[must_use]
     pub fn sender(&self) -> Sender<T> {
         self.0.state().senders += 1;
@@ -274,7 +273,7 @@ impl<T> Drop for Receiver<T> {
         let mut state = self.0.state();
         state.receivers -= 1;
         if state.receivers == 0 {
-            // What nobody will take is dropped here, outside of the lock: it may hold senders of its own.
+            // Entries that nobody will take are dropped outside of the lock: they may hold senders of this queue.
             let left = std::mem::take(&mut state.queue);
             drop(state);
             drop(left);

@@ -1,7 +1,7 @@
-//! The `cron` thread: asks for upkeep now and then, frees what processes that died left behind, and with relaxed
+//! The `cron` thread: requests upkeep at intervals, frees reader slots of processes that died, and with relaxed
 //! durability syncs what was acknowledged.
 //!
-//! It writes nothing itself, and never waits for those that do.
+//! It writes no events, and never waits for the writer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use super::queues::WriteCommand;
 use crate::metrics::{Metrics, StoreOperation};
 use crate::store::{Durability, Store};
 
-/// How often upkeep is asked for. Expired events are never served, so reaping them is not urgent.
+/// How often upkeep is requested. Expired events are never served, so removing them is not urgent.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How often what was acknowledged is synced where nobody waits for that (`storage.durability = "relaxed"`): a power cut
-/// undoes no more than came since the last sync began. It takes the disk's time, not the writer's.
+/// How often the store is synced when OKs do not wait for that (`storage.durability = "relaxed"`): a power cut loses
+/// only what arrived since the last sync began. It takes the disk's time, not the writer's.
 const SYNC: Duration = Duration::from_secs(1);
 
-const _: () = assert!(UPKEEP.as_secs().is_multiple_of(SYNC.as_secs()), "upkeep comes with every so many syncs");
+const _: () = assert!(UPKEEP.as_secs().is_multiple_of(SYNC.as_secs()), "upkeep is due at a multiple of syncs");
 
-/// Every how many of these reader slots of processes that died are freed. Each keeps pages from being used again:
-/// a minute of writes is little beside any store, and the look takes a system call for each reader.
+/// How many rounds of upkeep pass between two checks for reader slots of processes that died. Such a slot keeps LMDB
+/// from reusing pages; a minute of writes is little next to any store, and the check takes a system call per reader.
 const STALE_READERS: u32 = 12;
 
-/// What it looks after.
+/// What the thread uses.
 pub struct Upkeep {
     /// The store.
     pub store: Store,
@@ -54,7 +54,7 @@ pub fn run(upkeep: &Upkeep, write: &Sender<WriteCommand>, stop: &Receiver<()>) {
         }
         slept = Duration::ZERO;
         match write.try_send(WriteCommand::Upkeep) {
-            // A full queue has better things to do; the next time will do.
+            // The writer is busy; the next round will do.
             Ok(()) | Err(SendError::Full(_)) => {}
             Err(SendError::Closed(_)) => return,
         }
@@ -72,6 +72,6 @@ fn free_stale_readers(upkeep: &Upkeep) {
             upkeep.metrics.stale_readers.inc_by(slots as u64);
             tracing::info!(slots, "freed reader slots of processes that had died");
         }
-        Err(error) => tracing::warn!(%error, "reader slots could not be looked at"),
+        Err(error) => tracing::warn!(%error, "stale reader slots could not be checked"),
     }
 }

@@ -1,8 +1,8 @@
-//! Whether the store does its work: each failure is counted, said and shown on `/readyz`, and what this process cannot
-//! recover from ends it in order.
+//! Whether the store works: each failure is counted, logged and shown on `/readyz`, and one that this process cannot
+//! recover from stops it in order.
 //!
-//! The one place that decides what follows from a [`StoreError`]. It never refuses anything itself: every batch tries to
-//! commit, so the first commit that succeeds ends the trouble. A full store is not a failure: see
+//! The only place that decides what follows from a [`StoreError`]. It never refuses events: every batch tries to
+//! commit, so the first commit that succeeds clears the failure. A full store is not a failure: see
 //! [`writable`](super::writable).
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,10 +15,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use crate::metrics::{Metrics, StoreLabel, StoreOperation};
 use crate::store::StoreError;
 
-/// Called with the reason when the process must end as failed, in order.
+/// Called with the reason when the process must stop as failed.
 pub type OnFailure = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// The same failure of one operation is logged no more often: a damaged page fails every query that meets it.
+/// How often the same failure of one operation is logged: a damaged page fails every query that reads it.
 const SAME_LINE: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -33,14 +33,14 @@ pub struct Health {
 struct State {
     /// Why the last commit failed.
     commits_fail: Option<String>,
-    /// The process is ending for this.
+    /// Why the process is stopping.
     fatal: Option<String>,
     /// What was logged last, and when.
     said: Option<(StoreOperation, String, Instant)>,
 }
 
 impl Health {
-    /// All is well. `on_failure` ends the process.
+    /// No failures yet. `on_failure` stops the process.
     #[must_use]
     pub fn new(metrics: &Metrics, on_failure: &OnFailure) -> Self {
         metrics.store_committing.set(1);
@@ -56,7 +56,7 @@ impl Health {
         self.state.lock().expect("nothing panics while it holds the state of the store")
     }
 
-    /// Notes that the store could not do something.
+    /// Notes a failure.
     pub fn failed(&self, operation: StoreOperation, error: &StoreError) {
         if matches!(error, StoreError::Full) {
             return;
@@ -79,9 +79,9 @@ impl Health {
         }
     }
 
-    /// Notes a commit that succeeded.
+    /// Notes a successful commit.
     pub fn committed(&self) {
-        // The gauge is read first: nearly always there is nothing to do.
+        // The gauge first, without the lock: there is nearly always nothing to do.
         if self.is_committing.get() == 1 {
             return;
         }
@@ -99,13 +99,13 @@ impl Health {
         self.is_committing.get() == 0
     }
 
-    /// Whether this process cannot use the store any more, and is ending for that.
+    /// Whether this process can no longer use the store, and is stopping.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.state().fatal.is_some()
     }
 
-    /// Why the relay is not ready, if the store is the reason.
+    /// Why the relay is not ready, if that is because of the store.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let state = self.state();

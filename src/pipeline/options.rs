@@ -16,17 +16,17 @@ pub struct Options {
     pub read_threads: usize,
     /// Threads of the signature pool; 0 chooses by the number of cores.
     pub verify_threads: usize,
-    /// Rows a scan may look at in one slice.
+    /// Rows that a scan may read in one slice.
     pub slice_rows: u32,
-    /// Microseconds a scan may take in one slice.
+    /// Microseconds that a scan may take in one slice.
     pub slice_us: u64,
-    /// Rows a scan may look at on the io thread before it moves to a reader.
+    /// Rows that a scan may read on the io thread before it moves to a reader.
     pub inline_rows: u32,
-    /// Microseconds a scan may take on the io thread; 0 always uses a reader.
+    /// Microseconds that a scan may take on the io thread; 0 always uses a reader.
     pub inline_us: u64,
-    /// Milliseconds that events may stand in the write-ahead log alone; 0 commits each batch before its OKs.
+    /// Milliseconds that events may be in the write-ahead log only; 0 commits each batch before its OKs.
     pub commit_interval_ms: u64,
-    /// Milliseconds from one sending of live events to the next at the least; 0 sends at once.
+    /// The least time between two sends of live events, in milliseconds; 0 sends at once.
     pub fanout_interval_ms: u64,
 }
 
@@ -46,10 +46,10 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The longest interval between commits: commands in other processes wait that long for their turn.
+    /// The longest interval between commits: commands in other processes may wait that long for the write lock.
     pub const MAX_COMMIT_INTERVAL_MS: u64 = 1_000;
 
-    /// The longest interval between sendings: subscribers wait for new events that long.
+    /// The longest interval between sends: subscribers may wait that long for a new event.
     pub const MAX_FANOUT_INTERVAL_MS: u64 = 1_000;
 
     /// The budget of a slice on a reader thread.

@@ -1,4 +1,4 @@
-//! Every queue between threads: what travels in it, its bound, why, and what happens when it is full.
+//! Every queue between threads: what it carries, its bound, and what happens when it is full.
 //!
 //! | queue         | carries                       | bound                                  | when full                          |
 //! |---------------|-------------------------------|----------------------------------------|------------------------------------|
@@ -6,14 +6,19 @@
 //! | Q2 write      | [`WriteCommand`]              | `write_batches`                        | verify and retention wait          |
 //! | Q3 live       | [`LiveCommand`]               | `live_batches`                         | writer and verify wait; live never waits, so not for long |
 //! | Q4 scans      | a boxed [`Job`](crate::pipeline::query::job::Job) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` for the newest query of the address that has most in line; of several, of the one that used most |
-//! | Q5 outbox     | frames of one connection      | `ws::outbox` has its bounds            | scans park; a live event closes the connection |
+//! | Q5 outbox     | frames of one connection      | `server.outbox_bytes`, `server.outbox_frames`, `memory.outboxes` | scans park; a live event closes the connection |
+//! | waiting       | a boxed [`Job`](crate::pipeline::query::job::Job) that needs a commit ([`uncommitted`](crate::pipeline::commit::uncommitted)) | `scans` | the query goes back to Q4 |
+//! | removals      | [`Eviction`]s that the writer has taken from Q2 ([`background`](crate::pipeline::commit::background)) | the 16 that retention sends before it waits for an answer | retention waits |
+//! | answers       | [`Done`], from writer to retention | as many as there are removals | never full |
 //!
-//! Q1 counts events at its gate ([`Gate`](super::ingest::gate::Gate)), before they enter; the channels behind it are sized
-//! so that what passed the gate always fits, and sending into them never blocks an io thread. `verify` and `writer` take
-//! all that waits in Q1 and Q2, and choose from it by address ([`backlog`](crate::pipeline::ingest::backlog)).
+//! Events are counted at the [`Gate`](super::ingest::gate::Gate), before they enter Q1. Q1 has room for everything that
+//! passes the gate, so an io thread never blocks on it. `verify` and `writer` empty Q1 and Q2 and choose by address
+//! what goes next ([`backlog`](crate::pipeline::ingest::backlog)).
 //!
-//! Q4 is no line: the address that used least time of scans lately is served first ([`fair`](super::fair)). A query
-//! that waits for its client to read is with that client's outbox, not in Q4.
+//! Q4 is not first come, first served: the address whose scans took the least time lately goes first
+//! ([`fair`](super::fair)). A query whose client does not read is kept by that client's outbox, not in Q4.
+//!
+//! The queues carry plain data. What a job does is behind its trait, and no queue knows it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -56,7 +61,7 @@ impl Default for Bounds {
     }
 }
 
-/// The queues, for those who only watch.
+/// How many entries wait in each channel; for metrics.
 #[derive(Clone)]
 pub struct Depths {
     /// Q1.
@@ -71,45 +76,45 @@ pub struct Depths {
 pub struct Submission {
     /// The event; its id is checked, its signature is not.
     pub event: Event,
-    /// Who gets the OK.
+    /// The client that gets the OK.
     pub from: Arc<ClientHandle>,
     /// When its message was read.
     pub received: Instant,
 }
 
-/// A submission whose signature holds.
+/// A submission with a valid signature.
 pub struct Verified {
     /// The event.
     pub event: VerifiedEvent,
-    /// Who gets the OK.
+    /// The client that gets the OK.
     pub from: Arc<ClientHandle>,
     /// When its message was read.
     pub received: Instant,
 }
 
-/// What the writer is asked to do.
+/// A request to the writer.
 pub enum WriteCommand {
-    /// Commit these and answer them.
+    /// Store these events and answer them.
     Store(Vec<Verified>),
-    /// Commit what is acknowledged: a query waits for it.
+    /// Commit what was acknowledged: a query waits for that.
     Commit,
-    /// Do a step of upkeep: reap expired events, purge vanished authors.
+    /// Run a step of upkeep: remove expired events and purge authors who vanished.
     Upkeep,
-    /// Remove these, which the retention rules no longer keep: with batches, a few for each event, or between them.
+    /// Remove events that the retention rules no longer keep: a few with each batch, more when no batch waits.
     Evict(Eviction),
     /// Save a row of the evictor; an empty one deletes it.
     Note(Note, Vec<u8>),
 }
 
-/// What the writer is to remove, in as many steps as it likes. The horizons, which are told before, are put with it.
+/// Events that the writer is to remove, in as many steps as it likes. It stores the horizons in the same commits.
 pub struct Eviction {
     /// The events.
     pub seqs: Vec<Seq>,
-    /// Where it tells what it removed in all.
+    /// Where the writer reports how many it removed in all.
     pub done: Sender<Done>,
 }
 
-/// How an eviction ended: with so many events removed.
+/// How an eviction ended: the number of events that were removed.
 pub type Done = Result<u64, StoreError>;
 
 /// An event that survives a power cut.
@@ -120,10 +125,10 @@ pub struct Committed {
     pub event: VerifiedEvent,
 }
 
-/// What live is told.
+/// What the `live` thread is to deliver.
 pub enum LiveCommand {
-    /// These are on disk, in ascending order of seq.
+    /// Events that are on disk, in ascending order of seq, and when they were sent here.
     Committed(Arc<[Committed]>, Instant),
-    /// Deliver these, which are never stored, and answer them.
+    /// Events that are never stored: deliver and answer them.
     Ephemeral(Vec<Verified>),
 }

@@ -37,9 +37,9 @@ use crate::retention::{self, Horizons};
 use crate::schnorr::Verifier;
 use crate::store::{Durability, Store};
 
-/// What the pipeline is made of.
+/// What a pipeline is started with.
 pub struct Parts {
-    /// The events.
+    /// The store.
     pub store: Store,
     /// The first settings.
     pub settings: Settings,
@@ -49,7 +49,7 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Bounds of the queues.
     pub bounds: Bounds,
-    /// What clients may make the relay hold.
+    /// How much memory clients may make the relay hold.
     pub memory: ledger::Options,
     /// How queries run.
     pub options: Options,
@@ -75,7 +75,7 @@ impl Pipeline {
     pub fn start(parts: Parts, on_failure: &OnFailure) -> Result<Self, StartError> {
         parts.store.open_log()?;
         let (bounds, options) = (&parts.bounds, &parts.options);
-        // Every event has passed the gate, so as many batches as events always fit: io never blocks here.
+        // Q1 has room for as many batches as the gate lets in events: io never blocks on it.
         let (ingest, q1) = channel(bounds.ingest_events);
         let (write, q2) = channel(bounds.write_batches);
         let (live, q3) = channel(bounds.live_batches);
@@ -135,8 +135,8 @@ impl Pipeline {
         self.intake.clone().expect("the pipeline has not finished")
     }
 
-    /// Ends the threads from the top, each once its queue is empty: what was taken is committed and answered.
-    /// Every clone of [`Pipeline::intake`] must be gone.
+    /// Ends the threads in the order of the queues, each once its queue is empty: what was taken is committed and
+    /// answered. Every clone of [`Pipeline::intake`] must have been dropped.
     pub fn finish(mut self) {
         let started = Instant::now();
         self.intake = None;

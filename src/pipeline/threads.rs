@@ -46,8 +46,8 @@ pub fn spawn(
     })
 }
 
-/// The signature pool of `threads` threads; for 0, one per core but one. There is none when that leaves a single thread,
-/// which would only add a hand-over to the `verify` thread's own work.
+/// The signature pool of `threads` threads; for 0, one per core but one. There is none when that leaves a single
+/// thread, which would only add a hand-over to the `verify` thread's own work.
 ///
 /// # Errors
 /// When a thread cannot be started.

@@ -1,6 +1,6 @@
-//! What the pipeline knows of a connection: where its frames go, who it is, what it is owed.
+//! What the pipeline knows about a connection: where its frames go, who it is, and which OKs it is owed.
 //!
-//! A handle never gives access to the socket, and nothing here waits.
+//! A handle never gives access to the socket, and nothing here blocks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,18 +23,18 @@ pub struct ClientHandle {
     pub deflate: bool,
     /// What it may spend.
     pub rates: RateLimiter,
-    /// The network that it comes from, which has one share in the queues, however many connections.
+    /// The network of its address, which has one share in the queues, however many connections it opens.
     pub address: IpAddr,
-    /// The accounts of its address, which live as long as its connections.
+    /// The accounts of its address, which exist as long as the address has connections.
     pub memory: Arc<Address>,
-    /// Its own filters, in its address's account.
+    /// Its own filters, which count in its address's account too.
     pub filters: Arc<Account>,
     identity: ArcSwap<Identity>,
     unanswered: AtomicUsize,
     /// OKs that are no longer owed and not yet in the outbox.
     on_the_way: AtomicUsize,
     scans: AtomicUsize,
-    /// Microseconds of scans on the io thread that its address was not charged yet in Q4.
+    /// Microseconds of scans on the io thread that Q4 has not charged to its address yet.
     uncharged_us: AtomicU64,
 }
 
@@ -47,7 +47,7 @@ const CHARGED_TOGETHER_US: u64 = 1_000;
 pub struct Identity {
     /// The keys, ascending.
     pub keys: Arc<[Pubkey]>,
-    /// Whose limits hold for it.
+    /// The limits that apply to it.
     pub tier: Tier,
 }
 
@@ -71,24 +71,24 @@ impl ClientHandle {
         }
     }
 
-    /// Who it has proven to be so far.
+    /// The keys it has proven so far.
     pub fn identity(&self) -> arc_swap::Guard<Arc<Identity>> {
         self.identity.load()
     }
 
-    /// Tells every thread of a newly proven key.
+    /// Makes a newly proven key known to every thread.
     pub fn set_identity(&self, identity: Identity) {
         self.identity.store(Arc::new(identity));
     }
 
-    /// EVENTs taken from it that have no OK yet.
+    /// EVENTs of it that have no OK yet.
     pub fn unanswered(&self) -> usize {
         self.unanswered.load(Ordering::Acquire)
     }
 
-    /// Whether every EVENT taken from it has its OK in the outbox, so that a close frame may follow (INV-14).
+    /// Whether every EVENT of it has its OK in the outbox, so that a close frame may follow (INV-14).
     pub fn is_settled(&self) -> bool {
-        // In this order: `send_replies` counts an OK here before it is no longer owed.
+        // In this order: `send_replies` counts an OK as on the way before it is no longer unanswered.
         self.unanswered() == 0 && self.on_the_way.load(Ordering::Acquire) == 0
     }
 
@@ -97,12 +97,12 @@ impl ClientHandle {
         self.unanswered.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Scans of it that wait or run.
+    /// Its scans that wait or run.
     pub fn scans(&self) -> &AtomicUsize {
         &self.scans
     }
 
-    /// Counts what a scan of it keeps between slices, in place of what `held` counted.
+    /// Counts the memory that one of its scans keeps between slices, in place of what `held` counted.
     ///
     /// # Errors
     /// `error:` when its address or all together would hold too much.
@@ -110,7 +110,7 @@ impl ClientHandle {
         let bytes = scan.map_or(0, Scan::held_bytes);
         let spare_bytes = held.as_ref().map_or(0, Hold::bytes);
         if bytes != spare_bytes {
-            // A connection has a bound on its filters, and few scans.
+            // No bound per connection here: its filters and its scans are bounded elsewhere.
             let hold = Hold::take(&self.filters, bytes, spare_bytes, u64::MAX);
             *held = Some(hold.map_err(|_| {
                 Reason::new(
@@ -122,13 +122,13 @@ impl ClientHandle {
         Ok(())
     }
 
-    /// Counts what a scan took on the io thread; gives back what its address is to be charged now.
+    /// Counts the time of a scan on the io thread; returns how much its address is to be charged now, if anything.
     pub fn spent_here(&self, spent_us: u64) -> Option<u64> {
         let uncharged_us = self.uncharged_us.fetch_add(spent_us, Ordering::Relaxed) + spent_us;
         (uncharged_us >= CHARGED_TOGETHER_US).then(|| self.uncharged_us.swap(0, Ordering::Relaxed))
     }
 
-    /// Charges what a thread of the pipeline took for it.
+    /// Charges the time that a thread of the pipeline spent on it.
     pub fn charge_time(&self, settings: &Settings, took: Duration, now_us: u64) {
         self.rates.charge(settings, self.identity().tier, Quantity::Cpu, took.as_nanos() as u64, now_us);
     }
@@ -151,7 +151,7 @@ impl ClientHandle {
 
     /// Queues one reply of a stream, unless that is over.
     pub fn answer(&self, stream: &Stream, message: &RelayMessage) {
-        // Refused only when nobody waits for it.
+        // Refused only when the stream is over.
         let _ = self.outbox.push_answer(stream, encoded(message));
     }
 

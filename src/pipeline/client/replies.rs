@@ -1,6 +1,6 @@
-//! Replies to clients, gathered so that those to one client cost one push and one wake-up.
+//! Replies to clients, gathered so that several to one client cost one push and one wake-up.
 //!
-//! Nothing here waits; what is gathered and never sent is sent when a batch is dropped.
+//! Nothing here blocks. A batch sends what it still holds when it is dropped.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Replies {
     }
 }
 
-/// Answers in the order of a batch, gathered over runs of the same client.
+/// OKs in the order of a batch, gathered over runs of the same client.
 #[derive(Default)]
 pub struct BatchReplies {
     client: Option<Arc<ClientHandle>>,
@@ -48,7 +48,7 @@ impl BatchReplies {
         self.count += 1;
     }
 
-    /// Queues what was gathered. Must be called after the last answer.
+    /// Queues what was gathered.
     pub fn flush(&mut self) {
         if let Some(client) = self.client.take() {
             self.replies.send(&client, std::mem::take(&mut self.count));

@@ -1,6 +1,6 @@
-//! One open subscription, from its REQ to its end: which stage it is in, and where its frames go.
+//! One open subscription, from its REQ to its end: its stage, and where its frames go.
 //!
-//! Its session, the readers and the `live` thread share it. Nothing here waits.
+//! Its session, the readers and the `live` thread share it. Nothing here blocks.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -9,15 +9,15 @@ use crate::live;
 use crate::nostr::{SubscriptionId, reply};
 use crate::ws::Stream;
 
-/// One open subscription: the stage it is in, shared by its session and whoever works for it.
+/// See the module.
 pub struct Subscription {
     /// Its id.
     pub id: SubscriptionId,
-    /// `["EVENT",<sub>,`, written once.
+    /// `["EVENT",<sub>,`, rendered once.
     pub head: Box<[u8]>,
     /// Its frames: rows, EOSE, live events, and CLOSED when the relay ends it.
     pub stream: Stream,
-    /// Its filters, counted for as long as anybody works for it.
+    /// Counts its filters for as long as any thread works for it.
     memory: Hold,
     stage: Mutex<Stage>,
 }
@@ -27,7 +27,7 @@ enum Stage {
     Scanning,
     /// New events are delivered.
     Live(live::Handle),
-    /// CLOSE, CLOSED, replaced or disconnected.
+    /// Ended by CLOSE or CLOSED, replaced, or disconnected.
     Ended,
 }
 
@@ -40,7 +40,7 @@ impl Subscription {
         Self { id, head: head.into(), stream: Stream::default(), memory, stage: Mutex::new(Stage::Scanning) }
     }
 
-    /// Bytes that its filters take.
+    /// Bytes of its filters.
     pub const fn filter_bytes(&self) -> u64 {
         self.memory.bytes()
     }
@@ -49,12 +49,12 @@ impl Subscription {
         self.stage.lock().expect("nothing panics while it holds a stage")
     }
 
-    /// Whether nobody wants its events any more.
+    /// Whether it is over.
     pub fn is_ended(&self) -> bool {
         !self.stream.is_open()
     }
 
-    /// Goes live through `register`, unless it was ended meanwhile.
+    /// Goes live through `register`, unless it has ended meanwhile.
     pub fn go_live<T>(&self, register: impl FnOnce() -> (live::Handle, T)) -> Option<T> {
         let mut stage = self.stage();
         match *stage {
@@ -67,7 +67,7 @@ impl Subscription {
         }
     }
 
-    /// It is over: gives back its place in the live index, if it has one.
+    /// Ends it; returns its place in the live index, if it has one.
     #[must_use]
     pub fn leave(&self) -> Option<live::Handle> {
         match std::mem::replace(&mut *self.stage(), Stage::Ended) {

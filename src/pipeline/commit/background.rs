@@ -1,8 +1,8 @@
-//! What the writer does between batches of events: it removes what must go, reaps and purges, a little at a time.
+//! What the writer does between batches of events, a little at a time: evictions, expired events, vanished authors.
 //!
-//! Removals join the commits of events, or share commits of their own: the more of them share one, the fewer pages each
-//! changes. Each sort of work has a stride of its own, so a slow disk or large events make for smaller steps, not for
-//! longer waits. A chore that is cut off is lost with the process: whoever found it finds it again.
+//! Removals piggyback on commits of events, or share commits of their own: the more of them share one, the fewer pages
+//! each changes. Each kind of work has its own step size, so a slow disk or large events lead to smaller steps, not to
+//! longer waits. Work that a crash interrupts is lost; whoever requested it finds it again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,20 +12,20 @@ use crate::pipeline::queues::Eviction;
 use crate::retention::Horizons;
 use crate::store::{Evicted, Note, Removed, Seq, StoreError, Writer};
 
-/// How long a step should hold the writer, its sync with the disk included.
+/// How long a step should take the writer, including the sync.
 const AIM: Duration = Duration::from_millis(3);
 
-/// Rows of a step: with fewer, the sync would be nearly all that it costs; more are never found at a time.
+/// Rows of a step. With fewer, nearly all its time would go to the sync; more are never found at a time.
 const ROWS: std::ops::RangeInclusive<usize> = 16..=256;
 
-/// How long the commit of removals alone should take. Events that come meanwhile wait, as for any commit.
+/// How long a commit of removals alone should take. Events that arrive meanwhile wait, as for any commit.
 const COMMIT_AIM: Duration = Duration::from_millis(10);
 
-/// Events that are removed with one commit: with fewer, next to none share pages; with more, the write-ahead log cannot
-/// be used beside them.
+/// Events that one commit removes. With fewer, hardly any share pages; with more, the write-ahead log cannot be used in
+/// the same group.
 const COMMIT_ROWS: std::ops::RangeInclusive<usize> = 256..=1024;
 
-/// How many rows the next step of one sort of work takes.
+/// How many rows the next step of one kind of work takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Stride {
     rows: usize,
@@ -39,7 +39,8 @@ impl Stride {
         Self { rows, aim, least: *bounds.start(), most: *bounds.end() }
     }
 
-    /// Learns from a step that took so long for so many rows. One that found less than a whole one tells little.
+    /// Learns from a step: it took so long for so many rows. A step that found fewer rows than it could take says
+    /// little.
     fn learn(&mut self, rows: usize, took: Duration) {
         if rows < self.rows && took <= self.aim {
             return;
@@ -52,13 +53,13 @@ impl Stride {
 /// See the module.
 pub struct BackgroundWork {
     evictions: VecDeque<Eviction>,
-    /// How many of them the commit under way knows: with it goes how far the rules have come.
+    /// How many of them the commit under way includes: it stores the horizons, which cover these.
     known: usize,
-    /// Events of the first that are removed already.
+    /// Events of the first eviction that are already removed.
     removed: u64,
-    /// Rows to save, at most one of each sort.
+    /// Rows to save, at most one of each kind.
     notes: Vec<(Note, Vec<u8>)>,
-    /// Asked for, and not known to be done.
+    /// Requested, and not finished.
     upkeep: bool,
     remove: Stride,
     reap: Stride,
@@ -75,13 +76,13 @@ impl Default for BackgroundWork {
 }
 
 impl BackgroundWork {
-    /// Whether nothing is to be done.
+    /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.upkeep && self.evictions.is_empty() && self.notes.is_empty()
     }
 
-    /// Whether something is to be removed.
+    /// Whether there are evictions.
     #[must_use]
     pub fn has_evictions(&self) -> bool {
         !self.evictions.is_empty()
@@ -94,29 +95,29 @@ impl BackgroundWork {
             || self.evictions.iter().map(|eviction| eviction.seqs.len()).sum::<usize>() > taken
     }
 
-    /// Asks for removals.
+    /// Requests an eviction.
     pub fn evict(&mut self, eviction: Eviction) {
         self.evictions.push_back(eviction);
     }
 
-    /// Asks for upkeep.
+    /// Requests upkeep.
     pub const fn upkeep(&mut self) {
         self.upkeep = true;
     }
 
-    /// Asks to save a row, instead of an earlier one of this sort; an empty row deletes it.
+    /// Requests that a row be saved, in place of an earlier one of its kind; an empty row deletes it.
     pub fn note(&mut self, note: Note, row: Vec<u8>) {
         self.notes.retain(|(of, _)| *of != note);
         self.notes.push((note, row));
     }
 
-    /// How many events the next commit should remove when it removes them on its own account.
+    /// How many events a commit of removals alone should remove.
     #[must_use]
     pub const fn stride(&self) -> usize {
         self.remove.rows
     }
 
-    /// Learns how long a commit took that removed so many.
+    /// Learns how long a commit took that removed so many events.
     pub fn learn(&mut self, rows: usize, took: Duration) {
         self.remove.learn(rows, took);
     }
@@ -133,8 +134,8 @@ impl BackgroundWork {
         self.evictions.iter().flat_map(|eviction| &eviction.seqs).skip(taken).take(most).copied().collect()
     }
 
-    /// The first `taken` events are gone, `removed` of them by this commit and the others before. Each eviction is told how
-    /// many of its own were removed: a commit may remove events of several.
+    /// The first `taken` events are gone, `removed` of them by this commit and the others before. Each eviction is told
+    /// how many of its own were removed: a commit may remove events of several.
     pub fn removed(&mut self, mut taken: usize, removed: Removed) {
         let mut untold = removed.events;
         while self.known > 0
@@ -156,7 +157,7 @@ impl BackgroundWork {
         }
     }
 
-    /// Removes a few, when a commit found no room for more: new pages are written before old ones are free.
+    /// Removes a few events when a commit ran out of space: LMDB writes new pages before it frees old ones.
     pub fn make_room(&mut self, writer: &mut Writer, horizons: &Horizons) {
         for _ in 0..*ROWS.start() {
             let few = self.next_removals(0, 4);
@@ -173,7 +174,7 @@ impl BackgroundWork {
         }
     }
 
-    /// Tells that the first eviction failed: whoever asked for it tries again in its own time.
+    /// Reports that the first eviction failed; the retention thread tries again later.
     pub fn fail(&mut self, error: StoreError) {
         self.removed = 0;
         if let Some(Eviction { done, .. }) = self.evictions.pop_front() {
@@ -182,10 +183,10 @@ impl BackgroundWork {
         }
     }
 
-    /// Notes, reaps and purges a little, if that was asked for.
+    /// Saves the rows and runs a step of upkeep, if that was requested.
     ///
     /// # Errors
-    /// When a commit fails; it is left until it is asked for again.
+    /// When a commit fails; the work is left until it is requested again.
     pub fn keep_up(&mut self, writer: &mut Writer, now: Timestamp) -> Result<(), StoreError> {
         for (note, row) in std::mem::take(&mut self.notes) {
             writer.put_note(note, &row)?;

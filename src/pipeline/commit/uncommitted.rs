@@ -1,12 +1,13 @@
 //! What is acknowledged and not yet committed: a query that would miss it waits for the commit.
 //!
-//! Events are answered for once they are in the write-ahead log, and readers see them from their group's commit on
-//! (`store::Group`). In between they stand here. A query looks here first: mostly nothing here concerns it and it
-//! reads at once; otherwise it is left here, the writer is asked to commit, and then it runs. So who reads an OK finds
-//! the event, and nobody waits for longer than a commit. Nothing here waits itself.
+//! Events are answered once they are in the write-ahead log, but readers see them only after their group is committed
+//! (`store::Group`). In between they are listed here. A query checks this list first. Usually nothing in it matches,
+//! and the query reads at once; otherwise it is parked here, the writer is asked to commit, and the query runs after
+//! that. So a client that has its OK finds the event, and no query waits longer than a commit takes. Nothing here
+//! blocks.
 //!
-//! The events are bounded by what a group may hold, the queries by `queues.scans`: one more goes back into Q4 and looks
-//! again when its turn comes.
+//! The size of a group bounds the events, `queues.scans` the parked queries: one more goes back to Q4 and checks again
+//! when its turn comes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,10 +19,10 @@ use crate::pipeline::channel::WeakSender;
 use crate::pipeline::queues::{Committed, WriteCommand};
 use crate::store::Seq;
 
-/// Events that a query is compared with at the most: more would cost it more than the commit that it then waits for.
+/// The most events that a query is compared with: comparing more would take longer than waiting for the commit.
 const MOST_COMPARED: usize = 512;
 
-/// What is acknowledged and not yet committed, and queries `Q` that wait for that.
+/// Events that are acknowledged and not yet committed, and queries `Q` that wait for the commit.
 pub struct Uncommitted<Q> {
     held: Mutex<Held<Q>>,
     max_waiting: usize,
@@ -33,11 +34,11 @@ pub struct Uncommitted<Q> {
 struct Held<Q> {
     batches: Vec<Arc<[Committed]>>,
     events: usize,
-    /// What the group does to events, by their ids.
+    /// What the group does to events, by id.
     changes: HashMap<EventId, Change>,
     /// Records that the group removes.
     removed: Vec<Box<[u8]>>,
-    /// Somebody vanishes: every query may be concerned.
+    /// The group has a vanish request, which may concern every query.
     has_vanish: bool,
     last: Seq,
     waiting: Vec<Q>,
@@ -67,7 +68,7 @@ impl<Q> Held<Q> {
         if self.has_vanish || filters.iter().any(names) {
             return true;
         }
-        // Most queries by id end here, also in a storm.
+        // Most queries by id end here, even under load.
         filters.iter().any(|filter| filter.ids.is_none())
             && (self.events + self.removed.len() > MOST_COMPARED
                 || self.batches.iter().flat_map(|batch| batch.iter()).any(|one| matches(one.event.view()))
@@ -84,29 +85,29 @@ pub enum Change {
     Removed,
 }
 
-/// What a query finds here.
+/// What a query learns here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Look {
-    /// No event up to this number concerns it, but for those that the store shows.
+    /// It misses nothing: every event up to this number that matches it is in the store.
     Unconcerned(Seq),
-    /// It would miss something.
+    /// It would miss an event.
     Concerned,
 }
 
-/// What becomes of a query `J` that is to wait.
+/// Whether a query `J` was parked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Wait<J> {
-    /// It is left here.
+    /// It is parked here.
     Left,
-    /// Everything is committed; it may read.
+    /// It was not: everything is committed, so it may read.
     Over(J),
-    /// Too many wait: it has to look again later.
+    /// It was not: too many are, so it has to check again later.
     Full(J),
 }
 
 impl<Q> Uncommitted<Q> {
-    /// Nothing yet. `writer` is where commits are asked for, and at most `max_waiting` queries wait.
+    /// An empty list. Commits are requested from `writer`, and at most `max_waiting` queries are parked.
     #[must_use]
     pub fn new(writer: WeakSender<WriteCommand>, max_waiting: usize) -> Self {
         let (is_empty, is_wanted) = (AtomicBool::new(true), AtomicBool::new(false));
@@ -117,7 +118,8 @@ impl<Q> Uncommitted<Q> {
         self.held.lock().expect("nothing panics while it holds what is uncommitted")
     }
 
-    /// Adds what was made durable, and the records that it removes. Before live is told, and before the OKs.
+    /// Adds a durable batch, and the records that it removes. To be called before live gets the batch and before its
+    /// OKs.
     pub fn add(&self, batch: &Arc<[Committed]>, removed: Vec<Box<[u8]>>) {
         let mut held = self.held();
         held.changes.extend(batch.iter().map(|one| (one.event.view().id(), Change::Added)));
@@ -141,7 +143,7 @@ impl<Q> Uncommitted<Q> {
         std::mem::take(&mut *held).waiting
     }
 
-    /// Whether somebody waits for the commit.
+    /// Whether a query waits for the commit.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.is_wanted.load(Ordering::Acquire)
@@ -153,7 +155,7 @@ impl<Q> Uncommitted<Q> {
         if self.is_empty.load(Ordering::Acquire) { None } else { self.held().changes.get(id).copied() }
     }
 
-    /// Whether a query would miss something. To be asked before the query's snapshot is taken.
+    /// Whether a query would miss an event. To be called before the query takes its snapshot.
     #[must_use]
     pub fn look(&self, filters: &[Filter]) -> Look {
         if self.is_empty.load(Ordering::Acquire) {
@@ -163,8 +165,8 @@ impl<Q> Uncommitted<Q> {
         if held.concerns(filters) { Look::Concerned } else { Look::Unconcerned(held.last) }
     }
 
-    /// Leaves a query here until the commit, and asks for that. It comes back when everything is committed,
-    /// or at once when too many wait.
+    /// Parks a query until the commit, and requests that. It comes back at once when everything is committed or too
+    /// many are parked.
     pub fn wait<J: Into<Q>>(&self, query: J) -> Wait<J> {
         let mut held = self.held();
         if held.batches.is_empty() {
@@ -176,7 +178,8 @@ impl<Q> Uncommitted<Q> {
         held.waiting.push(query.into());
         drop(held);
         if !self.is_wanted.swap(true, Ordering::AcqRel) {
-            // A writer whose queue is full looks at the flag after the batch in hand; one that ended has cleared this.
+            // A writer whose queue is full checks the flag after its current batch; one that has ended cleared this
+            // list.
             let _ = self.writer.try_send(WriteCommand::Commit);
         }
         Wait::Left

@@ -1,8 +1,8 @@
 //! The `writer` thread: the only one that opens write transactions in a serving process.
 //!
-//! It takes everything that waits as one batch, makes that durable with one small write to the write-ahead log, tells
-//! live, then answers; batches of some milliseconds share one commit. Nothing is answered `OK true` before it is on
-//! disk (INV-1). It never waits on a client.
+//! It takes what waits as one batch, makes it durable with one small write to the write-ahead log, hands it to live and
+//! answers it; the batches of some milliseconds share one commit. No event is answered `OK true` before it is on disk
+//! (INV-1). The writer never waits on a client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,13 +24,13 @@ use crate::pipeline::writable::Writable;
 use crate::retention::Horizons;
 use crate::store::{self, Evicted, Outcome, Removed, Seq, Store, StoreError, Writer};
 
-/// Work per batch: some 500 events. More does not make an event cheaper, and the first of them waits for the last.
+/// Work per batch: about 500 events. Larger batches make no event cheaper, and the first event waits for the last.
 const BATCH_US: u64 = 8_000;
 
-/// Events of evictions that are removed at the most with a batch, for each event of it.
+/// The most events that are evicted with a batch, for each event in it.
 const EVICTED_FOR_STORED: usize = 2;
 
-/// Events that are removed while no batch waits, before it is looked for one again: about a millisecond.
+/// Events that are removed while no batch waits, before the writer checks for one again: about a millisecond.
 const STEP: usize = 32;
 
 /// Events that are made durable and answered together.
@@ -48,7 +48,7 @@ impl From<Vec<Verified>> for Batch {
 
 /// What committing events takes. Queries `Q` wait for commits.
 pub struct Writing<Q> {
-    /// The store, for what is no transaction.
+    /// The store, for checks outside transactions.
     pub store: Store,
     /// How long batches share a commit; zero commits each before it is answered.
     pub commit_interval: Duration,
@@ -56,7 +56,7 @@ pub struct Writing<Q> {
     pub horizons: Arc<Horizons>,
     /// What is acknowledged and not yet committed.
     pub uncommitted: Arc<Uncommitted<Q>>,
-    /// Puts a query back in line that waited for a commit. Never waits.
+    /// Puts a query that waited for a commit back into Q4. Never blocks.
     pub resume: Box<dyn Fn(Q) + Send>,
     /// The gate, which events leave here.
     pub gate: Arc<Gate>,
@@ -72,14 +72,14 @@ pub struct Writing<Q> {
     pub clock: Clock,
 }
 
-/// Live has ended, which ends the process in order.
+/// The `live` thread has ended, so the process is stopping.
 struct LiveEnded;
 
 /// Runs until Q2 is closed and empty.
 pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
     let (mut background, mut backlog) = (BackgroundWork::default(), Backlog::new(BATCH_US));
     loop {
-        // Between steps of upkeep only what waits is taken: events always go first.
+        // Between steps of upkeep the writer does not wait for commands: events always go first.
         let is_idle = background.is_empty() && backlog.is_empty();
         let command = if is_idle { inbox.recv() } else { inbox.try_recv() };
         match command {
@@ -118,8 +118,8 @@ pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCo
     }
 }
 
-/// Finds out whether commits are possible although no event asks for one: after one that failed, and when files of the
-/// store were removed.
+/// Checks whether commits are possible even when no event arrives: after one that failed, and when files of the store
+/// were removed.
 fn look_after<Q>(writing: &Writing<Q>, writer: &mut Writer) {
     let found = if writing.health.is_failing() { writer.probe() } else { writing.store.check_files() };
     match found {
@@ -153,7 +153,7 @@ impl InHand {
 struct OpenCommit<'a, Q> {
     writing: &'a Writing<Q>,
     inbox: &'a Receiver<WriteCommand>,
-    /// What was taken from there and is in no batch yet.
+    /// Events that were taken from there and are in no batch yet.
     backlog: &'a mut Backlog<Verified>,
     background: &'a mut BackgroundWork,
     live: &'a Sender<LiveCommand>,
@@ -163,7 +163,7 @@ struct OpenCommit<'a, Q> {
     events: usize,
     /// Events that may still be removed in return for those that were added.
     evictable: usize,
-    /// Events of evictions that are removed with this commit, and what that comes to.
+    /// Evicted events that this commit removes, and what that frees.
     taken: usize,
     evicted: Removed,
 }
@@ -181,8 +181,8 @@ impl<'a, Q> OpenCommit<'a, Q> {
         Self { writing, inbox, backlog, background, live, live_ended, in_hand, events, evictable, taken, evicted }
     }
 
-    /// Takes batches, each answered when it is durable, until it is time for their commit, and removes in between. Without
-    /// a first batch it only removes.
+    /// Takes batches until it is time to commit them, answers each when it is durable, and evicts in between. Without a
+    /// first batch it only evicts.
     fn run(&mut self, writer: &mut Writer) -> Result<(), LiveEnded> {
         let writing = self.writing;
         self.background.begin();
@@ -197,7 +197,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
             }
             Err(error) => writing.health.failed(StoreOperation::Commit, error),
         }
-        // Before the answers: whoever has his OK finds it counted.
+        // Before the answers: a client that has its OK finds its event counted.
         let events = self.events + self.in_hand.len();
         if events > 0 {
             writing.metrics.commit_events.observe(events as f64);
@@ -212,7 +212,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
                 Ok(())
             }
             (InHand::Added(batch, outcomes), Ok(())) => self.answer(batch, &Ok(outcomes), None),
-            // Deletions are stored in a full store, and that without the log.
+            // A full store still takes deletions, but not through the log.
             (InHand::Waiting(batch) | InHand::Added(batch, _), Err(StoreError::Full))
             | (InHand::Waiting(batch), Ok(())) => {
                 let outcomes = writer.commit(&batch.events, writing.clock.now());
@@ -229,7 +229,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         if self.live_ended { Err(LiveEnded) } else { answered }
     }
 
-    /// The commit failed, and no batch waits for it. What was answered for is in the log: the next transaction adds it.
+    /// The commit failed with no batch in hand. What was answered is in the log, and the next transaction adds it.
     fn failed(&mut self, error: StoreError) {
         if self.events == 0 && !matches!(error, StoreError::Full) {
             self.background.fail(error);
@@ -264,7 +264,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         Ok(())
     }
 
-    /// Answers batches from the log, and removes while none waits, until the interval is over, and commits.
+    /// Answers batches from the log until the interval is over, evicts while none waits, and commits.
     fn commit_later(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
         let writing = self.writing;
         let mut began = Instant::now();
@@ -312,19 +312,19 @@ impl<'a, Q> OpenCommit<'a, Q> {
         result
     }
 
-    /// Learns from the commit of removals alone how many fit into one.
+    /// Learns from a commit of removals alone how many fit into one.
     fn learn(&mut self, began: Instant) {
         if self.events == 0 && matches!(self.in_hand, InHand::Nothing) {
             self.background.learn(self.taken, began.elapsed());
         }
     }
 
-    /// Whether more is to be removed with this commit than what goes with its batches.
+    /// Whether this commit is to remove more events than those that go with its batches.
     fn may_evict(&self, group: &store::Group<'_, '_>) -> bool {
         self.background.has_more(self.taken) && self.taken < self.background.stride() && group.may_evict()
     }
 
-    /// What is removed in the same commit as a batch: even when events never stop, evictions keep pace with them.
+    /// Events to remove in the same commit as a batch: even when events never stop, evictions keep pace with them.
     fn take_along_with(&mut self, batch: &Batch) -> (Vec<Seq>, Option<Vec<u8>>) {
         self.evictable += EVICTED_FOR_STORED * batch.events.len();
         let taken = self.take_along(self.evictable);
@@ -332,7 +332,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         taken
     }
 
-    /// Up to `most` events to remove, and what is put with them: how far the rules have come.
+    /// Up to `most` events to remove, and the horizons to store with them.
     fn take_along(&mut self, most: usize) -> (Vec<Seq>, Option<Vec<u8>>) {
         let seqs = self.background.next_removals(self.taken, most);
         self.taken += seqs.len();
@@ -340,7 +340,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         (seqs, row)
     }
 
-    /// Whether it is not time to commit yet: then there is a batch in hand, or something to remove.
+    /// Whether it is too early to commit: then there is a batch in hand or something to remove.
     fn goes_on(&mut self, until: Instant, group: &store::Group<'_, '_>) -> bool {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() || self.writing.uncommitted.is_wanted() {
@@ -361,7 +361,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         self.take_batch() || self.may_evict(group)
     }
 
-    /// Takes the next batch of all events that wait into its hand; `false` when none does.
+    /// Takes the next batch from the events that wait; `false` when none does.
     fn take_batch(&mut self) -> bool {
         while let Some(command) = self.inbox.try_recv() {
             self.note(command);
@@ -383,7 +383,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         }
     }
 
-    /// Tells live and answers. `removed` is what the batch removes when its commit is still to come.
+    /// Hands a batch to live and answers it. `removed` is what the batch removes, if it is not committed yet.
     fn answer(
         &mut self,
         batch: Batch,
@@ -401,7 +401,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         if is_full {
             writing.writable.set(false);
         } else if !writing.writable.get() && result.as_ref().is_ok_and(|outcomes| outcomes.iter().all(is_stored)) {
-            // When nobody writes, the retention thread says that there is room again.
+            // When nobody writes, the retention thread notices that there is room again.
             writing.writable.set(true);
         }
         let ids: Vec<(EventId, usize)> = events.iter().map(|e| (e.view().id(), e.view().record().len())).collect();
@@ -424,7 +424,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         Ok(())
     }
 
-    /// Hands what was stored to live, before the OKs: a client that reads its OK finds its event (INV-2).
+    /// Hands stored events to live, before the OKs: a client that reads its OK finds its event (INV-2).
     fn tell(
         &self,
         events: Vec<VerifiedEvent>,
@@ -435,7 +435,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
             Outcome::Stored(seq) => Some(Committed { seq: *seq, event }),
             _ => None,
         };
-        // Numbers are given in the order of the batch.
+        // The store numbers events in the order of the batch.
         let committed: Arc<[Committed]> = events.into_iter().zip(outcomes).filter_map(stored).collect();
         if committed.is_empty() {
             return Ok(());

@@ -126,9 +126,9 @@ impl LiveHub {
         found
     }
 
-    /// Delivers one event to all who asked; returns how many did. Renders, compresses and queues without the lock, which
-    /// a registration on an io thread waits for: who registers meanwhile reads this event from the store (INV-3), and
-    /// who ends meanwhile has a closed stream (INV-16).
+    /// Delivers one event to all who asked; returns how many did. Renders, compresses and queues without the lock,
+    /// which a registration on an io thread waits for: who registers meanwhile reads this event from the store (INV-3),
+    /// and who ends meanwhile has a closed stream (INV-16).
     fn deliver(&self, event: EventView<'_>, seq: Option<Seq>, delivering: &Delivering, settings: &Settings) -> usize {
         let mut delivery = Delivery { event, delivering, settings, body: None, count: 0 };
         self.recipients(event, seq).iter().for_each(|recipient| delivery.send(recipient));

@@ -1,3 +1,3 @@
-//! Committed events to the subscriptions that match them, and replies to the client that sent them.
+//! Committed and ephemeral events to the subscriptions that match them.
 
 pub mod live;

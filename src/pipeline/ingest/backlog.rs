@@ -1,13 +1,14 @@
 //! Events that wait at a thread which takes them in batches: which go next, when more wait than one batch takes.
 //!
 //! While all of them fit, they go in the order in which they came, and nothing is charged. Otherwise the address that
-//! used least lately goes first ([`fair`](crate::pipeline::fair)), and those that used alike take turns, so an address with
-//! thousands of events does not hold up a stranger's one. Events of one address always keep their order.
+//! used least lately goes first ([`fair`](crate::pipeline::fair)), and those that used alike take turns, so an address
+//! with thousands of events does not hold up a stranger's one. Events of one address always keep their order.
 //!
-//! It is bounded by the gate ([`Gate`](crate::pipeline::ingest::gate::Gate)), which every event has passed. The event of a stranger waits
-//! for the batch in hand and goes with the next one, at `verify` and at `writer`. With their batches of 4 and of 8 ms
-//! that is 24 ms of their work, two syncs of the log and one commit, whatever others send. Only addresses that used
-//! less than [`LIGHT_US`](crate::pipeline::fair::LIGHT_US) lately, some 600 events, may go before it, each with one event.
+//! It is bounded by the gate ([`Gate`](crate::pipeline::ingest::gate::Gate)), which every event has passed. The event
+//! of a stranger waits for the batch in hand and goes with the next one, at `verify` and at `writer`. With their
+//! batches of 4 and of 8 ms that is 24 ms of their work, two syncs of the log and one commit, whatever others send.
+//! Only addresses that used less than [`LIGHT_US`](crate::pipeline::fair::LIGHT_US) lately, some 600 events, may go
+//! before it, each with one event.
 
 use std::net::IpAddr;
 

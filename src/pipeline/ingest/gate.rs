@@ -1,10 +1,10 @@
-//! The gate in front of Q1: counts what is between the sockets and the disk.
+//! The gate in front of Q1: it counts the events between the sockets and the disk.
 //!
-//! It never blocks: a connection that is refused stops reading and is woken when there is room.
+//! It never blocks: a connection that it refuses stops reading and is woken when there is room.
 //!
-//! An address may hold as many events as it leaves free, so there is always room for one that holds none: alone it
-//! takes half of the gate, and `n` that flood it take 1/(n + 1) each and leave as much. Bytes are counted in the
-//! account of the address, which has a bound of its own.
+//! An address may hold as many events as it leaves free, so there is always room for an address that holds none. A
+//! single address gets half of the gate; `n` addresses that flood it get 1/(n + 1) each and leave as much. Bytes are
+//! counted in the account of the address, which has its own bound.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
@@ -14,10 +14,11 @@ use tokio::sync::Notify;
 use crate::ledger::Address;
 use crate::pipeline::queues::Bounds;
 
-/// How many events are on their way to the disk, and who waits to add more.
+/// How many events are on their way to the disk, and which connections wait to add more.
 pub struct Gate {
     max_events: usize,
-    /// Events of all. What an address holds changes under the same lock: it is decided and counted at once.
+    /// Events of all addresses. What one address holds changes under the same lock, so deciding and counting are one
+    /// step.
     events: Mutex<usize>,
     room: Notify,
 }
@@ -33,9 +34,9 @@ impl Gate {
         self.events.lock().expect("nothing panics while it holds the gate, but for an invariant that ends the process")
     }
 
-    /// Takes a place for one event of `bytes`, or says that there is none. That changes nothing and wakes nobody.
+    /// Takes a place for one event of `bytes`; `false` if there is none, which changes nothing and wakes nobody.
     ///
-    /// An event larger than a bound on bytes may enter alone: otherwise its client would wait for ever.
+    /// An event larger than a bound on bytes may enter alone; otherwise its client would wait forever.
     pub fn try_enter(&self, address: &Address, bytes: usize) -> bool {
         let mut all = self.held();
         let own = address.events.load(Ordering::Relaxed);
@@ -47,7 +48,7 @@ impl Gate {
         has_room
     }
 
-    /// Gives the places of events back once they are answered, each with the bytes that it entered with.
+    /// Frees the places of events once they are answered, each with the bytes that it entered with.
     pub fn leave<'a>(&self, events: impl IntoIterator<Item = (&'a Address, usize)>) {
         let mut all = self.held();
         for (address, bytes) in events {
@@ -61,7 +62,7 @@ impl Gate {
         self.room.notify_waiters();
     }
 
-    /// Resolves when something left. Create it before a last [`Gate::try_enter`], or a wake may be missed.
+    /// Resolves when an event leaves. Create it before the last [`Gate::try_enter`], or a wake-up may be missed.
     pub fn room(&self) -> tokio::sync::futures::Notified<'_> {
         self.room.notified()
     }

@@ -1,4 +1,4 @@
-//! From a socket to the writer: the gate that bounds what waits, the choice of what goes next, and signatures.
+//! From a socket to the writer: the gate that bounds what waits, which event goes next, and signatures.
 
 pub mod backlog;
 pub mod gate;

@@ -1,6 +1,6 @@
-//! The signatures of events that are held already, checked on every core: part of `weir check`.
+//! Checks the signatures of stored events on every core: part of `weir check`.
 //!
-//! Changes nothing, and holds no more than a few batches of what it was given.
+//! Changes nothing, and holds only a few batches at a time.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::store::Seq;
 /// Signatures that a thread takes at a time.
 const BATCH: usize = 256;
 
-/// Batches given out and not answered: enough to keep many cores busy.
+/// The most batches that are being checked at a time: enough to keep many cores busy.
 const AHEAD: usize = 64;
 
-/// What a signature is about, copied out of the store.
+/// A signature and what it signs, copied out of the store.
 struct Signed {
     seq: Seq,
     id: [u8; 32],
@@ -53,7 +53,7 @@ impl Signatures {
             pool: pinned_pool(cores, cores)?,
             verifier: Arc::new(verifier),
             batch: Vec::new(),
-            // Room for every batch that is out, so that no thread of the pool waits.
+            // Room for every batch that is being checked, so that no thread of the pool blocks.
             answers: channel(AHEAD).1,
             unanswered: 0,
             wrong: Vec::new(),
@@ -88,7 +88,7 @@ impl Signatures {
         let (verifier, answer) = (Arc::clone(&self.verifier), self.answers.sender());
         self.unanswered += 1;
         self.pool.spawn(move || {
-            // The receiver is gone only when nobody asks any more.
+            // The receiver is gone only when nobody needs the answer.
             let _ = answer.send(wrong(&verifier, &batch));
         });
     }

@@ -1,8 +1,8 @@
-//! The `verify` thread: checks signatures in batches, over the pinned rayon pool when a batch is worth it. And the
-//! way there, which is a short cut for an event that comes alone.
+//! The `verify` thread: checks signatures in batches, in the pinned rayon pool when a batch is large enough. And
+//! [`Intake`], the way there, which verifies an event that comes alone on the io thread.
 //!
 //! Both answer what they refuse and pass the rest on: stored kinds to the writer, ephemeral ones to live. The thread
-//! never waits on a client; the short cut never waits at all.
+//! never waits on a client; the intake never blocks at all.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,10 +22,10 @@ use crate::pipeline::queues::{LiveCommand, Submission, Verified, WriteCommand};
 use crate::policy::{Act, Settings};
 use crate::schnorr::Verifier;
 
-/// Work for each thread that is taken in one go: some 250 signatures. More gains nothing, and the others wait for it.
+/// Work per thread in one batch: about 250 signatures. Larger batches gain nothing, and other events wait for them.
 const BATCH_US: u64 = 4_000;
 
-/// Signatures one pool thread takes at a time: eight full groups of the 8-lane engine.
+/// Signatures that one pool thread takes at a time: eight full groups of the 8-lane engine.
 const CHUNK: usize = 64;
 
 /// What checking signatures takes.
@@ -53,7 +53,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// A full group of the 8-lane engine: events that are this many gain nothing from waiting for more.
+    /// A full group of the 8-lane engine: this many events gain nothing from waiting for more.
     pub const FULL: usize = 8;
 
     pub(in crate::pipeline) const fn new(
@@ -65,10 +65,10 @@ impl Intake {
         Self { verifying, ingest, write, live }
     }
 
-    /// Hands events over; never waits. Give it all that came in one turn.
+    /// Hands events over; never blocks. Call it with everything that came in one turn.
     ///
-    /// An event alone, while the `verify` thread sleeps, is verified here: 25 µs, which waking that thread and being
-    /// woken by it costs as well. Nothing is overtaken, since a thread that sleeps has passed everything on.
+    /// A single event that comes while the `verify` thread sleeps is verified here: that takes 25 µs, as much as waking
+    /// that thread. It overtakes nothing, since a thread that sleeps has passed everything on.
     pub fn submit(&self, mut batch: Vec<Submission>) {
         if batch.len() == 1 && self.ingest.is_awaited() {
             batch = self.verify_here(batch);
@@ -77,13 +77,13 @@ impl Intake {
             return;
         }
         if let Err(SendError::Full(batch) | SendError::Closed(batch)) = self.ingest.try_send(batch) {
-            // Never full: the gate let no more in than the queue holds. Closed: the verify thread is gone and the
-            // process is ending; nothing of this was acknowledged.
+            // Never full: the gate lets in no more than the queue holds. Closed: the `verify` thread has ended and the
+            // process is stopping; none of these events was acknowledged.
             tracing::error!(events = batch.len(), "the pipeline is closed");
         }
     }
 
-    /// Verifies, refuses and passes on; gives back what there was no room for.
+    /// Verifies, refuses and passes on; returns what there was no room for.
     fn verify_here(&self, batch: Vec<Submission>) -> Vec<Submission> {
         let (stored, ephemeral) = self.verifying.verify(None, batch);
         let back = self.pass_on(stored, ephemeral);
@@ -91,7 +91,7 @@ impl Intake {
         back.into_iter().map(unverified).collect()
     }
 
-    /// Gives back what finds its queue full. A closed queue means that the process is ending.
+    /// Returns what finds its queue full. A closed queue means that the process is stopping.
     fn pass_on(&self, stored: Vec<Verified>, ephemeral: Vec<Verified>) -> Vec<Verified> {
         let mut back = Vec::new();
         if !stored.is_empty()
@@ -128,7 +128,7 @@ pub fn run(
             backlog.add(more);
         }
         let (stored, ephemeral) = verifying.verify(pool, backlog.take(verifying.clock.now_us()));
-        // A closed queue means that its thread has ended by panic, which ends the process in order.
+        // A closed queue means that its thread has panicked, which stops the process.
         if !stored.is_empty() && write.send(WriteCommand::Store(stored)).is_err() {
             return;
         }

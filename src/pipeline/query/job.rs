@@ -1,6 +1,6 @@
 //! What the readers work on: jobs that wait in Q4, and what running one takes.
 //!
-//! It knows nothing of what a job does; each kind of job has a file of its own above.
+//! It does not know what a job does; each kind of job has its own file.
 
 use std::sync::Arc;
 
@@ -20,15 +20,15 @@ use crate::pipeline::options::Options;
 use crate::policy::Settings;
 use crate::store::{Budget, Store};
 
-/// A query that is answered in slices. Between two of them it holds keys and counters, never a transaction (INV-9).
+/// A query that is answered in slices. Between slices it holds keys and counters, never a transaction (INV-9).
 pub trait Job: Send {
-    /// Who asked.
+    /// The client that asked.
     fn client(&self) -> &Arc<ClientHandle>;
 
-    /// Runs a slice; the job comes back when there is more to do and nothing else will resume it.
+    /// Runs a slice. The job comes back when it is to go back to Q4; otherwise it is over or parked.
     fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>>;
 
-    /// Tells the client that its query has to give way.
+    /// Drops the query and tells the client why.
     fn refuse(self: Box<Self>, reading: &Reading, reason: Reason);
 }
 
@@ -57,7 +57,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Puts a job in line; never waits, and never runs it here. If the queue is full, the newest query of the greediest
+    /// Puts a job into Q4; never blocks, and never runs it here. If Q4 is full, the newest query of the greediest
     /// address is refused.
     pub fn submit(&self, job: Box<dyn Job>, progress: Progress) {
         let address = job.client().address;

@@ -1,6 +1,6 @@
-//! Negentropy sessions (NIP-77): which ids does the client lack, which does the relay?
+//! Negentropy sessions (NIP-77): which events does the client lack, and which does the relay?
 //!
-//! A session holds what its client may read, as of its NEG-OPEN: never an id that a REQ would not give (INV-15).
+//! A session holds what its client could read at its NEG-OPEN: never an id that a REQ would not return (INV-15).
 //! Collecting and answering run on reader threads; a session answers one message at a time. Sessions are bounded by
 //! connection, by address and in all, and so are their records (INV-12).
 
@@ -39,7 +39,7 @@ struct Stage {
 }
 
 enum Work {
-    /// A reader collects or answers; the client has to wait for that.
+    /// A reader is collecting or answering; the client has to wait.
     Busy,
     /// The client's turn.
     Ready(Arc<Session>),
@@ -48,7 +48,7 @@ enum Work {
 }
 
 impl Reconciliation {
-    /// Opens a session and puts its collecting in line.
+    /// Opens a session and puts its first job into Q4.
     ///
     /// # Errors
     /// `rate-limited:` when there are too many sessions.
@@ -72,7 +72,7 @@ impl Reconciliation {
             used_us: AtomicU64::new(reading.clock.now_us()),
         });
         let max_records = reading.sessions.options().max_records;
-        // A `limit` asks for the newest so many; without one all matches count, and one too many is told apart.
+        // A `limit` asks for that many of the newest events; without one, all matches are collected.
         let limits = filter.limit.map(|limit| QueryLimits {
             default_limit: limit,
             max_limit: limit,
@@ -91,7 +91,7 @@ impl Reconciliation {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the answer to the client's next message in line.
+    /// Puts the answer to the client's next message into Q4.
     ///
     /// # Errors
     /// When the session is over, or has not answered the message before.
@@ -120,20 +120,21 @@ impl Reconciliation {
         self.reading.submit(job, Progress::Fresh);
     }
 
-    /// Ends the session for its client, who wants no more of it: nothing of it is queued from now on, and what waits is
-    /// dropped. For the connection's own thread.
+    /// Ends the session at its client's request: nothing more is queued for it, and what waits is dropped. For the
+    /// connection's own thread.
     pub fn end(&self) {
         self.client.outbox.end(&self.stream);
         self.leave();
     }
 
-    /// Frees the place and the records of the session, which is over.
+    /// Ends the session and frees its place and its records.
     fn leave(&self) {
         let mut stage = self.stage();
         let work = std::mem::replace(&mut stage.work, Work::Ended);
         let records = std::mem::take(&mut stage.records);
         drop(stage);
-        // Whoever was told that it is over finds its place free: a reader may hold on to the session for a moment.
+        // Freed here, not on drop: a client that was told the end finds its place free, though a reader may still hold
+        // the session for a moment.
         if !matches!(work, Work::Ended) {
             self.reading.sessions.leave(self.address, records);
         }
@@ -162,11 +163,11 @@ impl Reconciliation {
         self.client.finish(&self.stream, &RelayMessage::NegErr { sub: self.id.as_str().into(), reason, max_records });
     }
 
-    /// Counts that the session holds `records`, which never are fewer than before.
+    /// Counts that the session holds `records`, never fewer than before.
     fn hold_records(&self, records: usize) -> Result<(), Reason> {
         let mut stage = self.stage();
         if matches!(stage.work, Work::Ended) {
-            // It has given back what it had, and its next slice ends it.
+            // It has freed what it had, and its next slice ends the job.
             return Ok(());
         }
         self.reading.sessions.add_records(self.address, records - stage.records)?;
@@ -174,7 +175,7 @@ impl Reconciliation {
         Ok(())
     }
 
-    /// Sends an answer, after which it is the client's turn.
+    /// Sends an answer; then it is the client's turn.
     fn answer(&self, session: Arc<Session>, message: &[u8]) {
         match session.reply(message) {
             Ok(message) => {
@@ -198,7 +199,7 @@ impl Drop for Reconciliation {
     }
 }
 
-/// A message of a session being answered.
+/// The work of answering one message of a session.
 pub struct NegJob {
     session: Arc<Reconciliation>,
     work: NegWork,
@@ -213,7 +214,7 @@ struct Collect {
     /// What the scan keeps between slices.
     scan_memory: Option<Hold>,
     records: RecordsBuilder,
-    /// It has waited for what was acknowledged before it came.
+    /// Whether it has waited for the commit of what was acknowledged before it came.
     has_waited: bool,
 }
 
@@ -245,7 +246,7 @@ impl From<Box<NegJob>> for Box<dyn Job> {
 }
 
 impl NegJob {
-    /// Whether the session would miss something that is acknowledged and not yet committed.
+    /// Whether the session would miss an event that is acknowledged and not yet committed.
     fn is_ahead(&mut self, reading: &Reading) -> bool {
         let NegWork::Collect(collect) = &mut self.work else { return false };
         collect.scan.is_none()
@@ -253,7 +254,7 @@ impl NegJob {
             && reading.uncommitted.look(&collect.query.filters) == Look::Concerned
     }
 
-    /// Does a slice of the work; the job comes back when there is more.
+    /// Runs a slice; the job comes back when there is more to do.
     fn run_slice(mut self: Box<Self>, reading: &Reading, budget: Budget) -> Option<Box<Self>> {
         if self.session.is_ended() || self.session.client.outbox.is_closed() {
             return None;
@@ -279,7 +280,8 @@ impl NegJob {
             Ok(Collected::All) => self.begin(reading),
             Ok(Collected::NoRoom(reason)) => self.session.fail(reason, None),
             Ok(Collected::TooMany(TooMany { max_records })) => {
-                // Clients split their query when they read these words. Collecting stopped with the first beyond.
+                // Clients split their query when they read these words. Collecting stopped at the first record too
+                // many.
                 let found = max_records + 1;
                 let text = format!("too many records ({found}, at most {max_records})");
                 let reason = Reason::new(Prefix::Blocked, text);
@@ -318,7 +320,7 @@ impl NegJob {
         })
     }
 
-    /// Everything is collected: answers the first message.
+    /// Answers the first message, once everything is collected.
     fn begin(self, reading: &Reading) {
         let NegWork::Collect(collect) = self.work else {
             unreachable!("only called after collecting");

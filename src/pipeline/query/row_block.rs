@@ -1,12 +1,12 @@
-//! The rows of one slice of a scan, rendered and encoded for their client, and pushed at once.
+//! The rows of one slice of a scan: rendered and encoded for their client, and pushed together.
 //!
-//! It never decides whether a row is sent.
+//! It does not decide which rows are sent.
 
 use crate::nostr::{EventView, RelayMessage, reply};
 use crate::pipeline::client::{ClientHandle, Subscription};
 use crate::ws::{Frame, RowsPush, deflate, frame};
 
-/// Encoded rows of one slice, pushed at once.
+/// See the module.
 pub struct RowBlock<'a> {
     client: &'a ClientHandle,
     sub: &'a Subscription,
@@ -14,11 +14,11 @@ pub struct RowBlock<'a> {
     count: u64,
 }
 
-/// A block this large is sent before the slice is over, so that a slice of large events stays bounded.
+/// A block of this size is sent before the slice is over, so that a slice of large events stays bounded.
 const LARGE_BLOCK_BYTES: usize = 256 << 10;
 
 impl<'a> RowBlock<'a> {
-    /// Nothing yet, for a subscription of a client.
+    /// An empty block for a subscription of a client.
     pub fn new(client: &'a ClientHandle, sub: &'a Subscription) -> Self {
         Self { client, sub, frames: Vec::new(), count: 0 }
     }
@@ -46,17 +46,17 @@ impl<'a> RowBlock<'a> {
         self.count
     }
 
-    /// Whether to send it before more is added.
+    /// Whether it should be sent before more is added.
     pub fn is_large(&self) -> bool {
         self.frames.len() >= LARGE_BLOCK_BYTES
     }
 
-    /// Adds a message that is no row.
+    /// Adds a message after the rows.
     pub fn end(&mut self, message: &RelayMessage) {
         frame::encode_text_with(&mut self.frames, |out| message.write(out));
     }
 
-    /// Pushes what there is.
+    /// Pushes the block.
     pub fn send(self) -> RowsPush {
         if self.frames.is_empty() {
             return RowsPush::More;

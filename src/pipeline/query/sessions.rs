@@ -1,6 +1,6 @@
 //! How many negentropy sessions there are and how many records they hold, in all and by address (INV-12).
 //!
-//! It never looks into a session.
+//! It does not know what is in a session.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::nostr::{Prefix, Reason};
 pub struct Options {
     /// Whether negentropy is served and advertised.
     pub enabled: bool,
-    /// Events in one session; a query that matches more is refused. Each takes 41 bytes of memory.
+    /// Events in one session; a query that matches more is refused. Each event takes 41 bytes of memory.
     pub max_records: usize,
     /// Events in all sessions of one address, as `[rates]` counts addresses.
     pub max_records_per_address: usize,
@@ -118,7 +118,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Gives back a place, and the room for the records of its session.
+    /// Frees a place and the records of its session.
     pub fn leave(&self, address: IpAddr, records: usize) {
         let mut held = self.held();
         held.sessions -= 1;
@@ -132,8 +132,8 @@ impl Sessions {
         }
     }
 
-    /// Takes room for more records of a session. Splitting the query does not help where there is none, so no answer here
-    /// may read as if it did.
+    /// Takes room for more records of a session. Where there is none, splitting the query does not help, so no reason
+    /// here may suggest it.
     ///
     /// # Errors
     /// `rate-limited:` when the sessions of the address, or all together, hold as many as they may.

@@ -1,6 +1,6 @@
 //! Which stored events a client may see: one rule for REQ, COUNT and negentropy (INV-15).
 //!
-//! It looks at nothing but the event and who asks.
+//! It depends only on the event, the client and the settings.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::nostr::{EventView, Timestamp};
 use crate::pipeline::client::{ClientHandle, Identity};
 use crate::policy::{ReadGuard, Settings};
 
-/// Which stored events a client may see now: not expired, and not somebody else's messages (INV-15). What
-/// vanished is left out by the scan.
+/// Which stored events a client may see now: not expired, and not other people's messages (INV-15). The scan leaves out
+/// events of authors who vanished.
 pub struct Visibility {
     settings: arc_swap::Guard<Arc<Settings>>,
     identity: arc_swap::Guard<Arc<Identity>>,
@@ -24,7 +24,7 @@ impl Visibility {
         Self { settings: reading.settings.load(), identity: client.identity(), now: reading.clock.now() }
     }
 
-    /// Whether the client may see this one.
+    /// Whether the client may see this event.
     #[must_use]
     pub fn allows(&self, event: EventView<'_>) -> bool {
         !event.is_expired(self.now) && ReadGuard::new(&self.settings, &self.identity.keys).allows(event)

@@ -62,8 +62,8 @@ pub fn rule() -> impl Strategy<Value = Rule> {
     )
 }
 
-/// Events of four authors in any order of arrival, many of the same second: by how many hundreds of seconds they are old.
-/// The clock of the relay moves, so no event is near an age.
+/// Events of four authors in any order of arrival, many of the same second: by how many hundreds of seconds they are
+/// old. The clock of the relay moves, so no event is near an age.
 pub fn events(now: u64) -> impl Strategy<Value = Vec<VerifiedEvent>> {
     let recipients = proptest::sample::subsequence(vec![0_u64, 1, 2, 3], 0..=2);
     let length = prop_oneof![9 => 0_usize..300, 1 => 1900_usize..9000];
@@ -244,8 +244,8 @@ impl<'a> Model<'a> {
     }
 }
 
-/// What an event of these tests takes, by the arithmetic of the documentation: 153 bytes for four index entries, 48 for each tag,
-/// and the record with 16 bytes, in whole pages if two do not fit into one.
+/// What an event of these tests takes, by the arithmetic of the documentation: 153 bytes for four index entries, 48 for
+/// each tag, and the record with 16 bytes, in whole pages if two do not fit into one.
 pub fn size(event: EventView<'_>) -> u64 {
     let record = event.record().len() as u64 + 16;
     153 + 48 * event.tags().count() as u64 + if record > 2040 { record.div_ceil(4096) * 4096 } else { record }
