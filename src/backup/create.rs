@@ -190,7 +190,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Copies all events that have arrived so far, and adds their numbers to `held`.
     fn copy_records(&mut self, mut held: Option<&mut Held>) -> Result<(), BackupError> {
-        self.store.fold()?;
+        self.store.checkpoint()?;
         let until = self.store.read()?.last_seq()?;
         while self.last < until {
             let (bytes, seqs) = self.slice(until)?;

@@ -414,7 +414,7 @@ impl AuthorScan {
                 self.walk = Some(AuthorWalk::new(walk.author, self.limit));
                 return Ok(Progress::AwaitRemoval);
             } else {
-                self.place = Some(Snapshot::behind_author(&walk.author));
+                self.place = Some(Snapshot::after_author(&walk.author));
                 self.walked.push(walk);
             }
         }

@@ -63,7 +63,7 @@ impl Store {
         let current = ArcSwap::from_pointee(inner);
         let moving = Mutex::new(());
         let store = Self { shared: Arc::new(Shared { current, moving, secret, full, path: path.into(), options }) };
-        match store.fold() {
+        match store.checkpoint() {
             // The records stay in the log until there is room for them. Readers need not wait for that.
             Ok(()) | Err(StoreError::Full) => Ok(store),
             Err(error) => Err(error),

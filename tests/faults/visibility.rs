@@ -101,7 +101,7 @@ fn fold_waits_for_the_commit_of_what_another_process_acknowledged() {
     let mut child = start(&faults, dir.path(), "log");
     faults.wait_for("held-meta");
     let fold = move || {
-        store.fold().expect("nothing is left");
+        store.checkpoint().expect("nothing is left");
         store.read().expect("a snapshot").by_id(&note().view().id()).expect("a lookup").map(|(seq, _)| seq)
     };
     assert_eq!(waits(fold, || faults.switch_off("hold-meta")), Some(Seq(1)));

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_new_process_recovers_from_is_fatal() {
+    fn only_errors_that_a_new_process_recovers_from_are_fatal() {
         use heed::MdbError::{BadRslot, BadTxn, Corrupted, MapResized, PageNotFound, Panic, ReadersFull};
         let fatal = |error| StoreError::from(heed::Error::Mdb(error)).is_fatal();
         assert_eq!([Panic, MapResized].map(fatal), [true; 2]);

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_thin_out_with_their_age_and_stay_as_close_as_a_64th_of_it() {
+    fn rows_are_merged_with_age_and_gaps_stay_within_a_64th_of_it() {
         for minutes in [1, 100, 5000, 40_000] {
             let (rows, now) = (kept(minutes, Seq(0)), 60 * minutes);
             assert_eq!((rows[0].by, rows[rows.len() - 1].by), (Timestamp(60), Timestamp(now)));

@@ -176,7 +176,7 @@ impl Snapshot<'_> {
 
     /// The place after every event of `author`.
     #[must_use]
-    pub fn behind_author(author: &Pubkey) -> Place {
+    pub fn after_author(author: &Pubkey) -> Place {
         let mut key: SmallVec<[u8; LONGEST]> = SmallVec::from_slice(&keys::author_prefix(author, Kind(u16::MAX)));
         key.resize(LONGEST + 1, 0xff);
         Place(key)

@@ -228,7 +228,7 @@ impl Scan {
             None => {
                 let popped = self.pop(rows, slice)?;
                 if self.heads.peek().is_some_and(|next| next.0.position.ties(popped.position)) {
-                    self.untie(popped, rows, slice)?;
+                    self.break_ties(popped, rows, slice)?;
                     return Ok(Flow::Continue);
                 }
                 popped
@@ -271,7 +271,7 @@ impl Scan {
     }
 
     /// Breaks ties (INV-17): takes the rows that tie off the heap and sorts them by their ids.
-    fn untie(&mut self, first: Popped<'_>, rows: &mut Rows<'_>, slice: &mut Slice) -> Result<(), StoreError> {
+    fn break_ties(&mut self, first: Popped<'_>, rows: &mut Rows<'_>, slice: &mut Slice) -> Result<(), StoreError> {
         let end = first.position;
         let mut tied = vec![first];
         while tied.len() < MAX_TIED && self.heads.peek().is_some_and(|next| next.0.position.ties(end)) {

@@ -125,7 +125,7 @@ mod tests {
     const LIMITS: QueryLimits = QueryLimits { default_limit: 2, max_limit: 4, hints: true, tie_extension: 1 };
 
     #[test]
-    fn a_limit_is_defaulted_and_cut() {
+    fn a_limit_has_a_default_and_a_maximum() {
         assert_eq!(Quota::new(None, Some(LIMITS)).left(), 2);
         assert_eq!(Quota::new(Some(9), Some(LIMITS)).left(), 4);
         assert!(Quota::new(Some(0), Some(LIMITS)).is_empty());
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_second_is_extended_and_only_so_far() {
+    fn only_the_last_second_is_extended_and_only_up_to_the_limit() {
         let mut quota = Quota::new(None, Some(LIMITS));
         quota.count(Timestamp(9));
         quota.count(Timestamp(8));

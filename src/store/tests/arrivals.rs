@@ -1,4 +1,4 @@
-//! When events arrived: known to the minute, and never earlier than they did.
+//! Arrival times: correct to the minute, and never earlier than the arrival.
 
 use super::compact::dump;
 use super::*;
@@ -10,7 +10,7 @@ fn at(home: &Home, seconds: u64, count: u64) {
     home.store.writer().commit(&events, Timestamp(NOW.0 + seconds)).expect("a commit");
 }
 
-/// Upkeep, as a relay does it every few seconds.
+/// Upkeep, which a relay does every few seconds.
 fn upkeep(home: &Home, seconds: u64) {
     home.store.writer().reap_expired(Timestamp(NOW.0 + seconds), 1).expect("upkeep");
 }
@@ -26,11 +26,11 @@ fn arrived_before(home: &Home, seconds: u64) -> u64 {
 }
 
 #[test]
-fn arrivals_are_noted_once_a_minute_and_only_if_something_came() {
+fn arrival_times_are_recorded_once_a_minute_and_only_for_new_events() {
     let home = home();
     upkeep(&home, 0);
     at(&home, 10, 3);
-    assert_eq!(rows(&home.store), [], "nothing had come before");
+    assert_eq!(rows(&home.store), [], "no event had arrived before");
     at(&home, 20, 2);
     at(&home, 79, 2);
     assert_eq!(rows(&home.store), [(20, 4)]);
@@ -41,14 +41,14 @@ fn arrivals_are_noted_once_a_minute_and_only_if_something_came() {
 }
 
 #[test]
-fn a_clock_that_was_ahead_makes_nothing_older() {
+fn a_clock_that_was_ahead_makes_no_event_older() {
     let home = home();
     at(&home, 0, 3);
     upkeep(&home, MINUTE);
     at(&home, 5000, 3);
     upkeep(&home, 9000);
     assert_eq!(rows(&home.store), [(60, 4), (9000, 7)]);
-    // The clock is put right.
+    // The clock is corrected.
     at(&home, 200, 2);
     assert_eq!(rows(&home.store), [(60, 4), (200, 7)]);
     upkeep(&home, 300);
@@ -56,11 +56,11 @@ fn a_clock_that_was_ahead_makes_nothing_older() {
 }
 
 #[test]
-fn what_came_before_anything_was_noted_counts_as_arrived_with_the_first_row() {
+fn events_from_before_the_first_row_count_as_arrived_with_it() {
     let home = home();
     at(&home, 0, 5);
     upkeep(&home, MINUTE);
-    // As a store of an earlier version has it.
+    // An earlier version wrote no rows.
     home.store.writer().put_arrival_times(&[]).expect("a commit");
     assert_eq!((rows(&home.store), arrived_before(&home, 1000)), (vec![], 0));
     upkeep(&home, 2000);
@@ -68,7 +68,7 @@ fn what_came_before_anything_was_noted_counts_as_arrived_with_the_first_row() {
 }
 
 #[test]
-fn what_a_dead_process_had_acknowledged_counts_from_when_it_is_taken_over() {
+fn events_recovered_from_a_dead_process_count_as_arrived_at_their_recovery() {
     let home = home();
     at(&home, 0, 2);
     upkeep(&home, MINUTE);
@@ -85,7 +85,7 @@ fn what_a_dead_process_had_acknowledged_counts_from_when_it_is_taken_over() {
 }
 
 #[test]
-fn a_compacted_store_knows_as_much() {
+fn compaction_keeps_arrival_times() {
     let home = home();
     for minute in 0..200 {
         at(&home, minute * MINUTE, 3);

@@ -1,9 +1,9 @@
-//! Compaction: the same rows in a fresh file, whatever happens meanwhile and wherever it is cut off.
+//! Compaction keeps the rows of the store, whatever happens during the copy and wherever it is interrupted.
 
 use super::*;
 use crate::nostr::EventId;
 
-/// Every row of every table but what belongs to one file.
+/// Every row of every table, except the rows that belong to one file.
 pub(super) fn dump(store: &Store) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let inner = store.inner();
     let txn = inner.env.read_txn().expect("a transaction");
@@ -18,7 +18,7 @@ pub(super) fn dump(store: &Store) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     rows
 }
 
-/// Something of every sort: notes, versions, deletions of what is and what is not there, a request to vanish.
+/// Events of every sort: notes, versions, deletions of events held and not held, a vanish request.
 fn churn(n: u64) -> Vec<VerifiedEvent> {
     let by = author(n % 11);
     let gone = note(by, n, "gone");
@@ -81,7 +81,7 @@ fn a_compacted_store_has_the_same_rows_in_fewer_pages() {
 }
 
 #[test]
-fn what_changes_during_the_copy_is_in_it() {
+fn a_copy_contains_the_changes_made_during_it() {
     let (home, twin) = (filled(), filled());
     let mut n = 200;
     let mut writer = home.store.writer();
@@ -118,7 +118,7 @@ fn what_changes_during_the_copy_is_in_it() {
 }
 
 #[test]
-fn a_copy_cut_off_anywhere_leaves_the_store_and_the_next_one_succeeds() {
+fn an_interrupted_copy_leaves_the_store_and_the_next_one_succeeds() {
     let home = filled();
     let mut steps = 0;
     loop {
@@ -128,7 +128,7 @@ fn a_copy_cut_off_anywhere_leaves_the_store_and_the_next_one_succeeds() {
         drop(compaction);
         let before = dump(&home.store);
         let home_again = Store::open(home.dir.path(), options());
-        assert!(matches!(home_again, Err(StoreError::AlreadyOpen(_))), "the store is where it was");
+        assert!(matches!(home_again, Err(StoreError::AlreadyOpen(_))), "the store has not moved");
         home.store.forget_dead_copy().expect("a commit");
         assert_eq!(generations(&home), ["data.mdb", "lock.mdb"]);
         assert_eq!(home.store.inner().state().expect("a state"), journal::State::Here);
@@ -138,19 +138,19 @@ fn a_copy_cut_off_anywhere_leaves_the_store_and_the_next_one_succeeds() {
         }
         steps += 1;
     }
-    assert!(steps > 10, "every table was cut off: {steps}");
+    assert!(steps > 10, "every table was interrupted: {steps}");
     home.assert_clean();
 }
 
 #[test]
-fn a_store_that_moved_is_found_without_the_file_that_names_it() {
+fn a_moved_store_is_found_without_the_file_that_names_it() {
     let home = filled();
     let before = dump(&home.store);
     let old = std::fs::read(home.dir.path().join("data.mdb")).expect("the old file");
     let mut compaction = Compaction::begin(&home.store).expect("a copy");
     run(&mut compaction, || {});
     compaction.finish().expect("the move");
-    // As if the process had been killed right after the commit that moves the store.
+    // The process was killed right after the commit that moves the store.
     let Home { store, dir } = home;
     drop(store);
     std::fs::remove_file(dir.path().join("CURRENT")).expect("the file");
@@ -167,22 +167,22 @@ fn a_store_that_moved_is_found_without_the_file_that_names_it() {
 }
 
 #[test]
-fn there_is_one_copy_at_a_time_and_giving_up_removes_it() {
+fn only_one_copy_is_made_at_a_time_and_aborting_removes_it() {
     let home = filled();
     let compaction = Compaction::begin(&home.store).expect("a copy");
     assert!(matches!(Compaction::begin(&home.store), Err(StoreError::Busy)));
     home.store.forget_dead_copy().expect("nothing to do");
-    assert_eq!(generations(&home), ["data.mdb", "gen-1", "lock.mdb"], "it is not dead");
+    assert_eq!(generations(&home), ["data.mdb", "gen-1", "lock.mdb"], "the copy is still in progress");
     compaction.abort().expect("a commit");
     assert_eq!(generations(&home), ["data.mdb", "lock.mdb"]);
     home.assert_clean();
 }
 
 #[test]
-fn what_root_makes_belongs_to_whom_the_directory_belongs() {
+fn files_that_root_creates_belong_to_the_owner_of_the_directory() {
     use std::os::unix::fs::{MetadataExt, chown};
     if !rustix::process::geteuid().is_root() {
-        // Others can only make files of their own.
+        // Only root can give files to another user.
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -1,4 +1,4 @@
-//! The check finds what is wrong, and colliding keys are not.
+//! The check finds every kind of damage and does not report colliding keys.
 
 use super::keys::{Index, Row, six};
 use super::*;
@@ -7,7 +7,7 @@ fn problems(home: &Home) -> Vec<String> {
     home.store.check(|_, _| {}).expect("a check").problems.into_iter().map(|problem| problem.what).collect()
 }
 
-/// Does something to the tables that the store never does.
+/// Changes the tables in a way that the store never does.
 fn tamper(home: &Home, work: impl FnOnce(&schema::Tables, &mut heed::RwTxn<'_>)) {
     let inner = home.store.inner();
     let mut txn = inner.env.write_txn().expect("a transaction");
@@ -71,8 +71,8 @@ fn a_changed_record_a_lost_holder_and_a_held_tombstone_are_found() {
         problems(&home),
         [
             "INV-6: the id is not the hash of the content",
-            "INV-10: it is not what its coordinate holds",
-            "INV-11: it is Deleted and yet held",
+            "INV-10: it is not the version that its coordinate holds",
+            "INV-11: it is held although it is Deleted",
             "the tally of events by kind is wrong",
         ]
     );
@@ -87,7 +87,7 @@ fn repair(home: &Home) -> Repaired {
 }
 
 #[test]
-fn a_repair_mends_every_index_and_the_holders_from_the_records() {
+fn a_repair_restores_every_index_and_the_holders_from_the_records() {
     let home = home();
     let notes: Vec<_> = (0..9).map(|n| trusted(author(n), 1, n, &[&["t", "x"]], "")).collect();
     home.commit(&notes);
@@ -132,7 +132,7 @@ fn a_repair_drops_what_is_damaged_or_must_not_be_held() {
     assert_eq!(events, [false, true, false, true, false]);
 }
 
-/// A record with an id of our choice, which no event can have.
+/// A record with a chosen id, which no event can have.
 pub(super) fn forged(id: [u8; 32], created_at: u64) -> Vec<u8> {
     let mut record = trusted(author(1), 1, created_at, &[&["t", "x"]], "").view().record().to_vec();
     record[..32].copy_from_slice(&id);

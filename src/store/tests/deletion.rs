@@ -1,4 +1,4 @@
-//! Deletion requests (NIP-09) and what they keep away.
+//! Deletion requests (NIP-09) and the events that they keep out.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn a_deletion_and_its_target_in_one_batch_end_the_same_in_either_order() {
 }
 
 #[test]
-fn a_deleted_event_stays_away_after_a_restart() {
+fn a_deleted_event_stays_out_after_a_restart() {
     let home = home();
     let target = note(author(1), 100, "");
     home.commit(&[target.clone(), delete(author(1), 200, &[&["e", &id(&target)]])]);
@@ -38,14 +38,14 @@ fn a_deleted_event_stays_away_after_a_restart() {
 }
 
 #[test]
-fn nobody_deletes_what_is_not_theirs_seen_or_not() {
+fn nobody_deletes_the_events_of_others_seen_or_not() {
     let home = home();
     let [seen, unseen] = [note(author(1), 1, "seen"), note(author(1), 1, "unseen")];
     home.commit_one(&seen);
     let alone = delete(author(2), 9, &[&["e", &id(&seen)]]);
     assert_eq!(home.commit_one(&alone), Outcome::InvalidDeletion);
     assert!(!home.holds(&alone));
-    // The unseen one could be the author's own, so the request is kept; it bars nothing of anybody else's.
+    // The unseen event could be the author's, so the request is stored; it keeps out no event of another author.
     let mixed = delete(author(2), 9, &[&["e", &id(&seen)], &["e", &id(&unseen)]]);
     assert_eq!(home.commit_one(&mixed), Outcome::Stored(Seq(2)));
     assert_eq!(home.commit_one(&unseen), Outcome::Stored(Seq(3)));
@@ -68,7 +68,7 @@ fn a_deletion_that_names_nothing_or_only_foreign_addresses_is_invalid() {
 }
 
 #[test]
-fn a_deletion_by_address_takes_versions_up_to_its_time_and_lets_newer_ones_in() {
+fn a_deletion_by_address_removes_versions_up_to_its_time_and_lets_newer_ones_in() {
     let hex = "0f".repeat(32);
     for (kind, d) in [(0, ""), (3, ""), (10_002, ""), (30_023, ""), (30_023, "x"), (30_023, "a:b"), (30_023, &*hex)] {
         let home = home();
@@ -134,7 +134,7 @@ fn the_recipient_of_a_gift_wrap_deletes_it_seen_or_not() {
     home.commit_one(&delete(recipient, 9, &[&["e", &id(&wrap(1))], &["e", &id(&wrap(2))]]));
     assert!(!home.holds(&wrap(1)));
     assert_eq!(home.commit(&[wrap(1), wrap(2)]), [Outcome::Deleted; 2]);
-    // Being named by an event of another kind gives no say over it.
+    // An event of another kind gives no rights to the keys that it names.
     let mention = trusted(random, 1, 1, &[&["p", &recipient.to_string()]], "");
     home.commit_one(&mention);
     assert_eq!(home.commit_one(&delete(recipient, 9, &[&["e", &id(&mention)]])), Outcome::InvalidDeletion);

@@ -1,4 +1,4 @@
-//! Oldest first is newest first the other way round.
+//! The walk from the oldest event returns the events of a scan in reverse.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn scanned(home: &Home, filters: &[Filter], limits: Option<QueryLimits>, rows: u
 }
 
 #[test]
-fn the_walk_is_the_reverse_of_a_scan_whatever_the_slices() {
+fn a_walk_is_the_reverse_of_a_scan_in_slices_of_any_size() {
     let home = home();
     let event = |n: u64| trusted(author(n % 3), (n % 4 + 40) as u16, n / 5, &[], &n.to_string());
     let batch: Vec<_> = (0..100).map(event).collect();
@@ -59,7 +59,7 @@ fn the_walk_is_the_reverse_of_a_scan_whatever_the_slices() {
 }
 
 #[test]
-fn the_walk_goes_on_where_it_was_while_events_come_and_go() {
+fn a_walk_resumes_at_its_place_while_events_are_added_and_removed() {
     let home = home();
     let events: Vec<_> = (0..20).map(|n| note(author(1), n, "x")).collect();
     home.commit(&events);
@@ -77,7 +77,7 @@ fn the_walk_goes_on_where_it_was_while_events_come_and_go() {
         if step != Step::Paused {
             break;
         }
-        // The row the walk stands on, one ahead and one behind go; one comes behind and one ahead.
+        // Removes the row where the walk stands, the one before and the one after; adds one before and one after.
         if seqs.len() == 5 {
             let gone = [Seq(5), Seq(7), Seq(2)];
             assert_eq!(home.store.writer().remove(&gone, Return::Allowed).expect("a commit").events, 3);
@@ -91,9 +91,9 @@ fn the_walk_goes_on_where_it_was_while_events_come_and_go() {
 }
 
 #[test]
-fn events_of_one_second_whose_ids_begin_alike_stand_in_the_order_of_their_ids() {
+fn events_of_one_second_whose_ids_begin_alike_are_sorted_by_id() {
     let home = home();
-    // Arrived in another order than their ids', among others that begin otherwise.
+    // These arrive in another order than that of their ids, among events whose ids begin with other bytes.
     let begin = |n: u8| if n.is_multiple_of(4) { n } else { 100 };
     let id = |n: u8| std::array::from_fn(|at| if at < 8 { begin(n) } else { n.wrapping_mul(37) });
     let records: Vec<_> = (0..40).map(|n| super::damage::forged(id(n), 100)).collect();

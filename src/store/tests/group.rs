@@ -1,4 +1,4 @@
-//! Groups: what was answered for is there, whatever becomes of the commit.
+//! Groups: acknowledged events are stored, whether the commit succeeds or not.
 
 use super::*;
 use crate::store::file::wal::{FRAME, LOG_FILE};
@@ -6,7 +6,7 @@ use crate::store::file::wal::{FRAME, LOG_FILE};
 /// Outcomes of a batch, and whether they are durable at once.
 type Answer = (Vec<Outcome>, bool);
 
-/// A group that gets these batches and then ends as `end` says.
+/// A group that gets these batches and then ends with `end`.
 fn group(
     home: &Home,
     batches: &[&[VerifiedEvent]],
@@ -52,7 +52,7 @@ fn batches_of_a_group_are_durable_at_once_and_readable_after_its_commit() {
 }
 
 #[test]
-fn what_a_group_made_durable_is_added_by_the_next_transaction_when_its_commit_fails() {
+fn the_next_transaction_adds_the_durable_batches_of_a_group_whose_commit_failed() {
     let home = home();
     let profile = trusted(author(1), 0, 10, &[], "old");
     home.commit_one(&profile);
@@ -63,13 +63,17 @@ fn what_a_group_made_durable_is_added_by_the_next_transaction_when_its_commit_fa
     assert!(matches!(result, Err(StoreError::Full)));
     assert!(home.holds(&profile) && !home.holds(&newer), "nothing is committed yet");
 
-    assert_eq!(home.commit(&notes(2, 2)), [Outcome::Duplicate, Outcome::Stored(Seq(6))], "the numbers are the same");
+    assert_eq!(
+        home.commit(&notes(2, 2)),
+        [Outcome::Duplicate, Outcome::Stored(Seq(6))],
+        "the arrival numbers are the same"
+    );
     assert!(!home.holds(&profile) && home.holds(&newer) && home.holds(&deletion));
     home.assert_clean();
 }
 
 #[test]
-fn whoever_opens_a_store_finds_what_a_dead_process_had_acknowledged() {
+fn opening_a_store_recovers_the_events_that_a_dead_process_acknowledged() {
     let home = home();
     let events = notes(1, 40);
     let (added, _) = group(&home, &[&events[..20], &events[20..]], Err(StoreError::Full));
@@ -80,12 +84,12 @@ fn whoever_opens_a_store_finds_what_a_dead_process_had_acknowledged() {
     assert!(events.iter().all(|event| home.holds(event)));
     assert_eq!(home.store.read().expect("a snapshot").last_seq().expect("a number"), Seq(40));
     home.assert_clean();
-    home.store.fold().expect("nothing is left");
+    home.store.checkpoint().expect("nothing is left");
     assert_eq!(home.assert_clean().events, 40);
 }
 
 #[test]
-fn a_frame_that_was_cut_off_takes_only_its_own_batch_along() {
+fn a_truncated_frame_loses_only_its_own_batch() {
     let home = home();
     let (first, second) = (notes(1, 2), notes(10, 2));
     drop(group(&home, &[&first, &second], Err(StoreError::Full)));
@@ -94,7 +98,7 @@ fn a_frame_that_was_cut_off_takes_only_its_own_batch_along() {
     let at = FRAME + first.iter().map(|event| event.view().record().len() + 4).sum::<usize>();
     log[at + FRAME + 50] ^= 1;
     std::fs::write(&path, log).expect("the log");
-    home.store.fold().expect("a commit");
+    home.store.checkpoint().expect("a commit");
     let held: Vec<bool> = first.iter().chain(&second).map(|event| home.holds(event)).collect();
     assert_eq!(held, [true, true, false, false]);
     home.assert_clean();
@@ -113,7 +117,7 @@ fn a_batch_that_the_log_cannot_take_is_durable_with_the_commit() {
 }
 
 #[test]
-fn near_the_limit_nothing_is_answered_for_before_its_commit() {
+fn near_the_limit_events_are_acknowledged_only_after_their_commit() {
     let home = home();
     home.commit(&notes(1, 100));
     let used = home.store.room().expect("the room").used_bytes;
@@ -128,7 +132,7 @@ fn near_the_limit_nothing_is_answered_for_before_its_commit() {
 }
 
 #[test]
-fn a_group_tells_which_records_it_removes() {
+fn a_group_returns_the_records_that_it_removes() {
     let home = home();
     let [old, new] = [trusted(author(1), 0, 10, &[], "old"), trusted(author(1), 0, 20, &[], "new")];
     let gone = note(author(1), 5, "");
@@ -143,7 +147,7 @@ fn a_group_tells_which_records_it_removes() {
 }
 
 #[test]
-fn a_store_that_moves_takes_what_was_acknowledged_along() {
+fn a_move_keeps_acknowledged_events() {
     let home = home();
     let (first, second) = (notes(1, 5), notes(10, 5));
     drop(group(&home, &[&first], Err(StoreError::Full)));
@@ -152,8 +156,8 @@ fn a_store_that_moves_takes_what_was_acknowledged_along() {
     while copy.step().expect("a step") != Stage::Ready {}
     let third = notes(20, 5);
     let (added, _) = group(&home, &[&third], Err(StoreError::Full));
-    assert_eq!(added, [(stored(11..=15), false)], "what is left in the log must not be written over");
-    home.store.fold().expect("a commit");
+    assert_eq!(added, [(stored(11..=15), false)], "records left in the log must not be overwritten");
+    home.store.checkpoint().expect("a commit");
     let (added, _) = group(&home, &[&third], Err(StoreError::Full));
     assert_eq!(added, [(stored(11..=15), true)]);
     copy.finish().expect("a move");
@@ -165,7 +169,7 @@ fn a_store_that_moves_takes_what_was_acknowledged_along() {
 }
 
 #[test]
-fn a_store_without_room_for_what_is_left_opens_and_takes_it_over_when_there_is_room() {
+fn a_store_without_room_for_its_log_opens_and_recovers_the_log_when_there_is_room() {
     let home = home();
     let [first, ..] = &notes(1, 1)[..] else { unreachable!() };
     home.commit_one(first);
@@ -179,7 +183,7 @@ fn a_store_without_room_for_what_is_left_opens_and_takes_it_over_when_there_is_r
     let store = open(1 << 20);
     assert!(store.read().expect("a snapshot").contains(&first.view().id()).expect("a look"));
     let result = store.writer().commit(&notes(500, 1), NOW);
-    assert!(matches!(result, Err(StoreError::Full)), "nothing takes the place of what was acknowledged");
+    assert!(matches!(result, Err(StoreError::Full)), "acknowledged events are not displaced");
     drop(store);
     let home = Home { store: open(1 << 30), dir };
     assert!(events.iter().all(|event| home.holds(event)));

@@ -1,4 +1,4 @@
-//! The rules of the store, one test each; and a dumb oracle that knows them in another way.
+//! The rules of the store, one test each, and a simple oracle that implements them in another way.
 
 mod arrivals;
 mod compact;
@@ -24,7 +24,7 @@ use crate::nostr::{EventView, Pubkey, Timestamp, VerifiedEvent};
 
 const NOW: Timestamp = Timestamp(1_700_000_000);
 
-/// An empty store in a directory that lasts as long.
+/// An empty store in a directory that is removed with it.
 struct Home {
     store: Store,
     dir: tempfile::TempDir,
@@ -113,7 +113,7 @@ fn an_event_past_its_expiration_is_refused() {
 }
 
 #[test]
-fn the_reaper_takes_the_expired_in_steps_and_leaves_the_rest() {
+fn the_reaper_removes_only_expired_events_and_works_in_steps() {
     let home = home();
     let expiring = |at: &str| trusted(author(1), 1, 100, &[&["expiration", at]], "");
     let batch: Vec<_> =
@@ -142,7 +142,7 @@ fn events_after_a_number_come_in_the_order_of_arrival() {
 }
 
 #[test]
-fn the_commit_number_tells_of_commits_by_others() {
+fn the_commit_number_changes_with_commits_by_others() {
     let home = home();
     let before = home.store.txn_id().expect("a number");
     assert_eq!(home.store.read().expect("a snapshot").txn_id(), before);
@@ -151,16 +151,16 @@ fn the_commit_number_tells_of_commits_by_others() {
 }
 
 #[test]
-fn a_removed_event_may_come_back_unless_it_is_barred() {
+fn a_removed_event_may_be_stored_again_unless_it_is_refused() {
     let home = home();
-    let [free, barred] = [note(author(1), 1, ""), note(author(1), 2, "")];
+    let [free, refused] = [note(author(1), 1, ""), note(author(1), 2, "")];
     let request = trusted(author(1), 5, 3, &[&["e", &"ab".repeat(32)]], "");
-    home.commit(&[free.clone(), barred.clone(), request.clone()]);
+    home.commit(&[free.clone(), refused.clone(), request.clone()]);
     let mut writer = home.store.writer();
     assert_eq!(writer.remove(&[Seq(1), Seq(77)], Return::Allowed).expect("a commit").events, 1);
     assert_eq!(writer.remove(&[Seq(2), Seq(3)], Return::Refused).expect("a commit").events, 2);
     assert_eq!(
-        home.commit(&[free, barred, request]),
+        home.commit(&[free, refused, request]),
         [Outcome::Stored(Seq(4)), Outcome::Deleted, Outcome::Deleted],
         "INV-4: numbers of removed events are not used again"
     );
@@ -181,7 +181,7 @@ fn usage_counts_entries_and_pages_of_every_table() {
 }
 
 #[test]
-fn used_falls_by_what_is_removed_whatever_pages_do() {
+fn a_removal_lowers_used_bytes_by_the_footprint_of_its_events() {
     let home = home();
     let of =
         |n: u64| trusted(author(n % 7), 1, n, &[&["t", "x"], &["e", &"ab".repeat(32)]], &"y".repeat(n as usize * 9));
@@ -190,7 +190,7 @@ fn used_falls_by_what_is_removed_whatever_pages_do() {
     let mut used = home.store.room().expect("the room").used_bytes;
     let sizes: Vec<u64> = events.iter().map(|event| keys::footprint(event.view())).collect();
     assert_eq!(used, sizes.iter().sum::<u64>());
-    // Every third, so that pages stay part-filled.
+    // Every third event, so that pages stay partly filled.
     for (place, size) in sizes.iter().enumerate().step_by(3) {
         home.store.writer().remove(&[Seq(place as u64 + 1)], Return::Allowed).expect("a commit");
         used -= size;

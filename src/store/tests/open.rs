@@ -1,4 +1,4 @@
-//! Opening: ours, somebody else's, another format's, twice, and full.
+//! Opening: weir's store, another program's, another format, twice, and full.
 
 use super::*;
 use heed::types::Bytes;
@@ -80,9 +80,9 @@ fn a_full_store_takes_deletions_only_loses_nothing_and_takes_more_when_there_is_
             Outcome::Full => break event,
             other => panic!("{other:?}"),
         }
-        assert!(held.len() < 1000, "it is full at some time");
+        assert!(held.len() < 1000, "the store becomes full");
     };
-    assert!(held.len() > 100, "half of the map is used at least: {}", held.len());
+    assert!(held.len() > 100, "at least half of the map is used: {}", held.len());
     assert!(held.iter().all(|event| home.holds(event)));
     assert_eq!(home.commit_one(&held[0]), Outcome::Duplicate);
     for target in &held[..20] {
@@ -108,11 +108,11 @@ fn a_batch_that_overflows_the_map_stores_its_deletions_and_nothing_else() {
     assert_eq!(outcomes[200], Outcome::Stored(Seq(2)));
     assert_eq!(home.assert_clean().events, 1);
     assert!(home.holds(&request) && !home.holds(&target));
-    assert!(matches!(home.commit_one(&note(author(1), 3, "")), Outcome::Stored(_)), "the store goes on");
+    assert!(matches!(home.commit_one(&note(author(1), 3, "")), Outcome::Stored(_)), "the store still works");
 }
 
 #[test]
-fn the_configured_limit_is_where_the_store_is_full() {
+fn the_store_is_full_at_the_configured_limit() {
     let home = home_with(Options { full_bytes: Some(1 << 20), ..options() });
     let batch =
         |round: u64| (0..100).map(|n| trusted(author(n), 1, round, &[], &"x".repeat(3_000))).collect::<Vec<_>>();
@@ -125,7 +125,7 @@ fn the_configured_limit_is_where_the_store_is_full() {
 }
 
 #[test]
-fn what_is_removed_with_a_batch_makes_room_for_it() {
+fn events_evicted_with_a_batch_make_room_for_it() {
     let home = home_with(Options { full_bytes: Some(1 << 20), ..options() });
     let batch = |round: u64| (0..100).map(|n| note(author(n), round, &"x".repeat(3_000))).collect::<Vec<_>>();
     (0..20).for_each(|round| drop(home.commit(&batch(round))));

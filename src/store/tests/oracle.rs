@@ -1,6 +1,6 @@
-//! The store against a list of events and the rules said once more, sharing no code with the store.
+//! Compares the store with a list of events and a second implementation of the rules, which share no code.
 //!
-//! Whatever is done in whatever batches, outcomes, what is visible and what is known must be the same.
+//! After any operations in any batches, outcomes, visible events and known events must be the same.
 
 use proptest::prelude::*;
 
@@ -17,32 +17,32 @@ struct Spec {
     /// In days.
     at: u64,
     d: u8,
-    /// Who is named by a `p` tag.
+    /// The author that the `p` tag names.
     to: u64,
     /// In days; zero for none.
     expires: u64,
-    /// Places in the pool that `e` tags name, as far as they are before this one.
+    /// Places in the pool that `e` tags name, reduced to places before this event.
     ids: Vec<usize>,
     /// Author, kind and `d` of `a` tags.
     addresses: Vec<(u64, u16, u8)>,
 }
 
-/// What is done to the store.
+/// An operation on the store.
 #[derive(Clone, Debug)]
 enum Op {
-    /// Publish these places of the pool as one batch, having removed these numbers.
+    /// Evict these numbers and publish these places of the pool as one batch.
     Publish(Vec<usize>, Vec<u64>),
-    /// Publish these batches as one group, each having removed these numbers, or with a commit that fails.
+    /// Publish these batches as one group, each with evictions; true for a commit that fails.
     Group(Vec<(Vec<usize>, Vec<u64>)>, bool),
     /// Let days pass.
     Wait(u64),
-    /// Remove the expired, so many at a time.
+    /// Remove the expired events, this many at a time.
     Reap(usize),
-    /// Make some steps of some rows.
+    /// Purge in a number of steps of a number of rows.
     Purge(usize, usize),
-    /// Remove the event of this number.
+    /// Remove the event with this number; true to refuse it from now on.
     Remove(u64, bool),
-    /// Close and open the store.
+    /// Close and reopen the store.
     Reopen,
 }
 
@@ -85,13 +85,14 @@ fn build(pool: &[Spec]) -> Vec<Plain> {
     plains
 }
 
-/// What the oracle says of an event. Whether it is deleted or vanished may depend on how far a purge has come.
+/// The oracle's verdict on an event. Whether an event counts as deleted or vanished may depend on how far a purge has
+/// come, so the oracle does not distinguish them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
     Stored(u64),
     New,
     Held,
-    Barred,
+    KeptOut,
     Replaced,
     Expired,
     Ephemeral,
@@ -109,7 +110,7 @@ struct Oracle {
     addresses: Vec<(u64, u16, u8, u64)>,
     /// Author and the last day that vanished.
     vanished: Vec<(u64, u64)>,
-    /// Barred for ever by the operator.
+    /// Refused forever by the operator.
     operator: Vec<String>,
 }
 
@@ -126,7 +127,7 @@ fn may_delete(by: u64, target: &Plain) -> bool {
 }
 
 impl Oracle {
-    fn is_barred(&self, event: &Plain) -> bool {
+    fn is_kept_out(&self, event: &Plain) -> bool {
         let spec = &event.spec;
         let is_immune = spec.kind == 5 || spec.kind == 62;
         let vanished =
@@ -155,8 +156,8 @@ impl Oracle {
         if self.held.iter().any(|(_, held)| held.id == event.id) {
             return Verdict::Held;
         }
-        if self.is_barred(event) {
-            return Verdict::Barred;
+        if self.is_kept_out(event) {
+            return Verdict::KeptOut;
         }
         if let Some(place) = self.older(event) {
             let held = &self.held[place].1;
@@ -223,10 +224,10 @@ impl Oracle {
         self.tombstones.extend(wraps.map(|(_, wrap)| (wrap.id, by)));
     }
 
-    fn remove(&mut self, seq: u64, bar: bool) {
+    fn remove(&mut self, seq: u64, refuse: bool) {
         let Some(place) = self.held.iter().position(|&(own, _)| own == seq) else { return };
         let (_, event) = self.held.remove(place);
-        if bar {
+        if refuse {
             self.operator.push(event.id);
         }
     }
@@ -237,7 +238,7 @@ fn verdict_of(outcome: Outcome) -> Verdict {
         Outcome::Stored(seq) => Verdict::Stored(seq.0),
         Outcome::Duplicate => Verdict::Held,
         Outcome::Replaced => Verdict::Replaced,
-        Outcome::Deleted | Outcome::Vanished => Verdict::Barred,
+        Outcome::Deleted | Outcome::Vanished => Verdict::KeptOut,
         Outcome::Expired => Verdict::Expired,
         Outcome::Ephemeral => Verdict::Ephemeral,
         Outcome::InvalidDeletion => Verdict::Invalid,
@@ -249,13 +250,13 @@ fn known_of(known: Known) -> Verdict {
     match known {
         Known::New => Verdict::New,
         Known::Stored => Verdict::Held,
-        Known::Deleted | Known::Vanished => Verdict::Barred,
+        Known::Deleted | Known::Vanished => Verdict::KeptOut,
         Known::Superseded => Verdict::Replaced,
         Known::Expired => Verdict::Expired,
     }
 }
 
-/// Does one thing to both.
+/// Applies one operation to the store and the oracle.
 fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
     let mut writer = home.store.writer();
     let now = Timestamp(oracle.day * DAY);
@@ -271,11 +272,11 @@ fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
             assert_eq!(outcomes.into_iter().map(verdict_of).collect::<Vec<_>>(), expected);
         }
         Op::Group(batches, fails) => {
-            // Who makes room picks among what is committed.
+            // An evictor chooses only committed events.
             let committed = oracle.last + 1;
             let result = writer.group(|group| {
                 for (places, gone) in batches {
-                    // What a failed commit does not remove stays.
+                    // A failed commit removes nothing, so the batches of a failing group evict nothing.
                     let gone: Vec<Seq> = gone.into_iter().filter(|_| !fails).map(|seq| Seq(seq % committed)).collect();
                     let batch: Vec<&Plain> = places.iter().map(|place| &pool[place % pool.len()]).collect();
                     let events: Vec<_> = batch.iter().map(|plain| plain.event.clone()).collect();
@@ -289,7 +290,7 @@ fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
                 if fails { Err(StoreError::Full) } else { Ok(()) }
             });
             assert_eq!(result.is_err(), fails);
-            home.store.fold().expect("a commit");
+            home.store.checkpoint().expect("a commit");
         }
         Op::Wait(days) => oracle.day += days,
         Op::Reap(step) => {
@@ -300,11 +301,11 @@ fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
         Op::Purge(steps, rows) => (0..steps).for_each(|_| {
             writer.purge_vanished(rows).expect("a commit");
         }),
-        Op::Remove(seq, bar) => {
+        Op::Remove(seq, refuse) => {
             let seq = seq % (oracle.last + 1);
-            let back = if bar { Return::Refused } else { Return::Allowed };
+            let back = if refuse { Return::Refused } else { Return::Allowed };
             writer.remove(&[Seq(seq)], back).expect("a commit");
-            oracle.remove(seq, bar);
+            oracle.remove(seq, refuse);
         }
         Op::Reopen => {
             drop(writer);
@@ -355,7 +356,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1..3u64).prop_map(Op::Wait),
         1 => (1..3usize).prop_map(Op::Reap),
         3 => (1..4usize, 1..4usize).prop_map(|(steps, rows)| Op::Purge(steps, rows)),
-        1 => (any::<u64>(), any::<bool>()).prop_map(|(seq, bar)| Op::Remove(seq, bar)),
+        1 => (any::<u64>(), any::<bool>()).prop_map(|(seq, refuse)| Op::Remove(seq, refuse)),
         1 => Just(Op::Reopen),
     ]
 }

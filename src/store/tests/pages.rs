@@ -1,5 +1,5 @@
-//! Records found by pages are those that LMDB finds, in trees of every depth and for records of every size; and in a
-//! damaged file they are not looked for outside of it.
+//! Page look-ups find the records that LMDB finds, in trees of every depth and for records of every size. In a damaged
+//! file they never read outside the file.
 
 use std::os::unix::fs::FileExt as _;
 
@@ -7,12 +7,12 @@ use super::*;
 use crate::store::file::map::{Map, PAGE};
 use crate::store::read::pages::BATCH;
 
-/// An event whose content has so many bytes.
+/// An event with a content of this many bytes.
 fn note(number: u64, bytes: usize) -> VerifiedEvent {
     trusted(author(number % 3), 1, number, &[&["n", &number.to_string()]], &"x".repeat(bytes))
 }
 
-/// Every number up to some that were never given, alone and side by side.
+/// Every number up to a few past the last, one by one and together.
 fn assert_found_alike(home: &Home) {
     let snapshot = home.store.read().expect("a snapshot");
     let pages = snapshot.pages().expect("the format is known");
@@ -32,11 +32,11 @@ fn assert_found_alike(home: &Home) {
 #[test]
 fn every_record_is_found_and_nothing_else() {
     let home = home();
-    // An empty table has no page.
+    // An empty table has no pages.
     assert!(home.store.read().expect("a snapshot").pages().is_none());
     for (depth, events) in [(1, 3), (2, 60), (3, 6_000)] {
         let from = depth * 10_000;
-        // Of pages of their own some, of one byte more or less than a page others.
+        // Some records fill whole pages; others have one byte more or less than a page.
         let size = |n: u64| if n.is_multiple_of(97) { 3_700 + 40 * n as usize } else { (n * 13 % 300) as usize };
         let batch: Vec<_> = (from..from + events).map(|n| note(n, size(n % 500))).collect();
         home.commit(&batch);
@@ -48,7 +48,7 @@ fn every_record_is_found_and_nothing_else() {
 }
 
 #[test]
-fn a_snapshot_finds_what_was_there_while_others_write() {
+fn a_snapshot_finds_its_records_while_others_write() {
     let home = home();
     home.commit(&(0..500).map(|n| note(n, 200)).collect::<Vec<_>>());
     let snapshot = home.store.read().expect("a snapshot");
@@ -77,7 +77,7 @@ fn damage(home: &Home, page: u64, offset: u64, bytes: &[u8]) {
 }
 
 #[test]
-fn a_damaged_page_number_is_an_error_and_not_a_read_outside_of_the_file() {
+fn a_damaged_page_number_is_an_error_and_not_a_read_outside_the_file() {
     let home = home();
     home.commit(&(0..500).map(|n| note(n, 200)).collect::<Vec<_>>());
     let inner = home.store.inner();
@@ -86,7 +86,7 @@ fn a_damaged_page_number_is_an_error_and_not_a_read_outside_of_the_file() {
         let row = inner.tables.event_row(&snapshot.txn).expect("a look-up").expect("a row");
         u64::from_le_bytes(*row[40..].first_chunk().expect("a root"))
     };
-    // The first child of the root: its number is at the node that the first pointer leads to.
+    // The first child of the root. The root's first pointer leads to the node with its number.
     let mut node = [0; 2];
     let file = std::fs::File::open(home.dir.path().join("data.mdb")).expect("the data file");
     file.read_exact_at(&mut node, root * PAGE as u64 + 16).expect("a read");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Two versions with one `created_at`, lower id first.
+/// Two versions with the same `created_at`, the lower id first.
 fn tie(kind: u16, created_at: u64, tags: &[&[&str]]) -> [VerifiedEvent; 2] {
     let mut both = ["a", "b"].map(|content| trusted(author(1), kind, created_at, tags, content));
     both.sort_by_key(|event| event.view().id());
@@ -65,7 +65,7 @@ fn addressable_events_differ_by_their_first_d_and_no_d_is_an_empty_one() {
 }
 
 #[test]
-fn replaceable_kinds_ignore_d_and_authors_and_kinds_do_not_meet() {
+fn replaceable_kinds_ignore_d_and_keep_authors_and_kinds_apart() {
     let home = home();
     let batch = [
         trusted(author(1), 10_000, 1, &[&["d", "x"]], ""),

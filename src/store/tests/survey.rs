@@ -1,9 +1,9 @@
-//! Surveys: what is looked at, whether all or some.
+//! Surveys: the events visited, by full and by sampled surveys.
 
 use super::*;
 use crate::store::Amount;
 
-/// Author `n` writes `n` notes for each of 1 to 5, so that events of all lie everywhere.
+/// Authors 1 to 5 write as many notes per round as their number, so that each author's events are spread everywhere.
 fn filled() -> Home {
     let home = home();
     let wrote: Vec<u64> = (1..=5).flat_map(|n| std::iter::repeat_n(n, n as usize)).collect();
@@ -13,7 +13,7 @@ fn filled() -> Home {
     home
 }
 
-/// What was looked at, how many of it since 300, and how far it went.
+/// The events visited, the number of them since 300, and the last arrival number.
 fn survey(home: &Home, sample: Option<u64>) -> (Amount, u64, Seq) {
     let (mut seen, mut recent, mut last) = (Amount::default(), 0, Seq(0));
     let visit = |_: Seq, event: crate::nostr::EventView<'_>| {
@@ -25,7 +25,7 @@ fn survey(home: &Home, sample: Option<u64>) -> (Amount, u64, Seq) {
 }
 
 #[test]
-fn a_full_survey_looks_at_every_event_once() {
+fn a_full_survey_visits_every_event_once() {
     let home = filled();
     let kinds = home.store.read().expect("a snapshot").kinds().expect("kinds");
     let [(_, held)] = kinds[..] else { panic!("one kind") };
@@ -34,7 +34,7 @@ fn a_full_survey_looks_at_every_event_once() {
 }
 
 #[test]
-fn a_sample_is_spread_evenly_and_passes_over_what_is_gone() {
+fn a_sample_is_spread_evenly_and_skips_removed_events() {
     let home = filled();
     let (seen, recent, last) = survey(&home, Some(600));
     assert_eq!((seen.events, recent), (600, 150));
@@ -46,6 +46,6 @@ fn a_sample_is_spread_evenly_and_passes_over_what_is_gone() {
 }
 
 #[test]
-fn an_empty_store_has_nothing_to_tell() {
+fn a_survey_of_an_empty_store_visits_nothing() {
     assert_eq!(survey(&home(), Some(10)), (Amount::default(), 0, Seq(0)));
 }

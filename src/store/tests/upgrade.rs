@@ -1,4 +1,4 @@
-//! A store of format 0 becomes today's, wherever the upgrade is cut off.
+//! A store of format 0 is upgraded to the current format, wherever the upgrade is interrupted.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::keys::{Index, six};
 use super::*;
 use crate::nostr::EventId;
 
-/// What [`keys::index_entries`] was in format 0: longer prefixes and numbers.
+/// The index entries of format 0, which had longer prefixes and numbers.
 fn entries_of_format_0(event: EventView<'_>, seq: Seq, secret: &keys::Secret) -> Vec<(Index, Vec<u8>)> {
     let (time, id) = (keys::newest_first(event.created_at()), &event.id_bytes()[..8]);
     let row = [&time[..], id, &six(seq.0)].concat();
@@ -19,7 +19,7 @@ fn entries_of_format_0(event: EventView<'_>, seq: Seq, secret: &keys::Secret) ->
         (Index::Author, [&event.pubkey_bytes()[..8], &kind, &row].concat()),
     ];
     for (letter, value) in event.tags().indexed() {
-        // The real one had 8 bytes of the hash; any 8 will do for what is thrown away.
+        // Format 0 had 8 bytes of the hash. The upgrade discards these entries, so any 8 bytes will do.
         let hash = [&secret.tag(letter, value)[..], b"xx"].concat();
         entries.push((Index::Tag, [&hash[..], &kind, &row].concat()));
     }
@@ -27,7 +27,7 @@ fn entries_of_format_0(event: EventView<'_>, seq: Seq, secret: &keys::Secret) ->
     entries
 }
 
-/// Makes a store what the version with format 0 would have written.
+/// Turns a store into what the version with format 0 would have written.
 fn downgrade(store: &Store) {
     let inner = store.inner();
     let mut txn = inner.env.write_txn().expect("a transaction");
@@ -49,7 +49,7 @@ fn downgrade(store: &Store) {
 }
 
 #[test]
-fn a_store_of_format_0_is_upgraded_wherever_it_is_cut_off() {
+fn a_store_of_format_0_is_upgraded_wherever_the_upgrade_is_interrupted() {
     let home = filled();
     let many: Vec<_> = (0..9000).map(|n| note(author(n % 7), n, "many")).collect();
     home.commit(&many);
@@ -65,7 +65,7 @@ fn a_store_of_format_0_is_upgraded_wherever_it_is_cut_off() {
         assert!(matches!(error, StoreError::Format { .. }) && error.to_string().contains("weir upgrade"), "{error}");
         let mut upgrade = Upgrade::find(dir.path(), &options()).expect("it opens").expect("it is old");
         assert_eq!(upgrade.from(), 0);
-        // Dropped after every step, as if it had been killed.
+        // The upgrade is dropped after every step, as if its process had been killed.
         let more = upgrade.step().expect("a step");
         steps += 1;
         drop(upgrade);
@@ -79,7 +79,7 @@ fn a_store_of_format_0_is_upgraded_wherever_it_is_cut_off() {
 }
 
 #[test]
-fn a_store_of_today_or_of_tomorrow_is_not_upgraded() {
+fn a_store_of_the_current_or_a_later_format_is_not_upgraded() {
     let Home { store, dir } = filled();
     let rows = dump(&store);
     drop(store);
@@ -111,7 +111,7 @@ fn an_upgrade_keeps_every_event_that_a_killed_relay_acknowledged_and_left_in_the
     assert!(matches!(killed, Err(StoreError::Busy)));
     let Home { store, dir } = home;
     drop(store);
-    // Dropped after every step, as if it had been killed.
+    // The upgrade is dropped after every step, as if its process had been killed.
     while Upgrade::find(dir.path(), &options())
         .expect("it opens")
         .is_some_and(|mut found| found.step().expect("a step"))

@@ -18,7 +18,7 @@ fn purge(home: &Home, max_rows: usize) -> usize {
 }
 
 #[test]
-fn a_vanish_request_hides_at_once_and_purges_in_steps_what_it_covers() {
+fn a_vanish_request_hides_its_events_at_once_and_purges_them_in_steps() {
     for max_rows in [1, 2, 100] {
         let home = home();
         let gone = author(1);
@@ -44,12 +44,12 @@ fn a_vanish_request_hides_at_once_and_purges_in_steps_what_it_covers() {
         check();
         let report = home.assert_clean();
         assert_eq!((report.events, report.awaiting_purge), (3, 0));
-        assert!(!home.store.writer().purge_vanished(1).expect("a commit"), "nothing is left to do");
+        assert!(!home.store.writer().purge_vanished(1).expect("a commit"), "the purge is complete");
     }
 }
 
 #[test]
-fn a_purge_goes_on_after_a_restart() {
+fn a_purge_continues_after_a_restart() {
     let home = home();
     home.commit(&(0..10).map(|n| note(author(1), n, "")).collect::<Vec<_>>());
     home.commit_one(&request(author(1), 100));
@@ -63,7 +63,7 @@ fn a_purge_goes_on_after_a_restart() {
 }
 
 #[test]
-fn events_that_come_after_a_vanish_request_are_welcome_if_newer() {
+fn events_newer_than_a_vanish_request_are_stored_after_it() {
     let home = home();
     home.commit_one(&request(author(1), 200));
     assert_eq!(home.commit(&[note(author(1), 200, ""), note(author(1), 201, "")])[0], Outcome::Vanished);
@@ -74,7 +74,7 @@ fn events_that_come_after_a_vanish_request_are_welcome_if_newer() {
 }
 
 #[test]
-fn gift_wraps_go_by_arrival_and_do_not_come_back() {
+fn gift_wraps_are_purged_by_arrival_and_stay_out() {
     let home = home();
     let gone = author(1);
     let day = 86_400;
@@ -83,7 +83,7 @@ fn gift_wraps_go_by_arrival_and_do_not_come_back() {
     let mention = trusted(author(7), 1, 1, &[&["p", &gone.to_string()]], "");
     home.commit(&[early.clone(), other.clone(), mention.clone()]);
     home.commit_one(&request(gone, 100 * day));
-    // Wraps are dated up to two days back: this one may well be younger than the request.
+    // Wraps are dated up to two days back, so this one may be younger than the request.
     let fresh = wrap(99 * day, "fresh");
     assert!(matches!(home.commit_one(&fresh), Outcome::Stored(_)));
     assert_eq!(home.commit_one(&wrap(98 * day, "old")), Outcome::Vanished);
@@ -111,7 +111,7 @@ fn a_later_vanish_request_covers_more_and_an_older_one_changes_nothing() {
     purge(&home, 1);
     let wrap = trusted(author(7), 1059, 200, &[&["p", &gone.to_string()]], "");
     home.commit_one(&wrap);
-    // Somebody replays an old request to have the wraps removed that came since.
+    // Somebody replays an old request to remove the wraps that arrived since.
     home.commit_one(&request(gone, 140));
     assert!(!home.store.writer().purge_vanished(9).expect("a commit"));
     assert!(home.holds(&wrap));

@@ -104,7 +104,7 @@ impl Inner {
             check_count(lookup, index, &mut report)?;
         }
         if lookup.tables.holder.len(&txn)? > report.holders {
-            report.problem(Seq(0), "INV-10: there are holders that no event accounts for");
+            report.problem(Seq(0), "INV-10: a holder belongs to no event");
         }
         Ok(report)
     }
@@ -130,13 +130,13 @@ fn check_event(lookup: Lookup<'_>, seq: Seq, event: EventView<'_>, report: &mut 
     if let Some(address) = lookup.secret.address_of(event) {
         report.holders += 1;
         if lookup.holder(&address)? != Some(seq) {
-            report.problem(seq, "INV-10: it is not what its coordinate holds");
+            report.problem(seq, "INV-10: it is not the version that its coordinate holds");
         }
     }
     if lookup.is_vanished(seq, event)? {
         report.awaiting_purge += 1;
     } else if let Some(why) = lookup.kept_out(event)? {
-        report.problem(seq, format!("INV-11: it is {why:?} and yet held"));
+        report.problem(seq, format!("INV-11: it is held although it is {why:?}"));
     }
     Ok(())
 }

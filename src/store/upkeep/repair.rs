@@ -63,7 +63,7 @@ impl Writer {
                 progress(done);
             }
         }
-        self.update(|txn| txn.mend_tally(&mut done))?;
+        self.update(|txn| txn.repair_tally(&mut done))?;
         Ok(done)
     }
 }
@@ -84,9 +84,9 @@ impl Transaction<'_> {
         let keys = rows.map(|row| Ok(row?.0.to_vec())).collect::<Result<Vec<_>, StoreError>>()?;
         for key in &keys {
             match part {
-                Part::Records => self.mend_record(key, done)?,
-                Part::Entries(index) => self.mend_entry(index, key, done)?,
-                Part::Holders => self.mend_holder(key, done)?,
+                Part::Records => self.repair_record(key, done)?,
+                Part::Entries(index) => self.repair_entry(index, key, done)?,
+                Part::Holders => self.repair_holder(key, done)?,
             }
         }
         let Some(last) = keys.last() else { return Ok(false) };
@@ -95,7 +95,7 @@ impl Transaction<'_> {
     }
 
     /// Puts the index entries and the holder that a record should have, or drops the record.
-    fn mend_record(&mut self, key: &[u8], done: &mut Repaired) -> Result<(), StoreError> {
+    fn repair_record(&mut self, key: &[u8], done: &mut Repaired) -> Result<(), StoreError> {
         let inner = &self.store.inner;
         // It is gone if an event of this step replaced it.
         let Some(record) = inner.tables.event.get(&self.txn, key)?.map(<[u8]>::to_vec) else { return Ok(()) };
@@ -108,7 +108,7 @@ impl Transaction<'_> {
             return Ok(());
         };
         let seq = Seq(keys::read_six(key).expect("six bytes make a number"));
-        self.mend_next(seq)?;
+        self.repair_next(seq)?;
         let mut missing = Vec::new();
         let mut result = Ok(());
         keys::index_entries(event, seq, &inner.secret, |index, key| {
@@ -147,7 +147,7 @@ impl Transaction<'_> {
     }
 
     /// Removes an index entry that no record accounts for.
-    fn mend_entry(&mut self, index: Index, key: &[u8], done: &mut Repaired) -> Result<(), StoreError> {
+    fn repair_entry(&mut self, index: Index, key: &[u8], done: &mut Repaired) -> Result<(), StoreError> {
         let inner = &self.store.inner;
         let mut is_own = false;
         if let Some(seq) = keys::seq_of(key)
@@ -165,7 +165,7 @@ impl Transaction<'_> {
     }
 
     /// Removes a holder whose event has another coordinate.
-    fn mend_holder(&mut self, key: &[u8], done: &mut Repaired) -> Result<(), StoreError> {
+    fn repair_holder(&mut self, key: &[u8], done: &mut Repaired) -> Result<(), StoreError> {
         let inner = &self.store.inner;
         let seq = inner.tables.holder.get(&self.txn, key)?.and_then(keys::read_six).map(Seq);
         let event = seq.and_then(|seq| self.held(seq).ok());
@@ -178,7 +178,7 @@ impl Transaction<'_> {
     }
 
     /// Corrects the tallies if need be, in one commit: it reads only headers.
-    fn mend_tally(&mut self, done: &mut Repaired) -> Result<(), StoreError> {
+    fn repair_tally(&mut self, done: &mut Repaired) -> Result<(), StoreError> {
         let tables = &self.store.inner.tables;
         let mut kinds = std::collections::BTreeMap::<_, tally::KindUsage>::new();
         for row in tables.event.iter(&self.txn)? {
@@ -194,7 +194,7 @@ impl Transaction<'_> {
     }
 
     /// Moves the next arrival number past `seq` if need be (INV-4).
-    fn mend_next(&mut self, seq: Seq) -> Result<(), StoreError> {
+    fn repair_next(&mut self, seq: Seq) -> Result<(), StoreError> {
         let tables = &self.store.inner.tables;
         match tables.next_seq(&self.txn) {
             Ok(next) if next > seq.0 => Ok(()),

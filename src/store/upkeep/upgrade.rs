@@ -114,7 +114,7 @@ impl Upgrade {
             step.from | UNDER_WAY
         } else {
             let place = meta.get(&txn, PLACE)?.and_then(keys::read_six);
-            let place = Seq(place.ok_or(StoreError::Damaged("the place of the upgrade is missing"))?);
+            let place = Seq(place.ok_or(StoreError::Damaged("the progress of the upgrade is missing"))?);
             match (step.slice)(&self.tables, &self.secret, &mut txn, place)? {
                 Some(place) => {
                     meta.put(&mut txn, PLACE, &keys::six(place.0))?;

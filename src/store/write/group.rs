@@ -211,7 +211,7 @@ impl Store {
     ///
     /// # Errors
     /// When the disk or the store fails.
-    pub fn fold(&self) -> Result<(), StoreError> {
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
         // Events acknowledged after the store moved are in the log of the new data file.
         self.follow()?;
         let inner = self.inner();

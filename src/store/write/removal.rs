@@ -149,7 +149,7 @@ impl Transaction<'_> {
                 let (id, at) = (event.id(), event.created_at());
                 self.put_tombstone(&id, &by, at)?;
             }
-            self.take_out(seq)?;
+            self.remove_record(seq)?;
         }
         self.delete_entries()?;
         Ok(removed)

@@ -146,7 +146,7 @@ impl Writer {
                 self.buffers = txn.commit()?;
                 if rows >= LARGE_ROWS {
                     // This only saves space. The caller's work is committed, whether this succeeds or not.
-                    let _ = self.pass_on_pages();
+                    let _ = self.commit_tiny();
                 }
                 return Ok(result);
             }
@@ -164,7 +164,7 @@ impl Writer {
 
     /// Makes a tiny commit. LMDB can reuse freed pages only two commits later. With a tiny commit between them, large
     /// commits alternate between one set of free pages instead of two.
-    fn pass_on_pages(&mut self) -> Result<(), StoreError> {
+    fn commit_tiny(&mut self) -> Result<(), StoreError> {
         let generation = self.store.generation();
         if let Some(mut txn) = Transaction::begin(&generation, std::mem::take(&mut self.buffers))? {
             let tables = &generation.inner.tables;
@@ -289,7 +289,7 @@ impl<'s> Transaction<'s> {
     pub fn held(&self, seq: Seq) -> Result<EventView<'_>, StoreError> {
         match self.slot(seq) {
             Some(slot) => lookup::view(&self.buffers.records[self.slots[slot].record.clone()]),
-            None => self.lookup().get(seq)?.ok_or(StoreError::Damaged("a number has no record")),
+            None => self.lookup().get(seq)?.ok_or(StoreError::Damaged("an arrival number has no record")),
         }
     }
 
@@ -336,12 +336,12 @@ impl<'s> Transaction<'s> {
 
     /// Removes an event with its index entries, and its coordinate's holder row.
     pub fn remove(&mut self, seq: Seq) -> Result<(), StoreError> {
-        self.take_out(seq)?;
+        self.remove_record(seq)?;
         self.delete_entries()
     }
 
     /// Removes an event and its coordinate's holder row. [`Self::delete_entries`] removes its index entries later.
-    pub fn take_out(&mut self, seq: Seq) -> Result<(), StoreError> {
+    pub fn remove_record(&mut self, seq: Seq) -> Result<(), StoreError> {
         let (tables, secret) = (&self.store.inner.tables, &self.store.inner.secret);
         let mut scratch = std::mem::take(&mut self.buffers.scratch);
         scratch.clear();
