@@ -6,6 +6,7 @@
 mod support;
 
 mod storage {
+    mod brake;
     mod full;
     mod killed;
     mod retention;
