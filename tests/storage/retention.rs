@@ -1,6 +1,9 @@
 //! The retention rules at work on a running relay, and what `weir retention` tells of them.
 
-use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
 
 use super::scene::{assert_clean, eventually, free_address, get, held, metric, notes, storm, text, weir};
 use crate::support::client::Client;
@@ -347,6 +350,68 @@ fn a_relay_that_is_killed_while_it_removes_leaves_what_the_plan_leaves() {
     storm(&mut client, new.clone());
     eventually("the rules are executed", || held(&mut client, &all).len() <= expected.len());
     assert!(held(&mut client, &all) == expected && held(&mut client, &new) == new);
+    assert_clean(&relay);
+}
+
+/// What a command tells in JSON of the store in `dir` under the rules there.
+fn said(dir: &Path, arguments: &[&str]) -> Value {
+    let config = dir.join("weir.toml");
+    let rules = ["--json", "--config", config.to_str().expect("a path in UTF-8")];
+    let output = weir(&dir.join("data"), &[arguments, &rules].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// The ids of all events that the store in `dir` holds.
+fn exported(dir: &Path) -> BTreeSet<String> {
+    let lines = text(&weir(&dir.join("data"), &["export"]).stdout);
+    let id = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["id"].as_str()?.to_string());
+    lines.lines().map(|line| id(line).expect("an event")).collect()
+}
+
+#[test]
+fn what_ages_make_room_for_is_not_removed_for_room_be_it_counted_run_or_done_by_the_relay() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a temporary directory"));
+    let [at_once, by_relay] = dirs.each_ref().map(tempfile::TempDir::path);
+    // Over a hundred days, in no order of age; none is 30 days old within half an hour from now.
+    let (author, begin) = (Key::named("ages"), now());
+    let old = |n: u64| 3600 + (n * 7919) % 3000 * 2880;
+    let kind = |n: u64| [1, 6, 7, 9735, 1111][n as usize % 5];
+    let of = |n: u64| author.event(kind(n), begin - old(n), json!([]), &format!("{n} {}", "x".repeat(700)));
+    let all: Vec<Signed> = (0..3000).map(of).collect();
+    let is_kept = |n: &u64| kind(*n) == 1111 || old(*n) < 30 * 86_400;
+    let expected: BTreeSet<String> = (0..3000).filter(is_kept).map(|n| all[n as usize].id.clone()).collect();
+    let gone = all.len() - expected.len();
+    let file = at_once.join("events.jsonl");
+    std::fs::write(&file, all.iter().map(|event| format!("{}\n", event.text)).collect::<String>()).expect("a file");
+    for dir in [at_once, by_relay] {
+        let output = weir(&dir.join("data"), &["import", file.to_str().expect("a path in UTF-8")]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+
+    std::fs::write(at_once.join("weir.toml"), "").expect("the rules are written");
+    let used = said(at_once, &["info"])["used_bytes"].as_u64().expect("a number");
+    let monitor = free_address();
+    let config = format!(
+        "metrics.listen = \"{monitor}\"\n[storage]\nmax_bytes = {}\nconfirm_removal_percent = 100\n\
+         [[storage.retention]]\nkinds = [1, 6, 7, 9735]\nmax_age = \"30d\"\n[[storage.retention]]\n",
+        used * 50 / 58
+    );
+    std::fs::write(at_once.join("weir.toml"), &config).expect("the rules are written");
+    let rows = |how: &str| {
+        let found = said(at_once, &["retention", how]);
+        let causes = found["causes"].as_array().expect("a list").iter();
+        causes.map(|one| json!([one["rule"], one["cause"], one["events"]])).collect::<Vec<_>>()
+    };
+    let ages = [json!([1, "age", gone])];
+    assert_eq!(rows("--dry-run"), ages);
+    assert_eq!(rows("--run"), ages);
+    assert!(exported(at_once) == expected);
+
+    let relay = Relay::start_in(by_relay, &config);
+    let counted = format!("weir_evicted_events_total{{rule=\"1\",cause=\"age\"}} {gone}\n");
+    eventually("the rules are executed", || get(monitor, "/metrics").1.contains(&counted));
+    assert!(exported(by_relay) == expected);
     assert_clean(&relay);
 }
 
