@@ -34,7 +34,7 @@ const DEFECTS: [LineOutcome; 4] =
 
 Reads events as JSON, one per line, in arrays or simply concatenated, and EVENT messages as clients and relays send \
 them; plain or compressed with gzip or zstd. Works while the relay runs on the same store, and its subscribers get \
-the new events. Limits, dates and lists of the configuration do not apply. Expired and ephemeral events are not \
+the new events. The configured limits, date checks and access lists do not apply. Expired and ephemeral events are not \
 stored, nor are events that the retention rules have removed or would remove for their age. Bad lines are counted and \
 skipped. Exits with 1 if the input holds no event, or if reading or storing fails; it then names the line to resume \
 from.")]

@@ -141,7 +141,7 @@ impl Facts {
                     writeln!(out, "room for    {}; then the relay refuses events, because of {key}", days(room_days))?;
                 } else {
                     writeln!(out, "room for    {}; then the rules evict events, because of {key}", days(room_days))?;
-                    writeln!(out, "full in     {}, with events that the rules never evict for room", days(full_days))?;
+                    writeln!(out, "full in     {}, by events that no rule may remove to make space", days(full_days))?;
                 }
             }
             None => {

@@ -27,8 +27,9 @@ use crate::store::{Note, Removed, Store, StoreError};
   weir retention --accept --config weir.toml    let the relay proceed with a large removal
 
 A running relay applies the rules continuously and removes what a dry run shows. But if rules that are new at a start or
-reload would remove more than storage.confirm_removal_percent of the store, it removes nothing until you run --accept.
-An acceptance covers these rules and limits and about this many events, for one day. Sizes are what storage.max_bytes
+reload would remove more than storage.confirm_removal_percent of the store, the new rules wait until you run --accept;
+after a reload the former rules stay in force. --accept is valid for one day, for these rules and limits, and for about
+this many events. Sizes are what storage.max_bytes
 counts. The space is reusable at once, but the file does not shrink.")]
 pub struct Arguments {
     /// Only count (the default)

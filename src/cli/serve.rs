@@ -32,7 +32,7 @@ const LOST_DRAIN: Duration = Duration::from_millis(500);
 
 Signals:
   SIGHUP    reload the configuration; a file with mistakes changes nothing
-  SIGTERM   stop in order: commit and answer accepted events, then close all connections with 1012")]
+  SIGTERM   shut down cleanly: commit and answer accepted events, then close all connections with 1012")]
 pub struct Arguments {
     /// The address to listen on; port 0 lets the system choose one
     #[arg(long, value_name = "ADDR:PORT")]
