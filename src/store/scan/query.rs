@@ -169,8 +169,8 @@ impl Scan {
         if self.query.limits.is_none_or(|limits| limits.hints) { self.rest.hint() } else { None }
     }
 
-    /// Bytes of the heads that the scan keeps between slices, one for each open range. The query and a bounded rest
-    /// come on top.
+    /// Bytes of the heads that the scan keeps between slices, one for each open range, without the query and a bounded
+    /// rest.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         (self.heads.capacity() * size_of::<Head>()) as u64

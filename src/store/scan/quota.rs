@@ -14,8 +14,8 @@ pub struct QueryLimits {
     pub max_limit: u32,
     /// Whether the answer says if there is more (NIP-67). Finding out takes reading further rows.
     pub hints: bool,
-    /// The most events beyond `default_limit`, up to `max_limit`, that share the last event's `created_at` (NIP-67: a page
-    /// ends between two seconds, so that paging by `until` loses nothing). A filter's own `limit` is never exceeded.
+    /// The most events beyond `default_limit`, up to `max_limit`, that share the last event's `created_at` (NIP-67: a
+    /// page ends between two seconds, so that paging by `until` loses nothing). A filter's `limit` is never exceeded.
     pub tie_extension: u32,
 }
 

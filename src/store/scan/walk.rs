@@ -21,7 +21,7 @@ const TAKE: u64 = 5;
 
 /// Fewer ranges than this are opened at once: that costs less than finding out whether a walk pays.
 const MIN_RANGES: u32 = 48;
-/// With more kinds than this there is no walk through the kind index.
+/// With more kinds than this there is no walk.
 const MAX_KINDS: u32 = 8;
 /// The number of kinds assumed for an author when the filter names none.
 const USUAL_KINDS: u64 = 4;

@@ -107,7 +107,7 @@ impl Upgrade {
         let Some(step) = STEPS.iter().find(|step| step.from == from) else { return Ok(false) };
         let (mut txn, left) = lock(&self.env, &self.wal)?;
         let meta = self.tables.meta;
-        keep(meta, &mut txn, left)?;
+        save_left(meta, &mut txn, left)?;
         let format = if self.format & UNDER_WAY == 0 {
             (step.begin)(&self.tables, &mut txn)?;
             meta.put(&mut txn, PLACE, &keys::six(0))?;
@@ -122,7 +122,7 @@ impl Upgrade {
                 }
                 None => {
                     meta.delete(&mut txn, PLACE)?;
-                    self.give_back(&mut txn)?;
+                    self.restore_log(&mut txn)?;
                     step.to
                 }
             }
@@ -140,7 +140,7 @@ impl Upgrade {
     /// Writes the events left in the log back to it, for the transaction after this one: the next process that opens
     /// the store adds them. If this transaction is never committed, the frame belongs to no transaction, and the next
     /// upgrade writes it again.
-    fn give_back(&self, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
+    fn restore_log(&self, txn: &mut RwTxn<'_>) -> Result<(), StoreError> {
         let Some(records) = self.tables.meta.get(txn, LEFT)?.map(<[u8]>::to_vec) else { return Ok(()) };
         let mut frame = vec![0; FRAME];
         frame.extend_from_slice(&records);
@@ -153,7 +153,7 @@ impl Upgrade {
 
 /// Saves the events left in the log: the commits of the upgrade make the log obsolete, and the current rules can be
 /// applied only after the upgrade.
-fn keep(meta: Table, txn: &mut RwTxn<'_>, left: Left) -> Result<(), StoreError> {
+fn save_left(meta: Table, txn: &mut RwTxn<'_>, left: Left) -> Result<(), StoreError> {
     match left.is_empty() {
         true => Ok(()),
         false => Ok(meta.put(txn, LEFT, &left.into_records())?),

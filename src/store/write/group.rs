@@ -24,7 +24,7 @@ use crate::store::write::transaction::Writer;
 /// numbers of the old pages in LMDB's list of free pages.
 const ROW_BYTES: u64 = 12 << 10;
 
-/// The most bytes that a record takes with its index entries, for each byte of the record.
+/// An estimate of the bytes that a record takes with its index entries, for each byte of the record.
 const GROWTH: u64 = 3;
 
 /// The most index entries of one group: LMDB holds about as many pages in memory.

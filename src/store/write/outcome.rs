@@ -63,8 +63,8 @@ impl std::ops::AddAssign for Removed {
     }
 }
 
-/// The events that an evictor removes in one commit. All of them may be stored again; the evictor decides which it
-/// refuses.
+/// The events that an evictor removes in one commit. The store would accept all of them again; refusing some is the
+/// evictor's decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Evicted<'a> {
     /// Number of events.
