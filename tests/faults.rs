@@ -1,4 +1,5 @@
-//! Faults of the disk and of the system below a relay: what it says of them, what it keeps, and that it recovers or ends.
+//! Faults of the disk and of the system below a relay: what it says of them, what it keeps, and that it recovers or
+//! ends.
 
 mod support;
 

@@ -73,7 +73,8 @@ impl Received {
     }
 }
 
-/// Opens subscriptions at moments of its own choice, and reads until each has got all events. Returns how many came live.
+/// Opens subscriptions at moments of its own choice, and reads until each has got all events. Returns how many came
+/// live.
 fn subscribe(client: &mut Client<'_>, filters: &[Vec<Value>], seed: u64, ready: &Barrier) -> usize {
     let mut random = Random(seed);
     let all = PUBLISHERS * EVENTS_EACH;

@@ -215,6 +215,41 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.starts_with("```")).flat_map(|line| line.split('`').skip(1).step_by(2))
 }
 
+const LONGEST_PROSE: usize = 120;
+
+/// The lines of prose in a file, by number: in documents all but tables and blocks of code, in sources and settings
+/// the comments without tables.
+fn prose<'t>(path: &str, text: &'t str) -> Vec<(usize, &'t str)> {
+    let lines = (1..).zip(text.lines().map(|line| (line, line.trim_start())));
+    let mark = if path.ends_with(".rs") { "//" } else { "#" };
+    let mut is_code = false;
+    let mut is_prose = |line: &str| {
+        if !path.ends_with(".md") {
+            return line.starts_with(mark) && !line.contains('|');
+        }
+        let is_fence = line.starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence && !line.starts_with('|')
+    };
+    lines.filter_map(|(number, (line, trimmed))| is_prose(trimmed).then_some((number, line))).collect()
+}
+
+#[test]
+fn prose_ends_at_120_columns() {
+    let mut all = documents();
+    for top in ["src", "tests", "benches", "loadtest"] {
+        all.extend(files(top, ".rs"));
+    }
+    all.extend(files("benches", ".md"));
+    all.extend(files("config", ".toml"));
+    let mut wrong = Vec::new();
+    for (path, text) in all.into_iter().filter(|(path, _)| !path.starts_with("benches/runs/")) {
+        let long = prose(&path, &text).into_iter().filter(|(_, line)| line.chars().count() > LONGEST_PROSE);
+        wrong.extend(long.map(|(number, _)| format!("{path}:{number}")));
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
 /// Named already, to be written.
 const PLANNED: [&str; 2] = ["docs/operating.md", "benches/runs/"];
 

@@ -30,8 +30,8 @@ pub struct Limits {
     pub confirm_removal_percent: u8,
 }
 
-/// Where the operator set a value, for messages: `weir.toml:2:1: storage.max_bytes`. It does not change what the rules do,
-/// so all origins are equal.
+/// Where the operator set a value, for messages: `weir.toml:2:1: storage.max_bytes`. It does not change what the rules
+/// do, so all origins are equal.
 #[derive(Clone, Debug)]
 pub struct Origin(Arc<str>);
 

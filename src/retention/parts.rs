@@ -1,4 +1,5 @@
-//! Sums over the events that the rules remove, by cause; and what a dry run has found. They hold numbers, never records.
+//! Sums over the events that the rules remove, by cause; and what a dry run has found. They hold numbers, never
+//! records.
 
 use std::collections::BTreeMap;
 

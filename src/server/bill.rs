@@ -1,7 +1,7 @@
 //! What one connection is charged for, and what follows from its debt: it is read no further until that is paid.
 //!
-//! Charges are gathered over a turn and made at its end; EVENTs and queries are charged at once. The bill never does the
-//! work, and keeps no time but its own hold.
+//! Charges are gathered over a turn and made at its end; EVENTs and queries are charged at once. The bill never does
+//! the work, and keeps no time but its own hold.
 
 use crate::metrics::Metrics;
 use crate::nostr::{ClientMessage, Filter, Reason};
@@ -9,8 +9,8 @@ use crate::pipeline::ClientHandle;
 use crate::policy::{Act, Quantity, Settings, Standing};
 use crate::ws::Work;
 
-/// The longest hold before the debt is looked at again, in microseconds. A client whose messages are refused is read once
-/// in such a time.
+/// The longest hold before the debt is looked at again, in microseconds. A client whose messages are refused is read
+/// once in such a time.
 const MAX_HOLD_US: u64 = 1_000_000;
 
 /// CPU time that may be gathered over turns before it is charged, so that a short turn costs no more than that.

@@ -360,8 +360,8 @@ impl Engine {
         self.waiting.retain(|waiting| !matches!(waiting, Waiting::Rows(own, ..) if Arc::ptr_eq(own, sub)));
     }
 
-    /// Whether a query might miss what the same client published before it. The answers wake the connection, but not one
-    /// whose client left.
+    /// Whether a query might miss what the same client published before it. The answers wake the connection, but not
+    /// one whose client left.
     fn awaits_own_events(&self) -> bool {
         !self.left && self.client.unanswered() > 0
     }

@@ -144,8 +144,8 @@ impl Server {
         self.front.accept_rounds.load(Ordering::Relaxed)
     }
 
-    /// Stops accepting, answers what was taken, closes every client with 1012 and gives it up to `patience` to leave, and
-    /// waits for the threads.
+    /// Stops accepting, answers what was taken, closes every client with 1012 and gives it up to `patience` to leave,
+    /// and waits for the threads.
     pub fn finish(mut self, patience: Duration) {
         // No receiver is left only when every thread has ended.
         let _ = self.stop.send(Some(patience));
@@ -203,7 +203,8 @@ async fn io_thread(
         acceptor.abort();
         drain(&context, patience.unwrap_or_default()).await;
     });
-    // The root task of a `LocalSet` is polled before each round of the others, and the sockets are looked at in between.
+    // The root task of a `LocalSet` is polled before each round of the others, and the sockets are looked at in
+    // between.
     poll_fn(|cx| {
         context.turns.begin_tick(Instant::now(), cx.waker());
         serving.as_mut().poll(cx)

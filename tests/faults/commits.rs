@@ -39,8 +39,8 @@ fn a_failed_write_of_the_meta_page_ends_the_relay_and_nothing_acknowledged_is_lo
     client.publish(&during);
     let line = relay.wait_for_log("; the relay stops");
     assert!(line.contains("this process cannot use the store any more (LMDB: MDB_PANIC"), "{line}");
-    // The socket stays open: a client that does not leave is not waited for, neither for server.drain_timeout_s nor until
-    // its connection is cut.
+    // The socket stays open: a client that does not leave is not waited for, neither for server.drain_timeout_s nor
+    // until its connection is cut.
     std::mem::forget(client);
     relay.wait_for_log("clients did not leave in time clients=1");
     assert_eq!(relay.wait_for_status(), Some(1), "systemd starts it again");

@@ -24,8 +24,8 @@ const NOW: Timestamp = Timestamp(1_700_000_000);
 const DIRECTORY: &str = "WEIR_TEST_STORE";
 const WORK: &str = "WEIR_TEST_WORK";
 
-/// How long something that must wait is seen to wait. It waits until the test lets it go, so this is never too short for
-/// a store that does.
+/// How long something that must wait is seen to wait. It waits until the test lets it go, so this is never too short
+/// for a store that does.
 const A_MOMENT: Duration = Duration::from_millis(200);
 
 fn open(path: &Path) -> Store {

@@ -139,7 +139,8 @@ fn of_an_author_with_too_many_bytes_the_least_valuable_go() {
         (0..100).map(|n| author.event(7, now() - 100 + n, json!([]), &"+".repeat(1000))).collect();
     let few: Vec<Signed> = notes(&other, 40, 1000).collect();
     client.publish_all(all.iter().chain(&reactions).chain(&few));
-    // A reaction takes 1,309 bytes with its index entries and a note 1,366, so 34 or 35 reactions stay beside the notes.
+    // A reaction takes 1,309 bytes with its index entries and a note 1,366, so 34 or 35 reactions stay beside the
+    // notes.
     eventually("the oldest reactions go", || held(&mut client, &reactions).len() <= 35);
     let left = held(&mut client, &reactions);
     assert!(left.len() >= 33 && left == reactions[100 - left.len()..], "{} are left", left.len());

@@ -1,5 +1,5 @@
-//! The rules that were in force before a restart. While new rules wait for the operator, these go on making room, unless
-//! they would remove much themselves. Removes nothing.
+//! The rules that were in force before a restart. While new rules wait for the operator, these go on making room,
+//! unless they would remove much themselves. Removes nothing.
 
 use std::time::Instant;
 

@@ -163,7 +163,7 @@ impl Writer {
     }
 
     /// Makes a tiny commit. LMDB can reuse freed pages only two commits later. With a tiny commit between them, large
-    /// commits alternate between one set of free pages instead of two.
+    /// commits reuse one set of free pages instead of alternating between two.
     fn commit_tiny(&mut self) -> Result<(), StoreError> {
         let generation = self.store.generation();
         if let Some(mut txn) = Transaction::begin(&generation, std::mem::take(&mut self.buffers))? {

@@ -60,8 +60,8 @@ impl Purge {
 }
 
 impl Transaction<'_> {
-    /// Applies a vanish request that was stored under the number `seq`. A request older than the last one changes
-    /// nothing, so nobody can replay it to remove events that arrived since.
+    /// Applies a vanish request that was stored under the number `seq`. A request no newer than the last one
+    /// changes nothing, so nobody can replay it to remove events that arrived since.
     pub fn vanish(&mut self, request: EventView<'_>, seq: Seq) -> Result<(), StoreError> {
         let author = request.pubkey();
         let vanish = Vanish { until: request.created_at(), seq };
