@@ -290,7 +290,7 @@ async fn drain(context: &Rc<IoContext>, patience: Duration) {
     while !context.clients.borrow().is_empty() {
         let late = Instant::now() >= deadline;
         for client in context.clients.borrow().values() {
-            if late || client.is_settled() {
+            if late || client.is_answered() {
                 client.outbox.close(CloseCode::Restart, "the relay is restarting");
             }
         }

@@ -87,7 +87,7 @@ impl ClientHandle {
     }
 
     /// Whether every EVENT of it has its OK in the outbox, so that a close frame may follow (INV-14).
-    pub fn is_settled(&self) -> bool {
+    pub fn is_answered(&self) -> bool {
         // In this order: `send_replies` counts an OK as on the way before it is no longer unanswered.
         self.unanswered() == 0 && self.on_the_way.load(Ordering::Acquire) == 0
     }

@@ -214,7 +214,7 @@ mod tests {
     use crate::store::{Durability, Options, Store};
 
     /// Steps of a disk that takes `sync_us` for each and `each_us` for a row, until the stride stays.
-    fn settled(start: usize, sync_us: u64, each_us: u64) -> usize {
+    fn steady(start: usize, sync_us: u64, each_us: u64) -> usize {
         let mut stride = Stride::new(start, AIM, &ROWS);
         for _ in 0..64 {
             stride.learn(stride.rows, Duration::from_micros(sync_us + each_us * stride.rows as u64));
@@ -225,10 +225,10 @@ mod tests {
     #[test]
     fn steps_shrink_when_they_are_slow_and_grow_when_they_are_fast() {
         for start in [16, 64, 256] {
-            assert_eq!(settled(start, 0, 50), 60, "3 ms of 50 µs each");
-            assert_eq!(settled(start, 1000, 50), 40, "the sync leaves 2 ms");
-            assert_eq!(settled(start, 30_000, 50), 16, "a sync alone is longer: a handful");
-            assert_eq!(settled(start, 100, 1), 256, "no more than the most");
+            assert_eq!(steady(start, 0, 50), 60, "3 ms of 50 µs each");
+            assert_eq!(steady(start, 1000, 50), 40, "the sync leaves 2 ms");
+            assert_eq!(steady(start, 30_000, 50), 16, "a sync alone is longer: a handful");
+            assert_eq!(steady(start, 100, 1), 256, "no more than the most");
         }
     }
 

@@ -1,8 +1,11 @@
 //! The `live` thread and the index it shares with those who subscribe: who asked for this event?
 //!
-//! Every event that was committed passes here once, in order of seq, whoever committed it: this process's writer
-//! tells of its own, and the store is looked at for those of other processes. Live never waits on a client: a
-//! slow one is closed.
+//! Every committed event passes here once, in order of seq, whichever process committed it: the writer hands over those
+//! of this process, and `live` reads those of other processes from the store. Live never waits on a client: a slow one
+//! is closed.
+//!
+//! Stored and live events meet at one number: what a subscription has been sent, or the index has delivered, is
+//! `covered` up to there (INV-3).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -23,10 +26,10 @@ use crate::policy::{ReadGuard, Settings};
 use crate::store::{Seq, Store, StoreError};
 use crate::ws::{LivePush, SharedBody};
 
-/// How often the store is looked at for events that another process committed. Own commits do not wait for it.
+/// How often the store is checked for events that another process committed. Own commits do not wait for it.
 const FOREIGN_COMMITS: Duration = Duration::from_millis(50);
 
-/// Events of another process delivered between two looks at the queue.
+/// Events of another process that are delivered before the queue is checked again.
 const CATCH_UP_ROWS: usize = 512;
 
 /// Who gets an event.
@@ -48,50 +51,49 @@ pub struct LiveHub {
 
 struct Hub {
     index: LiveIndex<Recipient>,
-    /// The last event that was matched. Everything up to it has been delivered to whoever was registered.
-    last_seq: Seq,
+    /// The last event that was matched. Every event up to it was delivered to those that were registered.
+    covered: Seq,
 }
 
 impl LiveHub {
-    /// An empty index that has delivered everything up to `last_seq`.
+    /// An empty index that has delivered everything up to `covered`.
     /// `secret` keys the index's hashes: clients choose the filters.
     #[must_use]
-    pub fn new(last_seq: Seq, secret: [u64; 2]) -> Self {
+    pub fn new(covered: Seq, secret: [u64; 2]) -> Self {
         let index = LiveIndex::new(secret);
-        Self { inner: Mutex::new(Hub { index, last_seq }) }
+        Self { inner: Mutex::new(Hub { index, covered }) }
     }
 
     fn hub(&self) -> MutexGuard<'_, Hub> {
         self.inner.lock().expect("nothing panics while it holds the live index")
     }
 
-    /// Registers a subscription that has been sent everything up to `sent_seq`, and returns the seq from which on
-    /// it gets events: what lies between the two was delivered before it came, and is the caller's to send
-    /// (INV-3).
-    pub fn register(&self, recipient: Recipient, filters: &Arc<[Filter]>, sent_seq: Seq) -> (live::Handle, Seq) {
+    /// Registers a subscription that has been sent every event up to `covered`, and returns the number after which it
+    /// gets events from here. Those in between were delivered before it came: the caller has to send them (INV-3).
+    pub fn register(&self, recipient: Recipient, filters: &Arc<[Filter]>, covered: Seq) -> (live::Handle, Seq) {
         let mut hub = self.hub();
-        let until = sent_seq.max(hub.last_seq);
+        let until = covered.max(hub.covered);
         let handle = hub.index.insert(recipient, Arc::clone(filters), until.0);
         (handle, until)
     }
 
-    /// Ends a subscription for its client, who wants no more of it: nothing of it is queued from now on, and what waits
-    /// is dropped. For the connection's own thread.
+    /// Ends a subscription at its client's request: nothing more is queued for it, and what waits is dropped. For the
+    /// connection's own thread.
     pub fn end(&self, client: &ClientHandle, sub: &Subscription) {
         client.outbox.end(&sub.stream);
         self.unregister(sub);
     }
 
-    /// Ends a subscription for the relay: a CLOSED with the reason is the last that its client gets of it.
+    /// Ends a subscription on the relay's behalf: the last that its client gets of it is a CLOSED with the reason.
     pub fn fail(&self, client: &ClientHandle, sub: &Subscription, reason: Reason) {
         client.finish(&sub.stream, &RelayMessage::Closed { sub: sub.id.as_str().into(), reason });
         self.unregister(sub);
     }
 
-    /// Takes a subscription out.
+    /// Removes a subscription.
     fn unregister(&self, sub: &Subscription) {
         let Some(handle) = sub.leave() else { return };
-        // The recipient may be the last owner of its connection: dropped outside of the lock.
+        // Dropped outside of the lock: it may be the last owner of its connection.
         let recipient = self.hub().index.remove(handle);
         drop(recipient);
     }
@@ -103,25 +105,26 @@ impl LiveHub {
     }
 
     /// The last event that was delivered.
-    pub fn last_seq(&self) -> Seq {
-        self.hub().last_seq
+    pub fn covered(&self) -> Seq {
+        self.hub().covered
     }
 
-    /// Counts an event as delivered that nobody may see any more, so that it is not looked at again.
+    /// Counts an event as delivered that may no longer be seen, so that it is not read again.
     fn pass_over(&self, seq: Seq) {
         let mut hub = self.hub();
-        assert!(seq > hub.last_seq, "INV-4: live saw a seq twice or out of order");
-        hub.last_seq = seq;
+        assert!(seq > hub.covered, "INV-4: live saw a seq twice or out of order");
+        hub.covered = seq;
     }
 
-    /// Everybody who asked for an event, which from now on counts as delivered. `seq` is `None` for ephemeral events.
+    /// The subscriptions that match an event, which counts as delivered from now on. `seq` is `None` for ephemeral
+    /// ones.
     fn recipients(&self, event: EventView<'_>, seq: Option<Seq>) -> Vec<Recipient> {
         let mut hub = self.hub();
         let mut found = Vec::new();
         hub.index.matches(event, seq.map(|seq| seq.0), |recipient| found.push(recipient.clone()));
         if let Some(seq) = seq {
-            assert!(seq > hub.last_seq, "INV-4: live saw a seq twice or out of order");
-            hub.last_seq = seq;
+            assert!(seq > hub.covered, "INV-4: live saw a seq twice or out of order");
+            hub.covered = seq;
         }
         found
     }
@@ -156,7 +159,7 @@ pub struct Delivering {
     pub clock: Clock,
 }
 
-/// One event on its way to its recipients; rendered when the first of them turns up.
+/// One event on its way to its recipients; it is rendered for the first of them.
 struct Delivery<'a> {
     event: EventView<'a>,
     delivering: &'a Delivering,
@@ -200,15 +203,15 @@ pub fn run(delivering: &Delivering, inbox: &Receiver<LiveCommand>) {
         if inbox.is_empty()
             && let Err(error) = look(delivering, &mut seen_txn)
         {
-            // It is tried again soon.
+            // The next round tries again.
             delivering.health.failed(StoreOperation::Read, &error);
         }
     }
 }
 
-/// Delivers what was committed since the last look that went well.
+/// Delivers what other processes committed since the last check that succeeded.
 fn look(delivering: &Delivering, seen_txn: &mut Option<u64>) -> Result<(), StoreError> {
-    // Before the events are read: those of a later commit are seen now or at the next look.
+    // Taken before the events are read: those of a later commit are delivered now or at the next check.
     let txn = delivering.store.txn_id()?;
     if *seen_txn != Some(txn) {
         delivering.store.follow()?;
@@ -220,38 +223,38 @@ fn look(delivering: &Delivering, seen_txn: &mut Option<u64>) -> Result<(), Store
 
 fn committed(delivering: &Delivering, events: &[Committed], at: Instant) {
     let Some(first) = events.first() else { return };
-    // A gap before our own batch was committed by another process. Ours do not wait until it can be read.
+    // Another process committed what is missing before our batch. Ours does not wait until that can be read.
     if let Err(error) = catch_up(delivering, first.seq) {
         delivering.health.failed(StoreOperation::Read, &error);
     }
     let settings = delivering.settings.load();
-    let delivered_to = delivering.live.last_seq();
-    for Committed { seq, event } in events.iter().filter(|one| one.seq > delivered_to) {
+    let covered = delivering.live.covered();
+    for Committed { seq, event } in events.iter().filter(|one| one.seq > covered) {
         let count = delivering.live.deliver(event.view(), Some(*seq), delivering, &settings);
         delivering.metrics.deliveries.inc_by(count as u64);
     }
     delivering.metrics.fanout_seconds.observe(at.elapsed().as_secs_f64());
 }
 
-/// Delivers what the store holds beyond the last delivered seq, up to but not including `before`.
+/// Delivers stored events after the last delivered one, up to but not including `before`.
 fn catch_up(delivering: &Delivering, before: Seq) -> Result<(), StoreError> {
     let settings = delivering.settings.load();
     loop {
-        let from = delivering.live.last_seq();
-        if from.0 + 1 >= before.0 {
+        let covered = delivering.live.covered();
+        if covered.0 + 1 >= before.0 {
             return Ok(());
         }
-        if catch_up_rows(delivering, &settings, from, before)? == 0 {
+        if catch_up_rows(delivering, &settings, covered, before)? == 0 {
             return Ok(());
         }
     }
 }
 
-fn catch_up_rows(delivering: &Delivering, settings: &Settings, from: Seq, before: Seq) -> Result<usize, StoreError> {
+fn catch_up_rows(delivering: &Delivering, settings: &Settings, covered: Seq, before: Seq) -> Result<usize, StoreError> {
     let now = delivering.clock.now();
     let snapshot = delivering.store.read()?;
     let mut rows = 0;
-    for row in snapshot.after(from)?.take(CATCH_UP_ROWS) {
+    for row in snapshot.after(covered)?.take(CATCH_UP_ROWS) {
         let (seq, event) = row?;
         if seq >= before {
             break;

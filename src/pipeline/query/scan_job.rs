@@ -33,7 +33,7 @@ enum Left {
     Finished,
     /// It wants another slice.
     Again(Box<ScanJob>),
-    /// Its client has enough to read for now; the outbox puts it back to work.
+    /// It is parked until its client has read some, or until a commit.
     Parked,
 }
 
@@ -42,9 +42,9 @@ pub struct ScanJob {
     client: Arc<ClientHandle>,
     work: Work,
     started: Instant,
-    /// No event up to here concerns the query, but for those that the store shows. `None` until that was looked at.
-    passed: Option<Seq>,
-    /// It has waited for what was acknowledged before it came.
+    /// Every event up to here that matches the query is in the store. `None` until that was checked.
+    covered: Option<Seq>,
+    /// Whether it has waited for the commit of what was acknowledged before it came.
     has_waited: bool,
     /// What its scan keeps between slices.
     memory: Option<Hold>,
@@ -53,8 +53,8 @@ pub struct ScanJob {
 enum Work {
     /// Send the rows, then EOSE, then go live.
     Rows { sub: Arc<Subscription>, query: Query, scan: Option<Scan> },
-    /// After going live: send what was committed during the scan.
-    CatchUp { sub: Arc<Subscription>, filters: Arc<[Filter]>, next: Seq, until: Seq },
+    /// After going live: send what was committed during the scan, after `covered` and up to `until`.
+    CatchUp { sub: Arc<Subscription>, filters: Arc<[Filter]>, covered: Seq, until: Seq },
     /// Count the rows.
     Count { id: SubscriptionId, query: Query, scan: Option<Scan>, count: u64, hll: Option<Box<Hll>>, _memory: Hold },
 }
@@ -78,7 +78,7 @@ impl ScanJob {
 
     fn new(client: &Arc<ClientHandle>, work: Work, started: Instant) -> Box<Self> {
         client.scans().fetch_add(1, Ordering::AcqRel);
-        Box::new(Self { client: Arc::clone(client), work, started, passed: None, has_waited: false, memory: None })
+        Box::new(Self { client: Arc::clone(client), work, started, covered: None, has_waited: false, memory: None })
     }
 
     /// Runs a first slice here if this thread may read and no other address is to be served first, and passes the rest
@@ -111,27 +111,27 @@ impl ScanJob {
             || self.is_short()
     }
 
-    /// Whether the query is known to take little, before it is planned.
+    /// Whether the query is known to be cheap before it is planned.
     fn is_short(&self) -> bool {
         let (Work::Rows { query, .. } | Work::Count { query, .. }) = &self.work else { return false };
         let ids = query.filters.iter().map(|filter| filter.ids.as_ref().map(|ids| ids.len()));
         ids.sum::<Option<usize>>().is_some_and(|ids| ids <= MAX_SHORT_IDS)
     }
 
-    /// Whether the query would miss something that is acknowledged and not yet committed.
+    /// Whether the query would miss an event that is acknowledged and not yet committed.
     fn is_ahead(&mut self, reading: &Reading) -> bool {
         let (Work::Rows { query, .. } | Work::Count { query, .. }) = &self.work else { return false };
-        if self.passed.is_some() || self.has_waited {
+        if self.covered.is_some() || self.has_waited {
             return false;
         }
         match reading.uncommitted.look(&query.filters) {
-            Look::Unconcerned(passed) => self.passed = Some(passed),
+            Look::Unconcerned(covered) => self.covered = Some(covered),
             Look::Concerned => return true,
         }
         false
     }
 
-    /// Leaves the job until what is acknowledged now is committed.
+    /// Parks the job until what is acknowledged now is committed.
     fn wait(mut self: Box<Self>, reading: &Reading) -> Left {
         self.has_waited = true;
         match reading.uncommitted.wait(self) {
@@ -190,13 +190,13 @@ impl ScanJob {
         }
     }
 
-    /// Leaves the job with the outbox until that has drained.
+    /// Parks the job at the outbox until that has drained.
     fn park(self: Box<Self>, reading: &Arc<Reading>) -> Left {
         let client = Arc::clone(&self.client);
         let reading = Arc::clone(reading);
         let resume = move || reading.submit(self, Progress::Begun);
         if let Some(resume) = client.outbox.park(Box::new(resume)) {
-            // Drained meanwhile.
+            // It has drained meanwhile.
             resume();
         }
         Left::Parked
@@ -209,7 +209,7 @@ impl ScanJob {
         }
     }
 
-    /// No EOSE after a failed read: the client is told that it did not get everything.
+    /// Ends the query without EOSE: the client learns that it did not get everything.
     fn fail(&self, reading: &Reading, error: &StoreError) {
         reading.health.failed(StoreOperation::Read, error);
         self.close(reading, Reason::new(Prefix::Error, "the store could not be read"));
@@ -249,24 +249,24 @@ impl ScanJob {
             });
         };
         rows.end(&RelayMessage::Eose { sub: sub.id.clone(), hint });
-        let sent = query.until_seq.max(self.passed.unwrap_or_default());
+        let covered = query.until_seq.max(self.covered.unwrap_or_default());
         let (sub, filters) = (Arc::clone(sub), Arc::clone(&query.filters));
         self.client.scans().fetch_sub(1, Ordering::AcqRel);
         reading.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
         // One that ended meanwhile does not go live; a closed connection is noticed by whoever uses the outbox next.
         let _ = rows.send();
         let recipient = Recipient { client: Arc::clone(&self.client), sub: Arc::clone(&sub) };
-        let until = sub.go_live(|| reading.live.register(recipient, &filters, sent));
-        let Some(until) = until.filter(|until| *until > sent) else {
+        let until = sub.go_live(|| reading.live.register(recipient, &filters, covered));
+        let Some(until) = until.filter(|until| *until > covered) else {
             return Ok(Slice::Done);
         };
         self.has_waited = false;
-        self.work = Work::CatchUp { sub, filters, next: sent, until };
+        self.work = Work::CatchUp { sub, filters, covered, until };
         Ok(Slice::More)
     }
 
     fn catch_up_slice(&mut self, reading: &Reading, budget: Budget) -> Result<Slice, StoreError> {
-        let Work::CatchUp { sub, filters, next, until } = &mut self.work else {
+        let Work::CatchUp { sub, filters, covered, until } = &mut self.work else {
             unreachable!("only called for catching up");
         };
         let snapshot = reading.store.read()?;
@@ -276,7 +276,7 @@ impl ScanJob {
         let mut rows = RowBlock::new(&self.client, sub);
         let visibility = Visibility::new(reading, &self.client);
         let mut done = true;
-        for (count, row) in snapshot.after(*next)?.enumerate() {
+        for (count, row) in snapshot.after(*covered)?.enumerate() {
             let (seq, event) = row?;
             if seq > *until {
                 break;
@@ -285,7 +285,7 @@ impl ScanJob {
                 done = false;
                 break;
             }
-            *next = seq;
+            *covered = seq;
             let wanted = filters.iter().any(|filter| filter.matches(event)) && visibility.allows(event);
             if wanted && !snapshot.is_hidden(seq, event)? {
                 rows.push(event);
