@@ -64,7 +64,7 @@ fn while_new_rules_wait_the_former_ones_make_room_and_answer_clients() {
     let base = format!("metrics.listen = \"{monitor}\"\n[storage]\nmax_bytes = \"8 MiB\"\n");
     let relay = Relay::start(&format!("{base}[[storage.retention]]\nkinds = [1]\n"));
     let (author, mut client) = (Key::named("former"), relay.connect());
-    let first = storm(&mut client, notes(&author, 1000, 4000));
+    let first = storm(&mut client, notes(&author, 600, 4000));
     assert_eq!(first.reasons(), Vec::<&str>::new());
     assert_eq!(held(&mut client, &first.stored), first.stored);
     relay.reload(&format!("{base}[[storage.retention]]\nmax_age = \"10s\"\n"));

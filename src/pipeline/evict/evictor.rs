@@ -153,22 +153,22 @@ impl<'a> Evictor<'a> {
         if asked.step(self.evicting, self.write, Instant::now() + TURN)? {
             self.come_into_force()?;
         }
-        let is_counting = self.asked.as_ref().is_some_and(Asked::is_counting);
-        if !is_counting {
-            self.count_former()?;
+        match self.asked.as_ref().is_some_and(Asked::is_counting) {
+            true => return Ok(pause.min(TURN)),
+            false => self.count_former()?,
         }
-        Ok(if is_counting || self.former.is_some() { pause.min(TURN) } else { pause })
+        Ok(if self.former.is_some() { pause.min(TURN) } else { pause })
     }
 
     /// Continues to count the rules from before the start, and puts them into force if they remove little.
     fn count_former(&mut self) -> Result<(), Trouble> {
         let Some(former) = &mut self.former else { return Ok(()) };
-        match former.step(self.evicting, Instant::now() + TURN)? {
-            Verdict::Counting => return Ok(()),
-            Verdict::Holds(rules) => self.execute(rules)?,
-            Verdict::WouldRemoveMuch => {}
+        let verdict = former.step(self.evicting, Instant::now() + TURN)?;
+        self.former = self.former.take().filter(|_| matches!(verdict, Verdict::Counting));
+        if let Verdict::Holds(rules) = verdict {
+            self.execute(rules)?;
+            tracing::info!("the rules from before the start stay in force until the new ones are accepted");
         }
-        self.former = None;
         Ok(())
     }
 

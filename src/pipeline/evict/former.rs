@@ -84,7 +84,6 @@ impl Former {
                     tracing::warn!("the rules from before the start would remove much too, so they do not make room");
                     return Ok(Verdict::WouldRemoveMuch);
                 }
-                tracing::info!("the rules from before the start stay in force until the new ones are accepted");
                 return Ok(Verdict::Holds(self.rules.clone()));
             }
         }
