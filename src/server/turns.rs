@@ -1,9 +1,10 @@
 //! Whose turn it is on an io thread.
 //!
-//! A *tick* is one round of the thread's ready tasks; between two of them the runtime looks at its sockets. A
+//! A *tick* is one round over the thread's ready tasks. Between two ticks the runtime checks its sockets. A
 //! connection's *turn* is what it reads and handles in one poll, and ends after [`TURN`]. Once a tick has lasted
-//! [`TICK`], connections that take more than their share of the thread wait in line for the next one, those that had
-//! no turn yet first. So a light client waits for one tick and the longest single message, whatever others send.
+//! [`TICK`], connections that take more than their share of the thread queue for the next one, behind light connections
+//! that missed their turn too. So a light client waits for at most one tick and the longest single message, whatever
+//! others send and however many they are.
 //!
 //! Nothing here reads a clock or does a connection's work.
 
@@ -13,29 +14,30 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-/// How long a connection reads and handles messages before others get their turn. The message at hand is finished, so
-/// a turn is longer by one message: 1 ms to inflate 1 MiB, more for the widest filters that are allowed.
+/// How long a connection reads and handles messages before others get their turn. It finishes the message it is at,
+/// which adds up to 1 ms to inflate 1 MiB, or a little more to parse the widest filters.
 pub const TURN: Duration = Duration::from_micros(500);
 
-/// How long turns are begun in one tick. A look at the sockets costs 1 to 2 µs, so this spends 0.2 % on them.
+/// For how long turns begin in one tick. Checking the sockets costs 1 to 2 µs, so this spends 0.2 % on it.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How long turns are begun in one tick for connections that take less than their share.
+/// The same for connections that take less than their share.
 const LIGHT_TICK: Duration = Duration::from_millis(4);
 
-/// A connection that takes more than one part in so many of its thread's time waits in line when there is one.
+/// A connection that takes more than 1/16 of its thread's time is heavy: it queues when others do.
 const SHARES: u32 = 16;
 
-/// Time that a connection may take at once, after a pause, and still be light: four turns.
+/// What a connection may take at once after a pause and still be light: four turns.
 const CREDIT: Duration = Duration::from_millis(2);
 
-/// Places called in one tick: as many tasks as tokio's `LocalSet` runs in one.
+/// Connections called in one tick: as many as tokio's `LocalSet` polls in one round.
 const CALLED: usize = 61;
 
-/// Ticks that a place in line may be passed over because others used them up.
+/// How many ticks in a row light connections may use up. In the next one, the first heavy connection has a turn
+/// regardless.
 const MAX_PASSED_OVER: u8 = 8;
 
-/// The line of one io thread. Each connection stands in it at most once, so its bound is their number.
+/// The queue of one io thread. Each connection is in it at most once, so their number is its bound.
 #[derive(Debug)]
 pub struct Turns {
     inner: RefCell<Inner>,
@@ -45,14 +47,20 @@ pub struct Turns {
 struct Inner {
     tick_began: Instant,
     line: VecDeque<Rc<Place>>,
-    /// Called in this tick, which was used up before.
+    /// Light ones that came after this tick was used up.
+    unserved_light: Vec<Rc<Place>>,
+    /// Heavy ones that were called in this tick after it was used up.
     unserved: Vec<Rc<Place>>,
-    /// Had a turn in this tick, and want another.
+    /// Those that had a turn in this tick and want another.
     served: Vec<Rc<Place>>,
-    /// The thread's root task, which begins the ticks.
+    /// The thread's root task, which begins each tick.
     root: Option<Waker>,
-    /// The root task will be polled although it waits for nothing.
+    /// The root task has been woken for the next tick.
     is_root_woken: bool,
+    /// A heavy connection had a turn in this tick.
+    has_served: bool,
+    /// How many ticks in a row no called heavy connection had a turn.
+    passed_over: u8,
 }
 
 /// One connection's place.
@@ -61,25 +69,23 @@ pub struct Place {
     waker: RefCell<Option<Waker>>,
     stands_in_line: Cell<bool>,
     called: Cell<bool>,
-    passed_over: Cell<u8>,
-    /// When the time that it took would be made up for at its share.
+    /// When its use would be paid off if it took exactly its share.
     made_up_at: Cell<Instant>,
 }
 
 impl Place {
-    /// A place of a connection that took nothing yet.
+    /// The place of a new connection.
     #[must_use]
     pub fn new(now: Instant) -> Rc<Self> {
         Rc::new(Self {
             waker: RefCell::new(None),
             stands_in_line: Cell::new(false),
             called: Cell::new(false),
-            passed_over: Cell::new(0),
             made_up_at: Cell::new(now),
         })
     }
 
-    /// Counts what a poll took of the thread's time.
+    /// Counts the thread's time that a poll took.
     pub fn spent(&self, began: Instant, now: Instant) {
         let took = now.saturating_duration_since(began);
         self.made_up_at.set(self.made_up_at.get().max(began) + took * SHARES);
@@ -91,21 +97,24 @@ impl Place {
 }
 
 impl Turns {
-    /// A line that nobody stands in.
+    /// An empty queue.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         let inner = Inner {
             tick_began: now,
             line: VecDeque::new(),
+            unserved_light: Vec::new(),
             unserved: Vec::new(),
             served: Vec::new(),
             root: None,
             is_root_woken: false,
+            has_served: false,
+            passed_over: 0,
         };
         Self { inner: RefCell::new(inner) }
     }
 
-    /// Begins a tick: for the root task of the thread, which is polled at the beginning of each.
+    /// Begins a tick. The root task of the thread, which is polled first in each, calls this.
     pub fn begin_tick(&self, now: Instant, root: &Waker) {
         let mut inner = self.inner.borrow_mut();
         inner.tick_began = now;
@@ -113,8 +122,12 @@ impl Turns {
         if !inner.root.as_ref().is_some_and(|own| own.will_wake(root)) {
             inner.root = Some(root.clone());
         }
-        let Inner { line, unserved, served, .. } = &mut *inner;
+        let has_served = std::mem::take(&mut inner.has_served);
+        inner.passed_over =
+            if has_served || inner.unserved.is_empty() { 0 } else { inner.passed_over.saturating_add(1) };
+        let Inner { line, unserved_light, unserved, served, .. } = &mut *inner;
         unserved.drain(..).rev().for_each(|place| line.push_front(place));
+        unserved_light.drain(..).rev().for_each(|place| line.push_front(place));
         line.extend(served.drain(..));
         let count = line.len().min(CALLED);
         for place in line.drain(..count) {
@@ -129,7 +142,7 @@ impl Turns {
         }
     }
 
-    /// Whether the connection of `place` may have a turn now. If not, it stands in line and is woken for its turn.
+    /// Whether the connection of `place` may have a turn now. If not, it is queued and woken for its turn.
     pub fn may_begin(&self, place: &Rc<Place>, now: Instant, cx: &Context<'_>) -> bool {
         if place.stands_in_line.get() {
             return false;
@@ -138,40 +151,52 @@ impl Turns {
         let is_called = place.called.take();
         let is_light = place.is_light(now);
         if !is_called && !is_light && !inner.is_idle() {
-            inner.stand(place, cx, false);
+            inner.stand(place, cx, List::Served);
             return false;
         }
         let tick = if is_light { LIGHT_TICK } else { TICK };
-        if now.saturating_duration_since(inner.tick_began) < tick || place.passed_over.get() == MAX_PASSED_OVER {
-            place.passed_over.set(0);
-            return true;
+        let is_starved = !is_light && !inner.has_served && inner.passed_over >= MAX_PASSED_OVER;
+        if now.saturating_duration_since(inner.tick_began) >= tick && !is_starved {
+            inner.stand(place, cx, if is_light { List::UnservedLight } else { List::Unserved });
+            return false;
         }
-        place.passed_over.set(place.passed_over.get() + 1);
-        inner.stand(place, cx, true);
-        false
+        inner.has_served |= !is_light;
+        true
     }
 
-    /// Puts a connection in line whose turn is over and that has more to do.
+    /// Queues a connection that has more to do after its turn.
     pub fn line_up(&self, place: &Rc<Place>, cx: &Context<'_>) {
-        self.inner.borrow_mut().stand(place, cx, false);
+        self.inner.borrow_mut().stand(place, cx, List::Served);
     }
 }
 
+/// Where a connection waits until the next tick begins.
+#[derive(Clone, Copy)]
+enum List {
+    UnservedLight,
+    Unserved,
+    Served,
+}
+
 impl Inner {
-    /// Whether nobody waits for the next tick.
+    /// Whether nothing is queued.
     fn is_idle(&self) -> bool {
-        self.line.is_empty() && self.unserved.is_empty() && self.served.is_empty()
+        [&self.unserved_light, &self.unserved, &self.served].iter().all(|list| list.is_empty()) && self.line.is_empty()
     }
 
-    fn stand(&mut self, place: &Rc<Place>, cx: &Context<'_>, is_unserved: bool) {
+    fn stand(&mut self, place: &Rc<Place>, cx: &Context<'_>, list: List) {
         place.stands_in_line.set(true);
         *place.waker.borrow_mut() = Some(cx.waker().clone());
-        let list = if is_unserved { &mut self.unserved } else { &mut self.served };
+        let list = match list {
+            List::UnservedLight => &mut self.unserved_light,
+            List::Unserved => &mut self.unserved,
+            List::Served => &mut self.served,
+        };
         list.push(Rc::clone(place));
         self.wake_root();
     }
 
-    /// Waking the root costs a system call: once in a tick is enough.
+    /// Waking the root task costs a system call, so it is done once per tick.
     fn wake_root(&mut self) {
         if !std::mem::replace(&mut self.is_root_woken, true)
             && let Some(root) = &self.root
@@ -321,6 +346,25 @@ mod tests {
         });
         let served: Vec<bool> = served.collect();
         assert_eq!(served.iter().filter(|served| **served).count(), 2, "{served:?}");
+    }
+
+    #[test]
+    fn however_many_heavy_ones_are_in_line_a_tick_that_is_used_up_serves_no_more_of_them() {
+        let mut thread = Thread::new();
+        let heavy: Vec<Connection> = (0..40).map(|_| thread.connection()).collect();
+        heavy.iter().for_each(|one| one.place.spent(thread.now, thread.now + Duration::from_secs(9)));
+        for _ in 0..400 {
+            thread.tick();
+            let served = heavy.iter().map(|one| thread.poll(one, LONG)).filter(|served| *served).count();
+            assert_eq!(served, 1, "a message used the tick up");
+        }
+        // A light one that came when a tick was used up is the first in the next.
+        let light = thread.connection();
+        thread.tick();
+        thread.now += LIGHT_TICK;
+        assert!(!thread.poll(&light, TURN));
+        thread.tick();
+        assert_eq!((light.wakes(), thread.poll(&light, TURN)), (1, true));
     }
 
     #[test]
