@@ -261,28 +261,48 @@ fn window(since: Option<i128>, until: Option<i128>) -> (Option<Timestamp>, Optio
     (since.map(within), until.map(within))
 }
 
-fn hex_list<T: From32 + Ord>(key: &str, value: Value<'_, '_>) -> Result<Box<[T]>, FilterError> {
+fn hex_list<T: Is32 + Ord>(key: &str, value: Value<'_, '_>) -> Result<Box<[T]>, FilterError> {
     let wrong = || invalid(format!("{key} is not a list of strings of 64 lower-case hex digits"));
     let items = value.as_array().ok_or_else(wrong)?;
     let item = |value: Value<'_, '_>| value.as_str().and_then(|text| hex::decode(text.as_bytes())).map(T::from32);
-    sorted_set(items.map(item), wrong)
+    let mut list = every_item(items.map(item), wrong)?;
+    // A fifth of the time that comparing all 32 bytes takes, for lists of thousands.
+    list.sort_unstable_by(|one, other| one.head().cmp(&other.head()).then_with(|| one.cmp(other)));
+    list.dedup();
+    Ok(list.into_boxed_slice())
 }
 
 /// Types that are 32 bytes.
-trait From32 {
+trait Is32 {
     fn from32(bytes: [u8; 32]) -> Self;
+
+    /// The first eight bytes as a number, which orders all but a few.
+    fn head(&self) -> u64;
 }
 
-impl From32 for EventId {
+impl Is32 for EventId {
     fn from32(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
+
+    fn head(&self) -> u64 {
+        head(&self.0)
+    }
 }
 
-impl From32 for Pubkey {
+impl Is32 for Pubkey {
     fn from32(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
+
+    fn head(&self) -> u64 {
+        head(&self.0)
+    }
+}
+
+fn head(bytes: &[u8; 32]) -> u64 {
+    let (head, _) = bytes.split_first_chunk().expect("32 bytes are more than 8");
+    u64::from_be_bytes(*head)
 }
 
 fn kind_list(value: Value<'_, '_>) -> Result<Box<[Kind]>, FilterError> {
@@ -305,15 +325,16 @@ fn set<T: Ord>(mut list: Vec<T>) -> Box<[T]> {
     list.into_boxed_slice()
 }
 
-fn sorted_set<T: Ord>(
+/// A list whose capacity is exact, if every item is there.
+fn every_item<T>(
     items: impl ExactSizeIterator<Item = Option<T>>,
     wrong: impl Fn() -> FilterError,
-) -> Result<Box<[T]>, FilterError> {
+) -> Result<Vec<T>, FilterError> {
     let mut list = Vec::with_capacity(items.len());
     for item in items {
         list.push(item.ok_or_else(&wrong)?);
     }
-    Ok(set(list))
+    Ok(list)
 }
 
 fn tag_filter(key: &str, value: Value<'_, '_>, options: ParseOptions) -> Result<TagFilter, FilterError> {
@@ -334,7 +355,7 @@ fn tag_filter(key: &str, value: Value<'_, '_>, options: ParseOptions) -> Result<
         (_, value) => Some(value),
     };
     let items = value.as_array().ok_or_else(wrong)?;
-    let values = sorted_set(items.map(item), wrong)?;
+    let values = set(every_item(items.map(item), wrong)?);
     Ok(TagFilter { letter, all, values })
 }
 
