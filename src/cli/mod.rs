@@ -85,6 +85,7 @@ enum Command {
 /// Runs the command given on the command line.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::allocator::purge_soon();
     let Arguments { global, command } = Arguments::parse();
     let result = match command {
         Command::Serve(arguments) => serve::run(&global, &arguments),
