@@ -3,6 +3,8 @@
 //! A filter is listed under only one of its conditions: the one that the fewest events are expected to meet. Different
 //! values may share a key, except kinds, so a candidate is not a match until the filter has been evaluated.
 
+use std::ops::Range;
+
 use siphasher::sip::SipHasher13;
 
 use crate::nostr::filter::{FilterValue, TagFilter};
@@ -59,6 +61,17 @@ impl<'a> Condition<'a> {
             return condition;
         }
         filter.kinds.as_deref().map_or(Self::Nothing, Self::Kinds)
+    }
+
+    /// Under how many values the filter is listed.
+    pub(super) fn values(self) -> usize {
+        match self {
+            Self::Ids(ids) => ids.len(),
+            Self::Tag(tag) => listed(tag).len(),
+            Self::Authors(authors) => authors.len(),
+            Self::Kinds(kinds) => kinds.len(),
+            Self::Nothing => 1,
+        }
     }
 
     pub(super) const fn dimension(self) -> Dimension {
@@ -136,16 +149,16 @@ impl Keys {
         }
     }
 
-    /// Calls `each` with every key that the condition is listed under.
-    pub(super) fn of_condition(self, condition: Condition<'_>, mut each: impl FnMut(u64)) {
+    /// Calls `each` with the key of every value in `range` that the condition is listed under.
+    pub(super) fn of_values(self, condition: Condition<'_>, range: Range<usize>, mut each: impl FnMut(u64)) {
         match condition {
-            Condition::Ids(ids) => ids.iter().for_each(|id| each(self.key(ID, &id.0))),
+            Condition::Ids(ids) => ids[range].iter().for_each(|id| each(self.key(ID, &id.0))),
             Condition::Tag(tag) => {
-                listed(tag).iter().for_each(|value| each(self.tag_key(tag.letter, value.view())));
+                listed(tag)[range].iter().for_each(|value| each(self.tag_key(tag.letter, value.view())));
             }
-            Condition::Authors(authors) => authors.iter().for_each(|author| each(self.key(AUTHOR, &author.0))),
-            Condition::Kinds(kinds) => kinds.iter().for_each(|kind| each(kind_key(*kind))),
-            Condition::Nothing => each(REST),
+            Condition::Authors(authors) => authors[range].iter().for_each(|author| each(self.key(AUTHOR, &author.0))),
+            Condition::Kinds(kinds) => kinds[range].iter().for_each(|kind| each(kind_key(*kind))),
+            Condition::Nothing => range.for_each(|_| each(REST)),
         }
     }
 
@@ -256,7 +269,7 @@ mod tests {
             let filter = Filter::parse(&mut json::Parser::default(), text.as_bytes(), options).expect("a filter");
             let condition = Condition::choose(&filter);
             let mut listed = 0;
-            Keys::new([1, 2]).of_condition(condition, |_| listed += 1);
+            Keys::new([1, 2]).of_values(condition, 0..condition.values(), |_| listed += 1);
             assert_eq!((condition.dimension(), listed), (dimension, keys), "{text}");
         }
     }

@@ -1,6 +1,7 @@
 //! The index: subscriptions go in, the recipients of an event come out.
 //!
-//! It never decides who may read an event, only who asked for it.
+//! It never decides who may read an event, only who asked for it. A subscription with thousands of values can be listed
+//! and taken out in steps, so that nobody who shares the index waits for all of them.
 
 use std::sync::Arc;
 
@@ -43,10 +44,30 @@ struct Subscription<R> {
     filters: Arc<[Filter]>,
     /// The entries of its filters, except those that cannot match.
     listed: SmallVec<[u32; 4]>,
+    /// How far its values are listed.
+    listed_to: Progress,
+    /// It is being taken out.
+    is_leaving: bool,
     until_seq: u64,
     /// The last lookup that visited it.
     visited: u64,
     serial: u64,
+}
+
+/// The first value of a subscription that is not listed.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    filter: usize,
+    value: usize,
+}
+
+/// What [`LiveIndex::unlist`] left.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unlisted<R> {
+    /// Values that are still listed.
+    Some,
+    /// Nothing: the subscription is out. Here is its recipient, unless it was out before.
+    All(Option<R>),
 }
 
 /// Subscriptions by what they ask for.
@@ -91,50 +112,131 @@ impl<R> LiveIndex<R> {
     ///
     /// Filters that cannot match are kept but not listed.
     pub fn insert(&mut self, recipient: R, filters: Arc<[Filter]>, until_seq: u64) -> Handle {
+        let handle = self.begin(recipient, filters);
+        self.list(handle, usize::MAX);
+        self.open(handle, until_seq);
+        handle
+    }
+
+    /// Adds a subscription of which nothing is listed yet. Until [`LiveIndex::open`] it gets no stored event, and of
+    /// the ephemeral ones those that match what is listed.
+    pub fn begin(&mut self, recipient: R, filters: Arc<[Filter]>) -> Handle {
         let slot = take_slot(&mut self.subscriptions_free, &mut self.subscriptions, || None);
-        let mut listed = SmallVec::new();
-        for (place, filter) in filters.iter().enumerate().filter(|(_, filter)| !filter.is_never()) {
-            let condition = Condition::choose(filter);
-            let entry = Listed {
-                tried: 0,
-                subscription: slot,
-                filter: u32::try_from(place).expect("a message holds fewer than 2^32 filters"),
-                kinds: KindSet::of_filter(filter),
-                whole: condition.is_whole(filter),
-            };
-            let at = match self.listed_free.pop() {
-                Some(at) => {
-                    self.listed[at as usize] = entry;
-                    at
-                }
-                None => push(&mut self.listed, entry),
-            };
-            self.keys.of_condition(condition, |key| self.postings.insert(key, at));
-            self.used.add(condition);
-            listed.push(at);
-        }
+        let listed = SmallVec::with_capacity(filters.iter().filter(|filter| !filter.is_never()).count());
         self.serial += 1;
-        self.items += filters.iter().map(Filter::items).sum::<usize>();
+        self.items += items(&filters);
         self.filter_bytes += heap_bytes(&filters, &listed);
         let serial = self.serial;
-        let subscription = Subscription { recipient, filters, listed, until_seq, visited: 0, serial };
-        self.subscriptions[slot as usize] = Some(subscription);
+        self.subscriptions[slot as usize] = Some(Subscription {
+            recipient,
+            filters,
+            listed,
+            listed_to: Progress::default(),
+            is_leaving: false,
+            until_seq: u64::MAX,
+            visited: 0,
+            serial,
+        });
         Handle { slot, serial }
     }
 
-    /// Removes a subscription and returns its recipient; `None` if it was removed before.
-    pub fn remove(&mut self, handle: Handle) -> Option<R> {
-        let place = self.subscriptions.get_mut(handle.slot as usize)?;
-        let subscription = place.take_if(|subscription| subscription.serial == handle.serial)?;
-        for at in &subscription.listed {
-            let filter = &subscription.filters[self.listed[*at as usize].filter as usize];
+    /// Lists at most `max_values` more of a subscription; whether all are listed. One that leaves is left as it is.
+    pub fn list(&mut self, handle: Handle, max_values: usize) -> bool {
+        let Some(subscription) = get_mut(&mut self.subscriptions, handle).filter(|found| !found.is_leaving) else {
+            return true;
+        };
+        let filters = Arc::clone(&subscription.filters);
+        let (mut at, mut left) = (subscription.listed_to, max_values);
+        while let Some(filter) = filters.get(at.filter).filter(|_| left > 0) {
+            if filter.is_never() {
+                at.filter += 1;
+                continue;
+            }
             let condition = Condition::choose(filter);
-            self.keys.of_condition(condition, |key| self.postings.remove(key, *at));
-            self.used.remove(condition);
-            self.listed_free.push(*at);
+            if at.value == 0 {
+                let entry = Listed {
+                    tried: 0,
+                    subscription: handle.slot,
+                    filter: u32::try_from(at.filter).expect("a message holds fewer than 2^32 filters"),
+                    kinds: KindSet::of_filter(filter),
+                    whole: condition.is_whole(filter),
+                };
+                subscription.listed.push(put(&mut self.listed_free, &mut self.listed, entry));
+                self.used.add(condition);
+            }
+            let slot = *subscription.listed.last().expect("an entry was made with the first value");
+            let to = condition.values().min(at.value.saturating_add(left));
+            self.keys.of_values(condition, at.value..to, |key| self.postings.insert(key, slot));
+            left -= to - at.value;
+            at = if to < condition.values() {
+                Progress { value: to, ..at }
+            } else {
+                Progress { filter: at.filter + 1, value: 0 }
+            };
         }
-        self.subscriptions_free.push(handle.slot);
-        self.items -= subscription.filters.iter().map(Filter::items).sum::<usize>();
+        subscription.listed_to = at;
+        at.filter == filters.len()
+    }
+
+    /// From now on a subscription gets events whose `seq` is above `until_seq`, unless it leaves.
+    pub fn open(&mut self, handle: Handle, until_seq: u64) {
+        let found = get_mut(&mut self.subscriptions, handle).filter(|found| !found.is_leaving);
+        found.into_iter().for_each(|subscription| subscription.until_seq = until_seq);
+    }
+
+    /// From now on a subscription gets no stored event any more. [`LiveIndex::unlist`] takes it out.
+    pub fn close(&mut self, handle: Handle) {
+        if let Some(subscription) = get_mut(&mut self.subscriptions, handle) {
+            (subscription.is_leaving, subscription.until_seq) = (true, u64::MAX);
+        }
+    }
+
+    /// How many values the filters of a subscription have; 0 if it is out.
+    #[must_use]
+    pub fn items_of(&self, handle: Handle) -> usize {
+        let place = self.subscriptions.get(handle.slot as usize).and_then(Option::as_ref);
+        place.filter(|found| found.serial == handle.serial).map_or(0, |found| items(&found.filters))
+    }
+
+    /// Takes a subscription out and gives its recipient back; `None` if it is out already.
+    pub fn remove(&mut self, handle: Handle) -> Option<R> {
+        match self.unlist(handle, usize::MAX) {
+            Unlisted::All(recipient) => recipient,
+            Unlisted::Some => unreachable!("there was no bound"),
+        }
+    }
+
+    /// Takes at most `max_values` of a subscription out of the lists, and with the last of them the subscription.
+    pub fn unlist(&mut self, handle: Handle, max_values: usize) -> Unlisted<R> {
+        self.close(handle);
+        let Some(subscription) = get_mut(&mut self.subscriptions, handle) else { return Unlisted::All(None) };
+        let mut left = max_values;
+        while let Some(&slot) = subscription.listed.last() {
+            if left == 0 {
+                return Unlisted::Some;
+            }
+            let filter = self.listed[slot as usize].filter as usize;
+            let condition = Condition::choose(&subscription.filters[filter]);
+            let at = subscription.listed_to;
+            let to = if at.filter == filter { at.value } else { condition.values() };
+            let from = to.saturating_sub(left);
+            self.keys.of_values(condition, from..to, |key| self.postings.remove(key, slot));
+            left -= to - from;
+            subscription.listed_to = Progress { filter, value: from };
+            if from == 0 {
+                subscription.listed.pop();
+                self.used.remove(condition);
+                self.listed_free.push(slot);
+            }
+        }
+        Unlisted::All(self.free(handle.slot))
+    }
+
+    /// Forgets a subscription of which nothing is listed.
+    fn free(&mut self, slot: u32) -> Option<R> {
+        let subscription = self.subscriptions[slot as usize].take()?;
+        self.subscriptions_free.push(slot);
+        self.items -= items(&subscription.filters);
         self.filter_bytes -= heap_bytes(&subscription.filters, &subscription.listed);
         if self.is_empty() {
             self.subscriptions = Vec::new();
@@ -226,6 +328,26 @@ impl<R, V: FnMut(&R)> Walk<'_, R, V> {
                 (self.visit)(&subscription.recipient);
             }
         }
+    }
+}
+
+fn get_mut<R>(subscriptions: &mut [Option<Subscription<R>>], handle: Handle) -> Option<&mut Subscription<R>> {
+    let place = subscriptions.get_mut(handle.slot as usize)?.as_mut();
+    place.filter(|subscription| subscription.serial == handle.serial)
+}
+
+fn items(filters: &[Filter]) -> usize {
+    filters.iter().map(Filter::items).sum()
+}
+
+/// Puts a value into a free place, or a new one.
+fn put<T>(free: &mut Vec<u32>, all: &mut Vec<T>, value: T) -> u32 {
+    match free.pop() {
+        Some(at) => {
+            all[at as usize] = value;
+            at
+        }
+        None => push(all, value),
     }
 }
 

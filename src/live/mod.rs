@@ -7,4 +7,4 @@ mod candidates;
 mod index;
 mod postings;
 
-pub use index::{Handle, LiveIndex, Lookup};
+pub use index::{Handle, LiveIndex, Lookup, Unlisted};

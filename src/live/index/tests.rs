@@ -158,13 +158,27 @@ fn run_case(seed: u64) {
             0 | 1 => {
                 let filters = random.list(3, |random| random.filter(&pool));
                 let until_seq = random.below(10);
-                let handle = index.insert(step, compile(&filters), until_seq);
+                let handle = if random.one_in(2) {
+                    index.insert(step, compile(&filters), until_seq)
+                } else {
+                    let handle = index.begin(step, compile(&filters));
+                    while !index.list(handle, 1 + random.below(3) as usize) {}
+                    index.open(handle, until_seq);
+                    handle
+                };
                 asked.insert(step, Asked { handle, filters, until_seq });
             }
             2 if !asked.is_empty() => {
                 let name = *asked.keys().nth(random.below(asked.len() as u64) as usize).expect("in range");
                 let out = asked.remove(&name).expect("it was listed");
-                assert_eq!(index.remove(out.handle), Some(name), "seed {seed}");
+                let is_at_once = random.one_in(2);
+                let recipient = loop {
+                    let max = if is_at_once { usize::MAX } else { 1 + random.below(3) as usize };
+                    if let Unlisted::All(recipient) = index.unlist(out.handle, max) {
+                        break recipient;
+                    }
+                };
+                assert_eq!(recipient, Some(name), "seed {seed}");
                 gone.push(out.handle);
             }
             _ => {
@@ -246,6 +260,48 @@ fn an_event_at_or_below_until_seq_is_left_to_the_scan() {
     index.insert("reader", one_filter(json!({})), 7);
     let mut visits = |seq| index.matches(event.view(), seq, |_| ()).matches;
     assert_eq!([Some(6), Some(7), Some(8), None].map(&mut visits), [0, 0, 1, 1]);
+}
+
+#[test]
+fn a_subscription_that_is_partly_listed_or_leaves_gets_no_stored_event_and_leaves_nothing_behind() {
+    let hex = |n: u64| format!("{n:064x}");
+    let event = |n: u64| {
+        let preimage = json!([0, hex(n), 5, 1, [], ""]).to_string();
+        let id = crate::nostr::hex::encode(&Sha256::digest(preimage.as_bytes()));
+        parse(&json!({"id": id, "pubkey": hex(n), "created_at": 5, "kind": 1, "tags": [], "content": "",
+            "sig": "0".repeat(128)}))
+    };
+    let filters = compile(&[
+        json!({"authors": (0..40).map(hex).collect::<Vec<_>>()}),
+        json!({"kinds": []}),
+        json!({"authors": (40..90).map(hex).collect::<Vec<_>>()}),
+    ]);
+    let mut index = LiveIndex::new([1, 2]);
+    let visits =
+        |index: &mut LiveIndex<&str>, seq| [0, 35, 70, 89].map(|n| index.matches(event(n).view(), seq, |_| ()).matches);
+    let handle = index.begin("wide", Arc::clone(&filters));
+    assert!(!index.list(handle, 30));
+    assert_eq!((index.postings.keys(), visits(&mut index, Some(9))), (30, [0; 4]));
+    assert_eq!(visits(&mut index, None), [1, 0, 0, 0], "ephemeral events are delivered by what is listed");
+    assert_eq!([30, 29, 1].map(|max| index.list(handle, max)), [false, false, true]);
+    index.open(handle, 8);
+    assert_eq!((visits(&mut index, Some(8)), visits(&mut index, Some(9))), ([0; 4], [1; 4]));
+    index.close(handle);
+    assert_eq!((index.postings.keys(), visits(&mut index, Some(9))), (90, [0; 4]));
+    assert_eq!(index.unlist(handle, 60), Unlisted::Some);
+    assert!(index.list(handle, 60), "what leaves is not listed");
+    index.open(handle, 0);
+    assert_eq!((index.postings.keys(), visits(&mut index, Some(9))), (30, [0; 4]));
+    assert_eq!(
+        [index.unlist(handle, 30), index.unlist(handle, 30)],
+        [Unlisted::All(Some("wide")), Unlisted::All(None)]
+    );
+    assert_empty(&index);
+    // One that leaves before it is listed.
+    let handle = index.begin("early", filters);
+    assert!(!index.list(handle, 45));
+    assert_eq!((index.items_of(handle), index.remove(handle), index.items_of(handle)), (90, Some("early"), 0));
+    assert_empty(&index);
 }
 
 #[test]
