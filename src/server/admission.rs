@@ -1,7 +1,8 @@
-//! How many sockets there are, in all and by address, from accept on. It counts; it never waits.
+//! Counts sockets from accept on, in all and by address. It never waits.
 //!
-//! A socket whose request is not answered yet is at the door: it has sent nothing, half a request, or it asks for the
-//! document. When the door is full, or when an address is at its share, the oldest socket there gives way (`Pool`).
+//! A socket without an answered request is *at the door*: it has sent nothing, half a request, or asks for the
+//! document. When the door is full, or an address has its share there, the oldest socket of the greediest address gives
+//! way (`Pool`).
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +13,8 @@ use tokio::sync::Notify;
 use crate::ledger::{EvictedPlace, Key, Pool};
 use crate::metrics::TurnedAway;
 
-/// Sockets that an address has at the door even when it has all the connections that it may: so that it can be told,
-/// and can ask for the document.
+/// Sockets that an address may have at the door even when it has all its connections, so that it can be refused
+/// properly and can ask for the document.
 const LEAST_AT_THE_DOOR: usize = 8;
 
 /// The counters, shared by all io threads.
@@ -26,30 +27,30 @@ pub struct Admission {
 struct Held {
     open: usize,
     open_by_address: HashMap<IpAddr, usize>,
-    /// Sockets of clients, and of trusted proxies: those have a door of their own, where nobody is limited by address,
-    /// since the address of the client behind one is not known before the request.
+    /// One door for clients and one for trusted proxies. The second has no limit by address, because a proxy's client
+    /// is unknown until its request is read.
     doors: [Pool<Arc<Notify>>; 2],
 }
 
-/// Whose sockets wait at a door.
+/// The two doors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Door {
-    /// Clients that connect by themselves; those of an exempt address are not limited by address.
+    /// Clients that connect directly.
     Clients {
-        /// Whether the address is limited.
+        /// Whether the address is exempt from the limit by address.
         is_exempt: bool,
     },
     /// Proxies in `server.trusted_proxies`.
     Proxies,
 }
 
-/// A place among the connections; given back when dropped.
+/// A place among the connections, released when dropped.
 pub struct Place {
     admission: Arc<Admission>,
     address: IpAddr,
 }
 
-/// A place at the door; given back when dropped.
+/// A place at the door, released when dropped.
 pub struct Waiting {
     admission: Arc<Admission>,
     door: Door,
@@ -59,15 +60,15 @@ pub struct Waiting {
 }
 
 impl Admission {
-    /// No connections yet: `max` in all and `max_per_address`, and `max_half_open` at each door.
+    /// Counters for `max` connections in all and `max_per_address`, and for `max_half_open` sockets at each door.
     pub fn new(max: usize, max_per_address: usize, max_half_open: usize) -> Arc<Self> {
         let doors = [max_half_open, max_half_open].map(|max| Pool::new(max as u64));
         let held = Held { open: 0, open_by_address: HashMap::new(), doors };
         Arc::new(Self { max, max_per_address, held: Mutex::new(held) })
     }
 
-    /// Takes a place at the door for a socket from `address`, the network of its other end. Tells who had to leave
-    /// for it and why, once for each.
+    /// Takes a place at the door for a socket from the network `address`. Returns which sockets had to leave for it,
+    /// and why.
     pub fn arrive(self: &Arc<Self>, address: IpAddr, door: Door) -> (Waiting, Vec<(TurnedAway, IpAddr)>) {
         let leave = Arc::new(Notify::new());
         let mut held = self.held();
@@ -84,7 +85,7 @@ impl Admission {
         (waiting, gone.into_iter().map(send_away).collect())
     }
 
-    /// Sends the oldest socket of the greediest address away from the door, to free its descriptor.
+    /// Sends away the oldest socket of the greediest address at the door, to free its descriptor.
     pub fn make_room(&self) -> Option<(TurnedAway, IpAddr)> {
         let mut held = self.held();
         let gone = held.doors.iter_mut().find_map(Pool::evict_largest);
@@ -92,15 +93,15 @@ impl Admission {
         gone.map(send_away)
     }
 
-    /// Sockets at both doors now.
+    /// How many sockets are at both doors.
     pub fn half_open(&self) -> u64 {
         self.held().doors.iter().map(Pool::units).sum()
     }
 
-    /// Takes a place for a client whose network is `address`.
+    /// Takes a place among the connections for a client from the network `address`.
     ///
     /// # Errors
-    /// When the relay is full, or the address has too many.
+    /// When the relay is full, or the address has all the connections that it may.
     pub fn enter(self: &Arc<Self>, address: IpAddr, is_exempt: bool) -> Result<Place, TurnedAway> {
         let mut held = self.held();
         if held.open >= self.max {

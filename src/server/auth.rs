@@ -1,8 +1,8 @@
-//! The challenge of one connection (NIP-42). What answers it is checked in `policy`.
+//! The challenge of one connection (NIP-42). `policy` checks the answers.
 
 use crate::nostr::{RelayMessage, hex};
 
-/// 128 random bits in hex, made when they are first needed.
+/// 128 random bits in hex, created when first needed.
 #[derive(Default)]
 pub struct Challenge {
     bytes: Option<[u8; 16]>,
@@ -10,28 +10,28 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// A challenge that nobody has seen.
+    /// A challenge that has not been sent.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether the client holds it.
+    /// Whether it has been sent.
     #[must_use]
     pub const fn is_sent(&self) -> bool {
         self.bytes.is_some()
     }
 
-    /// The text, empty before it was sent: no answer matches that.
+    /// The text; empty until it is sent, so that no answer matches.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The message that tells the client. The same challenge holds for the whole connection.
+    /// The message with the challenge, which stays the same for the whole connection.
     ///
     /// # Panics
-    /// When the operating system has no random numbers: nothing safe can be done then.
+    /// When the operating system provides no random numbers, since nothing safe can be done then.
     pub fn message(&mut self) -> RelayMessage {
         let bytes = self.bytes.get_or_insert_with(|| {
             let mut bytes = [0; 16];

@@ -1,7 +1,8 @@
-//! What one connection is charged for, and what follows from its debt: it is read no further until that is paid.
+//! What one connection is charged, and what happens when it is in debt: the relay stops reading it until the debt is
+//! paid.
 //!
-//! Charges are gathered over a turn and made at its end; EVENTs and queries are charged at once. The bill never does
-//! the work, and keeps no time but its own hold.
+//! Charges accumulate during a turn and are made at its end; EVENTs and queries are charged at once. The bill does none
+//! of the work itself, and the only time it keeps is its own hold.
 
 use crate::metrics::Metrics;
 use crate::nostr::{ClientMessage, Filter, Reason};
@@ -9,11 +10,11 @@ use crate::pipeline::ClientHandle;
 use crate::policy::{Act, Quantity, Settings, Standing};
 use crate::ws::Work;
 
-/// The longest hold before the debt is looked at again, in microseconds. A client whose messages are refused is read
-/// once in such a time.
+/// The longest hold before the debt is checked again, in microseconds. A client whose messages are refused is read once
+/// per hold.
 const MAX_HOLD_US: u64 = 1_000_000;
 
-/// CPU time that may be gathered over turns before it is charged, so that a short turn costs no more than that.
+/// CPU time that may accumulate over several turns before it is charged, so that short turns skip the charging.
 const MAX_GATHERED_NS: u64 = 20_000;
 
 /// The bill of one connection. Times are microseconds of a clock that never goes back.
@@ -21,11 +22,11 @@ const MAX_GATHERED_NS: u64 = 20_000;
 pub struct Bill {
     cpu_ns: u64,
     bytes: u64,
-    /// How long the debt that was made in this turn takes to be paid.
+    /// How long it takes to pay the debt made in this turn.
     debt_us: u64,
-    /// What messages are refused for in this turn.
+    /// Why messages are refused in this turn.
     refusal: Option<Reason>,
-    /// It owes so much that its next message closes it.
+    /// The client owes so much that its next message closes the connection.
     is_overdrawn: bool,
     hold: Option<Hold>,
 }
@@ -37,18 +38,18 @@ struct Hold {
 }
 
 impl Bill {
-    /// Adds what something cost.
+    /// Adds the cost of an act.
     pub const fn add(&mut self, act: Act) {
         self.cpu_ns = self.cpu_ns.saturating_add(act.ns());
     }
 
-    /// Adds bytes that came in.
+    /// Adds bytes read from the socket.
     pub fn add_read(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         self.add(Act::Read(bytes));
     }
 
-    /// Adds what the reader made of them.
+    /// Adds the work of turning them into messages.
     pub fn add_work(&mut self, work: Work) {
         self.bytes += work.inflated_bytes as u64;
         self.add(Act::Frames(work.frames));
@@ -57,7 +58,7 @@ impl Bill {
         }
     }
 
-    /// Adds what a message costs beyond reading it, and charges it as an EVENT or a query.
+    /// Adds the cost of a message beyond reading it, and charges the message as an EVENT or a query.
     pub fn add_message(&mut self, message: &ClientMessage, client: &ClientHandle, settings: &Settings, now_us: u64) {
         let quantity = match message {
             ClientMessage::Event(_) => {
@@ -84,19 +85,19 @@ impl Bill {
         self.add(Act::Filters { filters: filters.len(), items });
     }
 
-    /// Whether the client made a debt in this turn, and is read no further.
+    /// Whether the client ran into debt in this turn, so that it is read no further.
     #[must_use]
     pub const fn is_in_debt(&self) -> bool {
         self.debt_us > 0
     }
 
-    /// What this turn's messages are refused for.
+    /// Why this turn's messages are refused, if they are.
     #[must_use]
     pub const fn refusal(&self) -> Option<&Reason> {
         self.refusal.as_ref()
     }
 
-    /// Whether a message closes the connection.
+    /// Whether the next message closes the connection.
     #[must_use]
     pub const fn is_overdrawn(&self) -> bool {
         self.is_overdrawn
@@ -108,7 +109,7 @@ impl Bill {
         self.hold.map(|hold| hold.until_us.saturating_sub(now_us).max(1))
     }
 
-    /// Whether the client may be read now; else it is held.
+    /// Whether the client may be read now. If not, it is held.
     pub fn may_read(&mut self, client: &ClientHandle, settings: &Settings, metrics: &Metrics, now_us: u64) -> bool {
         if self.hold.is_some_and(|hold| now_us < hold.until_us) {
             return false;
@@ -127,7 +128,7 @@ impl Bill {
         true
     }
 
-    /// Charges what a turn gathered, and holds the client if it owes something now.
+    /// Charges what accumulated during a turn, and holds the client if that puts it in debt.
     pub fn end_turn(&mut self, client: &ClientHandle, settings: &Settings, metrics: &Metrics, now_us: u64) {
         if self.bytes > 0 || self.cpu_ns >= MAX_GATHERED_NS {
             self.charge(client, settings, now_us);
@@ -140,7 +141,7 @@ impl Bill {
         }
     }
 
-    /// Charges what was gathered, and ends a hold, because the connection ends.
+    /// Charges what accumulated and ends any hold: the connection is closing.
     pub fn end(&mut self, client: &ClientHandle, settings: &Settings, metrics: &Metrics, now_us: u64) {
         self.charge(client, settings, now_us);
         self.release(metrics, now_us);

@@ -1,7 +1,7 @@
-//! One WebSocket: a task that reads, lets the session decide, carries out, and writes.
+//! One WebSocket: a task that reads messages, lets the session decide, carries the decisions out, and writes.
 //!
-//! It never blocks its thread beyond a bounded first slice of a scan, and owns no buffer while idle. A client
-//! that sends faster than it is served is read no further, so TCP slows it down.
+//! It never blocks its thread for longer than a bounded first slice of a scan, and owns no buffer while idle. When a
+//! client sends faster than it is served, the task stops reading and TCP slows the client down.
 
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ use crate::ws::{
     Reader, ReaderOptions, Role, Writer,
 };
 
-/// How long a connection that is being closed may take to read its last frames, and then to close in turn.
+/// How long a client may take to read its last frames once its connection is closing, and then to close its side.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves one connection from its upgrade to its end.
@@ -51,7 +51,7 @@ pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, 
 struct Connection {
     stream: TcpStream,
     reader: Reader,
-    /// None once the socket takes nothing any more.
+    /// `None` once the socket accepts no more data.
     writer: Option<Writer>,
     engine: Engine,
     keepalive: Keepalive,
@@ -59,17 +59,17 @@ struct Connection {
     leftover: bytes::Bytes,
     reading: bool,
     closing: CloseReason,
-    /// What is held of a message that is not complete.
+    /// The memory held for an incomplete message.
     partial: Partial,
-    /// When a client that does not read its close frame is cut off.
+    /// When to cut off a client that does not read its close frame.
     cut_at_ms: Option<u64>,
-    /// Until when a client in debt is read no further.
+    /// Until when a client in debt is not read.
     held_until_ms: Option<u64>,
     key: u64,
     context: Rc<IoContext>,
-    /// Where it stands among the connections of its thread.
+    /// Its place among the connections of its thread.
     turn: Rc<turns::Place>,
-    /// Everything was given back.
+    /// Everything has been released.
     ended: bool,
 }
 
@@ -112,7 +112,7 @@ impl Connection {
             engine,
             keepalive: Keepalive::new(keepalive, now_ms),
             timer: None,
-            // Even an empty one would keep hyper's buffer of 8 KiB for as long as the connection lives.
+            // Even an empty one keeps hyper's buffer of 8 KiB alive.
             leftover: if upgraded.leftover.is_empty() { bytes::Bytes::new() } else { upgraded.leftover },
             reading: true,
             closing: CloseReason::Lost,
@@ -139,7 +139,7 @@ impl Connection {
         }
     }
 
-    /// Everything that can be done without waiting, for as long as a turn lasts.
+    /// Does everything that needs no waiting, for as long as a turn lasts.
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
         let began = Instant::now();
         self.start_poll();
@@ -161,7 +161,7 @@ impl Connection {
         polled
     }
 
-    /// A client that is held is looked at again when its debt is paid.
+    /// Wakes the task again when a held client has paid its debt.
     fn set_hold_timer(&mut self, cx: &mut TaskContext<'_>) {
         if let (Some(held_us), None) = (self.engine.held_us(), self.cut_at_ms) {
             let now_ms = self.context.now_ms();
@@ -170,13 +170,13 @@ impl Connection {
             self.set_timer(now_ms, at_ms);
             self.poll_timer(cx);
             if self.held_until_ms.is_none() {
-                // Paid already: nothing else would wake the task.
+                // The debt is already paid, and nothing else would wake the task.
                 cx.waker().wake_by_ref();
             }
         }
     }
 
-    /// Reads, handles and sends until there is nothing to do or the turn is over; without a turn it only sends.
+    /// Reads, handles and sends until nothing is left to do or the turn is over. Without a turn it only sends.
     fn poll_turn(&mut self, cx: &mut TaskContext<'_>, may_read: bool) -> Poll<CloseReason> {
         loop {
             let more = match may_read.then(|| self.poll_read(cx)) {
@@ -191,7 +191,7 @@ impl Connection {
                 Poll::Pending => return self.limit_closing(cx),
                 Poll::Ready(Flushed::Idle) => {}
             }
-            // The last word of a socket that failed comes as its readable end; silence is only the second way out.
+            // A failed socket usually ends by becoming readable; the idle timeout is the fallback.
             if self.writer.is_none() && (!self.reading || self.closing == CloseReason::Idle) {
                 return Poll::Ready(CloseReason::Lost);
             }
@@ -199,7 +199,7 @@ impl Connection {
                 self.context.turns.line_up(&self.turn, cx);
                 return Poll::Pending;
             }
-            // What was sent may have made room for what waits; ask again, as no push will wake this task for it.
+            // Sending may have made room for what waits. No push would wake the task for that, so check again.
             if !may_read || !self.may_go_on(cx) {
                 return Poll::Pending;
             }
@@ -207,13 +207,13 @@ impl Connection {
         }
     }
 
-    /// Counts what is held of a message that is not complete, and of an event that waits at the gate.
+    /// Accounts for an incomplete message and for an event that waits at the gate.
     fn count_partial(&mut self) {
         let bytes = self.reader.held_bytes() + self.engine.stalled_bytes();
         self.partial.hold(&self.context.front.partial_messages, self.engine.outbox(), bytes as u64);
     }
 
-    /// Others need the memory: gives it back and reads no more. A close frame waits in the outbox.
+    /// Releases its memory to others and stops reading. A close frame is already in the outbox.
     fn give_way(&mut self) {
         self.partial.leave(&self.context.front.partial_messages);
         self.reader.stop();
@@ -228,8 +228,8 @@ impl Connection {
         }
     }
 
-    /// Sends what waits. A client that takes nothing any more has left, but may have sent events before: what reached
-    /// this machine is read to its end.
+    /// Sends what waits. A client whose socket accepts nothing has left, but may have sent events first, so everything
+    /// that reached this machine is still read.
     fn poll_flush(&mut self, cx: &mut TaskContext<'_>) -> Poll<Flushed> {
         let Some(writer) = &mut self.writer else { return Poll::Ready(Flushed::Idle) };
         let flushed = writer.poll_flush(cx, Pin::new(&mut self.stream));
@@ -240,7 +240,7 @@ impl Connection {
         }
         flushed.map(|flushed| {
             flushed.unwrap_or_else(|_| {
-                // Drops what waits to be sent, and refuses what others push from now on.
+                // Drops the queued frames and refuses later ones.
                 self.writer = None;
                 self.engine.client_left();
                 Flushed::Idle
@@ -248,13 +248,13 @@ impl Connection {
         })
     }
 
-    /// A client that does not even read that it is closed is cut off in time.
+    /// Cuts off a client that does not read its close frame.
     fn limit_closing(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
         if self.cut_at_ms.is_some() || !self.engine.outbox().is_closed() {
             return Poll::Pending;
         }
         if self.engine.outbox().overflow() == Some(Overflow::Budget) {
-            // Others need the memory now, also that of a message of which the client took a part.
+            // Others need the memory now, including that of a message the client has read in part.
             return Poll::Ready(self.close_reason());
         }
         let now_ms = self.context.now_ms();
@@ -265,12 +265,12 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Whether a paused client can be served again. If not, whatever it waits for wakes this task.
+    /// Whether a paused client can be served again. If not, what it waits for wakes this task.
     fn may_go_on(&mut self, cx: &mut TaskContext<'_>) -> bool {
         self.engine.has_startable_scan() || (self.reader.is_paused() && self.engine.may_resume(cx))
     }
 
-    /// Reads and handles messages until the socket is empty, the client must wait, or it is the others' turn.
+    /// Reads and handles messages until the socket is empty, the client must wait, or the turn is over.
     fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Result<More, CloseReason> {
         self.engine.start_waiting_scans();
         let has_input = !self.leftover.is_empty() || self.reader.is_paused();
@@ -300,7 +300,7 @@ impl Connection {
                 Poll::Pending => break,
                 Poll::Ready(Err(_)) => return Err(CloseReason::Lost),
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                    // The client is gone, but what it sent is on its way: it is committed all the same.
+                    // The client is gone; the events it sent are committed all the same.
                     self.engine.flush();
                     return Err(CloseReason::Lost);
                 }
@@ -359,7 +359,7 @@ impl Connection {
                     self.set_timer(now_ms, at_ms);
                     continue;
                 }
-                // A client that was not read could not be heard.
+                // The client may have been talking all along: it was not read.
                 self.held_until_ms = None;
                 self.keepalive.heard(now_ms);
             }
@@ -391,23 +391,23 @@ impl Connection {
         }
     }
 
-    /// Gives everything back; a client that was sent a close frame may close in turn.
+    /// Releases everything. A client that was sent a close frame gets time to close its side.
     async fn end(&mut self, reason: CloseReason) {
         self.reader.stop();
-        // Nothing more is sent; what waits would stay for as long as the client takes to leave.
+        // Nothing more is sent, and queued frames should not outlive the connection.
         self.writer = None;
         self.partial.leave(&self.context.front.partial_messages);
-        // Subscriptions with many values take long to end: some in each turn.
+        // Ending many subscriptions takes long: some in each turn.
         while !self.engine.end_some(Instant::now()) {
             tokio::task::yield_now().await;
         }
         if reason != CloseReason::Lost {
-            // Closing a socket with unread input resets it, and the client could lose what it has not read yet.
+            // Closing a socket with unread input resets it, and the client could lose frames that it has not read yet.
             let linger = poll_fn(|cx| self.poll_linger(cx));
-            // A client that does not close in time is cut off.
+            // A client that has not closed by then is cut off.
             let _ = tokio::time::timeout(LINGER, linger).await;
         }
-        // Last, because a relay that stops waits for those that have not left.
+        // Last: a stopping relay waits until every connection has got here.
         self.give_back(reason);
     }
 
@@ -437,7 +437,7 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// A panic ends this connection and no other; what it held is given back all the same.
+    /// A panic ends only this connection, and still releases what it held.
     fn drop(&mut self) {
         if !self.ended {
             self.give_back(if std::thread::panicking() { CloseReason::Panic } else { CloseReason::Shutdown });
@@ -445,11 +445,11 @@ impl Drop for Connection {
     }
 }
 
-/// What follows a turn of reading.
+/// What to do after reading.
 #[derive(PartialEq, Eq)]
 enum More {
-    /// Nothing until something wakes the task.
+    /// Wait until something wakes the task.
     Wait,
-    /// There may be more; others first.
+    /// Let others go first; there may be more to read.
     Yield,
 }

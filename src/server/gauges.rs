@@ -1,14 +1,14 @@
-//! The gauges that are only worth reading when somebody looks.
+//! Gauges that are computed only when somebody asks.
 //!
-//! It runs on an io thread between two clients, so it only reads counters, one page of each table, and what the
-//! system tells without a disk.
+//! This runs on an io thread between two clients, so it reads only counters, one page of each table, and what the
+//! system reports without touching the disk.
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::metrics::{Metrics, QueueLabel, TableLabel};
 use crate::pipeline::Serving;
 
-/// Reads them all into the registry: less than a tenth of a millisecond.
+/// Sets them all, in less than 0.1 ms.
 pub fn collect(pipeline: &Serving) {
     let metrics = &pipeline.metrics;
     let (subscriptions, items) = pipeline.reading.live.size();
@@ -61,7 +61,7 @@ fn collect_store(pipeline: &Serving) {
 }
 
 fn collect_process(metrics: &Metrics) {
-    // Where the system does not tell, the gauge stays at zero.
+    // The gauge stays at zero where the system does not report this.
     if let Some((resident, private)) = memory_bytes() {
         metrics.resident_bytes.set(resident);
         metrics.private_bytes.set(private);
@@ -70,7 +70,7 @@ fn collect_process(metrics: &Metrics) {
     metrics.cpu_seconds.inc_by(passed.max(0.0));
 }
 
-/// What the process has in RAM, and how much of that is not a file, in bytes (proc_pid_statm(5)).
+/// The resident memory of the process, and how much of it is not file-backed, in bytes (proc_pid_statm(5)).
 fn memory_bytes() -> Option<(i64, i64)> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let mut pages = statm.split_ascii_whitespace().map(str::parse::<i64>);

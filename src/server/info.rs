@@ -1,6 +1,6 @@
-//! The relay information document (NIP-11), made from the settings that are enforced, and a greeting for browsers.
+//! The relay information document (NIP-11), rendered from the settings that are enforced, and a greeting for browsers.
 //!
-//! Nothing here is written by hand that could disagree with what the relay does.
+//! Nothing that is stated here can disagree with what the relay does.
 
 use serde_json::{Map, Value, json};
 
@@ -8,13 +8,13 @@ use crate::policy::info::{Fee, Info};
 use crate::policy::sets::OptionalKey;
 use crate::policy::{Settings, Tier, limitation};
 
-/// The NIPs that bind this relay and that it keeps whatever the settings are.
+/// The NIPs that this relay implements under any settings.
 const ALWAYS: [u32; 13] = [1, 2, 4, 9, 11, 13, 17, 40, 42, 45, 59, 62, 70];
 
-/// What EOSE says about completeness.
+/// The NIP for hints in EOSE about completeness.
 const EOSE_HINTS: u32 = 67;
 
-/// Negentropy sync.
+/// The NIP for negentropy sync.
 const NEGENTROPY: u32 = 77;
 
 /// The document, as JSON text.
@@ -78,7 +78,7 @@ fn fee(fee: &Fee) -> Value {
     value
 }
 
-/// What a browser is shown.
+/// The text for browsers.
 #[must_use]
 pub fn greeting(settings: &Settings) -> String {
     let Info { name, description, contact, .. } = &settings.info;

@@ -1,31 +1,31 @@
-//! A line of the log that may be due at every connection, written once a minute with the number of times it was due.
+//! Limits a log line that every connection may cause to one a minute, with the number of times it was due.
 //!
-//! It decides; the caller writes. It never waits and never reads a clock.
+//! It decides and the caller logs. It never waits and never reads a clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far apart the lines are.
+/// The interval between two lines.
 const APART_US: u64 = 60_000_000;
 
 /// The state of one kind of line, shared by all threads.
 #[derive(Debug, Default)]
 pub struct LogLimit {
-    /// When the next line may be written.
+    /// When the next line may be logged.
     due_us: AtomicU64,
     /// How often the line was due since the last one was written.
     count: AtomicU64,
 }
 
 impl LogLimit {
-    /// Counts one occurrence at `now_us`, microseconds of a clock that never goes back. If a line is to be written now,
-    /// how many occurrences it speaks of: those since the last line, this one included.
+    /// Counts one occurrence at `now_us`, in microseconds of a monotonic clock. If a line is due now, returns the
+    /// number of occurrences since the last line, this one included.
     pub fn admit(&self, now_us: u64) -> Option<u64> {
         self.count.fetch_add(1, Ordering::Relaxed);
         let due_us = self.due_us.load(Ordering::Relaxed);
         if now_us < due_us {
             return None;
         }
-        // Of several threads at once one writes.
+        // Only one of several threads logs.
         let next_us = now_us.saturating_add(APART_US);
         self.due_us.compare_exchange(due_us, next_us, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         Some(self.count.swap(0, Ordering::Relaxed))

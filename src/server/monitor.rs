@@ -1,6 +1,6 @@
-//! What operators watch, on an address of its own: `/metrics`, `/healthz`, `/readyz`.
+//! Serves `/metrics`, `/healthz` and `/readyz` to operators, on a separate address.
 //!
-//! It is never reachable through the clients' address.
+//! They are never reachable through the clients' address.
 
 use std::convert::Infallible;
 use std::net::TcpListener as StdListener;
@@ -35,7 +35,7 @@ pub async fn serve(context: Rc<IoContext>, listener: StdListener) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of descriptors: when some are free again, operators can look again.
+                // Out of descriptors; try again when some are free.
                 tracing::debug!(%error, "a metrics connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -87,7 +87,7 @@ fn handle(context: &IoContext, request: &Request<Incoming>) -> Response<Full<Byt
     }
 }
 
-/// What a load balancer is told.
+/// The answer for load balancers.
 fn readiness(trouble: Option<String>, is_draining: bool, is_writable: bool) -> (StatusCode, String) {
     let reason = match (trouble, is_draining, is_writable) {
         (Some(trouble), _, _) => trouble,

@@ -1,7 +1,7 @@
-//! Messages of which only a part has come: what connections hold of them is bounded by address and in all.
+//! Bounds the memory of incomplete messages, by address and in all.
 //!
-//! Nothing here waits. When there is no room, the oldest part of the address that holds the most is given up, with its
-//! connection: to stop reading would not help, since nobody can finish a message that is read no further.
+//! Nothing here waits. When there is no room, the address that holds the most loses its oldest incomplete message, and
+//! that connection is closed. To stop reading would not help: a message that is not read further never completes.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::ledger::{Bound, Key, Pool};
 use crate::ws::{CloseCode, Outbox};
 
-/// Up to this many bytes belong to the connection itself and are not counted: every read of a busy socket ends inside
-/// some message.
+/// Up to this many bytes are not counted, because every read of a busy socket ends inside some message. They are part
+/// of what a connection takes.
 pub const FREE_BYTES: u64 = 4 << 10;
 
-/// All parts of messages that are held.
+/// All incomplete messages.
 pub struct PartialMessages {
     max_per_address: u64,
     pool: Mutex<Pool<Arc<Holder>>>,
 }
 
-/// A connection that holds a part, as others see it.
+/// A connection with an incomplete message, as others see it.
 struct Holder {
     outbox: Arc<Outbox>,
     gave_way: AtomicBool,
@@ -32,7 +32,7 @@ impl PartialMessages {
         Self { max_per_address: bound.per_address_bytes, pool: Mutex::new(Pool::new(bound.total_bytes)) }
     }
 
-    /// Bytes held now.
+    /// The bytes held now.
     pub fn bytes(&self) -> u64 {
         self.pool().units()
     }
@@ -42,7 +42,7 @@ impl PartialMessages {
     }
 }
 
-/// What one connection holds.
+/// The incomplete message of one connection.
 pub struct Partial {
     address: IpAddr,
     bytes: u64,
@@ -50,12 +50,12 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Nothing, of a connection whose network is `address`.
+    /// None yet, for a connection from the network `address`.
     pub const fn new(address: IpAddr) -> Self {
         Self { address, bytes: 0, place: None }
     }
 
-    /// The connection holds `bytes` now. Whoever must give way for it is closed, be it this connection.
+    /// Notes that the connection holds `bytes` now. Closes the connections that must give way, possibly this one.
     pub fn hold(&mut self, all: &PartialMessages, outbox: &Arc<Outbox>, bytes: u64) {
         let bytes = if bytes > FREE_BYTES { bytes } else { 0 };
         if bytes == std::mem::replace(&mut self.bytes, bytes) {
@@ -73,17 +73,17 @@ impl Partial {
         };
         for gone in gone {
             gone.owner.gave_way.store(true, Ordering::Release);
-            // Wakes its task, which gives the memory back.
+            // Wakes its task, which releases the memory.
             gone.owner.outbox.close(CloseCode::Again, "too much memory is held by messages that are not complete");
         }
     }
 
-    /// Whether what the connection holds must be given up.
+    /// Whether the connection must release its memory.
     pub fn gave_way(&self) -> bool {
         self.place.as_ref().is_some_and(|(_, holder)| holder.gave_way.load(Ordering::Acquire))
     }
 
-    /// The connection holds nothing any more.
+    /// Notes that the connection holds nothing any more.
     pub fn leave(&mut self, all: &PartialMessages) {
         self.bytes = 0;
         if let Some((key, _)) = self.place.take() {

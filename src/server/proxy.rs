@@ -1,11 +1,11 @@
-//! What a proxy in front gets wrong about WebSockets, told to the operator. It changes nothing about the answer.
+//! Tells the operator what a proxy in front gets wrong about WebSockets. It does not change the answer.
 
 use hyper::{Request, Version};
 
 use super::log_limit::LogLimit;
 use crate::ws::upgrade;
 
-/// A line for each kind of fault, once a minute at the most: a proxy makes the same mistake for every client.
+/// One line a minute at most for each kind of fault, because a proxy makes the same mistake for every client.
 #[derive(Debug, Default)]
 pub struct ProxyFaults {
     old_http: LogLimit,
@@ -13,7 +13,7 @@ pub struct ProxyFaults {
 }
 
 impl ProxyFaults {
-    /// Looks at a request that is meant to become a WebSocket.
+    /// Checks a request that is meant to become a WebSocket.
     pub fn watch<B>(&self, request: &Request<B>, now_us: u64) {
         if request.version() < Version::HTTP_11 {
             if let Some(count) = self.old_http.admit(now_us) {

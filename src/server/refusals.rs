@@ -1,18 +1,18 @@
-//! Clients that are turned away before they are served: each is counted, and the log says so once a minute at most.
+//! Counts clients that are turned away before they are served, and logs them at most once a minute for each reason.
 //!
-//! Whoever floods the relay must not flood its log.
+//! A flood of connections must not become a flood of log lines.
 
 use std::net::IpAddr;
 
 use super::log_limit::LogLimit;
 use crate::metrics::{Metrics, TurnedAway, TurnedAwayLabel};
 
-/// What was turned away, by reason.
+/// Clients that were turned away, by reason.
 #[derive(Default)]
 pub struct Refusals([LogLimit; TurnedAway::ALL.len()]);
 
 impl Refusals {
-    /// Counts a refusal of a client at `address`, and logs it with those that were not logged before.
+    /// Counts the refusal of a client at `address`, and logs it with those since the last line if a line is due.
     pub fn count(&self, metrics: &Metrics, reason: TurnedAway, address: IpAddr, now_us: u64) {
         metrics.connections_turned_away.get_or_create(&TurnedAwayLabel { reason }).inc();
         if let Some(count) = self.0[reason as usize].admit(now_us) {

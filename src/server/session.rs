@@ -1,6 +1,6 @@
-//! One client's conversation: what it said in, what to do out.
+//! One client's conversation: messages in, actions out.
 //!
-//! A state machine without sockets, threads or a clock. It decides; `connection` carries out. Every REQ, COUNT,
+//! A state machine without sockets, threads or a clock. It decides, and `engine` carries out. Every REQ, COUNT,
 //! NEG-OPEN and EVENT leads to an action that answers it by name (INV-14).
 
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::pipeline::Subscription;
 use crate::policy::{self, Peer, Settings};
 use crate::schnorr::Verifier;
 
-/// What `connection` is to do, in order.
+/// What `engine` has to do, in order.
 pub enum Action {
     /// Send this.
     Reply(RelayMessage),
-    /// Publish this: policy has nothing against it; its signature is not checked.
+    /// Publish this. Policy allows it; its signature has not been checked.
     Submit(Event),
     /// Scan, then follow.
     Query(Arc<Subscription>, Arc<[Filter]>),
@@ -29,9 +29,9 @@ pub enum Action {
     Count(SubscriptionId, Arc<[Filter]>, Hold),
     /// Stop working for a subscription.
     End(Arc<Subscription>),
-    /// Keys were proven: tell the threads that deliver.
+    /// The client has proven a key: tell the other threads.
     KeysChanged,
-    /// Begin a negentropy session; one of the same id ends.
+    /// Begin a negentropy session; an open one with the same id ends.
     NegOpen(SubscriptionId, Filter, Vec<u8>, Hold),
     /// Go on with a negentropy session.
     NegMsg(SubscriptionId, Vec<u8>, Hold),
@@ -39,13 +39,13 @@ pub enum Action {
     NegClose(SubscriptionId),
 }
 
-/// What a decision is made with: one snapshot of the settings (INV-13), and the time.
+/// What a decision depends on: one snapshot of the settings (INV-13), and the time.
 pub struct Context<'a> {
     /// The settings.
     pub settings: &'a Settings,
     /// The time now.
     pub now: Timestamp,
-    /// What everything that costs is refused for, if the client owes too much.
+    /// Why everything that costs is refused, if the client owes too much.
     pub refusal: Option<&'a Reason>,
     /// Where the memory of its queries is counted.
     pub filters: &'a Arc<Account>,
@@ -63,21 +63,21 @@ impl Context<'_> {
     }
 }
 
-/// AUTHs that one connection may send: each of its keys twice.
+/// AUTHs that one connection may send: two for each key it may prove.
 const MAX_AUTHS: u32 = 2 * Peer::MAX_KEYS as u32;
 
 /// The state of one connection.
 pub struct Session {
     peer: Peer,
     challenge: Challenge,
-    /// AUTHs that were looked at.
+    /// AUTHs that were checked.
     auths: u32,
     /// Open subscriptions.
     subscriptions: HashMap<SubscriptionId, Arc<Subscription>>,
 }
 
 impl Session {
-    /// A session of a client that has said nothing yet.
+    /// The session of a new client.
     #[must_use]
     pub fn new(peer: Peer) -> Self {
         Self { peer, challenge: Challenge::new(), auths: 0, subscriptions: HashMap::new() }
@@ -89,7 +89,7 @@ impl Session {
         &self.peer
     }
 
-    /// What is said before the client says anything.
+    /// The message to send before the client says anything, if any.
     pub fn greet(&mut self, settings: &Settings) -> Option<RelayMessage> {
         settings.auth.challenges_at_connect().then(|| self.challenge.message())
     }
@@ -134,7 +134,7 @@ impl Session {
     }
 
     fn req(&mut self, id: SubscriptionId, filters: Vec<Filter>, context: &Context<'_>, act: &mut impl FnMut(Action)) {
-        // A REQ with an open id replaces that subscription, whatever becomes of the new one (NIP-01).
+        // A REQ with the id of an open subscription replaces it, even if the new one is refused (NIP-01).
         let old = self.take_out(&id);
         let spare_bytes = old.as_ref().map_or(0, |old| old.filter_bytes());
         if let Some(old) = old {
@@ -150,7 +150,7 @@ impl Session {
         }
     }
 
-    /// Whether the client may ask, and the memory of its filters.
+    /// Whether the client may ask this; takes the memory of its filters.
     fn check_req(&mut self, filters: &[Filter], spare_bytes: u64, context: &Context<'_>) -> Result<Hold, Reason> {
         context.check_debt()?;
         let bytes = policy::subscription_bytes(filters);
@@ -235,19 +235,19 @@ impl Session {
         act(Action::Reply(RelayMessage::Closed { sub, reason }));
     }
 
-    /// Who is told to authenticate must hold a challenge by then (NIP-42).
+    /// A client that is told to authenticate must have a challenge by then (NIP-42).
     fn challenge_first(&mut self, reason: &Reason, act: &mut impl FnMut(Action)) {
         if reason.prefix == Prefix::AuthRequired && !self.challenge.is_sent() {
             act(Action::Reply(self.challenge.message()));
         }
     }
 
-    /// Forgets a subscription that is ended from elsewhere, and gives it back.
+    /// Removes and returns a subscription that another thread has ended.
     pub fn forget(&mut self, id: &SubscriptionId) -> Option<Arc<Subscription>> {
         self.take_out(id)
     }
 
-    /// Forgets subscriptions that the relay closed.
+    /// Removes subscriptions that the relay has closed.
     fn forget_ended(&mut self) {
         self.subscriptions.retain(|_, sub| !sub.is_ended());
     }
@@ -256,14 +256,14 @@ impl Session {
         self.subscriptions.remove(id)
     }
 
-    /// Takes one of the open subscriptions out, to end it.
+    /// Removes and returns any open subscription, to end it.
     pub fn take_any(&mut self) -> Option<Arc<Subscription>> {
         let id = self.subscriptions.keys().next()?.clone();
         self.take_out(&id)
     }
 }
 
-/// The word for a message in the metrics.
+/// The label of a message in the metrics.
 pub fn verb(message: &ClientMessage) -> Verb {
     match message {
         ClientMessage::Event(_) => Verb::Event,

@@ -1,6 +1,6 @@
-//! The negentropy sessions of one connection: opened, fed and closed; the work is the readers'.
+//! Opens, feeds and closes the negentropy sessions of one connection. The `read` threads do the work.
 //!
-//! It counts the sessions of its connection and never looks into one.
+//! It counts the sessions of its connection and never looks inside one.
 
 use super::Engine;
 use crate::ledger::Hold;
@@ -17,11 +17,11 @@ impl Engine {
         memory: Hold,
         settings: &Settings,
     ) {
-        // Replies that were decided before are sent before its answer.
+        // Earlier replies must go out before the answer to this message.
         self.send_replies();
         let pipeline = &self.context.front.pipeline;
         let options = pipeline.reading.sessions.options();
-        // One that failed stays while its NEG-ERR may wait: whoever opens it anew must not get that.
+        // A failed session is kept while its NEG-ERR may still be queued: a new session of that id must not get it.
         if self.client.outbox.is_empty() || self.negentropy.len() >= options.max_sessions_per_connection {
             self.negentropy.retain(|_, session| !session.is_ended());
         }
