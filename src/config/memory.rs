@@ -1,7 +1,7 @@
 //! The upper bound on memory that a configuration implies, for `weir config check`.
 //!
 //! It covers everything that clients can make the relay hold (INV-12) and the relay itself. The page cache of the data
-//! file belongs to the kernel and is not counted.
+//! file belongs to the kernel and is not counted. The kernel's buffers of sockets are printed apart from the sum.
 
 use std::fmt::Write as _;
 
@@ -53,8 +53,24 @@ pub fn memory_ceiling(config: &Config) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {:>10}  {what}{parts}", BinaryBytes(total).to_string());
     }
-    text.pop();
+    text += &kernel(config);
     text
+}
+
+/// The kernel's bound on the buffers of sockets. Each has two, and the kernel takes twice their size for its bookkeeping.
+fn kernel(config: &Config) -> String {
+    let server = &config.server;
+    if server.socket_buffer_bytes == 0 {
+        return "socket buffers in the kernel: bounded by net.ipv4.tcp_rmem, tcp_wmem and tcp_mem alone".into();
+    }
+    let per_connection = 2 * 2 * server.socket_buffer_bytes as u64;
+    let [total, per_address] = [server.max_connections, server.max_connections_per_address]
+        .map(|connections| BinaryBytes(connections as u64 * per_connection));
+    format!(
+        "socket buffers in the kernel: at most {total} ({per_address} per address, {} per connection), within \
+         net.ipv4.tcp_mem",
+        BinaryBytes(per_connection)
+    )
 }
 
 fn lines(config: &Config) -> Vec<Line> {
@@ -120,7 +136,8 @@ mod tests {
    10.00 MiB  connections (2.50 MiB per address, 10.00 KiB per connection)
    96.00 MiB  sockets without a request
    38.15 MiB  rate tables
-   64.00 MiB  the relay itself";
+   64.00 MiB  the relay itself
+socket buffers in the kernel: at most 1.00 GiB (256.00 MiB per address, 1.00 MiB per connection), within net.ipv4.tcp_mem";
         assert_eq!(memory_ceiling(&config), expected);
     }
 }

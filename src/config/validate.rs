@@ -52,6 +52,10 @@ fn server(config: &Config, faults: &mut Faults) {
     faults.range("server.max_connections_per_address", server.max_connections_per_address as u64, 1..=u64::MAX);
     faults.range("server.max_half_open", server.max_half_open as u64, 16..=u64::MAX);
     faults.range("server.header_timeout_s", server.header_timeout_s, 1..=3600);
+    // Less than a page does not hold a full segment; the kernel takes numbers up to 2^30.
+    let buffer = server.socket_buffer_bytes;
+    let fits = buffer == 0 || (4096..=1 << 30).contains(&buffer);
+    faults.unless(fits, "server.socket_buffer_bytes", "give 0, or 4096 to 1073741824");
     faults.range("server.outbox_frames", server.outbox_frames as u64, 1..=u64::MAX);
     let message = config.limits.max_message_length;
     let fits = server.outbox_bytes >= message;

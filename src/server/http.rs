@@ -1,21 +1,32 @@
-//! Plain HTTP: the upgrade, the information document (NIP-11), CORS, and a word for people with browsers.
+//! Plain HTTP: the upgrade, the information document (NIP-11), CORS, and a greeting for browsers.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
+    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CONNECTION,
     CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER,
 };
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 
+use super::admission::Waiting;
 use super::connection;
 use super::context::IoContext;
 use super::info;
 use super::options::Options;
+use super::turns;
 use crate::metrics::TurnedAway;
 use crate::policy::{self, Act, MalformedForwardedFor, Settings, Standing};
 use crate::ws::upgrade;
@@ -23,11 +34,62 @@ use crate::ws::upgrade;
 /// The media type of the information document (NIP-11).
 const NOSTR_JSON: &str = "application/nostr+json";
 
-/// What is served here.
+/// The methods served here.
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
+/// How many requests one socket is answered. Each is charged to its address. hyper handles up to 16 of them, about a
+/// millisecond's work, before it yields.
+const MAX_REQUESTS: u32 = 64;
+
+/// Serves HTTP on one socket until the socket is upgraded, closes, has had [`MAX_REQUESTS`], or must make room at the
+/// door. It takes turns with the connections of its thread.
+pub async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAddr, waiting: Waiting) {
+    // weir gathers small replies itself, so Nagle's algorithm would only add delay.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let header_timeout = Duration::from_secs(context.front.options.header_timeout_s.max(1));
+    let (serving, requests) = (Rc::clone(&context), Cell::new(0));
+    let service = service_fn(move |request| {
+        requests.set(requests.get() + 1);
+        let mut response = handle(&serving, request, address);
+        if requests.get() >= MAX_REQUESTS {
+            response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+        }
+        std::future::ready(Ok::<_, std::convert::Infallible>(response))
+    });
+    let mut served = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(header_timeout)
+            .max_headers(64)
+            .max_buf_size(16 << 10)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+    );
+    let place = turns::Place::new(Instant::now());
+    let served = poll_fn(|cx| {
+        let began = Instant::now();
+        if !context.turns.may_begin(&place, began, cx) {
+            return Poll::Pending;
+        }
+        let polled = served.as_mut().poll(cx);
+        place.spent(began, Instant::now());
+        polled
+    });
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            if error.is_timeout() {
+                context.refuse(TurnedAway::Slow, address.ip());
+            }
+            tracing::trace!(%error, "an HTTP connection ended");
+        },
+        () = waiting.is_sent_away() => {}
+    }
+}
+
 /// Answers one request.
-pub fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
+fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
     let front = &context.front;
     if !names_one_host(request.version(), request.headers()) {
         return turn_away(context, TurnedAway::Host, from.ip());
@@ -70,7 +132,7 @@ pub fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Charges a request to its address, whose bill outlives connections; `false` if that owes too much to be heard.
+/// Charges a request to its address, whose bill outlives connections. Returns false if the address owes too much.
 fn may_ask(context: &IoContext, settings: &Settings, address: IpAddr) -> bool {
     let front = &context.front;
     let now_us = front.pipeline.clock.now_us();
@@ -78,7 +140,7 @@ fn may_ask(context: &IoContext, settings: &Settings, address: IpAddr) -> bool {
     !matches!(settings.rates.charge_address(address, &buckets, Act::Request, now_us), Standing::Closed(_))
 }
 
-/// Where the client is: behind trusted proxies, where they say it is.
+/// The client's address: behind trusted proxies, the one that they report.
 fn client_address(options: &Options, headers: &HeaderMap, from: SocketAddr) -> Result<IpAddr, MalformedForwardedFor> {
     let forwarded: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
     policy::client_address(from.ip(), forwarded.into_iter(), &options.trusted_proxies)
@@ -126,14 +188,14 @@ fn turn_away(context: &IoContext, reason: TurnedAway, address: IpAddr) -> Respon
     response
 }
 
-/// Whether one of the media types asked for is NIP-11's, in a list and with parameters too.
+/// Whether the Accept headers name NIP-11's media type, also in a list or with parameters.
 fn wants_info(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut types = values.flat_map(|value| value.split(','));
     types.any(|one| one.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(NOSTR_JSON)))
 }
 
-/// All three headers that NIP-11 demands.
+/// Adds the three headers that NIP-11 demands.
 fn with_cors(response: hyper::http::response::Builder, body: Bytes) -> Response<Full<Bytes>> {
     response
         .header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")
@@ -143,14 +205,14 @@ fn with_cors(response: hyper::http::response::Builder, body: Bytes) -> Response<
         .expect("every part of the response is valid")
 }
 
-/// The refusal of a method, with those that are served (RFC 9110 §15.5.6).
+/// The answer to a method that is not served, with those that are (RFC 9110 §15.5.6).
 pub fn method_not_allowed(served: &'static str) -> Response<Full<Bytes>> {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("served here: {served}\n"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(served));
     response
 }
 
-/// A short answer for people.
+/// A short answer in plain text.
 pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let response = Response::builder().status(status).header(CONTENT_TYPE, "text/plain; charset=utf-8");
     with_cors(response, body.into())

@@ -1,4 +1,4 @@
-//! The io threads: accepting, serving HTTP, and ending in order.
+//! The io threads: accepting sockets, running their tasks, and shutting down in order.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -10,14 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
-use super::admission::{Admission, Waiting};
+use super::admission::Admission;
 use super::cold::Cold;
 use super::context::{ACCEPT_PAUSE, Front, IoContext};
 use super::options::Options;
@@ -27,7 +24,6 @@ use super::refusals::Refusals;
 use super::turns::Turns;
 use super::{http, monitor};
 use crate::allocator;
-use crate::metrics::TurnedAway;
 use crate::pipeline::{Intake, OnFailure, Serving};
 use crate::policy::RateTable;
 use crate::ws::{CloseCode, Outboxes, Wakeups};
@@ -35,10 +31,10 @@ use crate::ws::{CloseCode, Outboxes, Wakeups};
 /// Bytes read from a socket at a time; one buffer per io thread.
 const SCRATCH_BYTES: usize = 64 << 10;
 
-/// How often connections that were owed an answer are looked at again while draining.
+/// How often draining checks again the connections that were owed answers.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
-/// The most addresses and keys whose rates are remembered, about 100 bytes each.
+/// Addresses, and keys, whose rates are remembered, at about 100 bytes each.
 const RATE_ENTRIES: usize = 200_000;
 
 /// The running io threads.
@@ -46,7 +42,7 @@ pub struct Server {
     /// Where clients connect.
     pub address: SocketAddr,
     front: Arc<Front>,
-    /// How long clients are given, once the relay is stopping.
+    /// How long clients get to leave, once the relay is stopping.
     stop: watch::Sender<Option<Duration>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -54,12 +50,12 @@ pub struct Server {
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address cannot be listened on.
+    /// Binding the address failed.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A thread or its runtime could not be started.
@@ -67,10 +63,10 @@ pub enum ServerError {
     Thread(#[from] std::io::Error),
 }
 
-/// Listens on `address` with a backlog for connection storms.
+/// Listens on `address`, with a backlog large enough for connection storms.
 ///
 /// # Errors
-/// When the system refuses, as for an address in use.
+/// When the system refuses, for example because the address is in use.
 pub fn listen(address: SocketAddr) -> Result<StdListener, ServerError> {
     let bind = || {
         let domain = socket2::Domain::for_address(address);
@@ -83,8 +79,18 @@ pub fn listen(address: SocketAddr) -> Result<StdListener, ServerError> {
     bind().map_err(|source| ServerError::Listen { address, source })
 }
 
+/// Bounds the kernel's buffers of the sockets that `listener` accepts: they inherit its settings.
+fn bound_buffers(listener: &StdListener, bytes: usize) -> std::io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    let socket = socket2::SockRef::from(listener);
+    socket.set_send_buffer_size(bytes)?;
+    socket.set_recv_buffer_size(bytes)
+}
+
 impl Server {
-    /// Starts accepting on `listener`, which may have come from systemd.
+    /// Starts accepting on `listener`, which may come from systemd.
     ///
     /// # Errors
     /// When the listener or a thread cannot be used.
@@ -97,6 +103,7 @@ impl Server {
         on_failure: &OnFailure,
     ) -> Result<Self, ServerError> {
         listener.set_nonblocking(true)?;
+        bound_buffers(&listener, options.socket_buffer_bytes)?;
         let address = listener.local_addr()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.io_threads == 0 { cores.div_ceil(2) } else { options.io_threads };
@@ -144,13 +151,13 @@ impl Server {
         self.front.accept_rounds.load(Ordering::Relaxed)
     }
 
-    /// Stops accepting, answers what was taken, closes every client with 1012 and gives it up to `patience` to leave,
-    /// and waits for the threads.
+    /// Stops accepting, answers what was read, closes every client with 1012, waits up to `patience` for them to leave,
+    /// and joins the threads.
     pub fn finish(mut self, patience: Duration) {
-        // No receiver is left only when every thread has ended.
+        // This fails only if every thread has already ended.
         let _ = self.stop.send(Some(patience));
         for thread in self.threads.drain(..) {
-            // A panic was reported when it happened.
+            // A panic has already been reported.
             let _ = thread.join();
         }
     }
@@ -198,13 +205,12 @@ async fn io_thread(
     let accepting = Rc::clone(&context);
     let acceptor = tokio::task::spawn_local(async move { accept(&accepting, listener).await });
     let mut serving = pin!(async {
-        // An error means that the server was dropped: stop all the same.
+        // An error means that the server was dropped: stop as well.
         let patience = stopped.wait_for(Option::is_some).await.ok().and_then(|patience| *patience);
         acceptor.abort();
         drain(&context, patience.unwrap_or_default()).await;
     });
-    // The root task of a `LocalSet` is polled before each round of the others, and the sockets are looked at in
-    // between.
+    // A `LocalSet` polls its root task before each round of the others, and the runtime checks the sockets in between.
     poll_fn(|cx| {
         context.turns.begin_tick(Instant::now(), cx.waker());
         serving.as_mut().poll(cx)
@@ -213,7 +219,7 @@ async fn io_thread(
     context.hand_over();
 }
 
-/// Sends the live events that were gathered, an interval apart; those that come after a quiet one are sent at once.
+/// Sends gathered live events once per interval. Events that follow a quiet interval are sent at once.
 async fn pace(wakeups: Arc<Wakeups>, interval: Duration) {
     loop {
         wakeups.deferred().await;
@@ -237,7 +243,7 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     let waiting = context.arrive(address.ip());
-                    tokio::task::spawn_local(serve(Rc::clone(context), stream, address, waiting));
+                    tokio::task::spawn_local(http::serve(Rc::clone(context), stream, address, waiting));
                 }
                 Err(error) => {
                     context.make_room(&error);
@@ -253,37 +259,7 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
     }
 }
 
-/// Serves HTTP on one socket until it is upgraded, ends, or must make room for another one at the door.
-async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAddr, waiting: Waiting) {
-    // Replies are small and gathered by us; waiting for more to send only adds delay.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let header_timeout = Duration::from_secs(context.front.options.header_timeout_s.max(1));
-    let serving = Rc::clone(&context);
-    let service = service_fn(move |request| {
-        let context = Rc::clone(&serving);
-        async move { Ok::<_, std::convert::Infallible>(http::handle(&context, request, address)) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_headers(64)
-        .max_buf_size(16 << 10)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::select! {
-        served = served => if let Err(error) = served {
-            if error.is_timeout() {
-                context.refuse(TurnedAway::Slow, address.ip());
-            }
-            tracing::trace!(%error, "an HTTP connection ended");
-        },
-        () = waiting.is_sent_away() => {}
-    }
-}
-
-/// Closes every connection once it is owed nothing, and waits for them for no longer than `patience`.
+/// Closes each connection once all its EVENTs are answered, and waits up to `patience` for all to leave.
 async fn drain(context: &Rc<IoContext>, patience: Duration) {
     context.draining.set(true);
     let deadline = Instant::now() + patience;

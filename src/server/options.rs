@@ -1,4 +1,4 @@
-//! What an operator chooses about the sockets.
+//! The operator's choices about sockets.
 
 use std::net::SocketAddr;
 
@@ -18,10 +18,10 @@ pub struct Options {
     pub io_threads: usize,
     /// Open connections; one more is answered with 503.
     pub max_connections: usize,
-    /// Sockets of one address (an IPv6 /64 counts as one), from accept on. One more WebSocket is answered with 429; one
-    /// more without a request costs the address its oldest of those.
+    /// Sockets per address (an IPv6 /64 counts as one), from accept on. One WebSocket more is answered with 429. One
+    /// socket more without a request costs the address the oldest of those.
     pub max_connections_per_address: usize,
-    /// Sockets that have not been answered a request yet. One more costs the address with the most of them its oldest.
+    /// Sockets without an answered request. One more closes the oldest of the address that has the most.
     pub max_half_open: usize,
     /// Addresses and prefixes of proxies whose `X-Forwarded-For` is believed; empty for none.
     pub trusted_proxies: AddressSet,
@@ -39,6 +39,9 @@ pub struct Options {
     pub outbox_frames: usize,
     /// Bytes waiting for one client at which its scans pause.
     pub outbox_high_water_bytes: usize,
+    /// Bytes that the kernel may hold for one socket in each direction; it allows itself twice that for its
+    /// bookkeeping. 0 leaves the choice to the kernel.
+    pub socket_buffer_bytes: usize,
     /// Seconds that SIGTERM gives clients and queues to finish.
     pub drain_timeout_s: u64,
 }
@@ -60,6 +63,7 @@ impl Default for Options {
             outbox_bytes: 8 << 20,
             outbox_frames: 4096,
             outbox_high_water_bytes: 1 << 20,
+            socket_buffer_bytes: 256 << 10,
             drain_timeout_s: 10,
         }
     }

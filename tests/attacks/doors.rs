@@ -72,3 +72,17 @@ fn an_address_at_its_share_loses_its_own_half_open_sockets_and_is_still_told() {
     assert_eq!(status(&relay, 4), "HTTP/1.1 429");
     drop(held);
 }
+
+/// A client that asks for the document over one socket, as often as it likes.
+#[test]
+fn a_socket_is_closed_after_64_answers_and_others_are_served_meanwhile() {
+    let relay = Relay::start("[rates]\nexempt_addresses = []\n[metrics]\nlisten = \"127.0.0.1:0\"");
+    let mut stream = relay.stream_from([127, 0, 0, 2]);
+    let request = "GET / HTTP/1.1\r\nHost: relay\r\nAccept: application/nostr+json\r\n\r\n";
+    stream.write_all(request.repeat(64).as_bytes()).expect("the requests are sent");
+    assert_eq!(status(&relay, 3), "HTTP/1.1 101");
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).expect("the relay closes the socket after the last answer");
+    let answers = String::from_utf8(answers).expect("text").to_ascii_lowercase();
+    assert_eq!((answers.matches("http/1.1 200").count(), answers.matches("connection: close").count()), (64, 1));
+}
