@@ -9,4 +9,5 @@ mod attacks {
     mod doors;
     mod floods;
     mod memory;
+    mod queries;
 }

@@ -32,8 +32,12 @@ const TINY_SLICES: &str = "[pipeline]\nslice_rows = 7\ninline_rows = 3\n";
 fn filters(keys: &[Key]) -> Vec<Vec<Value>> {
     let authors: Vec<&str> = keys.iter().map(|key| key.hex.as_str()).collect();
     let since = now() - 100_000;
+    // So many authors that the subscription is listed in steps, after its scan.
+    let crowd: Vec<String> =
+        (0..3_000).map(|n| format!("{n:064x}")).chain(authors.iter().map(|key| (*key).into())).collect();
     vec![
         vec![json!({"#t": ["storm"]})],
+        vec![json!({"authors": crowd})],
         vec![json!({"authors": authors})],
         vec![json!({"kinds": [1, 7]})],
         vec![json!({"since": since})],

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::fair::{FairQueue, Progress};
+use super::fair::{FairQueue, SHORT_US};
 use crate::allocator;
 
 /// Any number of threads put jobs in and take them out.
@@ -23,6 +23,17 @@ struct State<T> {
     /// Threads that sleep until `filled`.
     sleeping: usize,
     is_closed: bool,
+}
+
+/// A job whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turn<T> {
+    /// Whose it is.
+    pub address: IpAddr,
+    /// The job.
+    pub job: T,
+    /// How long it may be worked for, in microseconds. Its address is charged that until [`FairChannel::settle`].
+    pub slice_us: u64,
 }
 
 impl<T> FairChannel<T> {
@@ -51,9 +62,9 @@ impl<T> FairChannel<T> {
 
     /// Puts a job in line, as [`FairQueue::push`]; gives back the one that is to be refused.
     #[must_use]
-    pub fn push(&self, address: IpAddr, job: T, progress: Progress, now_us: u64) -> Option<T> {
+    pub fn push(&self, address: IpAddr, job: T, spent_us: u64, now_us: u64) -> Option<T> {
         let mut state = self.state();
-        let refused = state.queue.push(address, job, progress, now_us);
+        let refused = state.queue.push(address, job, spent_us, now_us);
         self.len.store(state.queue.len(), Ordering::Relaxed);
         let wake = state.sleeping > 0;
         drop(state);
@@ -63,9 +74,11 @@ impl<T> FairChannel<T> {
         refused
     }
 
-    /// Takes the next job, as [`FairQueue::pop`], waiting for one; `None` once the queue is closed and empty.
+    /// Takes the next job, waiting for one; `None` once the queue is closed and empty. Its slice is `max_us` long.
+    /// While others wait it is as long as what was spent on the job before, so that each of a crowd is begun soon and a
+    /// long query comes to long slices after a few.
     #[must_use]
-    pub fn pop(&self, advance_us: u64, now_us: impl Fn() -> u64) -> Option<(IpAddr, T)> {
+    pub fn pop(&self, max_us: u64, now_us: impl Fn() -> u64) -> Option<Turn<T>> {
         allocator::collect_if_due();
         let mut state = self.state();
         while state.queue.is_empty() && !state.is_closed {
@@ -73,9 +86,16 @@ impl<T> FairChannel<T> {
             state = allocator::wait(&self.filled, &self.state, state);
             state.sleeping -= 1;
         }
-        let job = state.queue.pop(advance_us, now_us());
+        let (others_wait, mut slice_us) = (state.queue.len() > 1, max_us);
+        let slice = |spent_us: u64| {
+            if others_wait {
+                slice_us = spent_us.max(SHORT_US).min(max_us);
+            }
+            slice_us
+        };
+        let (address, job) = state.queue.pop(slice, now_us())?;
         self.len.store(state.queue.len(), Ordering::Relaxed);
-        job
+        Some(Turn { address, job, slice_us })
     }
 
     /// As [`FairQueue::charge`].
@@ -90,8 +110,8 @@ impl<T> FairChannel<T> {
 
     /// Whether a job of this address that came now would be the next one.
     #[must_use]
-    pub fn would_be_next(&self, address: &IpAddr, now_us: u64) -> bool {
-        self.is_empty() || self.state().queue.would_be_next(address, now_us)
+    pub fn would_be_next(&self, address: &IpAddr, spent_us: u64, now_us: u64) -> bool {
+        self.is_empty() || self.state().queue.would_be_next(address, spent_us, now_us)
     }
 
     /// Lets those go who wait for a job, once none is left.
@@ -117,7 +137,7 @@ mod tests {
             .map(|_| {
                 let queue = Arc::clone(&queue);
                 std::thread::spawn(move || {
-                    std::iter::from_fn(|| queue.pop(1, || 0)).map(|(_, job)| job).collect::<Vec<usize>>()
+                    std::iter::from_fn(|| queue.pop(1, || 0)).map(|turn| turn.job).collect::<Vec<usize>>()
                 })
             })
             .collect();
@@ -126,7 +146,7 @@ mod tests {
                 let queue = Arc::clone(&queue);
                 std::thread::spawn(move || {
                     for number in 0..EACH {
-                        assert_eq!(queue.push(ADDRESS, giver * EACH + number, Progress::Fresh, 0), None);
+                        assert_eq!(queue.push(ADDRESS, giver * EACH + number, 0, 0), None);
                     }
                 })
             })
@@ -137,5 +157,21 @@ mod tests {
         all.sort_unstable();
         assert!(all.into_iter().eq(0..4 * EACH));
         assert!(queue.is_empty() && queue.pop(1, || 0).is_none());
+    }
+
+    #[test]
+    fn while_others_wait_a_slice_is_as_long_as_what_was_spent_on_its_job_before() {
+        let queue = FairChannel::new(9);
+        for (last, spent_us) in [(1, 9_000), (2, 2_100), (3, 400), (4, 0), (5, 60), (6, 9_000)] {
+            assert!(queue.push(IpAddr::from([198, 51, 100, last]), last, spent_us, 0).is_none());
+        }
+        let slice = |max_us| queue.pop(max_us, || 0).map(|turn| (turn.job, turn.slice_us));
+        let slices = [5_000, 100, 5_000, 5_000, 5_000].map(slice);
+        let expected = [(4, SHORT_US), (5, 100), (3, 400), (2, 2_100), (1, 5_000)].map(Some);
+        assert_eq!(slices, expected, "and never longer than it is configured");
+        assert!(queue.push(ADDRESS, 7, 0, 0).is_none());
+        assert_eq!([slice(5_000), slice(5_000)], [Some((7, SHORT_US)), Some((6, 5_000))]);
+        assert!(queue.push(ADDRESS, 8, 0, 0).is_none());
+        assert_eq!(slice(5_000), Some((8, 5_000)), "nobody else waits");
     }
 }

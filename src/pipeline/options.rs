@@ -2,11 +2,7 @@
 //!
 //! Holds what the operator chose; `config` checks it.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
-
-use crate::store;
 
 /// How queries are run, and how many threads there are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,10 +47,4 @@ impl Options {
 
     /// The longest interval between sends: subscribers may wait that long for a new event.
     pub const MAX_FANOUT_INTERVAL_MS: u64 = 1_000;
-
-    /// The budget of a slice on a reader thread.
-    #[must_use]
-    pub fn slice(&self) -> store::Budget {
-        store::Budget { rows: self.slice_rows, time: Duration::from_micros(self.slice_us) }
-    }
 }

@@ -131,4 +131,6 @@ pub enum LiveCommand {
     Committed(Arc<[Committed]>, Instant),
     /// Events that are never stored: deliver and answer them.
     Ephemeral(Vec<Verified>),
+    /// Wake up: the live index is to be changed.
+    Change,
 }

@@ -16,7 +16,6 @@ use super::cron::{self, Upkeep};
 use super::deliver::live::{self, Delivering, LiveHub};
 use super::evict::evicting::Evicting;
 use super::evict::evictor;
-use super::fair::Progress;
 use super::fair_channel::FairChannel;
 use super::health::{Health, OnFailure};
 use super::heartbeat::Heartbeat;
@@ -26,7 +25,7 @@ use super::options::Options;
 use super::query::job::{Job, Reading};
 use super::query::readers;
 use super::query::sessions::{self, Sessions};
-use super::queues::{Bounds, Depths, WriteCommand};
+use super::queues::{Bounds, Depths, LiveCommand, WriteCommand};
 use super::serving::Serving;
 use super::threads::{self, StartError};
 use super::writable::Writable;
@@ -84,7 +83,7 @@ impl Pipeline {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let read_threads = if options.read_threads == 0 { cores.clamp(1, 8) } else { options.read_threads };
         let pool = threads::signature_pool(options.verify_threads, cores)?;
-        let serving = serving(parts, on_failure, &write, depths)?;
+        let serving = serving(parts, on_failure, (&write, &live), depths)?;
         let heartbeat = Arc::new(Heartbeat::default());
 
         let (verifying, writing) = (verifying(&serving), writing(&serving, &heartbeat));
@@ -159,7 +158,7 @@ impl Pipeline {
 fn serving(
     parts: Parts,
     on_failure: &OnFailure,
-    write: &Sender<WriteCommand>,
+    (write, live): (&Sender<WriteCommand>, &Sender<LiveCommand>),
     depths: Depths,
 ) -> Result<Serving, StartError> {
     let Parts { store, mut settings, verifier, metrics, bounds, memory, options, negentropy } = parts;
@@ -169,7 +168,7 @@ fn serving(
     let (metrics, clock) = (Arc::new(metrics), Clock::start());
     let health = Arc::new(Health::new(&metrics, on_failure));
     let reading = Reading {
-        live: Arc::new(LiveHub::new(store.read()?.last_seq()?, random()?)),
+        live: Arc::new(LiveHub::new(store.read()?.last_seq()?, random()?, live.downgrade())),
         store: store.clone(),
         settings: Arc::clone(&settings),
         options,
@@ -214,7 +213,7 @@ fn writing(of: &Serving, heartbeat: &Arc<Heartbeat>) -> Writing<Box<dyn Job>> {
         commit_interval: Duration::from_millis(reading.options.commit_interval_ms),
         horizons: Arc::clone(&of.horizons),
         uncommitted: Arc::clone(&reading.uncommitted),
-        resume: Box::new(move |job| reading.submit(job, Progress::Begun)),
+        resume: Box::new(move |job| reading.submit(job)),
         gate: Arc::clone(&of.gate),
         writable: Arc::clone(&of.writable),
         heartbeat: Arc::clone(heartbeat),

@@ -1,26 +1,29 @@
 //! Whether an io thread may read from the store now.
 //!
-//! A scan that finds pages of the store on disk and not in memory takes as long as the disk. After one such, all scans
-//! go to the readers for [`COLD_US`]: of a store larger than memory, an io thread reads from disk once in that time.
+//! A read that finds its page on disk and not in memory waits for the disk, and every client of the thread with it.
+//! After one such read the thread leaves the store alone for [`COLD_US`]: the `read` threads run all scans and the
+//! writer looks events up. So with a store larger than memory, an io thread waits for the disk once per [`COLD_US`].
 
 use std::cell::Cell;
 
-/// Microseconds for which nothing is read here after a page came from disk.
+use crate::pipeline::query::meter::Usage;
+
+/// Microseconds without reads on this thread after one had to wait for the disk.
 const COLD_US: u64 = 1_000_000;
 
-/// A slice that was faster read nothing from a disk, which takes 50 µs at best: most are not asked.
+/// A disk takes at least 50 µs. Anything faster did not wait for one, so the system is not asked.
 const SUSPECT_US: u64 = 50;
 
 /// What an io thread knows of the disk.
 #[derive(Default)]
 pub struct Cold {
-    /// Page faults of this thread that waited for a disk, when they were looked at last.
+    /// Page faults of this thread that had waited for a disk by the last check.
     faults: Cell<u64>,
     until_us: Cell<u64>,
 }
 
 impl Cold {
-    /// Whether a scan may begin on this thread.
+    /// Whether this thread may read from the store.
     pub fn may_read(&self, now_us: impl FnOnce() -> u64) -> bool {
         if self.until_us.get() != 0 {
             if now_us() < self.until_us.get() {
@@ -31,30 +34,19 @@ impl Cold {
         true
     }
 
-    /// Looks whether a scan that took `spent_us` here waited for the disk.
+    /// Checks whether a read that took `spent_us` on this thread waited for the disk.
     pub fn look(&self, spent_us: u64, now_us: impl FnOnce() -> u64) {
         if spent_us >= SUSPECT_US {
-            self.saw_faults(major_faults(), now_us);
+            self.saw_faults(Usage::of_this_thread().major_faults, now_us);
         }
     }
 
-    /// Notes how many faults there were by now.
+    /// Notes the number of faults so far.
     fn saw_faults(&self, faults: u64, now_us: impl FnOnce() -> u64) {
         if self.faults.replace(faults) < faults {
             self.until_us.set(now_us() + COLD_US);
         }
     }
-}
-
-/// Page faults of this thread that waited for a disk (getrusage(2)).
-fn major_faults() -> u64 {
-    // SAFETY: an all-zero rusage is valid, and it outlives the call, which only writes to it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
-        usage
-    };
-    usage.ru_majflt.unsigned_abs()
 }
 
 #[cfg(test)]
@@ -72,11 +64,5 @@ mod tests {
         assert_eq!(may, [false, false, true, true]);
         cold.saw_faults(fault, || 2 * COLD_US);
         assert!(cold.may_read(|| 2 * COLD_US), "those were seen");
-    }
-
-    #[test]
-    fn the_system_counts_the_faults_of_a_thread() {
-        let before = major_faults();
-        assert!(major_faults() >= before);
     }
 }

@@ -16,15 +16,17 @@ use super::options::Options;
 use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
+use super::scan_share::ScanShare;
 use super::turns::Turns;
 use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
+use crate::pipeline::query::scan_job::Here;
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Intake, Reconciliation, Serving};
 use crate::policy::RateTable;
 use crate::ws::{Outboxes, Wakeups};
 
-/// After an accept that failed for want of descriptors or memory, wait this long.
+/// How long to wait after an accept fails for lack of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What all io threads share.
@@ -33,13 +35,13 @@ pub struct Front {
     pub options: Options,
     /// What it has of the pipeline.
     pub pipeline: Serving,
-    /// Who is connected, and who is at the door.
+    /// The sockets, by address.
     pub admission: Arc<Admission>,
-    /// Messages of which only a part has come.
+    /// Incomplete messages.
     pub partial_messages: PartialMessages,
-    /// What waits to be sent to all clients.
+    /// The outboxes of all clients.
     pub outboxes: Arc<Outboxes>,
-    /// Who was turned away.
+    /// Clients that were turned away.
     pub(super) refusals: Refusals,
     /// Rates by network address.
     pub address_rates: RateTable<IpAddr>,
@@ -47,9 +49,9 @@ pub struct Front {
     pub key_rates: RateTable<crate::nostr::Pubkey>,
     /// Rounds of the accept loops, for the watchdog.
     pub accept_rounds: AtomicU64,
-    /// When this process began; connection times are milliseconds since then.
+    /// When this process started; connection times count from it in milliseconds.
     pub epoch: Instant,
-    /// What proxies in front get wrong.
+    /// Mistakes of proxies in front.
     pub proxy_faults: ProxyFaults,
 }
 
@@ -57,20 +59,20 @@ pub struct Front {
 pub struct IoContext {
     /// What all io threads share.
     pub front: Arc<Front>,
-    /// Into the pipeline.
+    /// The way into the pipeline.
     pub(super) intake: Intake,
-    /// Events of this turn's connections, on their way there.
+    /// Events from this tick's connections that will go there.
     pub(super) submissions: RefCell<Vec<Submission>>,
-    /// There are some.
+    /// Signals that there are some.
     pub(super) submitted: Notify,
     /// Wakes this thread's connections.
     pub wakeups: Arc<Wakeups>,
-    /// Read buffer, used by one connection after the other.
+    /// The read buffer, which connections use in turn.
     pub scratch: RefCell<Box<[u8]>>,
-    /// JSON buffers, likewise.
+    /// The JSON buffers, likewise.
     pub parser: RefCell<Parser>,
-    /// Whether scans may begin on this thread.
-    pub cold: Cold,
+    pub(super) cold: Cold,
+    pub(super) scan_share: ScanShare,
     /// Whose turn it is.
     pub turns: Turns,
     /// Whether the relay is stopping.
@@ -88,8 +90,42 @@ impl IoContext {
         self.front.epoch.elapsed().as_millis() as u64
     }
 
-    /// Takes a connection's events. They go on together with those of other connections that are ready, so that events
-    /// which come one by one from many are verified together.
+    fn now_us(&self) -> u64 {
+        self.front.pipeline.clock.now_us()
+    }
+
+    /// Whether this thread may read from the store now. If not, other threads do it.
+    pub fn may_read_store(&self) -> bool {
+        self.front.pipeline.reading.options.inline_us > 0 && self.cold.may_read(|| self.now_us())
+    }
+
+    /// Notes how long it took to look an event up.
+    pub fn looked_up(&self, took: Duration) {
+        self.cold.look(took.as_micros() as u64, || self.now_us());
+    }
+
+    /// Which queries may run their first slice on this thread now.
+    pub fn first_slices(&self) -> Here {
+        if !self.may_read_store() {
+            Here::Never
+        } else if self.scan_share.is_used_up(self.now_us()) {
+            Here::WhileNoneWaits
+        } else {
+            Here::WhenNext
+        }
+    }
+
+    /// Notes that a first slice took `spent_us` of this thread.
+    pub fn scanned(&self, spent_us: u64) {
+        if spent_us > 0 {
+            let now_us = self.now_us();
+            self.scan_share.spent(spent_us, now_us);
+            self.cold.look(spent_us, || now_us);
+        }
+    }
+
+    /// Takes a connection's events. They are passed on with those of other ready connections, so that events that
+    /// arrive singly from many clients are verified together.
     pub fn submit(&self, mut batch: Vec<Submission>) {
         let mut submissions = self.submissions.borrow_mut();
         if submissions.is_empty() {
@@ -116,7 +152,7 @@ impl IoContext {
         front.refusals.count(&front.pipeline.metrics, reason, address, front.pipeline.clock.now_us());
     }
 
-    /// Takes a place at the door for a socket, whose other end is at `address`.
+    /// Admits a socket from `address` to the door.
     pub(super) fn arrive(&self, address: IpAddr) -> Waiting {
         let address = address.to_canonical();
         let settings = self.front.pipeline.settings.load();
@@ -130,7 +166,7 @@ impl IoContext {
         waiting
     }
 
-    /// After an accept that failed: where descriptors have run out, the door gives one back.
+    /// Handles a failed accept: if descriptors have run out, frees one at the door.
     pub(super) fn make_room(&self, error: &std::io::Error) {
         tracing::warn!(%error, "a connection could not be accepted");
         if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
@@ -140,7 +176,7 @@ impl IoContext {
         }
     }
 
-    /// Adds a session to those that are ended when their clients stay silent.
+    /// Registers a session, which ends when its client stays silent.
     pub fn watch(&self, session: &Arc<Reconciliation>) {
         self.negentropy.borrow_mut().push(Arc::downgrade(session));
     }
@@ -152,7 +188,7 @@ impl IoContext {
         });
     }
 
-    /// Adds a connection to those that are told to end; returns its key.
+    /// Registers a connection and returns its key.
     pub fn enter(&self, client: &Arc<ClientHandle>) -> u64 {
         let key = self.next_client.get();
         self.next_client.set(key + 1);
@@ -162,7 +198,7 @@ impl IoContext {
         key
     }
 
-    /// Takes it out.
+    /// Removes a connection.
     pub fn leave(&self, key: u64) {
         self.clients.borrow_mut().remove(&key);
         self.front.pipeline.metrics.connections.dec();

@@ -1,6 +1,6 @@
 //! Carries out what a session decides: submits events, starts scans, sends replies.
 //!
-//! It holds no socket. What it cannot do now it keeps, in bounds, and says that its client must wait.
+//! It holds no socket. It keeps what it cannot do yet, within bounds, and says when its client must wait.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ use crate::ws::{CloseCode, Flow, Frame, Incoming, OpCode, Outbox};
 mod publish;
 mod sync;
 
-/// COUNTs of one connection that may wait in line. REQs are bounded by `max_subscriptions`.
+/// COUNTs that one connection may have queued. REQs are bounded by `max_subscriptions`.
 const MAX_WAITING_COUNTS: usize = 64;
 
 /// The working part of one connection.
@@ -40,11 +40,11 @@ pub struct Engine {
     session: Session,
     /// Events that passed the gate in this burst.
     batch: Vec<Submission>,
-    /// What cannot be done yet; nothing is read before it is.
+    /// What cannot be done yet. Nothing more is read until it is done.
     stalled: Option<Stalled>,
     /// Woken when there is room at the gate.
     room: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    /// Queries that wait for a running scan of this connection to end.
+    /// Queries that wait until a running scan of this connection ends.
     waiting: VecDeque<Waiting>,
     /// Open negentropy sessions.
     negentropy: HashMap<SubscriptionId, Arc<Reconciliation>>,
@@ -52,12 +52,12 @@ pub struct Engine {
     replies: Replies,
     received: Instant,
     turn_began: Instant,
-    /// The turn has lasted so long that nothing more is taken in it.
+    /// The turn has used up its time.
     turn_is_over: bool,
-    /// Whether the client may be read in this turn, once that was asked.
+    /// Whether the client may be read in this turn; `None` until that is checked.
     may_read: Option<bool>,
     bill: Bill,
-    /// Whether nobody is there to read an answer.
+    /// Whether the client has left, so that nobody reads the answers.
     left: bool,
 }
 
@@ -65,18 +65,18 @@ pub struct Engine {
 enum Stalled {
     /// The gate refused this event.
     Event(Event),
-    /// This query is to find what this client published before it, and that is not answered yet.
+    /// This query must find what its client published before it, and those EVENTs are unanswered.
     Query(Action),
 }
 
-/// A query that is in line.
+/// A queued query.
 enum Waiting {
     Rows(Arc<Subscription>, Query, Instant),
     Count(SubscriptionId, Query, Hold, Instant),
 }
 
 impl Engine {
-    /// An engine for a client that has said nothing yet.
+    /// An engine for a new client.
     pub fn new(context: &Rc<IoContext>, client: &Arc<ClientHandle>, peer: Peer) -> Self {
         Self {
             context: Rc::clone(context),
@@ -97,8 +97,8 @@ impl Engine {
         }
     }
 
-    /// The client takes no answer any more. What it has sent is handled all the same, and not held up until it is
-    /// answered: nothing would wake the connection then.
+    /// The client no longer reads answers. What it has sent is still handled, without waiting for answers to earlier
+    /// EVENTs: nothing would wake the connection for them.
     pub fn client_left(&mut self) {
         self.left = true;
     }
@@ -108,26 +108,26 @@ impl Engine {
         &self.client.outbox
     }
 
-    /// Says what is said first.
+    /// Greets the client.
     pub fn greet(&mut self, settings: &Settings) {
         if let Some(message) = self.session.greet(settings) {
             self.replies.push(&message);
         }
     }
 
-    /// A new read begins.
+    /// Notes the time of a new read.
     pub fn begin_burst(&mut self) {
         self.received = Instant::now();
     }
 
-    /// Begins a turn, in which messages are taken.
+    /// Begins a turn of reading.
     pub fn begin_turn(&mut self, now: Instant) {
         self.turn_began = now;
         self.turn_is_over = false;
         self.may_read = None;
     }
 
-    /// Whether the client may be read in this turn. If not, it is in debt, and held for [`Engine::held_us`].
+    /// Whether the client may be read in this turn. A client in debt may not: it is held for [`Engine::held_us`].
     pub fn may_read(&mut self) -> bool {
         if let Some(may_read) = self.may_read {
             return may_read;
@@ -139,7 +139,7 @@ impl Engine {
         may_read
     }
 
-    /// Charges what the client had the relay do.
+    /// Charges the client for this turn.
     pub fn end_turn(&mut self) {
         if self.client.rates.is_exempt() {
             return;
@@ -148,23 +148,23 @@ impl Engine {
         self.bill.end_turn(&self.client, &pipeline.settings.load(), &pipeline.metrics, pipeline.clock.now_us());
     }
 
-    /// The bill, to which the connection adds what it did itself.
+    /// The bill, to which the connection adds its own work.
     pub const fn bill(&mut self) -> &mut Bill {
         &mut self.bill
     }
 
-    /// How long the client is read no further, in microseconds, if it is held.
+    /// For how many more microseconds the client is held, if it is.
     pub fn held_us(&self) -> Option<u64> {
         self.bill.held_us(self.context.front.pipeline.clock.now_us())
     }
 
-    /// Whether other connections should get their turn before this one reads on.
+    /// Whether it is time for other connections.
     pub fn is_turn_over(&mut self) -> bool {
         self.turn_is_over = self.turn_is_over || self.turn_began.elapsed() >= TURN;
         self.turn_is_over
     }
 
-    /// Takes what the socket brought.
+    /// Handles one message or control frame.
     pub fn take(&mut self, incoming: Incoming<'_>) -> Flow {
         match incoming {
             Incoming::Text(text) => {
@@ -187,11 +187,11 @@ impl Engine {
                 return Flow::Stop;
             }
         }
-        // A client that pings and never reads must not fill its outbox either.
+        // Pings too: a client that sends them and never reads must not fill its outbox.
         if self.is_turn_over() || self.must_wait() { Flow::Pause } else { Flow::Continue }
     }
 
-    /// A client that owes too much and sends on.
+    /// Closes a client that owes too much and keeps sending.
     fn close_for_debt(&mut self) -> Flow {
         self.flush();
         let reason = self.bill.refusal().map(ToString::to_string).unwrap_or_default();
@@ -217,7 +217,7 @@ impl Engine {
         }
     }
 
-    /// Answers a message that cannot be read. Whatever its client now takes for closed is closed.
+    /// Answers a malformed message, and closes what its client now believes to be closed.
     fn refuse_message(&mut self, answer: &RelayMessage) {
         match answer {
             RelayMessage::Closed { sub, .. } => {
@@ -250,7 +250,7 @@ impl Engine {
                 Action::Reply(RelayMessage::Ok { accepted: false, .. }) if is_auth => self.bill.add(Act::Rejected),
                 _ => {}
             }
-            // A NEG-OPEN with an open id closes that session at once, whatever becomes of the new one (NIP-77).
+            // A NEG-OPEN with the id of an open session closes that session, even if the new one is refused (NIP-77).
             if let Action::NegOpen(id, ..) = &action {
                 self.neg_close(id);
             }
@@ -278,7 +278,7 @@ impl Engine {
         }
     }
 
-    /// Answers at once, and counts what is refused.
+    /// Queues a reply, and counts refusals.
     fn reply(&mut self, message: &RelayMessage) {
         if let RelayMessage::Ok { accepted: false, reason: Some(reason), .. } | RelayMessage::Closed { reason, .. } =
             message
@@ -288,7 +288,7 @@ impl Engine {
         self.replies.push(message);
     }
 
-    /// Tells the threads that deliver who this client is now.
+    /// Tells the other threads which keys this client has proven.
     fn identify(&self, settings: &Settings) {
         let peer = self.session.peer();
         let identity = Identity { keys: Arc::clone(peer.keys()), tier: peer.tier(settings) };
@@ -311,7 +311,7 @@ impl Engine {
     }
 
     fn enqueue(&mut self, waiting: Waiting) {
-        // Replies that were decided before this query are sent before its rows.
+        // Earlier replies must go out before the rows of this query.
         self.send_replies();
         let is_count = |waiting: &Waiting| matches!(waiting, Waiting::Count(..));
         let counts = || self.waiting.iter().filter(|waiting| is_count(waiting)).count();
@@ -334,13 +334,13 @@ impl Engine {
         self.reply(&busy);
     }
 
-    /// Whether a query waits that may start now.
+    /// Whether a queued query may start now.
     pub fn has_startable_scan(&self) -> bool {
         let limit = self.context.front.pipeline.bounds.scans_per_connection;
         !self.waiting.is_empty() && self.client.scans().load(Ordering::Acquire) < limit
     }
 
-    /// Starts what waits, as far as this connection may.
+    /// Starts queued queries, as many as this connection may run.
     pub fn start_waiting_scans(&mut self) {
         while self.has_startable_scan() {
             let Some(waiting) = self.waiting.pop_front() else { return };
@@ -349,9 +349,8 @@ impl Engine {
                 Waiting::Rows(..) => continue,
                 Waiting::Count(id, query, memory, at) => ScanJob::count(&self.client, id, query, memory, at),
             };
-            let (pipeline, cold) = (&self.context.front.pipeline, &self.context.cold);
-            let spent_us = job.start(&pipeline.reading, cold.may_read(|| pipeline.clock.now_us()));
-            cold.look(spent_us, || pipeline.clock.now_us());
+            let spent_us = job.start(&self.context.front.pipeline.reading, self.context.first_slices());
+            self.context.scanned(spent_us);
         }
     }
 
@@ -360,13 +359,13 @@ impl Engine {
         self.waiting.retain(|waiting| !matches!(waiting, Waiting::Rows(own, ..) if Arc::ptr_eq(own, sub)));
     }
 
-    /// Whether a query might miss what the same client published before it. The answers wake the connection, but not
-    /// one whose client left.
+    /// Whether a query might miss what its client published before it. The OKs wake the connection, unless the client
+    /// has left.
     fn awaits_own_events(&self) -> bool {
         !self.left && self.client.unanswered() > 0
     }
 
-    /// Bytes of an event that waits for room at the gate. A query that waits counts with its filters.
+    /// The size of an event that waits for room at the gate. A waiting query is counted with its filters.
     pub fn stalled_bytes(&self) -> usize {
         match &self.stalled {
             Some(Stalled::Event(event)) => event.view().record().len(),
@@ -374,12 +373,12 @@ impl Engine {
         }
     }
 
-    /// Gives up what waits: the client is being closed for what it holds.
+    /// Drops what waits, because the client is being closed for its memory.
     pub fn drop_stalled(&mut self) {
         self.stalled = None;
     }
 
-    /// Whether this client must be served before it is read further.
+    /// Whether the client must wait before it is read further.
     fn must_wait(&self) -> bool {
         self.stalled.is_some()
             || self.may_read == Some(false)
@@ -388,12 +387,12 @@ impl Engine {
             || self.client.outbox.is_above_high_water()
     }
 
-    /// Whether this one waits for nothing but another turn.
+    /// Whether the client waits only for its next turn.
     pub fn wants_turn(&self) -> bool {
         self.turn_is_over
     }
 
-    /// Whether a paused client may be read on; if not, the task is woken when that may have changed.
+    /// Whether to resume reading a paused client. If not, the task is woken when that may have changed.
     pub fn may_resume(&mut self, cx: &mut TaskContext<'_>) -> bool {
         match self.stalled.take() {
             None => {}
@@ -406,18 +405,18 @@ impl Engine {
         if matches!(self.stalled, Some(Stalled::Event(_))) && !self.poll_room(cx) {
             return false;
         }
-        // The caller flushes only if the client is read on.
+        // The caller flushes only if reading resumes.
         self.flush();
-        // Unanswered events and a full outbox change by a push or a flush, which wake or run this task.
+        // A push wakes this task and a flush runs in it, so changes to unanswered events and the outbox are noticed.
         !self.must_wait()
     }
 
-    /// Waits for room at the gate; true when the stalled event is in.
+    /// Waits for room at the gate. Returns true once the stalled event is in.
     fn poll_room(&mut self, cx: &mut TaskContext<'_>) -> bool {
         loop {
             let gate = Arc::clone(&self.context.front.pipeline.gate);
             let room = self.room.get_or_insert_with(|| Box::pin(async move { gate.room().await }));
-            // Polled before the next try, so that room made in between is not missed.
+            // Polled before the next try, so that no room is missed in between.
             let ready = room.as_mut().poll(cx).is_ready();
             if ready {
                 self.room = None;
@@ -439,7 +438,7 @@ impl Engine {
         }
     }
 
-    /// Hands over what this burst gathered.
+    /// Passes on the replies and events of this burst.
     pub fn flush(&mut self) {
         self.send_replies();
         if !self.batch.is_empty() {
@@ -451,12 +450,12 @@ impl Engine {
         self.replies.send(&self.client, 0);
     }
 
-    /// Sends on what was taken and ends every subscription.
+    /// Passes on what was read and ends every subscription.
     pub fn end(&mut self) {
         while !self.end_some(Instant::now()) {}
     }
 
-    /// The same for as long as a turn that began at `began` lasts; whether everything is ended.
+    /// Does the same until the turn that began at `began` is over. Returns whether everything has ended.
     pub fn end_some(&mut self, began: Instant) -> bool {
         self.flush();
         self.waiting.clear();

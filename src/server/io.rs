@@ -21,6 +21,7 @@ use super::options::Options;
 use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
+use super::scan_share::ScanShare;
 use super::turns::Turns;
 use super::{http, monitor};
 use crate::allocator;
@@ -177,6 +178,7 @@ async fn io_thread(
         scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         parser: RefCell::default(),
         cold: Cold::default(),
+        scan_share: ScanShare::default(),
         turns: Turns::new(Instant::now()),
         draining: Cell::new(false),
         clients: RefCell::default(),

@@ -1,7 +1,7 @@
 //! One client at a time: HTTP in front, then a WebSocket and a session (the home of hyper).
 //!
 //! Each io thread runs its own single-threaded runtime with its own acceptor; a connection never leaves the
-//! thread that accepted it. Nothing here blocks a thread but bounded reads of the store.
+//! thread that accepted it. Nothing here blocks a thread except bounded reads of the store.
 
 mod admission;
 mod auth;
@@ -20,6 +20,7 @@ mod options;
 mod partial;
 mod proxy;
 mod refusals;
+mod scan_share;
 pub mod session;
 mod turns;
 

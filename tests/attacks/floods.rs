@@ -1,11 +1,12 @@
 //! Clients that send more than their share: they are read no further, and others are served.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
+use crate::support::client::Client;
 use crate::support::relay::Relay;
 use crate::support::wire::Key;
 
@@ -21,10 +22,19 @@ fn connect_from(relay: &Relay, last: u8) -> TcpStream {
     stream
 }
 
-/// One masked text frame.
+/// One text frame of 126 bytes or more, masked with zeros.
 fn frame(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81, 0xff];
-    frame.extend((text.len() as u64).to_be_bytes());
+    let mut frame = vec![0x81];
+    match u16::try_from(text.len()) {
+        Ok(length) => {
+            frame.push(0xfe);
+            frame.extend(length.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(0xff);
+            frame.extend((text.len() as u64).to_be_bytes());
+        }
+    }
     frame.extend([0; 4]);
     frame.extend(text.as_bytes());
     frame
@@ -65,4 +75,39 @@ fn an_address_that_floods_bytes_is_held_and_refused_nothing_and_others_are_serve
     assert!(written > 6 * MIB && read < 5 * MIB, "{read} of {written} bytes were read");
     assert!(metric(&relay, "weir_connections_held") > 0);
     assert_eq!(metric(&relay, "weir_connections_closed_total{reason=\"debt\"}"), 0);
+}
+
+/// Each AUTH costs the check of a signature, on whatever connection it comes.
+#[test]
+fn an_address_that_sends_wrong_auths_over_many_connections_is_turned_away_and_others_prove_their_keys() {
+    // A wrong AUTH is 385 us: some 50 of them at once, and one in four seconds.
+    let relay = Relay::start(
+        "[auth]\nchallenge = \"connect\"\n[rates]\nexempt_addresses = []\ncpu_us = { per_second = 100, burst = 20000 }\n\
+         refuse_after_s = 5\nclose_after_s = 60\n[metrics]\nlisten = \"127.0.0.1:0\"",
+    );
+    let key = Key::named("proves what it says");
+    let mut looked_at = 0;
+    let told = loop {
+        let mut stream = connect_from(&relay, 2);
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).expect("an answer");
+        if head != *b"HTTP/1.1 101" {
+            break String::from_utf8_lossy(&head).into_owned();
+        }
+        let wrong = key.answer("not the challenge", &relay.url());
+        let message = frame(&format!(r#"["AUTH",{}]"#, wrong.text));
+        // The connection may be closed for what the address owes by now.
+        let _ = stream.write_all(&message.repeat(20));
+        looked_at += 20;
+        assert!(looked_at < 2_000, "nobody has turned the address away");
+        let read = format!("weir_messages_total{{verb=\"auth\"}} {looked_at}\n");
+        relay.until(|| {
+            let is_over = relay.metric("weir_connections") == 0 || relay.metric("weir_connections_held") > 0;
+            is_over || relay.watch("/metrics").1.contains(&read)
+        });
+    };
+    assert_eq!(told, "HTTP/1.1 429");
+    let mut stranger = Client::connect_from(&relay, [127, 0, 0, 3]);
+    let proof = key.answer(&stranger.challenge(), &relay.url());
+    stranger.ask(format!(r#"["AUTH",{}]"#, proof.text), &proof.ok());
 }

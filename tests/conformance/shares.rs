@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::support::client::Client;
 use crate::support::relay::Relay;
-use crate::support::wire::{Key, Signed};
+use crate::support::wire::{Key, Signed, now};
 
 const STORED: u64 = 200;
 
@@ -83,4 +83,38 @@ fn an_id_whose_query_was_refused_is_free_again() {
         }
     }
     assert!(open < 120, "some were refused");
+}
+
+/// An io thread that must not read from the store leaves the look to the writer (`inline_us = 0` does without any).
+#[test]
+fn what_is_known_already_is_answered_alike_by_an_io_thread_and_by_the_writer() {
+    let (one, other) = (Key::named("known already"), Key::named("known and vanished"));
+    let note = one.event(1, now() - 9, json!([]), "kept");
+    let [older, newer] = [20, 10].map(|ago| one.event(0, now() - ago, json!([]), "{}"));
+    let deleted = one.event(1, now() - 8, json!([]), "deleted");
+    let deletion = one.delete(now() - 7, json!([["e", deleted.id]]));
+    let vanished = other.event(1, now() - 9, json!([]), "gone");
+    let vanish = other.event(62, now() - 5, json!([["relay", "ALL_RELAYS"]]), "");
+    let ephemeral = one.event(20_001, now(), json!([]), "nobody listens");
+    let answers = ["", "[pipeline]\ninline_us = 0\n"].map(|config| {
+        let relay = Relay::start(config);
+        let mut client = relay.connect();
+        client.publish_all(&[note.clone(), newer.clone(), deleted.clone(), vanished.clone()]);
+        client.publish_all(&[deletion.clone(), vanish.clone()]);
+        // Commits all of it: what is in the log alone is known without a look at the store.
+        client.finds(json!({"ids": [note.id]}), &[&note]);
+        let again = [&note, &older, &deleted, &vanished, &ephemeral];
+        again.map(|event| {
+            client.send(event.message());
+            client.next()
+        })
+    });
+    let expected = [
+        note.duplicate(),
+        older.refused("duplicate: a newer version is already stored"),
+        deleted.refused("blocked: the author deleted this event"),
+        vanished.refused("blocked: the author asked to vanish"),
+        ephemeral.refused("mute: no one listens for this ephemeral event"),
+    ];
+    assert_eq!(answers, [expected.clone(), expected]);
 }

@@ -40,7 +40,7 @@ pub struct ClientHandle {
 
 /// Scans on the io thread are charged to an address in Q4 by this many microseconds of a connection: a query by id
 /// takes a few of them.
-const CHARGED_TOGETHER_US: u64 = 1_000;
+const CHARGED_TOGETHER_US: u64 = 250;
 
 /// Who a connection has proven to be (NIP-42).
 #[derive(Debug)]

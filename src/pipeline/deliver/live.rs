@@ -7,16 +7,17 @@
 //! Stored and live events meet at one number: what a subscription has been sent, or the index has delivered, is
 //! `covered` up to there (INV-3).
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use crate::ledger::Account;
-use crate::live::{self, LiveIndex};
+use crate::live::{self, LiveIndex, Unlisted};
 use crate::metrics::{EventOutcome, Metrics, StoreOperation};
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, reply};
-use crate::pipeline::channel::{Receiver, RecvError};
+use crate::pipeline::channel::{Receiver, RecvError, WeakSender};
 use crate::pipeline::client::{BatchReplies, ClientHandle, Subscription};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::health::Health;
@@ -41,27 +42,55 @@ pub struct Recipient {
     pub sub: Arc<Subscription>,
 }
 
+/// Values that are listed or taken out under one hold of the lock: some 20 µs.
+const VALUES_AT_ONCE: usize = 256;
+
+/// How long the `live` thread changes its index before it looks at its queue again.
+const CHANGES: Duration = Duration::from_millis(1);
+
+/// Whether filters have so many values that the `live` thread lists them, some at a time, and takes them out.
+#[must_use]
+pub fn is_wide(filters: &[Filter]) -> bool {
+    filters.iter().map(Filter::items).sum::<usize>() > 2 * VALUES_AT_ONCE
+}
+
 /// The live index, shared by the `live` thread and by whoever registers.
 ///
-/// A mutex, not an inbox: registering happens on the thread that ran the scan, so a short REQ needs no other
-/// thread. It is held for one insertion, or for the match of one event.
+/// A mutex, not an inbox: registering happens on the thread that ran the scan, so a short REQ needs no other thread. It
+/// is held for one insertion, or for the match of one event. The `live` thread lists subscriptions with thousands of
+/// values in steps, and takes them out likewise: query threads have a low priority, and one that is preempted while it
+/// holds the lock keeps every io thread waiting.
 pub struct LiveHub {
     inner: Mutex<Hub>,
+    live: WeakSender<LiveCommand>,
 }
 
 struct Hub {
     index: LiveIndex<Recipient>,
     /// The last event that was matched. Every event up to it was delivered to those that were registered.
     covered: Seq,
+    /// What is to be done to the index: at most two entries for each subscription, whose filters are counted.
+    changes: VecDeque<Change>,
+}
+
+/// What follows when a subscription is listed: it gets events above this seq.
+pub type Listed = Box<dyn FnOnce(Seq) + Send>;
+
+/// A change to the index that takes many steps.
+enum Change {
+    /// A subscription is listed.
+    List { handle: live::Handle, sent_seq: Seq, listed: Listed },
+    /// A subscription is taken out.
+    Unlist(live::Handle),
 }
 
 impl LiveHub {
     /// An empty index that has delivered everything up to `covered`.
-    /// `secret` keys the index's hashes: clients choose the filters.
+    /// `secret` keys the index's hashes: clients choose the filters. `live` wakes the `live` thread.
     #[must_use]
-    pub fn new(covered: Seq, secret: [u64; 2]) -> Self {
-        let index = LiveIndex::new(secret);
-        Self { inner: Mutex::new(Hub { index, covered }) }
+    pub fn new(covered: Seq, secret: [u64; 2], live: WeakSender<LiveCommand>) -> Self {
+        let (index, changes) = (LiveIndex::new(secret), VecDeque::new());
+        Self { inner: Mutex::new(Hub { index, covered, changes }), live }
     }
 
     fn hub(&self) -> MutexGuard<'_, Hub> {
@@ -90,12 +119,88 @@ impl LiveHub {
         self.unregister(sub);
     }
 
-    /// Removes a subscription.
+    /// Registers a subscription with wide filters, which has been sent everything up to `sent_seq`. `listed` is called
+    /// when that is done.
+    pub fn register_later(
+        &self,
+        recipient: Recipient,
+        filters: &Arc<[Filter]>,
+        sent_seq: Seq,
+        listed: Listed,
+    ) -> live::Handle {
+        let mut hub = self.hub();
+        let handle = hub.index.begin(recipient, Arc::clone(filters));
+        self.change(hub, Change::List { handle, sent_seq, listed });
+        handle
+    }
+
+    /// Takes a subscription out: it gets no stored event from now on. Its stream is closed, so it gets no other either.
     fn unregister(&self, sub: &Subscription) {
         let Some(handle) = sub.leave() else { return };
-        // Dropped outside of the lock: it may be the last owner of its connection.
-        let recipient = self.hub().index.remove(handle);
+        let mut hub = self.hub();
+        if hub.index.items_of(handle) > 2 * VALUES_AT_ONCE {
+            hub.index.close(handle);
+            return self.change(hub, Change::Unlist(handle));
+        }
+        let recipient = hub.index.remove(handle);
+        drop(hub);
+        // It may be the last owner of its connection: dropped outside of the lock.
         drop(recipient);
+    }
+
+    fn change(&self, mut hub: MutexGuard<'_, Hub>, change: Change) {
+        hub.changes.push_back(change);
+        let is_first = hub.changes.len() == 1;
+        drop(hub);
+        if is_first {
+            // A full queue keeps the thread awake, and a closed one means that the process is ending.
+            let _ = self.live.try_send(LiveCommand::Change);
+        }
+    }
+
+    /// Changes the index for a while; whether there may be more to do.
+    fn change_some(&self) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < CHANGES {
+            if !self.change_step() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Does a step of the oldest change; whether there was one.
+    fn change_step(&self) -> bool {
+        let mut guard = self.hub();
+        let hub = &mut *guard;
+        match hub.changes.front() {
+            None => return false,
+            Some(Change::List { handle, .. }) => {
+                if hub.index.list(*handle, VALUES_AT_ONCE)
+                    && let Some(Change::List { handle, sent_seq, listed }) = hub.changes.pop_front()
+                {
+                    let until = sent_seq.max(hub.covered);
+                    hub.index.open(handle, until.0);
+                    drop(guard);
+                    listed(until);
+                }
+            }
+            Some(Change::Unlist(handle)) => {
+                if let Unlisted::All(recipient) = hub.index.unlist(*handle, VALUES_AT_ONCE) {
+                    hub.changes.pop_front();
+                    drop(guard);
+                    // It may be the last owner of its connection: dropped outside of the lock.
+                    drop(recipient);
+                }
+            }
+        }
+        true
+    }
+
+    /// Forgets what is still to be changed: nobody is left to deliver to.
+    fn end_changes(&self) {
+        let changes = std::mem::take(&mut self.hub().changes);
+        drop(changes);
     }
 
     /// Subscriptions and the values in their filters.
@@ -192,14 +297,17 @@ impl Delivery<'_> {
 
 /// Runs until Q3 is closed and empty.
 pub fn run(delivering: &Delivering, inbox: &Receiver<LiveCommand>) {
-    let mut seen_txn = None;
+    let (mut seen_txn, mut is_changing) = (None, false);
     loop {
-        match inbox.recv_timeout(FOREIGN_COMMITS) {
+        let command =
+            if is_changing { inbox.try_recv().ok_or(RecvError::Timeout) } else { inbox.recv_timeout(FOREIGN_COMMITS) };
+        match command {
             Ok(LiveCommand::Committed(events, at)) => committed(delivering, &events, at),
             Ok(LiveCommand::Ephemeral(events)) => ephemeral(delivering, events),
-            Err(RecvError::Closed) => return,
-            Err(RecvError::Timeout) => {}
+            Ok(LiveCommand::Change) | Err(RecvError::Timeout) => {}
+            Err(RecvError::Closed) => return delivering.live.end_changes(),
         }
+        is_changing = delivering.live.change_some();
         if inbox.is_empty()
             && let Err(error) = look(delivering, &mut seen_txn)
         {

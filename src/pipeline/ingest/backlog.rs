@@ -1,8 +1,9 @@
 //! Events that wait at a thread which takes them in batches: which go next, when more wait than one batch takes.
 //!
 //! While all of them fit, they go in the order in which they came, and nothing is charged. Otherwise the address that
-//! used least lately goes first ([`fair`](crate::pipeline::fair)), and those that used alike take turns, so an address
-//! with thousands of events does not hold up a stranger's one. Events of one address always keep their order.
+//! used least lately goes first ([`fair`](crate::pipeline::fair)), and those that used alike take turns, small events
+//! before large ones, so an address with thousands of events does not hold up a stranger's one. Events of one address
+//! always keep their order.
 //!
 //! It is bounded by the gate ([`Gate`](crate::pipeline::ingest::gate::Gate)), which every event has passed. The event
 //! of a stranger waits for the batch in hand and goes with the next one, at `verify` and at `writer`. With their
@@ -12,7 +13,7 @@
 
 use std::net::IpAddr;
 
-use crate::pipeline::fair::{FairQueue, Progress};
+use crate::pipeline::fair::FairQueue;
 use crate::pipeline::queues::{Submission, Verified};
 
 /// Microseconds that an event takes in `verify` or in `writer`, as the work of a batch is estimated: 13 to 19 were
@@ -21,6 +22,10 @@ const EVENT_US: u64 = 16;
 
 /// Bytes of an event that take one more microsecond: they go to the log, to the store and to live.
 const BYTES_PER_US: u64 = 256;
+
+/// What a large event takes, in microseconds: it has 60 KB or more. It does not go in one batch with small ones before
+/// it, which would wait for the disk as long as it does.
+const LARGE_US: u64 = 256;
 
 /// See the module.
 pub struct Backlog<T> {
@@ -43,6 +48,11 @@ pub trait Waiting {
     /// What it is expected to take.
     fn cost_us(&self) -> u64 {
         EVENT_US + self.bytes() as u64 / BYTES_PER_US
+    }
+
+    /// Whether small events should not wait for it.
+    fn is_large(&self) -> bool {
+        self.cost_us() >= LARGE_US
     }
 }
 
@@ -69,7 +79,7 @@ impl Waiting for Verified {
 impl<T: Waiting> Backlog<T> {
     /// An empty one, whose batches take about `batch_us`.
     pub fn new(batch_us: u64) -> Self {
-        Self { batch_us, new: Vec::new(), new_us: 0, waiting: FairQueue::new(usize::MAX) }
+        Self { batch_us, new: Vec::new(), new_us: 0, waiting: FairQueue::in_order() }
     }
 
     /// Whether nothing waits.
@@ -95,19 +105,19 @@ impl<T: Waiting> Backlog<T> {
             return new;
         }
         for event in new {
-            let refused = self.waiting.push(event.address(), event, Progress::Fresh, now_us);
+            let (address, cost_us) = (event.address(), event.cost_us());
+            let refused = self.waiting.push(address, event, cost_us, now_us);
             assert!(refused.is_none(), "a queue without a bound refuses nothing");
         }
-        let (mut batch, mut left_us) = (Vec::new(), self.batch_us);
+        let (mut batch, mut left_us) = (Vec::<T>::new(), self.batch_us);
         while left_us > 0
-            && let Some((address, event)) = self.waiting.pop(EVENT_US, now_us)
+            && let Some(next) = self.waiting.peek()
         {
-            let cost_us = event.cost_us();
-            if cost_us > EVENT_US {
-                self.waiting.settle(address, EVENT_US, cost_us, now_us);
+            if next.is_large() && batch.first().is_some_and(|first| !first.is_large()) {
+                break;
             }
-            left_us = left_us.saturating_sub(cost_us);
-            batch.push(event);
+            batch.extend(self.waiting.pop(|cost_us| cost_us, now_us).map(|(_, event)| event));
+            left_us = left_us.saturating_sub(batch.last().map_or(0, T::cost_us));
         }
         batch
     }
@@ -169,6 +179,19 @@ mod tests {
     }
 
     #[test]
+    fn small_events_of_strangers_go_before_large_ones_of_newcomers_and_not_in_one_batch_with_them() {
+        let mut backlog = Backlog::new(8_000);
+        let large = |from, number| Event { from, number, bytes: 500_000 };
+        (1..=50).for_each(|newcomer| backlog.add(vec![large(newcomer, 0), large(newcomer, 1)]));
+        assert_eq!(backlog.take(0), (1..=5).map(|from| large(from, 0)).collect::<Vec<_>>());
+        let behind = Event { from: 7, number: 9, bytes: 0 };
+        backlog.add([events(200, 0..2), vec![behind]].concat());
+        assert_eq!(backlog.take(0), events(200, 0..2));
+        let next = backlog.take(0);
+        assert_eq!(next[..2], [large(6, 0), large(7, 0)], "an address keeps its order, though {behind:?} is small");
+    }
+
+    #[test]
     fn addresses_that_used_alike_take_turns() {
         let mut backlog = backlog();
         (1..=2).for_each(|from| backlog.add(events(from, 0..9)));
@@ -184,9 +207,8 @@ mod tests {
         backlog.add((0..3).map(large).collect());
         assert_eq!(backlog.take(0), [large(0)]);
         backlog.add(events(2, 0..2));
-        let next = backlog.take(0);
-        assert_eq!(next, [events(2, 0..2), vec![large(1)]].concat(), "it used less");
-        assert_eq!(backlog.take(0), [large(2)]);
+        let next = [(); 3].map(|()| backlog.take(0));
+        assert_eq!(next, [events(2, 0..2), vec![large(1)], vec![large(2)]], "it used less, and does not wait for them");
     }
 
     proptest! {

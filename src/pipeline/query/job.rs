@@ -13,7 +13,6 @@ use crate::pipeline::client::ClientHandle;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::commit::uncommitted::Uncommitted;
 use crate::pipeline::deliver::live::LiveHub;
-use crate::pipeline::fair::Progress;
 use crate::pipeline::fair_channel::FairChannel;
 use crate::pipeline::health::Health;
 use crate::pipeline::options::Options;
@@ -24,6 +23,12 @@ use crate::store::{Budget, Store};
 pub trait Job: Send {
     /// The client that asked.
     fn client(&self) -> &Arc<ClientHandle>;
+
+    /// Microseconds that were spent on it so far.
+    fn spent_us(&self) -> u64;
+
+    /// Counts what a slice took.
+    fn spend(&mut self, us: u64);
 
     /// Runs a slice. The job comes back when it is to go back to Q4; otherwise it is over or parked.
     fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>>;
@@ -59,9 +64,9 @@ pub struct Reading {
 impl Reading {
     /// Puts a job into Q4; never blocks, and never runs it here. If Q4 is full, the newest query of the greediest
     /// address is refused.
-    pub fn submit(&self, job: Box<dyn Job>, progress: Progress) {
-        let address = job.client().address;
-        if let Some(refused) = self.scans.push(address, job, progress, self.clock.now_us()) {
+    pub fn submit(&self, job: Box<dyn Job>) {
+        let (address, spent_us) = (job.client().address, job.spent_us());
+        if let Some(refused) = self.scans.push(address, job, spent_us, self.clock.now_us()) {
             let reason = too_many_queries();
             self.metrics.refusal(reason.prefix.as_str());
             refused.refuse(self, reason);

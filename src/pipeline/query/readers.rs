@@ -3,22 +3,31 @@
 //! A thread holds no transaction while it waits for a job.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use super::job::Reading;
-use crate::pipeline::fair::Progress;
+use super::job::{Job, Reading};
+use super::meter::Meter;
+use crate::pipeline::fair_channel::Turn;
+use crate::store::Budget;
 
 /// One `read` thread: a slice of one job after the other, until Q4 is closed and empty.
 pub fn run(reading: &Arc<Reading>) {
-    let (budget, slice_us) = (reading.options.slice(), reading.options.slice_us);
-    while let Some((address, job)) = reading.scans.pop(slice_us, || reading.clock.now_us()) {
-        let (client, began) = (Arc::clone(job.client()), Instant::now());
-        let again = job.run(reading, budget);
-        let (spent, now_us) = (began.elapsed(), reading.clock.now_us());
-        client.charge_time(&reading.settings.load(), spent, now_us);
-        reading.scans.settle(address, slice_us, spent.as_micros() as u64, now_us);
-        if let Some(again) = again {
-            reading.submit(again, Progress::Begun);
-        }
+    while let Some(turn) = reading.scans.pop(reading.options.slice_us, || reading.clock.now_us()) {
+        run_slice(reading, turn);
+    }
+}
+
+/// Runs a slice of a job, charges its client and its address, and puts it in line for the next one.
+fn run_slice(reading: &Arc<Reading>, Turn { address, job, slice_us }: Turn<Box<dyn Job>>) {
+    let budget = Budget { rows: reading.options.slice_rows, time: Duration::from_micros(slice_us) };
+    let (client, meter) = (Arc::clone(job.client()), Meter::start());
+    let again = job.run(reading, budget);
+    let (spent, now_us) = (meter.spent(), reading.clock.now_us());
+    let spent_us = spent.as_micros() as u64;
+    client.charge_time(&reading.settings.load(), spent, now_us);
+    reading.scans.settle(address, slice_us, spent_us, now_us);
+    if let Some(mut again) = again {
+        again.spend(spent_us);
+        reading.submit(again);
     }
 }

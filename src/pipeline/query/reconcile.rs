@@ -14,7 +14,7 @@ use crate::negentropy::{RecordsBuilder, Session, TooMany};
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::pipeline::client::ClientHandle;
 use crate::pipeline::commit::uncommitted::{Look, Wait};
-use crate::pipeline::fair::Progress;
+use crate::pipeline::fair::SHORT_US;
 use crate::pipeline::query::job::{Job, Reading};
 use crate::pipeline::query::visibility::Visibility;
 use crate::store::{Budget, Flow, Query, QueryLimits, Scan, Seq, Step, StoreError, Visitor};
@@ -116,8 +116,8 @@ impl Reconciliation {
     }
 
     fn put_in_line(self: &Arc<Self>, work: NegWork, message: Vec<u8>, memory: Hold) {
-        let job = Box::new(NegJob { session: Arc::clone(self), work, message, _memory: memory });
-        self.reading.submit(job, Progress::Fresh);
+        let job = Box::new(NegJob { session: Arc::clone(self), work, message, spent_us: SHORT_US, _memory: memory });
+        self.reading.submit(job);
     }
 
     /// Ends the session at its client's request: nothing more is queued for it, and what waits is dropped. For the
@@ -204,6 +204,8 @@ pub struct NegJob {
     session: Arc<Reconciliation>,
     work: NegWork,
     message: Vec<u8>,
+    /// Microseconds that were spent on it, and what it began with.
+    spent_us: u64,
     /// The message, and the filter while it is collected for.
     _memory: Hold,
 }
@@ -226,6 +228,14 @@ enum NegWork {
 impl Job for NegJob {
     fn client(&self) -> &Arc<ClientHandle> {
         &self.session.client
+    }
+
+    fn spent_us(&self) -> u64 {
+        self.spent_us
+    }
+
+    fn spend(&mut self, us: u64) {
+        self.spent_us += us;
     }
 
     fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>> {

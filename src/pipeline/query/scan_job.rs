@@ -12,20 +12,31 @@ use std::time::{Duration, Instant};
 use crate::ledger::Hold;
 use crate::metrics::StoreOperation;
 use crate::nostr::hll::Hll;
-use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
+use crate::nostr::{Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::pipeline::client::{ClientHandle, Subscription};
 use crate::pipeline::commit::uncommitted::{Look, Wait};
-use crate::pipeline::deliver::live::Recipient;
-use crate::pipeline::fair::Progress;
+use crate::pipeline::deliver::live::{Recipient, is_wide};
 use crate::pipeline::query::job::{Job, Reading, too_many_queries};
 use crate::pipeline::query::row_block::RowBlock;
+use crate::pipeline::query::short;
 use crate::pipeline::query::visibility::Visibility;
-use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, StoreError, Visitor};
+use crate::pipeline::query::visit::{Counting, Sending};
+use crate::store::{Budget, Query, Scan, Seq, Snapshot, Step, StoreError};
 use crate::ws::RowsPush;
 
-/// Ids in a query by ids alone that is always answered on the io thread: each is one look-up, about as much work as
-/// the parsing of the id.
-const MAX_SHORT_IDS: usize = 16;
+/// Of which queries an io thread may run the first slice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Here {
+    /// None.
+    Never,
+    /// Those that come while none waits for a reader.
+    WhileNoneWaits,
+    /// Those that would be the next to be served, too.
+    WhenNext,
+}
+
+/// How many times its budget a first slice is charged at the most: planning may take longer than the rows.
+const MAX_CHARGED: u32 = 4;
 
 /// How a slice left its job.
 enum Left {
@@ -48,6 +59,8 @@ pub struct ScanJob {
     has_waited: bool,
     /// What its scan keeps between slices.
     memory: Option<Hold>,
+    /// Microseconds that were spent on it, and what it began with.
+    spent_us: u64,
 }
 
 enum Work {
@@ -63,7 +76,8 @@ impl ScanJob {
     /// Answers a REQ. `until_seq` of the query is set when the first slice reads.
     #[must_use]
     pub fn rows(client: &Arc<ClientHandle>, sub: Arc<Subscription>, query: Query, started: Instant) -> Box<Self> {
-        Self::new(client, Work::Rows { sub, query, scan: None }, started)
+        let spent_us = short::first_spent_us(&query);
+        Self::new(client, Work::Rows { sub, query, scan: None }, started, spent_us)
     }
 
     /// Answers a COUNT, whose filters are counted in `memory`.
@@ -73,49 +87,60 @@ impl ScanJob {
             [filter] => Hll::for_filter(filter).map(Box::new),
             _ => None,
         };
-        Self::new(client, Work::Count { id, query, scan: None, count: 0, hll, _memory: memory }, at)
+        let spent_us = short::first_spent_us(&query);
+        Self::new(client, Work::Count { id, query, scan: None, count: 0, hll, _memory: memory }, at, spent_us)
     }
 
-    fn new(client: &Arc<ClientHandle>, work: Work, started: Instant) -> Box<Self> {
+    fn new(client: &Arc<ClientHandle>, work: Work, started: Instant, spent_us: u64) -> Box<Self> {
         client.scans().fetch_add(1, Ordering::AcqRel);
-        Box::new(Self { client: Arc::clone(client), work, started, covered: None, has_waited: false, memory: None })
+        let client = Arc::clone(client);
+        Box::new(Self { client, work, started, covered: None, has_waited: false, memory: None, spent_us })
     }
 
-    /// Runs a first slice here if this thread may read and no other address is to be served first, and passes the rest
-    /// on to the readers. Returns the microseconds that were spent here.
-    pub fn start(self: Box<Self>, reading: &Arc<Reading>, may_read: bool) -> u64 {
+    /// Runs a first slice here if this thread may do so, and passes the rest on to the readers. Returns the
+    /// microseconds that were spent here.
+    pub fn start(self: Box<Self>, reading: &Arc<Reading>, here: Here) -> u64 {
         let client = Arc::clone(&self.client);
-        if reading.options.inline_us == 0 || !may_read || !self.runs_here(reading) {
-            reading.submit(self, Progress::Fresh);
+        if reading.options.inline_us == 0 || !self.runs_here(reading, here) {
+            reading.submit(self);
             return 0;
         }
         let began = Instant::now();
         let budget =
             Budget { rows: reading.options.inline_rows, time: Duration::from_micros(reading.options.inline_us) };
         let left = self.run_slice(reading, budget);
-        let spent = began.elapsed();
+        // What goes far beyond the budget was the disk's time, or that of whoever had the processor meanwhile.
+        let spent = began.elapsed().min(MAX_CHARGED * budget.time);
         client.charge_time(&reading.settings.load(), spent, reading.clock.now_us());
         let spent_us = spent.as_micros() as u64;
         if let Some(spent_us) = client.spent_here(spent_us) {
             reading.scans.charge(client.address, spent_us, reading.clock.now_us());
         }
-        if let Left::Again(job) = left {
-            reading.submit(job, Progress::Begun);
+        if let Left::Again(mut job) = left {
+            job.spend(spent_us);
+            reading.submit(job);
         }
         spent_us
     }
 
-    fn runs_here(&self, reading: &Reading) -> bool {
-        reading.scans.is_empty()
-            || reading.scans.would_be_next(&self.client.address, reading.clock.now_us())
-            || self.is_short()
+    fn runs_here(&self, reading: &Reading, here: Here) -> bool {
+        let is_next = || match here {
+            Here::Never | Here::WhileNoneWaits => false,
+            Here::WhenNext => reading.scans.would_be_next(&self.client.address, self.spent_us, reading.clock.now_us()),
+        };
+        here != Here::Never && !self.is_wide() && (reading.scans.is_empty() || is_next() || self.is_short())
     }
 
     /// Whether the query is known to be cheap before it is planned.
     fn is_short(&self) -> bool {
         let (Work::Rows { query, .. } | Work::Count { query, .. }) = &self.work else { return false };
-        let ids = query.filters.iter().map(|filter| filter.ids.as_ref().map(|ids| ids.len()));
-        ids.sum::<Option<usize>>().is_some_and(|ids| ids <= MAX_SHORT_IDS)
+        short::is_short(query)
+    }
+
+    /// Whether planning the query takes longer than a first slice.
+    fn is_wide(&self) -> bool {
+        let (Work::Rows { query, .. } | Work::Count { query, .. }) = &self.work else { return false };
+        is_wide(&query.filters)
     }
 
     /// Whether the query would miss an event that is acknowledged and not yet committed.
@@ -183,6 +208,7 @@ impl ScanJob {
             Ok(Slice::More) => Left::Again(self),
             Ok(Slice::ClientFull) => self.park(reading),
             Ok(Slice::Uncommitted) => self.wait(reading),
+            Ok(Slice::Wide) => self.go_live_later(reading),
             Err(error) => {
                 self.fail(reading, &error);
                 Left::Finished
@@ -194,7 +220,7 @@ impl ScanJob {
     fn park(self: Box<Self>, reading: &Arc<Reading>) -> Left {
         let client = Arc::clone(&self.client);
         let reading = Arc::clone(reading);
-        let resume = move || reading.submit(self, Progress::Begun);
+        let resume = move || reading.submit(self);
         if let Some(resume) = client.outbox.park(Box::new(resume)) {
             // It has drained meanwhile.
             resume();
@@ -255,6 +281,10 @@ impl ScanJob {
         reading.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
         // One that ended meanwhile does not go live; a closed connection is noticed by whoever uses the outbox next.
         let _ = rows.send();
+        if is_wide(&filters) {
+            self.work = Work::CatchUp { sub, filters, covered, until: covered };
+            return Ok(Slice::Wide);
+        }
         let recipient = Recipient { client: Arc::clone(&self.client), sub: Arc::clone(&sub) };
         let until = sub.go_live(|| reading.live.register(recipient, &filters, covered));
         let Some(until) = until.filter(|until| *until > covered) else {
@@ -263,6 +293,28 @@ impl ScanJob {
         self.has_waited = false;
         self.work = Work::CatchUp { sub, filters, covered, until };
         Ok(Slice::More)
+    }
+
+    /// Leaves the job with the `live` thread until that has listed its subscription. What was committed by then is sent
+    /// from the store.
+    fn go_live_later(mut self: Box<Self>, reading: &Arc<Reading>) -> Left {
+        let Work::CatchUp { sub, filters, covered, .. } = &self.work else {
+            unreachable!("only called after the rows");
+        };
+        let (sub, filters, sent) = (Arc::clone(sub), Arc::clone(filters), *covered);
+        let recipient = Recipient { client: Arc::clone(&self.client), sub: Arc::clone(&sub) };
+        (self.has_waited, self.memory) = (false, None);
+        let resumed = Arc::clone(reading);
+        let listed = move |seen: Seq| {
+            if let Work::CatchUp { covered, until, .. } = &mut self.work
+                && *covered < seen
+            {
+                *until = seen;
+                resumed.submit(self);
+            }
+        };
+        sub.go_live(|| (reading.live.register_later(recipient, &filters, sent, Box::new(listed)), ()));
+        Left::Parked
     }
 
     fn catch_up_slice(&mut self, reading: &Reading, budget: Budget) -> Result<Slice, StoreError> {
@@ -324,6 +376,14 @@ impl Job for ScanJob {
         &self.client
     }
 
+    fn spent_us(&self) -> u64 {
+        self.spent_us
+    }
+
+    fn spend(&mut self, us: u64) {
+        self.spent_us += us;
+    }
+
     fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>> {
         match self.run_slice(reading, budget) {
             Left::Finished | Left::Parked => None,
@@ -362,44 +422,8 @@ enum Slice {
     ClientFull,
     /// What it is to read is not committed yet.
     Uncommitted,
-}
-
-/// Renders the rows of a slice.
-struct Sending<'a, 'b> {
-    visibility: Visibility,
-    rows: &'a mut RowBlock<'b>,
-}
-
-impl Visitor for Sending<'_, '_> {
-    fn admits(&mut self, event: EventView<'_>) -> bool {
-        self.visibility.allows(event)
-    }
-
-    fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
-        self.rows.push(event);
-        if self.rows.is_large() { Flow::Pause } else { Flow::Continue }
-    }
-}
-
-/// Counts the rows of a slice.
-struct Counting<'a> {
-    visibility: Visibility,
-    count: &'a mut u64,
-    hll: &'a mut Option<Box<Hll>>,
-}
-
-impl Visitor for Counting<'_> {
-    fn admits(&mut self, event: EventView<'_>) -> bool {
-        self.visibility.allows(event)
-    }
-
-    fn take(&mut self, _: Seq, event: EventView<'_>) -> Flow {
-        *self.count += 1;
-        if let Some(hll) = self.hll {
-            hll.add(&event.pubkey());
-        }
-        Flow::Continue
-    }
+    /// Everything is sent, and the `live` thread lists its filters.
+    Wide,
 }
 
 /// A message for a query that cannot be admitted now.

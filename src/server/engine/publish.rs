@@ -1,38 +1,44 @@
-//! The way of one connection's events to the gate of the pipeline: what is known already is answered here.
+//! Takes one connection's events to the gate of the pipeline, and answers those that are known already, unless this
+//! thread should leave the store alone.
 //!
-//! It never waits for the gate; an event that finds no room stalls its connection.
+//! It never waits for the gate: an event that finds no room stalls its connection.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Engine, Stalled};
 use crate::metrics::{EventOutcome, StoreOperation};
-use crate::nostr::{Event, Prefix, RelayMessage};
+use crate::nostr::{Event, Prefix, RelayMessage, Timestamp};
 use crate::pipeline::commit::event_replies::{counted_as, reply_for};
 use crate::pipeline::commit::uncommitted::Change;
 use crate::pipeline::queues::Submission;
 use crate::policy::{Act, Settings};
-use crate::store::Known;
+use crate::store::{Known, StoreError};
 
 impl Engine {
-    /// Answers what is known already, before any signature work, and passes the rest through the gate.
+    /// Answers known events without any signature work, and passes the rest through the gate.
     pub(super) fn submit(&mut self, event: Event, settings: &Settings) {
         let pipeline = &self.context.front.pipeline;
         let (id, now) = (event.view().id(), pipeline.clock.now());
+        let may_read = self.context.may_read_store();
         let known = match pipeline.reading.uncommitted.change(&id) {
             Some(Change::Added) => Ok(Known::Stored),
-            // Only the writer can tell why.
+            // Only the writer knows why.
             Some(Change::Removed) => Ok(Known::New),
-            None => pipeline.store.read().and_then(|snapshot| snapshot.status(event.view(), now)),
+            // The writer looks stored events up itself. Ephemeral ones never get there.
+            None if may_read || event.view().kind().is_ephemeral() => self.look_up(&event, now),
+            None => Ok(Known::New),
+        };
+        let (horizons, rules) = (&pipeline.horizons, &settings.retention);
+        let check_held = || match may_read {
+            true => horizons.check_held(&pipeline.store, rules, event.view(), now),
+            false => horizons.check(rules, event.view(), now),
         };
         let (outcome, reply) = match known {
-            Ok(Known::New) => {
-                match pipeline.horizons.check_held(&pipeline.store, &settings.retention, event.view(), now) {
-                    Ok(()) => return self.enter_gate(event),
-                    Err(reason) => {
-                        (EventOutcome::Refused, RelayMessage::Ok { id, accepted: false, reason: Some(reason) })
-                    }
-                }
-            }
+            Ok(Known::New) => match check_held() {
+                Ok(()) => return self.enter_gate(event),
+                Err(reason) => (EventOutcome::Refused, RelayMessage::Ok { id, accepted: false, reason: Some(reason) }),
+            },
             Ok(known) => (counted_as(known.into()), reply_for(id, known.into())),
             Err(error) => {
                 pipeline.health.failed(StoreOperation::Read, &error);
@@ -41,6 +47,14 @@ impl Engine {
         };
         pipeline.metrics.event(outcome, 1);
         self.replies.push(&reply);
+    }
+
+    /// Looks an event up in the store.
+    fn look_up(&self, event: &Event, now: Timestamp) -> Result<Known, StoreError> {
+        let began = Instant::now();
+        let known = self.context.front.pipeline.store.read().and_then(|snapshot| snapshot.status(event.view(), now));
+        self.context.looked_up(began.elapsed());
+        known
     }
 
     pub(super) fn enter_gate(&mut self, event: Event) {
