@@ -57,7 +57,8 @@ pub fn memory_ceiling(config: &Config) -> String {
     text
 }
 
-/// The kernel's bound on the buffers of sockets. Each has two, and the kernel takes twice their size for its bookkeeping.
+/// The kernel's bound on the buffers of sockets. Each has two, and the kernel takes twice their size for its
+/// bookkeeping.
 fn kernel(config: &Config) -> String {
     let server = &config.server;
     if server.socket_buffer_bytes == 0 {
