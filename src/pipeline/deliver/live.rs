@@ -79,7 +79,7 @@ pub type Listed = Box<dyn FnOnce(Seq) + Send>;
 /// A change to the index that takes many steps.
 enum Change {
     /// A subscription is listed.
-    List { handle: live::Handle, sent_seq: Seq, listed: Listed },
+    List { handle: live::Handle, covered: Seq, listed: Listed },
     /// A subscription is taken out.
     Unlist(live::Handle),
 }
@@ -119,18 +119,18 @@ impl LiveHub {
         self.unregister(sub);
     }
 
-    /// Registers a subscription with wide filters, which has been sent everything up to `sent_seq`. `listed` is called
+    /// Registers a subscription with wide filters, which has been sent everything up to `covered`. `listed` is called
     /// when that is done.
     pub fn register_later(
         &self,
         recipient: Recipient,
         filters: &Arc<[Filter]>,
-        sent_seq: Seq,
+        covered: Seq,
         listed: Listed,
     ) -> live::Handle {
         let mut hub = self.hub();
         let handle = hub.index.begin(recipient, Arc::clone(filters));
-        self.change(hub, Change::List { handle, sent_seq, listed });
+        self.change(hub, Change::List { handle, covered, listed });
         handle
     }
 
@@ -177,9 +177,9 @@ impl LiveHub {
             None => return false,
             Some(Change::List { handle, .. }) => {
                 if hub.index.list(*handle, VALUES_AT_ONCE)
-                    && let Some(Change::List { handle, sent_seq, listed }) = hub.changes.pop_front()
+                    && let Some(Change::List { handle, covered, listed }) = hub.changes.pop_front()
                 {
-                    let until = sent_seq.max(hub.covered);
+                    let until = covered.max(hub.covered);
                     hub.index.open(handle, until.0);
                     drop(guard);
                     listed(until);
