@@ -207,7 +207,8 @@ fn nothing_of_a_session_follows_the_answer_to_what_ended_it() {
         client.send_all([&close]);
         client.is_silent();
     }
-    // Of 20 each, the second of 40: on a busy machine a turn of the io thread may end between two messages of one write.
+    // Of 20 each, the second of 40. On a busy machine a turn of the io thread may end between two messages of one
+    // write.
     assert!(early.iter().all(|early| *early < 12), "{early:?} answers of sessions that had ended");
 }
 
