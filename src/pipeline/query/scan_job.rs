@@ -35,9 +35,6 @@ pub enum Here {
     WhenNext,
 }
 
-/// How many times its budget a first slice is charged at the most: planning may take longer than the rows.
-const MAX_CHARGED: u32 = 4;
-
 /// How a slice left its job.
 enum Left {
     /// It is over.
@@ -109,8 +106,8 @@ impl ScanJob {
         let budget =
             Budget { rows: reading.options.inline_rows, time: Duration::from_micros(reading.options.inline_us) };
         let left = self.run_slice(reading, budget);
-        // What goes far beyond the budget was the disk's time, or that of whoever had the processor meanwhile.
-        let spent = began.elapsed().min(MAX_CHARGED * budget.time);
+        // What goes beyond the budget was mostly the time of others that had the processor meanwhile.
+        let spent = began.elapsed().min(budget.time);
         client.charge_time(&reading.settings.load(), spent, reading.clock.now_us());
         let spent_us = spent.as_micros() as u64;
         if let Some(spent_us) = client.spent_here(spent_us) {
