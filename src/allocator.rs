@@ -17,8 +17,9 @@ use libmimalloc_sys::{mi_collect, mi_option_set, mi_option_t};
 const EVERY: Duration = Duration::from_secs(2);
 
 /// How long freed pages wait for reuse before mimalloc returns them. Its default is a second, in which a relay that
-/// renders 200 MB/s of large events frees as much as all its bounds on memory add up to.
-const PURGE_DELAY_MS: c_long = 10;
+/// renders 200 MB/s of large events frees as much as all its bounds on memory add up to. With 10 ms, queries for a page
+/// of notes cost up to a fifth more CPU; with 25 ms no more than the noise (`docs/reliability.md`).
+const PURGE_DELAY_MS: c_long = 25;
 
 /// The option's number, which the crate does not name (`mi_option_purge_delay` in mimalloc.h).
 const PURGE_DELAY: mi_option_t = 15;
