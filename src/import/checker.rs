@@ -13,7 +13,7 @@ use crate::nostr::{Event, EventError, EventView, Reason, Timestamp, VerifiedEven
 use crate::policy::{Settings, check_import};
 use crate::retention::Horizons;
 use crate::schnorr::Verifier;
-use crate::store::{Known, Snapshot, Store, StoreError};
+use crate::store::{Outcome, Snapshot, Store, StoreError};
 
 /// Everything needed to check a piece.
 pub struct Checker {
@@ -132,7 +132,7 @@ impl Checker {
             (LineOutcome::NotKept, reason.text)
         } else if event.kind().is_ephemeral() {
             (LineOutcome::Ephemeral, LineOutcome::Ephemeral.reason().into())
-        } else if let Some(outcome) = known(snapshot.status(event, now)?) {
+        } else if let Some(outcome) = Outcome::of(snapshot.status(event, now)?).and_then(LineOutcome::of) {
             // This needs no signature check, since the id is known to be the hash of the content.
             (outcome, outcome.reason().into())
         } else if let Err(reason) = self.check_horizons(snapshot, event, now)? {
@@ -170,17 +170,5 @@ impl Checker {
                 Err(_) => checked.reject(line, LineOutcome::Invalid, "the signature is wrong"),
             }
         }
-    }
-}
-
-/// The outcome of an event whose status the store knows; `None` if it must be committed.
-const fn known(known: Known) -> Option<LineOutcome> {
-    match known {
-        Known::New => None,
-        Known::Stored => Some(LineOutcome::Duplicate),
-        Known::Deleted => Some(LineOutcome::Deleted),
-        Known::Vanished => Some(LineOutcome::Vanished),
-        Known::Superseded => Some(LineOutcome::Replaced),
-        Known::Expired => Some(LineOutcome::Expired),
     }
 }

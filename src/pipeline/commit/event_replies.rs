@@ -63,7 +63,7 @@ mod tests {
     fn what_the_store_knows_already_is_answered_as_a_commit_answers_it() {
         let id = EventId([7; 32]);
         let reply = |known: Known| {
-            let outcome = Outcome::from(known);
+            let outcome = Outcome::of(known).expect("it is not new");
             (counted_as(outcome), reply_for(id, outcome))
         };
         let duplicate = Reason::new(Prefix::Duplicate, "already have this event");

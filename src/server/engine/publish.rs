@@ -13,7 +13,7 @@ use crate::pipeline::commit::event_replies::{counted_as, reply_for};
 use crate::pipeline::commit::uncommitted::Change;
 use crate::pipeline::queues::Submission;
 use crate::policy::{Act, Settings};
-use crate::store::{Known, StoreError};
+use crate::store::{Known, Outcome, StoreError};
 
 impl Engine {
     /// Answers known events without any signature work, and passes the rest through the gate.
@@ -25,8 +25,8 @@ impl Engine {
             Some(Change::Added) => Ok(Known::Stored),
             // Only the writer knows why.
             Some(Change::Removed) => Ok(Known::New),
-            // The writer looks stored events up itself. Ephemeral ones never get there.
-            None if may_read || event.view().kind().is_ephemeral() => self.look_up(&event, now),
+            None if may_read => self.look_up(&event, now),
+            // The writer looks events up itself. Ephemeral ones are always new.
             None => Ok(Known::New),
         };
         let (horizons, rules) = (&pipeline.horizons, &settings.retention);
@@ -34,12 +34,12 @@ impl Engine {
             true => horizons.check_held(&pipeline.store, rules, event.view(), now),
             false => horizons.check(rules, event.view(), now),
         };
-        let (outcome, reply) = match known {
-            Ok(Known::New) => match check_held() {
+        let (outcome, reply) = match known.map(Outcome::of) {
+            Ok(None) => match check_held() {
                 Ok(()) => return self.enter_gate(event),
                 Err(reason) => (EventOutcome::Refused, RelayMessage::Ok { id, accepted: false, reason: Some(reason) }),
             },
-            Ok(known) => (counted_as(known.into()), reply_for(id, known.into())),
+            Ok(Some(outcome)) => (counted_as(outcome), reply_for(id, outcome)),
             Err(error) => {
                 pipeline.health.failed(StoreOperation::Read, &error);
                 (EventOutcome::Failed, RelayMessage::refused(id, Prefix::Error, "the store could not be read"))

@@ -27,16 +27,17 @@ pub enum Outcome {
     Full,
 }
 
-impl From<Known> for Outcome {
-    /// The outcome of an event that the store knows. A new event has no outcome until it is stored; it maps to
-    /// [`Self::Duplicate`].
-    fn from(known: Known) -> Self {
+impl Outcome {
+    /// The outcome of an event that the store knows; `None` for a new one, which has none until it is stored.
+    #[must_use]
+    pub const fn of(known: Known) -> Option<Self> {
         match known {
-            Known::New | Known::Stored => Self::Duplicate,
-            Known::Deleted => Self::Deleted,
-            Known::Vanished => Self::Vanished,
-            Known::Superseded => Self::Replaced,
-            Known::Expired => Self::Expired,
+            Known::New => None,
+            Known::Stored => Some(Self::Duplicate),
+            Known::Deleted => Some(Self::Deleted),
+            Known::Vanished => Some(Self::Vanished),
+            Known::Superseded => Some(Self::Replaced),
+            Known::Expired => Some(Self::Expired),
         }
     }
 }

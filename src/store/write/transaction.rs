@@ -19,7 +19,7 @@ use crate::store::file::wal::LENGTH;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index, LONGEST};
-use crate::store::read::judge::{Held, Known, Verdict, judge};
+use crate::store::read::judge::{Held, Verdict, judge};
 use crate::store::read::lookup::{self, Lookup};
 use crate::store::write::outcome::{Evicted, Outcome, Removed};
 
@@ -258,8 +258,8 @@ impl<'s> Transaction<'s> {
             return Ok(Outcome::Ephemeral);
         }
         let Verdict { known, address, older } = judge(self, event, now)?;
-        if known != Known::New {
-            return Ok(known.into());
+        if let Some(outcome) = Outcome::of(known) {
+            return Ok(outcome);
         }
         if self.only_deletions && !lookup::is_immune(event.kind()) {
             return Ok(Outcome::Full);
