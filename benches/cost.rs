@@ -5,6 +5,7 @@
 //! it: clients must not get work for less than it costs.
 
 #[path = "../src/ws/testing.rs"]
+#[allow(dead_code)]
 mod testing;
 
 use std::hint::black_box;

@@ -10,6 +10,7 @@
 //!   0.15 µs a delivery, less than half of it when the events come together.
 
 #[path = "../src/ws/testing.rs"]
+#[allow(dead_code)]
 mod testing;
 
 use std::convert::Infallible;

@@ -209,30 +209,20 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::ws::testing::Wakes;
 
     /// One io thread whose time is told, and who was woken.
     struct Thread {
         turns: Turns,
         now: Instant,
-        root: Arc<Count>,
+        root: Arc<Wakes>,
     }
 
     struct Connection {
         place: Rc<Place>,
-        woken: Arc<Count>,
+        woken: Arc<Wakes>,
     }
 
     impl Thread {
@@ -264,13 +254,13 @@ mod tests {
         }
 
         fn roots(&self) -> usize {
-            self.root.0.load(Ordering::Relaxed)
+            self.root.get()
         }
     }
 
     impl Connection {
         fn wakes(&self) -> usize {
-            self.woken.0.load(Ordering::Relaxed)
+            self.woken.get()
         }
     }
 

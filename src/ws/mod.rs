@@ -78,7 +78,7 @@ pub mod push;
 pub mod reader;
 pub mod stream;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 pub mod upgrade;
 pub mod wakeups;
 pub mod writer;

@@ -129,29 +129,13 @@ impl Wakeups {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    impl Count {
-        fn get(&self) -> usize {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
+    use crate::ws::testing::Wakes;
 
     #[test]
     fn many_wake_ups_wake_the_runner_once_and_then_every_task() {
-        let (runner, task) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let (runner, task) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
         let wakeups = Wakeups::new();
         let mut spare = Vec::new();
         // Woken before the runner first runs: kept until then.
@@ -171,7 +155,7 @@ mod tests {
 
     #[test]
     fn deferred_tasks_are_woken_when_their_round_ends_and_the_first_of_them_wakes_the_pacer() {
-        let (pacer, task) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let (pacer, task) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
         assert_eq!(Wakeups::new().round(), None);
         let wakeups = Wakeups::deferring();
         let waker = Waker::from(Arc::clone(&pacer));

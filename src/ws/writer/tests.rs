@@ -4,7 +4,7 @@ mod deferred;
 mod streams;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 use super::*;
 use crate::ws::frame::{CloseCode, OpCode, encode_text};
@@ -12,6 +12,7 @@ use crate::ws::oracle::{self, End, Rules, Seen};
 use crate::ws::outgoing::{Budget, SharedBody};
 use crate::ws::push::{LivePush, OutboxOptions, Overflow, RowsPush};
 use crate::ws::stream::Stream;
+use crate::ws::testing::Wakes;
 
 /// Takes `allowance` bytes, then blocks.
 #[derive(Default)]
@@ -53,15 +54,6 @@ impl AsyncWrite for Socket {
     }
 }
 
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
 struct Bench {
     budget: Arc<Budget>,
     outbox: Arc<Outbox>,
@@ -92,7 +84,7 @@ impl Bench {
     }
 
     fn wakes(&self) -> usize {
-        self.wakes.0.load(Ordering::SeqCst)
+        self.wakes.get()
     }
 
     fn seen(&self) -> (Vec<Seen>, End) {
