@@ -1,5 +1,5 @@
-//! What tests of sockets need: a client's masked frame, byte by byte, which shares no code with the reader that it tests;
-//! and a waker that counts.
+//! What tests of sockets need: a client's masked frame, byte by byte, which shares no code with the reader that it
+//! tests; and a waker that counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
