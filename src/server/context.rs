@@ -16,7 +16,7 @@ use super::options::Options;
 use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
-use super::scan_share::ScanShare;
+use super::share::Share;
 use super::turns::Turns;
 use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
@@ -72,7 +72,8 @@ pub struct IoContext {
     /// The JSON buffers, likewise.
     pub parser: RefCell<Parser>,
     pub(super) cold: Cold,
-    pub(super) scan_share: ScanShare,
+    /// What queries took of this thread while others waited for a reader.
+    pub(super) query_share: Share,
     /// Whose turn it is.
     pub turns: Turns,
     /// Whether the relay is stopping.
@@ -108,7 +109,7 @@ impl IoContext {
     pub fn first_slices(&self) -> Here {
         if !self.may_read_store() {
             Here::Never
-        } else if self.scan_share.is_used_up(self.now_us()) {
+        } else if self.query_share.is_used_up(Instant::now()) {
             Here::WhileNoneWaits
         } else {
             Here::WhenNext
@@ -118,9 +119,9 @@ impl IoContext {
     /// Notes that a first slice took `spent_us` of this thread.
     pub fn scanned(&self, spent_us: u64) {
         if spent_us > 0 {
-            let now_us = self.now_us();
-            self.scan_share.spent(spent_us, now_us);
-            self.cold.look(spent_us, || now_us);
+            let now = Instant::now();
+            self.query_share.spent(now.checked_sub(Duration::from_micros(spent_us)).unwrap_or(now), now);
+            self.cold.look(spent_us, || self.now_us());
         }
     }
 

@@ -21,13 +21,19 @@ use super::options::Options;
 use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
-use super::scan_share::ScanShare;
+use super::share::Share;
 use super::turns::Turns;
 use super::{http, monitor};
 use crate::allocator;
 use crate::pipeline::{Intake, OnFailure, Serving};
 use crate::policy::RateTable;
 use crate::ws::{CloseCode, Outboxes, Wakeups};
+
+/// While other queries wait for a reader, those on an io thread may take a quarter of its time.
+const QUERY_PARTS: u32 = 4;
+
+/// What they may take at once after a pause.
+const QUERY_CREDIT: Duration = Duration::from_millis(2);
 
 /// Bytes read from a socket at a time; one buffer per io thread.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -178,7 +184,7 @@ async fn io_thread(
         scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
         parser: RefCell::default(),
         cold: Cold::default(),
-        scan_share: ScanShare::default(),
+        query_share: Share::new(QUERY_PARTS, QUERY_CREDIT, Instant::now()),
         turns: Turns::new(Instant::now()),
         draining: Cell::new(false),
         clients: RefCell::default(),

@@ -20,8 +20,8 @@ mod options;
 mod partial;
 mod proxy;
 mod refusals;
-mod scan_share;
 pub mod session;
+mod share;
 mod turns;
 
 pub use io::{Server, ServerError, listen};

@@ -14,6 +14,8 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use super::share::Share;
+
 /// How long a connection reads and handles messages before others get their turn. It finishes the message it is at,
 /// which adds up to 1 ms to inflate 1 MiB, or a little more to parse the widest filters.
 pub const TURN: Duration = Duration::from_micros(500);
@@ -69,8 +71,7 @@ pub struct Place {
     waker: RefCell<Option<Waker>>,
     stands_in_line: Cell<bool>,
     called: Cell<bool>,
-    /// When its use would be paid off if it took exactly its share.
-    made_up_at: Cell<Instant>,
+    share: Share,
 }
 
 impl Place {
@@ -81,18 +82,17 @@ impl Place {
             waker: RefCell::new(None),
             stands_in_line: Cell::new(false),
             called: Cell::new(false),
-            made_up_at: Cell::new(now),
+            share: Share::new(SHARES, CREDIT, now),
         })
     }
 
     /// Counts the thread's time that a poll took.
     pub fn spent(&self, began: Instant, now: Instant) {
-        let took = now.saturating_duration_since(began);
-        self.made_up_at.set(self.made_up_at.get().max(began) + took * SHARES);
+        self.share.spent(began, now);
     }
 
     fn is_light(&self, now: Instant) -> bool {
-        self.made_up_at.get() <= now + CREDIT * SHARES
+        !self.share.is_used_up(now)
     }
 }
 
