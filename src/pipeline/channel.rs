@@ -210,12 +210,12 @@ impl<T> Receiver<T> {
         self.0.take(state)
     }
 
-    /// Takes the oldest entry, waiting for one no longer than `patience`.
+    /// Takes the oldest entry, waiting for one no longer than `timeout`.
     ///
     /// # Errors
     /// When nothing came, or can come any more.
-    pub fn recv_timeout(&self, patience: Duration) -> Result<T, RecvError> {
-        let deadline = Instant::now() + patience;
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvError> {
+        let deadline = Instant::now() + timeout;
         allocator::collect_if_due();
         let mut state = self.0.state();
         while state.queue.is_empty() && state.senders > 0 {

@@ -158,11 +158,11 @@ impl Server {
         self.front.accept_rounds.load(Ordering::Relaxed)
     }
 
-    /// Stops accepting, answers what was read, closes every client with 1012, waits up to `patience` for them to leave,
+    /// Stops accepting, answers what was read, closes every client with 1012, waits up to `grace` for them to leave,
     /// and joins the threads.
-    pub fn finish(mut self, patience: Duration) {
+    pub fn finish(mut self, grace: Duration) {
         // This fails only if every thread has already ended.
-        let _ = self.stop.send(Some(patience));
+        let _ = self.stop.send(Some(grace));
         for thread in self.threads.drain(..) {
             // A panic has already been reported.
             let _ = thread.join();
@@ -214,9 +214,9 @@ async fn io_thread(
     let acceptor = tokio::task::spawn_local(async move { accept(&accepting, listener).await });
     let mut serving = pin!(async {
         // An error means that the server was dropped: stop as well.
-        let patience = stopped.wait_for(Option::is_some).await.ok().and_then(|patience| *patience);
+        let grace = stopped.wait_for(Option::is_some).await.ok().and_then(|grace| *grace);
         acceptor.abort();
-        drain(&context, patience.unwrap_or_default()).await;
+        drain(&context, grace.unwrap_or_default()).await;
     });
     // A `LocalSet` polls its root task before each round of the others, and the runtime checks the sockets in between.
     poll_fn(|cx| {
@@ -267,10 +267,10 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
     }
 }
 
-/// Closes each connection once all its EVENTs are answered, and waits up to `patience` for all to leave.
-async fn drain(context: &Rc<IoContext>, patience: Duration) {
+/// Closes each connection once all its EVENTs are answered, and waits up to `grace` for all to leave.
+async fn drain(context: &Rc<IoContext>, grace: Duration) {
     context.draining.set(true);
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + grace;
     while !context.clients.borrow().is_empty() {
         let late = Instant::now() >= deadline;
         for client in context.clients.borrow().values() {

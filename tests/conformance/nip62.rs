@@ -14,7 +14,7 @@ fn vanish(key: &Key, at: u64, relays: &[&str]) -> Signed {
 }
 
 /// Whether the relay refuses an event for good: now, and once the event has been removed.
-fn is_barred(client: &mut Client<'_>, event: &Signed) {
+fn is_refused_as_vanished(client: &mut Client<'_>, event: &Signed) {
     client.send(event.message());
     let answer = client.next();
     assert!(answer.starts_with(&format!(r#"["OK","{}",false,"blocked: "#, event.id)), "{answer}");
@@ -45,7 +45,7 @@ fn everything_up_to_the_time_of_the_request_is_gone_at_once_also_deletions() {
     client.finds(json!({"ids": ids}), &[]);
     client.counts(json!({"authors": [key.hex]}), 2);
     client.finds(json!({"#t": ["vanish"], "authors": [key.hex, other.hex]}), &[&witness]);
-    gone.iter().chain([&note]).for_each(|event| is_barred(&mut client, event));
+    gone.iter().chain([&note]).for_each(|event| is_refused_as_vanished(&mut client, event));
     client.refused(&key.event(1, at, json!([]), "unseen and as old"), VANISHED);
     client.publish(&key.event(1, at + 2, json!([]), "newer still"));
 }
@@ -62,9 +62,9 @@ fn wraps_for_the_author_vanish_too_and_stay_away() {
     client.finds(json!({"kinds": [1059], "#p": [key.hex]}), &[&held[1], &held[0]]);
     client.publish(&vanish(&key, at - 1, &["ALL_RELAYS"]));
     client.finds(json!({"kinds": [1059], "#p": [key.hex]}), &[]);
-    held.iter().for_each(|event| is_barred(&mut client, event));
+    held.iter().for_each(|event| is_refused_as_vanished(&mut client, event));
     // Dated at least two days before the request, so it is covered.
-    is_barred(&mut client, &wrap(at - 173_000, "unseen"));
+    is_refused_as_vanished(&mut client, &wrap(at - 173_000, "unseen"));
     client.publish(&wrap(at, "after the request"));
     client.counts(json!({"kinds": [1059], "#p": [key.hex]}), 1);
 }
@@ -119,7 +119,7 @@ fn a_deletion_has_no_effect_on_a_request_to_vanish() {
     client.publish(&request);
     client.publish(&key.delete(at + 1, json!([["e", request.id]])));
     client.counts(json!({"ids": [request.id]}), 1);
-    is_barred(&mut client, &note);
+    is_refused_as_vanished(&mut client, &note);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_later_request_covers_more_and_an_earlier_one_changes_nothing() {
     client.refused(&key.event(1, at, json!([]), ""), VANISHED);
     client.publish(&vanish(&key, at + 1, &["ALL_RELAYS"]));
     client.counts(json!({"ids": [newer.id]}), 0);
-    is_barred(&mut client, &newer);
+    is_refused_as_vanished(&mut client, &newer);
 }
 
 #[test]
@@ -167,6 +167,6 @@ fn what_vanished_stays_away_after_the_relay_was_killed() {
     let mut client = relay.connect();
     client.finds(json!({"authors": [key.hex]}), &[&request]);
     client.counts(json!({}), 1);
-    is_barred(&mut client, &events[0]);
-    is_barred(&mut client, &events[599]);
+    is_refused_as_vanished(&mut client, &events[0]);
+    is_refused_as_vanished(&mut client, &events[599]);
 }
