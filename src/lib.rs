@@ -3,7 +3,8 @@
 //! - Floor 0: [`schnorr`] (verifies signatures) and, above it, [`nostr`] (events, filters and messages).
 //! - Floor 1: [`store`] (the stored events), [`live`] (which subscriptions match an event), [`ws`] (WebSocket
 //!   connections), [`policy`] (what a client may do), [`negentropy`] (the sync protocol of NIP-77).
-//! - Floor 2: [`retention`] (which events the operator's rules no longer keep), [`backup`] (backup and restore).
+//! - Floor 2: [`retention`] (which events the operator's rules no longer keep), [`backup`] (backup and restore),
+//!   [`plugin`] (the operator's programs that judge events).
 //! - Floor 3: [`pipeline`] (threads and queues; ordering and durability).
 //! - Floor 4: [`server`] (clients, one at a time), [`import`] (events from files).
 //! - Floor 5: [`config`] (the configuration file).
@@ -25,6 +26,7 @@ pub mod metrics;
 pub mod negentropy;
 pub mod nostr;
 pub mod pipeline;
+pub mod plugin;
 pub mod policy;
 pub mod retention;
 pub mod schnorr;

@@ -78,6 +78,16 @@ pub struct Metrics {
     pub outbox_bytes: Gauge,
     /// Bytes of events between the socket and the disk.
     pub ingest_bytes: Gauge,
+    /// Verdicts of the plugin.
+    pub plugin_verdicts: Family<PluginVerdictLabel, Counter>,
+    /// From asking the plugin about an event to its verdict.
+    pub plugin_seconds: Histogram,
+    /// Failures of the plugin's processes, by cause.
+    pub plugin_failures: Family<PluginFailureLabel, Counter>,
+    /// Lines that the plugin printed and that were no answers.
+    pub plugin_rubbish: Counter,
+    /// Processes of the plugin that run.
+    pub plugin_processes: Gauge,
     /// Time from reading an EVENT to queueing its OK.
     pub event_ok_seconds: Histogram,
     /// Time from reading a REQ to queueing its EOSE. Includes time spent waiting for slow clients.
@@ -183,6 +193,16 @@ impl Metrics {
             queue_bound: add(&mut r, "queue_bound", "Capacity of a queue in entries"),
             outbox_bytes: add(&mut r, "outbox_bytes", "Bytes waiting in all outboxes"),
             ingest_bytes: add(&mut r, "ingest_bytes", "Bytes of events between the socket and the disk"),
+            plugin_verdicts: add(&mut r, "plugin_verdicts", "Verdicts of the plugin"),
+            plugin_seconds: histogram(
+                &mut r,
+                "plugin_seconds",
+                "From asking the plugin about an event to its verdict",
+                50e-6,
+            ),
+            plugin_failures: add(&mut r, "plugin_failures", "Failures of the plugin's processes"),
+            plugin_rubbish: add(&mut r, "plugin_rubbish", "Lines that the plugin printed and that were no answers"),
+            plugin_processes: add(&mut r, "plugin_processes", "Processes of the plugin that run"),
             event_ok_seconds: histogram(
                 &mut r,
                 "event_ok_seconds",
@@ -261,6 +281,12 @@ impl Metrics {
         }
         for &operation in StoreOperation::ALL {
             self.store_failures.get_or_create(&StoreLabel { operation }).inc_by(0);
+        }
+        for &verdict in PluginVerdict::ALL {
+            self.plugin_verdicts.get_or_create(&PluginVerdictLabel { verdict }).inc_by(0);
+        }
+        for &cause in PluginFailure::ALL {
+            self.plugin_failures.get_or_create(&PluginFailureLabel { cause }).inc_by(0);
         }
         for &result in Reload::ALL {
             self.reloads.get_or_create(&ReloadLabel { result }).inc_by(0);

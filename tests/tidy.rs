@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 9] = [
     &["schnorr"],
     &["nostr"],
     &["store", "live", "ws", "policy", "negentropy"],
-    &["retention", "backup"],
+    &["retention", "backup", "plugin"],
     &["pipeline"],
     &["server", "import"],
     &["config"],

@@ -81,7 +81,7 @@ fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, pipel
     let result = match load() {
         Ok(new) => {
             let changes = config.changes(&new);
-            pipeline.serving().settings.store(new.settings().into());
+            pipeline.serving().apply(new.settings());
             tracing::info!(keys = ?changes.live, "the configuration was reloaded");
             if !changes.restart.is_empty() {
                 tracing::warn!(keys = ?changes.restart, "these changes take effect after a restart");

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use indicatif::BinaryBytes;
 
 use super::sections::Config;
+use crate::pipeline::ingest::plugin::COPY_BYTES;
+use crate::plugin::worker::BUFFER_BYTES;
 
 /// Memory of one open connection that no account counts: its task, session and outbox (4.1 KiB, measured with 4,000
 /// idle connections) and up to 4 KiB of an incomplete message. Kernel buffers are not included.
@@ -19,6 +21,9 @@ const HALF_OPEN_BYTES: u64 = 24 << 10;
 /// An event on its way to disk is held three times: as a record, in a shared page of LMDB's transaction, and in the
 /// frames for subscribers.
 const COPIES_OF_AN_EVENT: u64 = 3;
+
+/// What a byte of an event may take in JSON: a control character is written as `\u0001`.
+const ESCAPED: u64 = 6;
 
 /// Memory of one event in a negentropy session.
 const NEGENTROPY_RECORD_BYTES: u64 = 41;
@@ -82,7 +87,7 @@ fn lines(config: &Config) -> Vec<Line> {
     let of_records = |records: usize| records as u64 * NEGENTROPY_RECORD_BYTES;
     let line = |what, total, address, connection| Line { what, total, address, connection };
     let own_filters = config.tiers.anonymous.max_filter_bytes;
-    vec![
+    let mut lines = vec![
         line("filters", memory.filters.total_bytes, memory.filters.per_address_bytes, own_filters),
         line(
             "incomplete messages",
@@ -117,7 +122,16 @@ fn lines(config: &Config) -> Vec<Line> {
         line("sockets without a request", server.max_half_open as u64 * HALF_OPEN_BYTES * doors, 0, 0),
         line("rate tables", RATE_TABLES_BYTES, 0, 0),
         line("the relay itself", BASE_BYTES, 0, 0),
-    ]
+    ];
+    let plugin = &config.plugin;
+    if !plugin.command.is_empty() {
+        let tiers = &config.tiers;
+        let largest = [&tiers.anonymous, &tiers.authenticated, &tiers.listed].map(|tier| tier.max_event_bytes);
+        let request = largest.into_iter().max().unwrap_or_default() as u64 * ESCAPED;
+        let copies = if plugin.dry_run { COPY_BYTES as u64 } else { 0 };
+        lines.push(line("the plugin's pipes", plugin.workers as u64 * (BUFFER_BYTES + request) + copies, 0, 0));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -140,5 +154,8 @@ mod tests {
    64.00 MiB  the relay itself
 socket buffers in the kernel: at most 1.00 GiB (256.00 MiB per address, 1.00 MiB per connection), within net.ipv4.tcp_mem";
         assert_eq!(memory_ceiling(&config), expected);
+        config.plugin.command = "/etc/weir/policy".into();
+        (config.plugin.workers, config.plugin.dry_run) = (2, true);
+        assert!(memory_ceiling(&config).contains("\n   28.50 MiB  the plugin's pipes\n"));
     }
 }

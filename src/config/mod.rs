@@ -62,6 +62,12 @@ impl Config {
                     if let Some(place) = read.place(text, key) {
                         read.config.storage.max_bytes_origin = Origin::new(file, place, key);
                     }
+                    let key = "plugin.command";
+                    if !read.config.plugin.command.is_empty()
+                        && let Some(place) = read.place(text, key)
+                    {
+                        read.config.plugin.command_origin = Some(Origin::new(file, place, key));
+                    }
                     return Ok(read.config);
                 }
                 faults.into_iter().map(|fault| read.problem(text, fault)).collect()

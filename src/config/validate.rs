@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::error::Fault;
 use super::sections::Config;
-use crate::policy::{Rate, TierLimits, Who};
+use crate::policy::{PluginOptions, Rate, TierLimits, Who};
 
 /// The faults found so far.
 struct Faults(Vec<Fault>);
@@ -39,6 +39,7 @@ pub fn check(config: &Config) -> Vec<Fault> {
     rates(config, &mut faults);
     memory(config, &mut faults);
     access(config, &mut faults);
+    plugin(config, &mut faults);
     pipeline(config, &mut faults);
     monitoring(config, &mut faults);
     faults.0
@@ -212,6 +213,17 @@ fn access(config: &Config, faults: &mut Faults) {
         faults.unless(who != Who::Listed || !nobody, key, text);
     }
     faults.range("auth.window", config.auth.window, 1..=u64::MAX);
+}
+
+fn plugin(config: &Config, faults: &mut Faults) {
+    let plugin = &config.plugin;
+    faults.range("plugin.workers", plugin.workers as u64, 1..=PluginOptions::MAX_WORKERS as u64);
+    faults.range("plugin.in_flight", plugin.in_flight as u64, 1..=PluginOptions::MAX_IN_FLIGHT as u64);
+    faults.range("plugin.timeout_ms", plugin.timeout_ms, 1..=3_600_000);
+    let is_line = !plugin.command.contains(['\0', '\n']) && plugin.command.trim() == plugin.command;
+    faults.unless(is_line, "plugin.command", "must be one line without spaces around it");
+    let text = "an empty list asks about nothing; to use no plugin, leave command empty";
+    faults.unless(!plugin.sources.is_empty(), "plugin.sources", text);
 }
 
 fn pipeline(config: &Config, faults: &mut Faults) {

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use rustix::fs::{Access, access};
+
 use super::sections::Config;
 use crate::policy::Who;
 
@@ -24,7 +26,20 @@ pub fn warnings(config: &Config) -> Vec<String> {
              localhost, 127.0.0.1 or [::1]; set it to the URL that clients use, such as [\"wss://relay.example.com\"]"
         )
     };
-    why.map(text).into_iter().collect()
+    why.map(text).into_iter().chain(plugin(config)).collect()
+}
+
+/// Why the plugin cannot be run, as far as its file tells. It may be there when it is needed, so this is no mistake.
+fn plugin(config: &Config) -> Option<String> {
+    let plugin = &config.plugin;
+    let file = plugin.file()?;
+    let why = match file.metadata() {
+        Err(error) => error.to_string(),
+        Ok(metadata) if !metadata.is_file() => "it is not a file".into(),
+        Ok(_) => access(file, Access::EXEC_OK).err()?.to_string(),
+    };
+    let key = plugin.command_origin.as_ref().map_or("plugin.command".into(), ToString::to_string);
+    Some(format!("{key}: {}: {why}; until it can be run, plugin.on_failure decides about events", file.display()))
 }
 
 /// Whether the operator requires authentication for something. Kinds of direct messages do so by default.
@@ -80,6 +95,20 @@ mod tests {
             ["127.0.0.1", "192.168.1.2", "169.254.1.2", "[::1]", "[fd00::1]", "[fe80::1]", "[::ffff:10.0.0.1]"];
         for address in private {
             assert_eq!(warned(&format!("server.listen = \"{address}:7777\"")), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_that_cannot_be_run_is_named_with_its_place() {
+        let text = |command: &str| format!("[plugin]\nworkers = 2\ncommand = \"{command}\"\n");
+        let missing = warned(&text("/nonexistent/policy")).unwrap_or_default();
+        assert!(missing.starts_with("weir.toml:3:1: plugin.command: /nonexistent/policy: No such file"), "{missing}");
+        let directory = warned(&text("/tmp/")).unwrap_or_default();
+        assert!(directory.starts_with("weir.toml:3:1: plugin.command: /tmp/: it is not a file;"), "{directory}");
+        let plain = warned(&text("/etc/passwd")).unwrap_or_default();
+        assert!(plain.starts_with("weir.toml:3:1: plugin.command: /etc/passwd: Permission denied"), "{plain}");
+        for fine in ["/bin/sh", "sh", "/nonexistent/policy --with words", ""] {
+            assert_eq!(warned(&text(fine)), None, "{fine}");
         }
     }
 }

@@ -82,6 +82,8 @@ label_values!(
         Invalid = "invalid",
         /// Refused by policy.
         Refused = "refused",
+        /// Dropped by the plugin, and its client told that it was accepted.
+        Shadowed = "shadowed",
         /// Refused because the storage is full.
         Full = "full",
         /// The store failed.
@@ -194,6 +196,38 @@ label_values!(
         Live = "live",
         /// Queries waiting for a reader (Q4).
         Scans = "scans",
+        /// Events that the plugin has not judged yet.
+        Plugin = "plugin",
+    }
+);
+
+label_values!(
+    /// What the plugin decided about an event.
+    PluginVerdict {
+        /// It passes.
+        Accept = "accept",
+        /// It is refused.
+        Reject = "reject",
+        /// It is dropped, and its client told that it was accepted.
+        ShadowReject = "shadow-reject",
+        /// No verdict: `plugin.on_failure` decides.
+        Failed = "failed",
+        /// Not asked about: in a dry run, too many others waited.
+        Skipped = "skipped",
+    }
+);
+
+label_values!(
+    /// How a process of the plugin failed.
+    PluginFailure {
+        /// It could not be started.
+        Start = "start",
+        /// It ended.
+        Died = "died",
+        /// It owed answers and was silent for too long.
+        Timeout = "timeout",
+        /// It printed too much that is no answer.
+        Rubbish = "rubbish",
     }
 );
 
@@ -216,6 +250,8 @@ label!(
     TurnedAwayLabel { reason: TurnedAway },
     ReloadLabel { result: Reload },
     QueueLabel { queue: Queue },
+    PluginVerdictLabel { verdict: PluginVerdict },
+    PluginFailureLabel { cause: PluginFailure },
     StoreLabel { operation: StoreOperation },
     TableLabel { table: &'static str },
 );

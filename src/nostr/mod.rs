@@ -13,7 +13,7 @@ pub mod kind;
 pub mod message;
 pub mod pow;
 pub mod record;
-mod render;
+pub mod render;
 pub mod reply;
 pub mod tag;
 #[cfg(test)]

@@ -66,6 +66,26 @@ impl EventView<'_> {
         out.extend_from_slice(b"\"}");
     }
 
+    /// Appends the same JSON with its keys in alphabetical order, as strfry gives events to plugins.
+    pub fn write_sorted_json(self, out: &mut Vec<u8>) {
+        out.reserve(self.record().len() + 512);
+        out.extend_from_slice(b"{\"content\":");
+        string(self.content(), out);
+        out.extend_from_slice(b",\"created_at\":");
+        number(self.created_at().0, out);
+        out.extend_from_slice(b",\"id\":\"");
+        hex::append(self.id_bytes(), out);
+        out.extend_from_slice(b"\",\"kind\":");
+        number(self.kind().0.into(), out);
+        out.extend_from_slice(b",\"pubkey\":\"");
+        hex::append(self.pubkey_bytes(), out);
+        out.extend_from_slice(b"\",\"sig\":\"");
+        hex::append(self.signature_bytes(), out);
+        out.extend_from_slice(b"\",\"tags\":");
+        tags(self.tags(), out);
+        out.push(b'}');
+    }
+
     /// The canonical JSON.
     #[must_use]
     pub fn to_json(self) -> String {

@@ -1,11 +1,12 @@
 //! Threads and queues: the way of an event from a socket to the disk and on to those who asked for it.
 //!
 //! This module owns ordering and durability. Nothing here waits on a client (INV-8): the waiting edges are
-//! io → verify → writer → live, and live waits on nothing.
+//! io → verify → writer → live and plugin → writer → live, and live waits on nothing.
 //!
 //! ```text
-//! io ──Q1 ingest──▶ verify ──Q2 write──▶ writer ──Q3 live──▶ live
-//!  ├──an event alone────────────▲
+//! io ──Q1 ingest──▶ verify ─┬────────────Q2 write──▶ writer ──Q3 live──▶ live
+//!  │                        └─▶ plugin ──▲
+//!  ├──an event alone─────────────────────▲
 //!  └──Q4 scans──▶ readers ──▶ outboxes ◀── writer (OK), live (EVENT)
 //! ```
 //!

@@ -20,7 +20,8 @@ use super::fair_channel::FairChannel;
 use super::health::{Health, OnFailure};
 use super::heartbeat::Heartbeat;
 use super::ingest::gate::Gate;
-use super::ingest::verify::{self, Intake, Verifying};
+use super::ingest::plugin::{self, Judging, door};
+use super::ingest::verify::{self, Intake, Onward, Verifying};
 use super::options::Options;
 use super::query::job::{Job, Reading};
 use super::query::readers;
@@ -89,15 +90,23 @@ impl Pipeline {
         let (verifying, writing) = (verifying(&serving), writing(&serving, &heartbeat));
         let (delivering, evicting) = (delivering(&serving), evicting(&serving, &heartbeat));
         let upkeep = upkeep(&serving);
-        let intake = Intake::new(verifying.clone(), ingest, write.clone(), live.clone());
-        let (write_for_cron, live_for_verify) = (write.clone(), live.clone());
+        let (judging, shared) = (judging(&serving), Arc::clone(&serving.plugin));
+        // Room for as many batches as there can be events, as in Q1.
+        let (judge, judged) = channel(serving.bounds.ingest_events);
+        let door = door::Door::new(judge, Arc::clone(&shared));
+        let onward = Onward { plugin: door, write: write.clone(), live: live.clone() };
+        let intake = Intake::new(verifying.clone(), ingest, onward.clone());
+        let (write_for_cron, write_for_plugin, live_for_plugin) = (write.clone(), write.clone(), live.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let judge = move || plugin::run(&runtime, judging, shared, &judged, write_for_plugin, live_for_plugin);
         let (write_for_retention, retention_stopped) = (write.clone(), cron_stopped.clone());
         let write_half = serving.store.writer();
         let spawn = |name: &'static str, work: Box<dyn FnOnce() + Send>| threads::spawn(name, on_failure, work);
         let threads = vec![
             spawn("live", Box::new(move || live::run(&delivering, &q3)))?,
             spawn("writer", Box::new(move || writer::run(&writing, write_half, &q2, &live)))?,
-            spawn("verify", Box::new(move || verify::run(&verifying, pool.as_ref(), &q1, &write, &live_for_verify)))?,
+            spawn("plugin", Box::new(judge))?,
+            spawn("verify", Box::new(move || verify::run(&verifying, pool.as_ref(), &q1, &onward)))?,
             spawn("retention", Box::new(move || evictor::run(&evicting, &write_for_retention, &retention_stopped)))?,
             spawn("cron", Box::new(move || cron::run(&upkeep, &write_for_cron, &cron_stopped)))?,
         ];
@@ -183,6 +192,7 @@ fn serving(
         memory: Ledger::new(memory),
         writable: Arc::new(Writable::new(&metrics, clock)),
         gate: Arc::new(Gate::new(&bounds)),
+        plugin: Arc::default(),
         verifier: Arc::new(verifier),
         reading: Arc::new(reading),
         settings,
@@ -201,6 +211,15 @@ fn verifying(of: &Serving) -> Verifying {
         verifier: Arc::clone(&of.verifier),
         gate: Arc::clone(&of.gate),
         settings: Arc::clone(&of.settings),
+        metrics: Arc::clone(&of.metrics),
+        clock: of.clock,
+    }
+}
+
+fn judging(of: &Serving) -> Judging {
+    Judging {
+        settings: Arc::clone(&of.settings),
+        gate: Arc::clone(&of.gate),
         metrics: Arc::clone(&of.metrics),
         clock: of.clock,
     }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use super::clock::Clock;
 use super::health::Health;
 use super::ingest::gate::Gate;
+use super::ingest::plugin::door;
 use super::query::job::Reading;
 use super::queues::{Bounds, Depths};
 use super::writable::Writable;
@@ -40,6 +41,8 @@ pub struct Serving {
     pub writable: Arc<Writable>,
     /// The gate that every event passes before [`Intake`](super::Intake).
     pub gate: Arc<Gate>,
+    /// What the plugin has not judged yet.
+    pub plugin: Arc<door::Shared>,
     /// The signature engines, for AUTH.
     pub verifier: Arc<Verifier>,
     /// What reads stored events for clients, and the live index.
@@ -52,7 +55,7 @@ pub struct Serving {
 impl Serving {
     /// Entries that wait in each queue, and the most that it takes.
     #[must_use]
-    pub fn queues(&self) -> [(Queue, usize, usize); 5] {
+    pub fn queues(&self) -> [(Queue, usize, usize); 6] {
         let (depths, bounds) = (&self.depths, &self.bounds);
         [
             (Queue::Ingest, self.gate.events(), bounds.ingest_events),
@@ -60,6 +63,14 @@ impl Serving {
             (Queue::Write, depths.write.len(), bounds.write_batches),
             (Queue::Live, depths.live.len(), bounds.live_batches),
             (Queue::Scans, self.reading.scans.len(), bounds.scans),
+            (Queue::Plugin, self.plugin.events(), bounds.ingest_events),
         ]
+    }
+
+    /// Puts other settings in force.
+    pub fn apply(&self, settings: Settings) {
+        self.settings.store(settings.into());
+        // Its processes are started again, even if no event comes.
+        self.plugin.wake();
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::address_list::AddressSet;
 use super::info::Info;
 use super::limits::{Limits, Tiers};
+use super::plugin::PluginOptions;
 use super::rate::RateOptions;
 use super::retention::Retention;
 use super::sets::{KeySet, KindSet};
@@ -32,6 +33,8 @@ pub struct Settings {
     pub info: Info,
     /// The retention rules.
     pub retention: Retention,
+    /// The program that judges events.
+    pub plugin: PluginOptions,
 }
 
 impl Settings {

@@ -212,7 +212,7 @@ mod tests {
             let (outbox, _) = Writer::with_outbox(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
             let rates = RateLimiter::new(&self.settings, CLIENT, self.addresses.get(CLIENT, 0));
             let memory = Ledger::new(ledger::Options::default()).address(CLIENT);
-            ClientHandle::new(outbox, false, rates, CLIENT, memory)
+            ClientHandle::new(outbox, false, rates, (CLIENT, CLIENT), memory)
         }
 
         fn may_read(&self, bill: &mut Bill, client: &ClientHandle, now_us: u64) -> bool {

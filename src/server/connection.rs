@@ -91,7 +91,7 @@ impl Connection {
         outbox.join(&front.outboxes, network);
         let buckets = front.address_rates.get(network, front.pipeline.clock.now_us());
         let rates = RateLimiter::new(&settings, address, buckets);
-        let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates, network, memory));
+        let client = Arc::new(ClientHandle::new(outbox, upgraded.deflate, rates, (address, network), memory));
         let reader = Reader::new(ReaderOptions {
             max_message_bytes: settings.limits.max_message_length,
             deflate: upgraded.deflate,

@@ -23,6 +23,8 @@ pub struct ClientHandle {
     pub deflate: bool,
     /// What it may spend.
     pub rates: RateLimiter,
+    /// Its own address, which plugins are told.
+    pub peer: IpAddr,
     /// The network of its address, which has one share in the queues, however many connections it opens.
     pub address: IpAddr,
     /// The accounts of its address, which exist as long as the address has connections.
@@ -52,14 +54,21 @@ pub struct Identity {
 }
 
 impl ClientHandle {
-    /// A connection that is owed nothing and has proven nothing. `address` is that of its network.
+    /// A connection from `peer` that is owed nothing and has proven nothing. `address` is that of its network.
     #[must_use]
-    pub fn new(outbox: Arc<Outbox>, deflate: bool, rates: RateLimiter, address: IpAddr, memory: Arc<Address>) -> Self {
+    pub fn new(
+        outbox: Arc<Outbox>,
+        deflate: bool,
+        rates: RateLimiter,
+        (peer, address): (IpAddr, IpAddr),
+        memory: Arc<Address>,
+    ) -> Self {
         let nobody = Identity { keys: Arc::default(), tier: Tier::Anonymous };
         Self {
             outbox,
             deflate,
             rates,
+            peer,
             address,
             filters: Arc::new(Account::of_connection(&memory.filters)),
             memory,

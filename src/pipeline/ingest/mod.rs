@@ -1,6 +1,8 @@
-//! From a socket to the writer: the gate that bounds what waits, which event goes next, and signatures.
+//! From a socket to the writer: the gate that bounds what waits, which event goes next, signatures, and the plugin that
+//! judges events.
 
 pub mod backlog;
 pub mod gate;
+pub mod plugin;
 pub mod signatures;
 pub mod verify;

@@ -1,8 +1,9 @@
 //! The `verify` thread: checks signatures in batches, in the pinned rayon pool when a batch is large enough. And
 //! [`Intake`], the way there, which verifies an event that comes alone on the io thread.
 //!
-//! Both answer what they refuse and pass the rest on: stored kinds to the writer, ephemeral ones to live. The thread
-//! never waits on a client; the intake never blocks at all.
+//! Both answer what they refuse and pass the rest on: stored kinds to the writer, ephemeral ones to live; and all of
+//! them to the `plugin` thread where a plugin judges events. The thread never waits on a client; the intake never
+//! blocks at all.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,6 +19,7 @@ use crate::pipeline::client::{BatchReplies, ClientHandle};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::ingest::backlog::Backlog;
 use crate::pipeline::ingest::gate::Gate;
+use crate::pipeline::ingest::plugin::door::Door;
 use crate::pipeline::queues::{LiveCommand, Submission, Verified, WriteCommand};
 use crate::policy::{Act, Settings};
 use crate::schnorr::Verifier;
@@ -48,8 +50,18 @@ pub struct Verifying {
 pub struct Intake {
     verifying: Verifying,
     ingest: Sender<Vec<Submission>>,
-    write: Sender<WriteCommand>,
-    live: Sender<LiveCommand>,
+    onward: Onward,
+}
+
+/// The ways on for events whose signature is good.
+#[derive(Clone)]
+pub struct Onward {
+    /// To the `plugin` thread.
+    pub plugin: Door,
+    /// To the writer.
+    pub write: Sender<WriteCommand>,
+    /// To live.
+    pub live: Sender<LiveCommand>,
 }
 
 impl Intake {
@@ -59,10 +71,9 @@ impl Intake {
     pub(in crate::pipeline) const fn new(
         verifying: Verifying,
         ingest: Sender<Vec<Submission>>,
-        write: Sender<WriteCommand>,
-        live: Sender<LiveCommand>,
+        onward: Onward,
     ) -> Self {
-        Self { verifying, ingest, write, live }
+        Self { verifying, ingest, onward }
     }
 
     /// Hands events over; never blocks. Call it with everything that came in one turn.
@@ -93,15 +104,21 @@ impl Intake {
 
     /// Returns what finds its queue full. A closed queue means that the process is stopping.
     fn pass_on(&self, stored: Vec<Verified>, ephemeral: Vec<Verified>) -> Vec<Verified> {
+        let Onward { plugin, write, live } = &self.onward;
+        if plugin.is_open(&self.verifying.settings.load()) {
+            plugin.pass(stored);
+            plugin.pass(ephemeral);
+            return Vec::new();
+        }
         let mut back = Vec::new();
         if !stored.is_empty()
-            && let Err(SendError::Full(WriteCommand::Store(stored))) = self.write.try_send(WriteCommand::Store(stored))
+            && let Err(SendError::Full(WriteCommand::Store(stored))) = write.try_send(WriteCommand::Store(stored))
         {
             back.extend(stored);
         }
         if !ephemeral.is_empty()
             && let Err(SendError::Full(LiveCommand::Ephemeral(ephemeral))) =
-                self.live.try_send(LiveCommand::Ephemeral(ephemeral))
+                live.try_send(LiveCommand::Ephemeral(ephemeral))
         {
             back.extend(ephemeral);
         }
@@ -114,8 +131,7 @@ pub fn run(
     verifying: &Verifying,
     pool: Option<&ThreadPool>,
     ingest: &Receiver<Vec<Submission>>,
-    write: &Sender<WriteCommand>,
-    live: &Sender<LiveCommand>,
+    Onward { plugin, write, live }: &Onward,
 ) {
     let threads = pool.map_or(1, ThreadPool::current_num_threads) as u64;
     let mut backlog = Backlog::new(BATCH_US * threads);
@@ -128,6 +144,11 @@ pub fn run(
             backlog.add(more);
         }
         let (stored, ephemeral) = verifying.verify(pool, backlog.take(verifying.clock.now_us()));
+        if plugin.is_open(&verifying.settings.load()) {
+            plugin.pass(stored);
+            plugin.pass(ephemeral);
+            continue;
+        }
         // A closed queue means that its thread has panicked, which stops the process.
         if !stored.is_empty() && write.send(WriteCommand::Store(stored)).is_err() {
             return;
@@ -211,7 +232,7 @@ mod tests {
         let (outbox, _writer) = Writer::with_outbox(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
         let rates = RateLimiter::new(&settings, address, RateTable::new(1).get(address, 0));
         let memory = Ledger::new(ledger::Options::default()).address(address);
-        let from = Arc::new(ClientHandle::new(outbox, false, rates, address, memory));
+        let from = Arc::new(ClientHandle::new(outbox, false, rates, (address, address), memory));
         let one = |kind| {
             vec![Verified {
                 event: trusted(author(1), kind, 1, &[], "x"),
@@ -219,7 +240,8 @@ mod tests {
                 received: Instant::now(),
             }]
         };
-        let ((ingest, _q1), (write, q2), (live, q3)) = (channel(1), channel(1), channel(1));
+        let ((ingest, _q1), (write, q2), (live, q3), (plugin, _)) = (channel(1), channel(1), channel(1), channel(1));
+        let plugin = Door::new(plugin, Arc::default());
         let verifying = Verifying {
             verifier: Arc::new(Verifier::new(schnorr::Options::default())),
             gate: Arc::new(Gate::new(&Bounds::default())),
@@ -227,7 +249,7 @@ mod tests {
             metrics: Arc::new(Metrics::new()),
             clock: Clock::start(),
         };
-        let intake = Intake::new(verifying, ingest, write, live);
+        let intake = Intake::new(verifying, ingest, Onward { plugin, write, live });
         assert!(intake.pass_on(one(1), one(20_001)).is_empty());
         let kinds = |back: &[Verified]| back.iter().map(|one| one.event.view().kind().0).collect::<Vec<_>>();
         assert_eq!(kinds(&intake.pass_on(one(1), one(20_001))), [1, 20_001]);

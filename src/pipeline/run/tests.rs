@@ -17,7 +17,7 @@ fn client(settings: &Settings) -> Arc<ClientHandle> {
     let (outbox, _writer) = Writer::with_outbox(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
     let rates = RateLimiter::new(settings, address, RateTable::new(1).get(address, 0));
     let memory = Ledger::new(ledger::Options::default()).address(address);
-    Arc::new(ClientHandle::new(outbox, false, rates, address, memory))
+    Arc::new(ClientHandle::new(outbox, false, rates, (address, address), memory))
 }
 
 #[test]

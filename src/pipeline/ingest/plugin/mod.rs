@@ -1,0 +1,136 @@
+//! The `plugin` thread: takes verified events, has the operator's program judge them, and passes on those that it
+//! accepts.
+//!
+//! It is the only thread that waits for the program. It never waits for a client, and for the writer and live only when
+//! their queues are full. Events of one connection leave in the order in which they came ([`order`]). Without a plugin
+//! no event comes here.
+
+mod bench;
+pub mod door;
+mod order;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::task::{JoinError, JoinSet, LocalSet};
+use tokio::time::{sleep_until, timeout_at};
+
+use crate::allocator;
+use crate::pipeline::channel::{Receiver, RecvError, Sender};
+use crate::pipeline::clock;
+use crate::pipeline::queues::{LiveCommand, Verified, WriteCommand};
+use crate::plugin::{Post, Worker};
+use crate::policy::{PluginOptions, Source};
+use bench::{Bench, Seat};
+pub use bench::{COPY_BYTES, Judging};
+use door::Shared;
+
+/// How long the program may take for what it has not judged when the relay stops. Clients have left by then, so nobody
+/// is owed an answer to what is dropped.
+const STOP: Duration = Duration::from_secs(3);
+
+/// How long the workers get to end, with the second that a process gets after each signal.
+const END: Duration = Duration::from_secs(3);
+
+/// Runs until the queue is closed and every event is judged, or it is time to stop.
+pub fn run(
+    runtime: &Runtime,
+    judging: Judging,
+    shared: Arc<Shared>,
+    inbox: &Receiver<Vec<Verified>>,
+    write: Sender<WriteCommand>,
+    live: Sender<LiveCommand>,
+) {
+    let bench = Rc::new(Bench::new(judging.clone(), Arc::clone(&shared), write, live));
+    let workers = Workers { judging, bench, posts: Vec::new(), tasks: JoinSet::new() };
+    LocalSet::new().block_on(runtime, workers.serve(&shared, inbox));
+}
+
+/// The workers of the plugin in force, and those of former ones that have not ended.
+struct Workers {
+    judging: Judging,
+    bench: Rc<Bench>,
+    posts: Vec<Arc<Post>>,
+    tasks: JoinSet<()>,
+}
+
+impl Workers {
+    async fn serve(mut self, shared: &Shared, inbox: &Receiver<Vec<Verified>>) {
+        let mut settings = None;
+        let mut stop_at: Option<Instant> = None;
+        let mut collect_at = allocator::collect_if_due();
+        loop {
+            let current = self.judging.settings.load_full();
+            if settings.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &current)) {
+                self.change(&current.plugin);
+                settings = Some(current);
+            }
+            if self.take(inbox) && stop_at.is_none() {
+                stop_at = Some(Instant::now() + STOP);
+            }
+            let is_late = stop_at.is_some_and(|at| at <= Instant::now());
+            if stop_at.is_some() && (is_late || self.bench.is_empty()) {
+                break;
+            }
+            tokio::select! {
+                () = shared.woken() => {}
+                Some(ended) = self.tasks.join_next() => panic_with(ended),
+                () = sleep_until(stop_at.unwrap_or(collect_at).into()) => collect_at = allocator::collect_if_due(),
+            }
+        }
+        self.posts.iter().for_each(|post| post.retire());
+        let end_at = Instant::now() + END;
+        let all_end = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout_at(end_at.into(), all_end).await.is_err() {
+            tracing::warn!("a process of the plugin does not end");
+        }
+    }
+
+    /// Takes in what came. Returns whether nothing more can come.
+    fn take(&self, inbox: &Receiver<Vec<Verified>>) -> bool {
+        let mut has_new = false;
+        let is_closed = loop {
+            match inbox.recv_timeout(Duration::ZERO) {
+                Ok(events) => {
+                    has_new = true;
+                    events.into_iter().for_each(|verified| self.bench.enter(verified));
+                }
+                Err(RecvError::Timeout) => break false,
+                Err(RecvError::Closed) => break true,
+            }
+        };
+        if has_new {
+            self.bench.flush();
+            self.posts.iter().for_each(|post| post.wake());
+        }
+        is_closed
+    }
+
+    /// Starts the workers of a plugin. Those of the former one finish what they have been asked.
+    fn change(&mut self, options: &PluginOptions) {
+        self.posts.drain(..).for_each(|post| post.retire());
+        self.bench.change(options.clone());
+        if !options.judges(Source::Ws) {
+            return;
+        }
+        for worker in 0..options.workers {
+            let post = Arc::new(Post::default());
+            let seat = Seat { bench: Rc::clone(&self.bench), worker };
+            let metrics = Arc::clone(&self.judging.metrics);
+            let worker = Worker::new(seat, Arc::clone(&post), options.clone(), metrics, clock::now);
+            self.posts.push(post);
+            self.tasks.spawn_local(worker.run());
+        }
+    }
+}
+
+/// Passes on the panic of a worker: this thread ends as any other that panics.
+fn panic_with(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
