@@ -7,6 +7,8 @@ mod support;
 mod changes;
 #[path = "plugins/faults.rs"]
 mod faults;
+#[path = "plugins/import.rs"]
+mod import;
 #[path = "plugins/protocol.rs"]
 mod protocol;
 #[path = "plugins/scene.rs"]

@@ -10,11 +10,14 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use indicatif::{HumanCount, ProgressBar};
+use prometheus_client::metrics::counter::Counter;
 
 use super::global::Global;
 use super::interrupt;
+use super::log;
 use super::output::{progress, say, stdout};
 use crate::import::{self, End, LineOutcome, Observer, Parts, Report, Verdict};
+use crate::policy::Source;
 use crate::schnorr::Verifier;
 
 /// The maximum number of reasons that the summary lists.
@@ -34,9 +37,9 @@ const DEFECTS: [LineOutcome; 4] =
 
 Reads events as JSON, one per line, in arrays or simply concatenated, and EVENT messages as clients and relays send \
 them; plain or compressed with gzip or zstd. Works while the relay runs on the same store, and its subscribers get \
-the new events. The configured limits, date checks and access lists do not apply. Expired and ephemeral events are not \
-stored, nor are events that the retention rules have removed or would remove for their age. Bad lines are counted and \
-skipped. Exits with 1 if the input holds no event, or if reading or storing fails; it then names the line to resume \
+the new events. The configured limits, date checks and access lists do not apply; a plugin judges the events only if \
+plugin.sources has \"import\". Expired and ephemeral events are not stored, nor are events that the retention rules have \
+removed or would remove for their age. Bad lines are counted and skipped. Exits with 1 if the input holds no event, or if reading or storing fails; it then names the line to resume \
 from.")]
 pub struct Arguments {
     /// The file with the events; - means standard input
@@ -60,6 +63,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let read = Arc::new(AtomicU64::new(0));
     let input = Counted { input, read: Arc::clone(&read) };
     let (config, store) = global.open_or_create()?;
+    // What a plugin complains of.
+    let judges = config.plugin.judges(Source::Import);
+    let _log = judges.then(|| log::start(&config.log, &Counter::default())).transpose()?;
     let parts = Parts {
         store,
         settings: config.settings(),

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::judge::Judge;
 use super::pieces::Piece;
 use super::split::{Found, Splitter};
 use super::verdict::{LineOutcome, Verdict};
@@ -24,6 +25,8 @@ pub struct Checker {
     pub verifier: Arc<Verifier>,
     /// Whether signatures are verified.
     pub verify: bool,
+    /// The operator's program, if it is to judge these events.
+    pub judge: Option<Judge>,
     pub max_line_bytes: usize,
 }
 
@@ -94,6 +97,7 @@ impl Checker {
         }
         drop(snapshot);
         self.verify(lines, events, &mut checked);
+        self.judge(&mut checked);
         Ok(checked)
     }
 
@@ -168,6 +172,21 @@ impl Checker {
                     checked.events.push(event);
                 }
                 Err(_) => checked.reject(line, LineOutcome::Invalid, "the signature is wrong"),
+            }
+        }
+    }
+
+    /// Has the plugin judge the events whose signature is good.
+    fn judge(&self, checked: &mut Checked) {
+        let Some(judge) = &self.judge else { return };
+        let (lines, events) = (std::mem::take(&mut checked.lines), std::mem::take(&mut checked.events));
+        for (line, (event, refusal)) in lines.into_iter().zip(judge.judge(events)) {
+            match refusal {
+                None => {
+                    checked.lines.push(line);
+                    checked.events.push(event);
+                }
+                Some(reason) => checked.reject(line, LineOutcome::Refused, reason),
             }
         }
     }

@@ -5,11 +5,12 @@
 //! and no more of the input is held than `AHEAD` pieces and a batch.
 //!
 //! ```text
-//! read ──pieces──▶ pinned pool (parse, hash, look up, verify) ──in order──▶ the caller's thread: commit
+//! read ──pieces──▶ pinned pool (parse, hash, look up, verify, judge) ──in order──▶ the caller's thread: commit
 //! ```
 
 mod checker;
 mod format;
+mod judge;
 mod pieces;
 mod split;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use crate::retention::{Horizons, resolve};
 use crate::schnorr::Verifier;
 use crate::store::{Outcome, Store, StoreError, Writer};
 use checker::{Checked, Checker};
+use judge::Judge;
 use pieces::{Piece, Pieces};
 
 pub use format::Unsupported;
@@ -127,7 +129,7 @@ pub trait Observer {
 pub struct Parts {
     /// The store to import into.
     pub store: Store,
-    /// The relay's own URLs, for vanish requests, and its retention rules.
+    /// The relay's own URLs, for vanish requests, its retention rules and its plugin.
     pub settings: Settings,
     /// The signature engines.
     pub verifier: Verifier,
@@ -156,7 +158,8 @@ pub fn import(
     let Options { verify, batch_events, max_line_bytes, .. } = options;
     let writer = store.writer();
     let horizons = Horizons::load(&settings.retention, &store)?;
-    let checker = Checker { store, settings, horizons, verifier: Arc::new(verifier), verify, max_line_bytes };
+    let judge = Judge::start(&settings.plugin)?;
+    let checker = Checker { store, settings, horizons, verifier: Arc::new(verifier), verify, judge, max_line_bytes };
     let (tickets, queue) = channel(AHEAD);
     // Not joined: it may wait for input forever, and has nothing to finish.
     std::thread::Builder::new()

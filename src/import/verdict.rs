@@ -22,7 +22,7 @@ pub enum LineOutcome {
     Expired,
     /// Its kind is never stored (NIP-01).
     Ephemeral,
-    /// This relay must not store it.
+    /// This relay must not store it, or the plugin refuses it.
     Refused,
     /// The retention rules would remove it, or have removed it before.
     NotKept,

@@ -1,0 +1,136 @@
+//! Has the operator's program judge events of an import, if `plugin.sources` says so.
+//!
+//! The threads that check pieces wait for its verdicts; at most one piece for each of them waits here.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use crate::metrics::Metrics;
+use crate::nostr::{EventView, Kind, VerifiedEvent};
+use crate::pipeline::channel::{Sender, channel};
+use crate::pipeline::{StartError, now};
+use crate::plugin::{Candidate, Origin, Post, Queue, Verdict, Worker};
+use crate::policy::{OnFailure, PluginOptions, Source};
+
+/// A running plugin. Dropping it ends its processes.
+pub struct Judge {
+    waiting: Waiting,
+    posts: Vec<Arc<Post>>,
+    on_failure: OnFailure,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// An event that waits for its verdict.
+struct Held {
+    event: VerifiedEvent,
+    place: usize,
+    answer: Sender<Judged>,
+}
+
+/// An event by its place in a piece, and its verdict; `None` if the program failed.
+type Judged = (usize, VerifiedEvent, Option<Verdict>);
+
+impl Candidate for Held {
+    fn event(&self) -> EventView<'_> {
+        self.event.view()
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin::Import
+    }
+}
+
+/// The events that no worker has taken.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<VecDeque<Held>>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Held>> {
+        self.0.lock().expect("nothing panics while it holds the queue")
+    }
+}
+
+impl Queue for Waiting {
+    type Candidate = Held;
+
+    fn next(&self) -> Option<Held> {
+        self.lock().pop_front()
+    }
+
+    fn judged(&self, held: Held, verdict: Option<Verdict>) {
+        // The receiver is gone only if the import has ended early.
+        let _ = held.answer.send((held.place, held.event, verdict));
+    }
+
+    fn spent(&self, _: &Held, _: Duration) {}
+
+    fn flush(&self) {}
+}
+
+impl Judge {
+    /// Starts the program, if it is to judge imports. A dry run has nowhere to show its counts.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(options: &PluginOptions) -> Result<Option<Self>, StartError> {
+        if !options.judges(Source::Import) || options.dry_run {
+            return Ok(None);
+        }
+        let (waiting, metrics) = (Waiting::default(), Arc::new(Metrics::new()));
+        let posts: Vec<Arc<Post>> = (0..options.workers).map(|_| Arc::default()).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let worker = |post: &Arc<Post>| {
+            Worker::new(waiting.clone(), Arc::clone(post), options.clone(), Arc::clone(&metrics), now)
+        };
+        let workers: Vec<_> = posts.iter().map(worker).collect();
+        let thread = std::thread::Builder::new().name("plugin".into()).spawn(move || {
+            let local = LocalSet::new();
+            workers.into_iter().for_each(|worker| drop(local.spawn_local(worker.run())));
+            runtime.block_on(local);
+        })?;
+        Ok(Some(Self { waiting, posts, on_failure: options.on_failure, thread: Some(thread) }))
+    }
+
+    /// Judges events; returns each with the reason why it is not to be stored, if it is not. Requests to vanish are
+    /// obeyed, whatever the program thinks of them (NIP-62).
+    #[must_use]
+    pub fn judge(&self, events: Vec<VerifiedEvent>) -> Vec<(VerifiedEvent, Option<String>)> {
+        if events.is_empty() {
+            return Vec::new();
+        }
+        // Room for every verdict, so that no worker waits.
+        let (answer, answers) = channel(events.len());
+        let held = events.into_iter().enumerate();
+        let held = held.map(|(place, event)| Held { event, place, answer: answer.clone() });
+        let (obeyed, held): (Vec<Held>, Vec<Held>) = held.partition(|held| held.event().kind() == Kind::VANISH);
+        obeyed.into_iter().for_each(|held| self.waiting.judged(held, Some(Verdict::Accept)));
+        self.waiting.lock().extend(held);
+        drop(answer);
+        self.posts.iter().for_each(|post| post.wake());
+        let mut judged: Vec<Judged> = std::iter::from_fn(|| answers.recv()).collect();
+        judged.sort_unstable_by_key(|(place, ..)| *place);
+        judged.into_iter().map(|(_, event, verdict)| (event, self.refusal(verdict))).collect()
+    }
+
+    fn refusal(&self, verdict: Option<Verdict>) -> Option<String> {
+        match verdict {
+            Some(Verdict::Accept) => None,
+            Some(Verdict::Reject(reason)) => Some(format!("the plugin refused it: {reason}")),
+            Some(Verdict::ShadowReject) => Some("the plugin dropped it".into()),
+            None if self.on_failure == OnFailure::Accept => None,
+            None => Some("the plugin failed and did not judge it".into()),
+        }
+    }
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        self.posts.iter().for_each(|post| post.retire());
+        // A panic was reported when it happened.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
