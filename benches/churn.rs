@@ -8,7 +8,8 @@
 //! Run with `cargo bench --bench churn`. It prints CSV: a row for each tenth of the first turnover, then one for each
 //! turnover. `WEIR_CHURN_TURNOVERS` (3), `WEIR_CHURN_MIB` (64), `WEIR_CHURN_BATCH` (512 events) and `WEIR_BENCH_DIR`
 //! (.) set how much, how and where. `WEIR_CHURN_RULES` (age) sets what is removed first: `age` the oldest events,
-//! `value` the oldest reactions.
+//! `value` the oldest reactions. While room is made, events are stored as in a relay, one for every two that go;
+//! with `WEIR_CHURN_ALONE` none are, and commits become larger.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -18,7 +19,7 @@ use support::{number, thread_us};
 use weir::nostr::{Event, Pubkey, Timestamp, VerifiedEvent, hex, json};
 use weir::policy::{Retention, RetentionLimits, Rule};
 use weir::retention::{Marks, Mode, pass};
-use weir::store::{Durability, Options, Store};
+use weir::store::{Durability, Options, Store, Writer};
 
 #[path = "../tests/support/corpus.rs"]
 #[allow(dead_code)]
@@ -82,31 +83,43 @@ struct Churn {
     random: Random,
     authors: Vec<Pubkey>,
     now: u64,
+    /// Whether nothing is stored while room is made.
+    is_alone: bool,
     spent: Spent,
 }
 
 impl Churn {
-    /// Stores a batch and makes room if necessary. Returns whether room has ever been made.
-    fn batch(&mut self, writer: &mut weir::store::Writer) -> bool {
-        let mut batch = Vec::with_capacity(self.batch as usize);
-        for _ in 0..self.batch {
+    /// Stores so many events in one commit.
+    fn insert(&mut self, events: u64, writer: &mut Writer) {
+        let mut batch = Vec::with_capacity(events as usize);
+        for _ in 0..events {
             self.now += 1;
             batch.push(event(&mut self.random, &self.authors, self.now));
         }
-        let now = Timestamp(self.now);
         let start = thread_us();
-        writer.commit(&batch, now).expect("a commit");
+        writer.commit(&batch, Timestamp(self.now)).expect("a commit");
         self.spent.insert_us += thread_us() - start;
-        self.spent.events += self.batch;
+        self.spent.events += events;
+    }
+
+    /// Stores a batch and makes room if necessary, while others go on publishing. Returns whether room has ever been
+    /// made.
+    fn batch(&mut self, writer: &mut Writer) -> bool {
+        self.insert(self.batch, writer);
         if self.store.room().expect("the room").used_bytes <= Marks::new(self.max_bytes).start {
             return false;
         }
+        let (store, rules, now) = (self.store.clone(), self.rules.clone(), Timestamp(self.now));
+        let inserted_us = self.spent.insert_us;
         let (start, mut step) = (thread_us(), Instant::now());
-        let found = pass(&self.store, &self.rules, now, Mode::Remove, &NEVER_STOP, |_| {
+        let found = pass(&store, &rules, now, Mode::Remove, &NEVER_STOP, |_| {
             self.spent.longest_step_ms = self.spent.longest_step_ms.max(step.elapsed().as_secs_f64() * 1e3);
+            if !self.is_alone {
+                self.insert(self.batch / 4, writer);
+            }
             step = Instant::now();
         });
-        self.spent.evict_us += thread_us() - start;
+        self.spent.evict_us += thread_us() - start - (self.spent.insert_us - inserted_us);
         self.spent.evicted += found.expect("a pass").total().events;
         true
     }
@@ -145,6 +158,7 @@ fn main() {
         random: Random(1),
         authors: (0..AUTHORS).map(testing::author).collect(),
         now: 1_700_000_000,
+        is_alone: std::env::var_os("WEIR_CHURN_ALONE").is_some(),
         spent: Spent::default(),
     };
     let mut writer = churn.store.writer();
@@ -161,8 +175,9 @@ fn main() {
     let mut inserted = 0;
     for turnover in (1..10).map(|tenth| f64::from(tenth) / 10.0).chain((1..=turnovers).map(|whole| whole as f64)) {
         while (inserted as f64) < turnover * first as f64 {
+            let before = churn.spent.events;
             churn.batch(&mut writer);
-            inserted += churn.batch;
+            inserted += churn.spent.events - before;
         }
         churn.row(turnover, started);
     }

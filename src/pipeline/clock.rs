@@ -3,7 +3,9 @@
 //!
 //! Code below the pipeline is told the time; it never asks.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::nostr::Timestamp;
 
@@ -39,4 +41,10 @@ pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     // A clock before 1970 is broken; nothing is expired then.
     Timestamp(since.map_or(0, |since| since.as_secs()))
+}
+
+/// CPU time that this thread has taken so far.
+#[must_use]
+pub fn thread_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }

@@ -17,6 +17,7 @@ pub struct Writable {
     clock: Clock,
     gauge: Gauge,
     is_writable: AtomicBool,
+    is_made: AtomicBool,
     /// What the log said last.
     logged: AtomicBool,
     /// When it did; 0 for never.
@@ -28,15 +29,26 @@ impl Writable {
     #[must_use]
     pub fn new(metrics: &Metrics, clock: Clock) -> Self {
         metrics.storage_writable.set(1);
-        let (gauge, is_writable, logged) =
-            (metrics.storage_writable.clone(), AtomicBool::new(true), AtomicBool::new(true));
-        Self { clock, gauge, is_writable, logged, logged_us: AtomicU64::new(0) }
+        let [is_writable, is_made, logged] = [true, false, true].map(AtomicBool::new);
+        let gauge = metrics.storage_writable.clone();
+        Self { clock, gauge, is_writable, is_made, logged, logged_us: AtomicU64::new(0) }
     }
 
     /// Whether there was room for events.
     #[must_use]
     pub fn get(&self) -> bool {
         self.is_writable.load(Ordering::Relaxed)
+    }
+
+    /// Whether rules are in force that can make room, as far as is known.
+    #[must_use]
+    pub fn is_room_made(&self) -> bool {
+        self.is_made.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether they can.
+    pub fn set_room_made(&self, is_made: bool) {
+        self.is_made.store(is_made, Ordering::Relaxed);
     }
 
     /// Notes whether there is room, and logs when that changes.

@@ -311,5 +311,13 @@ fn an_estimate_says_so_and_its_rules_add_up_to_the_whole() {
     assert_eq!(rows.iter().map(|row| row[0]).sum::<u64>(), 24_000);
     let used = info["used_bytes"].as_u64().expect("a number");
     assert!(rows.iter().map(|row| row[2]).sum::<u64>().abs_diff(used) <= 2);
-    assert!(home.run(&["info", "--config", &rules]).good().contains("added       about 3,428 events and "));
+    let text = home.run(&["info", "--config", &rules]).good();
+    assert!(text.contains("added       about 3,428 events and "));
+    for word in ["added", "removed", "room for"] {
+        assert!(text.contains(&format!("\n{word} ")), "{word}: {text}");
+        assert!(
+            include_str!("../../docs/operating.md").contains(&format!("\n- `{word}`: ")),
+            "{word} is not explained"
+        );
+    }
 }

@@ -459,3 +459,20 @@ fn at_a_limit_that_is_held_readyz_says_full_only_while_events_are_refused() {
     assert!(said_full <= refused, "{said_full} of 200 samples say full; in {refused} events were refused");
     assert_clean(&relay);
 }
+
+#[test]
+fn at_a_limit_that_is_held_events_that_come_at_full_speed_wait_for_room_and_none_is_refused() {
+    for interval_ms in [100, 0] {
+        let relay = Relay::start(&format!(
+            "pipeline.commit_interval_ms = {interval_ms}\n[storage]\nmax_bytes = {}\n[[storage.retention]]\n",
+            4 << 20
+        ));
+        let (author, mut client) = (Key::named("storm"), relay.connect());
+        let all: Vec<Signed> = notes(&author, 3000, 4000).collect();
+        let answers = storm(&mut client, all.clone());
+        assert_eq!(answers.reasons(), Vec::<&str>::new(), "{interval_ms} ms");
+        let left = held(&mut client, &all);
+        assert!(left.len() > 400 && left == all[all.len() - left.len()..], "{} are left", left.len());
+        assert_clean(&relay);
+    }
+}

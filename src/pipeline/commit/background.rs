@@ -18,12 +18,13 @@ const AIM: Duration = Duration::from_millis(3);
 /// Rows of a step. With fewer, nearly all its time would go to the sync; more are never found at a time.
 const ROWS: std::ops::RangeInclusive<usize> = 16..=256;
 
-/// How long a commit of removals alone should take. Events that arrive meanwhile wait, as for any commit.
-const COMMIT_AIM: Duration = Duration::from_millis(10);
+/// How long a commit with removals should take, with clients' events in it and without. What is published meanwhile
+/// waits this long for its OK.
+const COMMIT_AIM: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(100)];
 
-/// Events that one commit removes. With fewer, hardly any share pages; with more, the write-ahead log cannot be used in
-/// the same group.
-const COMMIT_ROWS: std::ops::RangeInclusive<usize> = 256..=1024;
+/// Events that such a commit removes. With fewer, its syncs would take most of the time on a slow disk, and hardly any
+/// of them would share pages; with more, the write-ahead log cannot be used in the same group.
+const COMMIT_ROWS: std::ops::RangeInclusive<usize> = 512..=1024;
 
 /// How many rows the next step of one kind of work takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +62,10 @@ pub struct BackgroundWork {
     notes: Vec<(Note, Vec<u8>)>,
     /// Requested, and not finished.
     upkeep: bool,
-    remove: Stride,
+    /// Events that a commit removes, with clients' events in it and without.
+    remove: [Stride; 2],
+    /// How long the last commit with removals took.
+    took: Duration,
     reap: Stride,
     purge: Stride,
 }
@@ -69,9 +73,9 @@ pub struct BackgroundWork {
 impl Default for BackgroundWork {
     fn default() -> Self {
         let [reap, purge] = [Stride::new(64, AIM, &ROWS); 2];
-        let remove = Stride::new(256, COMMIT_AIM, &COMMIT_ROWS);
-        let evictions = VecDeque::new();
-        Self { evictions, known: 0, removed: 0, notes: Vec::new(), upkeep: false, remove, reap, purge }
+        let remove = COMMIT_AIM.map(|aim| Stride::new(*COMMIT_ROWS.start(), aim, &COMMIT_ROWS));
+        let (evictions, took) = (VecDeque::new(), Duration::ZERO);
+        Self { evictions, known: 0, removed: 0, notes: Vec::new(), upkeep: false, remove, took, reap, purge }
     }
 }
 
@@ -111,15 +115,25 @@ impl BackgroundWork {
         self.notes.push((note, row));
     }
 
-    /// How many events a commit of removals alone should remove.
+    /// How many events a commit should remove; `alone` when it has no events of clients.
     #[must_use]
-    pub const fn stride(&self) -> usize {
-        self.remove.rows
+    pub const fn stride(&self, alone: bool) -> usize {
+        self.remove[alone as usize].rows
     }
 
     /// Learns how long a commit took that removed so many events.
-    pub fn learn(&mut self, rows: usize, took: Duration) {
-        self.remove.learn(rows, took);
+    pub fn learn(&mut self, alone: bool, rows: usize, took: Duration) {
+        if rows > 0 {
+            self.remove[usize::from(alone)].learn(rows, took);
+            self.took = took;
+        }
+    }
+
+    /// How long events are answered from the log before the next commit: half as long again as the last one took, so
+    /// that commits take at most two fifths of the writer's time.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        self.took * 3 / 2
     }
 
     /// A commit begins.
@@ -230,6 +244,20 @@ mod tests {
             assert_eq!(steady(start, 30_000, 50), 16, "a sync alone is longer: a handful");
             assert_eq!(steady(start, 100, 1), 256, "no more than the most");
         }
+    }
+
+    #[test]
+    fn a_commit_beside_clients_takes_fewer_removals_and_after_a_long_one_events_are_answered_for_longer() {
+        let mut background = BackgroundWork::default();
+        // A disk that takes 20 ms for each commit and 70 us for each removal.
+        for alone in [false, true].repeat(16) {
+            let rows = background.stride(alone);
+            background.learn(alone, rows, Duration::from_micros(20_000 + 70 * rows as u64));
+        }
+        assert_eq!([false, true].map(|alone| background.stride(alone)), [512, 1024], "50 ms and 100 ms at the most");
+        background.learn(false, 600, Duration::from_millis(40));
+        background.learn(false, 0, Duration::from_millis(900));
+        assert_eq!(background.pause(), Duration::from_millis(60), "a commit that removed nothing does not count");
     }
 
     #[test]

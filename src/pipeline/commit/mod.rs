@@ -2,5 +2,7 @@
 
 pub mod background;
 pub mod event_replies;
+pub mod room;
 pub mod uncommitted;
+pub mod work;
 pub mod writer;

@@ -10,22 +10,18 @@ use std::time::{Duration, Instant};
 use crate::metrics::{EventOutcome, Metrics, StoreOperation};
 use crate::nostr::{EventId, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, Sender};
-use crate::pipeline::client::{BatchReplies, ClientHandle};
-use crate::pipeline::clock::Clock;
-use crate::pipeline::commit::background::BackgroundWork;
+use crate::pipeline::client::BatchReplies;
+use crate::pipeline::clock::{Clock, thread_time};
 use crate::pipeline::commit::event_replies::{counted_as, refuse_all, reply_for};
 use crate::pipeline::commit::uncommitted::Uncommitted;
+use crate::pipeline::commit::work::{Batch, InHand, Work};
 use crate::pipeline::health::Health;
 use crate::pipeline::heartbeat::Heartbeat;
-use crate::pipeline::ingest::backlog::Backlog;
 use crate::pipeline::ingest::gate::Gate;
-use crate::pipeline::queues::{Committed, LiveCommand, Verified, WriteCommand};
+use crate::pipeline::queues::{Committed, LiveCommand, WriteCommand};
 use crate::pipeline::writable::Writable;
 use crate::retention::Horizons;
-use crate::store::{self, Evicted, Outcome, Removed, Seq, Store, StoreError, Writer};
-
-/// Work per batch: about 500 events. Larger batches make no event cheaper, and the first event waits for the last.
-const BATCH_US: u64 = 8_000;
+use crate::store::{self, Evicted, Outcome, Removed, Seq, Store, StoreError, Writer, footprint_of};
 
 /// The most events that are evicted with a batch, for each event in it.
 const EVICTED_FOR_STORED: usize = 2;
@@ -33,18 +29,8 @@ const EVICTED_FOR_STORED: usize = 2;
 /// Events that are removed while no batch waits, before the writer checks for one again: about a millisecond.
 const STEP: usize = 32;
 
-/// Events that are made durable and answered together.
-struct Batch {
-    events: Vec<VerifiedEvent>,
-    origins: Vec<(Arc<ClientHandle>, Instant)>,
-}
-
-impl From<Vec<Verified>> for Batch {
-    fn from(verified: Vec<Verified>) -> Self {
-        let (events, origins) = verified.into_iter().map(|one| (one.event, (one.from, one.received))).unzip();
-        Self { events, origins }
-    }
-}
+/// More than the footprint of any batch, in bytes.
+const AMPLE: u64 = 8 << 20;
 
 /// What committing events takes. Queries `Q` wait for commits.
 pub struct Writing<Q> {
@@ -77,40 +63,32 @@ struct LiveEnded;
 
 /// Runs until Q2 is closed and empty.
 pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
-    let (mut background, mut backlog) = (BackgroundWork::default(), Backlog::new(BATCH_US));
+    let mut work = Work::new();
     loop {
-        // Between steps of upkeep the writer does not wait for commands: events always go first.
-        let is_idle = background.is_empty() && backlog.is_empty();
-        let command = if is_idle { inbox.recv() } else { inbox.try_recv() };
-        match command {
-            Some(WriteCommand::Store(events)) => backlog.add(events),
-            Some(WriteCommand::Commit) => {}
-            Some(WriteCommand::Upkeep) => {
-                background.upkeep();
-                look_after(writing, &mut writer);
-                if let Err(error) = writing.store.forget_dead_copy() {
-                    tracing::error!(%error, "what a killed compaction left could not be removed");
+        let was_idle = work.is_idle();
+        match work.next(inbox) {
+            Some(command) => {
+                let is_upkeep = matches!(command, WriteCommand::Upkeep);
+                work.add(command);
+                if is_upkeep {
+                    look_after(writing, &mut writer);
                 }
             }
-            Some(WriteCommand::Evict(eviction)) => background.evict(eviction),
-            Some(WriteCommand::Note(note, row)) => background.note(note, row),
-            None if is_idle => return,
+            None if was_idle => return,
             None => {}
         }
-        if !backlog.is_empty()
-            && OpenCommit::new(writing, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
+        if work.has_events() && OpenCommit::new(writing, inbox, &mut work, live).run(&mut writer).is_err() {
+            return;
+        }
+        let nothing_waits = |work: &Work| inbox.is_empty() && !work.has_events();
+        if nothing_waits(&work)
+            && work.background.has_evictions()
+            && OpenCommit::new(writing, inbox, &mut work, live).run(&mut writer).is_err()
         {
             return;
         }
-        let nothing_waits = |backlog: &Backlog<Verified>| inbox.is_empty() && backlog.is_empty();
-        if nothing_waits(&backlog)
-            && background.has_evictions()
-            && OpenCommit::new(writing, inbox, &mut backlog, &mut background, live).run(&mut writer).is_err()
-        {
-            return;
-        }
-        if nothing_waits(&backlog)
-            && let Err(error) = background.keep_up(&mut writer, writing.clock.now())
+        if nothing_waits(&work)
+            && let Err(error) = work.background.keep_up(&mut writer, writing.clock.now())
         {
             writing.health.failed(StoreOperation::Commit, &error);
         }
@@ -126,26 +104,8 @@ fn look_after<Q>(writing: &Writing<Q>, writer: &mut Writer) {
         Ok(()) => writing.health.committed(),
         Err(error) => writing.health.failed(StoreOperation::Commit, &error),
     }
-}
-
-/// The batch in hand.
-#[derive(Default)]
-enum InHand {
-    /// There is none.
-    #[default]
-    Nothing,
-    /// It is to be added.
-    Waiting(Batch),
-    /// It is added, with these outcomes. It was too much for the log, so its events are answered after the commit.
-    Added(Batch, Vec<Outcome>),
-}
-
-impl InHand {
-    const fn len(&self) -> usize {
-        match self {
-            Self::Nothing => 0,
-            Self::Waiting(batch) | Self::Added(batch, _) => batch.events.len(),
-        }
+    if let Err(error) = writing.store.forget_dead_copy() {
+        tracing::error!(%error, "what a killed compaction left could not be removed");
     }
 }
 
@@ -153,9 +113,7 @@ impl InHand {
 struct OpenCommit<'a, Q> {
     writing: &'a Writing<Q>,
     inbox: &'a Receiver<WriteCommand>,
-    /// Events that were taken from there and are in no batch yet.
-    backlog: &'a mut Backlog<Verified>,
-    background: &'a mut BackgroundWork,
+    work: &'a mut Work,
     live: &'a Sender<LiveCommand>,
     live_ended: bool,
     in_hand: InHand,
@@ -172,27 +130,26 @@ impl<'a, Q> OpenCommit<'a, Q> {
     fn new(
         writing: &'a Writing<Q>,
         inbox: &'a Receiver<WriteCommand>,
-        backlog: &'a mut Backlog<Verified>,
-        background: &'a mut BackgroundWork,
+        work: &'a mut Work,
         live: &'a Sender<LiveCommand>,
     ) -> Self {
         let (live_ended, in_hand, evicted) = (false, InHand::Nothing, Removed::default());
         let (events, evictable, taken) = (0, 0, 0);
-        Self { writing, inbox, backlog, background, live, live_ended, in_hand, events, evictable, taken, evicted }
+        Self { writing, inbox, work, live, live_ended, in_hand, events, evictable, taken, evicted }
     }
 
     /// Takes batches until it is time to commit them, answers each when it is durable, and evicts in between. Without a
     /// first batch it only evicts.
     fn run(&mut self, writer: &mut Writer) -> Result<(), LiveEnded> {
         let writing = self.writing;
-        self.background.begin();
+        self.work.background.begin();
         self.take_batch();
         let result =
             if writing.commit_interval.is_zero() { self.commit_at_once(writer) } else { self.commit_later(writer) };
         let is_full = matches!(result, Err(StoreError::Full));
         match &result {
             Ok(()) => {
-                self.background.removed(self.taken, self.evicted);
+                self.work.background.removed(self.taken, self.evicted);
                 writing.health.committed();
             }
             Err(error) => writing.health.failed(StoreOperation::Commit, error),
@@ -207,6 +164,10 @@ impl<'a, Q> OpenCommit<'a, Q> {
         }
         let answered = match (std::mem::take(&mut self.in_hand), result) {
             (InHand::Nothing, Ok(())) => Ok(()),
+            (InHand::Held(batch), Ok(()) | Err(StoreError::Full)) => {
+                self.work.held = Some(batch);
+                Ok(())
+            }
             (InHand::Nothing, Err(error)) => {
                 self.failed(error);
                 Ok(())
@@ -221,10 +182,12 @@ impl<'a, Q> OpenCommit<'a, Q> {
                 }
                 self.answer(batch, &outcomes, None)
             }
-            (InHand::Waiting(batch) | InHand::Added(batch, _), Err(error)) => self.answer(batch, &Err(error), None),
+            (InHand::Waiting(batch) | InHand::Held(batch) | InHand::Added(batch, _), Err(error)) => {
+                self.answer(batch, &Err(error), None)
+            }
         };
         if is_full {
-            self.background.make_room(writer, &writing.horizons);
+            self.work.background.make_room(writer, &writing.horizons);
         }
         if self.live_ended { Err(LiveEnded) } else { answered }
     }
@@ -232,7 +195,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
     /// The commit failed with no batch in hand. What was answered is in the log, and the next transaction adds it.
     fn failed(&mut self, error: StoreError) {
         if self.events == 0 && !matches!(error, StoreError::Full) {
-            self.background.fail(error);
+            self.work.background.fail(error);
         }
     }
 
@@ -240,11 +203,18 @@ impl<'a, Q> OpenCommit<'a, Q> {
     fn commit_at_once(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
         let (writing, began) = (self.writing, Instant::now());
         let InHand::Waiting(batch) = std::mem::take(&mut self.in_hand) else {
-            let (seqs, row) = self.take_along(self.background.stride());
-            self.evicted = writer.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
-            self.learn(began);
-            return Ok(());
+            return self.evict_alone(writer);
         };
+        let (needed, room) = (footprint_of(&batch.events), writing.store.room());
+        let lacks = |bytes| needed > 0 && room.as_ref().is_ok_and(|room| !room.has_room_for(bytes));
+        if lacks(needed) && self.work.background.has_evictions() {
+            self.in_hand = InHand::Held(batch);
+            return self.evict_alone(writer);
+        }
+        if needed > 0 && self.is_held(lacks(0)) {
+            self.in_hand = InHand::Held(batch);
+            return Ok(());
+        }
         let (seqs, row) = self.take_along_with(&batch);
         let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
         let result = writer.commit_evicting(&batch.events, writing.clock.now(), gone);
@@ -264,15 +234,30 @@ impl<'a, Q> OpenCommit<'a, Q> {
         Ok(())
     }
 
+    /// Removes events in a commit of their own.
+    fn evict_alone(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let (seqs, row) = self.take_along(self.work.background.stride(true));
+        self.evicted = writer.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
+        self.work.background.learn(true, self.taken, began.elapsed());
+        Ok(())
+    }
+
     /// Answers batches from the log until the interval is over, evicts while none waits, and commits.
     fn commit_later(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
         let writing = self.writing;
-        let mut began = Instant::now();
-        let until = began + writing.commit_interval;
+        let opened = Instant::now();
+        let (mut began, mut worked) = (opened, Duration::ZERO);
         let result = writer.group(|group| {
             loop {
                 began = Instant::now();
                 if let InHand::Waiting(batch) = std::mem::take(&mut self.in_hand) {
+                    let has_room = self.makes_room(group, &batch);
+                    if !matches!(has_room, Ok(true)) {
+                        self.in_hand = InHand::Held(batch);
+                        has_room?;
+                        break;
+                    }
                     let (seqs, row) = self.take_along_with(&batch);
                     let gone = Evicted { seqs: &seqs, horizons: row.as_deref() };
                     let added = match group.add(&batch.events, writing.clock.now(), gone) {
@@ -296,32 +281,69 @@ impl<'a, Q> OpenCommit<'a, Q> {
                         break;
                     }
                 } else if self.may_evict(group) {
-                    let (seqs, row) = self.take_along(STEP);
-                    self.evicted += group.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
-                    writing.metrics.eviction_seconds.observe(began.elapsed().as_secs_f64());
+                    self.evict_step(group)?;
                 }
-                if !self.goes_on(until, group) {
+                if !self.goes_on(opened, group) {
                     break;
                 }
             }
-            began = Instant::now();
+            (began, worked) = (Instant::now(), thread_time());
             Ok(())
         });
         writing.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
-        self.learn(began);
+        if result.is_ok() && !worked.is_zero() {
+            writing.metrics.commit_work_seconds.observe(thread_time().saturating_sub(worked).as_secs_f64());
+            self.work.background.learn(self.is_alone(), self.taken, began.elapsed());
+        }
         result
     }
 
-    /// Learns from a commit of removals alone how many fit into one.
-    fn learn(&mut self, began: Instant) {
-        if self.events == 0 && matches!(self.in_hand, InHand::Nothing) {
-            self.background.learn(self.taken, began.elapsed());
+    /// Removes a few events.
+    fn evict_step(&mut self, group: &mut store::Group<'_, '_>) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let (seqs, row) = self.take_along(STEP);
+        self.evicted += group.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
+        self.writing.metrics.eviction_seconds.observe(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Removes events until the batch fits, as far as there are any to remove. False when it is to wait: the store is
+    /// full.
+    fn makes_room(&mut self, group: &mut store::Group<'_, '_>, batch: &Batch) -> Result<bool, StoreError> {
+        if group.has_room_for(AMPLE)? {
+            return Ok(!self.is_held(false));
         }
+        let needed = footprint_of(&batch.events);
+        if needed == 0 {
+            return Ok(true);
+        }
+        while !group.has_room_for(needed)? && self.work.background.has_more(self.taken) {
+            if !group.may_evict() {
+                return Ok(false);
+            }
+            self.evict_step(group)?;
+        }
+        let is_full = !group.has_room_for(0)?;
+        Ok(!self.is_held(is_full))
+    }
+
+    /// Whether the batch in hand is to wait for room.
+    fn is_held(&mut self, is_full: bool) -> bool {
+        if !is_full {
+            self.work.room.found();
+        }
+        is_full && self.work.room.is_worth_it(self.writing.writable.is_room_made(), Instant::now())
+    }
+
+    /// Whether this commit has removals only.
+    const fn is_alone(&self) -> bool {
+        self.events == 0 && matches!(self.in_hand, InHand::Nothing)
     }
 
     /// Whether this commit is to remove more events than those that go with its batches.
     fn may_evict(&self, group: &store::Group<'_, '_>) -> bool {
-        self.background.has_more(self.taken) && self.taken < self.background.stride() && group.may_evict()
+        let background = &self.work.background;
+        background.has_more(self.taken) && self.taken < background.stride(self.is_alone()) && group.may_evict()
     }
 
     /// Events to remove in the same commit as a batch: even when events never stop, evictions keep pace with them.
@@ -334,27 +356,30 @@ impl<'a, Q> OpenCommit<'a, Q> {
 
     /// Up to `most` events to remove, and the horizons to store with them.
     fn take_along(&mut self, most: usize) -> (Vec<Seq>, Option<Vec<u8>>) {
-        let seqs = self.background.next_removals(self.taken, most);
+        let seqs = self.work.background.next_removals(self.taken, most);
         self.taken += seqs.len();
-        let row = self.background.has_evictions().then(|| self.writing.horizons.to_bytes());
+        let row = self.work.background.has_evictions().then(|| self.writing.horizons.to_bytes());
         (seqs, row)
     }
 
     /// Whether it is too early to commit: then there is a batch in hand or something to remove.
-    fn goes_on(&mut self, until: Instant, group: &store::Group<'_, '_>) -> bool {
-        let left = until.saturating_duration_since(Instant::now());
+    fn goes_on(&mut self, opened: Instant, group: &store::Group<'_, '_>) -> bool {
+        let (is_evicting, interval) = (self.may_evict(group), self.writing.commit_interval);
+        // More is to be removed than this commit may: the next one is made sooner.
+        let is_spent = !is_evicting && self.work.background.has_more(self.taken);
+        let open_for = if is_spent { interval.min(self.work.background.pause()) } else { interval };
+        let left = open_for.saturating_sub(opened.elapsed());
         if left.is_zero() || self.writing.uncommitted.is_wanted() {
             return false;
         }
-        let is_evicting = self.may_evict(group);
         if !is_evicting && self.events == 0 {
             return false;
         }
-        if self.backlog.is_empty() {
+        if self.work.backlog.is_empty() {
             let command = if is_evicting { self.inbox.try_recv() } else { self.inbox.recv_timeout(left).ok() };
             match command {
                 Some(WriteCommand::Commit) => return false,
-                Some(command) => self.note(command),
+                Some(command) => self.work.add(command),
                 None => {}
             }
         }
@@ -364,23 +389,15 @@ impl<'a, Q> OpenCommit<'a, Q> {
     /// Takes the next batch from the events that wait; `false` when none does.
     fn take_batch(&mut self) -> bool {
         while let Some(command) = self.inbox.try_recv() {
-            self.note(command);
+            self.work.add(command);
         }
-        if self.backlog.is_empty() {
-            return false;
-        }
-        self.in_hand = InHand::Waiting(self.backlog.take(self.writing.clock.now_us()).into());
+        let batch = match self.work.held.take() {
+            Some(batch) => batch,
+            None if self.work.backlog.is_empty() => return false,
+            None => self.work.backlog.take(self.writing.clock.now_us()).into(),
+        };
+        self.in_hand = InHand::Waiting(batch);
         true
-    }
-
-    fn note(&mut self, command: WriteCommand) {
-        match command {
-            WriteCommand::Store(more) => self.backlog.add(more),
-            WriteCommand::Upkeep => self.background.upkeep(),
-            WriteCommand::Evict(eviction) => self.background.evict(eviction),
-            WriteCommand::Note(note, row) => self.background.note(note, row),
-            WriteCommand::Commit => {}
-        }
     }
 
     /// Hands a batch to live and answers it. `removed` is what the batch removes, if it is not committed yet.

@@ -71,7 +71,9 @@ pub fn run(evicting: &Evicting, write: &Sender<WriteCommand>, stop: &Receiver<()
 enum Stage {
     /// Their first complete execution is under way.
     First,
-    /// They were executed completely at least once.
+    /// They were executed once. Events that came meanwhile still take too much.
+    CatchingUp,
+    /// They hold.
     Steady,
 }
 
@@ -153,11 +155,11 @@ impl<'a> Evictor<'a> {
         if asked.step(self.evicting, self.write, Instant::now() + TURN)? {
             self.come_into_force()?;
         }
-        match self.asked.as_ref().is_some_and(Asked::is_counting) {
-            true => return Ok(pause.min(TURN)),
-            false => self.count_former()?,
+        let is_counting = self.asked.as_ref().is_some_and(Asked::is_counting);
+        if !is_counting {
+            self.count_former()?;
         }
-        Ok(if self.former.is_some() { pause.min(TURN) } else { pause })
+        Ok(if is_counting || self.former.is_some() { pause.min(TURN) } else { pause })
     }
 
     /// Continues to count the rules from before the start, and puts them into force if they remove little.
@@ -179,13 +181,14 @@ impl<'a> Evictor<'a> {
             self.save_horizons()?;
         }
         let is_short = marks.excess(room) > 0;
-        if !is_short {
-            self.exhausted = None;
+        self.exhausted = self.exhausted.filter(|_| is_short);
+        if self.stage == Stage::CatchingUp && !is_short {
+            self.stage = Stage::Steady;
         }
         if self.plan.is_none() {
             self.plan = match self.stage {
-                Stage::Steady => self.due_plan(is_short)?,
                 Stage::First => Some(Plan::new(Scope::ALL)),
+                Stage::CatchingUp | Stage::Steady => self.due_plan(is_short)?,
             };
         }
         let until = Instant::now() + if is_short { TURN } else { Duration::ZERO };
@@ -302,9 +305,10 @@ impl<'a> Evictor<'a> {
             Err(error) => tracing::debug!(%error, "the room on the file system is not known"),
         }
         let (marks, before) = (self.marks(room), std::mem::replace(&mut self.used_bytes, room.used_bytes));
-        if room.used_bytes > before && !marks.is_relaxed(room) {
+        if (room.used_bytes > before && !marks.is_relaxed(room)) || marks.excess(room) > 0 {
             watch = WATCH_CLOSELY;
         }
+        self.evicting.writable.set_room_made(!self.rules.is_empty() && self.exhausted.is_none());
         self.evicting.store.set_full(self.full(room, marks));
         self.tell_full();
         watch
@@ -314,19 +318,15 @@ impl<'a> Evictor<'a> {
     fn full(&self, room: Room, marks: RoomMarks) -> Full {
         let max_bytes = self.ruling().limits().max_bytes;
         let used_bytes = if max_bytes == 0 { u64::MAX } else { max_bytes };
-        let mut full = Full { used_bytes, page_bytes: room.map_bytes };
-        if self.is_disk_low {
-            full.page_bytes = full.page_bytes.min(within_file(room));
-        }
-        match self.stage {
+        let page_bytes = if self.is_disk_low { room.map_bytes.min(within_file(room)) } else { room.map_bytes };
+        let mut full = Full { used_bytes, page_bytes };
+        let is_above = self.stage != Stage::Steady && room.used_bytes > marks.used.start;
+        if self.rules.is_empty() && self.asked.is_some() {
             // The operator has to decide what goes; until then clients are not refused.
-            _ if self.rules.is_empty() && self.asked.is_some() => full.used_bytes = u64::MAX,
-            _ if self.rules.is_empty() => {}
+            full.used_bytes = u64::MAX;
+        } else if !self.rules.is_empty() && is_above {
             // Eviction frees pages of the file, and events may use them.
-            Stage::First if room.used_bytes > marks.used.start => {
-                full = Full { used_bytes: u64::MAX, page_bytes: full.page_bytes.min(within_file(room)) };
-            }
-            Stage::First | Stage::Steady => {}
+            full = Full { used_bytes: u64::MAX, page_bytes: full.page_bytes.min(within_file(room)) };
         }
         if self.exhausted.is_some() {
             full.used_bytes = full.used_bytes.min(marks.used.start);
@@ -423,8 +423,8 @@ impl<'a> Evictor<'a> {
             self.authors_due = now + due::authors(&self.rules).max(began.elapsed() * 10);
             self.evicting.horizons.know_authors();
         }
-        if matches!(self.stage, Stage::First) {
-            self.stage = Stage::Steady;
+        if self.stage == Stage::First {
+            self.stage = Stage::CatchingUp;
             self.report.tell(true);
             former::remember(self.evicting, self.write, &self.rules)?;
         }

@@ -170,6 +170,12 @@ impl Room {
         self.full.is_reached(self.used_bytes, self.page_bytes)
     }
 
+    /// Whether events of this footprint fit below the limits.
+    #[must_use]
+    pub const fn has_room_for(&self, footprint: u64) -> bool {
+        !self.full.is_reached(self.used_bytes + footprint, self.page_bytes + footprint)
+    }
+
     /// The footprint that the events may have before the first limit is reached.
     #[must_use]
     pub fn full_bytes(&self) -> u64 {

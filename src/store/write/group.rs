@@ -13,6 +13,7 @@ use crate::nostr::{Timestamp, VerifiedEvent};
 use crate::store::file::handle::Store;
 use crate::store::file::wal::{FRAME, LENGTH, LOG_BYTES};
 use crate::store::format::error::StoreError;
+use crate::store::format::keys;
 use crate::store::format::options::Durability;
 use crate::store::read::lookup;
 use crate::store::write::outcome::Outcome;
@@ -49,6 +50,13 @@ pub struct Added {
     pub evicted: Removed,
     /// Why the log could not be used, if it failed. The caller ends the group at once: see `is_durable`.
     pub log_failure: Option<StoreError>,
+}
+
+/// The footprint of those events of a batch that a full store refuses.
+#[must_use]
+pub fn footprint_of(batch: &[VerifiedEvent]) -> u64 {
+    let needs_room = batch.iter().map(VerifiedEvent::view).filter(|event| !lookup::is_immune(event.kind()));
+    needs_room.map(keys::footprint).sum()
 }
 
 /// An open write transaction, which batches join.
@@ -125,12 +133,19 @@ impl<'g, 's> Group<'g, 's> {
         self.txn.rows() < MAX_ROWS / 2
     }
 
-    /// Whether the store stays below its limits with the records that the group will put.
-    fn has_room(&self) -> Result<bool, StoreError> {
+    /// Whether the store stays below its limits with the records that the group will put and events of this footprint.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn has_room_for(&self, footprint: u64) -> Result<bool, StoreError> {
         let inner = &self.txn.store.inner;
         let to_come = GROWTH * self.txn.buffers.records.len() as u64;
-        let pages = inner.page_bytes_in_use(&self.txn.txn)? + to_come;
-        Ok(!inner.full().is_reached(self.txn.used_bytes()?, pages))
+        let pages = inner.page_bytes_in_use(&self.txn.txn)? + to_come + footprint;
+        Ok(!inner.full().is_reached(self.txn.used_bytes()? + footprint, pages))
+    }
+
+    fn has_room(&self) -> Result<bool, StoreError> {
+        self.has_room_for(0)
     }
 
     /// Writes the events of the last batch to the log, if that is possible; true when they are durable.
