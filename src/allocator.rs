@@ -7,10 +7,11 @@
 
 use std::cell::Cell;
 use std::ffi::c_long;
-use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use libmimalloc_sys::{mi_collect, mi_option_set, mi_option_t};
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// How often a thread collects. Busy memory is freed and allocated far more often than this, so collecting costs next
 /// to nothing: at most one page fault per page.

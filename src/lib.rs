@@ -11,7 +11,8 @@
 //! - Floor 6: [`cli`] (the commands).
 //!
 //! Three modules are below all of them: [`metrics`] declares every metric, [`ledger`] counts what clients make the
-//! relay hold, and [`allocator`] returns unused memory to the system.
+//! relay hold, and [`allocator`] returns unused memory to the system. Below these, [`sync`] is std's locks, unless a
+//! test decides which thread runs next.
 
 #![warn(missing_docs, clippy::too_many_lines, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)]
 
@@ -32,4 +33,5 @@ pub mod retention;
 pub mod schnorr;
 pub mod server;
 pub mod store;
+pub mod sync;
 pub mod ws;

@@ -5,10 +5,10 @@
 //! sender wakes one only if it sleeps.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::allocator;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// A queue of at most `bound` entries; any number of senders and receivers.
 ///

@@ -3,11 +3,11 @@
 //! Putting in never waits, on whatever thread: a full queue gives back the job that has to give way.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::fair::{FairQueue, SHORT_US};
 use crate::allocator;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Any number of threads put jobs in and take them out.
 pub struct FairChannel<T> {

@@ -3,7 +3,6 @@
 //! Nothing below imports this.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -36,6 +35,7 @@ use crate::policy::Settings;
 use crate::retention::{self, Horizons};
 use crate::schnorr::Verifier;
 use crate::store::{Durability, Store};
+use crate::sync::thread::JoinHandle;
 
 /// What a pipeline is started with.
 pub struct Parts {

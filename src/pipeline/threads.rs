@@ -2,14 +2,13 @@
 //!
 //! It knows nothing of what they do.
 
-use std::thread::JoinHandle;
-
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::health::OnFailure;
 use crate::store::StoreError;
+use crate::sync::thread::{self, JoinHandle};
 
 /// How much nicer query threads are than the rest. On busy cores a long scan then gets a third of what the threads
 /// get that answer events, and these run as soon as they have work.
@@ -39,7 +38,7 @@ pub fn spawn(
     work: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, std::io::Error> {
     let on_failure = OnFailure::clone(on_failure);
-    std::thread::Builder::new().name(name.into()).spawn(move || {
+    thread::Builder::new().name(name.into()).spawn(move || {
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
             on_failure(&format!("the thread {name} panicked"));
         }

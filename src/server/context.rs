@@ -29,6 +29,18 @@ use crate::ws::{Outboxes, Wakeups};
 /// How long to wait after an accept fails for lack of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// While other queries wait for a reader, those on an io thread may take a quarter of its time.
+const QUERY_PARTS: u32 = 4;
+
+/// What they may take at once after a pause.
+const QUERY_CREDIT: Duration = Duration::from_millis(2);
+
+/// Bytes read from a socket at a time; one buffer per io thread.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+/// Addresses, and keys, whose rates are remembered, at about 100 bytes each.
+const RATE_ENTRIES: usize = 200_000;
+
 /// What all io threads share.
 pub struct Front {
     /// The options.
@@ -85,7 +97,51 @@ pub struct IoContext {
     pub(super) negentropy: RefCell<Vec<Weak<Reconciliation>>>,
 }
 
+impl Front {
+    /// Nobody is connected yet.
+    pub fn new(options: Options, pipeline: Serving) -> Self {
+        Self {
+            admission: Admission::new(
+                options.max_connections,
+                options.max_connections_per_address,
+                options.max_half_open,
+            ),
+            partial_messages: PartialMessages::new(pipeline.memory.options().partial_messages),
+            outboxes: Outboxes::new(Arc::clone(&pipeline.memory.outboxes)),
+            refusals: Refusals::default(),
+            address_rates: RateTable::new(RATE_ENTRIES),
+            key_rates: RateTable::new(RATE_ENTRIES),
+            accept_rounds: AtomicU64::new(0),
+            epoch: Instant::now(),
+            proxy_faults: ProxyFaults::default(),
+            options,
+            pipeline,
+        }
+    }
+}
+
 impl IoContext {
+    /// An io thread that serves nobody yet.
+    pub fn new(front: Arc<Front>, intake: Intake) -> Self {
+        let is_deferring = front.pipeline.reading.options.fanout_interval_ms > 0;
+        Self {
+            wakeups: Arc::new(if is_deferring { Wakeups::deferring() } else { Wakeups::new() }),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+            parser: RefCell::default(),
+            cold: Cold::default(),
+            query_share: Share::new(QUERY_PARTS, QUERY_CREDIT, Instant::now()),
+            turns: Turns::new(Instant::now()),
+            draining: Cell::new(false),
+            clients: RefCell::default(),
+            next_client: Cell::new(0),
+            negentropy: RefCell::default(),
+            submissions: RefCell::default(),
+            submitted: Notify::new(),
+            front,
+            intake,
+        }
+    }
+
     /// Milliseconds since the process began.
     pub fn now_ms(&self) -> u64 {
         self.front.epoch.elapsed().as_millis() as u64

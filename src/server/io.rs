@@ -1,48 +1,27 @@
 //! The io threads: accepting sockets, running their tasks, and shutting down in order.
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use super::admission::Admission;
-use super::cold::Cold;
 use super::context::{ACCEPT_PAUSE, Front, IoContext};
 use super::options::Options;
-use super::partial::PartialMessages;
-use super::proxy::ProxyFaults;
-use super::refusals::Refusals;
-use super::share::Share;
-use super::turns::Turns;
 use super::{http, monitor};
 use crate::allocator;
 use crate::pipeline::{Intake, OnFailure, Serving};
-use crate::policy::RateTable;
-use crate::ws::{CloseCode, Outboxes, Wakeups};
-
-/// While other queries wait for a reader, those on an io thread may take a quarter of its time.
-const QUERY_PARTS: u32 = 4;
-
-/// What they may take at once after a pause.
-const QUERY_CREDIT: Duration = Duration::from_millis(2);
-
-/// Bytes read from a socket at a time; one buffer per io thread.
-const SCRATCH_BYTES: usize = 64 << 10;
+use crate::ws::{CloseCode, Wakeups};
 
 /// How often draining checks again the connections that were owed answers.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
-
-/// Addresses, and keys, whose rates are remembered, at about 100 bytes each.
-const RATE_ENTRIES: usize = 200_000;
 
 /// The running io threads.
 pub struct Server {
@@ -114,23 +93,7 @@ impl Server {
         let address = listener.local_addr()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.io_threads == 0 { cores.div_ceil(2) } else { options.io_threads };
-        let front = Arc::new(Front {
-            admission: Admission::new(
-                options.max_connections,
-                options.max_connections_per_address,
-                options.max_half_open,
-            ),
-            partial_messages: PartialMessages::new(pipeline.memory.options().partial_messages),
-            outboxes: Outboxes::new(Arc::clone(&pipeline.memory.outboxes)),
-            refusals: Refusals::default(),
-            address_rates: RateTable::new(RATE_ENTRIES),
-            key_rates: RateTable::new(RATE_ENTRIES),
-            accept_rounds: AtomicU64::new(0),
-            epoch: Instant::now(),
-            proxy_faults: ProxyFaults::default(),
-            options,
-            pipeline,
-        });
+        let front = Arc::new(Front::new(options, pipeline));
         let (stop, stopped) = watch::channel(None);
         let mut threads = Vec::new();
         let mut monitor = monitor;
@@ -178,23 +141,7 @@ async fn io_thread(
     mut stopped: watch::Receiver<Option<Duration>>,
 ) {
     let fanout_interval = Duration::from_millis(front.pipeline.reading.options.fanout_interval_ms);
-    let wakeups = if fanout_interval.is_zero() { Wakeups::new() } else { Wakeups::deferring() };
-    let context = Rc::new(IoContext {
-        wakeups: Arc::new(wakeups),
-        scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
-        parser: RefCell::default(),
-        cold: Cold::default(),
-        query_share: Share::new(QUERY_PARTS, QUERY_CREDIT, Instant::now()),
-        turns: Turns::new(Instant::now()),
-        draining: Cell::new(false),
-        clients: RefCell::default(),
-        next_client: Cell::new(0),
-        negentropy: RefCell::default(),
-        submissions: RefCell::default(),
-        submitted: Notify::new(),
-        front,
-        intake,
-    });
+    let context = Rc::new(IoContext::new(front, intake));
     let wakeups = Arc::clone(&context.wakeups);
     tokio::task::spawn_local(async move { wakeups.run().await });
     if !fanout_interval.is_zero() {

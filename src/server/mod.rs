@@ -13,6 +13,8 @@ mod engine;
 pub mod gauges;
 mod http;
 mod info;
+#[cfg(all(test, feature = "interleavings"))]
+mod interleavings;
 mod io;
 mod log_limit;
 mod monitor;

@@ -70,7 +70,7 @@ pub mod deflate;
 pub mod frame;
 pub mod keepalive;
 #[cfg(test)]
-mod oracle;
+pub(crate) mod oracle;
 pub mod outbox;
 pub mod outboxes;
 pub mod outgoing;

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::OnceLock;
 use std::task::Waker;
 
 use super::frame::CloseCode;
@@ -15,6 +15,7 @@ use super::outgoing::{Budget, Frame, Sent};
 use super::push::{LivePush, OutboxOptions, Overflow, RowsPush};
 use super::stream::Stream;
 use super::wakeups::Wakeups;
+use crate::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Wake-ups are not deferred once this many bytes wait: that is about what one write takes.
 const WORTH_A_WRITE_BYTES: usize = 64 << 10;

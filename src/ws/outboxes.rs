@@ -6,12 +6,12 @@
 
 use std::collections::BinaryHeap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hashbrown::HashMap;
 
 use super::outgoing::Budget;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// An outbox, as far as this module needs to know one.
 pub(super) trait Evict: Send + Sync {

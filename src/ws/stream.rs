@@ -2,7 +2,7 @@
 //!
 //! A stream belongs to one [`Outbox`](super::Outbox) and changes only under its lock. It never holds frames.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// See the module. No frame of a stream is queued after [`Outbox::end`](super::Outbox::end) returned, nor does anything
 /// of it still wait.

@@ -3,8 +3,6 @@
 //! A handle never gives access to the socket, and nothing here blocks.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,6 +11,8 @@ use crate::ledger::{Account, Address, Hold};
 use crate::nostr::{Prefix, Pubkey, Reason, RelayMessage};
 use crate::policy::{Quantity, RateLimiter, Settings, Tier};
 use crate::store::Scan;
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::ws::{Frame, Outbox, Stream, frame};
 
 /// One connection, as other threads see it.

@@ -2,11 +2,10 @@
 //!
 //! Its session, the readers and the `live` thread share it. Nothing here blocks.
 
-use std::sync::{Mutex, MutexGuard};
-
 use crate::ledger::Hold;
 use crate::live;
 use crate::nostr::{SubscriptionId, reply};
+use crate::sync::{Mutex, MutexGuard};
 use crate::ws::Stream;
 
 /// See the module.

@@ -9,15 +9,14 @@
 //! The size of a group bounds the events, `queues.scans` the parked queries: one more goes back to Q4 and checks again
 //! when its turn comes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-
 use hashbrown::HashMap;
 
 use crate::nostr::{EventId, EventView, Filter, Kind};
 use crate::pipeline::channel::WeakSender;
 use crate::pipeline::queues::{Committed, WriteCommand};
 use crate::store::Seq;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// The most events that a query is compared with: comparing more would take longer than waiting for the commit.
 const MOST_COMPARED: usize = 512;

@@ -8,7 +8,6 @@
 //! `covered` up to there (INV-3).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -25,6 +24,7 @@ use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::queues::{Committed, LiveCommand, Verified};
 use crate::policy::{ReadGuard, Settings};
 use crate::store::{Seq, Store, StoreError};
+use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::ws::{LivePush, SharedBody};
 
 /// How often the store is checked for events that another process committed. Own commits do not wait for it.

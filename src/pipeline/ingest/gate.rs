@@ -7,12 +7,12 @@
 //! counted in the account of the address, which has its own bound.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
 use crate::ledger::Address;
 use crate::pipeline::queues::Bounds;
+use crate::sync::{Mutex, MutexGuard};
 
 /// How many events are on their way to the disk, and which connections wait to add more.
 pub struct Gate {

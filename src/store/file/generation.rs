@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use heed::{Env, WithTls};
+use heed::Env;
 
 use crate::store::file::full::{LastUsed, SharedFull};
 use crate::store::file::in_place::InPlace;
@@ -25,6 +25,7 @@ use crate::store::file::wal::Wal;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys;
 use crate::store::format::options::Options;
+use crate::store::format::slots::Slots;
 
 /// The file that names the directory of the current generation, in one line. Absent before the first move.
 const CURRENT: &str = "CURRENT";
@@ -38,7 +39,7 @@ pub(in crate::store) const MOVES: usize = 16;
 
 /// One generation, open.
 pub(in crate::store) struct Inner {
-    pub env: Env<WithTls>,
+    pub env: Env<Slots>,
     pub tables: schema::Tables,
     pub secret: keys::Secret,
     /// See [`Store::set_full`].

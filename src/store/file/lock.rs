@@ -3,10 +3,11 @@
 //! Nothing else may begin a write transaction. A commit makes the contents of the write-ahead log obsolete, so each
 //! owner of the lock receives the records that a dead owner acknowledged and did not commit ([`Left`]).
 
-use heed::{Env, RwTxn, WithTls};
+use heed::{Env, RwTxn};
 
 use crate::store::file::wal::Wal;
 use crate::store::format::error::StoreError;
+use crate::store::format::slots::Slots;
 
 /// Records that were acknowledged and not committed, each preceded by its length in 4 bytes, little-endian. Nearly
 /// always empty.
@@ -28,7 +29,7 @@ impl Left {
 ///
 /// # Errors
 /// When LMDB cannot begin a transaction or the log cannot be read.
-pub(in crate::store) fn lock<'e>(env: &'e Env<WithTls>, wal: &Wal) -> Result<(RwTxn<'e>, Left), StoreError> {
+pub(in crate::store) fn lock<'e>(env: &'e Env<Slots>, wal: &Wal) -> Result<(RwTxn<'e>, Left), StoreError> {
     let txn = env.write_txn()?;
     let left = wal.left(txn.id() as u64)?;
     Ok((txn, Left(left)))
@@ -38,6 +39,6 @@ pub(in crate::store) fn lock<'e>(env: &'e Env<WithTls>, wal: &Wal) -> Result<(Rw
 ///
 /// # Errors
 /// When LMDB cannot begin a transaction.
-pub(in crate::store) fn lock_new(env: &Env<WithTls>) -> Result<RwTxn<'_>, StoreError> {
+pub(in crate::store) fn lock_new(env: &Env<Slots>) -> Result<RwTxn<'_>, StoreError> {
     Ok(env.write_txn()?)
 }

@@ -21,9 +21,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use heed::{Env, WithTls};
+use heed::Env;
 
 use crate::store::file::schema::Tables;
+use crate::store::format::slots::Slots;
 
 /// Bytes of a page: the only page size that weir's page reader supports.
 pub(in crate::store) const PAGE: usize = 4096;
@@ -47,12 +48,12 @@ pub(in crate::store) struct Map {
 impl Map {
     /// Finds where `env` has mapped `file`; `None` when the file's pages do not have the layout described above. The
     /// thread must not be reading.
-    pub fn find(env: &Env<WithTls>, tables: &Tables, file: &Path) -> Option<Self> {
+    pub fn find(env: &Env<Slots>, tables: &Tables, file: &Path) -> Option<Self> {
         let file = File::open(file).ok()?;
         (0..TRIES).find_map(|_| Self::find_once(env, tables, &file))
     }
 
-    fn find_once(env: &Env<WithTls>, tables: &Tables, file: &File) -> Option<Self> {
+    fn find_once(env: &Env<Slots>, tables: &Tables, file: &File) -> Option<Self> {
         let txn = env.read_txn().ok()?;
         let row = tables.event_row(&txn).ok()??;
         let txn_id = txn.id() as u64;

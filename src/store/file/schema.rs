@@ -23,13 +23,14 @@
 use std::path::Path;
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, WithTls};
+use heed::{CommitOrAbort, Database, Env, EnvFlags};
 
 use crate::store::file::lock::{lock, lock_new};
 use crate::store::file::wal::Wal;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::{self, Index, Secret};
 use crate::store::format::options::{Durability, Options};
+use crate::store::format::slots::{Slots, environment};
 use crate::store::format::version::FORMAT;
 
 const MAGIC: [u8; 8] = *b"weir\0evt";
@@ -147,7 +148,7 @@ pub(in crate::store) fn open(
     path: &Path,
     options: &Options,
     absent: Absent,
-) -> Result<Option<(Env<WithTls>, Tables, Secret)>, StoreError> {
+) -> Result<Option<(Env<Slots>, Tables, Secret)>, StoreError> {
     let env = open_env(path, options)?;
     env.clear_stale_readers()?;
     match (open_tables(&env)?, absent) {
@@ -167,7 +168,7 @@ pub(in crate::store) fn open(
 
 /// A store of another format.
 pub(in crate::store) struct Other {
-    pub env: Env<WithTls>,
+    pub env: Env<Slots>,
     pub tables: Tables,
     pub wal: Wal,
     pub secret: Secret,
@@ -220,9 +221,9 @@ pub(in crate::store) fn put_header(
     Ok(tables.meta.put(txn, HEADER, &header(format, &secret.0))?)
 }
 
-fn open_env(path: &Path, options: &Options) -> Result<Env<WithTls>, StoreError> {
+fn open_env(path: &Path, options: &Options) -> Result<Env<Slots>, StoreError> {
     let page = 4096;
-    let mut builder = EnvOpenOptions::new();
+    let mut builder = environment();
     builder.map_size(options.map_bytes.next_multiple_of(page)).max_dbs(MAX_TABLES).max_readers(options.max_readers);
     let flags = match options.durability {
         Durability::Full => EnvFlags::empty(),
@@ -245,7 +246,7 @@ fn open_env(path: &Path, options: &Options) -> Result<Env<WithTls>, StoreError> 
 type Opened = CommitOrAbort<([Table; NAMES.len()], Secret), Found>;
 
 /// Opens the tables with a read transaction, so that a foreign database stays unchanged.
-fn open_tables(env: &Env<WithTls>) -> Result<Opened, StoreError> {
+fn open_tables(env: &Env<Slots>) -> Result<Opened, StoreError> {
     let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
         let open = |name| opener.open_database::<Bytes, Bytes>(txn, name);
         let Some(meta) = open(Some(NAMES[0]))? else {
@@ -272,7 +273,7 @@ fn open_tables(env: &Env<WithTls>) -> Result<Opened, StoreError> {
 }
 
 /// Opens LMDB's unnamed table, which always exists.
-fn open_unnamed(env: &Env<WithTls>) -> Result<Table, StoreError> {
+fn open_unnamed(env: &Env<Slots>) -> Result<Table, StoreError> {
     let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
         let unnamed = opener.open_database::<Bytes, Bytes>(txn, None)?;
         Ok::<_, StoreError>(unnamed.map_or(CommitOrAbort::Abort(()), CommitOrAbort::Commit))
@@ -294,7 +295,7 @@ impl heed::OnCommit for Committed {
     }
 }
 
-fn create(env: &Env<WithTls>, secret: Option<Secret>) -> Result<(Tables, Secret), StoreError> {
+fn create(env: &Env<Slots>, secret: Option<Secret>) -> Result<(Tables, Secret), StoreError> {
     let mut secret = match secret {
         Some(secret) => secret.0,
         None => random()?,

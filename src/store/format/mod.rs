@@ -5,4 +5,5 @@
 pub mod error;
 pub mod keys;
 pub mod options;
+pub mod slots;
 pub mod version;

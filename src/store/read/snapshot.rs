@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
-use heed::{RoTxn, WithTls};
+use heed::RoTxn;
 
 use crate::nostr::{EventId, EventView, Timestamp};
 use crate::store::file::generation::Generation;
@@ -16,13 +16,14 @@ use crate::store::file::handle::Store;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys;
 use crate::store::format::keys::Seq;
+use crate::store::format::slots::Slots;
 use crate::store::read::judge::{Held, Known, judge};
 use crate::store::read::lookup::{self, Lookup};
 use crate::store::read::pages::Pages;
 
 /// The store as of one commit.
 pub struct Snapshot<'s> {
-    pub(in crate::store) txn: RoTxn<'static, WithTls>,
+    pub(in crate::store) txn: RoTxn<'static, Slots>,
     /// The data file that is read. It stays open as long as the snapshot, even when the store moves to another file.
     pub(in crate::store) store: Generation,
     is_purging: bool,

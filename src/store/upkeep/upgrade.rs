@@ -12,7 +12,7 @@
 use std::ops::Bound;
 use std::path::Path;
 
-use heed::{Env, RwTxn, WithTls};
+use heed::{Env, RwTxn};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use crate::store::file::generation::{self, LOCK_FILE};
@@ -24,6 +24,7 @@ use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index, Secret};
 use crate::store::format::options::Options;
+use crate::store::format::slots::Slots;
 use crate::store::format::version::{FORMAT, UNDER_WAY};
 use crate::store::read::lookup;
 use crate::store::upkeep::compact;
@@ -56,7 +57,7 @@ const _: () = assert!(STEPS[STEPS.len() - 1].to == FORMAT, "the last step leads 
 
 /// The upgrade of a store. If it is dropped, it leaves the same state as a killed process; the next upgrade continues.
 pub struct Upgrade {
-    env: Env<WithTls>,
+    env: Env<Slots>,
     tables: Tables,
     wal: Wal,
     secret: Secret,
