@@ -10,6 +10,9 @@ use super::types::{EventId, Pubkey, Timestamp};
 use super::view::EventView;
 use super::{hex, json};
 
+/// How much of an unknown key, or an unknown type of message, its refusal quotes.
+pub(super) const MAX_ECHOED_CHARS: usize = 32;
+
 /// What the operator chose of the grammar of filters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ParseOptions {
@@ -341,7 +344,10 @@ fn tag_filter(key: &str, value: Value<'_, '_>, options: ParseOptions) -> Result<
     let (letter, all) = match key.as_bytes() {
         [b'#', letter] if letter.is_ascii_alphabetic() => (*letter, false),
         [b'&', letter] if letter.is_ascii_alphabetic() && options.and_filters => (*letter, true),
-        _ => return Err(FilterError::Unsupported(format!("filter key {key:?} is unknown"))),
+        _ => {
+            let name: String = key.chars().take(MAX_ECHOED_CHARS).collect();
+            return Err(FilterError::Unsupported(format!("filter key {name:?} is unknown")));
+        }
     };
     let wrong = || {
         invalid(if matches!(letter, b'e' | b'p') {

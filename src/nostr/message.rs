@@ -7,7 +7,7 @@
 //! an answer. REQ and COUNT read them as further filters. CLOSE, NEG-OPEN, NEG-MSG and NEG-CLOSE ignore them.
 
 use super::event::{Event, EventError};
-use super::filter::{Filter, FilterError, ParseOptions};
+use super::filter::{Filter, FilterError, MAX_ECHOED_CHARS, ParseOptions};
 use super::hex;
 use super::json::{Elements, Parser, Value};
 use super::reply::{Prefix, Reason, RelayMessage};
@@ -60,7 +60,7 @@ impl ClientMessage {
             "NEG-MSG" => neg_msg(elements),
             "NEG-CLOSE" => only_id(elements, "NEG-CLOSE").map(Self::NegClose),
             other => {
-                let name: String = other.chars().take(32).collect();
+                let name: String = other.chars().take(MAX_ECHOED_CHARS).collect();
                 Err(boxed(RelayMessage::Notice(Reason::new(
                     Prefix::Unsupported,
                     format!("message {name:?} is unknown"),
@@ -216,6 +216,21 @@ mod tests {
             refusal(r#"["NEG-OPEN","s",{},"6G"]"#),
             r#"["NEG-ERR","s","invalid: the message is not lower-case hex"]"#
         );
+    }
+
+    #[test]
+    fn a_refusal_is_short_however_long_what_it_quotes_is() {
+        let long = "\u{1}\u{200b}".repeat(10_000);
+        for text in [
+            format!("[\"{long}\"]"),
+            format!(r#"["REQ","s",{{"{long}":1}}]"#),
+            format!(r#"["COUNT","{long}",{{}}]"#),
+            format!(r#"["NEG-OPEN","s",{{"{long}":1}},""]"#),
+            format!(r#"["EVENT",{{"id":"{long}"}}]"#),
+        ] {
+            let text = text.replace('\u{1}', "\\u0001");
+            assert!(refusal(&text).len() < 1_000, "{} bytes", refusal(&text).len());
+        }
     }
 
     #[test]
