@@ -20,6 +20,8 @@ pub mod allocator;
 pub mod backup;
 pub mod cli;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod import;
 pub mod ledger;
 pub mod live;

@@ -5,6 +5,8 @@
 //! records. Nothing here decides who may sync what.
 
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod records;
 mod wire;
 

@@ -1,6 +1,6 @@
 //! What holds for the sources as a whole: floors, homes of crates, sizes, and documents that tell the truth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 mod tidy {
@@ -69,17 +69,19 @@ fn is_test_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     path.contains("/tests/")
         || path.contains("/interleavings/")
-        || name == "testing.rs"
-        || name == "oracle.rs"
         || name.ends_with("tests.rs")
+        || ["testing.rs", "oracle.rs", "fuzz.rs"].contains(&name)
 }
+
+/// The attributes of what is compiled into tests and fuzzers only.
+const TEST_ONLY: [&str; 2] = ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]"];
 
 /// A file's text without its comments and without what is compiled into tests only.
 fn code(text: &str) -> String {
     let mut code = String::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        if line.trim() != "#[cfg(test)]" {
+        if !TEST_ONLY.contains(&line.trim()) {
             code.push_str(line.split("//").next().unwrap_or_default());
             code.push('\n');
             continue;
@@ -318,6 +320,29 @@ fn every_item_named_in_the_architecture_exists() {
     let wrong: Vec<&str> = named.iter().copied().filter(|name| !exists(name)).collect();
     assert_eq!(wrong, [""; 0]);
     assert!(named.len() > 20, "the map names the items that decide");
+}
+
+/// Every name between `before` and the next quotation mark or backtick.
+fn named(text: &str, before: &str) -> BTreeSet<String> {
+    let found = text.split(before).skip(1).filter_map(|rest| rest.split(['"', '`']).next());
+    found.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_fuzz_target_has_its_program_and_its_row() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("a text file");
+    let targets = named(&read("src/fuzz.rs"), "Target { name: \"");
+    let page = read("docs/reliability.md");
+    let (_, section) = page.split_once("## Fuzzing").expect("a section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    assert_eq!(named(section, "\n| `"), targets);
+    assert_eq!(named(&read("fuzz/Cargo.toml"), "[[bin]]\nname = \""), targets);
+    let programs = files("fuzz/fuzz_targets", ".rs");
+    let stem = |path: &str| path.trim_start_matches("fuzz/fuzz_targets/").trim_end_matches(".rs").to_owned();
+    assert_eq!(programs.keys().map(|path| stem(path)).collect::<BTreeSet<_>>(), targets);
+    for (path, text) in programs {
+        assert_eq!(named(&text, "weir_fuzz::target!(\""), BTreeSet::from([stem(&path)]), "{path}");
+    }
 }
 
 /// The files that may hold the test `a::b::name`.

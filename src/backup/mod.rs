@@ -20,6 +20,8 @@ mod contents;
 mod create;
 mod error;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod held;
 mod manifest;
 mod part;

@@ -18,7 +18,7 @@ use super::file::{Listed, create_file};
 use crate::nostr::hex;
 use crate::store::{Seq, keys};
 
-const MAGIC: [u8; 8] = *b"weir\0bak";
+pub(super) const MAGIC: [u8; 8] = *b"weir\0bak";
 
 /// The maximum length of a body: no record is longer, and a damaged length must not allocate gigabytes.
 const LONGEST: u32 = 1 << 28;

@@ -4,6 +4,8 @@
 //! its own options by value. No other module uses toml.
 
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod key_file;
 mod log;
 mod memory;

@@ -10,6 +10,8 @@
 
 mod checker;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod judge;
 mod pieces;
 mod split;

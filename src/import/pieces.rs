@@ -6,8 +6,9 @@ use std::io::{ErrorKind, Read};
 
 use super::split::{Found, Splitter};
 
-/// Bytes per read: several hundred events, about a millisecond of work for a core.
-const PIECE_BYTES: usize = 256 << 10;
+/// Bytes per read: several hundred events, about a millisecond of work for a core. In tests few, so that values lie in
+/// several pieces.
+const PIECE_BYTES: usize = if cfg!(any(test, fuzzing)) { 1 << 10 } else { 256 << 10 };
 
 /// A part of the input.
 #[derive(PartialEq, Eq, Debug)]

@@ -2,6 +2,7 @@
 
 use ::negentropy::{Id, Negentropy, NegentropyStorageVector};
 
+use super::fuzz::assert_true;
 use super::*;
 use crate::nostr::Timestamp;
 
@@ -69,21 +70,6 @@ struct Traffic {
     rounds: usize,
     bytes_out: usize,
     bytes_in: usize,
-}
-
-/// Checks that a message is true of its sender's records, range by range as the receiver will see them. Otherwise a
-/// fingerprint of the wrong range would only cause more rounds.
-fn assert_true(message: &[u8], records: &Records) {
-    let (mut reader, mut lower) = (Reader::new(&message[1..]), 0);
-    while let Some((bound, mode)) = reader.range().expect("well formed") {
-        let upper = records.lower_bound(lower, &bound);
-        match mode {
-            Mode::Skip => (),
-            Mode::Fingerprint(bytes) => assert_eq!(records.fingerprint(lower..upper), *bytes),
-            Mode::Ids(ids) => assert!(records.ids(lower..upper).map(|id| id.0).eq(ids.iter().copied())),
-        }
-        lower = upper;
-    }
 }
 
 /// Runs a sync of our initiator against any other side.

@@ -6,17 +6,21 @@
 pub mod bech32;
 pub mod event;
 pub mod filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod hex;
 pub mod hll;
 pub mod json;
 pub mod kind;
 pub mod message;
+#[cfg(any(test, fuzzing))]
+mod oracle;
 pub mod pow;
 pub mod record;
 pub mod render;
 pub mod reply;
 pub mod tag;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
 pub mod types;
 pub mod verify;

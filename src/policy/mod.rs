@@ -6,6 +6,8 @@
 pub mod address_list;
 pub mod auth;
 pub mod cost;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod info;
 pub mod limitation;
 pub mod limits;

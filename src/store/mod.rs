@@ -5,6 +5,8 @@
 
 mod file;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod read;
 mod scan;
 #[cfg(test)]

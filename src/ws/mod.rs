@@ -68,8 +68,10 @@
 
 pub mod deflate;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod keepalive;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod oracle;
 pub mod outbox;
 pub mod outboxes;
@@ -77,7 +79,7 @@ pub mod outgoing;
 pub mod push;
 pub mod reader;
 pub mod stream;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub mod testing;
 pub mod upgrade;
 pub mod wakeups;

@@ -84,7 +84,7 @@ impl Map {
     }
 
     /// Treats memory of a test as a map.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn of_memory(memory: &[[u8; PAGE]]) -> Self {
         Self { address: memory.as_ptr().expose_provenance(), pages: memory.len() as u64 }
     }

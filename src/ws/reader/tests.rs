@@ -6,55 +6,24 @@ use tokio_tungstenite::tungstenite;
 use super::*;
 use crate::ws::deflate::encode_text_deflated;
 use crate::ws::frame;
+use crate::ws::fuzz::{self, own};
 use crate::ws::oracle::{self, End, Rules, Seen};
 use crate::ws::testing::masked_frame;
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 const MAX_BYTES: usize = 1000;
 
+fn options(deflate: bool) -> ReaderOptions {
+    ReaderOptions { max_message_bytes: MAX_BYTES, deflate, role: Role::Server }
+}
+
 fn reader(deflate: bool) -> Reader {
-    Reader::new(ReaderOptions { max_message_bytes: MAX_BYTES, deflate, role: Role::Server })
+    Reader::new(options(deflate))
 }
 
-fn own(incoming: Incoming<'_>) -> Seen {
-    match incoming {
-        Incoming::Text(text) => Seen::Text(text.to_owned()),
-        Incoming::Ping(payload) => Seen::Ping(payload.to_vec()),
-        Incoming::Pong(payload) => Seen::Pong(payload.to_vec()),
-        Incoming::Close(code, reason) => Seen::Close(code, reason.to_owned()),
-    }
-}
-
-/// Feeds `stream` in pieces of the given lengths (cycled) and pauses after every message whose
-/// number `pause` accepts, resuming at once.
+/// Reads with the limit of these tests: see [`fuzz::read`].
 fn read(stream: &[u8], deflate: bool, pieces: &[usize], pause: impl Fn(usize) -> bool) -> (Vec<Seen>, End) {
-    let mut reader = reader(deflate);
-    let mut seen = Vec::new();
-    let mut sink = |incoming: Incoming<'_>| {
-        seen.push(own(incoming));
-        if pause(seen.len()) { Flow::Pause } else { Flow::Continue }
-    };
-    let mut rest = stream;
-    let mut pieces = pieces.iter().cycle();
-    let mut fed = Ok(Fed::More);
-    while let (false, Ok(Fed::More)) = (rest.is_empty(), fed) {
-        let (piece, later) = rest.split_at(*pieces.next().expect("cycled").min(&rest.len()));
-        rest = later;
-        fed = reader.feed(&mut piece.to_vec(), &mut sink);
-        while fed == Ok(Fed::Paused) {
-            fed = reader.resume(&mut sink);
-        }
-    }
-    let end = match fed {
-        Ok(Fed::More) => End::Open,
-        Ok(Fed::Ended) => End::Closed,
-        Ok(Fed::Paused) => unreachable!("resumed until it went on"),
-        Err(violation) => End::Broken(violation.close_code().into()),
-    };
-    if end != End::Open {
-        assert_eq!(reader.held_bytes(), 0, "an ended reader owns nothing");
-    }
-    (seen, end)
+    fuzz::read(stream, options(deflate), pieces, pause)
 }
 
 #[test]

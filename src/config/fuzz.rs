@@ -1,0 +1,52 @@
+//! The fuzz target of the configuration file.
+
+use super::{Config, ConfigError};
+
+const FILE: &str = "weir.toml";
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let texts = [
+        "",
+        "[server]\nlisten = \"127.0.0.1:0\"\nping_after_s = \"2m\"\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n",
+        "[storage]\nmax_bytes = \"40 GiB\"\n[[storage.retention]]\nkinds = [1, \"30000-39999\"]\nkeep = { max_age = \"30d\" }\n",
+        "[[storage.retention]]\nkinds = [7]\nmax_events = 5\n[[storage.retention]]\nkeep = \"none\"\n",
+        "tiers.listed.max_limit = 9000\n[tiers.anonymous]\nevents = { per_second = 7, burst = 3 }\n",
+        "[limits]\nmax_filters = 0\nmax_limit = -1\nmin_pow_difficulty = 300\nmax_fliters = 3\n",
+        "[access]\nlisted_pubkeys = [\"npub1\", \"abc\"]\nkinds = [70000]\n",
+        "[info]\nname = \"\\u00e9\"\nfees = { admission = [{ amount = 1, unit = \"msats\" }] }\n[log]\nlevel = 3\n",
+        "limits = 5\n[memory]\nfilters = 1\nfilters = 2\n",
+        "[verify]\nengine = \"fastest\"\n[pipeline]\nio_threads = 1e3\ncommit_interval_ms = 1979-05-27\n",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).into()
+}
+
+/// A text is a configuration that survives being written and read, or every mistake in it names its file, and its line
+/// or its key.
+pub(crate) fn check(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let error = match Config::parse(FILE, text) {
+        Ok(config) => {
+            let again = Config::parse(FILE, &config.to_toml()).expect("what was valid is valid when it is written");
+            assert_eq!(again, config);
+            assert_eq!(config.changes(&again), config.changes(&config));
+            config.warnings().iter().for_each(|warning| assert!(!warning.is_empty()));
+            return assert!(config.validate().is_ok());
+        }
+        Err(error) => error,
+    };
+    let said = error.to_string();
+    let ConfigError::Wrong { file, problems } = error else { panic!("nothing was opened") };
+    assert!(file == FILE && !problems.is_empty(), "{said}");
+    for problem in &problems {
+        let lines = text.split('\n').count();
+        match problem.place {
+            Some((line, column)) => {
+                let length = text.split('\n').nth(line - 1).map_or(0, |line| line.chars().count());
+                assert!(line <= lines && (1..=length + 1).contains(&column), "{said}");
+            }
+            None => assert!(!problem.key.is_empty(), "{said}"),
+        }
+        assert!(!problem.text.is_empty(), "{said}");
+    }
+    assert!(said.lines().next().is_some_and(|line| line.starts_with(FILE)), "{said}");
+}
