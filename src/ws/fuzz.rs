@@ -41,9 +41,10 @@ pub(crate) fn frames_seeds() -> Vec<Vec<u8>> {
         [raw(0xc1, &packed(&text)), parts(0x41, &packed(&text))].concat(),
         [raw(0x82, b"binary"), raw(0x81, b"\xff")].concat(),
         sent,
+        b"\x00\xff\xff\0\0\xff\0\0\0\0".to_vec(),
         b"\x81\x05plain\x8a\x00\x88\x02\x03\xe8".to_vec(),
     ];
-    let settings = [[4, 7, 1], [4, 1, 2], [9, 50, 1], [8, 0, 3], [15, 3, 1], [10, 2, 0]];
+    let settings = [[4, 7, 1], [4, 1, 2], [9, 50, 1], [8, 0, 3], [15, 3, 1], [9, 1, 0], [10, 2, 0]];
     streams.into_iter().zip(settings).map(|(stream, settings)| [&settings[..], &stream].concat()).collect()
 }
 

@@ -176,7 +176,8 @@ impl Reader {
             self.held.extend_from_slice(part);
             rest = later;
             if part.len() < missing {
-                return Ok(());
+                // The header may be incomplete and yet prove a violation.
+                return self.header(&self.held).map(drop);
             }
             self.take_held(sink)?;
         }

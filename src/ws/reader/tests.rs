@@ -159,6 +159,19 @@ fn a_stream_cut_at_every_single_place_gives_the_same_messages() {
     }
 }
 
+#[test]
+fn a_header_is_refused_with_the_byte_that_proves_a_violation_however_it_arrives() {
+    // Lengths beyond 63 bits, not minimal, and of a control frame; and reserved bits.
+    let headers: [&[u8]; 4] =
+        [&[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], &[0x81, 0xfe, 0, 125], &[0x89, 0xfe], &[0xf1, 0x80]];
+    for header in headers {
+        for piece in 1..=header.len() {
+            let (seen, end) = read(header, false, &[piece], |_| false);
+            assert_eq!((seen, end), (vec![], End::Broken(1002)), "{header:02x?} in pieces of {piece}");
+        }
+    }
+}
+
 /// Keeps what is written to it.
 #[derive(Default)]
 struct Tape(Vec<u8>);
