@@ -31,6 +31,9 @@ pub mod nostr;
 pub mod pipeline;
 pub mod plugin;
 pub mod policy;
+#[cfg(test)]
+#[path = "../tests/support/require.rs"]
+mod require;
 pub mod retention;
 pub mod schnorr;
 pub mod server;

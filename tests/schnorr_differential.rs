@@ -5,6 +5,10 @@
 //! schnorr_differential -- --nocapture`. On a machine without AVX-512 IFMA the same cases run on libsecp256k1 alone,
 //! and the output says so.
 
+#[path = "support/require.rs"]
+mod require;
+
+use require::Need;
 use secp256k1::{Keypair, Scalar, SecretKey, XOnlyPublicKey, schnorr};
 use sha2::{Digest, Sha256};
 use weir::schnorr::{Engine, Item, Options, Verifier};
@@ -191,9 +195,7 @@ fn every_verdict_equals_that_of_libsecp() {
     let (count, seed) = (number("WEIR_SCHNORR_CASES", default), number("WEIR_SCHNORR_SEED", 1));
     // No rechecks, which would correct a wrong verdict.
     let verifier = Verifier::new(Options { recheck_one_in: 0, ..Options::default() });
-    if verifier.engine() == Engine::Libsecp256k1 {
-        eprintln!("no AVX-512 IFMA on this machine: these cases run on libsecp256k1 alone");
-    }
+    require::has(Need::Avx512, verifier.engine() == Engine::Avx512Ifma);
     let mut random = Random(seed as u64);
     let keys = keys(&mut random);
     let (mut done, mut good, mut bits) = (0, 0, 0);

@@ -3,6 +3,10 @@
 //! Vectors 15 to 18 sign messages of 0, 1, 17 and 100 bytes. They do not apply: a Nostr event is signed by its id,
 //! which has 32 bytes, and the interface takes nothing else.
 
+#[path = "support/require.rs"]
+mod require;
+
+use require::Need;
 use weir::schnorr::{Engine, EngineChoice, Item, Options, Verifier};
 
 /// Index, public key, message, signature, verdict: bip-0340/test-vectors.csv.
@@ -75,8 +79,8 @@ impl Vector {
 fn check_in_every_lane(choice: EngineChoice) {
     // No rechecks, which would correct a wrong verdict.
     let verifier = Verifier::new(Options { engine: choice, recheck_one_in: 0, ..Options::default() });
-    if choice == EngineChoice::Auto && verifier.engine() == Engine::Libsecp256k1 {
-        eprintln!("no AVX-512 IFMA on this machine: the vectors run on libsecp256k1 alone");
+    if choice == EngineChoice::Auto {
+        require::has(Need::Avx512, verifier.engine() == Engine::Avx512Ifma);
     }
     let vectors = VECTORS.map(|(_, key, id, signature, good)| Vector {
         id: decode(id),

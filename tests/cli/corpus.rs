@@ -10,15 +10,12 @@ use serde_json::Value;
 
 use super::home::{Home, Ran, path_str};
 use super::model::{Model, is_event, is_signed};
+use super::support::require::{self, Need};
 
 fn corpus() -> Option<PathBuf> {
     let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/real-events.jsonl");
     let path = std::env::var_os("WEIR_CORPUS").map_or(default, PathBuf::from);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("skipped: there is no corpus at {}; WEIR_CORPUS names another place", path.display());
-    None
+    require::has(Need::Corpus, path.exists()).then_some(path)
 }
 
 /// The lines that were not stored, with their outcomes.

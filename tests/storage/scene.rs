@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Client;
 use crate::support::relay::{Relay, TIMEOUT};
+use crate::support::require::{self, Need};
 use crate::support::wire::{Key, Signed, now};
 
 /// A file system of a few megabytes, unmounted when it is dropped.
@@ -21,7 +22,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// One in memory; `None`, with a notice, where it may not be mounted.
+    /// One in memory; `None` where it may not be mounted.
     pub fn tmpfs(megabytes: u64) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let size = format!("size={megabytes}m");
@@ -35,8 +36,8 @@ impl SmallDisk {
         image.as_file().set_len(megabytes << 20).expect("the file is made long");
         let options = ["-q", "-F", "-m", "0", "-O", "^has_journal"];
         let made = Command::new("mkfs.ext4").args(options).arg(image.path()).output();
-        if !made.is_ok_and(|output| output.status.success()) {
-            return Self::mounted(dir, None, Err(std::io::ErrorKind::NotFound.into()));
+        if !made.as_ref().is_ok_and(|output| output.status.success()) {
+            return Self::mounted(dir, None, made.and(Err(std::io::ErrorKind::Unsupported.into())));
         }
         let mount = Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(dir.path()).output();
         Self::mounted(dir, Some(image), mount)
@@ -47,11 +48,8 @@ impl SmallDisk {
         image: Option<tempfile::NamedTempFile>,
         mount: std::io::Result<Output>,
     ) -> Option<Self> {
-        if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Self { dir, _image: image });
-        }
-        eprintln!("NOTICE: no file system can be mounted here, so this test proves nothing; run it as root");
-        None
+        let is_mounted = mount.is_ok_and(|output| output.status.success());
+        require::has(Need::Mount, is_mounted).then(|| Self { dir, _image: image })
     }
 
     pub fn path(&self) -> &Path {

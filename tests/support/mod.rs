@@ -9,6 +9,7 @@ use weir::nostr::{Event, Pubkey, VerifiedEvent, hex, json};
 
 pub mod client;
 pub mod relay;
+pub mod require;
 pub mod wire;
 
 /// The same builders that the unit tests use.

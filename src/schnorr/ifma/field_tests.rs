@@ -6,6 +6,7 @@ use super::groups::Fes;
 use super::lanes::Eight;
 use super::limbs::LIMBS;
 use super::power::{inverse, square_root_candidate};
+use super::tests::with_ifma;
 
 /// An element by its limbs, which may have arbitrary bits above bit 52 where a tight element may.
 type Limbs = [u64; LIMBS];
@@ -109,15 +110,6 @@ fn check(a: &[Limbs; 8], b: &[Limbs; 8]) {
         assert_eq!(zero >> lane & 1 == 1, a == Natural::from_u64(0), "zero in lane {lane}");
         assert_eq!(equal >> lane & 1 == 1, a == b, "equality in lane {lane}");
         assert_eq!(selected[lane], if 0b1010_0110 >> lane & 1 == 1 { b } else { a }, "selection in lane {lane}");
-    }
-}
-
-/// Runs a test body on machines with AVX-512 IFMA; prints a line on others.
-fn with_ifma(body: impl Fn()) {
-    if super::available() {
-        body();
-    } else {
-        eprintln!("no AVX-512 IFMA on this machine: its field is not tested here");
     }
 }
 
