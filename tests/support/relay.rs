@@ -16,6 +16,30 @@ use super::client::Client;
 /// How long a test waits for anything.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The built binary. If `WEIR_RUNNER` names a program, such as an emulator of another CPU, that runs it.
+fn binary() -> Command {
+    let runner = std::env::var("WEIR_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace().chain([env!("CARGO_BIN_EXE_weir")]);
+    let mut command = Command::new(words.next().expect("the binary is one"));
+    command.args(words);
+    command
+}
+
+/// A configuration with the keys that `WEIR_CONFIG` holds and it does not set itself: how a run of the tests chooses an
+/// engine, for example.
+fn with_common_keys(config: &str) -> String {
+    let Ok(common) = std::env::var("WEIR_CONFIG") else { return config.into() };
+    let [mut table, common]: [toml::Table; 2] = [config, &common].map(|text| text.parse().expect("TOML"));
+    for (section, keys) in common {
+        let own = table.entry(section).or_insert_with(|| toml::Table::new().into());
+        let (own, keys) = (own.as_table_mut().expect("a section"), keys.as_table().expect("a section"));
+        for (key, value) in keys {
+            own.entry(key).or_insert_with(|| value.clone());
+        }
+    }
+    table.to_string()
+}
+
 /// A running relay.
 pub struct Relay {
     child: Child,
@@ -40,13 +64,13 @@ impl Relay {
 
     /// Starts a relay on the store in `dir`.
     pub fn start_in(dir: &Path, config: &str) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_weir")), dir, config)
+        Self::start_by(binary(), dir, config)
     }
 
     /// Starts a relay on the store in `dir` with a command that takes the relay's arguments.
     pub fn start_by(mut command: Command, dir: &Path, config: &str) -> Self {
         let file = dir.join("weir.toml");
-        std::fs::write(&file, config).expect("the configuration is written");
+        std::fs::write(&file, with_common_keys(config)).expect("the configuration is written");
         let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(&file)
@@ -171,7 +195,7 @@ impl Relay {
 
     /// Writes another configuration and makes the relay read it.
     pub fn reload(&self, config: &str) {
-        std::fs::write(&self.config, config).expect("the configuration is written");
+        std::fs::write(&self.config, with_common_keys(config)).expect("the configuration is written");
         self.signal("HUP");
     }
 
