@@ -1,5 +1,5 @@
-//! What a machine may lack. A test that needs it is skipped there, with a line that says so, unless `WEIR_REQUIRE` names
-//! it: then the test fails. So a test can only be skipped on a machine that nobody said has what it needs.
+//! What a machine may lack. A test that needs it is skipped there, with a line that says so, unless `WEIR_REQUIRE`
+//! names it: then the test fails. So a test can only be skipped on a machine that nobody said has what it needs.
 //!
 //! `WEIR_REQUIRE` is a list such as `avx512,mount,root`; `.ci/run` sets it to what the machine has.
 
