@@ -8,7 +8,7 @@ mod rewrite;
 use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, StaticNode, Tape};
 
 /// How deeply a message may be nested. `["EVENT",{"tags":[[…]]}]` needs four levels; the rest is room for unknown keys.
-pub(super) const MAX_DEPTH: usize = 32;
+pub(crate) const MAX_DEPTH: usize = 32;
 
 /// The buffers of one thread, reused for every message.
 pub struct Parser {

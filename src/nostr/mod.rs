@@ -14,7 +14,7 @@ pub mod json;
 pub mod kind;
 pub mod message;
 #[cfg(any(test, fuzzing))]
-mod oracle;
+pub(crate) mod oracle;
 pub mod pow;
 pub mod record;
 pub mod render;

@@ -11,6 +11,8 @@
 pub mod answer;
 mod complaints;
 pub mod conversation;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod process;
 pub mod queue;
 pub mod request;
