@@ -266,10 +266,7 @@ impl Engine {
                 self.stalled = Some(Stalled::Query(action));
             }
             Action::Query(sub, filters) => self.query(sub, filters, settings),
-            Action::Count(id, filters, memory) => {
-                let query = Query { filters, until_seq: Seq::default(), limits: None };
-                self.enqueue(Waiting::Count(id, query, memory, self.received));
-            }
+            Action::Count(id, filters, memory) => self.count(id, filters, memory),
             Action::End(sub) => self.end_subscription(&sub),
             Action::KeysChanged => self.identify(settings),
             Action::NegOpen(id, filter, message, memory) => self.neg_open(id, filter, message, memory, settings),
@@ -310,28 +307,20 @@ impl Engine {
         self.enqueue(Waiting::Rows(sub, query, self.received));
     }
 
+    fn count(&mut self, id: SubscriptionId, filters: Arc<[Filter]>, memory: Hold) {
+        let is_count = |waiting: &&Waiting| matches!(waiting, Waiting::Count(..));
+        if self.waiting.iter().filter(is_count).count() >= MAX_WAITING_COUNTS {
+            return self.reply(&scan_job::busy(&id));
+        }
+        let query = Query { filters, until_seq: Seq::default(), limits: None };
+        self.enqueue(Waiting::Count(id, query, memory, self.received));
+    }
+
     fn enqueue(&mut self, waiting: Waiting) {
         // Earlier replies must go out before the rows of this query.
         self.send_replies();
-        let is_count = |waiting: &Waiting| matches!(waiting, Waiting::Count(..));
-        let counts = || self.waiting.iter().filter(|waiting| is_count(waiting)).count();
-        if is_count(&waiting) && counts() >= MAX_WAITING_COUNTS {
-            return self.refuse(&waiting);
-        }
         self.waiting.push_back(waiting);
         self.start_waiting_scans();
-    }
-
-    fn refuse(&mut self, waiting: &Waiting) {
-        let id = match waiting {
-            Waiting::Rows(sub, ..) => {
-                self.session.forget(&sub.id);
-                &sub.id
-            }
-            Waiting::Count(id, ..) => id,
-        };
-        let busy = scan_job::busy(id);
-        self.reply(&busy);
     }
 
     /// Whether a queued query may start now.
