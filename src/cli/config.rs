@@ -1,11 +1,15 @@
-//! `weir config`: prints or checks the configuration.
+//! `weir config`: prints or checks the configuration, or writes one from strfry's.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+
 use super::global::Global;
-use super::output::stdout;
+use super::output::{say, stdout};
 use crate::config::{ConfigError, memory_ceiling};
+use crate::strfry::{self, Outside};
 
 /// Arguments of `weir config`.
 #[derive(clap::Args)]
@@ -14,7 +18,8 @@ use crate::config::{ConfigError, memory_ceiling};
     after_help = "Examples:
   weir config print > weir.toml               every key with its default, as a starting point
   weir config print --config weir.toml        every key, with the values of a file
-  weir config check --config weir.toml        list mistakes with line and column; exits with 1 if there are any"
+  weir config check --config weir.toml        list mistakes with line and column; exits with 1 if there are any
+  weir config from-strfry /etc/strfry.conf > weir.toml     the same settings, as weir has them"
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -27,12 +32,17 @@ enum Action {
     Print,
     /// List mistakes in the file, and the memory that the relay may use
     Check,
+    /// Write weir's configuration from strfry's; what has no counterpart is told, and a comment in the result
+    FromStrfry {
+        /// strfry's file [default: $STRFRY_CONFIG, /etc/strfry.conf or ./strfry.conf, the first that there is]
+        file: Option<PathBuf>,
+    },
 }
 
 /// Prints or checks the configuration.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut out = stdout();
-    let code = match arguments.action {
+    let code = match &arguments.action {
         Action::Print => {
             out.write_all(global.config()?.to_toml().as_bytes())?;
             ExitCode::SUCCESS
@@ -52,7 +62,34 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
             Err(error) => return Err(error.into()),
         },
+        Action::FromStrfry { file } => {
+            out.write_all(from_strfry(file.as_deref())?.as_bytes())?;
+            ExitCode::SUCCESS
+        }
     };
     out.flush()?;
     Ok(code)
+}
+
+/// The text of weir.toml; what it cannot say goes to standard error.
+fn from_strfry(file: Option<&Path>) -> anyhow::Result<String> {
+    let file = match file {
+        Some(file) => file.to_path_buf(),
+        None => strfry_file().context("there is no strfry.conf in /etc nor here; name the file")?,
+    };
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {name}"))?;
+    let outside = Outside { variable: &|name| std::env::var(name).ok(), file: &|name| std::fs::read_to_string(name) };
+    let translation = strfry::translate(&name, &strfry::parse(&name, &text, &outside)?);
+    for leftover in &translation.leftovers {
+        let strfry::Leftover { key, place, reason, .. } = leftover;
+        say(format_args!("{name}:{}:{}: {key}: {reason}", place.line, place.column));
+    }
+    Ok(translation.toml)
+}
+
+/// Where strfry looks for its configuration.
+pub fn strfry_file() -> Option<PathBuf> {
+    let named = std::env::var_os("STRFRY_CONFIG").map(PathBuf::from);
+    named.or_else(|| ["/etc/strfry.conf", "strfry.conf"].map(PathBuf::from).into_iter().find(|path| path.exists()))
 }

@@ -1,5 +1,6 @@
 //! The arguments that all commands share, and the configuration and store that they refer to.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -19,6 +20,13 @@ pub struct Global {
 }
 
 impl Global {
+    /// The same as arguments, for a command line that is built from another.
+    pub fn to_arguments(&self) -> Vec<OsString> {
+        let named = [("--config", &self.config), ("--data", &self.data)];
+        let given = named.into_iter().filter_map(|(name, path)| Some([name.into(), path.clone()?.into_os_string()]));
+        given.flatten().collect()
+    }
+
     /// The configuration: defaults, overridden by the file, overridden by the command line.
     pub fn config(&self) -> Result<Config, ConfigError> {
         let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::load)?;

@@ -27,6 +27,7 @@ mod scan;
 mod serve;
 mod signals;
 mod stream;
+mod strfry;
 mod systemd;
 mod time;
 mod upgrade;
@@ -80,14 +81,32 @@ enum Command {
     Upgrade(upgrade::Arguments),
     /// Show or check the configuration
     Config(config::Arguments),
+    /// Take strfry's command line
+    Strfry(strfry::Arguments),
 }
 
 /// Runs the command given on the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     crate::allocator::purge_soon();
-    let Arguments { global, command } = Arguments::parse();
-    let result = match command {
+    let mut line: Vec<_> = std::env::args_os().collect();
+    let result = if strfry::is_name(line.first()) {
+        strfry::to_weir(&line.split_off(1), Vec::new()).and_then(|line| run(Arguments::parse_from(line)))
+    } else {
+        run(Arguments::parse_from(line))
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::say(format_args!("weir: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(Arguments { global, command }: Arguments) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Serve(arguments) => serve::run(&global, &arguments),
         Command::Import(arguments) => import::run(&global, &arguments),
         Command::Export(arguments) => export::run(&global, &arguments),
@@ -101,13 +120,6 @@ pub fn main() -> ExitCode {
         Command::Compact(arguments) => compact::run(&global, &arguments),
         Command::Upgrade(arguments) => upgrade::run(&global, &arguments),
         Command::Config(arguments) => config::run(&global, &arguments),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::say(format_args!("weir: {error:#}"));
-            ExitCode::FAILURE
-        }
+        Command::Strfry(arguments) => run(Arguments::parse_from(arguments.to_weir(&global)?)),
     }
 }

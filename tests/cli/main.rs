@@ -9,6 +9,7 @@ mod import;
 mod log;
 mod model;
 mod serving;
+mod strfry;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;

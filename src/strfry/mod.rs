@@ -1,0 +1,14 @@
+//! What weir understands of strfry's files, for operators who move: the syntax of its configuration ([`syntax`]) and
+//! what each key means here ([`settings`]).
+//!
+//! Nothing here opens a store or a socket, and nothing is guessed: a key without a counterpart is named, and why.
+
+mod settings;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use settings::{Leftover, Translation, translate};
+pub use syntax::{Outside, SyntaxError, parse};
+pub use value::{Node, Place, Value};
