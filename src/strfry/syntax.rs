@@ -121,6 +121,7 @@ impl Reader<'_> {
             let sum = old.value.clone().plus(node.value);
             node.value = sum.ok_or_else(|| self.error(format!("cannot add {other} to {kind}")))?;
         }
+        node.place = place;
         set(target, &name, node);
         Ok(())
     }

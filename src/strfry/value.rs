@@ -14,7 +14,7 @@ pub struct Place {
 /// A value, and where it stands.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Node {
-    /// Where the value was last assigned or added to.
+    /// Where it begins; for a member, where its name was last assigned or added to.
     pub place: Place,
     /// The value.
     pub value: Value,
