@@ -4,7 +4,6 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use super::error::BackupError;
 use super::file::{Listed, create_file};
 use super::state::State;
 use crate::nostr::hex;
+use crate::store::{create_directory, sync_names};
 
 /// The current format of a backup.
 pub(super) const FORMAT: u32 = 2;
@@ -131,9 +131,9 @@ impl Manifest {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             // Sync the files before the rename that makes them part of the backup.
-            File::open(dir)?.sync_all()?;
+            sync_names(dir)?;
             std::fs::rename(&partial, dir.join(NAME))?;
-            File::open(dir)?.sync_all()
+            sync_names(dir)
         };
         write().map_err(BackupError::io(&partial))
     }
@@ -161,7 +161,7 @@ pub(super) struct Locked {
 
 impl Locked {
     pub fn new(dir: &Path) -> Result<Self, BackupError> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(BackupError::io(dir))?;
+        create_directory(dir, 0o700).map_err(BackupError::io(dir))?;
         let path = dir.join(LOCK);
         let file = create_file(&path).map_err(BackupError::io(&path))?;
         match file.try_lock() {

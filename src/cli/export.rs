@@ -14,7 +14,7 @@ use super::interrupt;
 use super::output::{self, progress, say};
 use super::stream::{self, Ended};
 use crate::nostr::Timestamp;
-use crate::store::{OldestFirst, Query, Scan, Seq};
+use crate::store::{OldestFirst, Query, Scan, Seq, sync_names};
 
 /// Arguments of `weir export`.
 #[derive(clap::Args)]
@@ -67,9 +67,10 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let context = || format!("cannot write {}", arguments.file.display());
         let mut file = File::create(&arguments.file).with_context(context)?;
         let ended = write(&mut file).with_context(context)?;
-        // Pipes and terminals cannot be synced; a file must be, or a power failure may lose it.
+        // Pipes and terminals cannot be synced; a file must be, with its name, or a power failure may lose it.
         if file.metadata()?.is_file() {
             file.sync_all().with_context(context)?;
+            sync_names(arguments.file.parent().unwrap_or(Path::new("/"))).with_context(context)?;
         }
         ended
     };

@@ -25,6 +25,7 @@ use file::handle::Shared;
 pub use file::disk::Space;
 pub use file::full::Full;
 pub use file::handle::Store;
+pub use file::names::{create_directory, sync_names};
 pub use file::tally::KindUsage;
 pub use format::error::StoreError;
 pub use format::keys::{self, Seq};

@@ -19,6 +19,7 @@ use crate::store::file::full::{LastUsed, SharedFull};
 use crate::store::file::in_place::InPlace;
 use crate::store::file::journal::{self, State};
 use crate::store::file::map::Map;
+use crate::store::file::names::{create_directory, sync_names};
 use crate::store::file::owner::give_to_owner;
 use crate::store::file::schema::{self, Absent};
 use crate::store::file::wal::Wal;
@@ -121,14 +122,14 @@ pub(in crate::store) fn set_current(path: &Path, number: u64) -> Result<(), Stor
         writeln!(file, "gen-{number}")?;
         file.sync_all()?;
         std::fs::rename(partial, path.join(CURRENT))?;
-        File::open(path)?.sync_all()
+        sync_names(path)
     };
     write().map_err(|source| StoreError::Io { path: path.join(CURRENT), source })
 }
 
 /// Opens the current generation. Creates the first one if there is none.
 pub(in crate::store) fn open(path: &Path, options: &Options, full: &Arc<SharedFull>) -> Result<Inner, StoreError> {
-    std::fs::create_dir_all(path).map_err(|source| StoreError::Io { path: path.into(), source })?;
+    create(path)?;
     let mut number = current(path)?;
     for _ in 0..MOVES {
         let mut inner = open_one(path, options, number, Absent::Leave, full)?;
@@ -158,6 +159,11 @@ pub(in crate::store) fn open(path: &Path, options: &Options, full: &Arc<SharedFu
     Err(StoreError::Damaged("the store kept moving while it was opened"))
 }
 
+/// Creates the directory of a generation or of the store, if it does not exist.
+pub(in crate::store) fn create(directory: &Path) -> Result<(), StoreError> {
+    create_directory(directory, 0o777).map_err(|source| StoreError::Io { path: directory.into(), source })
+}
+
 /// Opens a generation, current or not. `None` when it does not exist and is not to be created.
 pub(in crate::store) fn open_one(
     path: &Path,
@@ -178,6 +184,11 @@ pub(in crate::store) fn open_one(
         }
     }
     let Some((env, tables, secret)) = opened else { return Ok(None) };
+    // Before anything in it is acknowledged, and before an older generation is removed. Whoever created these files or
+    // `CURRENT` may have died before doing the same.
+    for directory in [Some(&*directory), (number > 0).then_some(path)].into_iter().flatten() {
+        sync_names(directory).map_err(|source| StoreError::Io { path: directory.into(), source })?;
+    }
     let files = [InPlace::at(directory.join(DATA_FILE))?, InPlace::at(directory.join(LOCK_FILE))?];
     let (wal, quiet_txn) = (Wal::new(path, &directory, secret), AtomicU64::new(u64::MAX));
     let (full, last_used) = (Arc::clone(full), LastUsed::default());

@@ -10,6 +10,7 @@ pub mod in_place;
 pub mod journal;
 pub mod lock;
 pub mod map;
+pub mod names;
 pub mod owner;
 pub mod schema;
 pub mod tally;

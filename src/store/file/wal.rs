@@ -24,6 +24,7 @@ use std::sync::OnceLock;
 use siphasher::sip::SipHasher24;
 
 use crate::store::file::in_place::InPlace;
+use crate::store::file::names::sync_names;
 use crate::store::file::owner::give_to_owner;
 use crate::store::format::error::StoreError;
 use crate::store::format::error::is_want_of_room;
@@ -177,7 +178,7 @@ impl Wal {
             give_to_owner(&self.home, &self.path)?;
             file.write_all(&vec![0; LOG_BYTES])?;
             file.sync_all()?;
-            File::open(self.path.parent().unwrap_or(&self.home))?.sync_all()?;
+            sync_names(self.path.parent().unwrap_or(&self.home))?;
             Ok(file)
         };
         let file = create().map_err(self.error())?;

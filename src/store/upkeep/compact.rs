@@ -146,7 +146,7 @@ impl Compaction {
         forget(&from)?;
         let options = Options { durability: Durability::None, full_bytes: None, ..store.shared.options.clone() };
         let directory = generation::directory(store.path(), number);
-        std::fs::create_dir_all(&directory).map_err(|source| StoreError::Io { path: directory, source })?;
+        generation::create(&directory)?;
         let create = Absent::Create(Some(from.inner.secret));
         let to = generation::open_one(store.path(), &options, number, create, &from.inner.full)?;
         let to = to.expect("it is created if it is absent");

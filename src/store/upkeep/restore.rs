@@ -118,11 +118,12 @@ impl Store {
             return Err(StoreError::Exists(path.into()));
         }
         let directory = generation::directory(path, RESTORED);
-        let remove = || match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => std::fs::create_dir_all(&directory),
-        };
-        remove().map_err(|source| StoreError::Io { path: directory.clone(), source })?;
+        match std::fs::remove_dir_all(&directory) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Io { path: directory, source });
+            }
+            _ => generation::create(&directory)?,
+        }
         // Until the restore is finished, there is nothing that a power cut could damage.
         let options = Options { durability: Durability::None, ..options };
         let full = Arc::new(SharedFull::new(Full::NEVER));
