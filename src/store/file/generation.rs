@@ -70,6 +70,11 @@ impl Inner {
         Ok(self.env.read_txn()?.id())
     }
 
+    /// Waits until every commit is on disk.
+    pub fn sync_commits(&self) -> Result<(), StoreError> {
+        Ok(self.env.force_sync()?)
+    }
+
     /// Checks that the open files are still those in the directory: writes to any other file would be lost.
     pub fn check_files(&self) -> Result<(), StoreError> {
         self.files.iter().try_for_each(InPlace::check)?;

@@ -20,6 +20,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use siphasher::sip::SipHasher24;
 
@@ -51,12 +52,20 @@ pub(in crate::store) struct Wal {
     /// The store's directory. The file is given to its owner.
     home: PathBuf,
     file: OnceLock<File>,
+    /// Whether frames were synced by themselves since [`Wal::may_overwrite`] last looked.
+    is_synced: AtomicBool,
 }
 
 impl Wal {
     /// The log of the generation in `directory`. The file need not exist yet.
     pub fn new(home: &Path, directory: &Path, secret: Secret) -> Self {
-        Self { path: directory.join(LOG_FILE), secret, home: home.into(), file: OnceLock::new() }
+        Self {
+            path: directory.join(LOG_FILE),
+            secret,
+            home: home.into(),
+            file: OnceLock::new(),
+            is_synced: AtomicBool::new(false),
+        }
     }
 
     fn error(&self) -> impl Fn(std::io::Error) -> StoreError + '_ {
@@ -75,9 +84,25 @@ impl Wal {
         }
     }
 
-    /// Waits until everything written to the log is on disk.
+    /// Waits until everything written to the log is on disk, for frames that were written without waiting. From then on
+    /// they are promised to survive a power cut.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.file.get().map_or(Ok(()), |file| file.sync_data().map_err(self.error()))
+        let Some(file) = self.file.get() else { return Ok(()) };
+        // First, so that frames written while this waits count too.
+        self.is_synced.store(true, Ordering::SeqCst);
+        file.sync_data().map_err(self.error())
+    }
+
+    /// Ensures that the frames of earlier transactions may be overwritten. If [`Wal::sync`] has put any on disk, the
+    /// commit that makes them obsolete must be on disk too: `sync_commits` waits for that.
+    ///
+    /// # Errors
+    /// Those of `sync_commits`. Then the frames must stay.
+    pub fn may_overwrite(&self, sync_commits: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        if !self.is_synced.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        sync_commits().inspect_err(|_| self.is_synced.store(true, Ordering::SeqCst))
     }
 
     /// The open file; opens it if it exists.
@@ -241,6 +266,27 @@ mod tests {
             write(&wal, 5, again, b"second");
         }
         assert_eq!(wal.left(5).expect("a read"), b"firstsecond");
+    }
+
+    #[test]
+    fn frames_that_a_sync_put_on_disk_are_overwritten_only_after_their_commit_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let wal = wal(dir.path());
+        let synced = std::cell::Cell::new(0);
+        let overwrite = |result: fn() -> Result<(), StoreError>| {
+            wal.may_overwrite(|| {
+                synced.set(synced.get() + 1);
+                result()
+            })
+        };
+        overwrite(|| Ok(())).expect("nothing was synced by itself");
+        assert_eq!(synced.get(), 0);
+        wal.sync().expect("a sync");
+        assert!(overwrite(|| Err(StoreError::Full)).is_err());
+        overwrite(|| Ok(())).expect("the commits are on disk");
+        assert_eq!(synced.get(), 2, "a sync that failed is done again");
+        overwrite(|| Ok(())).expect("nothing was synced since");
+        assert_eq!(synced.get(), 2);
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl<'g, 's> Group<'g, 's> {
         // A transaction that took over records from the log must not overwrite the log before its commit.
         if room < LEAST_ROOM || txn.rows() > 0 {
             room = 0;
-        } else if let Err(error) = inner.wal.create() {
+        } else if let Err(error) = inner.wal.create().and_then(|()| inner.wal.may_overwrite(|| inner.sync_commits())) {
             (room, log_failure) = (0, Some(error));
         }
         Self { txn, room, syncs, log_failure }
@@ -218,7 +218,7 @@ impl Store {
         // The order matters: frames that become obsolete between the two syncs belong to a commit that is in the data
         // file by then.
         inner.wal.sync()?;
-        Ok(inner.env.force_sync()?)
+        inner.sync_commits()
     }
 
     /// Waits until every event that any process acknowledged is committed, so that readers see it. Cheap when it is.
