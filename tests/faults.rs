@@ -7,6 +7,8 @@ mod support;
 mod commits;
 #[path = "faults/files.rs"]
 mod files;
+#[path = "faults/matrix.rs"]
+mod matrix;
 #[path = "faults/shim.rs"]
 mod shim;
 #[path = "faults/visibility.rs"]

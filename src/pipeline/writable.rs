@@ -16,7 +16,10 @@ const LOG_INTERVAL_US: u64 = 1_000_000;
 pub struct Writable {
     clock: Clock,
     gauge: Gauge,
-    is_writable: AtomicBool,
+    /// Whether the store is below its limits, as far as anybody can tell beforehand.
+    has_room: AtomicBool,
+    /// Whether the last commit found room. A quota or a file system may refuse what seems to fit.
+    fits: AtomicBool,
     is_made: AtomicBool,
     /// What the log said last.
     logged: AtomicBool,
@@ -29,15 +32,15 @@ impl Writable {
     #[must_use]
     pub fn new(metrics: &Metrics, clock: Clock) -> Self {
         metrics.storage_writable.set(1);
-        let [is_writable, is_made, logged] = [true, false, true].map(AtomicBool::new);
+        let [has_room, fits, is_made, logged] = [true, true, false, true].map(AtomicBool::new);
         let gauge = metrics.storage_writable.clone();
-        Self { clock, gauge, is_writable, is_made, logged, logged_us: AtomicU64::new(0) }
+        Self { clock, gauge, has_room, fits, is_made, logged, logged_us: AtomicU64::new(0) }
     }
 
     /// Whether there was room for events.
     #[must_use]
     pub fn get(&self) -> bool {
-        self.is_writable.load(Ordering::Relaxed)
+        self.has_room.load(Ordering::Relaxed) && self.fits()
     }
 
     /// Whether rules are in force that can make room, as far as is known.
@@ -51,11 +54,29 @@ impl Writable {
         self.is_made.store(is_made, Ordering::Relaxed);
     }
 
-    /// Notes whether there is room, and logs when that changes.
-    pub fn set(&self, writable: bool) {
-        if self.is_writable.swap(writable, Ordering::Relaxed) != writable {
-            self.gauge.set(writable.into());
+    /// Whether the last commit found room.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.fits.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the store is below its limits, and logs when that changes the answer.
+    pub fn set(&self, has_room: bool) {
+        self.has_room.store(has_room, Ordering::Relaxed);
+        self.show();
+    }
+
+    /// Notes whether a commit found room, likewise.
+    pub fn committed(&self, fits: bool) {
+        // There is nearly always nothing to do.
+        if self.fits.swap(fits, Ordering::Relaxed) != fits {
+            self.show();
         }
+    }
+
+    fn show(&self) {
+        let writable = self.get();
+        self.gauge.set(writable.into());
         // At a limit under a storm it may change many times a second; the retention thread sets it again and again, so
         // a change that is not logged now is logged later.
         let (now, logged_us) = (self.clock.now_us(), self.logged_us.load(Ordering::Relaxed));
@@ -72,5 +93,27 @@ impl Writable {
         } else {
             tracing::error!("storage is full; events are refused until there is room");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_that_found_no_room_counts_until_one_does_whatever_the_limits_say() {
+        let metrics = Metrics::new();
+        let writable = Writable::new(&metrics, Clock::start());
+        let shown = || (writable.get(), metrics.storage_writable.get());
+        assert_eq!(shown(), (true, 1));
+        writable.committed(false);
+        assert_eq!(shown(), (false, 0));
+        writable.set(true);
+        assert_eq!(shown(), (false, 0), "below every limit, and no commit fits");
+        writable.set(false);
+        writable.committed(true);
+        assert_eq!(shown(), (false, 0), "a commit fits, and the limit for events is reached");
+        writable.set(true);
+        assert_eq!(shown(), (true, 1));
     }
 }

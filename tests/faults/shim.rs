@@ -5,22 +5,13 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::support::preload::compiled;
 use crate::support::relay::TIMEOUT;
 
 /// The library, compiled once for each run of the tests.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/shim.c");
-        let (library, partial) = ("faults.so", format!("faults-{}.so", std::process::id()));
-        let [library, partial] = [library, &partial].map(|name| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
-        let flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"];
-        let status = Command::new("cc").args(flags).arg(&partial).arg(source).arg("-ldl").status();
-        assert!(status.expect("cc runs: weir is built with a C compiler").success(), "shim.c is compiled");
-        // Another run may have the old one loaded.
-        std::fs::rename(partial, &library).expect("the library takes its place");
-        library
-    })
+    LIBRARY.get_or_init(|| compiled("tests/faults/shim.c", "faults"))
 }
 
 /// The switches of one process; see `shim.c`.
@@ -47,7 +38,14 @@ impl Faults {
     }
 
     pub fn switch_on(&self, name: &str) {
-        std::fs::write(self.switches.path().join(name), "").expect("a switch");
+        self.set(name, "");
+    }
+
+    /// Switches on what needs to be told more. It is never seen half written.
+    pub fn set(&self, name: &str, what: &str) {
+        let partial = self.switches.path().join("partial");
+        std::fs::write(&partial, what).expect("a switch");
+        std::fs::rename(partial, self.switches.path().join(name)).expect("a switch");
     }
 
     pub fn switch_off(&self, name: &str) {

@@ -190,6 +190,20 @@ impl<'relay> Client<'relay> {
         self.expect(answer);
     }
 
+    /// Sends `text` and returns the next text frame; `None` if the connection ends before.
+    pub fn try_ask(&mut self, text: impl Into<String>) -> Option<String> {
+        self.socket.send(Message::text(text.into())).ok()?;
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => return Some(text.as_str().into()),
+                Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::Protocol(_)) => return None,
+                Err(Error::Io(error)) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Ok(_) => {}
+                Err(error) => panic!("a frame within {TIMEOUT:?}, or the end: {error}"),
+            }
+        }
+    }
+
     /// Sends a query and returns the frame that ends it, EOSE or CLOSED. Drops the events before it.
     pub fn ask_for_end(&mut self, query: &str) -> String {
         self.send(query);

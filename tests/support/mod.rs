@@ -8,6 +8,7 @@
 use weir::nostr::{Event, Pubkey, VerifiedEvent, hex, json};
 
 pub mod client;
+pub mod preload;
 pub mod relay;
 pub mod require;
 pub mod wire;

@@ -90,19 +90,36 @@ pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCo
         if nothing_waits(&work)
             && let Err(error) = work.background.keep_up(&mut writer, writing.clock.now())
         {
-            writing.health.failed(StoreOperation::Commit, &error);
+            writing.commit_failed(&error);
         }
         writing.heartbeat.writer();
+    }
+}
+
+impl<Q> Writing<Q> {
+    /// Notes that a commit succeeded.
+    fn committed(&self) {
+        self.health.committed();
+        self.writable.committed(true);
+    }
+
+    /// Notes that a commit failed. Want of room is told as such.
+    fn commit_failed(&self, error: &StoreError) {
+        if matches!(error, StoreError::Full) {
+            self.writable.committed(false);
+        }
+        self.health.failed(StoreOperation::Commit, error);
     }
 }
 
 /// Checks whether commits are possible even when no event arrives: after one that failed, and when files of the store
 /// were removed.
 fn look_after<Q>(writing: &Writing<Q>, writer: &mut Writer) {
-    let found = if writing.health.is_failing() { writer.probe() } else { writing.store.check_files() };
+    let is_failing = writing.health.is_failing() || !writing.writable.fits();
+    let found = if is_failing { writer.probe() } else { writing.store.check_files() };
     match found {
-        Ok(()) => writing.health.committed(),
-        Err(error) => writing.health.failed(StoreOperation::Commit, &error),
+        Ok(()) => writing.committed(),
+        Err(error) => writing.commit_failed(&error),
     }
     if let Err(error) = writing.store.forget_dead_copy() {
         tracing::error!(%error, "what a killed compaction left could not be removed");
@@ -150,8 +167,9 @@ impl<'a, Q> OpenCommit<'a, Q> {
         match &result {
             Ok(()) => {
                 self.work.background.removed(self.taken, self.evicted);
-                writing.health.committed();
+                writing.committed();
             }
+            // Want of room is told by what becomes of the batch in hand.
             Err(error) => writing.health.failed(StoreOperation::Commit, error),
         }
         // Before the answers: a client that has its OK finds its event counted.
@@ -165,10 +183,12 @@ impl<'a, Q> OpenCommit<'a, Q> {
         let answered = match (std::mem::take(&mut self.in_hand), result) {
             (InHand::Nothing, Ok(())) => Ok(()),
             (InHand::Held(batch), Ok(()) | Err(StoreError::Full)) => {
+                writing.writable.committed(!is_full);
                 self.work.held = Some(batch);
                 Ok(())
             }
             (InHand::Nothing, Err(error)) => {
+                writing.writable.committed(!is_full);
                 self.failed(error);
                 Ok(())
             }
@@ -177,8 +197,9 @@ impl<'a, Q> OpenCommit<'a, Q> {
             (InHand::Waiting(batch) | InHand::Added(batch, _), Err(StoreError::Full))
             | (InHand::Waiting(batch), Ok(())) => {
                 let outcomes = writer.commit(&batch.events, writing.clock.now());
-                if let Err(error) = &outcomes {
-                    writing.health.failed(StoreOperation::Commit, error);
+                match &outcomes {
+                    Ok(_) => writing.committed(),
+                    Err(error) => writing.commit_failed(error),
                 }
                 self.answer(batch, &outcomes, None)
             }
