@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use weir::nostr::EventId;
@@ -15,6 +15,9 @@ use crate::support::wire::now;
 
 /// Rounds without `WEIR_CRASH_ROUNDS`.
 const ROUNDS: u64 = 5;
+
+/// Rounds on one store before a new one begins: what is compared grows with each.
+const LIVES: u64 = 25;
 
 /// The arrival numbers seen so far.
 #[derive(Default)]
@@ -59,15 +62,28 @@ fn whatever_was_accepted_is_there_after_a_kill() {
     let (rounds, seed) = (number("WEIR_CRASH_ROUNDS", ROUNDS), number("WEIR_CRASH_SEED", now()));
     println!("WEIR_CRASH_SEED={seed}");
     let mut random = Random(seed);
+    let (mut done, mut kills) = (0, 0);
+    while done < rounds {
+        let some = LIVES.min(rounds - done);
+        kills += kill_often(&mut random, &format!("{seed} {done}"), some, rounds <= ROUNDS);
+        done += some;
+        println!("{done} rounds: {kills} kills survived");
+    }
+}
+
+/// Kills relays on one store, so many times in a storm; how many kills there were in all.
+fn kill_often(random: &mut Random, name: &str, rounds: u64, checks_each: bool) -> u64 {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("data");
     let mut numbers = Numbers::default();
     let mut all: Vec<Publisher> = Vec::new();
+    let mut relay = Relay::start_in(dir.path(), "");
+    let mut kills = 0;
     for round in 0..rounds {
         let mut publishers: Vec<Publisher> =
-            (0..4).map(|one| Publisher::new(&format!("{seed} {round} {one}"), random.next())).collect();
-        let accepted = random.below(1200) as usize;
-        let relay = Relay::start_in(dir.path(), "");
+            (0..4).map(|one| Publisher::new(&format!("{name} {round} {one}"), random.next())).collect();
+        // Most storms are short, so that more kills fit into an hour.
+        let accepted = (random.below(1200) >> random.below(6)) as usize;
         let after_us = random.below(4000);
         let kill = |relay| {
             // Not a wait for anything: commits take about as long, so that the kill meets each of their stages.
@@ -76,30 +92,38 @@ fn whatever_was_accepted_is_there_after_a_kill() {
             None
         };
         storm(relay, &mut publishers, accepted, kill);
-        assert_clean(&data);
-        numbers.verify(&data);
-        let relay = Relay::start_in(dir.path(), "");
+        kills += 1;
+        while random.once_in(3) {
+            kill_at_start(dir.path(), Duration::from_micros(random.below(100_000)));
+            kills += 1;
+        }
+        if checks_each || round + 1 == rounds || random.once_in(4) {
+            assert_clean(&data);
+            numbers.verify(&data);
+        }
+        relay = Relay::start_in(dir.path(), "");
         let mut client = relay.connect();
         for publisher in &publishers {
             let held = publisher.held(&mut client);
             let deleted = publisher.verify(&held);
             publisher.try_again(&mut client, &held, &deleted);
         }
-        drop(client);
-        drop(relay);
-        let counted = |is: fn(&super::storm::Published) -> bool| -> usize {
-            publishers.iter().map(|publisher| publisher.published.iter().filter(|one| is(one)).count()).sum()
-        };
-        println!(
-            "round {round}: {} sent, {} accepted before the kill",
-            counted(|_| true),
-            counted(|one| one.is_accepted())
-        );
         all.append(&mut publishers);
     }
-    let relay = Relay::start_in(dir.path(), "");
     let mut client = relay.connect();
     for publisher in &all {
         publisher.verify(&publisher.held(&mut client));
     }
+    kills
+}
+
+/// Starts a relay and kills it after so long, in the middle of what it recovers or just after.
+fn kill_at_start(dir: &Path, after: Duration) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(dir.join("data"));
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("the relay starts");
+    // Not a wait for anything, as above.
+    std::thread::sleep(after);
+    child.kill().expect("it runs until it is killed");
+    child.wait().expect("it has ended");
 }
