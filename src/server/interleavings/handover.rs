@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use super::explore;
 use super::outboxes::Socket;
 use super::relay::{Got, Made, Next, Relay, Setup, made};
+use crate::nostr::Filter;
 use crate::pipeline::Bounds;
-use crate::sync::thread::JoinHandle;
+use crate::pipeline::commit::uncommitted::Look;
+use crate::sync::thread::{self, JoinHandle};
 use crate::ws::OutboxOptions;
 
 static NOTES: LazyLock<Vec<Made>> = LazyLock::new(|| made(&[1, 1, 1]));
@@ -119,6 +121,30 @@ fn a_client_finds_what_it_published_however_soon_it_asks() {
             let verbs: Vec<&str> = got.iter().filter_map(|one| one[0].as_str()).collect();
             assert_eq!(verbs, ["OK", "EVENT", "EOSE"], "INV-2");
         }
+        relay.finish();
+    });
+}
+
+/// A subscription that goes live reads what `live` has delivered from the store, and waits for the commit of what is not
+/// there. So it must be listed before `live` has it.
+#[test]
+fn what_live_has_delivered_is_in_the_store_or_listed_as_uncommitted() {
+    explore(120, || {
+        let relay = Relay::start(Setup::default());
+        let publisher = publish(&relay, texts(&NOTES[..2]));
+        let reading = relay.reading();
+        let observer = thread::spawn(move || {
+            for _ in 0..30 {
+                let delivered = reading.live.covered();
+                if matches!(reading.uncommitted.look(&[Filter::default()]), Look::Unconcerned(_)) {
+                    let stored = reading.store.read().expect("a snapshot").last_seq().expect("a number");
+                    assert!(stored >= delivered, "INV-3: {delivered:?} is neither stored nor listed");
+                }
+                thread::yield_now();
+            }
+        });
+        publisher.join().expect("no panic");
+        observer.join().expect("no panic");
         relay.finish();
     });
 }

@@ -150,39 +150,48 @@ async fn send(mut writer: Writer, mut socket: Socket, mut each: impl FnMut(&Sock
     .await;
 }
 
-/// Everything that three threads push is sent, with no later push to wake the task for it.
+/// Everything that three threads push to two connections of one io thread is sent, with no later push to wake a task.
 fn everything_is_sent(wakeups: fn() -> Option<Wakeups>) {
     explore(4_000, move || {
         let bench = Bench::new(wakeups());
-        let (outbox, writer) = bench.connect();
-        let socket = Socket::default();
         let helpers = bench.run_wakeups();
-        let task = future::spawn(send(writer, socket.clone(), |socket| socket.texts().len() == 6));
+        let connections: Vec<_> = (0..2)
+            .map(|_| {
+                let ((outbox, writer), socket) = (bench.connect(), Socket::default());
+                let task = future::spawn(send(writer, socket.clone(), |socket| socket.texts().len() == 6));
+                (outbox, socket, task)
+            })
+            .collect();
         let threads: Vec<_> = (0..3)
             .map(|number| {
-                let (outbox, budget) = (Arc::clone(&outbox), Arc::clone(&bench.budget));
+                let outboxes: Vec<_> = connections.iter().map(|(outbox, ..)| Arc::clone(outbox)).collect();
+                let budget = Arc::clone(&bench.budget);
                 thread::spawn(move || {
-                    let stream = Stream::default();
+                    let streams: Vec<Stream> = outboxes.iter().map(|_| Stream::default()).collect();
                     for n in 0..2 {
                         let body = SharedBody::new(format!("{number}{n}").into(), &budget);
-                        match number {
-                            0 => assert!(outbox.push_reply(body.frame(b"", false))),
-                            1 => assert_eq!(outbox.push_live(&stream, body.frame(b"", false)), LivePush::Taken),
-                            _ => assert_ne!(outbox.push_rows(&stream, body.frame(b"", false)), RowsPush::Closed),
+                        for (outbox, stream) in outboxes.iter().zip(&streams) {
+                            match number {
+                                0 => assert!(outbox.push_reply(body.frame(b"", false))),
+                                1 => assert_eq!(outbox.push_live(stream, body.frame(b"", false)), LivePush::Taken),
+                                _ => assert_ne!(outbox.push_rows(stream, body.frame(b"", false)), RowsPush::Closed),
+                            }
                         }
                     }
                 })
             })
             .collect();
-        future::block_on(task).expect("no panic");
-        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-        let texts = socket.texts();
-        for number in 0..3 {
-            let own: Vec<_> = texts.iter().filter(|text| text.starts_with(&number.to_string())).collect();
-            assert_eq!(own, [&format!("{number}0"), &format!("{number}1")], "each once, in order");
+        for (outbox, socket, task) in connections {
+            future::block_on(task).expect("no panic");
+            let texts = socket.texts();
+            for number in 0..3 {
+                let own: Vec<_> = texts.iter().filter(|text| text.starts_with(&number.to_string())).collect();
+                assert_eq!(own, [&format!("{number}0"), &format!("{number}1")], "each once, in order");
+            }
+            drop(outbox);
         }
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
         helpers.iter().for_each(future::JoinHandle::abort);
-        drop(outbox);
         assert_eq!(bench.budget.used_bytes(), 0);
     });
 }

@@ -18,6 +18,7 @@ use super::outboxes::Socket;
 use crate::metrics::Metrics;
 use crate::nostr::Event;
 use crate::nostr::testing::signed;
+use crate::pipeline::query::job::Reading;
 use crate::pipeline::query::sessions;
 use crate::pipeline::{Bounds, ClientHandle, Intake, Options, Parts, Pipeline};
 use crate::policy::{Peer, RateLimiter, Settings};
@@ -137,6 +138,11 @@ impl Relay {
         let (front, intake) = (Arc::clone(&self.front), self.intake.clone());
         let (bounds, stop) = (self.outbox, Arc::clone(&self.stop));
         thread::spawn(move || io_thread(front, intake, bounds, stop, socket, script))
+    }
+
+    /// What queries read with.
+    pub fn reading(&self) -> Arc<Reading> {
+        Arc::clone(&self.front.pipeline.reading)
     }
 
     /// Tells the io threads to end.
@@ -310,7 +316,7 @@ impl<S: FnMut(&[Value]) -> Next> Client<S> {
             Writer::with_outbox(bounds, Arc::clone(&memory.outboxes), Some(Arc::clone(&context.wakeups)));
         outbox.join(&front.outboxes, address);
         let rates = RateLimiter::new(&settings, address, front.address_rates.get(address, 0));
-        let handle = Arc::new(ClientHandle::new(outbox, false, rates, address, memory));
+        let handle = Arc::new(ClientHandle::new(outbox, false, rates, (address, address), memory));
         let mut engine = Engine::new(context, &handle, Peer::new(address));
         engine.greet(&settings);
         let (context, key) = (Rc::clone(context), context.enter(&handle));
