@@ -11,11 +11,8 @@ use crate::allocator;
 use crate::config::Config;
 use crate::metrics::{Reload, ReloadLabel};
 use crate::pipeline::Pipeline;
+use crate::pipeline::heartbeat::STUCK_AFTER;
 use crate::server::Server;
-
-/// The writer and the accept loops wake at least every few seconds, idle or not. If one of them has not for this long,
-/// it is stuck, and the watchdog is no longer notified.
-const STUCK_AFTER: Duration = Duration::from_secs(20);
 
 /// The signals, which are caught from the creation of this value on: signals that arrive before [`Self::wait`] are
 /// kept.
@@ -115,6 +112,7 @@ impl Progress {
         let now = Instant::now();
         let rounds = [pipeline.heartbeat().writer_rounds(), server.accept_rounds()];
         let mut alive = true;
+        // The accept loops wake as often as the writer.
         for ((last, at), (rounds, thread)) in
             [&mut self.writer, &mut self.accept].into_iter().zip(rounds.into_iter().zip(["writer", "accept"]))
         {

@@ -85,7 +85,7 @@ impl Pipeline {
         let read_threads = if options.read_threads == 0 { cores.clamp(1, 8) } else { options.read_threads };
         let pool = threads::signature_pool(options.verify_threads, cores)?;
         let serving = serving(parts, on_failure, (&write, &live), depths)?;
-        let heartbeat = Arc::new(Heartbeat::default());
+        let heartbeat = Arc::clone(&serving.heartbeat);
 
         let (verifying, writing) = (verifying(&serving), writing(&serving, &heartbeat));
         let (delivering, evicting) = (delivering(&serving), evicting(&serving, &heartbeat));
@@ -190,6 +190,7 @@ fn serving(
     };
     Ok(Serving {
         memory: Ledger::new(memory),
+        heartbeat: Arc::default(),
         writable: Arc::new(Writable::new(&metrics, clock)),
         gate: Arc::new(Gate::new(&bounds)),
         plugin: Arc::default(),

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::clock::Clock;
 use super::health::Health;
+use super::heartbeat::Heartbeat;
 use super::ingest::gate::Gate;
 use super::ingest::plugin::door;
 use super::query::job::Reading;
@@ -37,6 +38,8 @@ pub struct Serving {
     pub horizons: Arc<Horizons>,
     /// Whether the store works.
     pub health: Arc<Health>,
+    /// Signs of life of the threads.
+    pub heartbeat: Arc<Heartbeat>,
     /// Whether the store has room for events.
     pub writable: Arc<Writable>,
     /// The gate that every event passes before [`Intake`](super::Intake).

@@ -80,7 +80,13 @@ fn handle(context: &IoContext, request: &Request<Incoming>) -> Response<Full<Byt
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => {
             let pipeline = &context.front.pipeline;
-            let (status, why) = readiness(pipeline.health.trouble(), context.draining.get(), pipeline.writable.get());
+            let trouble = pipeline.health.trouble().or_else(|| {
+                let is_stuck = pipeline.heartbeat.is_writer_stuck(pipeline.clock.now_us());
+                is_stuck.then(|| {
+                    "events cannot be stored: the disk, or a command that holds the store, does not answer".into()
+                })
+            });
+            let (status, why) = readiness(trouble, context.draining.get(), pipeline.writable.get());
             text(status, why)
         }
         _ => text(StatusCode::NOT_FOUND, "/metrics, /healthz and /readyz are served here\n"),

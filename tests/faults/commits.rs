@@ -1,5 +1,6 @@
 //! Writes and syncs that fail: of LMDB's meta page, of its data, of the write-ahead log, and of both.
 
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use serde_json::json;
@@ -49,6 +50,40 @@ fn a_failed_write_of_the_meta_page_ends_the_relay_and_nothing_acknowledged_is_lo
     for event in [&before, &during] {
         relay.connect().finds(json!({ "ids": [event.id] }), &[event]);
     }
+}
+
+#[test]
+fn a_disk_that_hangs_is_told_and_the_watchdog_hears_nothing_until_it_answers() {
+    let (dir, faults) = (tempfile::tempdir().expect("a temporary directory"), Faults::none());
+    let path = dir.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).expect("a socket");
+    let mut command = faults.beneath_relay();
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "3000000").env_remove("WATCHDOG_PID");
+    let relay = Relay::start_by(command, dir.path(), "metrics.listen = \"127.0.0.1:0\"\n");
+    let note = Key::named("alice").note("in the log");
+    faults.switch_on("hold-meta");
+    relay.connect().publish(&note);
+    faults.wait_for("held-meta");
+    assert_eq!(relay.watch("/readyz"), (200, "ready\n".into()), "a commit may take its time");
+    // The system keeps a few datagrams only, and whoever sends one more waits.
+    systemd.set_nonblocking(true).expect("it is set");
+    let hears = || std::iter::repeat_with(|| systemd.recv(&mut [0; 64])).take_while(Result::is_ok).count() > 0;
+    let why = "events cannot be stored: the disk, or a command that holds the store, does not answer\n";
+    eventually("it is told", || {
+        hears();
+        relay.watch("/readyz") == (503, why.into())
+    });
+    assert_eq!(relay.watch("/healthz"), (200, "ok\n".into()), "it serves readers");
+    let silence = "the thread makes no progress; the watchdog is not notified thread=\"writer\"";
+    relay.wait_for_log(silence);
+    hears();
+    relay.wait_for_log(silence);
+    assert!(!hears(), "the watchdog hears nothing");
+
+    faults.switch_off("hold-meta");
+    wait_until_ready_says(&relay, 200, "ready");
+    eventually("the watchdog hears of it", hears);
+    relay.connect().finds(json!({ "kinds": [1] }), &[&note]);
 }
 
 #[test]

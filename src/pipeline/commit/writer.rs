@@ -92,7 +92,7 @@ pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCo
         {
             writing.commit_failed(&error);
         }
-        writing.heartbeat.writer();
+        writing.heartbeat.writer(writing.clock.now_us());
     }
 }
 
@@ -431,7 +431,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         let writing = self.writing;
         let Batch { events, origins } = batch;
         self.events += events.len();
-        writing.heartbeat.writer();
+        writing.heartbeat.writer(writing.clock.now_us());
         let is_full = match result {
             Ok(outcomes) => outcomes.contains(&Outcome::Full),
             Err(error) => matches!(error, StoreError::Full),
