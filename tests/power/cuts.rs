@@ -81,6 +81,36 @@ pub fn cut(plan: &Plan) -> Result<(), Loss> {
     Ok(())
 }
 
+/// Cuts at each call of the creation of a store, so many times; the next command must make one.
+pub fn cut_creation(random: &mut Random, times: u64) -> Result<u64, Loss> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let recorder = Recorder::of(dir.path(), "");
+    let base = Base::of(recorder.root());
+    let mut create = recorder.over(env!("CARGO_BIN_EXE_weir"));
+    create.arg("import").arg("--data").arg(recorder.root().join("data"));
+    assert!(create.stdin(Stdio::null()).output().expect("weir runs").status.success(), "a store is created");
+    let ops = recorder.ops();
+    let mut instants: Vec<u64> = ops.iter().flat_map(|op| [op.begin, op.end]).collect();
+    instants.sort_unstable();
+    let (mut disk, mut cuts) = (Disk::new(base, &ops), 0);
+    for instant in instants {
+        disk.advance(instant);
+        for _ in 0..times {
+            let image = tempfile::tempdir().expect("a temporary directory");
+            let how = disk.cut(random, image.path());
+            for arguments in [&["import"][..], &["check"]] {
+                let output = weir(&image.path().join("data"), arguments);
+                if !output.status.success() {
+                    let what = format!("weir {arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+                    return Err(Loss { what: vec![what], how });
+                }
+            }
+            cuts += 1;
+        }
+    }
+    Ok(cuts)
+}
+
 fn new_store() -> (TempDir, Ledger) {
     (tempfile::tempdir().expect("a temporary directory"), Ledger::default())
 }
@@ -147,12 +177,13 @@ impl Recorded<'_> {
         let entries = self.ledger.authors.iter().flat_map(|author| &author.entries);
         let answers: Vec<u64> = entries.filter_map(|entry| entry.answer.as_ref()).map(|answer| answer.0).collect();
         let began = self.ops[0].begin;
-        if random.below(10) < 6 {
-            *random.pick(&answers.into_iter().filter(|at| *at > began).collect::<Vec<_>>())
-        } else {
-            let op = random.pick(self.ops);
-            *random.pick(&[op.begin, op.end - 1, op.end])
-        }
+        let op = match random.below(10) {
+            0..=5 => return *random.pick(&answers.into_iter().filter(|at| *at > began).collect::<Vec<_>>()),
+            // While the store is created or recovers.
+            6 => random.pick(&self.ops[..self.ops.len().min(60)]),
+            _ => random.pick(self.ops),
+        };
+        *random.pick(&[op.begin, op.end - 1, op.end])
     }
 
     /// Opens what the cut left, as an operator does, and looks.

@@ -1,6 +1,7 @@
 //! The promises, and that a relay that breaks them is found.
 
-use super::cuts::{Plan, cut};
+use super::cuts::{Plan, cut, cut_creation};
+use crate::corpus::Random;
 use crate::support::wire::now;
 
 /// Cuts without `WEIR_POWER_CUTS`.
@@ -31,6 +32,14 @@ fn nothing_is_lost(cuts: u64, durability: &'static str) {
 #[test]
 fn whatever_was_acknowledged_is_there_after_a_power_cut_and_nothing_deleted_is() {
     nothing_is_lost(number("WEIR_POWER_CUTS", CUTS), "full");
+}
+
+#[test]
+fn a_store_that_a_power_cut_meets_while_it_is_created_is_made_by_the_next_command() {
+    match cut_creation(&mut Random(seed()), 8) {
+        Ok(cuts) => println!("{cuts} cuts survived"),
+        Err(loss) => panic!("{}\n{:#?}", loss.how, loss.what),
+    }
 }
 
 #[test]

@@ -304,7 +304,7 @@ void *mmap64(void *address, size_t length, int protection, int flags, int fd, of
     struct statx of;
     // Nothing in LMDB's lock file outlives its processes: it is made anew by the first that opens it.
     if (fd >= 0 && (flags & MAP_SHARED) && (protection & PROT_WRITE) && is_watched(fd, path, &of) &&
-        !ends_with(path, "/lock.mdb"))
+        !ends_with(path, "/lock.mdb") && !ends_with(path, "-lock"))
         note(UNKNOWN, now(), &of, 0, path, "mmap", NULL, 0, 0);
     return (void *)syscall(SYS_mmap, address, length, protection, flags, fd, at);
 }

@@ -148,6 +148,7 @@ pub(in crate::store) fn open(path: &Path, options: &Options, full: &Arc<SharedFu
             if number > 0 {
                 return Err(StoreError::Damaged("the data file that CURRENT names is missing"));
             }
+            create_first(path, options)?;
             inner = open_one(path, options, 0, Absent::Create(None), full)?;
         }
         let inner = inner.expect("Absent::Create never gives None");
@@ -162,6 +163,27 @@ pub(in crate::store) fn open(path: &Path, options: &Options, full: &Arc<SharedFu
         }
     }
     Err(StoreError::Damaged("the store kept moving while it was opened"))
+}
+
+/// Creates the data file of the first generation if there is none, under another name at first: LMDB writes the meta
+/// pages of a new file before it syncs anything, and a power cut must not leave a part of them under the name of a store.
+fn create_first(path: &Path, options: &Options) -> Result<(), StoreError> {
+    let [file, new, lock] = [DATA_FILE, "data.mdb.new", "data.mdb.new-lock"].map(|name| path.join(name));
+    let remove = |file: &Path| match std::fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let error = |source| StoreError::Io { path: path.into(), source };
+    let directory = File::open(path).map_err(error)?;
+    // Released when this returns. Others that create the store wait, and find it.
+    directory.lock().map_err(error)?;
+    if file.exists() {
+        return Ok(());
+    }
+    // What a process left that was killed here.
+    remove(&new).and_then(|()| remove(&lock)).map_err(error)?;
+    schema::create_file(&new, options)?;
+    std::fs::rename(&new, &file).and_then(|()| remove(&lock)).map_err(error)
 }
 
 /// Creates the directory of a generation or of the store, if it does not exist.

@@ -166,6 +166,16 @@ pub(in crate::store) fn open(
     }
 }
 
+/// Creates a store in this file, beside which LMDB puts a lock file, and closes it. When this returns, the file is on
+/// disk whole; its name need not be.
+pub(in crate::store) fn create_file(file: &Path, options: &Options) -> Result<(), StoreError> {
+    let env = open_env_by(file, options, EnvFlags::NO_SUB_DIR)?;
+    create(&env, None)?;
+    env.force_sync()?;
+    env.prepare_for_closing().wait();
+    Ok(())
+}
+
 /// A store of another format.
 pub(in crate::store) struct Other {
     pub env: Env<Slots>,
@@ -222,15 +232,20 @@ pub(in crate::store) fn put_header(
 }
 
 fn open_env(path: &Path, options: &Options) -> Result<Env<Slots>, StoreError> {
+    open_env_by(path, options, EnvFlags::empty())
+}
+
+fn open_env_by(path: &Path, options: &Options, flags: EnvFlags) -> Result<Env<Slots>, StoreError> {
     let page = 4096;
     let mut builder = environment();
     builder.map_size(options.map_bytes.next_multiple_of(page)).max_dbs(MAX_TABLES).max_readers(options.max_readers);
-    let flags = match options.durability {
+    let durability = match options.durability {
         Durability::Full => EnvFlags::empty(),
         Durability::NoMetaSync => EnvFlags::NO_META_SYNC,
         Durability::None => EnvFlags::NO_SYNC,
     };
-    // SAFETY: these flags trade durability alone; none of them lets memory change under a borrowed row.
+    let flags = flags | durability;
+    // SAFETY: these flags trade durability or name the file; none of them lets memory change under a borrowed row.
     unsafe { builder.flags(flags) };
     // SAFETY: LMDB requires that no other program writes the file and that it lies on a local file system; the operator
     // gives us the directory on these terms, and every weir process goes through LMDB's lock file.
