@@ -73,8 +73,7 @@ impl Publisher {
     }
 
     /// Publishes until the connection ends and tells `accepted` of each OK; the code of the close frame, if one came.
-    pub fn storm(&mut self, address: SocketAddr, accepted: &Sender<()>) -> Option<u16> {
-        let mut socket = connect(address);
+    pub fn storm(&mut self, mut socket: WebSocket<TcpStream>, accepted: &Sender<()>) -> Option<u16> {
         let (mut under_way, mut writable) = (0, true);
         loop {
             if writable && under_way < WINDOW {
@@ -220,12 +219,15 @@ pub fn storm(
 ) -> (Vec<Option<u16>>, Option<Relay>) {
     let (sender, heard) = std::sync::mpsc::channel();
     let address = relay.address;
+    // Before anything is interrupted, since a connection must be there to be ended.
+    let sockets: Vec<_> = publishers.iter().map(|_| connect(address)).collect();
     std::thread::scope(|scope| {
         let threads: Vec<_> = publishers
             .iter_mut()
-            .map(|publisher| {
+            .zip(sockets)
+            .map(|(publisher, socket)| {
                 let sender = sender.clone();
-                scope.spawn(move || publisher.storm(address, &sender))
+                scope.spawn(move || publisher.storm(socket, &sender))
             })
             .collect();
         for _ in 0..accepted {
