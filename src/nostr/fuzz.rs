@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 use super::json::{JsonError, Parser, Value};
 use super::oracle::{self, Fields, Json};
 use super::testing::signed;
-use super::{ClientMessage, Event, EventError, EventView, Filter, ParseOptions, RelayMessage, Tag, json};
+use super::{
+    ClientMessage, Event, EventError, EventView, Filter, ParseOptions, RelayMessage, Tag, VerifiedEvent, json,
+};
+use crate::schnorr::{Options, Verifier};
 
 /// Every part of the grammar.
 const OPTIONS: ParseOptions = ParseOptions { and_filters: true };
@@ -167,8 +170,22 @@ fn assert_is(event: &Event, expected: &Fields) {
     assert_eq!(event.view().to_event().as_ref(), Ok(event), "read from its record");
 }
 
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| Verifier::new(Options::default()));
+
+/// Two copies, so that the fast engine decides where there is one, are verified exactly when libsecp256k1 accepts them.
+fn assert_verified(event: &Event) {
+    let view = event.view();
+    let signature = secp256k1::schnorr::Signature::from_byte_array(view.signature().0);
+    let key = secp256k1::XOnlyPublicKey::from_byte_array(view.pubkey().0);
+    let expected = key.is_ok_and(|key| secp256k1::schnorr::verify(&signature, &view.id().0, &key).is_ok());
+    for verdict in VerifiedEvent::verify(&VERIFIER, vec![event.clone(), event.clone()]) {
+        assert_eq!(verdict.is_ok(), expected);
+    }
+    assert_eq!(VERIFIER.mismatches(), 0);
+}
+
 /// A text is an event exactly when serde_json finds the fields of NIP-01 in it and their SHA-256 is its id. With the
-/// right id, whatever has the fields is an event.
+/// right id, whatever has the fields is an event. Its signature is good exactly when libsecp256k1 says so.
 pub(crate) fn event(text: &[u8]) {
     let mut parser = Parser::default();
     let parsed = Event::parse(&mut parser, text);
@@ -179,7 +196,10 @@ pub(crate) fn event(text: &[u8]) {
         return;
     };
     match &parsed {
-        Ok(event) => assert_is(event, &fields),
+        Ok(event) => {
+            assert_is(event, &fields);
+            assert_verified(event);
+        }
         Err(error) => {
             assert_eq!(*error, EventError::WrongId);
             assert_ne!(fields.hash(), fields.id);
@@ -187,7 +207,9 @@ pub(crate) fn event(text: &[u8]) {
     }
     fields.id = fields.hash();
     let parsed = Event::parse(&mut parser, fields.to_json().as_bytes());
-    assert_is(&parsed.expect("an event with the right id"), &fields);
+    let event = parsed.expect("an event with the right id");
+    assert_is(&event, &fields);
+    assert_verified(&event);
 }
 
 /// Memory is at most this often what the text takes. A value of four bytes takes most: `"a",`.
