@@ -214,7 +214,9 @@ fn a_reload_changes_who_may_see_what_on_open_subscriptions() {
     let mut follower = relay.connect();
     follower.open("s", &[json!({"authors": [key.hex]})]);
     let mut client = relay.connect();
-    let event = |n: u64| key.event(7, now() - n, json!([]), "+");
+    // The time is asked once: a second later, the second event would be the first.
+    let start = now();
+    let event = |n: u64| key.event(7, start - n, json!([]), "+");
     client.publish(&event(1));
     follower.expect(&event(1).frame("s"));
     relay.reload("[auth]\nread_kinds = [7]");

@@ -26,10 +26,12 @@ fn binary() -> Command {
 }
 
 /// A configuration with the keys that `WEIR_CONFIG` holds and it does not set itself: how a run of the tests chooses an
-/// engine, for example.
+/// engine, for example. A text that is not TOML stays as it is.
 fn with_common_keys(config: &str) -> String {
-    let Ok(common) = std::env::var("WEIR_CONFIG") else { return config.into() };
-    let [mut table, common]: [toml::Table; 2] = [config, &common].map(|text| text.parse().expect("TOML"));
+    let (Ok(common), Ok(mut table)) = (std::env::var("WEIR_CONFIG"), config.parse::<toml::Table>()) else {
+        return config.into();
+    };
+    let common: toml::Table = common.parse().expect("WEIR_CONFIG is TOML");
     for (section, keys) in common {
         let own = table.entry(section).or_insert_with(|| toml::Table::new().into());
         let (own, keys) = (own.as_table_mut().expect("a section"), keys.as_table().expect("a section"));
