@@ -131,8 +131,10 @@ fn holds(config: &str) {
                 // Rows that were sent before the message that ended the subscription arrived.
                 let sent = of_old.iter().zip(&frames).take_while(|(event, frame)| event.frame("s") == **frame).count();
                 let rest = &frames[sent..];
-                // A turn may end between two messages. A query without rows is then answered before it is replaced.
-                let rest = if name == "replaced twice" { rest.strip_prefix(&eose[..]).unwrap_or(rest) } else { rest };
+                // A turn may end between two messages. A query without rows is then answered before it is replaced, and
+                // on a slow machine all rows of the first one may be.
+                let may_have_ended = name == "replaced twice" || sent == of_old.len();
+                let rest = if may_have_ended { rest.strip_prefix(&eose[..]).unwrap_or(rest) } else { rest };
                 assert!(rest == answer, "{name}, compression {deflate}, round {round}: {sent} rows, {rest:?}");
                 client.send(&[json!(["CLOSE", "s"]), json!(["CLOSE", "t"])]);
                 assert_eq!(client.until(&[]), [""; 0]);
