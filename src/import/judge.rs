@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::metrics::Metrics;
 use crate::nostr::{EventView, Kind, VerifiedEvent};
 use crate::pipeline::channel::{Sender, channel};
 use crate::pipeline::{StartError, now};
-use crate::plugin::{Candidate, Origin, Post, Queue, Verdict, Worker};
+use crate::plugin::{Candidate, Origin, Post, Queue, Verdict, Worker, pass_on_panic};
 use crate::policy::{OnFailure, PluginOptions, Source};
 
 /// A running plugin. Dropping it ends its processes.
@@ -44,13 +44,22 @@ impl Candidate for Held {
     }
 }
 
-/// The events that no worker has taken.
-#[derive(Clone, Default)]
-struct Waiting(Arc<Mutex<VecDeque<Held>>>);
+/// The events that no worker has taken; `None` once there are no workers.
+#[derive(Clone)]
+struct Waiting(Arc<Mutex<Option<VecDeque<Held>>>>);
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Held>> {
+    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Held>>> {
         self.0.lock().expect("nothing panics while it holds the queue")
+    }
+}
+
+/// Closes the queue when the workers end, however they end: then nobody waits for a verdict.
+struct Closing(Waiting);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
     }
 }
 
@@ -58,7 +67,7 @@ impl Queue for Waiting {
     type Candidate = Held;
 
     fn next(&self) -> Option<Held> {
-        self.lock().pop_front()
+        self.lock().as_mut()?.pop_front()
     }
 
     fn judged(&self, held: Held, verdict: Option<Verdict>) {
@@ -80,38 +89,42 @@ impl Judge {
         if !options.judges(Source::Import) || options.dry_run {
             return Ok(None);
         }
-        let (waiting, metrics) = (Waiting::default(), Arc::new(Metrics::new()));
+        let (waiting, metrics) = (Waiting(Arc::new(Mutex::new(Some(VecDeque::new())))), Arc::new(Metrics::new()));
         let posts: Vec<Arc<Post>> = (0..options.workers).map(|_| Arc::default()).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let worker = |post: &Arc<Post>| {
             Worker::new(waiting.clone(), Arc::clone(post), options.clone(), Arc::clone(&metrics), now)
         };
         let workers: Vec<_> = posts.iter().map(worker).collect();
+        let closing = Closing(waiting.clone());
         let thread = std::thread::Builder::new().name("plugin".into()).spawn(move || {
-            let local = LocalSet::new();
-            workers.into_iter().for_each(|worker| drop(local.spawn_local(worker.run())));
-            runtime.block_on(local);
+            let _closing = closing;
+            LocalSet::new().block_on(&runtime, run_all(workers));
         })?;
         Ok(Some(Self { waiting, posts, on_failure: options.on_failure, thread: Some(thread) }))
     }
 
-    /// Judges events; returns each with the reason why it is not to be stored, if it is not. Requests to vanish are
+    /// Judges events. Returns each with the reason why it is not to be stored, if it is not. Requests to vanish are
     /// obeyed, whatever the program thinks of them (NIP-62).
+    ///
+    /// # Panics
+    /// When a worker has panicked.
     #[must_use]
     pub fn judge(&self, events: Vec<VerifiedEvent>) -> Vec<(VerifiedEvent, Option<String>)> {
         if events.is_empty() {
             return Vec::new();
         }
         // Room for every verdict, so that no worker waits.
-        let (answer, answers) = channel(events.len());
+        let (count, (answer, answers)) = (events.len(), channel(events.len()));
         let held = events.into_iter().enumerate();
         let held = held.map(|(place, event)| Held { event, place, answer: answer.clone() });
         let (obeyed, held): (Vec<Held>, Vec<Held>) = held.partition(|held| held.event().kind() == Kind::VANISH);
         obeyed.into_iter().for_each(|held| self.waiting.judged(held, Some(Verdict::Accept)));
-        self.waiting.lock().extend(held);
+        self.waiting.lock().as_mut().expect("the workers end with this").extend(held);
         drop(answer);
         self.posts.iter().for_each(|post| post.wake());
         let mut judged: Vec<Judged> = std::iter::from_fn(|| answers.recv()).collect();
+        assert_eq!(judged.len(), count, "a worker of the plugin panicked");
         judged.sort_unstable_by_key(|(place, ..)| *place);
         judged.into_iter().map(|(_, event, verdict)| (event, self.refusal(verdict))).collect()
     }
@@ -124,6 +137,15 @@ impl Judge {
             None if self.on_failure == OnFailure::Accept => None,
             None => Some("the plugin failed and did not judge it".into()),
         }
+    }
+}
+
+/// Runs workers until all have ended. The panic of one ends them all.
+async fn run_all(workers: Vec<Worker<Waiting>>) {
+    let mut tasks = JoinSet::new();
+    workers.into_iter().for_each(|worker| drop(tasks.spawn_local(worker.run())));
+    while let Some(ended) = tasks.join_next().await {
+        pass_on_panic(ended);
     }
 }
 

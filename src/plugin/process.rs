@@ -57,6 +57,8 @@ impl Process {
             }
             Err(error) => {
                 signal(&child, Signal::KILL);
+                // Nothing outlives that signal for long.
+                let _ = child.wait();
                 Err(error)
             }
         }

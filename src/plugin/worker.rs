@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
+use tokio::task::JoinError;
 use tokio::time::sleep_until;
 
 use super::answer::{MAX_LINE, Verdict};
@@ -377,5 +378,14 @@ impl<Q: Queue> Worker<Q> {
             self.fail(candidate);
         }
         self.queue.flush();
+    }
+}
+
+/// Passes on the panic of a worker to the thread that runs it, which then ends as any other that panics.
+pub fn pass_on_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }

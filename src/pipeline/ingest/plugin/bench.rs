@@ -3,7 +3,7 @@
 //! Which event is judged next is decided by address, as everywhere ([`fair`](crate::pipeline::fair)): the address that
 //! took the least of the plugin's time lately goes first. All of it belongs to the `plugin` thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -103,6 +103,8 @@ pub struct Bench {
     write: Sender<WriteCommand>,
     live: Sender<LiveCommand>,
     hasher: RandomState,
+    /// Whether the thread waits until nothing is left.
+    pub is_stopping: Cell<bool>,
     state: RefCell<State>,
 }
 
@@ -112,7 +114,7 @@ impl Bench {
         let (options, queues, order) = (PluginOptions::default(), Vec::new(), Order::new());
         let (gone, cost_us, copies, copy_bytes) = (Vec::new(), FIRST_COST_US, 0, 0);
         let state = RefCell::new(State { options, queues, order, gone, cost_us, copies, copy_bytes });
-        Self { judging, shared, write, live, hasher: RandomState::new(), state }
+        Self { judging, shared, write, live, hasher: RandomState::new(), is_stopping: Cell::new(false), state }
     }
 
     /// Whether nothing waits or is being judged.
@@ -228,8 +230,7 @@ impl Bench {
         let _ = stored.is_empty() || self.write.send(WriteCommand::Store(stored)).is_ok();
         let _ = ephemeral.is_empty() || self.live.send(LiveCommand::Ephemeral(ephemeral)).is_ok();
         self.shared.leave(count);
-        if self.is_empty() {
-            // The thread may wait for that in order to end.
+        if self.is_stopping.get() && self.is_empty() {
             self.shared.wake();
         }
     }

@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tokio::task::{JoinError, JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep_until, timeout_at};
 
 use crate::allocator;
 use crate::pipeline::channel::{Receiver, RecvError, Sender};
 use crate::pipeline::clock;
 use crate::pipeline::queues::{LiveCommand, Verified, WriteCommand};
-use crate::plugin::{Post, Worker};
+use crate::plugin::{Post, Worker, pass_on_panic};
 use crate::policy::{PluginOptions, Source};
 use bench::{Bench, Seat};
 pub use bench::{COPY_BYTES, Judging};
@@ -69,6 +69,7 @@ impl Workers {
             }
             if self.take(inbox) && stop_at.is_none() {
                 stop_at = Some(Instant::now() + STOP);
+                self.bench.is_stopping.set(true);
             }
             let is_late = stop_at.is_some_and(|at| at <= Instant::now());
             if stop_at.is_some() && (is_late || self.bench.is_empty()) {
@@ -76,7 +77,7 @@ impl Workers {
             }
             tokio::select! {
                 () = shared.woken() => {}
-                Some(ended) = self.tasks.join_next() => panic_with(ended),
+                Some(ended) = self.tasks.join_next() => pass_on_panic(ended),
                 () = sleep_until(stop_at.unwrap_or(collect_at).into()) => collect_at = allocator::collect_if_due(),
             }
         }
@@ -123,14 +124,5 @@ impl Workers {
             self.posts.push(post);
             self.tasks.spawn_local(worker.run());
         }
-    }
-}
-
-/// Passes on the panic of a worker: this thread ends as any other that panics.
-fn panic_with(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && let Ok(panic) = error.try_into_panic()
-    {
-        std::panic::resume_unwind(panic);
     }
 }
