@@ -144,6 +144,29 @@ fn values_that_contradict_each_other_are_all_reported() {
 }
 
 #[test]
+fn a_plugin_that_could_judge_nothing_is_reported() {
+    let text = "[plugin]\ncommand = \" /etc/weir/policy\"\nworkers = 65\nin_flight = 0\ntimeout_ms = 0\nsources = []\n";
+    assert_eq!(
+        errors(text),
+        [
+            "weir.toml:3:1: plugin.workers: 65 is not between 1 and 64",
+            "weir.toml:4:1: plugin.in_flight: 0 is not between 1 and 4096",
+            "weir.toml:5:1: plugin.timeout_ms: 0 is not between 1 and 3600000",
+            "weir.toml:2:1: plugin.command: must be one line without spaces around it",
+            "weir.toml:6:1: plugin.sources: an empty list asks about nothing; to use no plugin, leave command empty",
+        ]
+    );
+    assert!(
+        errors("plugin.on_failure = \"ignore\"")[0].contains("unknown variant `ignore`, expected `reject` or `accept`")
+    );
+    let old = Config::default();
+    let new = Config::parse("weir.toml", "plugin.command = \"policy\"\nplugin.workers = 3").expect("valid");
+    let live = ["plugin.command", "plugin.workers"].map(String::from).to_vec();
+    assert_eq!(old.changes(&new), Changes { live, restart: Vec::new() });
+    assert_eq!(old.with_live_sections_of(new.clone()).settings().plugin, new.plugin);
+}
+
+#[test]
 fn rules_that_select_nothing_or_contradict_themselves_are_reported_with_their_place() {
     let text = "[storage]\nmax_bytes = 0\n\n[[storage.retention]]\nkinds = [1]\n\n[[storage.retention]]\nauthors = []\n  max_age = \"1h\"\n[[storage.retention]]\nkeep = \"forever\"\nmax_age = \"1d\"\n[[storage.retention]]\nkinds = []\n[[storage.retention]]\nkinds = [7]\nmax_age = \"1d\"\n";
     assert_eq!(
