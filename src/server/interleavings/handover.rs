@@ -11,6 +11,7 @@ use super::relay::{Got, Made, Next, Relay, Setup, made};
 use crate::nostr::Filter;
 use crate::pipeline::Bounds;
 use crate::pipeline::commit::uncommitted::Look;
+use crate::store::Seq;
 use crate::sync::thread::{self, JoinHandle};
 use crate::ws::OutboxOptions;
 
@@ -125,8 +126,8 @@ fn a_client_finds_what_it_published_however_soon_it_asks() {
     });
 }
 
-/// A subscription that goes live reads what `live` has delivered from the store, and waits for the commit of what is not
-/// there. So it must be listed before `live` has it.
+/// A subscription that goes live reads from the store what `live` has delivered, and waits for the commit of what is
+/// not there. So that must be listed before `live` gets it.
 #[test]
 fn what_live_has_delivered_is_in_the_store_or_listed_as_uncommitted() {
     explore(120, || {
@@ -134,8 +135,9 @@ fn what_live_has_delivered_is_in_the_store_or_listed_as_uncommitted() {
         let publisher = publish(&relay, texts(&NOTES[..2]));
         let reading = relay.reading();
         let observer = thread::spawn(move || {
-            for _ in 0..30 {
-                let delivered = reading.live.covered();
+            let mut delivered = Seq(0);
+            while delivered < Seq(2) {
+                delivered = reading.live.covered();
                 if matches!(reading.uncommitted.look(&[Filter::default()]), Look::Unconcerned(_)) {
                     let stored = reading.store.read().expect("a snapshot").last_seq().expect("a number");
                     assert!(stored >= delivered, "INV-3: {delivered:?} is neither stored nor listed");
