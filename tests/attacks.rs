@@ -6,6 +6,7 @@
 mod support;
 
 mod attacks {
+    mod crowds;
     mod doors;
     mod floods;
     mod memory;

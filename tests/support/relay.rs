@@ -120,6 +120,11 @@ impl Relay {
         })
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The directory of the store, for other processes.
     pub fn data(&self) -> PathBuf {
         self.config.with_file_name("data")
