@@ -18,13 +18,23 @@ const AIM: Duration = Duration::from_millis(3);
 /// Rows of a step. With fewer, nearly all its time would go to the sync; more are never found at a time.
 const ROWS: std::ops::RangeInclusive<usize> = 16..=256;
 
-/// How long a commit with removals should take, with clients' events in it and without. What is published meanwhile
-/// waits this long for its OK.
-const COMMIT_AIM: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(100)];
+/// Events that one commit removes. With more, the write-ahead log cannot be used in the same group.
+const COMMIT_ROWS: std::ops::RangeInclusive<usize> = 64..=1024;
 
-/// Events that such a commit removes. With fewer, its syncs would take most of the time on a slow disk, and hardly any
-/// of them would share pages; with more, the write-ahead log cannot be used in the same group.
-const COMMIT_ROWS: std::ops::RangeInclusive<usize> = 512..=1024;
+/// Commits become larger while each event that they remove takes longer than this: on a slow disk, or with many free
+/// pages to write down. At this price a relay removes 5,700 a second in the two fifths of its time that commits take.
+const DEAR: Duration = Duration::from_micros(70);
+
+/// Commits become smaller while each event takes less than this, so that they hold the writer for less. Half of `DEAR`:
+/// in half as large a commit, an event takes at most twice as long.
+const CHEAP: Duration = Duration::from_micros(35);
+
+/// A commit that takes longer is made smaller, down to [`LEAST_IF_LONG`]. With fewer events, the syncs would take most
+/// of its time.
+const LONG: Duration = Duration::from_millis(100);
+
+/// See [`LONG`].
+const LEAST_IF_LONG: usize = 512;
 
 /// How many rows the next step of one kind of work takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,8 +72,8 @@ pub struct BackgroundWork {
     notes: Vec<(Note, Vec<u8>)>,
     /// Requested, and not finished.
     upkeep: bool,
-    /// Events that a commit removes, with clients' events in it and without.
-    remove: [Stride; 2],
+    /// Events that the next commit removes.
+    stride: usize,
     /// How long the last commit with removals took.
     took: Duration,
     reap: Stride,
@@ -73,9 +83,8 @@ pub struct BackgroundWork {
 impl Default for BackgroundWork {
     fn default() -> Self {
         let [reap, purge] = [Stride::new(64, AIM, &ROWS); 2];
-        let remove = COMMIT_AIM.map(|aim| Stride::new(*COMMIT_ROWS.start(), aim, &COMMIT_ROWS));
-        let (evictions, took) = (VecDeque::new(), Duration::ZERO);
-        Self { evictions, known: 0, removed: 0, notes: Vec::new(), upkeep: false, remove, took, reap, purge }
+        let (evictions, stride, took) = (VecDeque::new(), 256, Duration::ZERO);
+        Self { evictions, known: 0, removed: 0, notes: Vec::new(), upkeep: false, stride, took, reap, purge }
     }
 }
 
@@ -115,18 +124,29 @@ impl BackgroundWork {
         self.notes.push((note, row));
     }
 
-    /// How many events a commit should remove; `alone` when it has no events of clients.
+    /// How many events a commit should remove.
     #[must_use]
-    pub const fn stride(&self, alone: bool) -> usize {
-        self.remove[alone as usize].rows
+    pub const fn stride(&self) -> usize {
+        self.stride
     }
 
     /// Learns how long a commit took that removed so many events.
-    pub fn learn(&mut self, alone: bool, rows: usize, took: Duration) {
-        if rows > 0 {
-            self.remove[usize::from(alone)].learn(rows, took);
-            self.took = took;
+    pub fn learn(&mut self, rows: usize, took: Duration) {
+        if rows == 0 {
+            return;
         }
+        self.took = took;
+        let (least, most) = (*COMMIT_ROWS.start(), *COMMIT_ROWS.end());
+        let each = took / u32::try_from(rows).unwrap_or(u32::MAX);
+        self.stride = if took > LONG && self.stride > LEAST_IF_LONG {
+            (self.stride / 2).max(LEAST_IF_LONG)
+        } else if each > DEAR && took <= LONG && rows >= self.stride {
+            (self.stride * 2).min(most)
+        } else if each < CHEAP {
+            (self.stride / 2).max(least)
+        } else {
+            self.stride
+        };
     }
 
     /// How long events are answered from the log before the next commit: half as long again as the last one took, so
@@ -247,16 +267,27 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_beside_clients_takes_fewer_removals_and_after_a_long_one_events_are_answered_for_longer() {
+    fn commits_are_as_small_as_the_disk_allows_without_becoming_dear() {
+        // A disk that takes so long for each commit and for each removal.
+        let steady = |commit_us: u64, each_us: u64| {
+            let mut background = BackgroundWork::default();
+            for _ in 0..16 {
+                let rows = background.stride();
+                background.learn(rows, Duration::from_micros(commit_us + each_us * rows as u64));
+            }
+            background.stride()
+        };
+        assert_eq!(steady(500, 10), 64, "1 ms each: as small as they become");
+        assert_eq!(steady(5_000, 20), 256, "10 ms each, 40 us for each removal: neither dear nor cheap");
+        assert_eq!(steady(25_000, 40), 1024, "66 ms each: the sync is shared by as many as may be");
+        assert_eq!(steady(80_000, 70), 512, "more than 100 ms each: no larger than it must be");
+    }
+
+    #[test]
+    fn events_are_answered_for_longer_after_a_commit_that_took_long() {
         let mut background = BackgroundWork::default();
-        // A disk that takes 20 ms for each commit and 70 us for each removal.
-        for alone in [false, true].repeat(16) {
-            let rows = background.stride(alone);
-            background.learn(alone, rows, Duration::from_micros(20_000 + 70 * rows as u64));
-        }
-        assert_eq!([false, true].map(|alone| background.stride(alone)), [512, 1024], "50 ms and 100 ms at the most");
-        background.learn(false, 600, Duration::from_millis(40));
-        background.learn(false, 0, Duration::from_millis(900));
+        background.learn(600, Duration::from_millis(40));
+        background.learn(0, Duration::from_millis(900));
         assert_eq!(background.pause(), Duration::from_millis(60), "a commit that removed nothing does not count");
     }
 

@@ -258,9 +258,9 @@ impl<'a, Q> OpenCommit<'a, Q> {
     /// Removes events in a commit of their own.
     fn evict_alone(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
         let began = Instant::now();
-        let (seqs, row) = self.take_along(self.work.background.stride(true));
+        let (seqs, row) = self.take_along(self.work.background.stride());
         self.evicted = writer.evict(Evicted { seqs: &seqs, horizons: row.as_deref() })?;
-        self.work.background.learn(true, self.taken, began.elapsed());
+        self.work.background.learn(self.taken, began.elapsed());
         Ok(())
     }
 
@@ -314,7 +314,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         writing.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         if result.is_ok() && !worked.is_zero() {
             writing.metrics.commit_work_seconds.observe(thread_time().saturating_sub(worked).as_secs_f64());
-            self.work.background.learn(self.is_alone(), self.taken, began.elapsed());
+            self.work.background.learn(self.taken, began.elapsed());
         }
         result
     }
@@ -356,15 +356,10 @@ impl<'a, Q> OpenCommit<'a, Q> {
         is_full && self.work.room.is_worth_it(self.writing.writable.is_room_made(), Instant::now())
     }
 
-    /// Whether this commit has removals only.
-    const fn is_alone(&self) -> bool {
-        self.events == 0 && matches!(self.in_hand, InHand::Nothing)
-    }
-
     /// Whether this commit is to remove more events than those that go with its batches.
     fn may_evict(&self, group: &store::Group<'_, '_>) -> bool {
         let background = &self.work.background;
-        background.has_more(self.taken) && self.taken < background.stride(self.is_alone()) && group.may_evict()
+        background.has_more(self.taken) && self.taken < background.stride() && group.may_evict()
     }
 
     /// Events to remove in the same commit as a batch: even when events never stop, evictions keep pace with them.
