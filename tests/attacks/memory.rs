@@ -99,7 +99,8 @@ fn what_waits_for_one_address_is_bounded_and_strangers_are_served() {
     let key = Key::named("nobody reads");
     let mut publisher = Client::connect_from(&relay, [127, 0, 0, 3]);
     // More than the system takes for a client.
-    let events: Vec<_> = (0..60).map(|n| key.event(1, now() - n, json!([]), &"x".repeat(100_000))).collect();
+    let now = now();
+    let events: Vec<_> = (0..60).map(|n| key.event(1, now - n, json!([]), &"x".repeat(100_000))).collect();
     publisher.publish_all(&events);
     let silent: Vec<_> = (0..40)
         .map(|_| {
