@@ -22,6 +22,7 @@ mod options;
 mod partial;
 mod proxy;
 mod refusals;
+mod running;
 pub mod session;
 mod share;
 mod turns;
