@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::nostr::{Filter, Kind};
 
-fn oldest_first(home: &Home, filters: &[Filter], rows: u32) -> Vec<Seq> {
+pub(super) fn oldest_first(home: &Home, filters: &[Filter], rows: u32) -> Vec<Seq> {
     let mut walk = OldestFirst::new(filters.into());
     let mut seqs = Vec::new();
     let mut visitor = |seq: Seq, _: EventView<'_>| {
@@ -25,7 +25,7 @@ fn newest_first(home: &Home, filters: &[Filter], rows: u32) -> Vec<Seq> {
     scanned(home, filters, None, rows)
 }
 
-fn scanned(home: &Home, filters: &[Filter], limits: Option<QueryLimits>, rows: u32) -> Vec<Seq> {
+pub(super) fn scanned(home: &Home, filters: &[Filter], limits: Option<QueryLimits>, rows: u32) -> Vec<Seq> {
     let mut seqs = Vec::new();
     let mut visitor = |seq: Seq, _: EventView<'_>| {
         seqs.push(seq);

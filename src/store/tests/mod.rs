@@ -11,6 +11,7 @@ mod oracle;
 mod pages;
 mod replace;
 mod survey;
+mod ties;
 mod upgrade;
 mod vanish;
 
