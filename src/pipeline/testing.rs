@@ -17,6 +17,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A pipeline on `store`, and where it says why the process must end.
 pub fn start(store: Store, settings: Settings) -> (Pipeline, Receiver<String>) {
+    start_with(store, settings, Bounds::default())
+}
+
+/// The same, with queues of this length.
+pub fn start_with(store: Store, settings: Settings, bounds: Bounds) -> (Pipeline, Receiver<String>) {
     let (failed, failures) = channel();
     let on_failure: OnFailure = Arc::new(move |why: &str| {
         // The test may have ended.
@@ -27,7 +32,7 @@ pub fn start(store: Store, settings: Settings) -> (Pipeline, Receiver<String>) {
         settings,
         verifier: Verifier::new(schnorr::Options::default()),
         metrics: Metrics::new(),
-        bounds: Bounds::default(),
+        bounds,
         memory: crate::ledger::Options::default(),
         options: Options::default(),
         negentropy: sessions::Options::default(),

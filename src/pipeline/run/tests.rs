@@ -12,6 +12,8 @@ use crate::policy::{Retention, RetentionLimits, Rule};
 use crate::store;
 use crate::ws::{Budget, OutboxOptions, Writer};
 
+mod full;
+
 fn client(settings: &Settings) -> Arc<ClientHandle> {
     let address = std::net::Ipv4Addr::LOCALHOST.into();
     let (outbox, _writer) = Writer::with_outbox(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);

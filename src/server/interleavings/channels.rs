@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::explore;
 use crate::pipeline::channel::{Receiver, RecvError, SendError, channel};
 use crate::pipeline::fair_channel::FairChannel;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::thread;
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -63,17 +64,17 @@ fn who_waits_for_room_is_let_go_when_the_last_receiver_leaves_and_gets_its_entry
 fn a_queue_is_awaited_only_when_all_that_went_in_before_has_been_dealt_with() {
     explore(4_000, || {
         let (tx, rx): (_, Receiver<u8>) = channel(4);
-        let done = Arc::new(crate::sync::atomic::AtomicUsize::new(0));
+        let done = Arc::new(AtomicUsize::new(0));
         let dealt = Arc::clone(&done);
         let receiver = thread::spawn(move || {
             while rx.recv().is_some() {
-                dealt.fetch_add(1, crate::sync::atomic::Ordering::SeqCst);
+                dealt.fetch_add(1, Ordering::SeqCst);
             }
         });
         for put in 1..=3 {
             tx.send(0).expect("received");
             if tx.is_awaited() {
-                assert_eq!(done.load(crate::sync::atomic::Ordering::SeqCst), put, "an event would overtake another");
+                assert_eq!(done.load(Ordering::SeqCst), put, "an event would overtake another");
             }
         }
         let weak = tx.downgrade();

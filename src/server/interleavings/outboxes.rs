@@ -10,7 +10,7 @@ use shuttle::future;
 use tokio::io::AsyncWrite;
 
 use super::explore;
-use crate::sync::{Mutex, thread};
+use crate::sync::{Mutex, MutexGuard, thread};
 use crate::ws::oracle::{self, Rules, Seen};
 use crate::ws::{
     Budget, CloseCode, Flushed, Frame, LivePush, Outbox, OutboxOptions, Outboxes, RowsPush, SharedBody, Stream,
@@ -37,7 +37,7 @@ impl Socket {
         socket
     }
 
-    fn wire(&self) -> crate::sync::MutexGuard<'_, Wire> {
+    fn wire(&self) -> MutexGuard<'_, Wire> {
         self.0.lock().expect("no panic")
     }
 
