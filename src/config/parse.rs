@@ -2,7 +2,7 @@
 //! given in part.
 
 use serde::Deserialize;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 use toml::{Spanned, Table};
 
 use super::error::{Fault, Problem};
@@ -141,9 +141,15 @@ fn remove_at(table: &mut DeTable<'_>, at: usize) -> String {
     let mut path = String::new();
     for (key, mut value) in std::mem::take(table) {
         if path.is_empty() {
-            let inner = if let DeValue::Table(inner) = value.get_mut() { remove_at(inner, at) } else { String::new() };
-            if !inner.is_empty() {
-                path = format!("{}.{inner}", key.get_ref());
+            let inner = match value.get_mut() {
+                DeValue::Table(inner) => {
+                    Some(remove_at(inner, at)).filter(|path| !path.is_empty()).map(|path| format!(".{path}"))
+                }
+                DeValue::Array(list) => remove_in_list(list, at),
+                _ => None,
+            };
+            if let Some(inner) = inner {
+                path = format!("{}{inner}", key.get_ref());
             } else if value.span().contains(&at) || key.span().contains(&at) {
                 path = key.get_ref().to_string();
                 continue;
@@ -152,4 +158,19 @@ fn remove_at(table: &mut DeTable<'_>, at: usize) -> String {
         table.insert(key, value);
     }
     path
+}
+
+/// The same in a list of tables, numbered from 1 as [`locate`] does: `[1].kinds`. If a whole table is wrong, it is
+/// emptied, so that the others keep their numbers.
+fn remove_in_list(list: &mut DeArray<'_>, at: usize) -> Option<String> {
+    (1..).zip(list.iter_mut()).find_map(|(number, item)| {
+        let span = item.span();
+        let DeValue::Table(table) = item.get_mut() else { return None };
+        let inner = remove_at(table, at);
+        if !inner.is_empty() {
+            return Some(format!("[{number}].{inner}"));
+        }
+        let is_it = span.contains(&at) && !std::mem::take(table).is_empty();
+        is_it.then(|| format!("[{number}]"))
+    })
 }

@@ -119,6 +119,21 @@ fn every_value_of_the_wrong_type_is_reported_with_its_place() {
 }
 
 #[test]
+fn a_value_of_the_wrong_type_in_a_list_of_tables_names_its_table_and_key_and_hides_no_other() {
+    let rules =
+        "[[storage.retention]]\nkinds = [7]\nkeep = \"none\"\nauthors = 5\n[[storage.retention]]\nkeep = \"some\"\n";
+    assert_eq!(
+        errors(&format!("{rules}[log]\nlevel = 3\n")),
+        [
+            "weir.toml:3:8: storage.retention[1].keep: unknown variant `none`, expected `forever`",
+            "weir.toml:4:11: storage.retention[1].authors: invalid type: integer `5`, expected a list of keys",
+            "weir.toml:6:8: storage.retention[2].keep: unknown variant `some`, expected `forever`",
+            "weir.toml:8:9: log.level: invalid type: integer `3`, expected a string",
+        ]
+    );
+}
+
+#[test]
 fn a_syntax_error_is_reported_with_its_place() {
     let said = errors("[limits]\nmax_filters = \n");
     assert!(said[0].starts_with("weir.toml:2:15: "), "{said:?}");
