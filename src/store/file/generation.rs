@@ -165,8 +165,8 @@ pub(in crate::store) fn open(path: &Path, options: &Options, full: &Arc<SharedFu
     Err(StoreError::Damaged("the store kept moving while it was opened"))
 }
 
-/// Creates the data file of the first generation if there is none, under another name at first: LMDB writes the meta
-/// pages of a new file before it syncs anything, and a power cut must not leave a part of them under the name of a store.
+/// Creates the data file of the first generation if there is none, under another name at first. LMDB writes the meta
+/// pages of a new file before it syncs anything, and a power cut must not leave a part of them under the store's name.
 fn create_first(path: &Path, options: &Options) -> Result<(), StoreError> {
     let [file, new, lock] = [DATA_FILE, "data.mdb.new", "data.mdb.new-lock"].map(|name| path.join(name));
     let remove = |file: &Path| match std::fs::remove_file(file) {
