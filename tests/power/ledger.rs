@@ -95,7 +95,7 @@ pub struct Ledger {
     pub removals: Vec<Removal>,
 }
 
-/// A view of the ledger: what had been acknowledged and sent by some time, and what is held then, by id.
+/// What was found in a store, and what it is compared with.
 pub struct Found<'a> {
     /// Whatever was acknowledged by then must be there.
     pub accepted_by: u64,

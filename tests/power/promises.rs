@@ -7,6 +7,9 @@ use crate::support::wire::now;
 /// Cuts without `WEIR_POWER_CUTS`.
 const CUTS: u64 = 30;
 
+/// Cuts at each call of the creation of a store: enough to tear it, nearly always.
+const CREATIONS: u64 = 6;
+
 /// Cuts within which a relay whose syncs are not done is found.
 const SOON: u64 = 40;
 
@@ -36,7 +39,7 @@ fn whatever_was_acknowledged_is_there_after_a_power_cut_and_nothing_deleted_is()
 
 #[test]
 fn a_store_that_a_power_cut_meets_while_it_is_created_is_made_by_the_next_command() {
-    match cut_creation(&mut Random(seed()), 8) {
+    match cut_creation(&mut Random(seed()), CREATIONS) {
         Ok(cuts) => println!("{cuts} cuts survived"),
         Err(loss) => panic!("{}\n{:#?}", loss.how, loss.what),
     }

@@ -27,7 +27,7 @@ const IMPORTED: usize = 120;
 /// Publishers' dates begin this long ago, in seconds, and ascend by one for each event.
 const AGO: u64 = 50_000;
 
-/// A command that ended well: it promises what it found.
+/// When a backup that ended well began, and when it had ended: it must hold what was held when it began.
 pub struct Backup {
     pub begun: u64,
     pub done: u64,
