@@ -50,7 +50,8 @@ pub fn cut(plan: &Plan) -> Result<(), Loss> {
         let interval = *random.pick(&[100, 100, 10, 0]);
         let config = format!(
             "[storage]\ndurability = \"{durability}\"\nconfirm_removal_percent = 100\n[pipeline]\n\
-             commit_interval_ms = {interval}\n[[storage.retention]]\nkinds = [7]\nmax_events = {REACTIONS}\n"
+             commit_interval_ms = {interval}\n[[storage.retention]]\nkinds = [7]\nmax_events = {REACTIONS}\n\
+             [verify]\nengine = \"libsecp256k1\"\n"
         );
         let recorder = Recorder::of(dir.path(), plan.lies);
         let base = Base::of(recorder.root());
