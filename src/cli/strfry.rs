@@ -206,8 +206,8 @@ fn configured_store(line: &Line) -> anyhow::Result<Vec<OsString>> {
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {name}"))?;
     let outside = Outside { variable: &|name| std::env::var(name).ok(), file: &|name| std::fs::read_to_string(name) };
     let mut db = String::from("./strfry-db/");
-    let values = line.set.iter().filter_map(|set| set.split_once('=')).filter(|(key, _)| *key == "db");
-    let last = values.last().map(|(_, value)| value.to_string());
+    let mut values = line.set.iter().filter_map(|set| set.split_once('=')).filter(|(key, _)| *key == "db");
+    let last = values.next_back().map(|(_, value)| value.to_string());
     for (key, node) in strfry::parse(&name, &text, &outside)?.leaves() {
         if let ("db", Value::Text(path)) = (key.as_str(), &node.value) {
             db.clone_from(path);

@@ -58,8 +58,7 @@ fn a_configuration_with_every_key_becomes_a_valid_one_and_what_is_left_is_told()
     let home = Home::new();
     let strfry = home.write("strfry.conf", EVERY_KEY);
     let ran = home.run(&["config", "from-strfry", &strfry]);
-    let told: Vec<_> =
-        ran.err.lines().filter_map(|line| Some(line.strip_prefix(&strfry)?.split(": ").nth(1)?)).collect();
+    let told: Vec<_> = ran.err.lines().filter_map(|line| line.strip_prefix(&strfry)?.split(": ").nth(1)).collect();
     let expected = [
         "db",
         "dbParams.noReadAhead",

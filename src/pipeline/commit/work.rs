@@ -48,7 +48,7 @@ pub enum InHand {
 
 impl InHand {
     /// Events that are answered by the commit.
-    pub const fn len(&self) -> usize {
+    pub const fn events(&self) -> usize {
         match self {
             Self::Nothing | Self::Held(_) => 0,
             Self::Waiting(batch) | Self::Added(batch, _) => batch.events.len(),
@@ -68,13 +68,15 @@ pub struct Work {
     pub background: BackgroundWork,
 }
 
-impl Work {
+impl Default for Work {
     /// Nothing.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let (backlog, background) = (Backlog::new(BATCH_US), BackgroundWork::default());
         Self { backlog, held: None, room: RoomWait::default(), background }
     }
+}
 
+impl Work {
     /// Whether events wait.
     pub fn has_events(&self) -> bool {
         self.held.is_some() || !self.backlog.is_empty()

@@ -63,7 +63,7 @@ struct LiveEnded;
 
 /// Runs until Q2 is closed and empty.
 pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCommand>, live: &Sender<LiveCommand>) {
-    let mut work = Work::new();
+    let mut work = Work::default();
     loop {
         let was_idle = work.is_idle();
         match work.next(inbox) {
@@ -173,7 +173,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
             Err(error) => writing.health.failed(StoreOperation::Commit, error),
         }
         // Before the answers: a client that has its OK finds its event counted.
-        let events = self.events + self.in_hand.len();
+        let events = self.events + self.in_hand.events();
         if events > 0 {
             writing.metrics.commit_events.observe(events as f64);
         }
