@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::scene::{FAILED, command, config, notes, relay, verdicts};
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed};
@@ -134,4 +136,30 @@ fn a_plugin_that_can_never_start_is_named_when_the_relay_starts() {
     let line = relay.wait_for_log("/nonexistent/plugin: ");
     assert!(line.contains("plugin.command"), "{line}");
     relay.connect().refused(&Key::named("never").note("x"), FAILED);
+}
+
+/// Whether a process runs, and is not only waiting to be reaped.
+fn is_running(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+}
+
+#[test]
+fn a_relay_that_is_killed_keeps_what_it_acknowledged_and_leaves_no_plugin_running() {
+    let plugin = config(&command("judge"), "");
+    let relay = Relay::start(&plugin);
+    let line = relay.wait_for_log("the plugin was started");
+    let pid = line.split("pid=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a number").to_owned();
+    let kept = notes("kept", &["one", "reject blocked: two", "three", "hang"]);
+    let mut client = relay.connect();
+    client.publish(&kept[0]);
+    client.refused(&kept[1], "blocked: two");
+    client.publish(&kept[2]);
+    client.send(kept[3].message());
+    relay.until(|| relay.metric("weir_queue_entries{queue=\"plugin\"}") == 1);
+    drop(client);
+    assert!(is_running(&pid));
+    let relay = relay.restart_killed(&plugin);
+    relay.connect().finds(json!({"authors": [Key::named("kept").hex]}), &[&kept[0], &kept[2]]);
+    relay.until(|| !is_running(&pid));
 }

@@ -7,7 +7,6 @@ MODE judge      answers each event at once
      reverse    answers three events at a time, the last one first
      no-id      answers without the event's id
      one-only   dies when it is asked about a second event before it has answered the first
-     serial MS  takes MS milliseconds for each event
      slow MS    answers each event after MS milliseconds, and takes others meanwhile
 """
 
@@ -19,8 +18,7 @@ import sys
 import time
 
 mode = sys.argv[1]
-has_delay = mode in ("slow", "serial")
-log = open(sys.argv[-1], "a", buffering=1) if len(sys.argv) > 2 and not has_delay else None
+log = open(sys.argv[-1], "a", buffering=1) if len(sys.argv) > 2 and mode != "slow" else None
 
 
 def say(*answers):
@@ -34,13 +32,24 @@ def verdict(event):
     return {"id": event["id"], "action": "accept", "msg": ""}
 
 
+def hang(until=lambda: False):
+    """Neither reads nor answers until then, or for as long as there is a relay."""
+    end = select.poll()
+    end.register(0, 0)
+    while not until():
+        if end.poll(20):
+            os._exit(0)
+
+
 def misbehave(event):
     """Returns whether the event is not to be answered as usual."""
     word = event["content"].split(" ")[0]
     if word == "die":
         os._exit(3)
     if word == "hang":
-        time.sleep(3600)
+        hang()
+    if word == "wait":
+        hang(lambda: os.path.exists(log.name + ".go"))
     if word == "ignore":
         return True
     if word == "flood":
@@ -48,7 +57,7 @@ def misbehave(event):
             os.write(1, b"no answer at all\n" * 1000)
     if word == "endless":
         os.write(1, b"x" * 100_000)
-        time.sleep(3600)
+        hang()
     if word == "complain":
         for number in range(1000):
             print(f"complaint {number}", file=sys.stderr)
@@ -98,8 +107,6 @@ for batch in requests() if mode != "slow" else []:
         os._exit(4)
     for request in batch:
         event = request["event"]
-        if mode == "serial":
-            time.sleep(int(sys.argv[2]) / 1000)
         if misbehave(event):
             continue
         answer = verdict(event)
