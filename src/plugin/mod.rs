@@ -5,8 +5,8 @@
 //! the verdict from its standard output ([`answer`]). A program that hangs, dies, floods or answers rubbish costs its
 //! events a verdict and nobody else anything: every buffer here is bounded, every wait has an end, and nothing blocks.
 //!
-//! [`worker`] keeps one process running and asks it, [`conversation`] knows which answers it owes, [`process`] is the
-//! process, and [`complaints`] are what it says on standard error.
+//! [`worker`] keeps one process running and asks it, [`conversation`] knows which answers it owes, `process` is the
+//! process, and `complaints` are what it says on standard error.
 
 pub mod answer;
 mod complaints;

@@ -2,7 +2,7 @@
 //! accepts.
 //!
 //! It is the only thread that waits for the program. It never waits for a client, and for the writer and live only when
-//! their queues are full. Events of one connection leave in the order in which they came ([`order`]). Without a plugin
+//! their queues are full. Events of one connection leave in the order in which they came (`order`). Without a plugin
 //! no event comes here.
 
 mod bench;
