@@ -420,6 +420,7 @@ impl Connection {
 
     /// Releases everything. A client that was sent a close frame gets time to close its side.
     async fn end(&mut self, reason: CloseReason) {
+        self.turn.leave();
         self.reader.stop();
         // Nothing more is sent, and queued frames should not outlive the connection.
         self.writer = None;

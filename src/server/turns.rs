@@ -78,6 +78,8 @@ pub struct Place {
     has_turn: Cell<bool>,
     /// It has more to do after this poll.
     wants_more: Cell<bool>,
+    /// It takes no more turns.
+    has_left: Cell<bool>,
     share: Share,
 }
 
@@ -91,6 +93,7 @@ impl Place {
             called: Cell::new(false),
             has_turn: Cell::new(false),
             wants_more: Cell::new(false),
+            has_left: Cell::new(false),
             share: Share::new(PARTS, CREDIT, MOST, now),
         })
     }
@@ -98,6 +101,11 @@ impl Place {
     /// Whether the connection was called from the line and has not begun its turn.
     pub const fn is_called(&self) -> bool {
         self.called.get()
+    }
+
+    /// Says that the connection takes no more turns: it is closing, and nobody waits for it.
+    pub fn leave(&self) {
+        self.has_left.set(true);
     }
 
     /// Lets a connection that has more to do stand in line from the end of this poll on.
@@ -136,8 +144,7 @@ impl Turns {
         let has_served = std::mem::take(&mut inner.has_served);
         let heavy_stands = inner.line.last_key_value().is_some_and(|(_, place)| place.share.is_used_up(now));
         inner.passed_over = if has_served || !heavy_stands { 0 } else { inner.passed_over.saturating_add(1) };
-        // If nobody else holds its place, its connection has ended.
-        inner.awaited.take_if(|place| Rc::strong_count(place) == 1);
+        inner.awaited.take_if(|place| is_gone(place));
         inner.call_next(now);
         if !inner.line.is_empty() {
             inner.wake_root();
@@ -199,12 +206,17 @@ impl Inner {
         if self.awaited.is_some() {
             return;
         }
-        let next = if !self.has_served && self.passed_over >= MAX_PASSED_OVER {
-            self.line.range((Excluded((now + CREDIT * PARTS, u64::MAX)), Unbounded)).next()
-        } else {
-            self.line.first_key_value()
+        let place = loop {
+            let next = if !self.has_served && self.passed_over >= MAX_PASSED_OVER {
+                self.line.range((Excluded((now + CREDIT * PARTS, u64::MAX)), Unbounded)).next()
+            } else {
+                self.line.first_key_value()
+            };
+            let Some(place) = next.map(|(key, _)| *key).and_then(|key| self.line.remove(&key)) else { return };
+            if !is_gone(&place) {
+                break place;
+            }
         };
-        let Some(place) = next.map(|(key, _)| *key).and_then(|key| self.line.remove(&key)) else { return };
         place.stands_in_line.set(false);
         place.called.set(true);
         if let Some(waker) = place.waker.take() {
@@ -228,6 +240,11 @@ impl Inner {
             root.wake_by_ref();
         }
     }
+}
+
+/// Whether a connection takes no more turns: it has left, or nobody else holds its place.
+fn is_gone(place: &Rc<Place>) -> bool {
+    place.has_left.get() || Rc::strong_count(place) == 1
 }
 
 #[cfg(test)]
@@ -391,14 +408,18 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ends_when_its_turn_has_come_holds_nobody_up() {
-        let mut thread = Thread::new();
-        let _ = [(); 2].map(|()| thread.connect(LONG));
-        assert_eq!(thread.round(LONG), [0]);
-        thread.tick();
-        assert_eq!(thread.next_ready(), Some(1));
-        thread.places[1] = Place::new(thread.now);
-        assert_eq!(thread.round(LONG), [0]);
+    fn a_connection_that_ends_in_line_or_when_its_turn_has_come_holds_nobody_up() {
+        let ends: [fn(&mut Rc<Place>); 2] = [|place| place.leave(), |place| *place = Place::new(Instant::now())];
+        for end in ends {
+            let mut thread = Thread::new();
+            let _ = [(); 3].map(|()| thread.connect(LONG));
+            assert_eq!(thread.round(LONG), [0]);
+            thread.tick();
+            assert_eq!(thread.next_ready(), Some(1), "it is called");
+            end(&mut thread.places[1]);
+            end(&mut thread.places[2]);
+            assert_eq!(thread.round(LONG), [0]);
+        }
     }
 
     #[test]
