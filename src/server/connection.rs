@@ -32,12 +32,6 @@ use crate::ws::{
 /// How long a client may take to read its last frames once its connection is closing, and then to close its side.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What is sent to a client in one turn: 0.2 ms over loopback.
-const BYTES_IN_TURN: usize = 512 << 10;
-
-/// What is sent without a turn, at most once for each time that the task is woken: answers and live events, in 10 µs.
-const BYTES_WITHOUT_TURN: usize = 16 << 10;
-
 /// Serves one connection from its upgrade to its end.
 pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, place: Place) {
     let upgraded = match upgrading.socket().await {
@@ -156,26 +150,15 @@ impl Connection {
         if self.cut_at_ms.is_some_and(|at_ms| self.context.now_ms() >= at_ms) {
             return Poll::Ready(self.close_reason());
         }
-        let polled = self.poll_turn(cx, began);
+        let may_read = self.context.turns.may_begin(&self.turn, began, cx);
+        if may_read {
+            self.engine.begin_turn(began);
+        }
+        let polled = self.poll_turn(cx, may_read);
         self.engine.end_turn();
         self.set_hold_timer(cx);
-        self.context.end_poll(&self.turn, began);
+        self.turn.spent(began, Instant::now());
         polled
-    }
-
-    /// Whether there may be something to read or to begin.
-    fn wants_turn(&self, cx: &mut TaskContext<'_>) -> bool {
-        self.turn.is_called()
-            || !self.leftover.is_empty()
-            || self.reader.is_paused()
-            || self.engine.has_startable_scan()
-            || (self.reading && self.stream.poll_read_ready(cx).is_ready())
-    }
-
-    /// Begins a turn, unless the connection has to stand in line for it.
-    fn begin_turn(&mut self, cx: &TaskContext<'_>, began: Instant) -> bool {
-        let length = self.context.turns.begin(&self.turn, began, cx);
-        length.inspect(|length| self.engine.begin_turn(began, *length)).is_some()
     }
 
     /// Wakes the task again when a held client has paid its debt.
@@ -193,29 +176,19 @@ impl Connection {
         }
     }
 
-    /// Reads, handles and sends until nothing is left to do or the turn is over. Without a turn it only sends, and only
-    /// a little.
-    fn poll_turn(&mut self, cx: &mut TaskContext<'_>, began: Instant) -> Poll<CloseReason> {
-        let mut has_turn = self.wants_turn(cx) && self.begin_turn(cx, began);
+    /// Reads, handles and sends until nothing is left to do or the turn is over. Without a turn it only sends.
+    fn poll_turn(&mut self, cx: &mut TaskContext<'_>, may_read: bool) -> Poll<CloseReason> {
         loop {
-            let more = match has_turn.then(|| self.poll_read(cx)) {
+            let more = match may_read.then(|| self.poll_read(cx)) {
                 Some(Ok(more)) => more,
                 Some(Err(reason)) => return Poll::Ready(reason),
                 None => More::Wait,
             };
             self.count_partial();
             self.engine.flush();
-            match self.poll_flush(cx, if has_turn { BYTES_IN_TURN } else { BYTES_WITHOUT_TURN }) {
+            match self.poll_flush(cx) {
                 Poll::Ready(Flushed::Closed) => return Poll::Ready(self.close_reason()),
                 Poll::Pending => return self.limit_closing(cx),
-                Poll::Ready(Flushed::Paused) if !has_turn && self.begin_turn(cx, began) => {
-                    has_turn = true;
-                    continue;
-                }
-                Poll::Ready(Flushed::Paused) => {
-                    self.turn.line_up(cx);
-                    return self.limit_closing(cx);
-                }
                 Poll::Ready(Flushed::Idle) => {}
             }
             // A failed socket usually ends by becoming readable; the idle timeout is the fallback.
@@ -223,11 +196,11 @@ impl Connection {
                 return Poll::Ready(CloseReason::Lost);
             }
             if more == More::Yield {
-                self.turn.line_up(cx);
+                self.context.turns.line_up(&self.turn, cx);
                 return Poll::Pending;
             }
             // Sending may have made room for what waits. No push would wake the task for that, so check again.
-            if !has_turn || !self.may_go_on(cx) {
+            if !may_read || !self.may_go_on(cx) {
                 return Poll::Pending;
             }
             self.start_poll();
@@ -257,9 +230,9 @@ impl Connection {
 
     /// Sends what waits. A client whose socket accepts nothing has left, but may have sent events first, so everything
     /// that reached this machine is still read.
-    fn poll_flush(&mut self, cx: &mut TaskContext<'_>, max_bytes: usize) -> Poll<Flushed> {
+    fn poll_flush(&mut self, cx: &mut TaskContext<'_>) -> Poll<Flushed> {
         let Some(writer) = &mut self.writer else { return Poll::Ready(Flushed::Idle) };
-        let flushed = writer.poll_flush(cx, Pin::new(&mut self.stream), max_bytes);
+        let flushed = writer.poll_flush(cx, Pin::new(&mut self.stream));
         let sent_bytes = writer.take_sent_bytes();
         if sent_bytes > 0 {
             self.context.front.pipeline.metrics.bytes_sent.inc_by(sent_bytes);
@@ -420,7 +393,6 @@ impl Connection {
 
     /// Releases everything. A client that was sent a close frame gets time to close its side.
     async fn end(&mut self, reason: CloseReason) {
-        self.turn.leave();
         self.reader.stop();
         // Nothing more is sent, and queued frames should not outlive the connection.
         self.writer = None;

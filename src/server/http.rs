@@ -70,11 +70,11 @@ pub async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAdd
     let place = turns::Place::new(Instant::now());
     let served = poll_fn(|cx| {
         let began = Instant::now();
-        if context.turns.begin(&place, began, cx).is_none() {
+        if !context.turns.may_begin(&place, began, cx) {
             return Poll::Pending;
         }
         let polled = served.as_mut().poll(cx);
-        context.end_poll(&place, began);
+        place.spent(began, Instant::now());
         polled
     });
     tokio::select! {

@@ -20,13 +20,6 @@ use crate::allocator;
 use crate::pipeline::{Intake, OnFailure, Serving};
 use crate::ws::{CloseCode, Wakeups};
 
-/// Sockets accepted before others get their turn: about half a millisecond with what each costs next.
-const ACCEPTED_AT_ONCE: usize = 16;
-
-/// Sockets that become ready in one tick; the others wait in the kernel, in order. A `LocalSet` polls twice as many
-/// tasks in a tick, so those that the thread wakes itself, to answer or for their turn, do not wait behind all sockets.
-const EVENTS_AT_ONCE: usize = 32;
-
 /// How often draining checks again the connections that were owed answers.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -108,11 +101,7 @@ impl Server {
             let (front, intake, stopped) = (Arc::clone(&front), intake.clone(), stopped.clone());
             let listener = listener.try_clone()?;
             let (monitor, on_failure) = (monitor.take(), Arc::clone(on_failure));
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .enable_time()
-                .max_io_events_per_tick(EVENTS_AT_ONCE)
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
             let run = move || {
                 let work = std::panic::AssertUnwindSafe(|| {
                     LocalSet::new().block_on(&runtime, io_thread(front, intake, listener, monitor, stopped));
@@ -178,7 +167,7 @@ async fn io_thread(
     });
     // A `LocalSet` polls its root task before each round of the others, and the runtime checks the sockets in between.
     poll_fn(|cx| {
-        context.begin_tick(cx.waker());
+        context.turns.begin_tick(Instant::now(), cx.waker());
         serving.as_mut().poll(cx)
     })
     .await;
@@ -204,19 +193,12 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
         }
     };
     let mut beat = tokio::time::interval(Duration::from_secs(1));
-    let mut at_once = 0;
     loop {
-        if at_once == ACCEPTED_AT_ONCE {
-            at_once = 0;
-            // Until the thread has looked at its sockets.
-            tokio::task::yield_now().await;
-        }
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     let waiting = context.arrive(address.ip());
                     tokio::task::spawn_local(http::serve(Rc::clone(context), stream, address, waiting));
-                    at_once += 1;
                 }
                 Err(error) => {
                     context.make_room(&error);

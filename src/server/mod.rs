@@ -22,7 +22,6 @@ mod options;
 mod partial;
 mod proxy;
 mod refusals;
-mod running;
 pub mod session;
 mod share;
 mod turns;

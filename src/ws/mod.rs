@@ -58,13 +58,9 @@
 //!                 },
 //!             }
 //!         }
-//!         match ready!(self.writer.poll_flush(cx, Pin::new(&mut self.socket), usize::MAX))? {
+//!         match ready!(self.writer.poll_flush(cx, Pin::new(&mut self.socket)))? {
 //!             Flushed::Idle => Poll::Pending,
 //!             Flushed::Closed => Poll::Ready(Ok(())), // shut the socket down
-//!             Flushed::Paused => {
-//!                 cx.waker().wake_by_ref(); // after other tasks
-//!                 Poll::Pending
-//!             }
 //!         }
 //!     }
 //! }
