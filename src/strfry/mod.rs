@@ -1,5 +1,5 @@
-//! What weir understands of strfry's files, for operators who move: the syntax of its configuration ([`syntax`]) and
-//! what each key means here ([`settings`]).
+//! What weir understands of strfry's files, for operators who move: the syntax of its configuration (`syntax`) and what
+//! each key means here (`settings`).
 //!
 //! Nothing here opens a store or a socket, and nothing is guessed: a key without a counterpart is named, and why.
 
