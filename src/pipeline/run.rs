@@ -99,7 +99,8 @@ impl Pipeline {
         let (write_for_cron, write_for_plugin, live_for_plugin) = (write.clone(), write.clone(), live.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let judge = move || plugin::run(&runtime, judging, shared, &judged, write_for_plugin, live_for_plugin);
-        // There all threads are one, which this one would put to sleep in its runtime. Without a program it judges nothing.
+        // There all threads are one, which this one would put to sleep in its runtime. Without a program it judges
+        // nothing.
         #[cfg(all(test, feature = "interleavings"))]
         let judge = move || drop(judge);
         let (write_for_retention, retention_stopped) = (write.clone(), cron_stopped.clone());
