@@ -63,8 +63,9 @@ pub fn create(
     let mut run =
         Run { store, dir, number, progress, stop, last, last_id: None, added: 0, part: None, records: vec![] };
     run.copy_records(None)?;
-    let mut held = run.held()?;
-    // Events that replaced others during the walk over the index are copied too, so nothing is lost.
+    let (mut held, tombstones) = (run.held()?, run.tombstones()?);
+    // Events that replaced or deleted others during these walks are copied too. So whatever is missing, or kept out by
+    // a tombstone, is so because of an event in this backup.
     run.copy_records(Some(&mut held))?;
     let state = State {
         run: number,
@@ -72,7 +73,7 @@ pub fn create(
         last_seq: run.last.0,
         events: held.len(),
         held: write_held(dir, number, &held)?,
-        tombstones: run.tombstones()?,
+        tombstones,
     };
     let (added, last_id, mut new) = (run.added, run.last_id, run.finish()?);
     let mut manifest = before.unwrap_or_else(|| Manifest {

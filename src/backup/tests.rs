@@ -100,6 +100,23 @@ impl Home {
 }
 
 #[test]
+fn what_is_deleted_while_a_backup_is_made_is_in_it_or_its_deletion_is() {
+    let home = Home::new();
+    home.commit(&notes(0..3));
+    let mut copied = 0;
+    let mut beside = |_| {
+        copied += 1;
+        let id = note(1).view().id().to_string();
+        let deletion = trusted(author(1), 5, 200, &[&["e", &id]], "");
+        home.commit(&[if copied == 1 { note(3) } else { deletion }]);
+    };
+    create(&home.store, &home.backup(), NOW, 0, &mut beside, &NEVER_STOP).expect("a backup");
+    assert_eq!(copied, 2, "the deletion came after everything was copied");
+    let expected: BTreeMap<_, _> = notes(0..4).iter().map(|note| (note.view().id(), note.view().to_json())).collect();
+    assert_eq!(home.restored("new").1, expected);
+}
+
+#[test]
 fn a_run_adds_what_is_new_and_what_is_gone_is_gone() {
     let home = Home::new();
     home.commit(&notes(0..100));
