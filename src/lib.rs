@@ -7,7 +7,7 @@
 //!   [`plugin`] (the operator's programs that judge events).
 //! - Floor 3: [`pipeline`] (threads and queues; ordering and durability).
 //! - Floor 4: [`server`] (clients, one at a time), [`import`] (events from files).
-//! - Floor 5: [`config`] (the configuration file), [`strfry`] (the files of strfry, for those who move).
+//! - Floor 5: [`config`] (the configuration file).
 //! - Floor 6: [`cli`] (the commands).
 //!
 //! Three modules are below all of them: [`metrics`] declares every metric, [`ledger`] counts what clients make the
@@ -38,6 +38,5 @@ pub mod retention;
 pub mod schnorr;
 pub mod server;
 pub mod store;
-pub mod strfry;
 pub mod sync;
 pub mod ws;

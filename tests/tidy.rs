@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 10] = [
     &["retention", "backup", "plugin"],
     &["pipeline"],
     &["server", "import"],
-    &["config", "strfry"],
+    &["config"],
     &["cli"],
 ];
 

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 
 use super::global::Global;
 use super::output::{say, stdout};
+use crate::config::strfry::{self, Node, Outside};
 use crate::config::{ConfigError, memory_ceiling};
-use crate::strfry::{self, Outside};
 
 /// Arguments of `weir config`.
 #[derive(clap::Args)]
@@ -77,15 +77,21 @@ fn from_strfry(file: Option<&Path>) -> anyhow::Result<String> {
         Some(file) => file.to_path_buf(),
         None => strfry_file().context("there is no strfry.conf in /etc nor here; name the file")?,
     };
-    let name = file.display().to_string();
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {name}"))?;
-    let outside = Outside { variable: &|name| std::env::var(name).ok(), file: &|name| std::fs::read_to_string(name) };
-    let translation = strfry::translate(&name, &strfry::parse(&name, &text, &outside)?);
+    let name = file.display();
+    let translation = strfry::translate(&name.to_string(), &read_strfry(&file)?);
     for leftover in &translation.leftovers {
         let strfry::Leftover { key, place, reason, .. } = leftover;
         say(format_args!("{name}:{}:{}: {key}: {reason}", place.line, place.column));
     }
     Ok(translation.toml)
+}
+
+/// Reads strfry's configuration.
+pub fn read_strfry(file: &Path) -> anyhow::Result<Node> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    let outside = Outside { variable: &|name| std::env::var(name).ok(), file: &|name| std::fs::read_to_string(name) };
+    Ok(strfry::parse(&name, &text, &outside)?)
 }
 
 /// Where strfry looks for its configuration.

@@ -6,13 +6,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Parser as _;
 
-use super::config::strfry_file;
+use super::config::{read_strfry, strfry_file};
 use super::global::Global;
+use crate::config::strfry::Value;
 use crate::store::Store;
-use crate::strfry::{self, Outside, Value};
 
 /// Arguments of `weir strfry`: all of them are strfry's.
 #[derive(clap::Args)]
@@ -202,19 +202,14 @@ fn configured_store(line: &Line) -> anyhow::Result<Vec<OsString>> {
         return Ok(vec!["--config".into(), config.into()]);
     }
     let Some(file) = line.config.clone().or_else(strfry_file) else { return Ok(Vec::new()) };
-    let name = file.display().to_string();
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {name}"))?;
-    let outside = Outside { variable: &|name| std::env::var(name).ok(), file: &|name| std::fs::read_to_string(name) };
-    let mut db = String::from("./strfry-db/");
+    let (name, root) = (file.display(), read_strfry(&file)?);
     let mut values = line.set.iter().filter_map(|set| set.split_once('=')).filter(|(key, _)| *key == "db");
-    let last = values.next_back().map(|(_, value)| value.to_string());
-    for (key, node) in strfry::parse(&name, &text, &outside)?.leaves() {
-        if let ("db", Value::Text(path)) = (key.as_str(), &node.value) {
-            db.clone_from(path);
-        }
-    }
-    let db = last.unwrap_or(db);
-    if !Store::exists(Path::new(&db)) {
+    let db = match (values.next_back(), root.get("db")) {
+        (Some((_, value)), _) => value,
+        (None, Some(Value::Text(path))) => path,
+        (None, _) => "./strfry-db/",
+    };
+    if !Store::exists(Path::new(db)) {
         bail!(
             "{name} has db = {db:?}, and weir keeps no store there: name weir's directory there, or weir's configuration \
              in the environment variable WEIR_CONFIG"

@@ -15,6 +15,7 @@ mod parse;
 mod reload;
 mod sections;
 mod storage;
+pub mod strfry;
 #[cfg(test)]
 mod tests;
 mod units;

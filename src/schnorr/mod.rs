@@ -18,7 +18,7 @@ mod ifma;
 mod item;
 mod libsecp;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 mod scalar;
 mod watch;
 

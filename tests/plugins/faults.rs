@@ -3,14 +3,12 @@
 
 use serde_json::json;
 
-use crate::scene::{FAILED, asked, command, config, failures, notes, noting_relay, relay, verdicts};
+use crate::scene::{
+    FAILED, answered, asked, command, config, failures, messages, notes, noting_relay, relay, verdicts,
+};
 use crate::support::client::Client;
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed};
-
-fn messages(events: &[Signed]) -> Vec<String> {
-    events.iter().map(Signed::message).collect()
-}
 
 #[test]
 fn while_a_plugin_hangs_queries_and_subscriptions_of_others_are_served() {
@@ -85,14 +83,8 @@ fn an_event_that_kills_the_plugin_costs_no_other_event_its_verdict() {
     let relay = relay("judge", "");
     let mut client = relay.connect();
     client.publish(&Key::named("opener").note("first"));
-    let contents = ["one", "reject blocked: two", "die", "four", "reject blocked: five", "six"];
-    let notes = notes("killed", &contents);
-    client.send_all(&messages(&notes));
-    client.expect_all(notes.iter().zip(contents).map(|(note, content)| match content.strip_prefix("reject ") {
-        Some(reason) => note.refused(reason),
-        None if content == "die" => note.refused(FAILED),
-        None => note.ok(),
-    }));
+    let six = ["one", "reject blocked: two", "die", "four", "reject blocked: five", "six"];
+    answered(&mut client, "killed", &six);
     assert_eq!((failures(&relay, "died"), verdicts(&relay, "failed")), (2, 1));
 }
 

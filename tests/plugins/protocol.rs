@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{FAILED, asked, notes, noting_relay, relay, verdicts};
-use crate::support::client::Client;
+use crate::scene::{FAILED, answered, asked, notes, noting_relay, relay, verdicts};
 use crate::support::wire::{Key, Signed, now};
 
 /// An event's JSON with its keys in alphabetical order.
@@ -117,17 +116,6 @@ fn answers_without_an_id_are_taken_one_by_one() {
     let relay = relay("no-id", "in_flight = 50");
     let mut client = relay.connect();
     answered(&mut client, "nameless", &["one", "reject blocked: no", "three", "four", "reject blocked: no"]);
-}
-
-/// Sends events in one write and expects the answers that their contents ask for.
-#[track_caller]
-fn answered(client: &mut Client<'_>, author: &str, contents: &[&str]) {
-    let notes = notes(author, contents);
-    client.send_all(&notes.iter().map(Signed::message).collect::<Vec<_>>());
-    let answer = |(note, content): (&Signed, &&str)| {
-        content.strip_prefix("reject ").map_or(note.ok(), |reason| note.refused(reason))
-    };
-    client.expect_all(notes.iter().zip(contents).map(answer));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::support::client::Client;
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, Signed, now};
 
@@ -42,6 +43,24 @@ pub fn notes(author: &str, contents: &[&str]) -> Vec<Signed> {
     let key = Key::named(author);
     let note = |(number, content): (u64, &&str)| key.event(1, now() - number, json!([]), content);
     (0..).zip(contents).map(note).collect()
+}
+
+/// The messages that publish these events.
+pub fn messages(events: &[Signed]) -> Vec<String> {
+    events.iter().map(Signed::message).collect()
+}
+
+/// Sends notes in one write and expects the answers that their contents ask for.
+#[track_caller]
+pub fn answered(client: &mut Client<'_>, author: &str, contents: &[&str]) {
+    let notes = notes(author, contents);
+    client.send_all(&messages(&notes));
+    let answer = |(note, content): (&Signed, &&str)| match content.strip_prefix("reject ") {
+        Some(reason) => note.refused(reason),
+        None if *content == "die" => note.refused(FAILED),
+        None => note.ok(),
+    };
+    client.expect_all(notes.iter().zip(contents).map(answer));
 }
 
 /// How many events the plugin gave this verdict.

@@ -97,14 +97,7 @@ fn events_of_one_second_whose_ids_begin_alike_are_sorted_by_id() {
     let begin = |n: u8| if n.is_multiple_of(4) { n } else { 100 };
     let id = |n: u8| std::array::from_fn(|at| if at < 8 { begin(n) } else { n.wrapping_mul(37) });
     let records: Vec<_> = (0..40).map(|n| super::damage::forged(id(n), 100)).collect();
-    let generation = home.store.generation();
-    let mut txn =
-        Transaction::begin(&generation, Default::default()).expect("a transaction").expect("the store is here");
-    for record in &records {
-        let view = EventView::from_record(record).expect("a record");
-        assert!(matches!(txn.admit(view, NOW).expect("an outcome"), Outcome::Stored(_)));
-    }
-    txn.commit().map(drop).expect("a commit");
+    home.admit(&records);
 
     let mut expected: Vec<([u8; 32], Seq)> = (0..40).map(|n| (id(n), Seq(u64::from(n) + 1))).collect();
     expected.sort_unstable();

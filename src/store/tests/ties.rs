@@ -39,14 +39,7 @@ fn forged(n: usize, id: [u8; 32], created_at: u64) -> Vec<u8> {
 impl Ties {
     fn new(records: Vec<Vec<u8>>) -> Self {
         let home = home();
-        let generation = home.store.generation();
-        let mut txn =
-            Transaction::begin(&generation, Default::default()).expect("a transaction").expect("the store is here");
-        for record in &records {
-            let view = EventView::from_record(record).expect("a record");
-            assert!(matches!(txn.admit(view, NOW).expect("an outcome"), Outcome::Stored(_)));
-        }
-        txn.commit().map(drop).expect("a commit");
+        home.admit(&records);
         Self { home, records }
     }
 

@@ -8,6 +8,7 @@
 use std::io;
 
 use super::value::{Members, Node, Place, Value, set};
+use crate::config::error;
 
 /// The deepest nesting of values, and of files that include each other.
 const MAX_DEPTH: u32 = 64;
@@ -55,7 +56,7 @@ struct Reader<'a> {
     outside: &'a Outside<'a>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn document(&mut self, members: &mut Members) -> Result<(), SyntaxError> {
         *self.bytes += self.text.len();
         if *self.bytes > MAX_BYTES {
@@ -218,8 +219,7 @@ impl Reader<'_> {
         let start = self.at;
         self.at += 1;
         self.skip_space()?;
-        let word: String = self.text[self.at..].chars().take_while(|&c| is_name(Some(c)) || "?.".contains(c)).collect();
-        self.at += word.len();
+        let word = self.take_while(|c| is_name(Some(c)) || "?.".contains(c));
         self.skip_space()?;
         if !matches!(self.peek(), Some('"' | '\'')) {
             let text = format!("({word} …) is not supported; write the value itself");
@@ -227,45 +227,40 @@ impl Reader<'_> {
         }
         let argument = self.string()?;
         self.skip_space()?;
-        if self.take(")") { Ok((word, argument)) } else { Err(self.error("expected )")) }
+        if self.take(")") { Ok((word.into(), argument)) } else { Err(self.error("expected )")) }
     }
 
     fn word(&mut self) -> Result<Value, SyntaxError> {
-        let word: String = self.text[self.at..].chars().take_while(|&c| is_name(Some(c))).collect();
-        let value = match word.as_str() {
+        let start = self.at;
+        Ok(match self.take_while(|c| is_name(Some(c))) {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),
             "null" => Value::Null,
-            "" => return Err(self.error("expected a value")),
-            _ => return Err(self.error(format!("{word} is no value; quote it if it is a string"))),
-        };
-        self.at += word.len();
-        Ok(value)
+            "" => return Err(self.error_at(start, "expected a value")),
+            word => return Err(self.error_at(start, format!("{word} is no value; quote it if it is a string"))),
+        })
     }
 
     fn number(&mut self) -> Result<Value, SyntaxError> {
-        let rest = &self.text[self.at..];
-        let wrong = |text: &str| self.error(format!("{text} is no number"));
-        if let Some(hex) = rest.strip_prefix("0x") {
-            let digits: String = hex.chars().take_while(|&c| is_name(Some(c))).collect();
-            let value = u64::from_str_radix(&digits, 16).map_err(|_| wrong(&format!("0x{digits}")))?;
-            self.at += 2 + digits.len();
+        let start = self.at;
+        let wrong = |reader: &Self, text: &str| reader.error_at(start, format!("{text} is no number"));
+        if self.take("0x") {
+            let digits = self.take_while(|c| is_name(Some(c)));
+            let value = u64::from_str_radix(digits, 16).map_err(|_| wrong(self, &format!("0x{digits}")))?;
             return Ok(Value::Integer(value.into()));
         }
         let mut last = ' ';
-        let of_number = |c: &char| {
-            let taken = c.is_ascii_alphanumeric() || *c == '.' || ("+-".contains(*c) && " eE".contains(last));
-            last = *c;
+        let text = self.take_while(|c| {
+            let taken = c.is_ascii_alphanumeric() || c == '.' || ("+-".contains(c) && " eE".contains(last));
+            last = c;
             taken
-        };
-        let text: String = rest.chars().take_while(of_number).collect();
+        });
         let whole = text.parse::<i128>().ok().filter(|&n| n >= i64::MIN.into() && n <= u64::MAX.into());
         let value = match whole {
             Some(value) => Value::Integer(value),
             // Rust reads "inf" and "nan" too, which begin with a letter and do not come here.
-            None => Value::Float(text.parse().ok().filter(|n: &f64| n.is_finite()).ok_or_else(|| wrong(&text))?),
+            None => Value::Float(text.parse().ok().filter(|n: &f64| n.is_finite()).ok_or_else(|| wrong(self, text))?),
         };
-        self.at += text.len();
         Ok(value)
     }
 
@@ -275,15 +270,10 @@ impl Reader<'_> {
             path.push(match self.peek() {
                 Some('"' | '\'') => self.string()?,
                 Some('*') => return Err(self.error("* is not supported; name each member")),
-                _ => {
-                    let rest = &self.text[self.at..];
-                    let name: String = rest.chars().take_while(|&c| is_name(Some(c))).collect();
-                    if name.is_empty() {
-                        return Err(self.error("expected a name"));
-                    }
-                    self.at += name.len();
-                    name
-                }
+                _ => match self.take_while(|c| is_name(Some(c))) {
+                    "" => return Err(self.error("expected a name")),
+                    name => name.into(),
+                },
             });
             if !self.take(".") {
                 return Ok(path);
@@ -382,6 +372,13 @@ impl Reader<'_> {
         Some(next)
     }
 
+    fn take_while(&mut self, mut is_taken: impl FnMut(char) -> bool) -> &'a str {
+        let rest = &self.text[self.at..];
+        let taken = &rest[..rest.find(|c| !is_taken(c)).unwrap_or(rest.len())];
+        self.at += taken.len();
+        taken
+    }
+
     fn take(&mut self, token: &str) -> bool {
         let found = self.text[self.at..].starts_with(token);
         self.at += if found { token.len() } else { 0 };
@@ -402,9 +399,8 @@ impl Reader<'_> {
 }
 
 fn place(text: &str, at: usize) -> Place {
-    let before = &text[..at];
-    let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
-    Place { line, column: before.rsplit('\n').next().unwrap_or_default().chars().count() + 1 }
+    let (line, column) = error::place(text, at);
+    Place { line, column }
 }
 
 const fn is_name(c: Option<char>) -> bool {

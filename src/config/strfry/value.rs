@@ -81,6 +81,12 @@ pub(super) fn set(members: &mut Members, name: &str, node: Node) {
 }
 
 impl Node {
+    /// The value with this dotted name, if there is one and it is not an object.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Value> {
+        self.leaves().into_iter().find(|(own, _)| own == path).map(|(_, node)| &node.value)
+    }
+
     /// Every value that is not an object, with its dotted name, in the order of the file.
     #[must_use]
     pub fn leaves(&self) -> Vec<(String, &Self)> {

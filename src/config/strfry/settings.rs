@@ -192,9 +192,8 @@ fn relay(key: &str, value: &Value, to: &mut Target) -> Result<(), Reason> {
 
 /// The address of both keys, or of one and strfry's default for the other.
 fn listen(root: &Node) -> Result<String, Reason> {
-    let leaf = |key: &str| root.leaves().into_iter().find(|(own, _)| own == key).map(|(_, node)| node.value.clone());
-    let bind = leaf("relay.bind").map_or_else(|| Ok("127.0.0.1".into()), |value| text(&value))?;
-    let port = leaf("relay.port").map_or(Ok(7777), |value| number(&value))?;
+    let bind = root.get("relay.bind").map_or_else(|| Ok("127.0.0.1".into()), text)?;
+    let port = root.get("relay.port").map_or(Ok(7777), number)?;
     let port = u16::try_from(port).map_err(|_| "a port is 0 to 65535".to_string())?;
     let address: std::net::IpAddr =
         bind.parse().map_err(|_| "server.listen takes an address, not a name".to_string())?;
@@ -234,8 +233,8 @@ fn auth(key: &str, value: &Value, root: &Node, to: &mut Target) -> Result<(), Re
         }
         "relay.auth.restrictedReadKinds" => {
             let kinds = format!("[{}]", kinds(value)?.join(", "));
-            let involved = root.leaves().into_iter().find(|(own, _)| own == "relay.auth.restrictReadToInvolvedPubkey");
-            if involved.is_none_or(|(_, node)| node.value == Value::Bool(true)) {
+            let involved = root.get("relay.auth.restrictReadToInvolvedPubkey");
+            if involved.is_none_or(|value| *value == Value::Bool(true)) {
                 to.set("auth.involved_kinds", kinds, key);
             } else {
                 to.set("auth.involved_kinds", "[]", "relay.auth.restrictReadToInvolvedPubkey");
@@ -289,10 +288,7 @@ fn plugin(key: &str, value: &Value, to: &mut Target) -> Result<(), Reason> {
 }
 
 fn filters(key: &str, value: &Value, root: &Node, to: &mut Target) -> Result<(), Reason> {
-    let on = root
-        .leaves()
-        .into_iter()
-        .any(|(own, node)| own == "relay.filterValidation.enabled" && node.value == Value::Bool(true));
+    let on = root.get("relay.filterValidation.enabled") == Some(&Value::Bool(true));
     match key {
         _ if !on => Ok(()),
         "relay.filterValidation.enabled" => Ok(()),
