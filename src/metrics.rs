@@ -30,6 +30,8 @@ pub struct Metrics {
     pub events: Family<OutcomeLabel, Counter>,
     /// Events, queries and subscriptions that were refused, by the prefix of the answer.
     pub refusals: Family<RefusalLabel, Counter>,
+    /// Events that were refused, by the rule that they break.
+    pub refused_events: Family<PolicyRuleLabel, Counter>,
     /// Connections opened.
     pub connections_opened: Counter,
     /// Connections closed, by reason.
@@ -159,6 +161,7 @@ impl Metrics {
             messages: add(&mut r, "messages", "Messages received"),
             events: add(&mut r, "events", "Events received, by outcome"),
             refusals: add(&mut r, "refusals", "OK false and CLOSED answers on arrival, by their prefix"),
+            refused_events: add(&mut r, "refused_events", "Events refused, by the rule that they break"),
             connections_opened: add(&mut r, "connections_opened", "Connections opened"),
             connections_closed: add(&mut r, "connections_closed", "Connections closed, by reason"),
             connections_turned_away: add(
@@ -271,6 +274,9 @@ impl Metrics {
         for &outcome in EventOutcome::ALL {
             self.events.get_or_create(&OutcomeLabel { outcome }).inc_by(0);
         }
+        for &rule in PolicyRule::ALL {
+            self.refused_events.get_or_create(&PolicyRuleLabel { rule }).inc_by(0);
+        }
         for &cause in EvictionCause::ALL {
             let label = EvictionLabel { rule: 1, cause };
             self.evicted_events.get_or_create(&label).inc_by(0);
@@ -304,6 +310,12 @@ impl Metrics {
     /// Counts one refusal by its prefix.
     pub fn refusal(&self, prefix: &'static str) {
         self.refusals.get_or_create(&RefusalLabel { prefix }).inc();
+    }
+
+    /// Counts one event that was refused by `rule`.
+    pub fn refused(&self, rule: PolicyRule) {
+        self.event(EventOutcome::Refused, 1);
+        self.refused_events.get_or_create(&PolicyRuleLabel { rule }).inc();
     }
 
     /// Counts one message.

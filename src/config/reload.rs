@@ -6,12 +6,13 @@ use super::sections::Config;
 
 /// The sections that a reload applies from the next message on, and the keys of other sections that it applies.
 /// Everything else is read once, at startup.
-const LIVE: [&str; 14] = [
+const LIVE: [&str; 15] = [
     "limits",
     "tiers",
     "rates",
     "auth",
     "access",
+    "policy",
     "plugin",
     "info",
     "storage.max_bytes",

@@ -9,7 +9,7 @@ use super::metrics::Metrics;
 use super::storage::Storage;
 use crate::ledger;
 use crate::pipeline;
-use crate::policy::{Access, Auth, Info, Limits, PluginOptions, RateOptions, Settings, Tiers};
+use crate::policy::{Access, Auth, Info, Limits, PluginOptions, PolicyOptions, RateOptions, Settings, Tiers};
 use crate::schnorr;
 use crate::server;
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub auth: Auth,
     /// Allow and deny lists.
     pub access: Access,
+    /// Rules about events.
+    pub policy: PolicyOptions,
     /// The program that judges events.
     pub plugin: PluginOptions,
     /// The operator's part of the NIP-11 document.
@@ -70,6 +72,7 @@ impl Config {
             rates: self.rates.clone(),
             auth: self.auth.clone(),
             access: self.access.clone(),
+            policy: self.policy.clone(),
             plugin: self.plugin.clone(),
             info: self.info.clone(),
             retention: self.storage.retention(),
@@ -79,8 +82,8 @@ impl Config {
     /// This configuration with the values of `new` that apply without a restart: what is in force after a reload.
     #[must_use]
     pub fn with_live_sections_of(&self, new: Self) -> Self {
-        let Self { limits, tiers, rates, auth, access, plugin, info, storage, .. } = new;
-        let mut taken = Self { limits, tiers, rates, auth, access, plugin, info, ..self.clone() };
+        let Self { limits, tiers, rates, auth, access, policy, plugin, info, storage, .. } = new;
+        let mut taken = Self { limits, tiers, rates, auth, access, policy, plugin, info, ..self.clone() };
         taken.storage.take_live(storage);
         taken
     }

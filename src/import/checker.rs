@@ -130,8 +130,8 @@ impl Checker {
         event: EventView<'_>,
         now: Timestamp,
     ) -> Result<Option<(LineOutcome, Cow<'static, str>)>, StoreError> {
-        let outcome = if let Err(reason) = check_import(&self.settings, event) {
-            (LineOutcome::Refused, reason.text)
+        let outcome = if let Err(refusal) = check_import(&self.settings, event) {
+            (LineOutcome::Refused, refusal.reason.text)
         } else if let Err(reason) = self.settings.retention.check_age(event, now) {
             (LineOutcome::NotKept, reason.text)
         } else if event.kind().is_ephemeral() {

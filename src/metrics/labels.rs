@@ -92,6 +92,40 @@ label_values!(
 );
 
 label_values!(
+    /// The rule by which an event was refused.
+    PolicyRule {
+        /// Its kind is never published.
+        PrivateKind = "private-kind",
+        /// `access.allow_kinds`, `access.deny_kinds`.
+        Kind = "kind",
+        /// `access.deny_pubkeys`.
+        Author = "author",
+        /// `access.allow_pubkeys`, or `auth.write` for clients that have proven another key.
+        Member = "member",
+        /// It takes a proven key (NIP-42).
+        Auth = "auth",
+        /// It is protected, or embeds a protected event (NIP-70).
+        Protected = "protected",
+        /// It is too large.
+        Size = "size",
+        /// It has too many tags.
+        Tags = "tags",
+        /// `created_at` or the expiration.
+        Time = "time",
+        /// Too little proof of work (NIP-13).
+        Work = "work",
+        /// A request to vanish from other relays (NIP-62).
+        Vanish = "vanish",
+        /// The retention rules would not keep it.
+        Retention = "retention",
+        /// Its client owes too much.
+        Rate = "rate",
+        /// The plugin.
+        Plugin = "plugin",
+    }
+);
+
+label_values!(
     /// Why the retention rules removed an event.
     EvictionCause {
         /// Older than `max_age`.
@@ -246,6 +280,7 @@ label!(
     VerbLabel { verb: Verb },
     OutcomeLabel { outcome: EventOutcome },
     RefusalLabel { prefix: &'static str },
+    PolicyRuleLabel { rule: PolicyRule },
     CloseLabel { reason: CloseReason },
     TurnedAwayLabel { reason: TurnedAway },
     ReloadLabel { result: Reload },

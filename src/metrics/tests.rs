@@ -84,7 +84,7 @@ fn the_page_lists_every_metric_with_its_type_and_labels() {
 
 #[test]
 fn the_page_lists_every_value_of_every_closed_label() {
-    let open = ["prefix", "table", "version", "rule"];
+    let open = ["prefix", "table", "version", "evicted_events.rule", "evicted_bytes.rule"];
     let have: BTreeSet<(String, String)> = exposed(&rendered())
         .into_iter()
         .flat_map(|(name, metric)| {

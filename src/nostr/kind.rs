@@ -24,6 +24,8 @@ impl Kind {
     pub const DELETION: Self = Self(5);
     /// Repost of a note (NIP-18).
     pub const REPOST: Self = Self(6);
+    /// A seal, which is sent inside a gift wrap (NIP-59); never accepted as a published event by default.
+    pub const SEAL: Self = Self(13);
     /// Repost of anything else (NIP-18).
     pub const GENERIC_REPOST: Self = Self(16);
     /// Request to vanish (NIP-62).
@@ -34,8 +36,6 @@ impl Kind {
     pub const EPHEMERAL_GIFT_WRAP: Self = Self(21059);
     /// Client authentication (NIP-42); never accepted as a published event.
     pub const CLIENT_AUTH: Self = Self(22242);
-    /// HTTP authentication (NIP-98); never accepted as a published event.
-    pub const HTTP_AUTH: Self = Self(27235);
 
     /// The class of this kind.
     #[must_use]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::address_list::AddressSet;
 use super::info::Info;
 use super::limits::{Limits, Tiers};
+use super::options::PolicyOptions;
 use super::plugin::PluginOptions;
 use super::rate::RateOptions;
 use super::retention::Retention;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub auth: Auth,
     /// Allow and deny lists.
     pub access: Access,
+    /// Rules about events.
+    pub policy: PolicyOptions,
     /// The operator's part of the NIP-11 document.
     pub info: Info,
     /// The retention rules.

@@ -2,21 +2,27 @@
 //!
 //! Checks run from the cheapest to the most expensive; an ordinary note passes all of them in well under 100 ns.
 
+use std::borrow::Cow;
+
 use super::limits::{Limits, TierLimits};
+use super::options::PolicyOptions;
 use super::peer::Peer;
+use super::refusal::Refusal;
 use super::settings::{Access, Settings};
+use crate::metrics::PolicyRule;
 use crate::nostr::json::{Parser, Value};
 use crate::nostr::pow::{committed_target, difficulty};
-use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, TagElement, Timestamp};
+use crate::nostr::{EventView, Kind, Prefix, Pubkey, TagElement, Timestamp};
 
 /// Whether `peer` may publish `event` at `now`.
 ///
 /// # Errors
-/// The reason for `OK false`: `invalid:` for form and limits, `blocked:` for the operator's lists, `pow:` for too
-/// little work, `auth-required:` and `restricted:` for events that require authentication.
-pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: Timestamp) -> Result<(), Reason> {
+/// The rule that it breaks, and the reason for `OK false`: `invalid:` for form and limits, `blocked:` for the
+/// operator's lists, `pow:` for too little work, `auth-required:` and `restricted:` for events that require
+/// authentication.
+pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: Timestamp) -> Result<(), Refusal> {
     let kind = event.kind();
-    check_publishable(kind)?;
+    check_publishable(&settings.policy, kind)?;
     check_size(&settings.limits, settings.tiers.get(peer.tier(settings)), event)?;
     check_time(&settings.limits, event, now)?;
     check_protected(&settings.access, peer, event)?;
@@ -25,13 +31,9 @@ pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: 
         return check_vanish(settings, event);
     }
     check_lists(&settings.access, event)?;
-    settings.retention.check_age(event, now)?;
+    settings.retention.check_age(event, now).map_err(|reason| Refusal { rule: PolicyRule::Retention, reason })?;
     check_work(&settings.limits, event)?;
-    peer.check(settings, settings.auth.write, "publish")?;
-    if settings.auth.write_kinds.contains(kind) && !peer.is_authenticated() {
-        let text = format!("only authenticated clients may publish kind {kind}");
-        return Err(Reason::new(Prefix::AuthRequired, text));
-    }
+    check_keys(settings, peer, kind)?;
     check_repost(event)
 }
 
@@ -39,33 +41,53 @@ pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: 
 /// requests to other relays. Limits, dates and lists apply to clients alone, so that a backup can be imported in full.
 ///
 /// # Errors
-/// The reason that a client would get.
-pub fn check_import(settings: &Settings, event: EventView<'_>) -> Result<(), Reason> {
-    check_publishable(event.kind())?;
+/// The refusal that a client would get.
+pub fn check_import(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal> {
+    check_publishable(&settings.policy, event.kind())?;
     if event.kind() == Kind::VANISH { check_vanish(settings, event) } else { Ok(()) }
 }
 
-fn check_publishable(kind: Kind) -> Result<(), Reason> {
-    if matches!(kind, Kind::CLIENT_AUTH | Kind::HTTP_AUTH) {
-        return Err(invalid(format!("kind {kind} is for authentication and must not be published")));
+/// Refuses kinds that are not meant for the public. AUTH must never be broadcast (NIP-42), whatever the operator lists.
+fn check_publishable(policy: &PolicyOptions, kind: Kind) -> Result<(), Refusal> {
+    if kind == Kind::CLIENT_AUTH || policy.private_kinds.contains(kind) {
+        return Err(Refusal::private_kind(kind));
     }
     Ok(())
 }
 
-fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Reason {
-    Reason::new(Prefix::Invalid, text)
+fn invalid(rule: PolicyRule, text: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::new(rule, Prefix::Invalid, text)
 }
 
-fn check_size(limits: &Limits, tier: &TierLimits, event: EventView<'_>) -> Result<(), Reason> {
+/// Whether the client has proven the keys that publishing takes.
+fn check_keys(settings: &Settings, peer: &Peer, kind: Kind) -> Result<(), Refusal> {
+    peer.check(settings, settings.auth.write, "publish").map_err(|reason| {
+        let rule = if reason.prefix == Prefix::AuthRequired { PolicyRule::Auth } else { PolicyRule::Member };
+        Refusal { rule, reason }
+    })?;
+    if settings.auth.write_kinds.contains(kind) && !peer.is_authenticated() {
+        let text = format!("only authenticated clients may publish kind {kind}");
+        return Err(Refusal::new(PolicyRule::Auth, Prefix::AuthRequired, text));
+    }
+    Ok(())
+}
+
+fn check_size(limits: &Limits, tier: &TierLimits, event: EventView<'_>) -> Result<(), Refusal> {
     let (record, content) = (event.record().len(), event.content());
     if record > tier.max_event_bytes {
-        return Err(invalid(format!("the event is too large: {record} bytes, the limit is {}", tier.max_event_bytes)));
+        return Err(invalid(
+            PolicyRule::Size,
+            format!("the event is too large: {record} bytes, the limit is {}", tier.max_event_bytes),
+        ));
     }
     // A tag takes at least two bytes, so small records need no counting.
     if (record - content.len()) / 2 > limits.max_event_tags {
         let tags = event.tags().count();
         if tags > limits.max_event_tags {
-            return Err(invalid(format!("too many tags: {tags}, the limit is {}", limits.max_event_tags)));
+            return Err(invalid(
+                PolicyRule::Tags,
+                format!("too many tags: {tags}, the limit is {}", limits.max_event_tags),
+            ));
         }
     }
     if content.len() > limits.max_content_length {
@@ -74,71 +96,76 @@ fn check_size(limits: &Limits, tier: &TierLimits, event: EventView<'_>) -> Resul
         if characters > limits.max_content_length {
             let text =
                 format!("content is too long: {characters} characters, the limit is {}", limits.max_content_length);
-            return Err(invalid(text));
+            return Err(invalid(PolicyRule::Size, text));
         }
     }
     Ok(())
 }
 
-fn check_time(limits: &Limits, event: EventView<'_>, now: Timestamp) -> Result<(), Reason> {
+fn check_time(limits: &Limits, event: EventView<'_>, now: Timestamp) -> Result<(), Refusal> {
     let (kind, created_at) = (event.kind(), event.created_at().0);
     if created_at > now.0.saturating_add(limits.created_at_upper_limit) {
-        return Err(invalid(format!("created_at is more than {} s in the future", limits.created_at_upper_limit)));
+        return Err(invalid(
+            PolicyRule::Time,
+            format!("created_at is more than {} s in the future", limits.created_at_upper_limit),
+        ));
     }
     let age = now.0.saturating_sub(created_at);
     let too_old = |limit: u64| limit > 0 && age > limit;
     if kind.is_ephemeral() {
         if kind != Kind::EPHEMERAL_GIFT_WRAP && too_old(limits.ephemeral_max_age) {
             let text = format!("created_at of an ephemeral event is more than {} s ago", limits.ephemeral_max_age);
-            return Err(invalid(text));
+            return Err(invalid(PolicyRule::Time, text));
         }
         // Expiration does not concern events that are not stored (NIP-40).
         return Ok(());
     }
     if kind != Kind::VANISH && too_old(limits.created_at_lower_limit) {
-        return Err(invalid(format!("created_at is more than {} s ago", limits.created_at_lower_limit)));
+        return Err(invalid(
+            PolicyRule::Time,
+            format!("created_at is more than {} s ago", limits.created_at_lower_limit),
+        ));
     }
     if event.is_expired(now) {
-        return Err(invalid("the event is expired"));
+        return Err(invalid(PolicyRule::Time, "the event is expired"));
     }
     Ok(())
 }
 
 /// Accepts a protected event only from its author (NIP-70), whatever other rights the client has.
-fn check_protected(access: &Access, peer: &Peer, event: EventView<'_>) -> Result<(), Reason> {
+fn check_protected(access: &Access, peer: &Peer, event: EventView<'_>) -> Result<(), Refusal> {
     const ONLY_AUTHOR: &str = "this event may only be published by its author";
     if !event.is_protected() || (access.protected_events && peer.is(&event.pubkey())) {
         Ok(())
     } else if !access.protected_events {
-        Err(Reason::new(Prefix::Blocked, "protected events are not accepted here"))
+        Err(Refusal::new(PolicyRule::Protected, Prefix::Blocked, "protected events are not accepted here"))
     } else if peer.is_authenticated() {
-        Err(Reason::new(Prefix::Restricted, ONLY_AUTHOR))
+        Err(Refusal::new(PolicyRule::Protected, Prefix::Restricted, ONLY_AUTHOR))
     } else {
-        Err(Reason::new(Prefix::AuthRequired, ONLY_AUTHOR))
+        Err(Refusal::new(PolicyRule::Protected, Prefix::AuthRequired, ONLY_AUTHOR))
     }
 }
 
 /// Whether a vanish request is addressed to this relay (NIP-62).
-fn check_vanish(settings: &Settings, event: EventView<'_>) -> Result<(), Reason> {
+fn check_vanish(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal> {
     let mut relays = event.tags().values("relay").filter_map(TagElement::as_text);
     if relays.any(|relay| relay == b"ALL_RELAYS" || settings.auth.urls.name(relay)) {
         return Ok(());
     }
-    Err(Reason::new(Prefix::Invalid, format!("the request does not name this relay, which is {}", settings.auth.urls)))
+    Err(invalid(PolicyRule::Vanish, format!("the request does not name this relay, which is {}", settings.auth.urls)))
 }
 
-fn check_lists(access: &Access, event: EventView<'_>) -> Result<(), Reason> {
-    let blocked = |text| Err(Reason::new(Prefix::Blocked, text));
+fn check_lists(access: &Access, event: EventView<'_>) -> Result<(), Refusal> {
     let kind = event.kind();
     if access.deny_kinds.contains(kind) || !(access.allow_kinds.is_empty() || access.allow_kinds.contains(kind)) {
-        return blocked(format!("kind {kind} is not accepted here"));
+        return Err(Refusal::kind(kind));
     }
     if access.deny_pubkeys.is_empty() && access.allow_pubkeys.is_empty() {
         return Ok(());
     }
     let author = event.pubkey();
     if access.deny_pubkeys.contains(&author) {
-        return blocked("the author is not welcome here".into());
+        return Err(Refusal::author());
     }
     let is_wrap = matches!(kind, Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP);
     let listed = |key: &Pubkey| access.allow_pubkeys.contains(key);
@@ -146,15 +173,15 @@ fn check_lists(access: &Access, event: EventView<'_>) -> Result<(), Reason> {
     if access.allow_pubkeys.is_empty() || listed(&author) || (is_wrap && is_for_listed()) {
         return Ok(());
     }
-    blocked("the author is not on this relay's list".into())
+    Err(Refusal::stranger())
 }
 
-fn check_work(limits: &Limits, event: EventView<'_>) -> Result<(), Reason> {
+fn check_work(limits: &Limits, event: EventView<'_>) -> Result<(), Refusal> {
     let required = limits.min_pow_difficulty;
     if required == 0 {
         return Ok(());
     }
-    let pow = |text: String| Err(Reason::new(Prefix::Pow, text));
+    let pow = |text: String| Err(Refusal::new(PolicyRule::Work, Prefix::Pow, text));
     let found = difficulty(&event.id());
     if found < required {
         return pow(format!("difficulty {found} is below {required}"));
@@ -170,7 +197,7 @@ fn check_work(limits: &Limits, event: EventView<'_>) -> Result<(), Reason> {
 }
 
 /// Refuses a repost that embeds a protected event (NIP-70).
-fn check_repost(event: EventView<'_>) -> Result<(), Reason> {
+fn check_repost(event: EventView<'_>) -> Result<(), Refusal> {
     if !matches!(event.kind(), Kind::REPOST | Kind::GENERIC_REPOST) {
         return Ok(());
     }
@@ -182,7 +209,7 @@ fn check_repost(event: EventView<'_>) -> Result<(), Reason> {
     }
     // Content that is not JSON embeds no event.
     if Parser::default().parse(content, has_protected_tag).unwrap_or(false) {
-        return Err(invalid("a repost must not embed a protected event"));
+        return Err(invalid(PolicyRule::Protected, "a repost must not embed a protected event"));
     }
     Ok(())
 }

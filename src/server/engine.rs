@@ -18,12 +18,12 @@ use super::session::{Action, Context, Session, verb};
 use super::turns::TURN;
 use crate::ledger::Hold;
 use crate::metrics::{EventOutcome, Verb};
-use crate::nostr::{ClientMessage, Event, Filter, RelayMessage, SubscriptionId};
+use crate::nostr::{ClientMessage, Event, EventId, Filter, RelayMessage, SubscriptionId};
 use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::query::scan_job::{self, ScanJob};
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Reconciliation, Subscription};
-use crate::policy::{Act, Peer, Settings};
+use crate::policy::{Act, Peer, Refusal, Settings};
 use crate::store::{Query, QueryLimits, Seq};
 use crate::ws::{CloseCode, Flow, Frame, Incoming, OpCode, Outbox};
 
@@ -240,13 +240,11 @@ impl Engine {
         let refusal = self.bill.refusal();
         let filters = &self.client.filters;
         let context = Context { settings, now: pipeline.clock.now(), refusal, filters, verifier: &pipeline.verifier };
-        let is_event = matches!(message, ClientMessage::Event(_));
         let is_auth = matches!(message, ClientMessage::Auth(_)) && refusal.is_none();
         let mut actions: smallvec::SmallVec<[Action; 2]> = smallvec::SmallVec::new();
         self.session.handle(message, &context, &mut |action| actions.push(action));
         for action in actions {
             match action {
-                Action::Reply(RelayMessage::Ok { .. }) if is_event => pipeline.metrics.event(EventOutcome::Refused, 1),
                 Action::Reply(RelayMessage::Ok { accepted: false, .. }) if is_auth => self.bill.add(Act::Rejected),
                 _ => {}
             }
@@ -261,6 +259,7 @@ impl Engine {
     fn act(&mut self, action: Action, settings: &Settings) {
         match action {
             Action::Reply(message) => self.reply(&message),
+            Action::Refuse(id, refusal) => self.refuse_event(id, refusal),
             Action::Submit(event) => self.submit(event, settings),
             Action::Query(..) | Action::Count(..) | Action::NegOpen(..) if self.awaits_own_events() => {
                 self.stalled = Some(Stalled::Query(action));
@@ -283,6 +282,12 @@ impl Engine {
             self.context.front.pipeline.metrics.refusal(reason.prefix.as_str());
         }
         self.replies.push(message);
+    }
+
+    /// Answers an event that policy refuses, and counts the rule.
+    fn refuse_event(&mut self, id: EventId, Refusal { rule, reason }: Refusal) {
+        self.context.front.pipeline.metrics.refused(rule);
+        self.reply(&RelayMessage::Ok { id, accepted: false, reason: Some(reason) });
     }
 
     /// Tells the other threads which keys this client has proven.

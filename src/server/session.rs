@@ -9,18 +9,20 @@ use hashbrown::HashMap;
 
 use super::auth::Challenge;
 use crate::ledger::{Account, Hold};
-use crate::metrics::Verb;
+use crate::metrics::{PolicyRule, Verb};
 use crate::nostr::{
-    ClientMessage, Event, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, VerifiedEvent,
+    ClientMessage, Event, EventId, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, VerifiedEvent,
 };
 use crate::pipeline::Subscription;
-use crate::policy::{self, Peer, Settings};
+use crate::policy::{self, Peer, Refusal, Settings};
 use crate::schnorr::Verifier;
 
 /// What `engine` has to do, in order.
 pub enum Action {
     /// Send this.
     Reply(RelayMessage),
+    /// Refuse this event.
+    Refuse(EventId, Refusal),
     /// Publish this. Policy allows it; its signature has not been checked.
     Submit(Event),
     /// Scan, then follow.
@@ -122,13 +124,13 @@ impl Session {
     fn event(&mut self, event: Event, context: &Context<'_>, act: &mut impl FnMut(Action)) {
         let checked = context
             .check_debt()
+            .map_err(|reason| Refusal { rule: PolicyRule::Rate, reason })
             .and_then(|()| policy::check_event(context.settings, &self.peer, event.view(), context.now));
         match checked {
             Ok(()) => act(Action::Submit(event)),
-            Err(reason) => {
-                self.challenge_first(&reason, act);
-                let id = event.view().id();
-                act(Action::Reply(RelayMessage::Ok { id, accepted: false, reason: Some(reason) }));
+            Err(refusal) => {
+                self.challenge_first(&refusal.reason, act);
+                act(Action::Refuse(event.view().id(), refusal));
             }
         }
     }

@@ -18,7 +18,7 @@ fn with_key(key: [u8; 32]) -> Peer {
 }
 
 fn check(settings: &Settings, peer: &Peer, event: &Event) -> String {
-    said(check_event(settings, peer, event.view(), Timestamp(NOW)))
+    said(check_event(settings, peer, event.view(), Timestamp(NOW)).map_err(|refusal| refusal.reason))
 }
 
 fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
@@ -29,11 +29,16 @@ fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
 
 /// Another relay stores and broadcasts kind 22242.
 #[test]
-fn events_for_authentication_are_never_published() {
-    for kind in [22242, 27235] {
+fn seals_and_events_for_authentication_are_refused_unless_the_operator_says_otherwise_and_auth_always() {
+    let with = |settings: &Settings, kind| check(settings, &with_key(AUTHOR), &event(kind, "[]", r#""""#));
+    let open = settings(|s| s.policy.private_kinds = KindSet::default());
+    for kind in [22242, 24242, 27235] {
         let text = format!("invalid: kind {kind} is for authentication and must not be published");
-        assert_eq!(check(&Settings::default(), &with_key(AUTHOR), &event(kind, "[]", r#""""#)), text);
+        assert_eq!(with(&Settings::default(), kind), text);
+        assert_eq!(with(&open, kind), if kind == 22242 { text } else { String::new() });
     }
+    let seal = "invalid: kind 13 is a seal, which is sent inside a gift wrap and never published";
+    assert_eq!([with(&Settings::default(), 13), with(&open, 13)], [seal, ""]);
 }
 
 #[test]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Engine, Stalled};
-use crate::metrics::{EventOutcome, StoreOperation};
+use crate::metrics::{EventOutcome, PolicyRule, StoreOperation};
 use crate::nostr::{Event, Prefix, RelayMessage, Timestamp};
 use crate::pipeline::commit::event_replies::{counted_as, reply_for};
 use crate::pipeline::commit::uncommitted::Change;
 use crate::pipeline::queues::Submission;
-use crate::policy::{Act, Settings};
+use crate::policy::{Act, Refusal, Settings};
 use crate::store::{Known, Outcome, StoreError};
 
 impl Engine {
@@ -37,7 +37,7 @@ impl Engine {
         let (outcome, reply) = match known.map(Outcome::of) {
             Ok(None) => match check_held() {
                 Ok(()) => return self.enter_gate(event),
-                Err(reason) => (EventOutcome::Refused, RelayMessage::Ok { id, accepted: false, reason: Some(reason) }),
+                Err(reason) => return self.refuse_event(id, Refusal { rule: PolicyRule::Retention, reason }),
             },
             Ok(Some(outcome)) => (counted_as(outcome), reply_for(id, outcome)),
             Err(error) => {

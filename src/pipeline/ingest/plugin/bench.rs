@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 
 use super::door::Shared;
 use super::order::{Order, Place};
-use crate::metrics::{EventOutcome, Metrics, PluginVerdict, PluginVerdictLabel};
+use crate::metrics::{EventOutcome, Metrics, PluginVerdict, PluginVerdictLabel, PolicyRule};
 use crate::nostr::{EventView, Kind, Prefix, Reason, RelayMessage};
 use crate::pipeline::channel::Sender;
 use crate::pipeline::client::BatchReplies;
@@ -220,8 +220,8 @@ impl Bench {
             match ruling {
                 Ruling::Pass if verified.event.view().kind().is_ephemeral() => ephemeral.push(verified),
                 Ruling::Pass => stored.push(verified),
-                Ruling::Refuse(reason) => answers.give(&verified, false, Some(reason)),
-                Ruling::Shadow => answers.give(&verified, true, None),
+                Ruling::Refuse(reason) => answers.give(&verified, Some(reason)),
+                Ruling::Shadow => answers.give(&verified, None),
             }
         }
         drop(answers);
@@ -243,16 +243,19 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    fn give(&mut self, verified: &Verified, accepted: bool, reason: Option<Reason>) {
+    fn give(&mut self, verified: &Verified, reason: Option<Reason>) {
         let Verified { event, from, received } = verified;
         let metrics = &self.judging.metrics;
-        metrics.event(if accepted { EventOutcome::Shadowed } else { EventOutcome::Refused }, 1);
-        if let Some(reason) = &reason {
-            metrics.refusal(reason.prefix.as_str());
+        match &reason {
+            None => metrics.event(EventOutcome::Shadowed, 1),
+            Some(reason) => {
+                metrics.refused(PolicyRule::Plugin);
+                metrics.refusal(reason.prefix.as_str());
+            }
         }
         self.judging.gate.leave([(&*from.memory, event.view().record().len())]);
         metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
-        self.replies.answer(from, &RelayMessage::Ok { id: event.view().id(), accepted, reason });
+        self.replies.answer(from, &RelayMessage::Ok { id: event.view().id(), accepted: reason.is_none(), reason });
     }
 }
 

@@ -1,0 +1,22 @@
+//! The `[policy]` section: rules about events beyond the lists of `[access]`.
+//!
+//! Holds what the operator chose; `write` decides by it.
+
+use serde::{Deserialize, Serialize};
+
+use super::sets::KindSet;
+
+/// Rules about events.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyOptions {
+    /// Kinds that are not meant for the public and are refused from anyone, in imports too: seals (NIP-59), AUTH
+    /// (NIP-42), and the tokens of Blossom and NIP-98. Kind 22242 is refused even if it is not listed.
+    pub private_kinds: KindSet,
+}
+
+impl Default for PolicyOptions {
+    fn default() -> Self {
+        Self { private_kinds: KindSet::of(&[13, 22242, 24242, 27235]) }
+    }
+}
