@@ -29,6 +29,21 @@ fn note() -> Event {
     Event::parse(&mut parser, text.as_bytes()).expect("the note is well formed")
 }
 
+/// Keys that are spread as real ones are.
+fn random_keys(count: u64, seed: u64) -> impl Iterator<Item = Pubkey> {
+    (0..count).map(move |number| {
+        let mut key = [0; 32];
+        for (word, out) in (0..4_u64).zip(key.chunks_exact_mut(8)) {
+            // SplitMix64.
+            let mut x = (seed << 56 | number << 2 | word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            out.copy_from_slice(&(x ^ (x >> 31)).to_be_bytes());
+        }
+        Pubkey(key)
+    })
+}
+
 fn policy(criterion: &mut Criterion) {
     let settings = Settings::default();
     let mut peer = Peer::new([192, 0, 2, 7].into());
@@ -42,6 +57,29 @@ fn policy(criterion: &mut Criterion) {
     group.bench_function("check_event/note/authenticated", |b| {
         b.iter(|| check_event(black_box(&settings), &peer, black_box(event.view()), now));
     });
+    for million in [false, true] {
+        let mut listed = settings.clone();
+        if million {
+            // Beside the note's author: each look-up goes through the whole of a list and finds nothing.
+            listed.access.deny_pubkeys = random_keys(1_000_000, 1).collect();
+            listed.access.mute_pubkeys = random_keys(1_000_000, 2).collect();
+            listed.access.allow_pubkeys = random_keys(1_000_000, 3).chain([event.view().pubkey()]).collect();
+        }
+        let name = if million { "three lists of a million keys" } else { "no lists" };
+        group.bench_function(format!("check_event/note/{name}"), |b| {
+            b.iter(|| check_event(black_box(&listed), &peer, black_box(event.view()), now));
+        });
+        // Keys that differ every time: what is looked at is not in the cache.
+        let authors: Vec<Pubkey> = random_keys(100_000, 4).collect();
+        let mut authors = authors.iter().cycle();
+        group.bench_function(format!("lists/other authors/{name}"), |b| {
+            b.iter(|| {
+                let author = authors.next().expect("an endless list");
+                let access = black_box(&listed.access);
+                (access.denies(author), access.mutes(author), access.allows(author))
+            });
+        });
+    }
     let guard = ReadGuard::new(&settings, peer.keys());
     group.bench_function("read_guard/note", |b| b.iter(|| black_box(guard).allows(black_box(event.view()))));
     let text = r##"{"kinds":[1,6,7],"#t":["nostr"],"limit":100}"##;

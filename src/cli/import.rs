@@ -37,9 +37,11 @@ const DEFECTS: [LineOutcome; 4] =
 
 Reads events as JSON, one per line, in arrays or simply concatenated, and EVENT messages as clients and relays send \
 them; plain or compressed with gzip or zstd. Works while the relay runs on the same store, and its subscribers get \
-the new events. The configured limits, date checks and access lists do not apply; a plugin judges the events only if \
-plugin.sources has \"import\". Expired and ephemeral events are not stored, nor are events that the retention rules have \
-removed or would remove for their age. Bad lines are counted and skipped. Exits with 1 if the input holds no event, or if reading or storing fails; it then names the line to resume \
+the new events. The configured limits and date checks do not apply; the lists of [access] and the \
+rules of [policy] do if policy.sources has \"import\", and a plugin judges the events if plugin.sources has it. \
+Expired and ephemeral events are not stored, nor are events that the retention rules have removed or would remove for \
+their age. Bad lines are counted and skipped. Exits with 1 if the input holds no event, or if reading or storing fails; \
+it then names the line to resume \
 from.")]
 pub struct Arguments {
     /// The file with the events; - means standard input

@@ -8,11 +8,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::systemd;
 use crate::allocator;
-use crate::config::Config;
+use crate::config::{Config, Reread};
 use crate::metrics::{Reload, ReloadLabel};
 use crate::pipeline::Pipeline;
 use crate::pipeline::heartbeat::STUCK_AFTER;
 use crate::server::Server;
+
+/// How often the list files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The signals, which are caught from the creation of this value on: signals that arrive before [`Self::wait`] are
 /// kept.
@@ -50,6 +53,7 @@ impl Signals {
             let watched = sd_notify::watchdog_enabled();
             // systemd recommends to notify at least twice per period.
             let mut tick = tokio::time::interval(watched.map_or(Duration::from_secs(3600), |limit| limit / 3));
+            let mut look = tokio::time::interval(LOOK);
             let mut due = allocator::collect_if_due();
             let mut progress = Progress::new(pipeline, server);
             loop {
@@ -57,6 +61,7 @@ impl Signals {
                     _ = terminate.recv() => return,
                     _ = interrupt.recv() => return,
                     _ = hangup.recv() => reload(&mut config, &load, pipeline),
+                    _ = look.tick() => reread_lists(&mut config, pipeline),
                     () = tokio::time::sleep_until(due.into()) => due = allocator::collect_if_due(),
                     _ = tick.tick() => {
                         if progress.is_alive(pipeline, server) && watched.is_some() {
@@ -78,7 +83,7 @@ fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, pipel
     let result = match load() {
         Ok(new) => {
             let changes = config.changes(&new);
-            pipeline.serving().apply(new.settings());
+            pipeline.serving().apply(&new.settings());
             tracing::info!(keys = ?changes.live, "the configuration was reloaded");
             if !changes.restart.is_empty() {
                 tracing::warn!(keys = ?changes.restart, "these changes take effect after a restart");
@@ -94,6 +99,22 @@ fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, pipel
     };
     pipeline.serving().metrics.reloads.get_or_create(&ReloadLabel { result }).inc();
     systemd::notify(&[NotifyState::Ready]);
+}
+
+/// Puts the list files that have changed in force. A file with mistakes changes nothing.
+fn reread_lists(config: &mut Config, pipeline: &Pipeline) {
+    let Reread { changed, problems } = config.read_changed_lists();
+    let serving = pipeline.serving();
+    for problem in &problems {
+        tracing::error!("a list file was not read, its former list stays in force: {problem}");
+    }
+    if !changed.is_empty() {
+        serving.apply_access(&config.access);
+        tracing::info!(keys = ?changed, "list files were read again");
+    }
+    for (result, happened) in [(Reload::Applied, !changed.is_empty()), (Reload::Failed, !problems.is_empty())] {
+        serving.metrics.reloads.get_or_create(&ReloadLabel { result }).inc_by(happened.into());
+    }
 }
 
 /// When the threads that must never hang last made progress.

@@ -6,7 +6,8 @@
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod key_file;
+mod list_file;
+mod lists;
 mod log;
 mod memory;
 mod metrics;
@@ -27,6 +28,7 @@ use std::path::Path;
 use crate::policy::Origin;
 
 pub use error::{ConfigError, Problem};
+pub use lists::Reread;
 pub use log::{Log, LogFormat};
 pub use memory::memory_ceiling;
 pub use metrics::Metrics;
@@ -47,8 +49,8 @@ impl Config {
         }
     }
 
-    /// Reads `text`; missing keys keep their defaults. `file` is its name in errors, and key files are looked up in the
-    /// directory of `file`.
+    /// Reads `text`; missing keys keep their defaults. `file` is its name in errors, and list files are looked up in
+    /// its directory.
     ///
     /// # Errors
     /// With all its mistakes.
@@ -56,7 +58,9 @@ impl Config {
         let problems = match parse::read(text) {
             Ok(mut read) => {
                 let directory = Path::new(file).parent().unwrap_or(Path::new(""));
-                let mut faults = key_file::read_all(&mut read.config.storage.retention, directory);
+                let Config { access, storage, .. } = &mut read.config;
+                let (list_files, mut faults) = lists::read_all(access, &mut storage.retention, directory);
+                read.config.list_files = list_files;
                 if faults.is_empty() {
                     faults = validate::check(&read.config);
                 }
@@ -96,6 +100,12 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         warn::warnings(self)
+    }
+
+    /// Reads those list files again that have changed. A file with faults leaves its former list in force.
+    #[must_use]
+    pub fn read_changed_lists(&mut self) -> Reread {
+        self.list_files.read_changed(&mut self.access)
     }
 
     /// The keys that differ in `new`, by whether they apply without a restart.

@@ -45,10 +45,13 @@ impl Changes {
 pub fn compare(old: &Config, new: &Config) -> Changes {
     let mut keys = Vec::new();
     differences(&table(old), &table(new), "", &mut keys);
-    let rules = "storage.retention";
-    if old.storage.retention != new.storage.retention && !keys.iter().any(|key| key == rules) {
-        // The keys in a file that a rule refers to have changed.
-        keys.push(rules.into());
+    // What the files hold that these refer to has changed.
+    for (section, is_other) in
+        [("storage.retention", old.storage.retention != new.storage.retention), ("access", old.access != new.access)]
+    {
+        if is_other && !keys.iter().any(|key| key.starts_with(section)) {
+            keys.push(section.into());
+        }
     }
     let (live, restart) =
         keys.into_iter().partition(|key: &String| LIVE.contains(&section(key)) || LIVE.contains(&&**key));

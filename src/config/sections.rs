@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::lists::ListFiles;
 use super::log::Log;
 use super::metrics::Metrics;
 use super::storage::Storage;
@@ -51,6 +52,9 @@ pub struct Config {
     pub metrics: Metrics,
     /// Logging.
     pub log: Log,
+    /// The list files that were read.
+    #[serde(skip)]
+    pub(super) list_files: ListFiles,
 }
 
 impl Config {
@@ -67,6 +71,7 @@ impl Config {
     #[must_use]
     pub fn settings(&self) -> Settings {
         Settings {
+            reload: 0,
             limits: self.limits.clone(),
             tiers: self.tiers.clone(),
             rates: self.rates.clone(),
@@ -82,8 +87,8 @@ impl Config {
     /// This configuration with the values of `new` that apply without a restart: what is in force after a reload.
     #[must_use]
     pub fn with_live_sections_of(&self, new: Self) -> Self {
-        let Self { limits, tiers, rates, auth, access, policy, plugin, info, storage, .. } = new;
-        let mut taken = Self { limits, tiers, rates, auth, access, policy, plugin, info, ..self.clone() };
+        let Self { limits, tiers, rates, auth, access, policy, plugin, info, storage, list_files, .. } = new;
+        let mut taken = Self { limits, tiers, rates, auth, access, policy, plugin, info, list_files, ..self.clone() };
         taken.storage.take_live(storage);
         taken
     }

@@ -207,7 +207,7 @@ fn memory(config: &Config, faults: &mut Faults) {
 }
 
 fn access(config: &Config, faults: &mut Faults) {
-    let nobody = config.access.listed_pubkeys.is_empty();
+    let nobody = config.access.lists_nobody();
     for (key, who) in [("auth.read", config.auth.read), ("auth.write", config.auth.write)] {
         let text = "access.listed_pubkeys is empty, so this locks everyone out";
         faults.unless(who != Who::Listed || !nobody, key, text);

@@ -11,7 +11,7 @@ use super::split::{Found, Splitter};
 use super::verdict::{LineOutcome, Verdict};
 use crate::nostr::json::Parser;
 use crate::nostr::{Event, EventError, EventView, Reason, Timestamp, VerifiedEvent};
-use crate::policy::{Settings, check_import};
+use crate::policy::{Decision, Settings, check_import};
 use crate::retention::Horizons;
 use crate::schnorr::Verifier;
 use crate::store::{Outcome, Snapshot, Store, StoreError};
@@ -130,8 +130,11 @@ impl Checker {
         event: EventView<'_>,
         now: Timestamp,
     ) -> Result<Option<(LineOutcome, Cow<'static, str>)>, StoreError> {
-        let outcome = if let Err(refusal) = check_import(&self.settings, event) {
+        let policy = check_import(&self.settings, event);
+        let outcome = if let Err(refusal) = policy {
             (LineOutcome::Refused, refusal.reason.text)
+        } else if policy == Ok(Decision::Mute) {
+            (LineOutcome::Refused, "its author is muted".into())
         } else if let Err(reason) = self.settings.retention.check_age(event, now) {
             (LineOutcome::NotKept, reason.text)
         } else if event.kind().is_ephemeral() {

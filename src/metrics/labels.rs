@@ -82,7 +82,7 @@ label_values!(
         Invalid = "invalid",
         /// Refused by policy.
         Refused = "refused",
-        /// Dropped by the plugin, and its client told that it was accepted.
+        /// Dropped since its author is muted or by the plugin, and its client told that it was accepted.
         Shadowed = "shadowed",
         /// Refused because the storage is full.
         Full = "full",

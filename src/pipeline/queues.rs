@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::channel::{Depth, Sender};
 use super::client::ClientHandle;
 use crate::nostr::{Event, VerifiedEvent};
+use crate::policy::Decision;
 use crate::store::{Note, Seq, StoreError};
 
 /// The bounds of the queues.
@@ -80,6 +81,8 @@ pub struct Depths {
 pub struct Submission {
     /// The event; its id is checked, its signature is not.
     pub event: Event,
+    /// What policy says about it.
+    pub decision: Decision,
     /// The client that gets the OK.
     pub from: Arc<ClientHandle>,
     /// When its message was read.

@@ -16,7 +16,7 @@ use super::queues::{Bounds, Depths};
 use super::writable::Writable;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Queue};
-use crate::policy::Settings;
+use crate::policy::{Access, Settings};
 use crate::retention::Horizons;
 use crate::schnorr::Verifier;
 use crate::store::Store;
@@ -70,10 +70,15 @@ impl Serving {
         ]
     }
 
-    /// Puts other settings in force.
-    pub fn apply(&self, settings: Settings) {
-        self.settings.store(settings.into());
+    /// Puts other settings in force, after a reload.
+    pub fn apply(&self, settings: &Settings) {
+        self.settings.rcu(|former| Settings { reload: former.reload + 1, ..settings.clone() });
         // Its processes are started again, even if no event comes.
         self.plugin.wake();
+    }
+
+    /// Puts other lists in force and leaves all else as it is.
+    pub fn apply_access(&self, access: &Access) {
+        self.settings.rcu(|settings| Settings { access: access.clone(), ..Settings::clone(settings) });
     }
 }

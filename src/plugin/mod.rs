@@ -22,4 +22,5 @@ pub mod worker;
 pub use answer::Verdict;
 pub use queue::{Candidate, Queue};
 pub use request::Origin;
+pub use stamp::FileVersion;
 pub use worker::{Post, Worker, pass_on_panic};

@@ -1,5 +1,6 @@
-//! Whether a program's file has changed since its process was started.
+//! Whether a file has changed since it was read, or since the process of its program was started.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,21 +11,37 @@ const EVERY: Duration = Duration::from_millis(100);
 /// The file as it was when its process was started, and when it was last looked at.
 pub struct Stamp<'a> {
     file: Option<&'a Path>,
-    was: Option<Version>,
+    was: Option<FileVersion>,
     looked_at: Instant,
 }
 
 /// What changes when a file is written or replaced.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Version {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileVersion {
     inode: u64,
+    bytes: u64,
     modified: (i64, i64),
+}
+
+impl FileVersion {
+    /// The version of a file with this metadata.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Self {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Self { inode: metadata.ino(), bytes: metadata.len(), modified }
+    }
+
+    /// The version of the file at a path; `None` if there is none.
+    #[must_use]
+    pub fn at(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
+    }
 }
 
 impl<'a> Stamp<'a> {
     /// The file as it is now. Without a file, nothing ever changes.
     pub fn take(file: Option<&'a Path>) -> Self {
-        Self { file, was: file.and_then(version), looked_at: Instant::now() }
+        Self { file, was: file.and_then(FileVersion::at), looked_at: Instant::now() }
     }
 
     /// Whether it is another file now. One that is missing has not changed: it may be about to be replaced.
@@ -34,14 +51,9 @@ impl<'a> Stamp<'a> {
             return false;
         }
         self.looked_at = now;
-        let is = version(file);
+        let is = FileVersion::at(file);
         is.is_some() && is != self.was
     }
-}
-
-fn version(file: &Path) -> Option<Version> {
-    let metadata = std::fs::metadata(file).ok()?;
-    Some(Version { inode: metadata.ino(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
 }
 
 #[cfg(test)]

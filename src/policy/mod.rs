@@ -3,14 +3,17 @@
 //! Decisions are pure: data and `now` in, a value out. Nothing here does I/O, reads a clock or waits. A refusal is a
 //! [`Reason`](crate::nostr::Reason), ready to be sent to the client.
 
+pub mod access;
 pub mod address_list;
 pub mod auth;
 pub mod cost;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod info;
+pub mod key_set;
 pub mod limitation;
 pub mod limits;
+pub mod list_file;
 pub mod options;
 pub mod peer;
 pub mod plugin;
@@ -28,12 +31,15 @@ pub mod write;
 #[cfg(test)]
 mod testing;
 
-pub use address_list::{AddressError, AddressSet, MalformedForwardedFor, client_address};
+pub use access::Access;
+pub use address_list::{AddressError, AddressSet, MalformedForwardedFor, Network, client_address};
 pub use auth::check_auth;
 pub use cost::Act;
 pub use info::Info;
+pub use key_set::{Follows, KeySet};
 pub use limitation::limitation;
 pub use limits::{Limits, Tier, TierLimits, Tiers};
+pub use list_file::{AddressFile, KeyFile, ListFile};
 pub use options::PolicyOptions;
 pub use peer::Peer;
 pub use plugin::{OnFailure, PluginOptions, Source};
@@ -43,7 +49,7 @@ pub use read::{ReadGuard, check_count, check_filters, check_open, hold_filters, 
 pub use refusal::Refusal;
 pub use retention::{Limits as RetentionLimits, Origin, Retention, RuleOfAll};
 pub use rule::{Age, AgeBy, Bounds, Keep, Rule, Selector, is_addressed};
-pub use sets::{Follows, KeyFile, KeySet, KindSet, OptionalKey};
-pub use settings::{Access, Auth, ChallengeWhen, Settings, Who};
+pub use sets::{KindSet, OptionalKey};
+pub use settings::{Auth, ChallengeWhen, Settings, Who};
 pub use urls::{RelayUrl, RelayUrls};
-pub use write::{check_event, check_import};
+pub use write::{Decision, check_event, check_import};

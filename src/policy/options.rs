@@ -4,12 +4,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::plugin::Source;
 use super::sets::KindSet;
 
 /// Rules about events.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyOptions {
+    /// Which events the lists of `[access]` and the rules of this section are about. Imports are the operator's own
+    /// files.
+    pub sources: Vec<Source>,
     /// Kinds that are not meant for the public and are refused from anyone, in imports too: seals (NIP-59), AUTH
     /// (NIP-42), and the tokens of Blossom and NIP-98. Kind 22242 is refused even if it is not listed.
     pub private_kinds: KindSet,
@@ -17,6 +21,6 @@ pub struct PolicyOptions {
 
 impl Default for PolicyOptions {
     fn default() -> Self {
-        Self { private_kinds: KindSet::of(&[13, 22242, 24242, 27235]) }
+        Self { sources: vec![Source::Ws, Source::Sync], private_kinds: KindSet::of(&[13, 22242, 24242, 27235]) }
     }
 }

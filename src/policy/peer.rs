@@ -65,10 +65,9 @@ impl Peer {
     /// The tier whose limits apply to the client.
     #[must_use]
     pub fn tier(&self, settings: &Settings) -> Tier {
-        let listed = &settings.access.listed_pubkeys;
         if self.keys.is_empty() {
             Tier::Anonymous
-        } else if !listed.is_empty() && self.keys.iter().any(|key| listed.contains(key)) {
+        } else if !settings.access.lists_nobody() && self.keys.iter().any(|key| settings.access.lists(key)) {
             Tier::Listed
         } else {
             Tier::Authenticated

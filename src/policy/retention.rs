@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::key_set::KeySet;
+use super::list_file::KeyFile;
 use super::rule::{AgeBy, Rule, Selector, is_addressed};
-use super::sets::{KeyFile, KeySet};
 use crate::nostr::{EventView, Kind, Prefix, Pubkey, Reason, Timestamp};
 
 /// Limits over all rules together. A limit of 0 means no limit.
@@ -198,7 +199,7 @@ impl Retention {
     /// The index of the rule of this event; `None` if it is kept forever, by a rule or because no rule selects it.
     #[must_use]
     pub fn rule_of(&self, event: EventView<'_>) -> Option<usize> {
-        self.first(&event.pubkey(), event.kind(), |keys| is_addressed(event, keys))
+        self.first(&event.pubkey(), event.kind(), |keys| is_addressed(event, |key| keys.contains(key)))
     }
 
     /// The same for all events of an author and kind.
@@ -220,7 +221,7 @@ impl Retention {
     /// The index of the rule that selects this event, whether or not it keeps it forever; `None` if no rule does.
     #[must_use]
     pub fn selected_by(&self, event: EventView<'_>) -> Option<usize> {
-        self.select(&event.pubkey(), event.kind(), |keys| is_addressed(event, keys))
+        self.select(&event.pubkey(), event.kind(), |keys| is_addressed(event, |key| keys.contains(key)))
     }
 
     fn first(&self, author: &Pubkey, kind: Kind, is_addressed: impl Fn(&KeySet) -> bool) -> Option<usize> {
@@ -297,7 +298,7 @@ impl Retention {
 /// The same rule with the keys of its files written out.
 fn without_files(rule: &Rule) -> Rule {
     let Selector { authors, authors_file, not_authors, not_authors_file, .. } = &rule.selector;
-    let all = |keys: &KeySet, file: &KeyFile| keys.iter().chain(file.keys.iter()).copied().collect::<KeySet>();
+    let all = |keys: &KeySet, file: &KeyFile| keys.iter().chain(file.held.iter()).copied().collect::<KeySet>();
     let authors = match authors_file {
         Some(file) => Some(all(authors.as_ref().unwrap_or(&KeySet::default()), file)),
         None => authors.clone(),
@@ -363,7 +364,7 @@ mod tests {
     #[test]
     fn rules_are_remembered_with_the_keys_of_their_files() {
         let [a, b, c] = [1, 2, 3].map(author);
-        let file = |key: Pubkey| Some(KeyFile::default().with_keys([key].into_iter().collect()));
+        let file = |key: Pubkey| Some(KeyFile { held: [key].into_iter().collect(), ..KeyFile::default() });
         let parse = |text: &str| serde_json::from_str::<Rule>(text).expect("a rule");
         let mut by_file = parse(&format!(r#"{{"authors":["{a}"],"max_age":"1d"}}"#));
         (by_file.selector.authors_file, by_file.selector.not_authors_file) = (file(b), file(c));

@@ -8,7 +8,9 @@ use std::fmt;
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::sets::{Follows, KeyFile, KeySet, KindSet, from_text};
+use super::key_set::{Follows, KeySet};
+use super::list_file::KeyFile;
+use super::sets::{KindSet, from_text};
 use crate::nostr::{EventView, Kind, Pubkey, TagElement, Timestamp};
 
 /// Which events a rule selects, and how many of them are kept.
@@ -213,7 +215,7 @@ impl Selector {
     #[must_use]
     pub fn takes(&self, event: EventView<'_>) -> bool {
         self.may_take_of(&event.pubkey(), event.kind())
-            && self.addressed_to.as_ref().is_none_or(|keys| is_addressed(event, keys))
+            && self.addressed_to.as_ref().is_none_or(|keys| is_addressed(event, |key| keys.contains(key)))
     }
 
     /// Whether it selects events of this author and kind, possibly only those addressed to certain keys.
@@ -242,7 +244,7 @@ impl Selector {
 
     fn author_sets(&self) -> impl Iterator<Item = &KeySet> {
         let follows = self.follows_of.iter().filter_map(|follows| follows.keys.as_ref());
-        self.authors.iter().chain(self.authors_file.iter().map(|file| &file.keys)).chain(follows)
+        self.authors.iter().chain(self.authors_file.iter().map(|file| &file.held)).chain(follows)
     }
 
     fn names(&self, author: &Pubkey) -> bool {
@@ -260,7 +262,7 @@ impl Selector {
     }
 
     fn excluded_sets(&self) -> impl Iterator<Item = &KeySet> {
-        std::iter::once(&self.not_authors).chain(self.not_authors_file.iter().map(|file| &file.keys))
+        std::iter::once(&self.not_authors).chain(self.not_authors_file.iter().map(|file| &file.held))
     }
 
     fn excludes(&self, author: &Pubkey) -> bool {
@@ -269,7 +271,7 @@ impl Selector {
 
     /// Keys that the rule refers to: those of its files and of the follow list.
     pub fn referenced_keys(&self) -> impl Iterator<Item = &KeySet> {
-        let files = [&self.authors_file, &self.not_authors_file].into_iter().flatten().map(|file| &file.keys);
+        let files = [&self.authors_file, &self.not_authors_file].into_iter().flatten().map(|file| &file.held);
         files.chain(self.follows_of.iter().filter_map(|follows| follows.keys.as_ref()))
     }
 
@@ -331,10 +333,9 @@ impl Selector {
     }
 }
 
-/// Whether a `p` tag of the event holds one of `keys`.
-#[must_use]
-pub fn is_addressed(event: EventView<'_>, keys: &KeySet) -> bool {
-    event.tags().values("p").filter_map(TagElement::as_hex).any(|key| keys.contains(&Pubkey(*key)))
+/// Whether a `p` tag of the event holds a key that `is_meant`.
+pub fn is_addressed(event: EventView<'_>, is_meant: impl Fn(&Pubkey) -> bool) -> bool {
+    event.tags().values("p").filter_map(TagElement::as_hex).any(|key| is_meant(&Pubkey(*key)))
 }
 
 impl Rule {
@@ -382,7 +383,7 @@ impl Rule {
         if self.selector.authors.as_ref().is_some_and(KeySet::is_empty) {
             faults.push(("authors", "an empty list selects nobody; omit the key to select every author"));
         }
-        if self.selector.authors_file.as_ref().is_some_and(|file| file.keys.is_empty()) {
+        if self.selector.authors_file.as_ref().is_some_and(|file| file.held.is_empty()) {
             faults.push(("authors_file", "the file contains no keys, so the rule selects nothing"));
         }
         if self.selector.addressed_to.as_ref().is_some_and(KeySet::is_empty) {

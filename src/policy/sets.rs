@@ -1,12 +1,10 @@
-//! Sets of kinds and keys as they are written in the configuration.
+//! Kinds and keys as they are written in the configuration.
 //!
 //! They only hold values; the meaning of membership is decided elsewhere in `policy`.
 
 use std::fmt;
-use std::sync::Arc;
 
-use hashbrown::HashSet;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, Visitor};
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
@@ -102,136 +100,8 @@ impl Visitor<'_> for KindRangeVisitor {
     }
 }
 
-/// A set of keys, each written as `npub1…` or 64 lower-case hex digits. Clones share the keys and compare equal without
-/// comparing them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct KeySet {
-    keys: Arc<HashSet<Pubkey>>,
-}
-
-impl KeySet {
-    /// Whether `key` is in the set.
-    #[must_use]
-    pub fn contains(&self, key: &Pubkey) -> bool {
-        !self.keys.is_empty() && self.keys.contains(key)
-    }
-
-    /// Adds a key.
-    pub fn insert(&mut self, key: Pubkey) {
-        Arc::make_mut(&mut self.keys).insert(key);
-    }
-
-    /// Whether the set is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    /// The keys, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Pubkey> {
-        self.keys.iter()
-    }
-
-    /// The number of keys.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-}
-
-impl FromIterator<Pubkey> for KeySet {
-    fn from_iter<I: IntoIterator<Item = Pubkey>>(keys: I) -> Self {
-        Self { keys: Arc::new(keys.into_iter().collect()) }
-    }
-}
-
-impl Serialize for KeySet {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut keys: Vec<_> = self.keys.iter().collect();
-        keys.sort_unstable();
-        serializer.collect_seq(keys.into_iter().map(ToString::to_string))
-    }
-}
-
-impl<'de> Deserialize<'de> for KeySet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = KeySet;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of keys")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<KeySet, A::Error> {
-                let mut keys = HashSet::new();
-                while let Some(key) = list.next_element::<Key>()? {
-                    keys.insert(key.0);
-                }
-                Ok(KeySet { keys: Arc::new(keys) })
-            }
-        }
-        deserializer.deserialize_seq(Keys)
-    }
-}
-
-/// A key file, written as its path. The keys are read separately: see [`KeyFile::with_keys`].
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct KeyFile {
-    path: String,
-    /// The keys that the file held when it was read.
-    pub keys: KeySet,
-}
-
-impl KeyFile {
-    /// Its path, as written.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// The same path with these keys.
-    #[must_use]
-    pub fn with_keys(self, keys: KeySet) -> Self {
-        Self { keys, ..self }
-    }
-}
-
-impl Serialize for KeyFile {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.path)
-    }
-}
-
-impl<'de> Deserialize<'de> for KeyFile {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let path = String::deserialize(deserializer)?;
-        Ok(Self { path, keys: KeySet::default() })
-    }
-}
-
-/// A follow list, written as the key of its owner. The keys on it are looked up in the store.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Follows {
-    /// The owner of the follow list (kind 3, NIP-02).
-    pub of: Pubkey,
-    /// The keys on it; `None` while no list with a key on it is stored.
-    pub keys: Option<KeySet>,
-}
-
-impl Serialize for Follows {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.of)
-    }
-}
-
-impl<'de> Deserialize<'de> for Follows {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self { of: Key::deserialize(deserializer)?.0, keys: None })
-    }
-}
-
-struct Key(Pubkey);
+/// A key.
+pub(super) struct Key(pub Pubkey);
 
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -298,12 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_npubs_or_lower_case_hex() {
-        let text = format!(r#"["{}","{}"]"#, "0a".repeat(32), "0b".repeat(32));
-        let set: KeySet = serde_json::from_str(&text).expect("a set of keys");
-        assert_eq!(serde_json::to_string(&set).expect("JSON"), text);
-        assert!(set.contains(&Pubkey([10; 32])) && !set.contains(&Pubkey([12; 32])));
-        assert!(serde_json::from_str::<KeySet>(&text.to_uppercase()).is_err());
+    fn a_key_may_be_left_empty() {
         assert_eq!(serde_json::from_str::<OptionalKey>(r#""""#).expect("none"), OptionalKey(None));
         assert!(serde_json::from_str::<OptionalKey>(r#""npub1""#).is_err());
     }

@@ -2,24 +2,24 @@
 //!
 //! Each message is handled under one snapshot from start to end (INV-13).
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 
-use super::address_list::AddressSet;
+use super::access::Access;
 use super::info::Info;
 use super::limits::{Limits, Tiers};
 use super::options::PolicyOptions;
 use super::plugin::PluginOptions;
 use super::rate::RateOptions;
 use super::retention::Retention;
-use super::sets::{KeySet, KindSet};
+use super::sets::KindSet;
 use super::urls::RelayUrls;
 use crate::nostr::ParseOptions;
 
 /// All settings that policy decides by.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Settings {
+    /// Which reload of the configuration they came with. Whoever changes a part of them leaves it as it is.
+    pub reload: u64,
     /// Limits for every client.
     pub limits: Limits,
     /// Limits by the client's tier.
@@ -130,56 +130,6 @@ impl Auth {
     }
 }
 
-/// Allow and deny lists.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Access {
-    /// Authors whose events are accepted; empty accepts all. Gift wraps go by their recipients, because they are signed
-    /// with throwaway keys (NIP-59).
-    pub allow_pubkeys: KeySet,
-    /// Authors whose events are refused.
-    pub deny_pubkeys: KeySet,
-    /// Keys whose clients get the limits of `[tiers.listed]`.
-    pub listed_pubkeys: KeySet,
-    /// Kinds that are accepted; empty accepts all.
-    pub allow_kinds: KindSet,
-    /// Kinds that are refused.
-    pub deny_kinds: KindSet,
-    /// Addresses and prefixes that may connect; empty admits all.
-    pub allow_addresses: AddressSet,
-    /// Addresses and prefixes that may not connect; overrides `allow_addresses`.
-    pub deny_addresses: AddressSet,
-    /// Whether authors may publish their own protected events (NIP-70). No one may publish those of others.
-    pub protected_events: bool,
-    /// Whether filters may require several tag values at once with `&x` keys (NIP-91, a draft).
-    pub and_filters: bool,
-}
-
-impl Default for Access {
-    fn default() -> Self {
-        Self {
-            allow_pubkeys: KeySet::default(),
-            deny_pubkeys: KeySet::default(),
-            listed_pubkeys: KeySet::default(),
-            allow_kinds: KindSet::default(),
-            deny_kinds: KindSet::default(),
-            allow_addresses: AddressSet::default(),
-            deny_addresses: AddressSet::default(),
-            protected_events: true,
-            and_filters: false,
-        }
-    }
-}
-
-impl Access {
-    /// Whether a client at `address` may connect at all.
-    #[must_use]
-    pub fn admits(&self, address: IpAddr) -> bool {
-        !self.deny_addresses.contains(address)
-            && (self.allow_addresses.is_empty() || self.allow_addresses.contains(address))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,16 +144,5 @@ mod tests {
         assert!(with(ChallengeWhen::Auto, authenticated, anyone) && with(ChallengeWhen::Auto, anyone, listed));
         assert!(with(ChallengeWhen::Connect, anyone, anyone));
         assert!(!with(ChallengeWhen::Demand, listed, authenticated));
-    }
-
-    #[test]
-    fn deny_overrides_allow_and_an_empty_list_admits_all() {
-        let set = |texts: &[&str]| -> AddressSet { texts.iter().map(|text| text.parse().expect("a prefix")).collect() };
-        let at = |text: &str| text.parse().expect("an address");
-        let mut access = Access::default();
-        assert!(access.admits(at("10.0.0.1")));
-        access.allow_addresses = set(&["10.0.0.0/8"]);
-        access.deny_addresses = set(&["10.0.0.1"]);
-        assert_eq!([at("10.0.0.1"), at("10.0.0.2"), at("11.0.0.1")].map(|a| access.admits(a)), [false, true, false]);
     }
 }

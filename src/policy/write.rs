@@ -4,15 +4,26 @@
 
 use std::borrow::Cow;
 
+use super::access::Access;
 use super::limits::{Limits, TierLimits};
 use super::options::PolicyOptions;
 use super::peer::Peer;
+use super::plugin::Source;
 use super::refusal::Refusal;
-use super::settings::{Access, Settings};
+use super::settings::Settings;
 use crate::metrics::PolicyRule;
 use crate::nostr::json::{Parser, Value};
 use crate::nostr::pow::{committed_target, difficulty};
-use crate::nostr::{EventView, Kind, Prefix, Pubkey, TagElement, Timestamp};
+use crate::nostr::{EventView, Kind, Prefix, TagElement, Timestamp};
+
+/// What becomes of an event that policy does not refuse.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// It goes on.
+    Accept,
+    /// It is dropped once its signature is known to be good, and its client told that it was accepted.
+    Mute,
+}
 
 /// Whether `peer` may publish `event` at `now`.
 ///
@@ -20,7 +31,12 @@ use crate::nostr::{EventView, Kind, Prefix, Pubkey, TagElement, Timestamp};
 /// The rule that it breaks, and the reason for `OK false`: `invalid:` for form and limits, `blocked:` for the
 /// operator's lists, `pow:` for too little work, `auth-required:` and `restricted:` for events that require
 /// authentication.
-pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: Timestamp) -> Result<(), Refusal> {
+pub fn check_event(
+    settings: &Settings,
+    peer: &Peer,
+    event: EventView<'_>,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
     let kind = event.kind();
     check_publishable(&settings.policy, kind)?;
     check_size(&settings.limits, settings.tiers.get(peer.tier(settings)), event)?;
@@ -28,23 +44,37 @@ pub fn check_event(settings: &Settings, peer: &Peer, event: EventView<'_>, now: 
     check_protected(&settings.access, peer, event)?;
     if kind == Kind::VANISH {
         // It must be obeyed no matter who may write here (NIP-62), so the remaining checks do not apply.
-        return check_vanish(settings, event);
+        return check_vanish(settings, event).map(|()| Decision::Accept);
     }
-    check_lists(&settings.access, event)?;
+    let decision = check_rules(settings, event, Source::Ws)?;
     settings.retention.check_age(event, now).map_err(|reason| Refusal { rule: PolicyRule::Retention, reason })?;
     check_work(&settings.limits, event)?;
-    check_keys(settings, peer, kind)?;
-    check_repost(event)
+    check_keys(settings, peer, event)?;
+    check_repost(event)?;
+    Ok(decision)
 }
 
-/// Whether the operator may import `event` from a file. Refused are only kinds that no relay may store, and vanish
-/// requests to other relays. Limits, dates and lists apply to clients alone, so that a backup can be imported in full.
+/// Whether the operator may import `event` from a file. Refused are kinds that no relay may store, vanish requests to
+/// other relays and, if `policy.sources` has imports, what the lists and rules refuse. Limits, dates and proofs of keys
+/// concern clients alone.
 ///
 /// # Errors
 /// The refusal that a client would get.
-pub fn check_import(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal> {
+pub fn check_import(settings: &Settings, event: EventView<'_>) -> Result<Decision, Refusal> {
     check_publishable(&settings.policy, event.kind())?;
-    if event.kind() == Kind::VANISH { check_vanish(settings, event) } else { Ok(()) }
+    if event.kind() == Kind::VANISH {
+        return check_vanish(settings, event).map(|()| Decision::Accept);
+    }
+    check_rules(settings, event, Source::Import)
+}
+
+/// What the operator's lists and rules say about an event from `source`.
+fn check_rules(settings: &Settings, event: EventView<'_>, source: Source) -> Result<Decision, Refusal> {
+    if !settings.policy.sources.contains(&source) {
+        return Ok(Decision::Accept);
+    }
+    check_lists(&settings.access, event)?;
+    Ok(if settings.access.mutes(&event.pubkey()) { Decision::Mute } else { Decision::Accept })
 }
 
 /// Refuses kinds that are not meant for the public. AUTH must never be broadcast (NIP-42), whatever the operator lists.
@@ -60,11 +90,14 @@ fn invalid(rule: PolicyRule, text: impl Into<Cow<'static, str>>) -> Refusal {
 }
 
 /// Whether the client has proven the keys that publishing takes.
-fn check_keys(settings: &Settings, peer: &Peer, kind: Kind) -> Result<(), Refusal> {
-    peer.check(settings, settings.auth.write, "publish").map_err(|reason| {
+fn check_keys(settings: &Settings, peer: &Peer, event: EventView<'_>) -> Result<(), Refusal> {
+    let kind = event.kind();
+    if let Err(reason) = peer.check(settings, settings.auth.write, "publish")
+        && !settings.access.is_for_member(event)
+    {
         let rule = if reason.prefix == Prefix::AuthRequired { PolicyRule::Auth } else { PolicyRule::Member };
-        Refusal { rule, reason }
-    })?;
+        return Err(Refusal { rule, reason });
+    }
     if settings.auth.write_kinds.contains(kind) && !peer.is_authenticated() {
         let text = format!("only authenticated clients may publish kind {kind}");
         return Err(Refusal::new(PolicyRule::Auth, Prefix::AuthRequired, text));
@@ -160,17 +193,11 @@ fn check_lists(access: &Access, event: EventView<'_>) -> Result<(), Refusal> {
     if access.deny_kinds.contains(kind) || !(access.allow_kinds.is_empty() || access.allow_kinds.contains(kind)) {
         return Err(Refusal::kind(kind));
     }
-    if access.deny_pubkeys.is_empty() && access.allow_pubkeys.is_empty() {
-        return Ok(());
-    }
     let author = event.pubkey();
-    if access.deny_pubkeys.contains(&author) {
+    if access.denies(&author) {
         return Err(Refusal::author());
     }
-    let is_wrap = matches!(kind, Kind::GIFT_WRAP | Kind::EPHEMERAL_GIFT_WRAP);
-    let listed = |key: &Pubkey| access.allow_pubkeys.contains(key);
-    let is_for_listed = || event.tags().values("p").any(|key| key.as_hex().is_some_and(|key| listed(&Pubkey(*key))));
-    if access.allow_pubkeys.is_empty() || listed(&author) || (is_wrap && is_for_listed()) {
+    if !access.allows_members_only() || access.allows(&author) || access.is_for_member(event) {
         return Ok(());
     }
     Err(Refusal::stranger())

@@ -155,17 +155,16 @@ pub fn held_by_rule(rules: &Retention, snapshot: &Snapshot<'_>) -> Result<Vec<Am
             Ok(Flow::Continue)
         })?;
     }
-    let mut recipients = KeySet::default();
+    let mut recipients = HashSet::new();
     for recipient in selectors().filter_map(|selector| selector.addressed_to.as_ref()).flat_map(KeySet::iter) {
         if recipients.contains(recipient) {
             continue;
         }
-        let this = KeySet::from_iter([*recipient]);
         snapshot.walk_addressed(recipient, |seq| {
             // Count an event once, even if it is addressed to several of these keys.
             if let Some(event) = snapshot.get(seq)?
-                && is_addressed(event, &this)
-                && !is_addressed(event, &recipients)
+                && is_addressed(event, |key| key == recipient)
+                && !is_addressed(event, |key| recipients.contains(key))
                 && !authors.contains(&event.pubkey())
             {
                 count(event);

@@ -23,7 +23,7 @@ use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::query::scan_job::{self, ScanJob};
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Reconciliation, Subscription};
-use crate::policy::{Act, Peer, Refusal, Settings};
+use crate::policy::{Act, Decision, Peer, Refusal, Settings};
 use crate::store::{Query, QueryLimits, Seq};
 use crate::ws::{CloseCode, Flow, Frame, Incoming, OpCode, Outbox};
 
@@ -64,7 +64,7 @@ pub struct Engine {
 /// Why a client is read no further.
 enum Stalled {
     /// The gate refused this event.
-    Event(Event),
+    Event(Event, Decision),
     /// This query must find what its client published before it, and those EVENTs are unanswered.
     Query(Action),
 }
@@ -260,7 +260,7 @@ impl Engine {
         match action {
             Action::Reply(message) => self.reply(&message),
             Action::Refuse(id, refusal) => self.refuse_event(id, refusal),
-            Action::Submit(event) => self.submit(event, settings),
+            Action::Submit(event, decision) => self.submit(event, decision, settings),
             Action::Query(..) | Action::Count(..) | Action::NegOpen(..) if self.awaits_own_events() => {
                 self.stalled = Some(Stalled::Query(action));
             }
@@ -362,7 +362,7 @@ impl Engine {
     /// The size of an event that waits for room at the gate. A waiting query is counted with its filters.
     pub fn stalled_bytes(&self) -> usize {
         match &self.stalled {
-            Some(Stalled::Event(event)) => event.view().record().len(),
+            Some(Stalled::Event(event, _)) => event.view().record().len(),
             Some(Stalled::Query(_)) | None => 0,
         }
     }
@@ -390,13 +390,13 @@ impl Engine {
     pub fn may_resume(&mut self, cx: &mut TaskContext<'_>) -> bool {
         match self.stalled.take() {
             None => {}
-            Some(Stalled::Event(event)) => self.enter_gate(event),
+            Some(Stalled::Event(event, decision)) => self.enter_gate(event, decision),
             Some(Stalled::Query(query)) => {
                 let settings = self.context.front.pipeline.settings.load_full();
                 self.act(query, &settings);
             }
         }
-        if matches!(self.stalled, Some(Stalled::Event(_))) && !self.poll_room(cx) {
+        if matches!(self.stalled, Some(Stalled::Event(..))) && !self.poll_room(cx) {
             return false;
         }
         // The caller flushes only if reading resumes.
@@ -416,7 +416,7 @@ impl Engine {
                 self.room = None;
             }
             match self.stalled.take() {
-                Some(Stalled::Event(event)) => self.enter_gate(event),
+                Some(Stalled::Event(event, decision)) => self.enter_gate(event, decision),
                 other => {
                     self.stalled = other;
                     return true;

@@ -14,7 +14,7 @@ use crate::nostr::{
     ClientMessage, Event, EventId, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, VerifiedEvent,
 };
 use crate::pipeline::Subscription;
-use crate::policy::{self, Peer, Refusal, Settings};
+use crate::policy::{self, Decision, Peer, Refusal, Settings};
 use crate::schnorr::Verifier;
 
 /// What `engine` has to do, in order.
@@ -23,8 +23,8 @@ pub enum Action {
     Reply(RelayMessage),
     /// Refuse this event.
     Refuse(EventId, Refusal),
-    /// Publish this. Policy allows it; its signature has not been checked.
-    Submit(Event),
+    /// Publish this. Policy has decided; its signature has not been checked.
+    Submit(Event, Decision),
     /// Scan, then follow.
     Query(Arc<Subscription>, Arc<[Filter]>),
     /// Count.
@@ -127,7 +127,7 @@ impl Session {
             .map_err(|reason| Refusal { rule: PolicyRule::Rate, reason })
             .and_then(|()| policy::check_event(context.settings, &self.peer, event.view(), context.now));
         match checked {
-            Ok(()) => act(Action::Submit(event)),
+            Ok(decision) => act(Action::Submit(event, decision)),
             Err(refusal) => {
                 self.challenge_first(&refusal.reason, act);
                 act(Action::Refuse(event.view().id(), refusal));

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use crate::metrics::Metrics;
 use crate::pipeline::clock::Clock;
@@ -36,14 +36,17 @@ pub struct Evicting {
 }
 
 impl Evicting {
-    /// Puts these rules into the settings, unless a reload has replaced `settings` meanwhile. Returns the settings with
-    /// them; `None` after a reload.
-    pub fn put_rules(&self, settings: &Arc<Settings>, rules: &Retention) -> Option<Arc<Settings>> {
-        if settings.retention == *rules {
-            return Some(Arc::clone(settings));
+    /// Puts these rules into the settings of this reload. Returns false after another one.
+    pub fn put_rules(&self, reload: u64, rules: &Retention) -> bool {
+        let mut current = self.settings.load_full();
+        while current.reload == reload && current.retention != *rules {
+            let new = Arc::new(Settings { retention: rules.clone(), ..Settings::clone(&current) });
+            let before = self.settings.compare_and_swap(&current, new);
+            if Arc::ptr_eq(&before, &current) {
+                return true;
+            }
+            current = Guard::into_inner(before);
         }
-        let new = Arc::new(Settings { retention: rules.clone(), ..Settings::clone(settings) });
-        let before = self.settings.compare_and_swap(settings, Arc::clone(&new));
-        Arc::ptr_eq(&before, settings).then_some(new)
+        current.reload == reload
     }
 }

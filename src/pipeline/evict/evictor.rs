@@ -3,7 +3,6 @@
 //! Removes nothing itself. Without rules it only watches. Work that is not urgent takes at most a fifth of its time.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::asked::{Asked, nothing_waits};
@@ -13,7 +12,7 @@ use super::trouble::Trouble;
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::{Done, Eviction, WriteCommand};
-use crate::policy::{Retention, Settings};
+use crate::policy::Retention;
 use crate::retention::authors::Authors;
 use crate::retention::busy_authors::BusyAuthors;
 use crate::retention::cause::Candidate;
@@ -95,8 +94,8 @@ struct Evictor<'a> {
     newest: Retention,
     /// The follow lists that were read for them.
     lists: Vec<Option<Seq>>,
-    /// The settings with the rules that clients are answered by; others are of a reload.
-    settings: Option<Arc<Settings>>,
+    /// The reload whose settings have the rules that clients are answered by.
+    reload: Option<u64>,
     plan: Option<Plan>,
     disk: Disk,
     is_disk_low: bool,
@@ -129,7 +128,7 @@ impl<'a> Evictor<'a> {
             former: None,
             newest: Retention::default(),
             lists: Vec::new(),
-            settings: None,
+            reload: None,
             plan: None,
             disk: Disk::default(),
             is_disk_low: false,
@@ -223,7 +222,7 @@ impl<'a> Evictor<'a> {
     /// then the former rules apply, to clients too.
     fn take_rules(&mut self) -> Result<(), Trouble> {
         let settings = self.evicting.settings.load_full();
-        let is_reload = self.settings.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &settings));
+        let is_reload = self.reload != Some(settings.reload);
         let unresolved = if is_reload { &settings.retention } else { &self.newest };
         let lists = follows::lists(unresolved, &self.evicting.store)?;
         if !is_reload && lists == self.lists {
@@ -251,16 +250,16 @@ impl<'a> Evictor<'a> {
         if self.asked.is_some() && rules.is_empty() {
             return self.come_into_force();
         }
-        self.publish(&settings);
+        self.publish(settings.reload);
         if is_other && self.rules.is_empty() {
             self.evicting.horizons.begin(&rules);
         }
         Ok(())
     }
 
-    /// Puts the rules that apply into these settings.
-    fn publish(&mut self, settings: &Arc<Settings>) {
-        self.settings = self.evicting.put_rules(settings, self.ruling());
+    /// Puts the rules that apply into the settings of this reload.
+    fn publish(&mut self, reload: u64) {
+        self.reload = self.evicting.put_rules(reload, self.ruling()).then_some(reload);
     }
 
     /// Puts the new rules into force.
@@ -279,8 +278,8 @@ impl<'a> Evictor<'a> {
         self.evicting.horizons.resume(&rules, &self.evicting.store)?;
         self.report.tell(true);
         self.rules = rules;
-        if let Some(settings) = self.settings.clone() {
-            self.publish(&settings);
+        if let Some(reload) = self.reload {
+            self.publish(reload);
         }
         former::forget_without(&self.rules, self.evicting, self.write)?;
         follows::tell(&self.rules);

@@ -17,11 +17,12 @@ use crate::nostr::{Event, Prefix, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, SendError, Sender};
 use crate::pipeline::client::{BatchReplies, ClientHandle};
 use crate::pipeline::clock::Clock;
+use crate::pipeline::ingest::answers::Answers;
 use crate::pipeline::ingest::backlog::Backlog;
 use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::ingest::plugin::door::Door;
 use crate::pipeline::queues::{LiveCommand, Submission, Verified, WriteCommand};
-use crate::policy::{Act, Settings};
+use crate::policy::{Act, Decision, Settings};
 use crate::schnorr::Verifier;
 
 /// Work per thread in one batch: about 250 signatures. Larger batches gain nothing, and other events wait for them.
@@ -98,7 +99,10 @@ impl Intake {
     fn verify_here(&self, batch: Vec<Submission>) -> Vec<Submission> {
         let (stored, ephemeral) = self.verifying.verify(None, batch);
         let back = self.pass_on(stored, ephemeral);
-        let unverified = |Verified { event, from, received }| Submission { event: event.into_event(), from, received };
+        let unverified = |Verified { event, from, received }| {
+            // What was muted has been answered.
+            Submission { event: event.into_event(), decision: Decision::Accept, from, received }
+        };
         back.into_iter().map(unverified).collect()
     }
 
@@ -159,8 +163,8 @@ pub fn run(
     }
 }
 
-/// Who sent an event, and when it was read.
-type Origin = (Arc<ClientHandle>, Instant);
+/// What policy says about an event, who sent it, and when it was read.
+type Origin = (Decision, Arc<ClientHandle>, Instant);
 
 /// An event with its proof, or without one when its signature is wrong.
 type Verdict = Result<VerifiedEvent, Event>;
@@ -174,7 +178,7 @@ impl Verifying {
 
     fn verdicts(&self, pool: Option<&ThreadPool>, batch: Vec<Submission>) -> Vec<(Origin, Verdict)> {
         let (origins, events): (Vec<Origin>, Vec<Event>) =
-            batch.into_iter().map(|one| ((one.from, one.received), one.event)).unzip();
+            batch.into_iter().map(|one| ((one.decision, one.from, one.received), one.event)).unzip();
         let verify = |events: Vec<Event>| VerifiedEvent::verify(&self.verifier, events);
         let verdicts: Vec<Verdict> = match pool {
             Some(pool) if events.len() > CHUNK => {
@@ -187,8 +191,10 @@ impl Verifying {
 
     fn split(&self, verdicts: Vec<(Origin, Verdict)>) -> (Vec<Verified>, Vec<Verified>) {
         let (mut stored, mut ephemeral, mut bad) = (Vec::with_capacity(verdicts.len()), Vec::new(), Vec::new());
-        for ((from, received), verdict) in verdicts {
+        let mut answers = Answers::new(&self.metrics, &self.gate);
+        for ((decision, from, received), verdict) in verdicts {
             match verdict {
+                Ok(event) if decision == Decision::Mute => answers.shadow(&Verified { event, from, received }),
                 Ok(event) => {
                     let list = if event.view().kind().is_ephemeral() { &mut ephemeral } else { &mut stored };
                     list.push(Verified { event, from, received });

@@ -7,8 +7,7 @@ use crate::metrics::{EvictionCause, EvictionLabel};
 use crate::nostr::Timestamp;
 use crate::nostr::testing::{author, signed, trusted};
 use crate::pipeline::client::ClientHandle;
-use crate::policy::{RateLimiter, RateTable};
-use crate::policy::{Retention, RetentionLimits, Rule};
+use crate::policy::{Decision, RateLimiter, RateTable, Retention, RetentionLimits, Rule};
 use crate::store;
 use crate::ws::{Budget, OutboxOptions, Writer};
 
@@ -44,7 +43,12 @@ fn a_writer_that_panics_while_evictions_are_pending_ends_every_thread() {
     }
     // An event that did not enter by the gate is one too many when it leaves: the writer asserts INV-12.
     let event = signed(1, 1, 1_700_000_000, &[], "uncounted");
-    pipeline.intake().submit(vec![Submission { event, from: client, received: Instant::now() }]);
+    pipeline.intake().submit(vec![Submission {
+        event,
+        decision: Decision::Accept,
+        from: client,
+        received: Instant::now(),
+    }]);
     assert_eq!(failures.recv_timeout(PATIENCE).as_deref(), Ok("the thread writer panicked"));
     assert!(ends(move || pipeline.finish()), "a thread waits for ever");
 }

@@ -1,11 +1,12 @@
 //! Tests of the checks on published events.
 
+use super::super::list_file::KeyFile;
 use super::super::sets::KindSet;
 use super::super::settings::Who;
 use super::super::testing::{AUTHOR, NOW, event, event_at, said};
 use super::super::urls::RelayUrl;
 use super::*;
-use crate::nostr::{Event, hex};
+use crate::nostr::{Event, Pubkey, hex};
 
 fn nobody() -> Peer {
     Peer::new([192, 0, 2, 7].into())
@@ -18,7 +19,8 @@ fn with_key(key: [u8; 32]) -> Peer {
 }
 
 fn check(settings: &Settings, peer: &Peer, event: &Event) -> String {
-    said(check_event(settings, peer, event.view(), Timestamp(NOW)).map_err(|refusal| refusal.reason))
+    let checked = check_event(settings, peer, event.view(), Timestamp(NOW));
+    said(checked.map(drop).map_err(|refusal| refusal.reason))
 }
 
 fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
@@ -99,8 +101,69 @@ fn kinds_and_authors_are_refused_by_the_operators_lists() {
     assert_eq!(check(&settings(deny), &nobody(), &note), "blocked: the author is not welcome here");
     let other = |s: &mut Settings| s.access.allow_pubkeys = [Pubkey([1; 32])].into_iter().collect();
     assert_eq!(check(&settings(other), &nobody(), &note), "blocked: the author is not on this relay's list");
-    let wrap = event(1059, &format!(r#"[["p","{}"]]"#, "01".repeat(32)), r#""""#);
-    assert_eq!(check(&settings(other), &nobody(), &wrap), "", "a wrap counts as its recipient's");
+}
+
+#[test]
+fn wraps_and_what_wallets_and_signers_send_to_a_member_pass_from_anyone_and_a_denied_author_does_not() {
+    let member = [1; 32];
+    let to_member = |kind| event(kind, &format!(r#"[["p","{}"]]"#, "01".repeat(32)), r#""""#);
+    let by_list = settings(|s| s.access.allow_pubkeys = [Pubkey(member)].into_iter().collect());
+    let by_proof = settings(|s| {
+        s.auth.write = Who::Listed;
+        s.access.listed_pubkeys = [Pubkey(member)].into_iter().collect();
+    });
+    for kind in [1059, 21059, 9735, 23194, 23195, 24133] {
+        for closed in [&by_list, &by_proof] {
+            assert_eq!(check(closed, &nobody(), &to_member(kind)), "", "{kind}");
+            let to_other = event(kind, &format!(r#"[["p","{}"]]"#, "02".repeat(32)), r#""""#);
+            assert_ne!(check(closed, &nobody(), &to_other), "", "{kind}");
+        }
+    }
+    assert_eq!(check(&by_list, &nobody(), &to_member(1)), "blocked: the author is not on this relay's list");
+    let mut without = by_list.clone();
+    without.access.addressed_kinds = KindSet::default();
+    assert_ne!(check(&without, &nobody(), &to_member(1059)), "");
+    let mut denied = by_list;
+    denied.access.deny_pubkeys = [Pubkey(AUTHOR)].into_iter().collect();
+    assert_eq!(check(&denied, &nobody(), &to_member(1059)), "blocked: the author is not welcome here");
+}
+
+#[test]
+fn lists_in_files_add_to_those_in_the_configuration() {
+    let file = |key| KeyFile { held: [Pubkey(key)].into_iter().collect(), ..from_path("keys.txt") };
+    let note = event(1, "[]", r#""""#);
+    let with = |change: &dyn Fn(&mut Settings)| check(&settings(change), &nobody(), &note);
+    assert_eq!(with(&|s| s.access.deny_pubkeys_file = file(AUTHOR)), "blocked: the author is not welcome here");
+    assert_eq!(with(&|s| s.access.allow_pubkeys_file = file(AUTHOR)), "");
+    let stranger = "blocked: the author is not on this relay's list";
+    assert_eq!(with(&|s| s.access.allow_pubkeys_file = file([1; 32])), stranger);
+    assert_eq!(
+        with(&|s| s.access.allow_pubkeys_file = from_path("empty.txt")),
+        stranger,
+        "an empty file allows nobody"
+    );
+}
+
+#[test]
+fn the_lists_are_about_the_configured_sources_and_a_muted_author_is_not_refused() {
+    let note = event(1, "[]", r#""""#);
+    let with = |sources: &[Source]| {
+        let denied = settings(|s| {
+            s.policy.sources = sources.to_vec();
+            s.access.deny_kinds = KindSet::of(&[1]);
+        });
+        let client = check_event(&denied, &nobody(), note.view(), Timestamp(NOW));
+        [client, check_import(&denied, note.view())].map(|checked| checked.is_err())
+    };
+    assert_eq!(with(&[Source::Ws, Source::Sync]), [true, false]);
+    assert_eq!(with(&[Source::Import]), [false, true]);
+    let muted = settings(|s| s.access.mute_pubkeys = [Pubkey(AUTHOR)].into_iter().collect());
+    assert_eq!(check_event(&muted, &nobody(), note.view(), Timestamp(NOW)), Ok(Decision::Mute));
+    assert_eq!(check_import(&muted, note.view()), Ok(Decision::Accept));
+}
+
+fn from_path(path: &str) -> KeyFile {
+    serde_json::from_value(path.into()).expect("a path")
 }
 
 #[test]

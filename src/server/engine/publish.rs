@@ -12,12 +12,12 @@ use crate::nostr::{Event, Prefix, RelayMessage, Timestamp};
 use crate::pipeline::commit::event_replies::{counted_as, reply_for};
 use crate::pipeline::commit::uncommitted::Change;
 use crate::pipeline::queues::Submission;
-use crate::policy::{Act, Refusal, Settings};
+use crate::policy::{Act, Decision, Refusal, Settings};
 use crate::store::{Known, Outcome, StoreError};
 
 impl Engine {
     /// Answers known events without any signature work, and passes the rest through the gate.
-    pub(super) fn submit(&mut self, event: Event, settings: &Settings) {
+    pub(super) fn submit(&mut self, event: Event, decision: Decision, settings: &Settings) {
         let pipeline = &self.context.front.pipeline;
         let (id, now) = (event.view().id(), pipeline.clock.now());
         let may_read = self.context.may_read_store();
@@ -36,7 +36,7 @@ impl Engine {
         };
         let (outcome, reply) = match known.map(Outcome::of) {
             Ok(None) => match check_held() {
-                Ok(()) => return self.enter_gate(event),
+                Ok(()) => return self.enter_gate(event, decision),
                 Err(reason) => return self.refuse_event(id, Refusal { rule: PolicyRule::Retention, reason }),
             },
             Ok(Some(outcome)) => (counted_as(outcome), reply_for(id, outcome)),
@@ -57,14 +57,15 @@ impl Engine {
         known
     }
 
-    pub(super) fn enter_gate(&mut self, event: Event) {
+    pub(super) fn enter_gate(&mut self, event: Event, decision: Decision) {
         let gate = &self.context.front.pipeline.gate;
         if !gate.try_enter(&self.client.memory, event.view().record().len()) {
-            self.stalled = Some(Stalled::Event(event));
+            self.stalled = Some(Stalled::Event(event, decision));
             return;
         }
         self.bill.add(Act::Submission);
         self.client.owe();
-        self.batch.push(Submission { event, from: Arc::clone(&self.client), received: self.received });
+        let (from, received) = (Arc::clone(&self.client), self.received);
+        self.batch.push(Submission { event, decision, from, received });
     }
 }

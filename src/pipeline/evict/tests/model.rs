@@ -37,10 +37,11 @@ pub fn rule() -> impl Strategy<Value = Rule> {
             let selector = Selector {
                 kinds: (!kinds.is_empty()).then(|| KindSet::of(&kinds)),
                 authors: (!in_files && !authors.is_empty()).then(|| keys(authors.clone())),
-                authors_file: (in_files && !authors.is_empty()).then(|| KeyFile::default().with_keys(keys(authors))),
+                authors_file: (in_files && !authors.is_empty())
+                    .then(|| KeyFile { held: keys(authors), ..KeyFile::default() }),
                 follows_of: follows.then(|| Follows { of: author(OWNER), keys: None }),
                 not_authors: keys(if in_files { Vec::new() } else { not_authors.clone() }),
-                not_authors_file: in_files.then(|| KeyFile::default().with_keys(keys(not_authors))),
+                not_authors_file: in_files.then(|| KeyFile { held: keys(not_authors), ..KeyFile::default() }),
                 addressed_to: (!addressed_to.is_empty()).then(|| keys(addressed_to)),
             };
             let max_age = (age > 2).then_some(Age { seconds: age * 100 });
@@ -124,7 +125,7 @@ impl<'a> Model<'a> {
         }
         let is_unknown = followed.is_empty();
         let place = rules.rules().iter().position(|Rule { selector, .. }| {
-            let file = selector.authors_file.as_ref().map(|file| &file.keys);
+            let file = selector.authors_file.as_ref().map(|file| &file.held);
             let follows = selector.follows_of.as_ref().map(|_| followed);
             let mut names = [selector.authors.as_ref(), file, follows].into_iter().flatten().peekable();
             selector.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
@@ -132,7 +133,7 @@ impl<'a> Model<'a> {
                     || names.peek().is_none()
                     || names.any(|keys| keys.contains(&author)))
                 && !selector.not_authors.contains(&author)
-                && !selector.not_authors_file.as_ref().is_some_and(|file| file.keys.contains(&author))
+                && !selector.not_authors_file.as_ref().is_some_and(|file| file.held.contains(&author))
                 && selector.addressed_to.as_ref().is_none_or(|keys| {
                     let json: serde_json::Value = serde_json::from_str(&event.to_json()).expect("JSON");
                     let tags = json["tags"].as_array().expect("a list");

@@ -13,16 +13,16 @@ use arc_swap::ArcSwap;
 
 use super::door::Shared;
 use super::order::{Order, Place};
-use crate::metrics::{EventOutcome, Metrics, PluginVerdict, PluginVerdictLabel, PolicyRule};
-use crate::nostr::{EventView, Kind, Prefix, Reason, RelayMessage};
+use crate::metrics::{Metrics, PluginVerdict, PluginVerdictLabel, PolicyRule};
+use crate::nostr::{EventView, Kind, Prefix, Reason};
 use crate::pipeline::channel::Sender;
-use crate::pipeline::client::BatchReplies;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::fair::FairQueue;
+use crate::pipeline::ingest::answers::Answers;
 use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::queues::{LiveCommand, Verified, WriteCommand};
 use crate::plugin::{Candidate, Origin, Queue, Verdict};
-use crate::policy::{OnFailure, PluginOptions, Settings, Source};
+use crate::policy::{OnFailure, PluginOptions, Refusal, Settings, Source};
 
 /// What judging events takes.
 #[derive(Clone)]
@@ -215,13 +215,13 @@ impl Bench {
             return;
         }
         let (count, mut stored, mut ephemeral) = (gone.len(), Vec::new(), Vec::new());
-        let mut answers = Answers { judging: &self.judging, replies: BatchReplies::default() };
+        let mut answers = Answers::new(&self.judging.metrics, &self.judging.gate);
         for (verified, ruling) in gone {
             match ruling {
                 Ruling::Pass if verified.event.view().kind().is_ephemeral() => ephemeral.push(verified),
                 Ruling::Pass => stored.push(verified),
-                Ruling::Refuse(reason) => answers.give(&verified, Some(reason)),
-                Ruling::Shadow => answers.give(&verified, None),
+                Ruling::Refuse(reason) => answers.refuse(&verified, Refusal { rule: PolicyRule::Plugin, reason }),
+                Ruling::Shadow => answers.shadow(&verified),
             }
         }
         drop(answers);
@@ -233,29 +233,6 @@ impl Bench {
         if self.is_stopping.get() && self.is_empty() {
             self.shared.wake();
         }
-    }
-}
-
-/// Answers to events that go no further.
-struct Answers<'a> {
-    judging: &'a Judging,
-    replies: BatchReplies,
-}
-
-impl Answers<'_> {
-    fn give(&mut self, verified: &Verified, reason: Option<Reason>) {
-        let Verified { event, from, received } = verified;
-        let metrics = &self.judging.metrics;
-        match &reason {
-            None => metrics.event(EventOutcome::Shadowed, 1),
-            Some(reason) => {
-                metrics.refused(PolicyRule::Plugin);
-                metrics.refusal(reason.prefix.as_str());
-            }
-        }
-        self.judging.gate.leave([(&*from.memory, event.view().record().len())]);
-        metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
-        self.replies.answer(from, &RelayMessage::Ok { id: event.view().id(), accepted: reason.is_none(), reason });
     }
 }
 

@@ -58,14 +58,14 @@ struct Workers {
 
 impl Workers {
     async fn serve(mut self, shared: &Shared, inbox: &Receiver<Vec<Verified>>) {
-        let mut settings = None;
+        let mut started = None;
         let mut stop_at: Option<Instant> = None;
         let mut collect_at = allocator::collect_if_due();
         loop {
-            let current = self.judging.settings.load_full();
-            if settings.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &current)) {
-                self.change(&current.plugin);
-                settings = Some(current);
+            let settings = self.judging.settings.load_full();
+            if started != Some(settings.reload) {
+                self.change(&settings.plugin);
+                started = Some(settings.reload);
             }
             if self.take(inbox) && stop_at.is_none() {
                 stop_at = Some(Instant::now() + STOP);

@@ -63,7 +63,8 @@ fn while_nothing_can_be_written_q1_and_q2_fill_the_gate_closes_and_later_every_e
         let is_in = enter(&serving, client, &event);
         if is_in {
             sent += 1;
-            pipeline.intake().submit(vec![Submission { event, from: Arc::clone(client), received: Instant::now() }]);
+            let (decision, received) = (Decision::Accept, Instant::now());
+            pipeline.intake().submit(vec![Submission { event, decision, from: Arc::clone(client), received }]);
         }
         is_in
     };

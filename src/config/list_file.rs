@@ -1,17 +1,18 @@
-//! Key files that retention rules refer to: one `npub` or 64 hexadecimal digits per line.
+//! Reads one list file: an entry per line, such as a key or an address. `#` starts a comment.
 //!
-//! They are read together with the configuration and are not watched; a reload reads them again.
+//! Whatever the file is, reading it ends, and takes no more memory than its entries.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use super::error::Fault;
-use crate::nostr::bech32::parse_pubkey;
-use crate::policy::{KeyFile, KeySet, Rule};
+use crate::plugin::FileVersion;
 
-/// The maximum number of keys in a file. A key takes about 40 bytes of memory.
-const KEYS: usize = 1_000_000;
+/// The maximum number of entries in a file. A key takes about 40 bytes of memory.
+const ENTRIES: usize = 4_000_000;
+
+/// The maximum size of a file.
+const FILE_BYTES: u64 = 1 << 30;
 
 /// The maximum length of a line: an `npub` has 63 bytes, and a comment may follow it.
 const LINE_BYTES: usize = 4096;
@@ -19,37 +20,18 @@ const LINE_BYTES: usize = 4096;
 /// The maximum number of faults reported per file.
 const FAULTS: usize = 10;
 
-/// Reads every file that the rules refer to. Relative paths are resolved against `directory`.
-pub fn read_all(rules: &mut [Rule], directory: &Path) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for (number, rule) in (1..).zip(rules) {
-        let selector = &mut rule.selector;
-        let files =
-            [("authors_file", &mut selector.authors_file), ("not_authors_file", &mut selector.not_authors_file)];
-        for (key, file) in files {
-            let Some(named) = file.take() else { continue };
-            let path = directory.join(named.path());
-            match read(&path) {
-                Ok(keys) => *file = Some(KeyFile::with_keys(named, keys)),
-                Err(texts) => {
-                    let fault = |text| Fault { key: format!("storage.retention[{number}].{key}").into(), text };
-                    faults.extend(texts.into_iter().map(fault));
-                }
-            }
-        }
-    }
-    faults
-}
-
-/// Reads one file.
+/// Reads a file whose lines are each read by `parse`. Returns which version of the file it was, too.
 ///
 /// # Errors
 /// Its faults, each with file and line.
-fn read(path: &Path) -> Result<KeySet, Vec<String>> {
+pub fn read<T, S: FromIterator<T>>(
+    path: &Path,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<(S, FileVersion), Vec<String>> {
     let name = path.display();
-    let file = File::open(path).map_err(|error| vec![format!("{name}: {error}")])?;
+    let (file, version) = open(path).map_err(|error| vec![format!("{name}: {error}")])?;
     let (mut lines, mut line) = (BufReader::new(file), Vec::new());
-    let (mut keys, mut faults) = (KeySet::default(), Vec::new());
+    let (mut entries, mut faults) = (Vec::new(), Vec::new());
     for number in 1_u64.. {
         match next_line(&mut lines, &mut line) {
             Ok(true) => {}
@@ -61,18 +43,31 @@ fn read(path: &Path) -> Result<KeySet, Vec<String>> {
         if text.is_empty() {
             continue;
         }
-        match parse_pubkey(text) {
-            Ok(_) if keys.len() >= KEYS => {
-                return Err(vec![format!("{name}:{number}: more than {KEYS} keys")]);
+        match parse(text) {
+            Ok(_) if entries.len() >= ENTRIES => {
+                return Err(vec![format!("{name}:{number}: more than {ENTRIES} entries")]);
             }
-            Ok(key) => keys.insert(key),
+            Ok(entry) => entries.push(entry),
             Err(error) => faults.push(format!("{name}:{number}: {error}")),
         }
         if faults.len() == FAULTS {
             break;
         }
     }
-    if faults.is_empty() { Ok(keys) } else { Err(faults) }
+    if faults.is_empty() { Ok((entries.into_iter().collect(), version)) } else { Err(faults) }
+}
+
+/// Opens a regular file of an acceptable size: opening a pipe would wait for whoever writes to it.
+fn open(path: &Path) -> io::Result<(File, FileVersion)> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.len() > FILE_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {FILE_BYTES} bytes")));
+    }
+    Ok((file, FileVersion::of(&metadata)))
 }
 
 /// Reads the next line into `line`; returns false at the end of the file.
@@ -115,7 +110,7 @@ mod tests {
         let text = format!("\u{feff}# members\n{}  # the first\r\n\n  {second}\n{second}", npub(&first));
         let config = parse(text.as_bytes(), Some(third.to_string().as_bytes())).expect("a configuration");
         let selector = &config.storage.retention[0].selector;
-        let keys = |file: &Option<crate::policy::KeyFile>| file.as_ref().expect("a file").keys.clone();
+        let keys = |file: &Option<crate::policy::KeyFile>| file.as_ref().expect("a file").held.clone();
         assert_eq!(keys(&selector.authors_file), [first, second].into_iter().collect());
         assert_eq!(keys(&selector.not_authors_file), [third].into_iter().collect());
         assert!(config.to_toml().contains("authors_file = \"authors.txt\""));

@@ -1,0 +1,45 @@
+//! Answers to events whose signature is good and that go no further: the plugin or the operator's rules stop them.
+
+use std::sync::Arc;
+
+use super::gate::Gate;
+use crate::metrics::{EventOutcome, Metrics};
+use crate::nostr::RelayMessage;
+use crate::pipeline::client::BatchReplies;
+use crate::pipeline::queues::Verified;
+use crate::policy::Refusal;
+
+/// See the module. The answers leave when this is dropped.
+pub struct Answers<'a> {
+    metrics: &'a Metrics,
+    gate: &'a Gate,
+    replies: BatchReplies,
+}
+
+impl<'a> Answers<'a> {
+    /// No answers yet.
+    pub fn new(metrics: &'a Arc<Metrics>, gate: &'a Arc<Gate>) -> Self {
+        Self { metrics, gate, replies: BatchReplies::default() }
+    }
+
+    /// Refuses an event.
+    pub fn refuse(&mut self, verified: &Verified, refusal: Refusal) {
+        self.metrics.refused(refusal.rule);
+        self.metrics.refusal(refusal.reason.prefix.as_str());
+        self.answer(verified, Some(refusal));
+    }
+
+    /// Drops an event and tells its client that it was accepted.
+    pub fn shadow(&mut self, verified: &Verified) {
+        self.metrics.event(EventOutcome::Shadowed, 1);
+        self.answer(verified, None);
+    }
+
+    fn answer(&mut self, verified: &Verified, refusal: Option<Refusal>) {
+        let Verified { event, from, received } = verified;
+        self.gate.leave([(&*from.memory, event.view().record().len())]);
+        self.metrics.event_ok_seconds.observe(received.elapsed().as_secs_f64());
+        let reason = refusal.map(|refusal| refusal.reason);
+        self.replies.answer(from, &RelayMessage::Ok { id: event.view().id(), accepted: reason.is_none(), reason });
+    }
+}

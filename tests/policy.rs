@@ -1,0 +1,11 @@
+//! The operator's lists and rules about events, on the built binary: what they refuse, mute and let pass, and list
+//! files that change while clients publish.
+
+mod support;
+
+#[path = "policy/hostile.rs"]
+mod hostile;
+#[path = "policy/lists.rs"]
+mod lists;
+#[path = "policy/scene.rs"]
+mod scene;
