@@ -5,5 +5,6 @@ mod support;
 mod operating {
     mod monitoring;
     mod page;
+    mod replaced;
     mod systemd;
 }

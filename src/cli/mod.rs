@@ -16,6 +16,7 @@ mod config;
 mod delete;
 mod export;
 mod global;
+mod handover;
 mod import;
 mod info;
 mod interrupt;

@@ -1,6 +1,9 @@
 //! `weir serve`: opens the store, starts the pipeline and the server, and stops them in order.
+//!
+//! A process that replaces another one opens everything that may fail first, and writes nothing until the other one has
+//! stopped writing.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +14,8 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process,
 use sd_notify::NotifyState;
 
 use super::global::Global;
-use super::signals::Signals;
+use super::handover::{Predecessor, Sockets};
+use super::signals::{End, Signals};
 use super::{log, systemd};
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -32,6 +36,7 @@ const LOST_DRAIN: Duration = Duration::from_millis(500);
 
 Signals:
   SIGHUP    reload the configuration; a file with mistakes changes nothing
+  SIGUSR2   run the program again, which may be a newer one, and hand the listening sockets over to it
   SIGTERM   shut down cleanly: commit and answer accepted events, then close all connections with 1012")]
 pub struct Arguments {
     /// The address to listen on; port 0 lets the system choose one
@@ -54,30 +59,42 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::new();
     let _log = log::start(&config.log, &metrics.log_lines_lost)?;
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    let mut sockets = config.server.clone();
-    raise_descriptor_limit(&mut sockets);
+    let (mut predecessor, inherited) = Predecessor::find()?;
+    let sockets = Sockets::open(&config, inherited)?;
+    let mut options = config.server.clone();
+    raise_descriptor_limit(&mut options);
     let failed = Arc::new(AtomicBool::new(false));
     let on_failure = on_failure(&failed);
-    let pipeline = Pipeline::start(parts(&config, metrics)?, &on_failure)?;
-    let listener = match systemd::socket()? {
-        Some(listener) => listener,
-        None => server::listen(config.server.listen)?,
-    };
-    let monitor = config.metrics.listen.map(server::listen).transpose()?;
-    if let Some(monitor) = &monitor {
+    let parts = parts(&config, metrics)?;
+    if let Some(predecessor) = &mut predecessor {
+        predecessor.take_over()?;
+    }
+    let mut pipeline = Pipeline::start(parts, &on_failure)?;
+    let listeners = (sockets.clients.try_clone()?, sockets.metrics.as_ref().map(TcpListener::try_clone).transpose()?);
+    if let Some(monitor) = &listeners.1 {
         tracing::info!("metrics on http://{}/metrics", monitor.local_addr()?);
     }
-    let serving = pipeline.serving();
-    let server = Server::start(sockets, serving.clone(), &pipeline.intake(), listener, monitor, &on_failure)?;
+    let serving = pipeline.serving().clone();
+    let server = Server::start(options, serving.clone(), &pipeline.intake(), listeners, &on_failure)?;
     tracing::info!("listening on {}", server.address);
     serving.metrics.start_time_seconds.set(now().0 as i64);
+    if let Some(predecessor) = predecessor {
+        predecessor.serve();
+    }
     systemd::notify(&[NotifyState::Ready]);
     let drain_timeout = Duration::from_secs(config.server.drain_timeout_s);
-    signals.wait(config, load, &pipeline, &server);
-    tracing::info!("stopping: committing accepted events and closing connections");
-    systemd::notify(&[NotifyState::Stopping]);
-    // Without a store, clients cannot get any of the answers that they wait for.
-    server.finish(if serving.health.is_lost() { LOST_DRAIN } else { drain_timeout });
+    match signals.wait(config, load, &pipeline, &server, &sockets) {
+        End::Replaced => {
+            pipeline.stop_upkeep();
+            server.leave(drain_timeout);
+        }
+        End::Stopped => {
+            tracing::info!("stopping: committing accepted events and closing connections");
+            systemd::notify(&[NotifyState::Stopping]);
+            // Without a store, clients cannot get any of the answers that they wait for.
+            server.finish(if serving.health.is_lost() { LOST_DRAIN } else { drain_timeout });
+        }
+    }
     pipeline.finish();
     Ok(if failed.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

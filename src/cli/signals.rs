@@ -1,4 +1,5 @@
-//! The main loop of `weir serve`: waits for signals, reloads on SIGHUP, and notifies the watchdog of systemd.
+//! The main loop of `weir serve`: waits for signals, reloads on SIGHUP, hands over on SIGUSR2, and notifies the
+//! watchdog of systemd.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +7,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::handover::{Handover, Sockets, Successors};
 use super::systemd;
 use crate::allocator;
 use crate::config::{Config, Reread};
@@ -24,6 +26,16 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    replace: Signal,
+}
+
+/// Why the relay ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// It was told to, or failed.
+    Stopped,
+    /// Another process serves its sockets.
+    Replaced,
 }
 
 impl Signals {
@@ -35,20 +47,22 @@ impl Signals {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let hangup = signal(SignalKind::hangup())?;
+        let (hangup, replace) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
         drop(entered);
-        Ok(Self { runtime, terminate, interrupt, hangup })
+        Ok(Self { runtime, terminate, interrupt, hangup, replace })
     }
 
-    /// Waits for SIGTERM or SIGINT, which stop the relay; handles everything else meanwhile.
+    /// Waits for SIGTERM or SIGINT, or for a process that takes over; handles everything else meanwhile.
     pub fn wait(
         self,
         mut config: Config,
         load: impl Fn() -> anyhow::Result<Config>,
         pipeline: &Pipeline,
         server: &Server,
-    ) {
-        let Self { runtime, mut terminate, mut interrupt, mut hangup } = self;
+        sockets: &Sockets,
+    ) -> End {
+        let Self { runtime, mut terminate, mut interrupt, mut hangup, mut replace } = self;
+        let mut successors = Successors::new(sockets);
         runtime.block_on(async {
             let watched = sd_notify::watchdog_enabled();
             // systemd recommends to notify at least twice per period.
@@ -58,10 +72,21 @@ impl Signals {
             let mut progress = Progress::new(pipeline, server);
             loop {
                 tokio::select! {
-                    _ = terminate.recv() => return,
-                    _ = interrupt.recv() => return,
+                    _ = terminate.recv() => return End::Stopped,
+                    _ = interrupt.recv() => return End::Stopped,
                     _ = hangup.recv() => reload(&mut config, &load, pipeline),
                     _ = look.tick() => reread_lists(&mut config, pipeline),
+                    _ = replace.recv() => successors.start(),
+                    () = successors.is_ready() => {
+                        let handover = tokio::select! {
+                            _ = terminate.recv() => return End::Stopped,
+                            _ = interrupt.recv() => return End::Stopped,
+                            handover = successors.hand_over(server) => handover,
+                        };
+                        if handover == Handover::Done {
+                            return End::Replaced;
+                        }
+                    }
                     () = tokio::time::sleep_until(due.into()) => due = allocator::collect_if_due(),
                     _ = tick.tick() => {
                         if progress.is_alive(pipeline, server) && watched.is_some() {
@@ -70,7 +95,7 @@ impl Signals {
                     }
                 }
             }
-        });
+        })
     }
 }
 

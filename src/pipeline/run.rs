@@ -147,6 +147,11 @@ impl Pipeline {
         self.intake.clone().expect("the pipeline has not finished")
     }
 
+    /// Ends what changes the store by itself: evictions and upkeep. Then only clients change it.
+    pub fn stop_upkeep(&mut self) {
+        self.stop_cron = None;
+    }
+
     /// Ends the threads in the order of the queues, each once its queue is empty: what was taken is committed and
     /// answered. Every clone of [`Pipeline::intake`] must have been dropped.
     pub fn finish(mut self) {

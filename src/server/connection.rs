@@ -32,8 +32,11 @@ use crate::ws::{
 /// How long a client may take to read its last frames once its connection is closing, and then to close its side.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Serves one connection from its upgrade to its end.
-pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, place: Place) {
+/// What clients are told when the relay stops, with 1012.
+pub const RESTARTING: &str = "the relay is restarting";
+
+/// Serves one connection from its upgrade to its end. It is a visitor until it is one of the thread's clients.
+pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, place: Place, visitor: Rc<()>) {
     let upgraded = match upgrading.socket().await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -42,6 +45,7 @@ pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, 
         }
     };
     let mut connection = Connection::new(&context, upgraded, address);
+    drop(visitor);
     let reason = poll_fn(|cx| connection.poll(cx)).await;
     connection.end(reason).await;
     drop(place);
@@ -105,6 +109,11 @@ impl Connection {
         let mut engine = Engine::new(context, &client, Peer::new(address));
         engine.greet(&settings);
         engine.bill().add(Act::Connection);
+        if context.draining.get() {
+            // Its request came before the relay stopped.
+            engine.flush();
+            client.outbox.close(CloseCode::Restart, RESTARTING);
+        }
         let mut connection = Self {
             stream: upgraded.stream,
             reader,
@@ -330,6 +339,9 @@ impl Connection {
                 self.reading = false;
                 if !self.context.draining.get() {
                     self.closing = CloseReason::Client;
+                } else if self.engine.is_answered() {
+                    // It wants something: it gets it sooner elsewhere.
+                    self.engine.outbox().close(CloseCode::Restart, RESTARTING);
                 }
             }
             Err(violation) => {

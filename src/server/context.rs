@@ -2,7 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU64;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,8 @@ pub struct Front {
     pub key_rates: RateTable<crate::nostr::Pubkey>,
     /// Rounds of the accept loops, for the watchdog.
     pub accept_rounds: AtomicU64,
+    /// Threads that are paused.
+    pub(super) paused: AtomicUsize,
     /// When this process started; connection times count from it in milliseconds.
     pub epoch: Instant,
     /// Mistakes of proxies in front.
@@ -88,8 +91,12 @@ pub struct IoContext {
     pub(super) query_share: Share,
     /// Whose turn it is.
     pub turns: Turns,
-    /// Whether the relay is stopping.
+    /// Whether the relay is stopping: no message is taken any more.
     pub draining: Cell<bool>,
+    /// Signals that it has begun to stop, to the sockets that speak plain HTTP.
+    pub(super) leaving: Notify,
+    /// Held by each socket that is not one of [`Self::clients`] yet.
+    pub(super) visitors: Rc<()>,
     /// Every connection of this thread.
     pub clients: RefCell<HashMap<u64, Arc<ClientHandle>>>,
     pub(super) next_client: Cell<u64>,
@@ -112,6 +119,7 @@ impl Front {
             address_rates: RateTable::new(RATE_ENTRIES),
             key_rates: RateTable::new(RATE_ENTRIES),
             accept_rounds: AtomicU64::new(0),
+            paused: AtomicUsize::new(0),
             epoch: Instant::now(),
             proxy_faults: ProxyFaults::default(),
             options,
@@ -132,6 +140,8 @@ impl IoContext {
             query_share: Share::new(QUERY_PARTS, QUERY_CREDIT, Instant::now()),
             turns: Turns::new(Instant::now()),
             draining: Cell::new(false),
+            leaving: Notify::new(),
+            visitors: Rc::new(()),
             clients: RefCell::default(),
             next_client: Cell::new(0),
             negentropy: RefCell::default(),

@@ -103,6 +103,11 @@ impl Engine {
         self.left = true;
     }
 
+    /// Whether every EVENT of the client has its OK in the outbox.
+    pub fn is_answered(&self) -> bool {
+        self.client.is_answered()
+    }
+
     /// The connection's outbox.
     pub fn outbox(&self) -> &Arc<Outbox> {
         &self.client.outbox

@@ -49,11 +49,11 @@ pub async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAdd
         return;
     }
     let header_timeout = Duration::from_secs(context.front.options.header_timeout_s.max(1));
-    let (serving, requests) = (Rc::clone(&context), Cell::new(0));
+    let (serving, requests) = (Rc::clone(&context), &Cell::new(0));
     let service = service_fn(move |request| {
         requests.set(requests.get() + 1);
         let mut response = handle(&serving, request, address);
-        if requests.get() >= MAX_REQUESTS {
+        if requests.get() >= MAX_REQUESTS || serving.draining.get() {
             response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
         }
         std::future::ready(Ok::<_, std::convert::Infallible>(response))
@@ -68,8 +68,16 @@ pub async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAdd
             .with_upgrades()
     );
     let place = turns::Place::new(Instant::now());
+    let (mut leaving, mut is_told) = (pin!(context.leaving.notified()), false);
     let served = poll_fn(|cx| {
         let began = Instant::now();
+        if !is_told && (leaving.as_mut().poll(cx).is_ready() || context.draining.get()) {
+            is_told = true;
+            // hyper would close a new socket without waiting for its request.
+            if requests.get() > 0 {
+                served.as_mut().graceful_shutdown();
+            }
+        }
         if !context.turns.may_begin(&place, began, cx) {
             return Poll::Pending;
         }
@@ -163,7 +171,8 @@ fn upgrade_to_websocket(
     };
     match upgrade::accept(request, front.options.compression) {
         Ok((response, upgrading)) => {
-            tokio::task::spawn_local(connection::run(Rc::clone(context), upgrading, address, place));
+            let visitor = Rc::clone(&context.visitors);
+            tokio::task::spawn_local(connection::run(Rc::clone(context), upgrading, address, place, visitor));
             response.map(|_| Full::default())
         }
         Err(refusal) => refusal.response().map(|_| Full::from(format!("{refusal}\n"))),

@@ -13,23 +13,30 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use super::connection::RESTARTING;
 use super::context::{ACCEPT_PAUSE, Front, IoContext};
 use super::options::Options;
+use super::stage::Stage;
 use super::{http, monitor};
 use crate::allocator;
-use crate::pipeline::{Intake, OnFailure, Serving};
+use crate::pipeline::{ClientHandle, Intake, OnFailure, Serving};
 use crate::ws::{CloseCode, Wakeups};
 
 /// How often draining checks again the connections that were owed answers.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// How often pausing checks again whether all events are answered. Meanwhile nobody is accepted.
+const PAUSE_LOOK: Duration = Duration::from_millis(1);
+
+/// How long a stopping relay waits for the requests of sockets that speak plain HTTP.
+const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// The running io threads.
 pub struct Server {
     /// Where clients connect.
     pub address: SocketAddr,
     front: Arc<Front>,
-    /// How long clients get to leave, once the relay is stopping.
-    stop: watch::Sender<Option<Duration>>,
+    stage: watch::Sender<Stage>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -76,7 +83,7 @@ fn bound_buffers(listener: &StdListener, bytes: usize) -> std::io::Result<()> {
 }
 
 impl Server {
-    /// Starts accepting on `listener`, which may come from systemd.
+    /// Starts accepting clients on `listener`, which may come from systemd, and operators on `monitor`.
     ///
     /// # Errors
     /// When the listener or a thread cannot be used.
@@ -84,8 +91,7 @@ impl Server {
         options: Options,
         pipeline: Serving,
         intake: &Intake,
-        listener: StdListener,
-        monitor: Option<StdListener>,
+        (listener, monitor): (StdListener, Option<StdListener>),
         on_failure: &OnFailure,
     ) -> Result<Self, ServerError> {
         listener.set_nonblocking(true)?;
@@ -94,17 +100,17 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.io_threads == 0 { cores.div_ceil(2) } else { options.io_threads };
         let front = Arc::new(Front::new(options, pipeline));
-        let (stop, stopped) = watch::channel(None);
+        let (stage, told) = watch::channel(Stage::Serving);
         let mut threads = Vec::new();
         let mut monitor = monitor;
         for index in 0..count {
-            let (front, intake, stopped) = (Arc::clone(&front), intake.clone(), stopped.clone());
+            let (front, intake, told) = (Arc::clone(&front), intake.clone(), told.clone());
             let listener = listener.try_clone()?;
             let (monitor, on_failure) = (monitor.take(), Arc::clone(on_failure));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
             let run = move || {
                 let work = std::panic::AssertUnwindSafe(|| {
-                    LocalSet::new().block_on(&runtime, io_thread(front, intake, listener, monitor, stopped));
+                    LocalSet::new().block_on(&runtime, io_thread(front, intake, listener, monitor, told));
                 });
                 if std::panic::catch_unwind(work).is_err() {
                     on_failure("an io thread panicked");
@@ -112,7 +118,7 @@ impl Server {
             };
             threads.push(std::thread::Builder::new().name(format!("io-{index}")).spawn(run)?);
         }
-        Ok(Self { address, front, stop, threads })
+        Ok(Self { address, front, stage, threads })
     }
 
     /// Rounds of the accept loops so far, for the watchdog.
@@ -121,15 +127,50 @@ impl Server {
         self.front.accept_rounds.load(Ordering::Relaxed)
     }
 
+    /// Stops accepting and reading, and waits until every event that was read is answered: no event is stored after
+    /// that. Returns false if that takes longer than `patience`, and then serves on. Connections stay open.
+    pub async fn pause(&self, patience: Duration) -> bool {
+        self.tell(Stage::Paused);
+        let deadline = Instant::now() + patience;
+        let front = &self.front;
+        while front.paused.load(Ordering::Acquire) < self.threads.len() || front.pipeline.gate.events() > 0 {
+            if Instant::now() >= deadline {
+                self.resume();
+                return false;
+            }
+            tokio::time::sleep(PAUSE_LOOK).await;
+        }
+        true
+    }
+
+    /// Serves on after [`Server::pause`].
+    pub fn resume(&self) {
+        self.tell(Stage::Serving);
+    }
+
     /// Stops accepting, answers what was read, closes every client with 1012, waits up to `grace` for them to leave,
     /// and joins the threads.
-    pub fn finish(mut self, grace: Duration) {
-        // This fails only if every thread has already ended.
-        let _ = self.stop.send(Some(grace));
+    pub fn finish(self, grace: Duration) {
+        self.end(Stage::Stopping { grace });
+    }
+
+    /// The same for a relay that another process has replaced. The closes are spread over most of `grace`, and a client
+    /// that asks for something is closed at once, because it gets an answer there.
+    pub fn leave(self, grace: Duration) {
+        self.end(Stage::Replaced { grace });
+    }
+
+    fn end(mut self, stage: Stage) {
+        self.tell(stage);
         for thread in self.threads.drain(..) {
             // A panic has already been reported.
             let _ = thread.join();
         }
+    }
+
+    fn tell(&self, stage: Stage) {
+        // This fails only if every thread has already ended.
+        let _ = self.stage.send(stage);
     }
 }
 
@@ -138,7 +179,7 @@ async fn io_thread(
     intake: Intake,
     listener: StdListener,
     monitor: Option<StdListener>,
-    mut stopped: watch::Receiver<Option<Duration>>,
+    mut told: watch::Receiver<Stage>,
 ) {
     let fanout_interval = Duration::from_millis(front.pipeline.reading.options.fanout_interval_ms);
     let context = Rc::new(IoContext::new(front, intake));
@@ -155,16 +196,11 @@ async fn io_thread(
         }
     });
     if let Some(listener) = monitor {
-        tokio::task::spawn_local(monitor::serve(Rc::clone(&context), listener));
+        tokio::task::spawn_local(monitor::serve(Rc::clone(&context), listener, told.clone()));
     }
-    let accepting = Rc::clone(&context);
-    let acceptor = tokio::task::spawn_local(async move { accept(&accepting, listener).await });
-    let mut serving = pin!(async {
-        // An error means that the server was dropped: stop as well.
-        let grace = stopped.wait_for(Option::is_some).await.ok().and_then(|grace| *grace);
-        acceptor.abort();
-        drain(&context, grace.unwrap_or_default()).await;
-    });
+    let (accepting, stage) = (Rc::clone(&context), told.clone());
+    tokio::task::spawn_local(async move { accept(&accepting, listener, stage).await });
+    let mut serving = pin!(serve(&context, &mut told));
     // A `LocalSet` polls its root task before each round of the others, and the runtime checks the sockets in between.
     poll_fn(|cx| {
         context.turns.begin_tick(Instant::now(), cx.waker());
@@ -184,7 +220,33 @@ async fn pace(wakeups: Arc<Wakeups>, interval: Duration) {
     }
 }
 
-async fn accept(context: &Rc<IoContext>, listener: StdListener) {
+/// Follows the stages until the relay stops, and has stopped.
+async fn serve(context: &Rc<IoContext>, told: &mut watch::Receiver<Stage>) {
+    let mut is_paused = false;
+    loop {
+        let stage = *told.borrow_and_update();
+        match stage {
+            Stage::Serving if is_paused => {
+                is_paused = false;
+                context.front.paused.fetch_sub(1, Ordering::AcqRel);
+                context.turns.resume();
+            }
+            Stage::Paused if !is_paused => {
+                is_paused = true;
+                context.turns.pause();
+                context.front.paused.fetch_add(1, Ordering::AcqRel);
+            }
+            Stage::Serving | Stage::Paused => {}
+            Stage::Stopping { .. } | Stage::Replaced { .. } => return drain(context, stage).await,
+        }
+        // An error means that the server was dropped: stop as well.
+        if told.changed().await.is_err() {
+            return drain(context, Stage::Stopping { grace: Duration::ZERO }).await;
+        }
+    }
+}
+
+async fn accept(context: &Rc<IoContext>, listener: StdListener, mut told: watch::Receiver<Stage>) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -194,11 +256,23 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
     };
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     loop {
+        let stage = *told.borrow_and_update();
+        if stage.grace().is_some() {
+            return;
+        }
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            // An error means that the server was dropped.
+            changed = told.changed() => if changed.is_err() {
+                return;
+            },
+            accepted = listener.accept(), if stage.accepts_clients() => match accepted {
                 Ok((stream, address)) => {
-                    let waiting = context.arrive(address.ip());
-                    tokio::task::spawn_local(http::serve(Rc::clone(context), stream, address, waiting));
+                    let (waiting, visitor) = (context.arrive(address.ip()), Rc::clone(&context.visitors));
+                    let serving = http::serve(Rc::clone(context), stream, address, waiting);
+                    tokio::task::spawn_local(async move {
+                        serving.await;
+                        drop(visitor);
+                    });
                 }
                 Err(error) => {
                     context.make_room(&error);
@@ -214,17 +288,28 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener) {
     }
 }
 
-/// Closes each connection once all its EVENTs are answered, and waits up to `grace` for all to leave.
-async fn drain(context: &Rc<IoContext>, grace: Duration) {
+/// Closes each connection once all its EVENTs are answered and it is its turn, and waits for all to leave, as long as
+/// the stage allows.
+async fn drain(context: &Rc<IoContext>, stage: Stage) {
     context.draining.set(true);
-    let deadline = Instant::now() + grace;
-    while !context.clients.borrow().is_empty() {
-        let late = Instant::now() >= deadline;
-        for client in context.clients.borrow().values() {
-            if late || client.is_answered() {
-                client.outbox.close(CloseCode::Restart, "the relay is restarting");
+    context.turns.resume();
+    context.leaving.notify_waiters();
+    let (began, grace) = (Instant::now(), stage.grace().unwrap_or_default());
+    // In the order of the map, which is random. Those that come later are closed as they come.
+    let mut open: Vec<Arc<ClientHandle>> = context.clients.borrow().values().cloned().collect();
+    let count = open.len();
+    let has_visitors = || Rc::strong_count(&context.visitors) > 1;
+    while !context.clients.borrow().is_empty() || (has_visitors() && began.elapsed() < grace.min(REQUEST_GRACE)) {
+        let late = began.elapsed() >= grace;
+        let mut due = stage.due(count, began.elapsed()).saturating_sub(count - open.len());
+        open.retain(|client| {
+            let is_closed = late || (due > 0 && client.is_answered());
+            if is_closed {
+                due = due.saturating_sub(1);
+                client.outbox.close(CloseCode::Restart, RESTARTING);
             }
-        }
+            !is_closed
+        });
         if late {
             tracing::warn!(clients = context.clients.borrow().len(), "clients did not leave in time");
             return;

@@ -24,6 +24,7 @@ mod proxy;
 mod refusals;
 pub mod session;
 mod share;
+mod stage;
 mod turns;
 
 pub use io::{Server, ServerError, listen};

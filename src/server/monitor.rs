@@ -16,13 +16,15 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::context::{ACCEPT_PAUSE, IoContext};
 use super::gauges;
 use super::http::{method_not_allowed, names_one_host, text};
+use super::stage::Stage;
 
 /// Serves until the io thread ends.
-pub async fn serve(context: Rc<IoContext>, listener: StdListener) {
+pub async fn serve(context: Rc<IoContext>, listener: StdListener, mut told: watch::Receiver<Stage>) {
     let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     let listener = match listener {
         Ok(listener) => listener,
@@ -32,7 +34,16 @@ pub async fn serve(context: Rc<IoContext>, listener: StdListener) {
         }
     };
     loop {
-        let stream = match listener.accept().await {
+        let stage = *told.borrow_and_update();
+        let accepted = tokio::select! {
+            // An error means that the server was dropped.
+            changed = told.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            accepted = listener.accept(), if stage.serves_operators() => accepted,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of descriptors; try again when some are free.

@@ -42,7 +42,8 @@ pub struct Options {
     /// Bytes that the kernel may hold for one socket in each direction; it allows itself twice that for its
     /// bookkeeping. 0 leaves the choice to the kernel.
     pub socket_buffer_bytes: usize,
-    /// Seconds that SIGTERM gives clients and queues to finish.
+    /// Seconds that SIGTERM gives clients and queues to finish. After a hand-over, clients are closed over three
+    /// quarters of it.
     pub drain_timeout_s: u64,
 }
 

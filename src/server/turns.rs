@@ -63,6 +63,8 @@ struct Inner {
     has_served: bool,
     /// How many ticks in a row no called heavy connection had a turn.
     passed_over: u8,
+    /// Nobody has a turn.
+    is_paused: bool,
 }
 
 /// One connection's place.
@@ -110,6 +112,7 @@ impl Turns {
             is_root_woken: false,
             has_served: false,
             passed_over: 0,
+            is_paused: false,
         };
         Self { inner: RefCell::new(inner) }
     }
@@ -121,6 +124,9 @@ impl Turns {
         inner.is_root_woken = false;
         if !inner.root.as_ref().is_some_and(|own| own.will_wake(root)) {
             inner.root = Some(root.clone());
+        }
+        if inner.is_paused {
+            return;
         }
         let has_served = std::mem::take(&mut inner.has_served);
         inner.passed_over =
@@ -149,6 +155,10 @@ impl Turns {
         }
         let mut inner = self.inner.borrow_mut();
         let is_called = place.called.take();
+        if inner.is_paused {
+            inner.stand(place, cx, List::Served);
+            return false;
+        }
         let is_light = place.is_light(now);
         if !is_called && !is_light && !inner.is_idle() {
             inner.stand(place, cx, List::Served);
@@ -162,6 +172,21 @@ impl Turns {
         }
         inner.has_served |= !is_light;
         true
+    }
+
+    /// Gives nobody a turn until [`Turns::resume`]: whoever wants one is queued.
+    pub fn pause(&self) {
+        self.inner.borrow_mut().is_paused = true;
+    }
+
+    /// Goes on, with those that were queued meanwhile.
+    pub fn resume(&self) {
+        let mut inner = self.inner.borrow_mut();
+        if std::mem::take(&mut inner.is_paused) {
+            // The root task may have been woken for a tick that called nobody.
+            inner.is_root_woken = false;
+            inner.wake_root();
+        }
     }
 
     /// Queues a connection that has more to do after its turn.
@@ -193,7 +218,9 @@ impl Inner {
             List::Served => &mut self.served,
         };
         list.push(Rc::clone(place));
-        self.wake_root();
+        if !self.is_paused {
+            self.wake_root();
+        }
     }
 
     /// Waking the root task costs a system call, so it is done once per tick.
@@ -300,6 +327,23 @@ mod tests {
         assert!(!thread.poll(&heavy, LONG), "it stands in line");
         assert!(thread.poll(&light, Duration::from_micros(20)));
         assert_eq!(thread.roots(), 1, "the next tick is asked for once");
+    }
+
+    #[test]
+    fn nobody_has_a_turn_while_turns_are_paused_and_those_who_asked_have_theirs_afterwards() {
+        let mut thread = Thread::new();
+        let [early, late] = [(); 2].map(|()| thread.connection());
+        thread.tick();
+        assert!(thread.poll(&early, TURN));
+        thread.turns.pause();
+        assert_eq!([&early, &late].map(|one| thread.poll(one, TURN)), [false, false]);
+        let roots = thread.roots();
+        thread.tick();
+        assert_eq!(([&early, &late].map(Connection::wakes), thread.roots()), ([0, 0], roots), "no tick is asked for");
+        thread.turns.resume();
+        assert_eq!(thread.roots(), roots + 1);
+        thread.tick();
+        assert_eq!([&early, &late].map(|one| (one.wakes(), thread.poll(one, TURN))), [(1, true); 2]);
     }
 
     #[test]
