@@ -7,5 +7,7 @@ mod support;
 mod hostile;
 #[path = "policy/lists.rs"]
 mod lists;
+#[path = "policy/rules.rs"]
+mod rules;
 #[path = "policy/scene.rs"]
 mod scene;

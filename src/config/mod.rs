@@ -25,7 +25,8 @@ mod warn;
 
 use std::path::Path;
 
-use crate::policy::Origin;
+use crate::policy::{ContentRule, Origin};
+use error::Fault;
 
 pub use error::{ConfigError, Problem};
 pub use lists::Reread;
@@ -35,6 +36,16 @@ pub use metrics::Metrics;
 pub use reload::Changes;
 pub use sections::Config;
 pub use storage::{DefaultKeep, Durability, Storage, rule_text};
+
+/// Compiles the rules about content.
+fn compile(rules: &mut [ContentRule]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (number, rule) in (1..).zip(rules) {
+        let path = |key: &str| format!("policy.content[{number}]{}{key}", if key.is_empty() { "" } else { "." });
+        faults.extend(rule.compile().into_iter().map(|(key, text)| Fault { key: path(key).into(), text }));
+    }
+    faults
+}
 
 impl Config {
     /// Reads a file.
@@ -61,6 +72,7 @@ impl Config {
                 let Config { access, storage, .. } = &mut read.config;
                 let (list_files, mut faults) = lists::read_all(access, &mut storage.retention, directory);
                 read.config.list_files = list_files;
+                faults.extend(compile(&mut read.config.policy.content));
                 if faults.is_empty() {
                     faults = validate::check(&read.config);
                 }

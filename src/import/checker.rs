@@ -134,7 +134,7 @@ impl Checker {
         let outcome = if let Err(refusal) = policy {
             (LineOutcome::Refused, refusal.reason.text)
         } else if policy == Ok(Decision::Mute) {
-            (LineOutcome::Refused, "its author is muted".into())
+            (LineOutcome::Refused, "it is muted".into())
         } else if let Err(reason) = self.settings.retention.check_age(event, now) {
             (LineOutcome::NotKept, reason.text)
         } else if event.kind().is_ephemeral() {

@@ -110,6 +110,8 @@ label_values!(
         Size = "size",
         /// It has too many tags.
         Tags = "tags",
+        /// Its content holds words or patterns of `policy.content`.
+        Content = "content",
         /// `created_at` or the expiration.
         Time = "time",
         /// Too little proof of work (NIP-13).

@@ -24,6 +24,8 @@ pub enum Act {
     Ping,
     /// A well-formed event: looking up whether it is known.
     Event,
+    /// Searches through this many bytes of content for the operator's words and patterns.
+    Searched(usize),
     /// A new event: its signature, the rules, the log and its share of a commit.
     Submission,
     /// The filters of a query: adding them to the live index and removing them again. Parsing them is not included.
@@ -61,6 +63,8 @@ impl Act {
             Self::Ping => 450,
             // 2 µs.
             Self::Event => 2_000,
+            // 1 ns per byte and pattern.
+            Self::Searched(bytes) => bytes as u64,
             // 13 µs in large batches, 25 µs alone.
             Self::Submission => 15_000,
             // 60 ns a value, plus a base for each filter. Planning is part of the query's time.

@@ -23,6 +23,7 @@ pub mod read;
 pub mod refusal;
 pub mod retention;
 pub mod rule;
+pub mod rules;
 pub mod sets;
 pub mod settings;
 pub mod urls;
@@ -49,6 +50,7 @@ pub use read::{ReadGuard, check_count, check_filters, check_open, hold_filters, 
 pub use refusal::Refusal;
 pub use retention::{Limits as RetentionLimits, Origin, Retention, RuleOfAll};
 pub use rule::{Age, AgeBy, Bounds, Keep, Rule, Selector, is_addressed};
+pub use rules::{ContentRule, KindLimits};
 pub use sets::{KindSet, OptionalKey};
 pub use settings::{Auth, ChallengeWhen, Settings, Who};
 pub use urls::{RelayUrl, RelayUrls};

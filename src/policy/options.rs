@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::plugin::Source;
+use super::rules::{ContentRule, KindLimits};
 use super::sets::KindSet;
 
 /// Rules about events.
@@ -17,10 +18,19 @@ pub struct PolicyOptions {
     /// Kinds that are not meant for the public and are refused from anyone, in imports too: seals (NIP-59), AUTH
     /// (NIP-42), and the tokens of Blossom and NIP-98. Kind 22242 is refused even if it is not listed.
     pub private_kinds: KindSet,
+    /// Sizes of events of some kinds; each that is about an event's kind holds.
+    pub kind_limits: Vec<KindLimits>,
+    /// Content that is not accepted; the first rule that finds something decides.
+    pub content: Vec<ContentRule>,
 }
 
 impl Default for PolicyOptions {
     fn default() -> Self {
-        Self { sources: vec![Source::Ws, Source::Sync], private_kinds: KindSet::of(&[13, 22242, 24242, 27235]) }
+        Self {
+            sources: vec![Source::Ws, Source::Sync],
+            private_kinds: KindSet::of(&[13, 22242, 24242, 27235]),
+            kind_limits: Vec::new(),
+            content: Vec::new(),
+        }
     }
 }

@@ -40,6 +40,12 @@ impl Refusal {
         Self::new(PolicyRule::Kind, Prefix::Blocked, format!("kind {kind} is not accepted here"))
     }
 
+    /// Content that the operator does not want. It is not told what was found: that would teach how to write it.
+    #[must_use]
+    pub fn content() -> Self {
+        Self::new(PolicyRule::Content, Prefix::Blocked, "the content is not welcome here")
+    }
+
     /// A kind that is not meant for the public.
     #[must_use]
     pub fn private_kind(kind: Kind) -> Self {

@@ -10,6 +10,7 @@ use super::options::PolicyOptions;
 use super::peer::Peer;
 use super::plugin::Source;
 use super::refusal::Refusal;
+use super::rules::{self, Action};
 use super::settings::Settings;
 use crate::metrics::PolicyRule;
 use crate::nostr::json::{Parser, Value};
@@ -74,7 +75,13 @@ fn check_rules(settings: &Settings, event: EventView<'_>, source: Source) -> Res
         return Ok(Decision::Accept);
     }
     check_lists(&settings.access, event)?;
-    Ok(if settings.access.mutes(&event.pubkey()) { Decision::Mute } else { Decision::Accept })
+    settings.policy.kind_limits.iter().try_for_each(|limits| limits.check(event))?;
+    match settings.policy.content.iter().find_map(|rule| rule.judge(event)) {
+        Some(Action::Refuse) => Err(Refusal::content()),
+        Some(Action::Mute) => Ok(Decision::Mute),
+        None if settings.access.mutes(&event.pubkey()) => Ok(Decision::Mute),
+        None => Ok(Decision::Accept),
+    }
 }
 
 /// Refuses kinds that are not meant for the public. AUTH must never be broadcast (NIP-42), whatever the operator lists.
@@ -106,33 +113,12 @@ fn check_keys(settings: &Settings, peer: &Peer, event: EventView<'_>) -> Result<
 }
 
 fn check_size(limits: &Limits, tier: &TierLimits, event: EventView<'_>) -> Result<(), Refusal> {
-    let (record, content) = (event.record().len(), event.content());
-    if record > tier.max_event_bytes {
-        return Err(invalid(
-            PolicyRule::Size,
-            format!("the event is too large: {record} bytes, the limit is {}", tier.max_event_bytes),
-        ));
+    let bytes = event.record().len();
+    if bytes > tier.max_event_bytes {
+        return Err(rules::too_large(bytes, tier.max_event_bytes, None));
     }
-    // A tag takes at least two bytes, so small records need no counting.
-    if (record - content.len()) / 2 > limits.max_event_tags {
-        let tags = event.tags().count();
-        if tags > limits.max_event_tags {
-            return Err(invalid(
-                PolicyRule::Tags,
-                format!("too many tags: {tags}, the limit is {}", limits.max_event_tags),
-            ));
-        }
-    }
-    if content.len() > limits.max_content_length {
-        // Every character has one byte that is not a continuation (RFC 3629).
-        let characters = content.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
-        if characters > limits.max_content_length {
-            let text =
-                format!("content is too long: {characters} characters, the limit is {}", limits.max_content_length);
-            return Err(invalid(PolicyRule::Size, text));
-        }
-    }
-    Ok(())
+    rules::check_tags(event, limits.max_event_tags, None)?;
+    rules::check_content_length(event, limits.max_content_length, None)
 }
 
 fn check_time(limits: &Limits, event: EventView<'_>, now: Timestamp) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@
 use crate::metrics::Metrics;
 use crate::nostr::{ClientMessage, Filter, Reason};
 use crate::pipeline::ClientHandle;
-use crate::policy::{Act, Quantity, Settings, Standing};
+use crate::policy::{Act, ContentRule, Quantity, Settings, Standing};
 use crate::ws::Work;
 
 /// The longest hold before the debt is checked again, in microseconds. A client whose messages are refused is read once
@@ -61,8 +61,13 @@ impl Bill {
     /// Adds the cost of a message beyond reading it, and charges the message as an EVENT or a query.
     pub fn add_message(&mut self, message: &ClientMessage, client: &ClientHandle, settings: &Settings, now_us: u64) {
         let quantity = match message {
-            ClientMessage::Event(_) => {
+            ClientMessage::Event(event) => {
                 self.add(Act::Event);
+                let content = &settings.policy.content;
+                if !content.is_empty() {
+                    let searches: usize = content.iter().map(ContentRule::searches).sum();
+                    self.add(Act::Searched(event.view().content().len().saturating_mul(searches)));
+                }
                 Quantity::Events
             }
             ClientMessage::Req(_, filters) | ClientMessage::Count(_, filters) => {
