@@ -8,7 +8,7 @@
 //! To add a target: write its seeds and its check, list it in [`TARGETS`] and in the tests below, and add its program
 //! to `fuzz/` and its row to `docs/reliability.md`. `tests/tidy.rs` compares the four.
 
-use crate::{backup, config, import, negentropy, nostr, plugin, policy, store, ws};
+use crate::{backup, config, import, negentropy, nostr, plugin, policy, server, store, ws};
 
 /// A trust boundary.
 pub struct Target {
@@ -21,7 +21,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub static TARGETS: [Target; 15] = [
+pub static TARGETS: [Target; 16] = [
     Target { name: "json", seeds: nostr::fuzz::json_seeds, check: nostr::fuzz::json },
     Target { name: "client_message", seeds: nostr::fuzz::message_seeds, check: nostr::fuzz::client_message },
     Target { name: "event", seeds: nostr::fuzz::event_seeds, check: nostr::fuzz::event },
@@ -36,6 +36,7 @@ pub static TARGETS: [Target; 15] = [
     Target { name: "config", seeds: config::fuzz::seeds, check: config::fuzz::check },
     Target { name: "import", seeds: import::fuzz::seeds, check: import::fuzz::check },
     Target { name: "forwarded", seeds: policy::fuzz::forwarded_seeds, check: policy::fuzz::forwarded },
+    Target { name: "proxy_header", seeds: server::proxy_header::fuzz::seeds, check: server::proxy_header::fuzz::check },
     Target { name: "plugin", seeds: plugin::fuzz::seeds, check: plugin::fuzz::check },
 ];
 
@@ -219,6 +220,7 @@ mod tests {
     }
 
     tests! {
-        json client_message event filter record pages log frames inflate negentropy backup config import forwarded plugin
+        json client_message event filter record pages log frames inflate negentropy backup config import forwarded
+        proxy_header plugin
     }
 }

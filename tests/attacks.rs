@@ -10,5 +10,6 @@ mod attacks {
     mod doors;
     mod floods;
     mod memory;
+    mod proxies;
     mod queries;
 }

@@ -52,6 +52,9 @@ fn server(config: &Config, faults: &mut Faults) {
     faults.range("server.max_connections", server.max_connections as u64, 1..=u64::MAX);
     faults.range("server.max_connections_per_address", server.max_connections_per_address as u64, 1..=u64::MAX);
     faults.range("server.max_half_open", server.max_half_open as u64, 16..=u64::MAX);
+    let text = "needs server.trusted_proxies: with an empty list, nobody could connect";
+    let has_proxies = !server.proxy_protocol || !server.trusted_proxies.is_empty();
+    faults.unless(has_proxies, "server.proxy_protocol", text);
     faults.range("server.header_timeout_s", server.header_timeout_s, 1..=3600);
     // Less than a page does not hold a full segment; the kernel takes numbers up to 2^30.
     let buffer = server.socket_buffer_bytes;

@@ -190,6 +190,10 @@ label_values!(
         Forwarded = "forwarded",
         /// The request names no host or more than one (400).
         Host = "host",
+        /// With `server.proxy_protocol`, it did not come from a trusted proxy: no answer.
+        Direct = "direct",
+        /// A trusted proxy sent no header of the PROXY protocol, or a malformed one: no answer.
+        ProxyHeader = "proxy-header",
     }
 );
 

@@ -26,6 +26,7 @@ use super::connection;
 use super::context::IoContext;
 use super::info;
 use super::options::Options;
+use super::proxied::{self, Caller};
 use super::turns;
 use crate::metrics::TurnedAway;
 use crate::policy::{self, Act, MalformedForwardedFor, Settings, Standing};
@@ -43,16 +44,22 @@ const MAX_REQUESTS: u32 = 64;
 
 /// Serves HTTP on one socket until the socket is upgraded, closes, has had [`MAX_REQUESTS`], or must make room at the
 /// door. It takes turns with the connections of its thread.
-pub async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAddr, waiting: Waiting) {
+pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAddr, waiting: Waiting) {
     // weir gathers small replies itself, so Nagle's algorithm would only add delay.
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let (caller, waiting) = if context.front.options.proxy_protocol {
+        let Some(entered) = proxied::enter(&context, &mut stream, peer, waiting).await else { return };
+        entered
+    } else {
+        (Caller { address: peer, may_forward: true }, waiting)
+    };
     let header_timeout = Duration::from_secs(context.front.options.header_timeout_s.max(1));
     let (serving, requests) = (Rc::clone(&context), &Cell::new(0));
     let service = service_fn(move |request| {
         requests.set(requests.get() + 1);
-        let mut response = handle(&serving, request, address);
+        let mut response = handle(&serving, request, caller);
         if requests.get() >= MAX_REQUESTS || serving.draining.get() {
             response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
         }
@@ -88,7 +95,9 @@ pub async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAdd
     tokio::select! {
         served = served => if let Err(error) = served {
             if error.is_timeout() {
-                context.refuse(TurnedAway::Slow, address.ip());
+                context.refuse(TurnedAway::Slow, caller.address.ip());
+            } else if error.is_parse() && context.front.options.trusted_proxies.contains(peer.ip()) {
+                context.front.proxy_faults.sent_rubbish(context.front.pipeline.clock.now_us());
             }
             tracing::trace!(%error, "an HTTP connection ended");
         },
@@ -97,14 +106,14 @@ pub async fn serve(context: Rc<IoContext>, stream: TcpStream, address: SocketAdd
 }
 
 /// Answers one request.
-fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: SocketAddr) -> Response<Full<Bytes>> {
+fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
     let front = &context.front;
     if !names_one_host(request.version(), request.headers()) {
-        return turn_away(context, TurnedAway::Host, from.ip());
+        return turn_away(context, TurnedAway::Host, caller.address.ip());
     }
     let settings = front.pipeline.settings.load();
-    let address = client_address(&front.options, request.headers(), from);
-    let payer = address.as_ref().map_or(from.ip(), |address| *address);
+    let address = client_address(&front.options, request.headers(), caller);
+    let payer = address.as_ref().map_or(caller.address.ip(), |address| *address);
     if !may_ask(context, &settings, payer) {
         return turn_away(context, TurnedAway::Debt, payer);
     }
@@ -117,7 +126,7 @@ fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, from: SocketA
     if upgrade::is_requested(&request) {
         return match address {
             Ok(address) => upgrade_to_websocket(context, &settings, &mut request, address),
-            Err(MalformedForwardedFor) => turn_away(context, TurnedAway::Forwarded, from.ip()),
+            Err(MalformedForwardedFor) => turn_away(context, TurnedAway::Forwarded, caller.address.ip()),
         };
     }
     match *request.method() {
@@ -149,9 +158,12 @@ fn may_ask(context: &IoContext, settings: &Settings, address: IpAddr) -> bool {
 }
 
 /// The client's address: behind trusted proxies, the one that they report.
-fn client_address(options: &Options, headers: &HeaderMap, from: SocketAddr) -> Result<IpAddr, MalformedForwardedFor> {
+fn client_address(options: &Options, headers: &HeaderMap, caller: Caller) -> Result<IpAddr, MalformedForwardedFor> {
+    if !caller.may_forward {
+        return Ok(caller.address.ip().to_canonical());
+    }
     let forwarded: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
-    policy::client_address(from.ip(), forwarded.into_iter(), &options.trusted_proxies)
+    policy::client_address(caller.address.ip(), forwarded.into_iter(), &options.trusted_proxies)
 }
 
 fn upgrade_to_websocket(
@@ -189,6 +201,8 @@ fn turn_away(context: &IoContext, reason: TurnedAway, address: IpAddr) -> Respon
         TurnedAway::Forwarded => (StatusCode::BAD_REQUEST, "X-Forwarded-For is not a list of addresses\n"),
         TurnedAway::Host => (StatusCode::BAD_REQUEST, "a request names one host\n"),
         TurnedAway::HalfOpen | TurnedAway::Slow => (StatusCode::REQUEST_TIMEOUT, "the request took too long\n"),
+        // These get no answer.
+        TurnedAway::Direct | TurnedAway::ProxyHeader => (StatusCode::BAD_REQUEST, "connect by way of the proxy\n"),
     };
     let mut response = text(status, why);
     if matches!(reason, TurnedAway::Full | TurnedAway::Address | TurnedAway::Debt) {

@@ -25,6 +25,9 @@ pub struct Options {
     pub max_half_open: usize,
     /// Addresses and prefixes of proxies whose `X-Forwarded-For` is believed; empty for none.
     pub trusted_proxies: AddressSet,
+    /// Whether those proxies begin each connection with a header of the PROXY protocol, version 1 or 2. Then nobody
+    /// else may connect.
+    pub proxy_protocol: bool,
     /// Whether permessage-deflate is offered.
     pub compression: bool,
     /// Seconds a client may take to send its HTTP request.
@@ -57,6 +60,7 @@ impl Default for Options {
             max_connections_per_address: 256,
             max_half_open: 4096,
             trusted_proxies: AddressSet::default(),
+            proxy_protocol: false,
             compression: true,
             header_timeout_s: 10,
             ping_after_s: 25,

@@ -10,9 +10,21 @@ use crate::ws::upgrade;
 pub struct ProxyFaults {
     old_http: LogLimit,
     stripped_upgrade: LogLimit,
+    rubbish: LogLimit,
 }
 
 impl ProxyFaults {
+    /// Notes that a trusted proxy sent what is no HTTP.
+    pub fn sent_rubbish(&self, now_us: u64) {
+        if let Some(count) = self.rubbish.admit(now_us) {
+            tracing::info!(
+                count,
+                "a proxy in server.trusted_proxies sent what is no HTTP request: a proxy must speak plain HTTP/1.1 to the \
+                 relay, neither TLS nor HTTP/2, and a PROXY header only with server.proxy_protocol"
+            );
+        }
+    }
+
     /// Checks a request that is meant to become a WebSocket.
     pub fn watch<B>(&self, request: &Request<B>, now_us: u64) {
         if request.version() < Version::HTTP_11 {
