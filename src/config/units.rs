@@ -14,8 +14,8 @@ enum Unit {
     Microseconds,
 }
 
-/// Keys whose name does not end in their unit: names from NIP-11, and the two numbers of a byte rate.
-const NAMED: [(&str, Unit); 10] = [
+/// Keys whose name does not end in their unit: names from NIP-11, and the two numbers of a rate.
+const NAMED: [(&str, Unit); 12] = [
     ("limits.max_message_length", Unit::Bytes),
     ("limits.created_at_lower_limit", Unit::Seconds),
     ("limits.created_at_upper_limit", Unit::Seconds),
@@ -23,6 +23,8 @@ const NAMED: [(&str, Unit); 10] = [
     ("auth.window", Unit::Seconds),
     ("bytes.per_second", Unit::Bytes),
     ("bytes.burst", Unit::Bytes),
+    ("cpu_us.per_second", Unit::Microseconds),
+    ("cpu_us.burst", Unit::Microseconds),
     ("info.fees.subscription.period", Unit::Seconds),
     ("storage.retention.max_bytes", Unit::Bytes),
     ("storage.max_bytes_per_author", Unit::Bytes),
@@ -180,6 +182,33 @@ mod tests {
         assert_eq!((config.pipeline.inline_us, config.pipeline.commit_interval_ms), (1_000, 1_000));
         assert_eq!(config.tiers.anonymous.bytes, crate::policy::Rate::new(1 << 20, 32 << 20));
         assert_eq!(config.memory.filters, crate::ledger::Bound { per_address_bytes: 3 << 20, total_bytes: 1 << 30 });
+    }
+
+    /// The comments say which keys these are.
+    #[test]
+    fn every_key_of_the_sample_file_that_is_a_size_or_a_time_takes_a_unit() {
+        let words = ["bytes", "Bytes", "seconds", "Seconds", "milliseconds", "Milliseconds", "Microseconds"];
+        // Counts of other things, whose comments mention sizes or times, and sizes in tables of their own.
+        let others =
+            ["server.max_half_open", "server.path", "plugin.command", "policy.kind_limits", "rates.exempt_addresses"];
+        let (mut section, mut comment, mut units) = (String::new(), String::new(), 0);
+        for line in include_str!("../../config/weir.toml").lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                section = name.into();
+            } else if let Some(text) = line.strip_prefix('#') {
+                comment.push_str(text.split(". ").next().unwrap_or_default());
+            } else if let Some((key, value)) = line.split_once(" = ") {
+                let path = format!("{section}.{key}");
+                let first = comment.split(['.', ':', ',']).next().unwrap_or_default();
+                let is_number = value.chars().all(|c| c.is_ascii_digit());
+                let is_meant = is_number && first.split_whitespace().any(|word| words.contains(&word));
+                let has_unit = super::Unit::of(&path).is_some();
+                assert!(has_unit || !is_meant || others.contains(&&*path), "{path}: {first}");
+                units += usize::from(has_unit && is_number);
+                comment.clear();
+            }
+        }
+        assert!(units > 30, "only {units} keys with a unit were found");
     }
 
     #[test]

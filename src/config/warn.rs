@@ -26,7 +26,22 @@ pub fn warnings(config: &Config) -> Vec<String> {
              localhost, 127.0.0.1 or [::1]; set it to the URL that clients use, such as [\"wss://relay.example.com\"]"
         )
     };
-    why.map(text).into_iter().chain(plugin(config)).collect()
+    let proxy = is_behind_unknown_proxy(config).then(|| {
+        "server.trusted_proxies does not name this machine, although auth.urls has a wss:// URL and server.listen is a \
+         loopback address: if a proxy on this machine adds TLS, all clients share its address and escape all rates by \
+         rates.exempt_addresses; set it to [\"127.0.0.0/8\", \"::1/128\"]"
+            .to_string()
+    });
+    why.map(text).into_iter().chain(proxy).chain(plugin(config)).collect()
+}
+
+/// Whether clients seem to come through a proxy on this machine that is not trusted: weir speaks no TLS.
+fn is_behind_unknown_proxy(config: &Config) -> bool {
+    let server = &config.server;
+    let own = server.listen.ip();
+    own.to_canonical().is_loopback()
+        && !server.trusted_proxies.contains(own)
+        && config.auth.urls.iter().any(|url| url.is_secure() && !url.is_loopback())
 }
 
 /// Why the plugin cannot be run, as far as its file tells. It may be there when it is needed, so this is no mistake.
@@ -89,12 +104,34 @@ mod tests {
                  [\"wss://relay.example.com\"]"
             );
             assert_eq!(warning, told, "{text}");
-            assert_eq!(warned(&format!("{text}\nauth.urls = [\"wss://relay.example.com\"]")), None, "{text}");
+            let urls = "auth.urls = [\"ws://relay.example.com\"]";
+            assert_eq!(warned(&format!("{text}\n{urls}")), None, "{text}");
         }
         let private =
             ["127.0.0.1", "192.168.1.2", "169.254.1.2", "[::1]", "[fd00::1]", "[fe80::1]", "[::ffff:10.0.0.1]"];
         for address in private {
             assert_eq!(warned(&format!("server.listen = \"{address}:7777\"")), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_on_this_machine_that_is_not_trusted_is_told() {
+        let with = |lines: &str| warned(&format!("auth.urls = [\"WSS://relay.example.com\"]\n{lines}"));
+        let told =
+            |lines: &str| with(lines).is_some_and(|said| said.starts_with("server.trusted_proxies does not name"));
+        assert!(told("") && told("server.listen = \"[::1]:7777\""));
+        assert!(told("server.trusted_proxies = [\"10.0.0.1\"]"));
+        for fine in [
+            "server.trusted_proxies = [\"127.0.0.1\"]",
+            "server.listen = \"0.0.0.0:7777\"",
+            "auth.urls = [\"ws://relay.example.com\", \"wss://localhost\"]",
+        ] {
+            let text = if fine.starts_with("auth") {
+                fine.into()
+            } else {
+                format!("auth.urls = [\"wss://r.example\"]\n{fine}")
+            };
+            assert_eq!(warned(&text), None, "{fine}");
         }
     }
 

@@ -65,8 +65,15 @@ impl RelayUrl {
         self.host == other.host && self.port == other.port && self.path == other.path
     }
 
+    /// Whether clients reach it by TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("wss:"))
+    }
+
     /// Whether the host is a name of the local machine.
-    fn is_loopback(&self) -> bool {
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
         matches!(&*self.host, "localhost" | "127.0.0.1" | "[::1]")
     }
 }
