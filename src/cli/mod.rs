@@ -12,6 +12,7 @@ mod arguments;
 mod backup;
 mod check;
 mod compact;
+mod completions;
 mod config;
 mod delete;
 mod export;
@@ -84,6 +85,11 @@ enum Command {
     Config(config::Arguments),
     /// Take strfry's command line
     Strfry(strfry::Arguments),
+    /// Print a script that completes commands and options in a shell
+    Completions(completions::Completions),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(completions::Man),
 }
 
 /// Runs the command given on the command line.
@@ -121,6 +127,8 @@ fn run(Arguments { global, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Compact(arguments) => compact::run(&global, &arguments),
         Command::Upgrade(arguments) => upgrade::run(&global, &arguments),
         Command::Config(arguments) => config::run(&global, &arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => completions::write_pages(&arguments),
         Command::Strfry(arguments) => run(Arguments::parse_from(arguments.to_weir(&global)?)),
     }
 }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod commands;
+mod completions;
 mod corpus;
 mod formats;
 mod home;
