@@ -4,7 +4,7 @@
 //! - Floor 1: [`store`] (the stored events), [`live`] (which subscriptions match an event), [`ws`] (WebSocket
 //!   connections), [`policy`] (what a client may do), [`negentropy`] (the sync protocol of NIP-77).
 //! - Floor 2: [`retention`] (which events the operator's rules no longer keep), [`backup`] (backup and restore),
-//!   [`plugin`] (the operator's programs that judge events).
+//!   [`plugin`] (the operator's programs that judge events), [`management`] (what admins decide while the relay runs).
 //! - Floor 3: [`pipeline`] (threads and queues; ordering and durability).
 //! - Floor 4: [`server`] (clients, one at a time), [`import`] (events from files).
 //! - Floor 5: [`config`] (the configuration file).
@@ -25,6 +25,7 @@ pub mod fuzz;
 pub mod import;
 pub mod ledger;
 pub mod live;
+pub mod management;
 pub mod metrics;
 pub mod negentropy;
 pub mod nostr;

@@ -68,6 +68,8 @@ pub struct Metrics {
     pub bytes_sent: Counter,
     /// Reloads of the configuration.
     pub reloads: Family<ReloadLabel, Counter>,
+    /// Management requests over HTTP, by outcome.
+    pub management_requests: Family<ManagementLabel, Counter>,
     /// Log lines that could not be written.
     pub log_lines_lost: Counter,
     /// Verdicts of the fast engine that libsecp256k1 contradicted. A value above zero is an alarm.
@@ -188,6 +190,7 @@ impl Metrics {
             bytes_received: add(&mut r, "received_bytes", "Bytes read from WebSockets"),
             bytes_sent: add(&mut r, "sent_bytes", "Bytes written to WebSockets"),
             reloads: add(&mut r, "config_reloads", "Reloads of the configuration"),
+            management_requests: add(&mut r, "management_requests", "Management requests over HTTP, by outcome"),
             log_lines_lost: add(&mut r, "log_lines_lost", "Log lines that could not be written"),
             verify_mismatches: add(
                 &mut r,
@@ -297,6 +300,9 @@ impl Metrics {
         for &cause in PluginFailure::ALL {
             self.plugin_failures.get_or_create(&PluginFailureLabel { cause }).inc_by(0);
         }
+        for &outcome in ManagementOutcome::ALL {
+            self.management_requests.get_or_create(&ManagementLabel { outcome }).inc_by(0);
+        }
         for &result in Reload::ALL {
             self.reloads.get_or_create(&ReloadLabel { result }).inc_by(0);
         }
@@ -316,6 +322,11 @@ impl Metrics {
     pub fn refused(&self, rule: PolicyRule) {
         self.event(EventOutcome::Refused, 1);
         self.refused_events.get_or_create(&PolicyRuleLabel { rule }).inc();
+    }
+
+    /// Counts one management request.
+    pub fn management(&self, outcome: ManagementOutcome) {
+        self.management_requests.get_or_create(&ManagementLabel { outcome }).inc();
     }
 
     /// Counts one message.

@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 10] = [
     &["schnorr"],
     &["nostr"],
     &["store", "live", "ws", "policy", "negentropy"],
-    &["retention", "backup", "plugin"],
+    &["retention", "backup", "plugin", "management"],
     &["pipeline"],
     &["server", "import"],
     &["config"],

@@ -17,7 +17,8 @@ use super::interrupt;
 use super::log;
 use super::output::{progress, say, stdout};
 use crate::import::{self, End, LineOutcome, Observer, Parts, Report, Verdict};
-use crate::policy::Source;
+use crate::management::Journal;
+use crate::policy::{Settings, Source};
 use crate::schnorr::Verifier;
 
 /// The maximum number of reasons that the summary lists.
@@ -65,12 +66,14 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let read = Arc::new(AtomicU64::new(0));
     let input = Counted { input, read: Arc::clone(&read) };
     let (config, store) = global.open_or_create()?;
+    let journal = Journal::open(&config.management.directory(&config.storage.data))?;
+    let moderation = Arc::new(journal.moderation().clone());
     // What a plugin complains of.
     let judges = config.plugin.judges(Source::Import);
     let _log = judges.then(|| log::start(&config.log, &Counter::default())).transpose()?;
     let parts = Parts {
         store,
-        settings: config.settings(),
+        settings: Settings { moderation, ..config.settings() },
         verifier: Verifier::new(config.verify),
         options: import::Options {
             verify: !arguments.no_verify,

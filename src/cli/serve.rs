@@ -18,10 +18,11 @@ use super::handover::{Predecessor, Sockets};
 use super::signals::{End, Signals};
 use super::{log, systemd};
 use crate::config::Config;
+use crate::management::Journal;
 use crate::metrics::Metrics;
 use crate::pipeline::{OnFailure, Parts, Pipeline, now};
 use crate::schnorr::Verifier;
-use crate::server::{self, Server};
+use crate::server::{self, Server, management};
 use crate::store::Store;
 
 /// How long clients get to disconnect after the store has failed: the sooner a new process serves them, the better.
@@ -65,7 +66,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     raise_descriptor_limit(&mut options);
     let failed = Arc::new(AtomicBool::new(false));
     let on_failure = on_failure(&failed);
-    let parts = parts(&config, metrics)?;
+    let journal = Journal::open(&config.management.directory(&config.storage.data))?;
+    let mut parts = parts(&config, metrics)?;
+    parts.settings.moderation = Arc::new(journal.moderation().clone());
     if let Some(predecessor) = &mut predecessor {
         predecessor.take_over()?;
     }
@@ -75,7 +78,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tracing::info!("metrics on http://{}/metrics", monitor.local_addr()?);
     }
     let serving = pipeline.serving().clone();
-    let server = Server::start(options, serving.clone(), &pipeline.intake(), listeners, &on_failure)?;
+    let management = management::start(journal, serving.clone(), &on_failure)?;
+    let links = (management.link(), &on_failure);
+    let server = Server::start(options, serving.clone(), &pipeline.intake(), listeners, links)?;
     tracing::info!("listening on {}", server.address);
     serving.metrics.start_time_seconds.set(now().0 as i64);
     if let Some(predecessor) = predecessor {
@@ -95,6 +100,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
             server.finish(if serving.health.is_lost() { LOST_DRAIN } else { drain_timeout });
         }
     }
+    management.finish();
     pipeline.finish();
     Ok(if failed.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

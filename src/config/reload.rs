@@ -6,7 +6,7 @@ use super::sections::Config;
 
 /// The sections that a reload applies from the next message on, and the keys of other sections that it applies.
 /// Everything else is read once, at startup.
-const LIVE: [&str; 15] = [
+const LIVE: [&str; 16] = [
     "limits",
     "tiers",
     "rates",
@@ -14,6 +14,7 @@ const LIVE: [&str; 15] = [
     "access",
     "policy",
     "plugin",
+    "management.admins",
     "info",
     "storage.max_bytes",
     "storage.min_free_disk_bytes",

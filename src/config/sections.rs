@@ -2,6 +2,8 @@
 //!
 //! Reading, checking and comparing it is left to the other files of this folder.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::lists::ListFiles;
@@ -9,6 +11,7 @@ use super::log::Log;
 use super::metrics::Metrics;
 use super::storage::Storage;
 use crate::ledger;
+use crate::management;
 use crate::pipeline;
 use crate::policy::{Access, Auth, Info, Limits, PluginOptions, PolicyOptions, RateOptions, Settings, Tiers};
 use crate::schnorr;
@@ -36,6 +39,8 @@ pub struct Config {
     pub policy: PolicyOptions,
     /// The program that judges events.
     pub plugin: PluginOptions,
+    /// Who manages the running relay, and where their decisions are kept.
+    pub management: management::Options,
     /// The operator's part of the NIP-11 document.
     pub info: Info,
     /// Threads, and how long a query may run at a time.
@@ -79,6 +84,8 @@ impl Config {
             access: self.access.clone(),
             policy: self.policy.clone(),
             plugin: self.plugin.clone(),
+            admins: self.management.admins.clone(),
+            moderation: Arc::default(),
             info: self.info.clone(),
             retention: self.storage.retention(),
         }
@@ -87,8 +94,10 @@ impl Config {
     /// This configuration with the values of `new` that apply without a restart: what is in force after a reload.
     #[must_use]
     pub fn with_live_sections_of(&self, new: Self) -> Self {
-        let Self { limits, tiers, rates, auth, access, policy, plugin, info, storage, list_files, .. } = new;
+        let Self { limits, tiers, rates, auth, access, policy, plugin, management, info, storage, list_files, .. } =
+            new;
         let mut taken = Self { limits, tiers, rates, auth, access, policy, plugin, info, list_files, ..self.clone() };
+        taken.management.admins = management.admins;
         taken.storage.take_live(storage);
         taken
     }

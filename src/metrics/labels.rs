@@ -96,9 +96,11 @@ label_values!(
     PolicyRule {
         /// Its kind is never published.
         PrivateKind = "private-kind",
-        /// `access.allow_kinds`, `access.deny_kinds`.
+        /// `access.allow_kinds`, `access.deny_kinds`, or a kind that an admin disallowed.
         Kind = "kind",
-        /// `access.deny_pubkeys`.
+        /// An event that an admin banned.
+        Event = "event",
+        /// `access.deny_pubkeys`, or a key that an admin banned.
         Author = "author",
         /// `access.allow_pubkeys`, or `auth.write` for clients that have proven another key.
         Member = "member",
@@ -271,6 +273,18 @@ label_values!(
     }
 );
 
+label_values!(
+    /// What became of a management request.
+    ManagementOutcome {
+        /// It was carried out.
+        Done = "done",
+        /// It was from an admin, and failed.
+        Failed = "failed",
+        /// It was from nobody who may.
+        Unauthorized = "unauthorized",
+    }
+);
+
 macro_rules! label {
     ($($name:ident { $field:ident: $value:ty }),* $(,)?) => {$(
         /// A label set with one label.
@@ -290,6 +304,7 @@ label!(
     CloseLabel { reason: CloseReason },
     TurnedAwayLabel { reason: TurnedAway },
     ReloadLabel { result: Reload },
+    ManagementLabel { outcome: ManagementOutcome },
     QueueLabel { queue: Queue },
     PluginVerdictLabel { verdict: PluginVerdict },
     PluginFailureLabel { cause: PluginFailure },

@@ -1,4 +1,4 @@
-//! Public keys as people write them: `npub1…` (NIP-19) or 64 hexadecimal digits.
+//! Public keys and event ids as people write them: `npub1…` (NIP-19) or 64 hexadecimal digits, and `note1…`.
 //!
 //! For configuration and command lines only; the protocol itself has no `npub`. Private keys (`nsec`) are refused,
 //! never decoded.
@@ -6,7 +6,7 @@
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32, Hrp};
 
-use super::types::Pubkey;
+use super::types::{EventId, Pubkey};
 
 /// Why a text is not a public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,17 @@ pub fn parse_pubkey(text: &str) -> Result<Pubkey, KeyError> {
     checked.validate_segwit_padding().map_err(|_| KeyError::Length)?;
     let bytes: Vec<u8> = checked.byte_iter().collect();
     bytes.try_into().map(Pubkey).map_err(|_| KeyError::Length)
+}
+
+const NOTE: Hrp = Hrp::parse_unchecked("note");
+
+/// Reads an event id written as `note1…` (NIP-19); `None` for anything else.
+#[must_use]
+pub fn parse_note(text: &str) -> Option<EventId> {
+    let checked = CheckedHrpstring::new::<Bech32>(text).ok().filter(|checked| checked.hrp() == NOTE)?;
+    checked.validate_segwit_padding().ok()?;
+    let bytes: Vec<u8> = checked.byte_iter().collect();
+    bytes.try_into().map(EventId).ok()
 }
 
 /// Writes a public key as `npub1…`, 63 characters.

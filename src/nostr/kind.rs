@@ -36,6 +36,8 @@ impl Kind {
     pub const EPHEMERAL_GIFT_WRAP: Self = Self(21059);
     /// Client authentication (NIP-42); never accepted as a published event.
     pub const CLIENT_AUTH: Self = Self(22242);
+    /// Authorization of an HTTP request (NIP-98); never accepted as a published event by default.
+    pub const HTTP_AUTH: Self = Self(27235);
 
     /// The class of this kind.
     #[must_use]

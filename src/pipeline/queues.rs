@@ -11,7 +11,7 @@
 //! | copies        | events that pass and are judged in a dry run | 1,024 events, 16 MiB | an event is not judged |
 //! | waiting       | a boxed [`Job`](crate::pipeline::query::job::Job) that needs a commit ([`uncommitted`](crate::pipeline::commit::uncommitted)) | `scans` | the query goes back to Q4 |
 //! | changes       | wide subscriptions that `live` is to list or take out ([`live`](crate::pipeline::deliver::live)) | two for each subscription, whose filters are counted | never full |
-//! | removals      | [`Eviction`]s that the writer has taken from Q2 ([`background`](crate::pipeline::commit::background)) | the 16 that retention sends before it waits for an answer | retention waits |
+//! | removals      | [`Eviction`]s that the writer has taken from Q2 ([`background`](crate::pipeline::commit::background)) | the 16 that retention sends before it waits for an answer, and one of management | they wait |
 //! | held          | the batch that found no room, in the writer ([`room`](crate::pipeline::commit::room)) | one; later events wait in the backlog, which the gate bounds | the gate lets nothing in |
 //! | answers       | [`Done`], from writer to retention | as many as there are removals | never full |
 //!

@@ -15,6 +15,7 @@ use super::cron::{self, Upkeep};
 use super::deliver::live::{self, Delivering, LiveHub};
 use super::evict::evicting::Evicting;
 use super::evict::evictor;
+use super::evict::removals::Removals;
 use super::fair_channel::FairChannel;
 use super::health::{Health, OnFailure};
 use super::heartbeat::Heartbeat;
@@ -203,6 +204,7 @@ fn serving(
         writable: Arc::new(Writable::new(&metrics, clock)),
         gate: Arc::new(Gate::new(&bounds)),
         plugin: Arc::default(),
+        removals: Removals::new(write.downgrade()),
         verifier: Arc::new(verifier),
         reading: Arc::new(reading),
         settings,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::clock::Clock;
+use super::evict::removals::Removals;
 use super::health::Health;
 use super::heartbeat::Heartbeat;
 use super::ingest::gate::Gate;
@@ -16,7 +17,7 @@ use super::queues::{Bounds, Depths};
 use super::writable::Writable;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Queue};
-use crate::policy::{Access, Settings};
+use crate::policy::{Access, Moderation, Settings};
 use crate::retention::Horizons;
 use crate::schnorr::Verifier;
 use crate::store::Store;
@@ -46,7 +47,9 @@ pub struct Serving {
     pub gate: Arc<Gate>,
     /// What the plugin has not judged yet.
     pub plugin: Arc<door::Shared>,
-    /// The signature engines, for AUTH.
+    /// The way to have events removed.
+    pub removals: Removals,
+    /// The signature engines, for AUTH and for management.
     pub verifier: Arc<Verifier>,
     /// What reads stored events for clients, and the live index.
     pub reading: Arc<Reading>,
@@ -70,11 +73,20 @@ impl Serving {
         ]
     }
 
-    /// Puts other settings in force, after a reload.
+    /// Puts other settings in force, after a reload. The decisions of admins stay as they are.
     pub fn apply(&self, settings: &Settings) {
-        self.settings.rcu(|former| Settings { reload: former.reload + 1, ..settings.clone() });
+        self.settings.rcu(|former| Settings {
+            reload: former.reload + 1,
+            moderation: Arc::clone(&former.moderation),
+            ..settings.clone()
+        });
         // Its processes are started again, even if no event comes.
         self.plugin.wake();
+    }
+
+    /// Puts other decisions of admins in force and leaves all else as it is.
+    pub fn apply_moderation(&self, moderation: &Arc<Moderation>) {
+        self.settings.rcu(|settings| Settings { moderation: Arc::clone(moderation), ..Settings::clone(settings) });
     }
 
     /// Puts other lists in force and leaves all else as it is.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::address_list::AddressSet;
 use super::key_set::KeySet;
 use super::list_file::{AddressFile, KeyFile};
+use super::moderation::Moderation;
 use super::rule::is_addressed;
 use super::sets::KindSet;
 use crate::nostr::{EventView, Pubkey};
@@ -126,8 +127,9 @@ impl Access {
 
     /// Whether anyone may publish this event because of whom it is for.
     #[must_use]
-    pub fn is_for_member(&self, event: EventView<'_>) -> bool {
-        self.addressed_kinds.contains(event.kind()) && is_addressed(event, |key| self.allows(key) || self.lists(key))
+    pub fn is_for_member(&self, event: EventView<'_>, moderation: &Moderation) -> bool {
+        let is_member = |key: &Pubkey| self.allows(key) || self.lists(key) || moderation.allows_key(key);
+        self.addressed_kinds.contains(event.kind()) && is_addressed(event, is_member)
     }
 }
 

@@ -3,6 +3,7 @@
 //! `X-Forwarded-For` is believed only if the peer of the socket is a trusted proxy, so an empty list of proxies trusts
 //! nobody.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -20,8 +21,15 @@ use super::sets::from_text;
 pub struct AddressError(String);
 
 /// One address or prefix. IPv4-mapped IPv6 addresses count as IPv4 addresses.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Network(IpNet);
+
+/// A single address is written without its prefix length.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }
+    }
+}
 
 impl FromStr for Network {
     type Err = AddressError;

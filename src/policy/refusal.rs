@@ -34,6 +34,12 @@ impl Refusal {
         Self::new(PolicyRule::Member, Prefix::Blocked, "the author is not on this relay's list")
     }
 
+    /// An event that an admin banned.
+    #[must_use]
+    pub fn event() -> Self {
+        Self::new(PolicyRule::Event, Prefix::Blocked, "this event is not welcome here")
+    }
+
     /// A kind that the operator does not want.
     #[must_use]
     pub fn kind(kind: Kind) -> Self {

@@ -2,11 +2,15 @@
 //!
 //! Each message is handled under one snapshot from start to end (INV-13).
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::access::Access;
 use super::info::Info;
+use super::key_set::KeySet;
 use super::limits::{Limits, Tiers};
+use super::moderation::Moderation;
 use super::options::PolicyOptions;
 use super::plugin::PluginOptions;
 use super::rate::RateOptions;
@@ -38,6 +42,10 @@ pub struct Settings {
     pub retention: Retention,
     /// The program that judges events.
     pub plugin: PluginOptions,
+    /// The keys that may manage the relay over HTTP (NIP-86).
+    pub admins: KeySet,
+    /// What admins decided while the relay ran.
+    pub moderation: Arc<Moderation>,
 }
 
 impl Settings {

@@ -101,6 +101,18 @@ impl RelayUrls {
         if self.0.is_empty() { url.is_loopback() } else { self.0.iter().any(|own| own.is(&url)) }
     }
 
+    /// Whether `text` is one of the URLs, as HTTP clients write them too: `http` for `ws`, and `https` for `wss`
+    /// (NIP-98).
+    #[must_use]
+    pub fn name_http(&self, text: &[u8]) -> bool {
+        let starts =
+            |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()));
+        match ["https://", "http://"].into_iter().find(|scheme| starts(scheme)) {
+            Some(scheme) => self.name(&[scheme.replace("http", "ws").as_bytes(), &text[scheme.len()..]].concat()),
+            None => self.name(text),
+        }
+    }
+
     /// Whether `text` has the host of one of the URLs. That suffices for AUTH (NIP-42): behind a proxy, clients may see
     /// a different port or path than the operator configured.
     #[must_use]

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::access::Access;
 use super::limits::{Limits, TierLimits};
+use super::moderation::Moderation;
 use super::options::PolicyOptions;
 use super::peer::Peer;
 use super::plugin::Source;
@@ -47,6 +48,7 @@ pub fn check_event(
         // It must be obeyed no matter who may write here (NIP-62), so the remaining checks do not apply.
         return check_vanish(settings, event).map(|()| Decision::Accept);
     }
+    settings.moderation.check_bans(event)?;
     let decision = check_rules(settings, event, Source::Ws)?;
     settings.retention.check_age(event, now).map_err(|reason| Refusal { rule: PolicyRule::Retention, reason })?;
     check_work(&settings.limits, event)?;
@@ -56,8 +58,8 @@ pub fn check_event(
 }
 
 /// Whether the operator may import `event` from a file. Refused are kinds that no relay may store, vanish requests to
-/// other relays and, if `policy.sources` has imports, what the lists and rules refuse. Limits, dates and proofs of keys
-/// concern clients alone.
+/// other relays, what admins banned and, if `policy.sources` has imports, what the lists and rules refuse. Limits,
+/// dates and proofs of keys concern clients alone.
 ///
 /// # Errors
 /// The refusal that a client would get.
@@ -66,6 +68,7 @@ pub fn check_import(settings: &Settings, event: EventView<'_>) -> Result<Decisio
     if event.kind() == Kind::VANISH {
         return check_vanish(settings, event).map(|()| Decision::Accept);
     }
+    settings.moderation.check_bans(event)?;
     check_rules(settings, event, Source::Import)
 }
 
@@ -74,7 +77,7 @@ fn check_rules(settings: &Settings, event: EventView<'_>, source: Source) -> Res
     if !settings.policy.sources.contains(&source) {
         return Ok(Decision::Accept);
     }
-    check_lists(&settings.access, event)?;
+    check_lists(&settings.access, &settings.moderation, event)?;
     settings.policy.kind_limits.iter().try_for_each(|limits| limits.check(event))?;
     match settings.policy.content.iter().find_map(|rule| rule.judge(event)) {
         Some(Action::Refuse) => Err(Refusal::content()),
@@ -100,7 +103,7 @@ fn invalid(rule: PolicyRule, text: impl Into<Cow<'static, str>>) -> Refusal {
 fn check_keys(settings: &Settings, peer: &Peer, event: EventView<'_>) -> Result<(), Refusal> {
     let kind = event.kind();
     if let Err(reason) = peer.check(settings, settings.auth.write, "publish")
-        && !settings.access.is_for_member(event)
+        && !settings.access.is_for_member(event, &settings.moderation)
     {
         let rule = if reason.prefix == Prefix::AuthRequired { PolicyRule::Auth } else { PolicyRule::Member };
         return Err(Refusal { rule, reason });
@@ -174,16 +177,20 @@ fn check_vanish(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal
     Err(invalid(PolicyRule::Vanish, format!("the request does not name this relay, which is {}", settings.auth.urls)))
 }
 
-fn check_lists(access: &Access, event: EventView<'_>) -> Result<(), Refusal> {
+/// The operator's lists, with what admins allowed and refused beside them. What one of them refuses is refused,
+/// whatever the other allows.
+fn check_lists(access: &Access, moderation: &Moderation, event: EventView<'_>) -> Result<(), Refusal> {
     let kind = event.kind();
-    if access.deny_kinds.contains(kind) || !(access.allow_kinds.is_empty() || access.allow_kinds.contains(kind)) {
+    let is_named = access.allow_kinds.is_empty() || access.allow_kinds.contains(kind) || moderation.allows_kind(kind);
+    if access.deny_kinds.contains(kind) || moderation.bans_kind(kind) || !is_named {
         return Err(Refusal::kind(kind));
     }
     let author = event.pubkey();
     if access.denies(&author) {
         return Err(Refusal::author());
     }
-    if !access.allows_members_only() || access.allows(&author) || access.is_for_member(event) {
+    let is_member = !access.allows_members_only() || access.allows(&author) || moderation.allows_key(&author);
+    if is_member || access.is_for_member(event, moderation) {
         return Ok(());
     }
     Err(Refusal::stranger())

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::admission::{Admission, Door, Waiting};
 use super::cold::Cold;
+use super::management::link::Link;
 use super::options::Options;
 use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
@@ -24,8 +25,8 @@ use crate::nostr::json::Parser;
 use crate::pipeline::query::scan_job::Here;
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Intake, Reconciliation, Serving};
-use crate::policy::RateTable;
-use crate::ws::{Outboxes, Wakeups};
+use crate::policy::{Act, RateTable, Settings, Standing};
+use crate::ws::{CloseCode, Outboxes, Wakeups};
 
 /// How long to wait after an accept fails for lack of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -68,6 +69,8 @@ pub struct Front {
     pub epoch: Instant,
     /// Mistakes of proxies in front.
     pub proxy_faults: ProxyFaults,
+    /// The thread that manages the relay.
+    pub management: Link,
 }
 
 /// What the connections of one io thread share.
@@ -106,7 +109,7 @@ pub struct IoContext {
 
 impl Front {
     /// Nobody is connected yet.
-    pub fn new(options: Options, pipeline: Serving) -> Self {
+    pub fn new(options: Options, pipeline: Serving, management: Link) -> Self {
         Self {
             admission: Admission::new(
                 options.max_connections,
@@ -122,6 +125,7 @@ impl Front {
             paused: AtomicUsize::new(0),
             epoch: Instant::now(),
             proxy_faults: ProxyFaults::default(),
+            management,
             options,
             pipeline,
         }
@@ -213,6 +217,13 @@ impl IoContext {
         self.intake.submit(self.submissions.take());
     }
 
+    /// Charges an act to an address, whose bill outlives connections.
+    pub fn charge(&self, settings: &Settings, address: IpAddr, act: Act) -> Standing {
+        let now_us = self.now_us();
+        let buckets = self.front.address_rates.get(settings.rates.group(address), now_us);
+        settings.rates.charge_address(address, &buckets, act, now_us)
+    }
+
     /// Counts a client that is turned away before it is served.
     pub fn refuse(&self, reason: TurnedAway, address: IpAddr) {
         let front = &self.front;
@@ -253,6 +264,14 @@ impl IoContext {
             let session = session.upgrade().filter(|session| !session.is_ended());
             session.inspect(|session| session.end_if_idle()).is_some()
         });
+    }
+
+    /// Closes the connections from addresses that are blocked. Their EVENTs may stay without an answer.
+    pub(super) fn close_blocked(&self) {
+        let settings = self.front.pipeline.settings.load();
+        for client in self.clients.borrow().values().filter(|client| settings.moderation.blocks(client.peer)) {
+            client.outbox.close(CloseCode::Policy, "blocked: this address is not welcome here");
+        }
     }
 
     /// Registers a connection and returns its key.

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CONNECTION,
-    CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER,
+    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, CONNECTION, CONTENT_TYPE, HOST, HeaderValue,
+    RETRY_AFTER,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,8 +25,10 @@ use super::admission::Waiting;
 use super::connection;
 use super::context::IoContext;
 use super::info;
+use super::management;
 use super::options::Options;
 use super::proxied::{self, Caller};
+use super::response::{MANAGED_METHODS, METHODS, method_not_allowed, text, with_cors};
 use super::turns;
 use crate::metrics::TurnedAway;
 use crate::policy::{self, Act, MalformedForwardedFor, Settings, Standing};
@@ -34,9 +36,6 @@ use crate::ws::upgrade;
 
 /// The media type of the information document (NIP-11).
 const NOSTR_JSON: &str = "application/nostr+json";
-
-/// The methods served here.
-const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// How many requests one socket is answered. Each is charged to its address. hyper handles up to 16 of them, about a
 /// millisecond's work, before it yields.
@@ -59,11 +58,14 @@ pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAd
     let (serving, requests) = (Rc::clone(&context), &Cell::new(0));
     let service = service_fn(move |request| {
         requests.set(requests.get() + 1);
-        let mut response = handle(&serving, request, caller);
-        if requests.get() >= MAX_REQUESTS || serving.draining.get() {
-            response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+        let serving = Rc::clone(&serving);
+        async move {
+            let mut response = handle(&serving, request, caller).await;
+            if requests.get() >= MAX_REQUESTS || serving.draining.get() {
+                response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
         }
-        std::future::ready(Ok::<_, std::convert::Infallible>(response))
     });
     let mut served = pin!(
         http1::Builder::new()
@@ -105,20 +107,48 @@ pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAd
     }
 }
 
-/// Answers one request.
-fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
+/// Answers one request. Only management waits for anything.
+async fn handle(context: &Rc<IoContext>, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
+    let mut response = match handle_at_once(context, request, caller) {
+        Handled::Answered(response) => response,
+        Handled::Management(request, payer) => management::answer(context, request, payer).await,
+    };
+    if !context.front.pipeline.settings.load().admins.is_empty() {
+        // Browsers ask before a management request (NIP-86), and `*` does not cover Authorization.
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*, Authorization"));
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(MANAGED_METHODS));
+    }
+    response
+}
+
+/// What becomes of a request at once.
+enum Handled {
+    /// It is answered.
+    Answered(Response<Full<Bytes>>),
+    /// It is for management, and charged to this address.
+    Management(Request<Incoming>, IpAddr),
+}
+
+impl From<Response<Full<Bytes>>> for Handled {
+    fn from(response: Response<Full<Bytes>>) -> Self {
+        Self::Answered(response)
+    }
+}
+
+fn handle_at_once(context: &Rc<IoContext>, mut request: Request<Incoming>, caller: Caller) -> Handled {
     let front = &context.front;
     if !names_one_host(request.version(), request.headers()) {
-        return turn_away(context, TurnedAway::Host, caller.address.ip());
+        return turn_away(context, TurnedAway::Host, caller.address.ip()).into();
     }
     let settings = front.pipeline.settings.load();
     let address = client_address(&front.options, request.headers(), caller);
     let payer = address.as_ref().map_or(caller.address.ip(), |address| *address);
     if !may_ask(context, &settings, payer) {
-        return turn_away(context, TurnedAway::Debt, payer);
+        return turn_away(context, TurnedAway::Debt, payer).into();
     }
     if request.uri().path() != front.options.path {
-        return text(StatusCode::NOT_FOUND, "there is nothing here; the relay is elsewhere\n");
+        return text(StatusCode::NOT_FOUND, "there is nothing here; the relay is elsewhere\n").into();
     }
     if upgrade::is_meant(&request) {
         front.proxy_faults.watch(&request, front.pipeline.clock.now_us());
@@ -127,17 +157,23 @@ fn handle(context: &Rc<IoContext>, mut request: Request<Incoming>, caller: Calle
         return match address {
             Ok(address) => upgrade_to_websocket(context, &settings, &mut request, address),
             Err(MalformedForwardedFor) => turn_away(context, TurnedAway::Forwarded, caller.address.ip()),
-        };
+        }
+        .into();
     }
-    match *request.method() {
+    let is_managed = !settings.admins.is_empty();
+    if is_managed && management::is_meant(request.method(), request.headers()) {
+        return Handled::Management(request, payer);
+    }
+    let response = match *request.method() {
         Method::OPTIONS => with_cors(Response::builder().status(StatusCode::NO_CONTENT), Bytes::new()),
         Method::GET | Method::HEAD if wants_info(request.headers()) => {
             let response = Response::builder().header(CONTENT_TYPE, NOSTR_JSON);
             with_cors(response, info::document(&settings, front.pipeline.reading.sessions.options().enabled).into())
         }
         Method::GET | Method::HEAD => text(StatusCode::OK, info::greeting(&settings)),
-        _ => method_not_allowed(METHODS),
-    }
+        _ => method_not_allowed(if is_managed { MANAGED_METHODS } else { METHODS }),
+    };
+    response.into()
 }
 
 /// Whether there is exactly one Host, as HTTP/1.1 demands (RFC 9112 §3.2); HTTP/1.0 may do without.
@@ -151,10 +187,7 @@ pub fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
 
 /// Charges a request to its address, whose bill outlives connections. Returns false if the address owes too much.
 fn may_ask(context: &IoContext, settings: &Settings, address: IpAddr) -> bool {
-    let front = &context.front;
-    let now_us = front.pipeline.clock.now_us();
-    let buckets = front.address_rates.get(settings.rates.group(address), now_us);
-    !matches!(settings.rates.charge_address(address, &buckets, Act::Request, now_us), Standing::Closed(_))
+    !matches!(context.charge(settings, address, Act::Request), Standing::Closed(_))
 }
 
 /// The client's address: behind trusted proxies, the one that they report.
@@ -173,7 +206,7 @@ fn upgrade_to_websocket(
     address: IpAddr,
 ) -> Response<Full<Bytes>> {
     let front = &context.front;
-    if !settings.access.admits(address) {
+    if !settings.access.admits(address) || settings.moderation.blocks(address) {
         return turn_away(context, TurnedAway::Denied, address);
     }
     let exempt = settings.rates.exempt_addresses.contains(address);
@@ -216,29 +249,6 @@ fn wants_info(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut types = values.flat_map(|value| value.split(','));
     types.any(|one| one.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(NOSTR_JSON)))
-}
-
-/// Adds the three headers that NIP-11 demands.
-fn with_cors(response: hyper::http::response::Builder, body: Bytes) -> Response<Full<Bytes>> {
-    response
-        .header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")
-        .header(ACCESS_CONTROL_ALLOW_HEADERS, "*")
-        .header(ACCESS_CONTROL_ALLOW_METHODS, METHODS)
-        .body(Full::new(body))
-        .expect("every part of the response is valid")
-}
-
-/// The answer to a method that is not served, with those that are (RFC 9110 §15.5.6).
-pub fn method_not_allowed(served: &'static str) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("served here: {served}\n"));
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(served));
-    response
-}
-
-/// A short answer in plain text.
-pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let response = Response::builder().status(status).header(CONTENT_TYPE, "text/plain; charset=utf-8");
-    with_cors(response, body.into())
 }
 
 #[cfg(test)]

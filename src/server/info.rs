@@ -17,10 +17,13 @@ const EOSE_HINTS: u32 = 67;
 /// The NIP for negentropy sync.
 const NEGENTROPY: u32 = 77;
 
+/// The NIP for management over HTTP.
+const MANAGEMENT: u32 = 86;
+
 /// The document, as JSON text.
 #[must_use]
 pub fn document(settings: &Settings, negentropy: bool) -> String {
-    let info = &settings.info;
+    let info = &settings.moderation.info(&settings.info);
     let mut document = Map::new();
     let texts = [
         ("name", &info.name),
@@ -43,6 +46,7 @@ pub fn document(settings: &Settings, negentropy: bool) -> String {
     let mut nips = ALWAYS.to_vec();
     nips.extend(negentropy.then_some(NEGENTROPY));
     nips.extend(settings.limits.eose_hints.then_some(EOSE_HINTS));
+    nips.extend((!settings.admins.is_empty()).then_some(MANAGEMENT));
     nips.sort_unstable();
     document.insert("supported_nips".into(), json!(nips));
     document.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
@@ -81,7 +85,7 @@ fn fee(fee: &Fee) -> Value {
 /// The text for browsers.
 #[must_use]
 pub fn greeting(settings: &Settings) -> String {
-    let Info { name, description, contact, .. } = &settings.info;
+    let Info { name, description, contact, .. } = &settings.moderation.info(&settings.info);
     let mut text = format!("{name}\n\n");
     if !description.is_empty() {
         text += &format!("{description}\n\n");

@@ -15,6 +15,7 @@ use tokio::task::LocalSet;
 
 use super::connection::RESTARTING;
 use super::context::{ACCEPT_PAUSE, Front, IoContext};
+use super::management::link::Link;
 use super::options::Options;
 use super::stage::Stage;
 use super::{http, monitor};
@@ -92,14 +93,14 @@ impl Server {
         pipeline: Serving,
         intake: &Intake,
         (listener, monitor): (StdListener, Option<StdListener>),
-        on_failure: &OnFailure,
+        (management, on_failure): (Link, &OnFailure),
     ) -> Result<Self, ServerError> {
         listener.set_nonblocking(true)?;
         bound_buffers(&listener, options.socket_buffer_bytes)?;
         let address = listener.local_addr()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.io_threads == 0 { cores.div_ceil(2) } else { options.io_threads };
-        let front = Arc::new(Front::new(options, pipeline));
+        let front = Arc::new(Front::new(options, pipeline, management));
         let (stage, told) = watch::channel(Stage::Serving);
         let mut threads = Vec::new();
         let mut monitor = monitor;
@@ -193,6 +194,13 @@ async fn io_thread(
         loop {
             submitting.submitted.notified().await;
             submitting.hand_over();
+        }
+    });
+    let closing = Rc::clone(&context);
+    let mut blocked = context.front.management.blocked.clone();
+    tokio::task::spawn_local(async move {
+        while blocked.changed().await.is_ok() {
+            closing.close_blocked();
         }
     });
     if let Some(listener) = monitor {

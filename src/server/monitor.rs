@@ -20,7 +20,8 @@ use tokio::sync::watch;
 
 use super::context::{ACCEPT_PAUSE, IoContext};
 use super::gauges;
-use super::http::{method_not_allowed, names_one_host, text};
+use super::http::names_one_host;
+use super::response::{method_not_allowed, text};
 use super::stage::Stage;
 
 /// Serves until the io thread ends.

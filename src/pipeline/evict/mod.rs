@@ -7,6 +7,7 @@ mod asked;
 pub mod evicting;
 pub mod evictor;
 mod former;
+pub mod removals;
 #[cfg(test)]
 mod tests;
 mod trouble;

@@ -123,7 +123,11 @@ impl Relay {
         };
         let on_failure: crate::pipeline::OnFailure = Arc::new(|why: &str| panic!("{why}"));
         let pipeline = Pipeline::start(parts, &on_failure).expect("the threads start");
-        let front = Arc::new(Front::new(crate::server::Options::default(), pipeline.serving().clone()));
+        let front = Arc::new(Front::new(
+            crate::server::Options::default(),
+            pipeline.serving().clone(),
+            crate::server::management::link::Link::none(),
+        ));
         let (intake, stop) = (pipeline.intake(), Arc::default());
         Self { pipeline, front, intake, outbox: setup.outbox, stop, dir }
     }

@@ -1,0 +1,357 @@
+//! The files of a journal: reading them back, and writing them so that a kill at any step leaves a whole state.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `audit.jsonl` | the acts since the last checkpoint, one JSON object per line, in order |
+//! | `audit.1.jsonl` … `audit.4.jsonl` | older acts, the newest first; `1` ends where `audit.jsonl` begins |
+//! | `state.jsonl` | the checkpoint: a header with the number of the last act in it, and one decision per line |
+//! | `lock` | held, with flock(2), while an act is recorded |
+//!
+//! A line without its end at the end of `audit.jsonl` was being written when the process died: its act never took
+//! effect and nobody was told so, so it is dropped. Anything else that is not as written here is damage, and an error.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::audit::{AuditEntry, Decision};
+use super::error::JournalError;
+use super::state::State;
+use super::subject::Subject;
+
+/// The version of the format.
+const FORMAT: u32 = 1;
+
+/// Once the audit has this many bytes, about ten thousand acts, a checkpoint is made and a new file begun.
+pub const AUDIT_BYTES: u64 = 4 << 20;
+
+/// Older files that are kept.
+pub const OLDER: usize = 4;
+
+/// The longest line: a description of 4 KiB, before and after, with every byte escaped.
+const MAX_LINE: usize = 64 << 10;
+
+/// The names.
+const AUDIT: &str = "audit.jsonl";
+const STATE: &str = "state.jsonl";
+
+/// The first line of the checkpoint.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format: u32,
+    /// The number of the last act in it.
+    last: u64,
+    /// Lines that follow.
+    decisions: u64,
+}
+
+/// Every other line of it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    subject: Subject,
+    decision: Decision,
+}
+
+/// What identifies the audit that was read: another process may have written to it since.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    inode: u64,
+    bytes: u64,
+}
+
+/// The files of one journal.
+#[derive(Clone, Debug)]
+pub struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    /// The files in `dir`, which need not exist.
+    #[must_use]
+    pub const fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Whether there is anything.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.path(AUDIT).exists() || self.path(STATE).exists() || self.older(1).exists()
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// An older file of the audit, the newest being 1.
+    #[must_use]
+    pub fn older(&self, age: usize) -> PathBuf {
+        self.path(&format!("audit.{age}.jsonl"))
+    }
+
+    /// The file of the audit.
+    #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.path(AUDIT)
+    }
+
+    /// Creates the directory, and waits until no other process records an act.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn lock(&self) -> Result<File, JournalError> {
+        let failed = |source| JournalError::File { file: self.dir.clone(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed)?;
+        let path = self.path("lock");
+        let failed = |source| JournalError::File { file: path.clone(), source };
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = lock.map_err(failed)?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
+        Ok(lock)
+    }
+
+    /// What the audit is now.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn seen(&self) -> Result<Seen, JournalError> {
+        let path = self.path(AUDIT);
+        match fs::metadata(&path) {
+            Ok(file) => Ok(Seen { inode: file.ino(), bytes: file.len() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::default()),
+            Err(source) => Err(JournalError::File { file: path, source }),
+        }
+    }
+
+    /// Reads everything. `each` is told the acts of the newest file of the audit. Call it with the lock held.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is damaged.
+    pub fn read(&self, mut each: impl FnMut(&AuditEntry)) -> Result<(State, Seen), JournalError> {
+        let mut state = self.read_state()?;
+        let checkpoint = state.last();
+        let path = self.path(AUDIT);
+        if !path.exists() {
+            let was_there = checkpoint > 0 || self.older(1).exists();
+            return if was_there { Err(JournalError::Missing(path)) } else { Ok((state, Seen::default())) };
+        }
+        let mut before = None;
+        let end = read_audit(&path, |line, entry| {
+            let follows = before.map_or(entry.number <= checkpoint + 1, |before| entry.number == before + 1);
+            if !follows {
+                let expected = before.unwrap_or(checkpoint) + 1;
+                return Err(damaged(&path, line, format!("act {} stands where act {expected} belongs", entry.number)));
+            }
+            before = Some(entry.number);
+            if entry.number > checkpoint {
+                state.apply(&entry);
+            }
+            each(&entry);
+            Ok(())
+        })?;
+        if let Some(before) = before.filter(|before| *before < checkpoint) {
+            let text = format!("it ends with act {before}, but {STATE} goes to {checkpoint}");
+            return Err(damaged(&path, end.lines, text));
+        }
+        if end.torn > 0 {
+            tracing::warn!(file = %path.display(), bytes = end.torn, "an act that was not recorded in full is dropped");
+            let cut = OpenOptions::new().write(true).open(&path).and_then(|file| {
+                file.set_len(end.bytes)?;
+                file.sync_all()
+            });
+            cut.map_err(|source| JournalError::File { file: path, source })?;
+        }
+        Ok((state, self.seen()?))
+    }
+
+    /// Every act of one file of the audit, in order; of none if there is no such file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is damaged.
+    pub fn entries(path: &Path, mut each: impl FnMut(AuditEntry)) -> Result<(), JournalError> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let each = |_, entry| {
+            each(entry);
+            Ok(())
+        };
+        read_audit(path, each).map(|_| ())
+    }
+
+    fn read_state(&self) -> Result<State, JournalError> {
+        let path = self.path(STATE);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
+            Err(source) => return Err(JournalError::File { file: path, source }),
+        };
+        let mut lines = Lines::new(file, &path);
+        let Some(text) = lines.next()? else { return Err(damaged(&path, 1, "the file is empty".into())) };
+        let header: Header = serde_json::from_str(&text).map_err(|error| damaged(&path, 1, error.to_string()))?;
+        if header.format != FORMAT {
+            let text = format!("format {} is of another version of weir; this one reads {FORMAT}", header.format);
+            return Err(damaged(&path, 1, text));
+        }
+        let mut state = State::after(header.last);
+        while let Some(text) = lines.next()? {
+            let line: Line =
+                serde_json::from_str(&text).map_err(|error| damaged(&path, lines.number, error.to_string()))?;
+            if state.get(&line.subject).is_some() {
+                return Err(damaged(&path, lines.number, format!("{} is decided twice", line.subject)));
+            }
+            state.put(line.subject, Some(line.decision));
+        }
+        let found = lines.number.saturating_sub(1);
+        if lines.torn > 0 || found != header.decisions {
+            let text = format!("the file ends early: {found} of {} decisions are in it", header.decisions);
+            return Err(damaged(&path, lines.number, text));
+        }
+        Ok(state)
+    }
+
+    /// Adds an act to the audit and waits until it is on disk. If that fails, the file is left as it was.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn append(&self, entry: &AuditEntry) -> Result<Seen, JournalError> {
+        let path = self.path(AUDIT);
+        let failed = |source| JournalError::File { file: path.clone(), source };
+        let is_new = !path.exists();
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
+        let before = file.metadata().map_err(failed)?.len();
+        let mut line = serde_json::to_vec(entry).map_err(|error| failed(error.into()))?;
+        line.push(b'\n');
+        let written = file.write_all(&line).and_then(|()| file.sync_all());
+        let written = written.and_then(|()| if is_new { self.sync_dir() } else { Ok(()) });
+        if let Err(source) = written {
+            // Should this fail as well, the next start drops a line without an end, and takes a whole one for an act.
+            let _ = file.set_len(before).and_then(|()| file.sync_all());
+            return Err(failed(source));
+        }
+        self.seen()
+    }
+
+    /// Whether the audit is long enough for a checkpoint.
+    #[must_use]
+    pub const fn is_long(seen: Seen) -> bool {
+        seen.bytes >= AUDIT_BYTES
+    }
+
+    /// Writes the state and begins a new file of the audit. A kill in between leaves acts in `audit.jsonl` that are in
+    /// the checkpoint too; they are applied once.
+    ///
+    /// # Errors
+    /// When a file cannot be written. Nothing is lost then.
+    pub fn checkpoint(&self, state: &State) -> Result<Seen, JournalError> {
+        let (audit, new) = (self.path(AUDIT), self.path("state.new"));
+        let failed = |source| JournalError::File { file: self.dir.clone(), source };
+        self.write_state(&new, state).map_err(failed)?;
+        fs::rename(&new, self.path(STATE)).map_err(failed)?;
+        self.sync_dir().map_err(failed)?;
+        let inode = |path: &Path| fs::metadata(path).map(|file| file.ino()).ok();
+        // They are one file after a kill between the next two steps.
+        if inode(&audit) != inode(&self.older(1)) {
+            for age in (1..OLDER).rev().filter(|age| self.older(*age).exists()) {
+                fs::rename(self.older(age), self.older(age + 1)).map_err(failed)?;
+            }
+            fs::hard_link(&audit, self.older(1)).map_err(failed)?;
+        }
+        let new = self.path("audit.new");
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(failed)?;
+        fs::rename(&new, &audit).map_err(failed)?;
+        self.sync_dir().map_err(failed)?;
+        self.seen()
+    }
+
+    fn write_state(&self, path: &Path, state: &State) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let mut out = BufWriter::new(file);
+        let header = Header { format: FORMAT, last: state.last(), decisions: state.iter().len() as u64 };
+        serde_json::to_writer(&mut out, &header)?;
+        for (subject, decision) in state.iter() {
+            out.write_all(b"\n")?;
+            serde_json::to_writer(&mut out, &Line { subject: *subject, decision: decision.clone() })?;
+        }
+        out.write_all(b"\n")?;
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+fn damaged(file: &Path, line: u64, text: String) -> JournalError {
+    JournalError::Damaged { file: file.into(), line, text }
+}
+
+/// Where the whole lines of a file end.
+struct End {
+    lines: u64,
+    bytes: u64,
+    /// Bytes of a line without its end.
+    torn: usize,
+}
+
+fn read_audit(
+    path: &Path,
+    mut each: impl FnMut(u64, AuditEntry) -> Result<(), JournalError>,
+) -> Result<End, JournalError> {
+    let file = File::open(path).map_err(|source| JournalError::File { file: path.into(), source })?;
+    let mut lines = Lines::new(file, path);
+    while let Some(text) = lines.next()? {
+        let entry = serde_json::from_str(&text).map_err(|error| damaged(path, lines.number, error.to_string()))?;
+        each(lines.number, entry)?;
+    }
+    Ok(End { lines: lines.number, bytes: lines.bytes, torn: lines.torn })
+}
+
+/// The whole lines of a file.
+struct Lines<'a> {
+    reader: BufReader<File>,
+    path: &'a Path,
+    line: Vec<u8>,
+    number: u64,
+    bytes: u64,
+    torn: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn new(file: File, path: &'a Path) -> Self {
+        Self { reader: BufReader::new(file), path, line: Vec::new(), number: 0, bytes: 0, torn: 0 }
+    }
+
+    /// The next line that has its end.
+    fn next(&mut self) -> Result<Option<String>, JournalError> {
+        self.line.clear();
+        let mut limited = io::Read::take(&mut self.reader, MAX_LINE as u64);
+        let length = limited.read_until(b'\n', &mut self.line);
+        let length = length.map_err(|source| JournalError::File { file: self.path.into(), source })?;
+        if length == 0 {
+            return Ok(None);
+        }
+        if self.line.pop() != Some(b'\n') {
+            if length == MAX_LINE {
+                return Err(damaged(self.path, self.number + 1, format!("a line of more than {MAX_LINE} bytes")));
+            }
+            self.torn = length;
+            return Ok(None);
+        }
+        self.number += 1;
+        self.bytes += length as u64;
+        let line = std::mem::take(&mut self.line);
+        String::from_utf8(line).map(Some).map_err(|error| damaged(self.path, self.number, error.to_string()))
+    }
+}

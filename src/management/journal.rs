@@ -1,0 +1,242 @@
+//! The journal: records acts, and knows what they come to.
+//!
+//! An act is on disk before it takes effect. Several processes may share a journal, such as a relay and a command: each
+//! takes the lock for an act, and first reads what the others recorded.
+
+use std::path::{Path, PathBuf};
+
+use super::audit::{AuditEntry, Change, Decision, Verdict};
+use super::error::JournalError;
+use super::files::{Files, OLDER, Seen};
+use super::state::State;
+use super::subject::Subject;
+use crate::nostr::{EventId, Timestamp};
+use crate::policy::Moderation;
+
+/// Ids of authorizations that are remembered over a restart.
+const MAX_AUTHS: usize = 4096;
+
+/// Who acts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Who {
+    /// An admin's key in hex, or `uid:` and the number of a local user.
+    pub by: String,
+    /// The id of the event that authorized the act (NIP-98).
+    pub auth: Option<EventId>,
+}
+
+/// See the module.
+pub struct Journal {
+    files: Files,
+    state: State,
+    seen: Seen,
+    /// The ids of the latest authorizations, and when they were used.
+    auths: Vec<(EventId, Timestamp)>,
+}
+
+impl Journal {
+    /// Opens the journal in `dir`. Creates nothing: that is left to the first act.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is damaged.
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        let files = Files::new(dir.into());
+        let mut journal = Self { files, state: State::default(), seen: Seen::default(), auths: Vec::new() };
+        if journal.files.exist() {
+            let _lock = journal.files.lock()?;
+            journal.read()?;
+        }
+        Ok(journal)
+    }
+
+    fn read(&mut self) -> Result<(), JournalError> {
+        let mut auths = Vec::new();
+        let used =
+            |entry: &AuditEntry| Some((EventId::from_hex(entry.auth.as_deref()?.as_bytes())?, Timestamp(entry.at)));
+        (self.state, self.seen) = self.files.read(|entry| auths.extend(used(entry)))?;
+        auths.drain(..auths.len().saturating_sub(MAX_AUTHS));
+        self.auths = auths;
+        Ok(())
+    }
+
+    /// Reads what other processes recorded. Returns whether there was anything.
+    ///
+    /// # Errors
+    /// When the files cannot be read, or are damaged; the state stays as it was.
+    pub fn refresh(&mut self) -> Result<bool, JournalError> {
+        if !self.files.exist() || self.files.seen()? == self.seen {
+            return Ok(false);
+        }
+        let _lock = self.files.lock()?;
+        self.read().map(|()| true)
+    }
+
+    /// The decisions in force.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What events and addresses are looked up in.
+    #[must_use]
+    pub const fn moderation(&self) -> &Moderation {
+        self.state.moderation()
+    }
+
+    /// The ids of the authorizations in the newest file of the audit when it was read, and when they were used.
+    #[must_use]
+    pub fn auths(&self) -> &[(EventId, Timestamp)] {
+        &self.auths
+    }
+
+    /// Decides about a subject; `None` takes the decision back. Returns false when that is decided already.
+    ///
+    /// # Errors
+    /// When it cannot be recorded, or there are too many decisions; nothing has changed then.
+    pub fn decide(
+        &mut self,
+        method: &str,
+        subject: Subject,
+        decision: Option<(Verdict, &str)>,
+        reason: &str,
+        (who, now): (&Who, Timestamp),
+    ) -> Result<bool, JournalError> {
+        let _lock = self.locked()?;
+        let before = self.state.get(&subject);
+        if before.map(|before| (before.verdict, before.text.as_str())) == decision {
+            return Ok(false);
+        }
+        if decision.is_some() {
+            self.state.check_room(&subject).map_err(JournalError::Full)?;
+        }
+        let mut entry = self.entry(method, subject, reason, (who, now));
+        let after = decision.map(|(verdict, text)| Decision {
+            verdict,
+            text: text.into(),
+            number: entry.number,
+            at: entry.at,
+            by: entry.by.clone(),
+        });
+        entry.change = Some(Change { before: before.cloned(), after });
+        self.record(&entry)?;
+        Ok(true)
+    }
+
+    /// Takes an act back: its subject gets the decision from before. Returns the subject.
+    ///
+    /// # Errors
+    /// When there is no such act, another act about the subject followed, or it cannot be recorded.
+    pub fn undo(&mut self, number: u64, (who, now): (&Who, Timestamp)) -> Result<Subject, JournalError> {
+        let _lock = self.locked()?;
+        let mut found = None;
+        for path in self.newest_first() {
+            Files::entries(&path, |entry| found = Some(entry).filter(|entry| entry.number == number).or(found.take()))?;
+            if found.is_some() {
+                break;
+            }
+        }
+        let undone = found.ok_or(JournalError::NoSuchAct(number))?;
+        let subject = undone.subject;
+        let change = undone.change.ok_or(JournalError::NotUndoable(number))?;
+        let current = self.state.get(&subject);
+        if current != change.after.as_ref() {
+            let by = current.map_or(self.state.last(), |decision| decision.number);
+            return Err(JournalError::Superseded { subject, by });
+        }
+        if change.before.is_some() {
+            self.state.check_room(&subject).map_err(JournalError::Full)?;
+        }
+        let mut entry = self.entry("undo", subject, "", (who, now));
+        entry.undoes = Some(number);
+        entry.change = Some(Change { before: change.after, after: change.before });
+        self.record(&entry)?;
+        Ok(subject)
+    }
+
+    /// Records that events of a subject are to be removed. No decision changes.
+    ///
+    /// # Errors
+    /// When it cannot be recorded.
+    pub fn note_purge(
+        &mut self,
+        subject: Subject,
+        events: u64,
+        reason: &str,
+        (who, now): (&Who, Timestamp),
+    ) -> Result<(), JournalError> {
+        let _lock = self.locked()?;
+        let mut entry = self.entry("purge", subject, reason, (who, now));
+        entry.events = Some(events);
+        self.record(&entry)
+    }
+
+    /// The latest acts that are kept, the newest first: `count` of them after the first `skip`.
+    ///
+    /// # Errors
+    /// When the files cannot be read, or are damaged.
+    pub fn audit(&self, count: usize, skip: usize) -> Result<Vec<AuditEntry>, JournalError> {
+        if !self.files.exist() {
+            return Ok(Vec::new());
+        }
+        let _lock = self.files.lock()?;
+        let wanted = count.saturating_add(skip);
+        let mut all: Vec<AuditEntry> = Vec::new();
+        for path in self.newest_first() {
+            if all.len() >= wanted {
+                break;
+            }
+            let mut of_file = std::collections::VecDeque::new();
+            let left = wanted - all.len();
+            Files::entries(&path, |entry| {
+                of_file.push_front(entry);
+                of_file.truncate(left);
+            })?;
+            // After a kill within a checkpoint, an older file holds the same acts.
+            let before = all.last().map_or(u64::MAX, |oldest| oldest.number);
+            all.extend(of_file.into_iter().filter(|entry| entry.number < before));
+        }
+        Ok(all.into_iter().skip(skip).take(count).collect())
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = PathBuf> {
+        std::iter::once(self.files.audit()).chain((1..=OLDER).map(|age| self.files.older(age)))
+    }
+
+    /// Takes the lock, and reads what other processes recorded.
+    fn locked(&mut self) -> Result<std::fs::File, JournalError> {
+        let lock = self.files.lock()?;
+        if self.files.seen()? != self.seen {
+            self.read()?;
+        }
+        Ok(lock)
+    }
+
+    fn entry(&self, method: &str, subject: Subject, reason: &str, (who, now): (&Who, Timestamp)) -> AuditEntry {
+        AuditEntry {
+            number: self.state.last() + 1,
+            at: now.0,
+            by: who.by.clone(),
+            method: method.into(),
+            subject,
+            reason: reason.into(),
+            change: None,
+            undoes: None,
+            events: None,
+            auth: who.auth.map(|id| id.to_string()),
+        }
+    }
+
+    /// Puts an act on disk, and then into the state.
+    fn record(&mut self, entry: &AuditEntry) -> Result<(), JournalError> {
+        self.seen = self.files.append(entry)?;
+        self.state.apply(entry);
+        if Files::is_long(self.seen) {
+            match self.files.checkpoint(&self.state) {
+                Ok(seen) => self.seen = seen,
+                // The act is recorded, and the next one tries again.
+                Err(error) => tracing::error!(%error, "the audit could not be shortened"),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,273 @@
+//! The methods of NIP-86 that read and change decisions: from a request to its result.
+//!
+//! Whether the caller may, was decided before. What a decision entails beside the look-ups of policy, such as removing
+//! a banned event, is left to the caller: [`Done::changed`] tells the subject.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::audit::Verdict;
+use super::error::JournalError;
+use super::journal::{Journal, Who};
+use super::subject::Subject;
+use crate::nostr::bech32::parse_pubkey;
+use crate::nostr::{EventId, Kind, Timestamp};
+use crate::policy::Access;
+
+/// The methods served here, besides `supportedmethods`. `listdisallowedkinds` is not in NIP-86; other relays have it.
+pub const METHODS: [&str; 20] = [
+    "banpubkey",
+    "unbanpubkey",
+    "listbannedpubkeys",
+    "allowpubkey",
+    "unallowpubkey",
+    "listallowedpubkeys",
+    "banevent",
+    "allowevent",
+    "listbannedevents",
+    "changerelayname",
+    "changerelaydescription",
+    "changerelayicon",
+    "allowkind",
+    "disallowkind",
+    "listallowedkinds",
+    "listdisallowedkinds",
+    "blockip",
+    "unblockip",
+    "listblockedips",
+    "unbanevent",
+];
+
+/// Entries of a list that are returned unless the request asks for another number, and the most that it gets.
+const MAX_ENTRIES: u64 = 10_000;
+
+/// Bytes of a reason, and of a name.
+const MAX_REASON: usize = 512;
+
+/// Bytes of a description, and of the URL of an icon.
+const MAX_TEXT: usize = 4096;
+
+/// A request.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// Its parameters.
+    #[serde(default)]
+    pub params: Option<Vec<Value>>,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// It is no request.
+    #[error("the body is not a request such as {{\"method\":\"supportedmethods\",\"params\":[]}}: {0}")]
+    Malformed(serde_json::Error),
+    /// There is no such method.
+    #[error("unknown method {0:?}")]
+    Unknown(String),
+    /// A parameter is missing or wrong.
+    #[error("params[{0}]: {1}")]
+    Param(usize, &'static str),
+    /// It could not be recorded.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// What a call did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Done {
+    /// The result.
+    pub result: Value,
+    /// What was decided about, if anything changed.
+    pub changed: Option<Subject>,
+}
+
+impl From<Value> for Done {
+    fn from(result: Value) -> Self {
+        Self { result, changed: None }
+    }
+}
+
+impl Request {
+    /// Reads a request. Elements that it does not know are ignored.
+    ///
+    /// # Errors
+    /// When it is not JSON, or has no method.
+    pub fn parse(body: &[u8]) -> Result<Self, CallError> {
+        serde_json::from_slice(body).map_err(CallError::Malformed)
+    }
+
+    /// The parameter at `place`; null counts as missing.
+    #[must_use]
+    pub fn param(&self, place: usize) -> Option<&Value> {
+        self.params.as_ref()?.get(place).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, place: usize, most: usize) -> Result<&str, CallError> {
+        match self.param(place) {
+            None => Ok(""),
+            Some(Value::String(text)) if text.len() <= most => Ok(text),
+            Some(Value::String(_)) => Err(CallError::Param(place, "the text is too long")),
+            Some(_) => Err(CallError::Param(place, "is not a string")),
+        }
+    }
+
+    /// The reason, which may be missing or null.
+    ///
+    /// # Errors
+    /// When it is not a string, or too long.
+    pub fn reason(&self, place: usize) -> Result<&str, CallError> {
+        self.text(place, MAX_REASON)
+    }
+
+    fn key(&self) -> Result<Subject, CallError> {
+        let key = self.param(0).and_then(Value::as_str).and_then(|text| parse_pubkey(text).ok());
+        key.map(Subject::Key).ok_or(CallError::Param(0, "is not a public key of 64 hex digits"))
+    }
+
+    fn event(&self) -> Result<Subject, CallError> {
+        let id = self.param(0).and_then(Value::as_str).and_then(|text| EventId::from_hex(text.as_bytes()));
+        id.map(Subject::Event).ok_or(CallError::Param(0, "is not an event id of 64 hex digits"))
+    }
+
+    /// A kind as a number, or as a string of digits.
+    fn kind(&self) -> Result<Subject, CallError> {
+        let number = match self.param(0) {
+            Some(Value::Number(number)) => number.as_u64().and_then(|number| u16::try_from(number).ok()),
+            Some(Value::String(digits)) => digits.parse().ok(),
+            _ => None,
+        };
+        number.map(|kind| Subject::Kind(Kind(kind))).ok_or(CallError::Param(0, "is not a kind from 0 to 65535"))
+    }
+
+    fn address(&self) -> Result<Subject, CallError> {
+        let network = self.param(0).and_then(Value::as_str).and_then(|text| text.parse().ok());
+        network.map(Subject::Address).ok_or(CallError::Param(0, "is not an address or a prefix"))
+    }
+
+    /// A number that may be missing.
+    ///
+    /// # Errors
+    /// When there is something else.
+    pub fn number(&self, place: usize) -> Result<Option<u64>, CallError> {
+        match self.param(place) {
+            None => Ok(None),
+            Some(value) => value.as_u64().map(Some).ok_or(CallError::Param(place, "is not a number")),
+        }
+    }
+}
+
+/// Carries a request out.
+///
+/// # Errors
+/// When there is no such method, a parameter is wrong, or the act cannot be recorded.
+pub fn call(
+    journal: &mut Journal,
+    access: &Access,
+    request: &Request,
+    by: (&Who, Timestamp),
+) -> Result<Done, CallError> {
+    let (ban, allow) = (Some(Verdict::Ban), Some(Verdict::Allow));
+    match request.method.as_str() {
+        "banpubkey" => decide(journal, request, request.key()?, ban, by),
+        "allowpubkey" => decide(journal, request, request.key()?, allow, by),
+        "unbanpubkey" => take_back(journal, request, request.key()?, Verdict::Ban, by),
+        "unallowpubkey" => take_back(journal, request, request.key()?, Verdict::Allow, by),
+        "banevent" => decide(journal, request, request.event()?, ban, by),
+        "allowevent" => decide(journal, request, request.event()?, allow, by),
+        "unbanevent" => take_back(journal, request, request.event()?, Verdict::Ban, by),
+        "allowkind" => decide(journal, request, request.kind()?, allow, by),
+        "disallowkind" => decide(journal, request, request.kind()?, ban, by),
+        "blockip" => decide(journal, request, request.address()?, ban, by),
+        "unblockip" => take_back(journal, request, request.address()?, Verdict::Ban, by),
+        "changerelayname" => rename(journal, request, Subject::Name, by),
+        "changerelaydescription" => rename(journal, request, Subject::Description, by),
+        "changerelayicon" => rename(journal, request, Subject::Icon, by),
+        "listbannedpubkeys" | "listallowedpubkeys" | "listbannedevents" | "listblockedips" => list(journal, request),
+        "listallowedkinds" => Ok(kinds(journal, access).into()),
+        "listdisallowedkinds" => {
+            let is_banned =
+                |kind: &u16| access.deny_kinds.contains(Kind(*kind)) || journal.moderation().bans_kind(Kind(*kind));
+            Ok(Value::from((0..=u16::MAX).filter(is_banned).collect::<Vec<_>>()).into())
+        }
+        _ => Err(CallError::Unknown(request.method.chars().take(64).collect())),
+    }
+}
+
+fn decide(
+    journal: &mut Journal,
+    request: &Request,
+    subject: Subject,
+    verdict: Option<Verdict>,
+    by: (&Who, Timestamp),
+) -> Result<Done, CallError> {
+    let reason = request.reason(1)?;
+    let decision = verdict.map(|verdict| (verdict, reason));
+    let is_changed = journal.decide(&request.method, subject, decision, reason, by)?;
+    Ok(Done { result: true.into(), changed: is_changed.then_some(subject) })
+}
+
+/// Takes a decision back, if it is the one that the method is about.
+fn take_back(
+    journal: &mut Journal,
+    request: &Request,
+    subject: Subject,
+    verdict: Verdict,
+    by: (&Who, Timestamp),
+) -> Result<Done, CallError> {
+    let reason = request.reason(1)?;
+    if journal.state().get(&subject).is_none_or(|decision| decision.verdict != verdict) {
+        return Ok(Value::from(true).into());
+    }
+    let is_changed = journal.decide(&request.method, subject, None, reason, by)?;
+    Ok(Done { result: true.into(), changed: is_changed.then_some(subject) })
+}
+
+/// Gives the relay another name, description or icon; an empty one gives it the configured one again.
+fn rename(
+    journal: &mut Journal,
+    request: &Request,
+    subject: Subject,
+    by: (&Who, Timestamp),
+) -> Result<Done, CallError> {
+    if request.param(0).is_none() {
+        return Err(CallError::Param(0, "is missing"));
+    }
+    let text = request.text(0, if subject == Subject::Name { MAX_REASON } else { MAX_TEXT })?;
+    let decision = (!text.is_empty()).then_some((Verdict::Set, text));
+    let is_changed = journal.decide(&request.method, subject, decision, "", by)?;
+    Ok(Done { result: true.into(), changed: is_changed.then_some(subject) })
+}
+
+/// The latest decisions of a kind, the newest first. NIP-86 has no pages: two numbers may follow, how many and after
+/// how many.
+fn list(journal: &Journal, request: &Request) -> Result<Done, CallError> {
+    let count = request.number(0)?.unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES) as usize;
+    let skip = usize::try_from(request.number(1)?.unwrap_or(0)).unwrap_or(usize::MAX);
+    let verdict = if request.method == "listallowedpubkeys" { Verdict::Allow } else { Verdict::Ban };
+    let entry = |subject: &Subject| match (request.method.as_str(), subject) {
+        ("listbannedpubkeys" | "listallowedpubkeys", Subject::Key(key)) => Some(("pubkey", key.to_string())),
+        ("listbannedevents", Subject::Event(id)) => Some(("id", id.to_string())),
+        ("listblockedips", Subject::Address(network)) => Some(("ip", network.to_string())),
+        _ => None,
+    };
+    let decisions = journal.state().iter().filter(|(_, decision)| decision.verdict == verdict);
+    let mut found: Vec<_> = decisions.filter_map(|(subject, decision)| Some((decision, entry(subject)?))).collect();
+    found.sort_unstable_by_key(|(decision, _)| std::cmp::Reverse(decision.number));
+    let page = found.into_iter().skip(skip).take(count);
+    let shown = page.map(|(decision, (name, text))| json!({ name: text, "reason": decision.text }));
+    Ok(Value::from_iter(shown).into())
+}
+
+/// The kinds that are accepted by name: those of the configuration's list, with what admins allowed and without what is
+/// refused. Where the configuration has no list, every other kind is accepted too.
+fn kinds(journal: &Journal, access: &Access) -> Value {
+    let moderation = journal.moderation();
+    let is_allowed = |kind: &u16| {
+        let kind = Kind(*kind);
+        let is_named = moderation.allows_kind(kind) || access.allow_kinds.contains(kind);
+        is_named && !moderation.bans_kind(kind) && !access.deny_kinds.contains(kind)
+    };
+    Value::from((0..=u16::MAX).filter(is_allowed).collect::<Vec<_>>())
+}

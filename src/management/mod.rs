@@ -1,0 +1,24 @@
+//! What did admins decide while the relay ran (NIP-86)? Their decisions, the audit of how they came to be, and the
+//! files that hold both.
+//!
+//! The audit is the log: an act is in it, on disk, before it takes effect. The state is what the acts come to. It is
+//! written only now and then, as a checkpoint from which the audit goes on, so a process that is killed at any step
+//! leaves either the old or the new decision, and the audit agrees. Nothing here knows HTTP, sockets or threads.
+
+pub mod audit;
+pub mod error;
+pub mod files;
+pub mod journal;
+pub mod methods;
+pub mod options;
+pub mod state;
+pub mod subject;
+#[cfg(test)]
+mod tests;
+
+pub use audit::{AuditEntry, Change, Decision, Verdict};
+pub use error::JournalError;
+pub use journal::{Journal, Who};
+pub use methods::{CallError, Done, Request, call};
+pub use options::Options;
+pub use subject::Subject;

@@ -1,0 +1,66 @@
+//! Managing the running relay (NIP-86): the requests that come over HTTP, and the `management` thread that carries them
+//! out.
+//!
+//! An io thread only reads a request and checks what is cheap. Signatures, files and removals are left to the thread.
+//! It never waits for a client, and no client but an admin reaches it.
+
+mod http;
+pub mod link;
+mod service;
+mod used;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+use crate::management::Journal;
+use crate::pipeline::{OnFailure, Serving};
+use link::Link;
+
+pub use http::{answer, is_meant};
+
+/// The running thread.
+pub struct Management {
+    link: Link,
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts the thread with the decisions in `journal`, which are already in force.
+///
+/// # Errors
+/// When the system starts no more threads.
+pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std::io::Result<Management> {
+    let (link, waiting, blocked) = Link::new();
+    let (stop, stopped) = watch::channel(false);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let on_failure = Arc::clone(on_failure);
+    let run = move || {
+        let work = std::panic::AssertUnwindSafe(|| {
+            let service = service::Service::new(journal, serving, blocked);
+            tokio::task::LocalSet::new().block_on(&runtime, service.run(waiting, stopped));
+        });
+        if std::panic::catch_unwind(work).is_err() {
+            on_failure("the thread management panicked");
+        }
+    };
+    let thread = std::thread::Builder::new().name("management".into()).spawn(run)?;
+    Ok(Management { link, stop, thread })
+}
+
+impl Management {
+    /// What the server needs of it.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        self.link.clone()
+    }
+
+    /// Ends the thread after the request in hand.
+    pub fn finish(self) {
+        // This fails only if the thread has already ended.
+        let _ = self.stop.send(true);
+        // A panic has already been reported.
+        let _ = self.thread.join();
+    }
+}

@@ -1,0 +1,179 @@
+//! What the `management` thread does: it checks signatures, records acts, and makes them take effect.
+//!
+//! One request at a time, so acts have an order. An act is on disk before anything else happens.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::link::{Answer, Job};
+use super::used::Used;
+use crate::management::{self, Done, Journal, Request, Subject, Who};
+use crate::nostr::{Event, EventId, VerifiedEvent};
+use crate::pipeline::Serving;
+use crate::pipeline::commit::uncommitted::Change;
+use crate::store::{Seq, StoreError};
+
+/// How often the thread looks whether a command recorded something.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// How long the writer is given to commit, or to remove an event, and how often the thread looks.
+const PATIENCE: Duration = Duration::from_secs(8);
+const LOOK: Duration = Duration::from_millis(2);
+
+/// See the module.
+pub struct Service {
+    journal: RefCell<Journal>,
+    used: RefCell<Used>,
+    serving: Serving,
+    blocked: watch::Sender<()>,
+}
+
+impl Service {
+    /// A service whose decisions are in force already.
+    pub fn new(journal: Journal, serving: Serving, blocked: watch::Sender<()>) -> Rc<Self> {
+        let used = RefCell::new(Used::of(journal.auths()));
+        Rc::new(Self { journal: RefCell::new(journal), used, serving, blocked })
+    }
+
+    /// Serves until `stopped`.
+    pub async fn run(self: Rc<Self>, mut jobs: mpsc::Receiver<Job>, mut stopped: watch::Receiver<bool>) {
+        self.remove_banned().await;
+        let mut watch = tokio::time::interval(WATCH);
+        loop {
+            tokio::select! {
+                // An error means that nobody can stop it any more.
+                _ = stopped.wait_for(|is_stopped| *is_stopped) => return,
+                Some(job) = jobs.recv() => {
+                    let answer = self.serve(job.auth, &job.body).await;
+                    // The client may have left.
+                    let _ = job.answer.send(answer);
+                }
+                _ = watch.tick() => self.refresh(),
+            }
+        }
+    }
+
+    /// Carries out a request that came over HTTP.
+    async fn serve(&self, auth: Event, body: &[u8]) -> Answer {
+        let Ok(auth) = VerifiedEvent::verify_one(&self.serving.verifier, auth) else {
+            return Answer::Unauthorized("the signature of the authorization is wrong");
+        };
+        let (id, created_at) = (auth.view().id(), auth.view().created_at());
+        if !self.used.borrow_mut().admit(id, created_at) {
+            return Answer::Unauthorized("this authorization was used before; sign a new one");
+        }
+        let who = Who { by: auth.view().pubkey().to_string(), auth: Some(id) };
+        let answer = match Request::parse(body) {
+            Ok(request) => self.call(&request, &who).await,
+            Err(error) => Err(error.to_string()),
+        };
+        answer.map_or_else(Answer::Failed, Answer::Done)
+    }
+
+    /// Carries out a request.
+    async fn call(&self, request: &Request, who: &Who) -> Result<serde_json::Value, String> {
+        if request.method == "supportedmethods" {
+            return Ok(management::methods::METHODS.to_vec().into());
+        }
+        let (settings, now) = (self.serving.settings.load_full(), self.serving.clock.now());
+        let called = management::call(&mut self.journal.borrow_mut(), &settings.access, request, (who, now));
+        let Done { result, changed } = called.map_err(|error| error.to_string())?;
+        if let Some(subject) = changed {
+            tracing::info!(by = who.by, method = request.method, %subject, "an act of management");
+            self.take_effect(subject).await?;
+        }
+        Ok(result)
+    }
+
+    /// Puts the decisions in force, and does what the latest one entails.
+    async fn take_effect(&self, subject: Subject) -> Result<(), String> {
+        self.publish();
+        if let Subject::Event(id) = subject
+            && self.is_banned(&id)
+        {
+            return self.remove(&id).await;
+        }
+        Ok(())
+    }
+
+    fn publish(&self) {
+        self.serving.apply_moderation(&Arc::new(self.journal.borrow().moderation().clone()));
+        self.blocked.send_replace(());
+    }
+
+    /// Puts in force what a command recorded.
+    fn refresh(&self) {
+        let refreshed = self.journal.borrow_mut().refresh();
+        match refreshed {
+            Ok(true) => self.publish(),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the decisions could not be read again; those from before stay in force")
+            }
+        }
+    }
+
+    fn is_banned(&self, id: &EventId) -> bool {
+        let journal = self.journal.borrow();
+        let decision = journal.state().get(&Subject::Event(*id));
+        decision.is_some_and(|decision| decision.verdict == management::Verdict::Ban)
+    }
+
+    /// Removes the banned events that are stored: the process may have been killed between a ban and its removal.
+    async fn remove_banned(&self) {
+        let banned: Vec<EventId> = {
+            let journal = self.journal.borrow();
+            let id = |(subject, _): (&Subject, _)| if let Subject::Event(id) = subject { Some(*id) } else { None };
+            journal.state().iter().filter_map(id).collect()
+        };
+        for id in banned {
+            if self.is_banned(&id)
+                && let Err(error) = self.remove(&id).await
+            {
+                tracing::error!(%id, error, "a banned event could not be removed");
+            }
+        }
+    }
+
+    /// Removes an event, if it is stored, and waits until it is gone.
+    async fn remove(&self, id: &EventId) -> Result<(), String> {
+        let late = || "the event is banned, but the writer is busy: it is removed after the next start".to_string();
+        let removed = tokio::time::timeout(PATIENCE, async {
+            let uncommitted = &self.serving.reading.uncommitted;
+            while uncommitted.change(id) == Some(Change::Added) {
+                self.serving.removals.commit();
+                tokio::time::sleep(LOOK).await;
+            }
+            match self.find(id) {
+                Ok(Some(seq)) => self.remove_all(vec![seq]).await.map(|_| ()),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        removed.await.unwrap_or_else(|_| Err(late()))
+    }
+
+    fn find(&self, id: &EventId) -> Result<Option<Seq>, StoreError> {
+        Ok(self.serving.store.read()?.by_id(id)?.map(|(seq, _)| seq))
+    }
+
+    /// Has the writer remove these events; returns how many there were.
+    async fn remove_all(&self, seqs: Vec<Seq>) -> Result<u64, String> {
+        let done = loop {
+            match self.serving.removals.ask(seqs.clone()) {
+                Some(done) => break done,
+                None => tokio::time::sleep(LOOK).await,
+            }
+        };
+        loop {
+            match done.try_recv() {
+                Some(removed) => return removed.map_err(|error| error.to_string()),
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+}
