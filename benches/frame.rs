@@ -124,7 +124,7 @@ fn reply(c: &mut Criterion) {
         b.iter(|| {
             writer.start_poll();
             outbox.push_reply(Frame::text(black_box(&ok)));
-            writer.poll_flush(&mut cx, Pin::new(&mut Sink))
+            writer.poll_flush(&mut cx, Pin::new(&mut Sink), usize::MAX)
         });
     });
     group.finish();
@@ -170,7 +170,7 @@ impl Fan {
     fn drain(&mut self, cx: &mut Context<'_>) {
         for writer in &mut self.writers {
             writer.start_poll();
-            assert!(writer.poll_flush(cx, Pin::new(&mut Sink)).is_ready());
+            assert!(writer.poll_flush(cx, Pin::new(&mut Sink), usize::MAX).is_ready());
         }
     }
 }

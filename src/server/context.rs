@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -18,8 +19,9 @@ use super::options::Options;
 use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
+use super::running::Running;
 use super::share::Share;
-use super::turns::Turns;
+use super::turns::{self, Turns};
 use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
 use crate::pipeline::query::scan_job::Here;
@@ -36,6 +38,9 @@ const QUERY_PARTS: u32 = 4;
 
 /// What they may take at once after a pause.
 const QUERY_CREDIT: Duration = Duration::from_millis(2);
+
+/// What is not yet worked off of what they took is forgotten beyond this.
+const MOST_QUERY_TIME: Duration = Duration::from_millis(50);
 
 /// Bytes read from a socket at a time; one buffer per io thread.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -94,6 +99,7 @@ pub struct IoContext {
     pub(super) query_share: Share,
     /// Whose turn it is.
     pub turns: Turns,
+    pub(super) running: Running,
     /// Whether the relay is stopping: no message is taken any more.
     pub draining: Cell<bool>,
     /// Signals that it has begun to stop, to the sockets that speak plain HTTP.
@@ -141,8 +147,9 @@ impl IoContext {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             parser: RefCell::default(),
             cold: Cold::default(),
-            query_share: Share::new(QUERY_PARTS, QUERY_CREDIT, Instant::now()),
+            query_share: Share::new(QUERY_PARTS, QUERY_CREDIT, MOST_QUERY_TIME, Instant::now()),
             turns: Turns::new(Instant::now()),
+            running: Running::default(),
             draining: Cell::new(false),
             leaving: Notify::new(),
             visitors: Rc::new(()),
@@ -168,6 +175,19 @@ impl IoContext {
     /// Whether this thread may read from the store now. If not, other threads do it.
     pub fn may_read_store(&self) -> bool {
         self.front.pipeline.reading.options.inline_us > 0 && self.cold.may_read(|| self.now_us())
+    }
+
+    /// Begins a tick of the thread, whose root task `root` wakes.
+    pub(super) fn begin_tick(&self, root: &Waker) {
+        let now = Instant::now();
+        let somebody_waits = self.turns.begin_tick(now, root);
+        self.running.begin_tick(now, somebody_waits);
+    }
+
+    /// Ends a poll of the connection of `place` that began at `began`.
+    pub(super) fn end_poll(&self, place: &Rc<turns::Place>, began: Instant) {
+        let now = Instant::now();
+        self.turns.end(place, began, self.running.waited(began, now), now);
     }
 
     /// Notes how long it took to look an event up.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Context as TaskContext;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
@@ -52,6 +52,7 @@ pub struct Engine {
     replies: Replies,
     received: Instant,
     turn_began: Instant,
+    turn_length: Duration,
     /// The turn has used up its time.
     turn_is_over: bool,
     /// Whether the client may be read in this turn; `None` until that is checked.
@@ -90,6 +91,7 @@ impl Engine {
             replies: Replies::default(),
             received: Instant::now(),
             turn_began: Instant::now(),
+            turn_length: TURN,
             turn_is_over: false,
             may_read: None,
             bill: Bill::default(),
@@ -126,8 +128,9 @@ impl Engine {
     }
 
     /// Begins a turn of reading.
-    pub fn begin_turn(&mut self, now: Instant) {
+    pub fn begin_turn(&mut self, now: Instant, length: Duration) {
         self.turn_began = now;
+        self.turn_length = length;
         self.turn_is_over = false;
         self.may_read = None;
     }
@@ -165,7 +168,7 @@ impl Engine {
 
     /// Whether it is time for other connections.
     pub fn is_turn_over(&mut self) -> bool {
-        self.turn_is_over = self.turn_is_over || self.turn_began.elapsed() >= TURN;
+        self.turn_is_over = self.turn_is_over || self.turn_began.elapsed() >= self.turn_length;
         self.turn_is_over
     }
 

@@ -87,11 +87,11 @@ pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAd
                 served.as_mut().graceful_shutdown();
             }
         }
-        if !context.turns.may_begin(&place, began, cx) {
+        if context.turns.begin(&place, began, cx).is_none() {
             return Poll::Pending;
         }
         let polled = served.as_mut().poll(cx);
-        place.spent(began, Instant::now());
+        context.end_poll(&place, began);
         polled
     });
     tokio::select! {

@@ -23,6 +23,13 @@ use crate::allocator;
 use crate::pipeline::{ClientHandle, Intake, OnFailure, Serving};
 use crate::ws::{CloseCode, Wakeups};
 
+/// Sockets accepted before others get their turn: about half a millisecond with what each costs next.
+const ACCEPTED_AT_ONCE: usize = 16;
+
+/// Sockets that become ready in one tick; the others wait in the kernel, in order. A `LocalSet` polls twice as many
+/// tasks in a tick, so those that the thread wakes itself, to answer or for their turn, do not wait behind all sockets.
+const EVENTS_AT_ONCE: usize = 32;
+
 /// How often draining checks again the connections that were owed answers.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -108,7 +115,11 @@ impl Server {
             let (front, intake, told) = (Arc::clone(&front), intake.clone(), told.clone());
             let listener = listener.try_clone()?;
             let (monitor, on_failure) = (monitor.take(), Arc::clone(on_failure));
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .enable_time()
+                .max_io_events_per_tick(EVENTS_AT_ONCE)
+                .build()?;
             let run = move || {
                 let work = std::panic::AssertUnwindSafe(|| {
                     LocalSet::new().block_on(&runtime, io_thread(front, intake, listener, monitor, told));
@@ -211,7 +222,7 @@ async fn io_thread(
     let mut serving = pin!(serve(&context, &mut told));
     // A `LocalSet` polls its root task before each round of the others, and the runtime checks the sockets in between.
     poll_fn(|cx| {
-        context.turns.begin_tick(Instant::now(), cx.waker());
+        context.begin_tick(cx.waker());
         serving.as_mut().poll(cx)
     })
     .await;
@@ -263,10 +274,16 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener, mut told: watch:
         }
     };
     let mut beat = tokio::time::interval(Duration::from_secs(1));
+    let mut at_once = 0;
     loop {
         let stage = *told.borrow_and_update();
         if stage.grace().is_some() {
             return;
+        }
+        if at_once == ACCEPTED_AT_ONCE {
+            at_once = 0;
+            // Until the thread has looked at its sockets.
+            tokio::task::yield_now().await;
         }
         tokio::select! {
             // An error means that the server was dropped.
@@ -281,6 +298,7 @@ async fn accept(context: &Rc<IoContext>, listener: StdListener, mut told: watch:
                         serving.await;
                         drop(visitor);
                     });
+                    at_once += 1;
                 }
                 Err(error) => {
                     context.make_room(&error);

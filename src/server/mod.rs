@@ -26,6 +26,7 @@ mod proxy;
 pub(crate) mod proxy_header;
 mod refusals;
 mod response;
+mod running;
 pub mod session;
 mod share;
 mod stage;

@@ -11,20 +11,28 @@ pub struct Share {
     parts: u32,
     /// What may be taken at once after a pause.
     credit: Duration,
+    /// What was taken beyond this is forgotten.
+    most: Duration,
     /// When what was taken would be paid off at the share's rate.
     paid_off_at: Cell<Instant>,
 }
 
 impl Share {
     /// A share of which nothing was taken before `now`.
-    pub const fn new(parts: u32, credit: Duration, now: Instant) -> Self {
-        Self { parts, credit, paid_off_at: Cell::new(now) }
+    pub const fn new(parts: u32, credit: Duration, most: Duration, now: Instant) -> Self {
+        Self { parts, credit, most, paid_off_at: Cell::new(now) }
     }
 
     /// Counts the thread's time from `began` to `now`.
     pub fn spent(&self, began: Instant, now: Instant) {
         let took = now.saturating_duration_since(began);
-        self.paid_off_at.set(self.paid_off_at.get().max(began) + took * self.parts);
+        let paid_off_at = self.paid_off_at.get().max(began) + took * self.parts;
+        self.paid_off_at.set(paid_off_at.min(now + self.most * self.parts));
+    }
+
+    /// When what was taken is paid off: the earlier, the less was taken lately.
+    pub const fn paid_off_at(&self) -> Instant {
+        self.paid_off_at.get()
     }
 
     /// Whether more was taken than the share and its credit.
@@ -41,7 +49,7 @@ mod tests {
     fn a_crowd_gets_its_credit_at_once_and_then_a_quarter_of_the_thread() {
         const SLICE: Duration = Duration::from_micros(250);
         let began = Instant::now();
-        let (share, mut now) = (Share::new(4, Duration::from_millis(2), began), began);
+        let (share, mut now) = (Share::new(4, Duration::from_millis(2), Duration::from_millis(4), began), began);
         let mut slices = Vec::new();
         // Somebody asks all the time; the thread does other work for 10 us whenever nothing may be run.
         while now < began + Duration::from_secs(1) {

@@ -58,9 +58,13 @@
 //!                 },
 //!             }
 //!         }
-//!         match ready!(self.writer.poll_flush(cx, Pin::new(&mut self.socket)))? {
+//!         match ready!(self.writer.poll_flush(cx, Pin::new(&mut self.socket), usize::MAX))? {
 //!             Flushed::Idle => Poll::Pending,
 //!             Flushed::Closed => Poll::Ready(Ok(())), // shut the socket down
+//!             Flushed::Paused => {
+//!                 cx.waker().wake_by_ref(); // after other tasks
+//!                 Poll::Pending
+//!             }
 //!         }
 //!     }
 //! }

@@ -284,7 +284,10 @@ mod tests {
         };
         (0..10).for_each(|_| push());
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(slow_writer.poll_flush(&mut cx, Pin::new(&mut Full)).is_pending(), "it holds ten bodies now");
+        assert!(
+            slow_writer.poll_flush(&mut cx, Pin::new(&mut Full), usize::MAX).is_pending(),
+            "it holds ten bodies now"
+        );
         push();
         assert_eq!(slow.overflow(), Some(Overflow::Budget));
         assert_eq!(quick.push_rows(&Stream::default(), rows(100_000)), RowsPush::More);

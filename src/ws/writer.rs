@@ -29,9 +29,6 @@ const MAX_PIECES: usize = 64;
 /// 2,000 B on.
 const MAX_COPIED_PART: usize = 2000;
 
-/// After this many bytes in one poll, other tasks get their turn: 0.2 ms over loopback.
-const MAX_BYTES_PER_POLL: usize = 512 << 10;
-
 /// The size of the thread's buffer for copied parts.
 const SCRATCH_BYTES: usize = 64 << 10;
 
@@ -65,6 +62,8 @@ pub enum Flushed {
     Idle,
     /// Everything is sent, and a close frame was the last: shut the socket down.
     Closed,
+    /// The socket has taken as much as it may in one poll. More waits; only a close wakes the task.
+    Paused,
 }
 
 /// The only consumer of an [`Outbox`], owned by the connection's task. Dropping it ends the outbox: pushes are refused
@@ -116,12 +115,11 @@ impl Writer {
         &self.outbox
     }
 
-    /// Sends until nothing is left, the socket is full, or it has taken enough for one poll.
+    /// Sends until nothing is left, the socket is full, or it has taken `max_bytes`, which must be positive.
     ///
-    /// `Pending`: the task is woken when the socket takes more, by a close, or at once if it only yields to other
-    /// tasks. A push does not wake it then, since it could not be sent. `Ready` with [`Flushed::Idle`]: the next push
-    /// wakes the task. A client that does not read does not read a close frame either: once [`Outbox::is_closed`] is
-    /// true, the task needs a deadline.
+    /// `Pending`: the task is woken when the socket takes more, and by a close. A push does not wake it then, since it
+    /// could not be sent. `Ready` with [`Flushed::Idle`]: the next push wakes the task. A client that does not read
+    /// does not read a close frame either: once [`Outbox::is_closed`] is true, the task needs a deadline.
     ///
     /// # Errors
     /// Those of the socket; `WriteZero` if it takes 0 bytes.
@@ -129,6 +127,7 @@ impl Writer {
         &mut self,
         cx: &mut Context<'_>,
         mut socket: Pin<&mut W>,
+        max_bytes: usize,
     ) -> Poll<io::Result<Flushed>> {
         if !self.pending.is_empty() {
             self.withdraw();
@@ -140,15 +139,14 @@ impl Writer {
             {
                 return Poll::Ready(Ok(flushed));
             }
-            match self.write_some(cx, socket.as_mut()) {
+            match self.write_some(cx, socket.as_mut(), max_bytes - polled_bytes) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(bytes)) => {
                     self.advance(bytes);
                     polled_bytes += bytes;
-                    if polled_bytes >= MAX_BYTES_PER_POLL {
-                        cx.waker().wake_by_ref();
+                    if polled_bytes >= max_bytes {
                         self.wait(cx);
-                        return Poll::Pending;
+                        return Poll::Ready(Ok(Flushed::Paused));
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -217,13 +215,19 @@ impl Writer {
         self.pending.push_front(first);
     }
 
-    fn write_some<W: AsyncWrite + ?Sized>(&self, cx: &mut Context<'_>, socket: Pin<&mut W>) -> Poll<io::Result<usize>> {
+    /// One write of at most `max_bytes`.
+    fn write_some<W: AsyncWrite + ?Sized>(
+        &self,
+        cx: &mut Context<'_>,
+        socket: Pin<&mut W>,
+        max_bytes: usize,
+    ) -> Poll<io::Result<usize>> {
         if let Some(bytes) = self.only_part() {
-            return socket.poll_write(cx, bytes);
+            return socket.poll_write(cx, &bytes[..bytes.len().min(max_bytes)]);
         }
         let mut scratch = SCRATCH.take();
         let mut pieces = SmallVec::new();
-        self.gather(&mut scratch, &mut pieces);
+        self.gather(&mut scratch, &mut pieces, max_bytes);
         let written = if let [only] = pieces.as_slice() {
             socket.poll_write(cx, only.bytes(&scratch))
         } else {
@@ -246,16 +250,17 @@ impl Writer {
         }
     }
 
-    /// Divides the pending frames into pieces, in order. Copies small parts into `scratch`.
-    fn gather<'a>(&'a self, scratch: &mut Vec<u8>, pieces: &mut Pieces<'a>) {
+    /// Divides the first `max_bytes` of the pending frames into pieces, in order. Copies small parts into `scratch`.
+    fn gather<'a>(&'a self, scratch: &mut Vec<u8>, pieces: &mut Pieces<'a>, max_bytes: usize) {
         scratch.clear();
         scratch.reserve(SCRATCH_BYTES);
-        let mut skip = self.begun_bytes;
+        let (mut skip, mut left) = (self.begun_bytes, max_bytes);
         let parts = self.pending.iter().flat_map(|frame| [frame.head(), frame.body()]);
         for part in parts {
             let skipped = skip.min(part.len());
             skip -= skipped;
             let part = &part[skipped..];
+            let part = &part[..part.len().min(left)];
             let start = scratch.len();
             let copy = part.len() <= MAX_COPIED_PART && start + part.len() <= SCRATCH_BYTES;
             if copy {
@@ -268,6 +273,10 @@ impl Writer {
                 _ if full => break,
                 _ if copy => pieces.push(Piece::Copied { start, end: scratch.len() }),
                 _ => pieces.push(Piece::InPlace(part)),
+            }
+            left -= part.len();
+            if left == 0 {
+                break;
             }
         }
     }

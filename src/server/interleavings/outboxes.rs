@@ -140,10 +140,11 @@ async fn send(mut writer: Writer, mut socket: Socket, mut each: impl FnMut(&Sock
     std::future::poll_fn(|cx| {
         writer.start_poll();
         let is_over = each(&socket);
-        match writer.poll_flush(cx, Pin::new(&mut socket)) {
+        match writer.poll_flush(cx, Pin::new(&mut socket), usize::MAX) {
             Poll::Ready(Ok(Flushed::Closed)) => Poll::Ready(()),
             Poll::Ready(Ok(Flushed::Idle)) if is_over || each(&socket) => Poll::Ready(()),
             Poll::Ready(Ok(Flushed::Idle)) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(Flushed::Paused)) => unreachable!("it may take everything"),
             Poll::Ready(Err(error)) => panic!("{error}"),
         }
     })

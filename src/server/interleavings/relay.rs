@@ -25,6 +25,7 @@ use crate::policy::{Peer, RateLimiter, Settings};
 use crate::schnorr::{self, Verifier};
 use crate::server::context::{Front, IoContext};
 use crate::server::engine::Engine;
+use crate::server::turns::TURN;
 use crate::store::{self, Durability, Store};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Mutex, atomic};
@@ -333,7 +334,7 @@ impl<S: FnMut(&[Value]) -> Next> Client<S> {
             if let Some(writer) = &self.writer {
                 writer.start_poll();
             }
-            self.engine.begin_turn(Instant::now());
+            self.engine.begin_turn(Instant::now(), TURN);
             self.engine.start_waiting_scans();
             if self.is_paused && self.engine.may_resume(cx) {
                 self.is_paused = false;
@@ -343,8 +344,9 @@ impl<S: FnMut(&[Value]) -> Next> Client<S> {
             self.engine.flush();
             self.drain(cx);
             let Some(writer) = &mut self.writer else { return Poll::Ready(()) };
-            match writer.poll_flush(cx, Pin::new(&mut self.socket)) {
+            match writer.poll_flush(cx, Pin::new(&mut self.socket), usize::MAX) {
                 Poll::Ready(Ok(Flushed::Closed)) => return Poll::Ready(()),
+                Poll::Ready(Ok(Flushed::Paused)) => unreachable!("it may take everything"),
                 Poll::Ready(Err(error)) => panic!("{error}"),
                 Poll::Ready(Ok(Flushed::Idle)) if self.has_left => return Poll::Ready(()),
                 Poll::Pending if self.has_left => return Poll::Ready(()),

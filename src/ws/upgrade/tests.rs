@@ -59,7 +59,7 @@ async fn echo(upgraded: Upgraded) {
     let mut input = leftover.to_vec();
     loop {
         let fed = reader.feed(&mut input, &mut sink).expect("the client is correct");
-        let flushed = poll_fn(|cx| writer.poll_flush(cx, Pin::new(&mut stream)));
+        let flushed = poll_fn(|cx| writer.poll_flush(cx, Pin::new(&mut stream), usize::MAX));
         if flushed.await.expect("the client reads") == Flushed::Closed {
             assert_eq!(fed, Fed::Ended);
             stream.shutdown().await.expect("still open");
@@ -168,7 +168,7 @@ async fn a_socket_still_full_is_pending_and_then_goes_on() {
     let (outbox, mut writer) = Writer::with_outbox(OutboxOptions::default(), budget, None);
     let total = 32 << 20;
     outbox.push_reply(Frame::encoded(vec![b'x'; total]));
-    let first = poll_fn(|cx| Poll::Ready(writer.poll_flush(cx, Pin::new(&mut server)))).await;
+    let first = poll_fn(|cx| Poll::Ready(writer.poll_flush(cx, Pin::new(&mut server), usize::MAX))).await;
     assert!(first.is_pending(), "no socket buffer is that large");
     let reading = tokio::spawn(async move {
         let mut client = client;
@@ -179,7 +179,7 @@ async fn a_socket_still_full_is_pending_and_then_goes_on() {
         }
         seen
     });
-    let flushed = poll_fn(|cx| writer.poll_flush(cx, Pin::new(&mut server))).await;
+    let flushed = poll_fn(|cx| writer.poll_flush(cx, Pin::new(&mut server), usize::MAX)).await;
     assert_eq!(flushed.expect("open"), Flushed::Idle);
     assert_eq!(reading.await.expect("read all"), total);
     assert_eq!(outbox.unsent(), (0, 0));

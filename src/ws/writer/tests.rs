@@ -74,12 +74,16 @@ impl Bench {
 
     /// Lets the socket take `bytes` more and polls once.
     fn flush(&mut self, bytes: usize) -> Poll<Flushed> {
+        self.flush_up_to(usize::MAX, bytes)
+    }
+
+    fn flush_up_to(&mut self, max_bytes: usize, bytes: usize) -> Poll<Flushed> {
         self.socket.allowance = self.socket.allowance.saturating_add(bytes);
         let waker = Waker::from(Arc::clone(&self.wakes));
         let mut cx = Context::from_waker(&waker);
         self.writer.start_poll();
         self.writer
-            .poll_flush(&mut cx, Pin::new(&mut self.socket))
+            .poll_flush(&mut cx, Pin::new(&mut self.socket), max_bytes)
             .map(|flushed| flushed.expect("the socket never fails"))
     }
 
@@ -138,17 +142,25 @@ fn frames_of_every_form_arrive_in_order_whatever_the_socket_takes() {
 }
 
 #[test]
-fn a_socket_that_takes_everything_is_written_to_half_a_mebibyte_at_a_time() {
-    const GULP: usize = 100 << 10;
+fn a_socket_that_takes_everything_is_written_to_as_much_as_it_may_take_in_one_poll() {
+    const MIXED: [usize; 5] = [100, 5_000, 100, 3_000, 800];
+    let length = |one: &Seen| if let Seen::Text(text) = one { text.len() } else { 0 };
     let mut bench = Bench::new(OutboxOptions::default());
-    bench.socket.gulp = GULP;
-    let frame = encoded(2 * GULP);
-    for _ in 0..5 {
-        assert!(bench.outbox.push_reply(frame.clone()));
+    // One frame alone, many small ones, and large ones among small ones.
+    for lengths in [vec![9_000], vec![100; 90], MIXED.to_vec()] {
+        for bytes in &lengths {
+            assert!(bench.outbox.push_reply(encoded(*bytes)));
+        }
+        let (mut before, wakes) = (bench.socket.taken.len(), bench.wakes());
+        while bench.flush_up_to(1_000, usize::MAX) == Poll::Ready(Flushed::Paused) {
+            assert_eq!((bench.socket.taken.len(), bench.wakes()), (before + 1_000, wakes), "{lengths:?}");
+            before = bench.socket.taken.len();
+            bench.outbox.push_reply(Frame::text(""));
+        }
+        assert!(bench.socket.taken.len() < before + 1_000 && bench.outbox.unsent() == (0, 0));
     }
-    // Six gulps are the first that come to half a mebibyte; the task is woken to go on.
-    let polls = [(); 2].map(|()| (bench.flush(usize::MAX), bench.wakes(), bench.socket.taken.len() / GULP));
-    assert_eq!(polls, [(Poll::Pending, 1, 6), (Poll::Ready(Flushed::Idle), 1, 10)]);
+    let (seen, _) = bench.seen();
+    assert!(seen.iter().filter(|one| **one != text("")).map(length).eq([&[9_000][..], &[100; 90], &MIXED].concat()));
 }
 
 #[test]
@@ -199,7 +211,7 @@ fn drain_to_the_close(writer: &mut Writer, socket: &mut Socket) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
     let flushed = runtime.block_on(std::future::poll_fn(|cx| {
         writer.start_poll();
-        match writer.poll_flush(cx, Pin::new(socket)) {
+        match writer.poll_flush(cx, Pin::new(socket), usize::MAX) {
             Poll::Ready(Ok(Flushed::Idle)) => Poll::Pending,
             other => other,
         }
@@ -411,7 +423,7 @@ fn pushers_on_many_threads_leave_every_counter_at_zero() {
     let mut socket = Socket { allowance: usize::MAX, gulp: 1000, ..Socket::default() };
     runtime.block_on(async {
         let answer = tokio::spawn(async move { wakeups.run().await });
-        let flushed = std::future::poll_fn(|cx| match writer.poll_flush(cx, Pin::new(&mut socket)) {
+        let flushed = std::future::poll_fn(|cx| match writer.poll_flush(cx, Pin::new(&mut socket), usize::MAX) {
             Poll::Ready(Ok(Flushed::Idle)) => Poll::Pending,
             other => other,
         });

@@ -150,7 +150,7 @@ fn pushers_on_many_threads_lose_no_wake_up_and_keep_their_order() {
         &runtime,
         std::future::poll_fn(|cx| {
             writer.start_poll();
-            let flushed = writer.poll_flush(cx, Pin::new(&mut socket));
+            let flushed = writer.poll_flush(cx, Pin::new(&mut socket), usize::MAX);
             assert!(matches!(flushed, Poll::Ready(Ok(Flushed::Idle))));
             let frames = socket.taken.iter().filter(|byte| **byte == 0x81).count();
             if frames == THREADS * EACH { Poll::Ready(()) } else { Poll::Pending }
