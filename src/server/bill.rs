@@ -114,6 +114,13 @@ impl Bill {
         self.hold.map(|hold| hold.until_us.saturating_sub(now_us).max(1))
     }
 
+    /// Whether the client has been held for as long as one hold lasts, and still is. What such a client sent and has
+    /// not been read yet is dropped when it leaves; otherwise its connection could stay for as long as its debt.
+    #[must_use]
+    pub fn is_held_for_long(&self, now_us: u64) -> bool {
+        self.hold.is_some_and(|hold| now_us.saturating_sub(hold.since_us) >= MAX_HOLD_US)
+    }
+
     /// Whether the client may be read now. If not, it is held.
     pub fn may_read(&mut self, client: &ClientHandle, settings: &Settings, metrics: &Metrics, now_us: u64) -> bool {
         if self.hold.is_some_and(|hold| now_us < hold.until_us) {
@@ -244,8 +251,9 @@ mod tests {
         assert_eq!(scene.end_turn(&mut bill, &client, 0), Some(1_000_000));
         assert_eq!(scene.metrics.connections_held.get(), 1);
         let looks = [999_999, 1_000_000, 2_000_000, 2_499_999, 2_500_000];
-        let read = looks.map(|now_us| scene.may_read(&mut bill, &client, now_us));
-        assert_eq!(read, [false, false, false, false, true]);
+        let read = looks.map(|now_us| (scene.may_read(&mut bill, &client, now_us), bill.is_held_for_long(now_us)));
+        let expected = [(false, false), (false, true), (false, true), (false, true), (true, false)];
+        assert_eq!(read, expected, "whether it is read, and whether it has been held for long");
         assert_eq!((scene.metrics.connections_held.get(), scene.metrics.held_seconds.get()), (0, 2.5));
     }
 

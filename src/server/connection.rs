@@ -5,19 +5,20 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::admission::Place;
 use super::context::IoContext;
 use super::engine::Engine;
+use super::linger::{LINGER, linger};
 use super::partial::Partial;
 use super::turns;
 use crate::metrics::{CloseLabel, CloseReason};
@@ -28,9 +29,6 @@ use crate::ws::{
     CloseCode, Fed, Flushed, Frame, Keepalive, KeepaliveAction, KeepaliveOptions, OpCode, OutboxOptions, Overflow,
     Reader, ReaderOptions, Role, Writer,
 };
-
-/// How long a client may take to read its last frames once its connection is closing, and then to close its side.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// What is sent to a client in one turn: 0.2 ms over loopback.
 const BYTES_IN_TURN: usize = 512 << 10;
@@ -317,7 +315,7 @@ impl Connection {
             return Ok(More::Wait);
         }
         if !self.engine.may_read() {
-            return Ok(More::Wait);
+            return if self.engine.is_held_for_long() && self.has_left() { self.lose() } else { Ok(More::Wait) };
         }
         if !self.leftover.is_empty() {
             let mut leftover = std::mem::take(&mut self.leftover).to_vec();
@@ -338,11 +336,7 @@ impl Connection {
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => break,
                 Poll::Ready(Err(_)) => return Err(CloseReason::Lost),
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                    // The client is gone; the events it sent are committed all the same.
-                    self.engine.flush();
-                    return Err(CloseReason::Lost);
-                }
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return self.lose(),
                 Poll::Ready(Ok(())) => {
                     self.keepalive.heard(self.context.now_ms());
                     self.context.front.pipeline.metrics.bytes_received.inc_by(buffer.filled().len() as u64);
@@ -352,6 +346,18 @@ impl Connection {
             }
         }
         Ok(if self.engine.wants_turn() { More::Yield } else { More::Wait })
+    }
+
+    /// Whether the client has closed its side, although what it sent before may be unread. The runtime knows.
+    fn has_left(&self) -> bool {
+        let known = pin!(self.stream.ready(Interest::READABLE)).poll(&mut TaskContext::from_waker(Waker::noop()));
+        matches!(known, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    /// The client is gone; the events that were read are committed all the same.
+    fn lose(&mut self) -> Result<More, CloseReason> {
+        self.engine.flush();
+        Err(CloseReason::Lost)
     }
 
     fn feed(&mut self, input: &mut [u8]) {
@@ -444,10 +450,7 @@ impl Connection {
             tokio::task::yield_now().await;
         }
         if reason != CloseReason::Lost {
-            // Closing a socket with unread input resets it, and the client could lose frames that it has not read yet.
-            let linger = poll_fn(|cx| self.poll_linger(cx));
-            // A client that has not closed by then is cut off.
-            let _ = tokio::time::timeout(LINGER, linger).await;
+            linger(&mut self.stream, &self.context.scratch).await;
         }
         // Last: a stopping relay waits until every connection has got here.
         self.give_back(reason);
@@ -460,21 +463,6 @@ impl Connection {
         self.context.leave(self.key);
         let closed = &self.context.front.pipeline.metrics.connections_closed;
         closed.get_or_create(&CloseLabel { reason }).inc();
-    }
-
-    fn poll_linger(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
-        if Pin::new(&mut self.stream).poll_shutdown(cx).is_pending() {
-            return Poll::Pending;
-        }
-        let mut scratch = self.context.scratch.borrow_mut();
-        loop {
-            let mut buffer = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-            }
-        }
     }
 }
 

@@ -166,6 +166,12 @@ impl Engine {
         self.bill.held_us(self.context.front.pipeline.clock.now_us())
     }
 
+    /// Whether the client has been held so long that it need not be read once it has left: see
+    /// [`Bill::is_held_for_long`].
+    pub fn is_held_for_long(&self) -> bool {
+        self.bill.is_held_for_long(self.context.front.pipeline.clock.now_us())
+    }
+
     /// Whether it is time for other connections.
     pub fn is_turn_over(&mut self) -> bool {
         self.turn_is_over = self.turn_is_over || self.turn_began.elapsed() >= self.turn_length;

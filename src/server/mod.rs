@@ -16,6 +16,7 @@ mod info;
 #[cfg(all(test, feature = "interleavings"))]
 mod interleavings;
 mod io;
+mod linger;
 mod log_limit;
 pub mod management;
 mod monitor;

@@ -1,7 +1,7 @@
 //! Clients that send more than their share: they are read no further, and others are served.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
@@ -75,6 +75,32 @@ fn an_address_that_floods_bytes_is_held_and_refused_nothing_and_others_are_serve
     assert!(written > 6 * MIB && read < 5 * MIB, "{read} of {written} bytes were read");
     assert!(metric(&relay, "weir_connections_held") > 0);
     assert_eq!(metric(&relay, "weir_connections_closed_total{reason=\"debt\"}"), 0);
+}
+
+/// One leaves in order, and one with an answer unread, which resets the connection.
+#[test]
+fn clients_that_leave_in_debt_are_gone_long_before_their_debt_is_paid() {
+    let relay = Relay::start(
+        "[rates]\nexempt_addresses = []\nbytes = { per_second = 100, burst = 1000 }\n\
+         refuse_after_s = 3600\nclose_after_s = 3600\n[metrics]\nlisten = \"127.0.0.1:0\"",
+    );
+    // Ten minutes of debt each.
+    let message = frame(&format!(r#"["REQ","a",{{"limit":0{}}}]"#, " ".repeat(60_000)));
+    let [mut in_order, mut reset] = [2, 3].map(|last| {
+        let mut stream = connect_from(&relay, last);
+        stream.write_all(&message).expect("the relay reads it");
+        stream
+    });
+    relay.until(|| relay.metric("weir_connections_held") == 2);
+    let read = relay.metric("weir_received_bytes_total");
+    for stream in [&mut in_order, &mut reset] {
+        stream.write_all(b"never read").expect("the kernel takes it");
+    }
+    in_order.shutdown(Shutdown::Write).expect("a socket");
+    drop(reset);
+    relay.until(|| relay.metric("weir_connections") == 0);
+    assert_eq!((relay.metric("weir_connections_held"), relay.metric("weir_received_bytes_total")), (0, read));
+    assert_eq!(relay.metric("weir_connections_closed_total{reason=\"lost\"}"), 2);
 }
 
 /// Each AUTH costs the check of a signature, on whatever connection it comes.
