@@ -53,8 +53,8 @@ impl Bill {
     pub fn add_work(&mut self, work: Work) {
         self.bytes += work.inflated_bytes as u64;
         self.add(Act::Frames(work.frames));
-        if work.inflated_bytes > 0 {
-            self.add(Act::Inflated(work.inflated_bytes));
+        if work.blocks > 0 {
+            self.add(Act::Inflated { bytes: work.inflated_bytes, blocks: work.blocks });
         }
     }
 
@@ -243,10 +243,10 @@ mod tests {
         let (client, mut bill) = (scene.client(), Bill::default());
         assert!(scene.may_read(&mut bill, &client, 0));
         bill.add_read(1_000);
-        bill.add_work(Work { frames: 1, inflated_bytes: 0 });
+        bill.add_work(Work { frames: 1, inflated_bytes: 0, blocks: 0 });
         assert_eq!(scene.end_turn(&mut bill, &client, 0), None, "a burst");
         bill.add_read(500);
-        bill.add_work(Work { frames: 1, inflated_bytes: 2_000 });
+        bill.add_work(Work { frames: 1, inflated_bytes: 2_000, blocks: 1 });
         // 2.5 s, looked at once in a second.
         assert_eq!(scene.end_turn(&mut bill, &client, 0), Some(1_000_000));
         assert_eq!(scene.metrics.connections_held.get(), 1);

@@ -1,10 +1,11 @@
 //! permessage-deflate (RFC 7692) without state per connection: every message is compressed on its own.
 //!
-//! It never inflates beyond its limit, and never accepts an offer that it cannot honour.
+//! It never inflates beyond its limits, and never accepts an offer that it cannot honour.
 
 use std::cell::Cell;
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Compress, Compression, FlushCompress};
+use zlib_rs::{Inflate, InflateFlush, Status};
 
 use super::frame::{self, HeaderBytes, OpCode, Violation};
 
@@ -22,6 +23,15 @@ pub const MIN_COMPRESS_BYTES: usize = 128;
 /// The end of a sync flush, which is removed from every message (RFC 7692 §7.2.1).
 const FLUSH_TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
+/// The most deflate blocks of a message. A block takes 10 bits at least and up to a microsecond, whether anything comes
+/// out of it or not: a mebibyte of empty ones took 190 ms, and these take a millisecond. zlib begins a block where it
+/// is flushed and every 16,384 symbols, or with memLevel 5, as Python's `websockets` has it, every 2,048. So a mebibyte
+/// has 64 or 512 blocks.
+pub const MAX_BLOCKS: u64 = 1024;
+
+/// log2 of the inflater's window: 32 KiB, the largest there is.
+const INFLATE_WINDOW_BITS: u8 = 15;
+
 /// The largest scratch buffer that a thread keeps between messages; a larger one is freed after use.
 const MAX_KEPT_BYTES: usize = 64 << 10;
 
@@ -38,10 +48,15 @@ pub fn stored_block_header(len: usize) -> [u8; 5] {
     [0, a, b, c, d]
 }
 
-/// The inflater of one thread: a window of 32 KiB and the text of the current message.
+/// The inflater of one thread: a window of 32 KiB and the text of the current message. flate2 has none that stops
+/// between blocks.
 struct Inflater {
-    stream: Decompress,
+    stream: Inflate,
+    /// The text, and room for more.
     text: Vec<u8>,
+    text_bytes: usize,
+    /// Blocks of the current message.
+    blocks: u64,
 }
 
 /// The compressor of one thread.
@@ -55,16 +70,21 @@ thread_local! {
     static COMPRESSOR: Cell<Option<Box<Compressor>>> = const { Cell::new(None) };
 }
 
-/// Inflates one message and passes the text to `take`.
+/// Inflates one message and passes the text to `take`. Adds to `blocks` how many deflate blocks it read.
 ///
 /// # Errors
-/// [`Violation::TooBig`] as soon as the text exceeds `max_bytes`, [`Violation::NotDeflate`] if the payload is not a
-/// deflate stream.
-pub fn inflate<R>(payload: &[u8], max_bytes: usize, take: impl FnOnce(&[u8]) -> R) -> Result<R, Violation> {
+/// [`Violation::TooBig`] as soon as the text exceeds `max_bytes`, [`Violation::TooManyBlocks`] at the first block after
+/// [`MAX_BLOCKS`], [`Violation::NotDeflate`] if the payload is not a deflate stream.
+pub fn inflate<R>(
+    payload: &[u8],
+    max_bytes: usize,
+    blocks: &mut u64,
+    take: impl FnOnce(&[u8]) -> R,
+) -> Result<R, Violation> {
     // Taken out rather than borrowed, since `take` may inflate on this thread too.
-    let mut inflater =
-        INFLATER.take().unwrap_or_else(|| Box::new(Inflater { stream: Decompress::new(false), text: Vec::new() }));
-    let result = inflater.run(payload, max_bytes).map(|()| take(&inflater.text));
+    let mut inflater = INFLATER.take().unwrap_or_else(|| Box::new(Inflater::new()));
+    let result = inflater.run(payload, max_bytes).map(|()| take(&inflater.text[..inflater.text_bytes]));
+    *blocks += inflater.blocks;
     if inflater.text.capacity() > MAX_KEPT_BYTES {
         inflater.text = Vec::new();
     }
@@ -73,42 +93,53 @@ pub fn inflate<R>(payload: &[u8], max_bytes: usize, take: impl FnOnce(&[u8]) -> 
 }
 
 impl Inflater {
+    fn new() -> Self {
+        Self { stream: Inflate::new(false, INFLATE_WINDOW_BITS), text: Vec::new(), text_bytes: 0, blocks: 0 }
+    }
+
     fn run(&mut self, payload: &[u8], max_bytes: usize) -> Result<(), Violation> {
         self.stream.reset(false);
-        self.text.clear();
+        (self.text_bytes, self.blocks) = (0, 0);
         self.run_part(payload, max_bytes)?;
         self.run_part(&FLUSH_TAIL, max_bytes)
     }
 
+    /// Inflates `part`, a block at a time. At the end of a block, the stream keeps less than a byte of what it was
+    /// given, and no block is that short: so once `part` is used up, everything in it has come out.
     fn run_part(&mut self, part: &[u8], max_bytes: usize) -> Result<(), Violation> {
         let mut rest = part;
         loop {
-            if self.text.len() == self.text.capacity() {
+            if self.text_bytes == self.text.len() {
                 // One byte beyond the limit is enough to see that it is exceeded.
-                let room = (max_bytes + 1).saturating_sub(self.text.len());
-                let more = self.text.len().clamp(4096, MAX_KEPT_BYTES * 4);
-                self.text.reserve_exact(more.min(room.max(1)));
+                let room = (max_bytes + 1).saturating_sub(self.text_bytes).max(1);
+                let more = self.text_bytes.clamp(4096, MAX_KEPT_BYTES * 4).min(room);
+                self.text.reserve_exact(more);
+                self.text.resize(self.text_bytes + more, 0);
             }
-            let before = self.stream.total_in();
+            let before = (self.stream.total_in(), self.stream.total_out());
             let status = self
                 .stream
-                .decompress_vec(rest, &mut self.text, FlushDecompress::Sync)
+                .decompress(rest, &mut self.text[self.text_bytes..], InflateFlush::Block)
                 .map_err(|_| Violation::NotDeflate)?;
-            let used = (self.stream.total_in() - before) as usize;
+            let used = (self.stream.total_in() - before.0) as usize;
+            self.text_bytes += (self.stream.total_out() - before.1) as usize;
             rest = &rest[used..];
-            if self.text.len() > max_bytes {
+            if self.text_bytes > max_bytes {
                 return Err(Violation::TooBig);
             }
-            match status {
-                // A block marked final does not end a message (RFC 7692 §7.2.3.4).
-                Status::StreamEnd => self.stream.reset(false),
-                Status::Ok | Status::BufError => {}
+            // A block marked final does not end a message (RFC 7692 §7.2.3.4).
+            if status == Status::StreamEnd {
+                self.stream.reset(false);
             }
-            let full = self.text.len() == self.text.capacity();
-            if rest.is_empty() && !full {
+            let is_full = self.text_bytes == self.text.len();
+            self.blocks += u64::from(!is_full && status != Status::StreamEnd);
+            if self.blocks > MAX_BLOCKS {
+                return Err(Violation::TooManyBlocks);
+            }
+            if rest.is_empty() && !is_full {
                 return Ok(());
             }
-            if used == 0 && !full && status == Status::BufError {
+            if used == 0 && !is_full && status == Status::BufError {
                 return Err(Violation::NotDeflate);
             }
         }
@@ -268,7 +299,7 @@ mod tests {
     }
 
     fn inflated(payload: &[u8], max_bytes: usize) -> Result<Vec<u8>, Violation> {
-        inflate(payload, max_bytes, <[u8]>::to_vec)
+        inflate(payload, max_bytes, &mut 0, <[u8]>::to_vec)
     }
 
     fn accepted(value: &str) -> Option<String> {
@@ -339,6 +370,38 @@ mod tests {
         let inflater = INFLATER.take().expect("put back");
         assert!(inflater.text.capacity() <= MAX_KEPT_BYTES);
         assert_eq!(inflated(&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], 5), Ok(b"Hello".into()));
+    }
+
+    /// `count` blocks of the bits `block` and the header of an empty stored one, which ends a message. The first bit of
+    /// each byte is its lowest (RFC 1951 §3.1.1).
+    fn repeated(block: &str, count: usize) -> Vec<u8> {
+        let bits: Vec<bool> = (block.repeat(count) + "000").chars().map(|bit| bit == '1').collect();
+        bits.chunks(8).map(|byte| byte.iter().rev().fold(0, |value, bit| value << 1 | u8::from(*bit))).collect()
+    }
+
+    #[test]
+    fn a_message_has_1_024_blocks_at_most_whatever_comes_out_of_them() {
+        // Codes of its own for the end of the block and for one distance: 256 times no code, and two of one bit.
+        let dynamic = format!("00100000000000111000000100{}1001111111111101011000", "0".repeat(42));
+        let kinds = [
+            ("fixed", "0100000000", ""),
+            ("of one letter", "010100100010000000", "a"),
+            ("final", "1100000000000000", ""),
+            ("dynamic", &dynamic, ""),
+        ];
+        for (kind, block, text) in kinds {
+            for count in [1, 7, MAX_BLOCKS as usize - 8] {
+                let mut blocks = 0;
+                let whole = inflate(&repeated(block, count), 5_000, &mut blocks, <[u8]>::to_vec);
+                assert_eq!(whole, Ok(text.repeat(count).into_bytes()), "{count} {kind}");
+                assert!((count as u64..count as u64 + 8).contains(&blocks), "{blocks} for {count} {kind}");
+            }
+            for count in [MAX_BLOCKS as usize + 1, 800_000] {
+                let mut blocks = 0;
+                let whole = inflate(&repeated(block, count), 1 << 20, &mut blocks, <[u8]>::to_vec);
+                assert_eq!((whole, blocks), (Err(Violation::TooManyBlocks), MAX_BLOCKS + 1), "{count} {kind}");
+            }
+        }
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub enum Violation {
     /// A message that is longer than the limit, over all its fragments and after inflating.
     #[error("message too big")]
     TooBig,
+    /// A compressed message of more blocks than [`MAX_BLOCKS`](super::deflate::MAX_BLOCKS).
+    #[error("message compressed in too many blocks")]
+    TooManyBlocks,
 }
 
 impl Violation {
@@ -80,7 +83,7 @@ impl Violation {
         match self {
             Self::Binary => CloseCode::Unsupported,
             Self::NotUtf8 | Self::NotDeflate => CloseCode::Invalid,
-            Self::TooBig => CloseCode::Size,
+            Self::TooBig | Self::TooManyBlocks => CloseCode::Size,
             _ => CloseCode::Protocol,
         }
     }

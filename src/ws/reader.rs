@@ -59,6 +59,8 @@ pub struct Work {
     pub frames: u64,
     /// Bytes that came out of compressed messages.
     pub inflated_bytes: usize,
+    /// Deflate blocks of compressed messages.
+    pub blocks: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,7 +327,7 @@ impl Reader {
         }
         let max_bytes = self.options.max_message_bytes;
         let mut inflated_bytes = max_bytes;
-        let flow = deflate::inflate(payload, max_bytes, |bytes| {
+        let flow = deflate::inflate(payload, max_bytes, &mut self.work.blocks, |bytes| {
             inflated_bytes = bytes.len();
             text(bytes)
         });
