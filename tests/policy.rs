@@ -11,3 +11,5 @@ mod lists;
 mod rules;
 #[path = "policy/scene.rs"]
 mod scene;
+#[path = "policy/suspects.rs"]
+mod suspects;

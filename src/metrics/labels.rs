@@ -122,6 +122,8 @@ label_values!(
         Vanish = "vanish",
         /// The retention rules would not keep it.
         Retention = "retention",
+        /// Its author is new here and publishes too much.
+        NewKey = "new-key",
         /// Its client owes too much.
         Rate = "rate",
         /// The plugin.
@@ -164,6 +166,8 @@ label_values!(
         Memory = "memory",
         /// It kept sending despite too much debt.
         Debt = "debt",
+        /// Too many of its events were refused.
+        Offender = "offender",
         /// It did not answer a ping.
         Idle = "idle",
         /// The relay is stopping.
@@ -184,6 +188,8 @@ label_values!(
         Debt = "debt",
         /// The address is denied (403).
         Denied = "denied",
+        /// Too many events from the address were refused (403).
+        Offender = "offender",
         /// Too many sockets had not sent a request, and its address had the most of them: no answer.
         HalfOpen = "half-open",
         /// It did not send its request in time: no answer.

@@ -32,7 +32,7 @@ use super::threads::{self, StartError};
 use super::writable::Writable;
 use crate::ledger::{self, Ledger};
 use crate::metrics::{Metrics, StoreOperation};
-use crate::policy::Settings;
+use crate::policy::{Newcomers, Offenders, Settings};
 use crate::retention::{self, Horizons};
 use crate::schnorr::Verifier;
 use crate::store::{Durability, Store};
@@ -173,6 +173,9 @@ impl Pipeline {
     }
 }
 
+/// New keys, and clients whose events were refused, that are remembered, at about 80 bytes each.
+const SUSPECTS: usize = 100_000;
+
 /// What the parts of all threads are taken from.
 fn serving(
     parts: Parts,
@@ -203,6 +206,8 @@ fn serving(
         heartbeat: Arc::default(),
         writable: Arc::new(Writable::new(&metrics, clock)),
         gate: Arc::new(Gate::new(&bounds)),
+        newcomers: Arc::new(Newcomers::new(SUSPECTS)),
+        offenders: Arc::new(Offenders::new(SUSPECTS)),
         plugin: Arc::default(),
         removals: Removals::new(write.downgrade()),
         verifier: Arc::new(verifier),
@@ -223,6 +228,8 @@ fn verifying(of: &Serving) -> Verifying {
         verifier: Arc::clone(&of.verifier),
         gate: Arc::clone(&of.gate),
         settings: Arc::clone(&of.settings),
+        newcomers: Arc::clone(&of.newcomers),
+        offenders: Arc::clone(&of.offenders),
         metrics: Arc::clone(&of.metrics),
         clock: of.clock,
     }

@@ -17,7 +17,7 @@ use super::queues::{Bounds, Depths};
 use super::writable::Writable;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Queue};
-use crate::policy::{Access, Moderation, Settings};
+use crate::policy::{Access, Moderation, Newcomers, Offenders, Settings};
 use crate::retention::Horizons;
 use crate::schnorr::Verifier;
 use crate::store::Store;
@@ -27,6 +27,10 @@ use crate::store::Store;
 pub struct Serving {
     /// The reloadable settings; a message is handled under one load of them (INV-13).
     pub settings: Arc<ArcSwap<Settings>>,
+    /// Keys that are new here.
+    pub newcomers: Arc<Newcomers>,
+    /// Who is refused over and over.
+    pub offenders: Arc<Offenders>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The clocks.

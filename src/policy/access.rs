@@ -125,11 +125,16 @@ impl Access {
         self.listed_pubkeys.is_empty() && !self.listed_pubkeys_file.is_set()
     }
 
+    /// Whether the operator knows this key.
+    #[must_use]
+    pub fn knows(&self, key: &Pubkey, moderation: &Moderation) -> bool {
+        self.allows(key) || self.lists(key) || moderation.allows_key(key)
+    }
+
     /// Whether anyone may publish this event because of whom it is for.
     #[must_use]
     pub fn is_for_member(&self, event: EventView<'_>, moderation: &Moderation) -> bool {
-        let is_member = |key: &Pubkey| self.allows(key) || self.lists(key) || moderation.allows_key(key);
-        self.addressed_kinds.contains(event.kind()) && is_addressed(event, is_member)
+        self.addressed_kinds.contains(event.kind()) && is_addressed(event, |key| self.knows(key, moderation))
     }
 }
 

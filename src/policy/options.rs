@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::newcomers::NewcomerOptions;
+use super::offenders::OffenderOptions;
 use super::plugin::Source;
 use super::rules::{ContentRule, KindLimits};
 use super::sets::KindSet;
@@ -22,6 +24,10 @@ pub struct PolicyOptions {
     pub kind_limits: Vec<KindLimits>,
     /// Content that is not accepted; the first rule that finds something decides.
     pub content: Vec<ContentRule>,
+    /// Stricter rates for new keys.
+    pub newcomers: NewcomerOptions,
+    /// Who is refused over and over.
+    pub offenders: OffenderOptions,
 }
 
 impl Default for PolicyOptions {
@@ -31,6 +37,8 @@ impl Default for PolicyOptions {
             private_kinds: KindSet::of(&[13, 22242, 24242, 27235]),
             kind_limits: Vec::new(),
             content: Vec::new(),
+            newcomers: NewcomerOptions::default(),
+            offenders: OffenderOptions::default(),
         }
     }
 }

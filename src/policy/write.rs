@@ -23,6 +23,8 @@ use crate::nostr::{EventView, Kind, Prefix, TagElement, Timestamp};
 pub enum Decision {
     /// It goes on.
     Accept,
+    /// It goes on if its author, who is new here, has not published too much. Its signature must be known to be good.
+    Newcomer,
     /// It is dropped once its signature is known to be good, and its client told that it was accepted.
     Mute,
 }

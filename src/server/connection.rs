@@ -432,6 +432,8 @@ impl Connection {
             CloseReason::SlowConsumer
         } else if self.engine.is_overdrawn() {
             CloseReason::Debt
+        } else if self.engine.is_offender() {
+            CloseReason::Offender
         } else if self.context.draining.get() && self.closing == CloseReason::Lost {
             CloseReason::Shutdown
         } else {

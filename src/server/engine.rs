@@ -18,16 +18,17 @@ use super::session::{Action, Context, Session, verb};
 use super::turns::TURN;
 use crate::ledger::Hold;
 use crate::metrics::{EventOutcome, Verb};
-use crate::nostr::{ClientMessage, Event, EventId, Filter, RelayMessage, SubscriptionId};
+use crate::nostr::{ClientMessage, Event, Filter, RelayMessage, SubscriptionId};
 use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::query::scan_job::{self, ScanJob};
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Reconciliation, Subscription};
-use crate::policy::{Act, Decision, Peer, Refusal, Settings};
+use crate::policy::{Act, Decision, Peer, Settings};
 use crate::store::{Query, QueryLimits, Seq};
-use crate::ws::{CloseCode, Flow, Frame, Incoming, OpCode, Outbox};
+use crate::ws::{Flow, Frame, Incoming, OpCode, Outbox};
 
 mod publish;
+mod refuse;
 mod sync;
 
 /// COUNTs that one connection may have queued. REQs are bounded by `max_subscriptions`.
@@ -58,6 +59,8 @@ pub struct Engine {
     /// Whether the client may be read in this turn; `None` until that is checked.
     may_read: Option<bool>,
     bill: Bill,
+    /// Whether too many of its events were refused.
+    is_offender: bool,
     /// Whether the client has left, so that nobody reads the answers.
     left: bool,
 }
@@ -95,6 +98,7 @@ impl Engine {
             turn_is_over: false,
             may_read: None,
             bill: Bill::default(),
+            is_offender: false,
             left: false,
         }
     }
@@ -189,6 +193,10 @@ impl Engine {
                 if self.bill.is_overdrawn() {
                     return self.close_for_debt();
                 }
+                if let Some(reason) = self.offender() {
+                    self.is_offender = true;
+                    return self.close(&reason.to_string());
+                }
             }
             Incoming::Ping(payload) => {
                 self.bill.add(Act::Ping);
@@ -207,10 +215,8 @@ impl Engine {
 
     /// Closes a client that owes too much and keeps sending.
     fn close_for_debt(&mut self) -> Flow {
-        self.flush();
         let reason = self.bill.refusal().map(ToString::to_string).unwrap_or_default();
-        self.client.outbox.close(CloseCode::Policy, &reason);
-        Flow::Stop
+        self.close(&reason)
     }
 
     /// Whether the connection was closed for its debt.
@@ -296,12 +302,6 @@ impl Engine {
             self.context.front.pipeline.metrics.refusal(reason.prefix.as_str());
         }
         self.replies.push(message);
-    }
-
-    /// Answers an event that policy refuses, and counts the rule.
-    fn refuse_event(&mut self, id: EventId, Refusal { rule, reason }: Refusal) {
-        self.context.front.pipeline.metrics.refused(rule);
-        self.reply(&RelayMessage::Ok { id, accepted: false, reason: Some(reason) });
     }
 
     /// Tells the other threads which keys this client has proven.

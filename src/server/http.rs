@@ -31,7 +31,7 @@ use super::proxied::{self, Caller};
 use super::response::{MANAGED_METHODS, METHODS, method_not_allowed, text, with_cors};
 use super::turns;
 use crate::metrics::TurnedAway;
-use crate::policy::{self, Act, MalformedForwardedFor, Settings, Standing};
+use crate::policy::{self, Act, MalformedForwardedFor, Settings, Standing, Suspect};
 use crate::ws::upgrade;
 
 /// The media type of the information document (NIP-11).
@@ -210,6 +210,11 @@ fn upgrade_to_websocket(
         return turn_away(context, TurnedAway::Denied, address);
     }
     let exempt = settings.rates.exempt_addresses.contains(address);
+    let suspect = Suspect::Address(settings.rates.group(address));
+    let now_us = front.pipeline.clock.now_us();
+    if !exempt && front.pipeline.offenders.refusal(&settings.policy.offenders, suspect, now_us).is_some() {
+        return turn_away(context, TurnedAway::Offender, address);
+    }
     let place = match front.admission.enter(settings.rates.group(address), exempt) {
         Ok(place) => place,
         Err(reason) => return turn_away(context, reason, address),
@@ -231,6 +236,7 @@ fn turn_away(context: &IoContext, reason: TurnedAway, address: IpAddr) -> Respon
         TurnedAway::Address => (StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n"),
         TurnedAway::Debt => (StatusCode::TOO_MANY_REQUESTS, "this address asks for too much; try again later\n"),
         TurnedAway::Denied => (StatusCode::FORBIDDEN, "this address is not welcome here\n"),
+        TurnedAway::Offender => (StatusCode::FORBIDDEN, "too many events from this address were refused\n"),
         TurnedAway::Forwarded => (StatusCode::BAD_REQUEST, "X-Forwarded-For is not a list of addresses\n"),
         TurnedAway::Host => (StatusCode::BAD_REQUEST, "a request names one host\n"),
         TurnedAway::HalfOpen | TurnedAway::Slow => (StatusCode::REQUEST_TIMEOUT, "the request took too long\n"),

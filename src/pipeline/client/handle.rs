@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::ledger::{Account, Address, Hold};
 use crate::nostr::{Prefix, Pubkey, Reason, RelayMessage};
-use crate::policy::{Quantity, RateLimiter, Settings, Tier};
+use crate::policy::{OffenderOptions, Offenders, Quantity, RateLimiter, Settings, Suspect, Tier};
 use crate::store::Scan;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -88,6 +88,30 @@ impl ClientHandle {
     /// Makes a newly proven key known to every thread.
     pub fn set_identity(&self, identity: Identity) {
         self.identity.store(Arc::new(identity));
+    }
+
+    /// Counts an offence of its address and of each key that it has proven.
+    pub fn offend(&self, offenders: &Offenders, options: &OffenderOptions, now_us: u64) {
+        if !self.rates.is_exempt() {
+            self.suspects(|suspect| offenders.count(options, suspect, now_us));
+        }
+    }
+
+    /// Why it is not served, if its address or one of its keys is an offender.
+    #[must_use]
+    pub fn refusal(&self, offenders: &Offenders, options: &OffenderOptions, now_us: u64) -> Option<Reason> {
+        if self.rates.is_exempt() {
+            return None;
+        }
+        let mut refusal = None;
+        self.suspects(|suspect| refusal = refusal.take().or_else(|| offenders.refusal(options, suspect, now_us)));
+        refusal
+    }
+
+    fn suspects(&self, visit: impl FnMut(Suspect)) {
+        let identity = self.identity();
+        let keys = identity.keys.iter().map(|key| Suspect::Key(*key));
+        std::iter::once(Suspect::Address(self.address)).chain(keys).for_each(visit);
     }
 
     /// EVENTs of it that have no OK yet.

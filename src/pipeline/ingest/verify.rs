@@ -22,7 +22,7 @@ use crate::pipeline::ingest::backlog::Backlog;
 use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::ingest::plugin::door::Door;
 use crate::pipeline::queues::{LiveCommand, Submission, Verified, WriteCommand};
-use crate::policy::{Act, Decision, Settings};
+use crate::policy::{Act, Decision, Newcomers, Offenders, Refusal, Settings};
 use crate::schnorr::Verifier;
 
 /// Work per thread in one batch: about 250 signatures. Larger batches gain nothing, and other events wait for them.
@@ -40,6 +40,10 @@ pub struct Verifying {
     pub gate: Arc<Gate>,
     /// The settings in force.
     pub settings: Arc<ArcSwap<Settings>>,
+    /// Keys that are new here.
+    pub newcomers: Arc<Newcomers>,
+    /// Who is refused over and over.
+    pub offenders: Arc<Offenders>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The clocks.
@@ -100,7 +104,7 @@ impl Intake {
         let (stored, ephemeral) = self.verifying.verify(None, batch);
         let back = self.pass_on(stored, ephemeral);
         let unverified = |Verified { event, from, received }| {
-            // What was muted has been answered.
+            // What was muted has been answered, and newcomers have been charged.
             Submission { event: event.into_event(), decision: Decision::Accept, from, received }
         };
         back.into_iter().map(unverified).collect()
@@ -194,10 +198,14 @@ impl Verifying {
         let mut answers = Answers::new(&self.metrics, &self.gate);
         for ((decision, from, received), verdict) in verdicts {
             match verdict {
-                Ok(event) if decision == Decision::Mute => answers.shadow(&Verified { event, from, received }),
                 Ok(event) => {
-                    let list = if event.view().kind().is_ephemeral() { &mut ephemeral } else { &mut stored };
-                    list.push(Verified { event, from, received });
+                    let verified = Verified { event, from, received };
+                    match self.admit(decision, &verified) {
+                        Ok(Decision::Mute) => answers.shadow(&verified),
+                        Ok(_) if verified.event.view().kind().is_ephemeral() => ephemeral.push(verified),
+                        Ok(_) => stored.push(verified),
+                        Err(refusal) => answers.refuse(&verified, refusal),
+                    }
                 }
                 Err(event) => bad.push((from, event)),
             }
@@ -208,6 +216,16 @@ impl Verifying {
         (stored, ephemeral)
     }
 
+    /// What becomes of an event whose signature is good.
+    fn admit(&self, decision: Decision, verified: &Verified) -> Result<Decision, Refusal> {
+        if decision == Decision::Newcomer {
+            let (author, address) = (verified.event.view().pubkey(), verified.from.address);
+            let options = self.settings.load().policy.newcomers;
+            self.newcomers.charge(&options, author, address, self.clock.now_us())?;
+        }
+        Ok(decision)
+    }
+
     /// Answers and charges events whose signature is wrong.
     fn refuse(&self, bad: &[(Arc<ClientHandle>, Event)]) {
         self.gate.leave(bad.iter().map(|(from, event)| (&*from.memory, event.view().record().len())));
@@ -216,6 +234,7 @@ impl Verifying {
         let mut replies = BatchReplies::default();
         for (from, event) in bad {
             from.rates.charge_act(&settings, from.identity().tier, Act::Rejected, now_us);
+            from.offend(&self.offenders, &settings.policy.offenders, now_us);
             replies.answer(from, &RelayMessage::refused(event.view().id(), Prefix::Invalid, "the signature is wrong"));
         }
     }
@@ -252,6 +271,8 @@ mod tests {
             verifier: Arc::new(Verifier::new(schnorr::Options::default())),
             gate: Arc::new(Gate::new(&Bounds::default())),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
+            newcomers: Arc::new(Newcomers::new(1)),
+            offenders: Arc::new(Offenders::new(1)),
             metrics: Arc::new(Metrics::new()),
             clock: Clock::start(),
         };

@@ -154,6 +154,19 @@ impl Snapshot<'_> {
         Ok(true)
     }
 
+    /// Whether the store holds an event of `author`.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn holds_author(&self, author: &Pubkey) -> Result<bool, StoreError> {
+        let mut holds = false;
+        self.walk_author(author, &mut Place::of_author(author, Kind(0)), |entry| {
+            holds = self.get(entry.seq)?.is_some_and(|event| event.pubkey() == *author);
+            Ok(if holds { Flow::Pause } else { Flow::Continue })
+        })?;
+        Ok(holds)
+    }
+
     /// Calls `visit` with the arrival numbers of the events that name `recipient` in a `p` tag, by kind and newest
     /// first within a kind.
     ///
