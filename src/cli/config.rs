@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::descriptors;
 use super::global::Global;
 use super::output::{say, stdout};
 use crate::config::strfry::{self, Node, Outside};
@@ -49,7 +50,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Action::Check => match global.config().and_then(|config| config.validate().map(|()| config)) {
             Ok(config) => {
-                for warning in config.warnings() {
+                for warning in config.warnings().into_iter().chain(descriptors::warning(&config.server)) {
                     writeln!(out, "warning: {warning}")?;
                 }
                 writeln!(out, "{}\nthe configuration is valid", memory_ceiling(&config))?;

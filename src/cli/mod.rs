@@ -15,6 +15,7 @@ mod compact;
 mod completions;
 mod config;
 mod delete;
+mod descriptors;
 mod export;
 mod global;
 mod handover;

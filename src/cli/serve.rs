@@ -10,19 +10,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
+use rustix::process::{Signal, getpid, kill_process};
 use sd_notify::NotifyState;
 
 use super::global::Global;
 use super::handover::{Predecessor, Sockets};
 use super::signals::{End, Signals};
-use super::{log, systemd};
+use super::{descriptors, log, systemd};
 use crate::config::Config;
 use crate::management::Journal;
 use crate::metrics::Metrics;
 use crate::pipeline::{OnFailure, Parts, Pipeline, now};
 use crate::schnorr::Verifier;
-use crate::server::{self, Server, management};
+use crate::server::{Server, management};
 use crate::store::Store;
 
 /// How long clients get to disconnect after the store has failed: the sooner a new process serves them, the better.
@@ -63,7 +63,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (mut predecessor, inherited) = Predecessor::find()?;
     let sockets = Sockets::open(&config, inherited)?;
     let mut options = config.server.clone();
-    raise_descriptor_limit(&mut options);
+    descriptors::raise_limit(&mut options);
     let failed = Arc::new(AtomicBool::new(false));
     let on_failure = on_failure(&failed);
     let journal = Journal::open(&config.management.directory(&config.storage.data))?;
@@ -121,43 +121,6 @@ fn parts(config: &Config, metrics: Metrics) -> anyhow::Result<Parts> {
     })
 }
 
-/// Descriptors reserved for the relay itself: the store's files, the log, the metrics listener.
-const OWN_DESCRIPTORS: usize = 256;
-
-/// Raises the soft limit on descriptors, which is often 1,024, since each connection needs one. If the system grants
-/// fewer than needed, the limits on connections are lowered, so that clients never take the last descriptor.
-fn raise_descriptor_limit(server: &mut server::Options) {
-    let wanted = server.max_connections.saturating_add(server.max_half_open).saturating_add(OWN_DESCRIPTORS);
-    let limit = getrlimit(Resource::Nofile);
-    let available = if limit.current.is_some_and(|current| current < wanted as u64) {
-        let raised = limit.maximum.map_or(wanted as u64, |maximum| maximum.min(wanted as u64));
-        let result = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit });
-        if result.is_ok() { Some(raised) } else { limit.current }
-    } else {
-        limit.current
-    };
-    // `None` is no limit.
-    let available = available.and_then(|available| usize::try_from(available).ok()).unwrap_or(usize::MAX);
-    if available < wanted {
-        fit_descriptors(server, available);
-        tracing::warn!(
-            limit = available,
-            wanted,
-            max_connections = server.max_connections,
-            max_half_open = server.max_half_open,
-            "too few file descriptors for server.max_connections and max_half_open: both were lowered; raise LimitNOFILE"
-        );
-    }
-}
-
-/// Lowers the limits on connections to the available descriptors, keeping about the configured proportions.
-fn fit_descriptors(server: &mut server::Options, available: usize) {
-    let for_clients = available.saturating_sub(OWN_DESCRIPTORS).max(available / 4).max(2);
-    let half_open = server.max_half_open.min(for_clients / 4).max(1);
-    server.max_half_open = half_open;
-    server.max_connections = server.max_connections.min(for_clients - half_open);
-}
-
 /// The handler of failures: it stops the process in order, so that accepted events are committed if still possible.
 fn on_failure(failed: &Arc<AtomicBool>) -> OnFailure {
     let failed = Arc::clone(failed);
@@ -167,22 +130,4 @@ fn on_failure(failed: &Arc<AtomicBool>) -> OnFailure {
         // `Signals::wait` stops the relay on SIGTERM. A process may always signal itself.
         let _ = kill_process(getpid(), Signal::TERM);
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clients_never_get_the_last_descriptor() {
-        for available in [16, 256, 300, 1024, 4096, 20_000, 34_000] {
-            let mut server = server::Options::default();
-            fit_descriptors(&mut server, available);
-            let taken = server.max_connections + server.max_half_open;
-            assert!(taken < available && taken * 5 > available, "{taken} of {available}");
-        }
-        let mut server = server::Options::default();
-        fit_descriptors(&mut server, 1_024);
-        assert_eq!((server.max_connections, server.max_half_open), (576, 192));
-    }
 }

@@ -172,6 +172,23 @@ fn what_is_configured_can_be_printed_and_checked() {
 }
 
 #[test]
+fn a_check_warns_of_limits_above_the_file_descriptors_and_of_a_proxy_that_is_not_trusted() {
+    let home = Home::new();
+    let file = home.write("weir.toml", "[auth]\nurls = [\"wss://relay.example.com\"]\n");
+    let script = format!("ulimit -n 1000; exec {} config check --config {file}", env!("CARGO_BIN_EXE_weir"));
+    let ran = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh runs");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    for start in [
+        "warning: server.trusted_proxies does not name this machine",
+        "warning: server.max_connections and server.max_half_open take 34352 file descriptors, and a process that is \
+         started here gets 1000: ",
+    ] {
+        assert!(said.lines().any(|line| line.starts_with(start)), "{start} in {said}");
+    }
+    assert!(ran.status.success() && said.ends_with("the configuration is valid\n"), "{said}");
+}
+
+#[test]
 fn mistakes_are_told_on_standard_error_and_create_nothing() {
     let home = Home::new();
     for command in [&["info"][..], &["export"], &["check"], &["scan", "{}"], &["delete", "--all"]] {
