@@ -5,9 +5,13 @@ mod support;
 
 #[path = "management/auth.rs"]
 mod auth;
+#[path = "management/commands.rs"]
+mod commands;
 #[path = "management/methods.rs"]
 mod methods;
 #[path = "management/scene.rs"]
 mod scene;
+#[path = "management/socket.rs"]
+mod socket;
 #[path = "management/state.rs"]
 mod state;

@@ -68,7 +68,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Removes the events that the filters find, step by step; without `back` it only counts them. Returns true when
 /// interrupted.
-fn remove(store: &Store, filters: Filters, back: Option<Return>) -> Result<(Removed, bool), StoreError> {
+pub fn remove(store: &Store, filters: Filters, back: Option<Return>) -> Result<(Removed, bool), StoreError> {
     let mut scan = Scan::new(Query { filters: filters.0, until_seq: Seq::MAX, limits: Some(NO_LIMITS) });
     let (bar, stop) = (progress(None, false), interrupt::watch());
     let mut writer = store.writer();

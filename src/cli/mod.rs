@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use global::Global;
+use manage::Verb;
 
+mod admin;
 mod arguments;
 mod backup;
 mod check;
@@ -23,7 +25,9 @@ mod import;
 mod info;
 mod interrupt;
 mod log;
+mod manage;
 mod output;
+mod purge;
 mod restore;
 mod retention;
 mod scan;
@@ -68,6 +72,20 @@ enum Command {
     Scan(scan::Arguments),
     /// Remove stored events
     Delete(delete::Arguments),
+    /// Refuse a key, an event, a kind or an address from now on, or list what is refused
+    Ban(manage::Decide),
+    /// Take bans back
+    Unban(manage::TakeBack),
+    /// Accept a key, an event or a kind that the lists do not name, or list what is accepted
+    Allow(manage::Decide),
+    /// Take back what was allowed
+    Unallow(manage::TakeBack),
+    /// Count what is stored of a key, an event or a kind, or remove it
+    Purge(purge::Arguments),
+    /// Show who decided what, when and why, or take an act back
+    Audit(manage::Audit),
+    /// Call a method of the management API (NIP-86)
+    Manage(manage::Manage),
     /// Show what the store holds and how much space it takes
     Info(info::Arguments),
     /// Show what the retention rules would remove, or remove it
@@ -120,6 +138,13 @@ fn run(Arguments { global, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Export(arguments) => export::run(&global, &arguments),
         Command::Scan(arguments) => scan::run(&global, &arguments),
         Command::Delete(arguments) => delete::run(&global, &arguments),
+        Command::Ban(arguments) => manage::decide(&global, Verb::Ban, &arguments),
+        Command::Unban(arguments) => manage::take_back(&global, Verb::Unban, &arguments),
+        Command::Allow(arguments) => manage::decide(&global, Verb::Allow, &arguments),
+        Command::Unallow(arguments) => manage::take_back(&global, Verb::Unallow, &arguments),
+        Command::Purge(arguments) => purge::run(&global, &arguments),
+        Command::Audit(arguments) => manage::audit(&global, &arguments),
+        Command::Manage(arguments) => manage::manage(&global, &arguments),
         Command::Info(arguments) => info::run(&global, &arguments),
         Command::Retention(arguments) => retention::run(&global, &arguments),
         Command::Check(arguments) => check::run(&global, &arguments),

@@ -14,8 +14,9 @@ use crate::nostr::bech32::parse_pubkey;
 use crate::nostr::{EventId, Kind, Timestamp};
 use crate::policy::Access;
 
-/// The methods served here, besides `supportedmethods`. `listdisallowedkinds` is not in NIP-86; other relays have it.
-pub const METHODS: [&str; 20] = [
+/// The methods served here. `listdisallowedkinds`, which other relays have too, `unbanevent`, `audit` and `undo` are
+/// not in NIP-86.
+pub const METHODS: [&str; 22] = [
     "banpubkey",
     "unbanpubkey",
     "listbannedpubkeys",
@@ -36,10 +37,15 @@ pub const METHODS: [&str; 20] = [
     "unblockip",
     "listblockedips",
     "unbanevent",
+    "audit",
+    "undo",
 ];
 
 /// Entries of a list that are returned unless the request asks for another number, and the most that it gets.
 const MAX_ENTRIES: u64 = 10_000;
+
+/// Acts of the audit that are returned, likewise.
+const MAX_ACTS: u64 = 1_000;
 
 /// Bytes of a reason, and of a name.
 const MAX_REASON: usize = 512;
@@ -190,6 +196,17 @@ pub fn call(
             let is_banned =
                 |kind: &u16| access.deny_kinds.contains(Kind(*kind)) || journal.moderation().bans_kind(Kind(*kind));
             Ok(Value::from((0..=u16::MAX).filter(is_banned).collect::<Vec<_>>()).into())
+        }
+        "audit" => {
+            let count = request.number(0)?.unwrap_or(MAX_ACTS).min(MAX_ACTS) as usize;
+            let skip = usize::try_from(request.number(1)?.unwrap_or(0)).unwrap_or(usize::MAX);
+            let acts = journal.audit(count, skip)?;
+            Ok(Value::from_iter(acts.iter().map(|act| json!(act))).into())
+        }
+        "undo" => {
+            let number = request.number(0)?.ok_or(CallError::Param(0, "is not the number of an act"))?;
+            let subject = journal.undo(number, by)?;
+            Ok(Done { result: true.into(), changed: Some(subject) })
         }
         _ => Err(CallError::Unknown(request.method.chars().take(64).collect())),
     }

@@ -11,6 +11,7 @@ pub mod files;
 pub mod journal;
 pub mod methods;
 pub mod options;
+pub mod socket;
 pub mod state;
 pub mod subject;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::nostr::bech32::{parse_note, parse_pubkey};
-use crate::nostr::{EventId, Kind, Pubkey};
+use crate::nostr::{EventId, Filter, Kind, Pubkey};
 use crate::policy::Network;
 
 /// What a decision is about. Each has at most one decision at a time.
@@ -40,6 +40,20 @@ pub enum Subject {
 pub struct NotASubject {
     text: String,
     why: String,
+}
+
+impl Subject {
+    /// A filter for its stored events; `None` for what has none.
+    #[must_use]
+    pub fn filter(&self) -> Option<Filter> {
+        let all = Filter::default();
+        match self {
+            Self::Key(key) => Some(Filter { authors: Some([*key].into()), ..all }),
+            Self::Event(id) => Some(Filter { ids: Some([*id].into()), ..all }),
+            Self::Kind(kind) => Some(Filter { kinds: Some([*kind].into()), ..all }),
+            Self::Address(_) | Self::Name | Self::Description | Self::Icon => None,
+        }
+    }
 }
 
 impl fmt::Display for Subject {

@@ -34,6 +34,8 @@ impl Kind {
     pub const GIFT_WRAP: Self = Self(1059);
     /// Ephemeral gift wrap (NIP-59).
     pub const EPHEMERAL_GIFT_WRAP: Self = Self(21059);
+    /// Report of an event or a key (NIP-56).
+    pub const REPORT: Self = Self(1984);
     /// Client authentication (NIP-42); never accepted as a published event.
     pub const CLIENT_AUTH: Self = Self(22242);
     /// Authorization of an HTTP request (NIP-98); never accepted as a published event by default.

@@ -154,6 +154,36 @@ fn every_method_is_named_and_unknown_ones_and_wrong_parameters_are_errors() {
 }
 
 #[test]
+fn reported_events_are_listed_until_an_admin_decides() {
+    let (relay, bob) = (relay(), Key::named("bob"));
+    let mut client = relay.connect();
+    let [bad, fine, unreported] = ["bad", "fine", "unreported"].map(|text| bob.note(text));
+    let report = |reporter: &str, event: &str, kind: &str| {
+        Key::named(reporter).event(1984, now(), json!([["e", event, kind], ["p", bob.hex]]), "")
+    };
+    let unknown = "ab".repeat(32);
+    let reports = [
+        report("carol", &bad.id, "spam"),
+        report("dave", &bad.id, "spam"),
+        report("carol", &fine.id, "\u{202e}"),
+        report("carol", &unknown, "spam"),
+    ];
+    for event in [&bad, &fine, &unreported].into_iter().chain(&reports) {
+        client.send(event.message());
+        client.expect(&event.ok());
+    }
+    // The newest 5,000 reports are looked at once they are committed.
+    client.send(r#"["REQ","s",{"kinds":[1984],"limit":1}]"#);
+    relay.until(|| result(&relay, "listeventsneedingmoderation", json!([])).as_array().expect("a list").len() == 2);
+    let listed = result(&relay, "listeventsneedingmoderation", json!([]));
+    let listed: Vec<_> = listed.as_array().expect("a list").iter().map(|one| one["reason"].clone()).collect();
+    assert!(listed.contains(&json!("spam (2 reports)")) && listed.contains(&json!("other (1 reports)")), "{listed:?}");
+    result(&relay, "banevent", json!([bad.id, "spam"]));
+    result(&relay, "allowevent", json!([fine.id]));
+    assert_eq!(result(&relay, "listeventsneedingmoderation", json!([])), json!([]));
+}
+
+#[test]
 fn a_browser_is_allowed_to_post_with_an_authorization() {
     let relay = relay();
     let (head, _) = relay.http(

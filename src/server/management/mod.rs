@@ -1,20 +1,25 @@
-//! Managing the running relay (NIP-86): the requests that come over HTTP, and the `management` thread that carries them
-//! out.
+//! Managing the running relay (NIP-86): the requests that come over HTTP or the local socket, and the `management`
+//! thread that carries them out.
 //!
 //! An io thread only reads a request and checks what is cheap. Signatures, files and removals are left to the thread.
 //! It never waits for a client, and no client but an admin reaches it.
 
 mod http;
 pub mod link;
+mod local;
+mod purge;
+mod reported;
 mod service;
 mod used;
 
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
-use crate::management::Journal;
+use crate::management::{Journal, socket};
 use crate::pipeline::{OnFailure, Serving};
 use link::Link;
 
@@ -27,7 +32,8 @@ pub struct Management {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread with the decisions in `journal`, which are already in force.
+/// Starts the thread with the decisions in `journal`, which are already in force, and binds the local socket in the
+/// directory of the store. Without that socket the relay runs all the same, and the log tells why.
 ///
 /// # Errors
 /// When the system starts no more threads.
@@ -36,10 +42,18 @@ pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std:
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let on_failure = Arc::clone(on_failure);
+    let socket = socket::bind(serving.store.path());
+    if let Err(error) = &socket {
+        tracing::warn!(%error, "the local socket could not be bound: commands do not reach this relay");
+    }
     let run = move || {
         let work = std::panic::AssertUnwindSafe(|| {
             let service = service::Service::new(journal, serving, blocked);
-            tokio::task::LocalSet::new().block_on(&runtime, service.run(waiting, stopped));
+            let work = async {
+                let _bound = socket.map(|(bound, listener)| serve_locally(&service, listener).map(|()| bound));
+                Rc::clone(&service).run(waiting, stopped).await;
+            };
+            tokio::task::LocalSet::new().block_on(&runtime, work);
         });
         if std::panic::catch_unwind(work).is_err() {
             on_failure("the thread management panicked");
@@ -47,6 +61,13 @@ pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std:
     };
     let thread = std::thread::Builder::new().name("management".into()).spawn(run)?;
     Ok(Management { link, stop, thread })
+}
+
+fn serve_locally(service: &Rc<service::Service>, listener: UnixListener) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    tokio::task::spawn_local(local::serve(Rc::clone(service), listener));
+    Ok(())
 }
 
 impl Management {

@@ -10,12 +10,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::link::{Answer, Job};
+use super::reported;
 use super::used::Used;
 use crate::management::{self, Done, Journal, Request, Subject, Who};
 use crate::nostr::{Event, EventId, VerifiedEvent};
 use crate::pipeline::Serving;
 use crate::pipeline::commit::uncommitted::Change;
-use crate::store::{Seq, StoreError};
+use crate::store::{Seq, Store, StoreError};
 
 /// How often the thread looks whether a command recorded something.
 const WATCH: Duration = Duration::from_secs(1);
@@ -75,9 +76,15 @@ impl Service {
     }
 
     /// Carries out a request.
-    async fn call(&self, request: &Request, who: &Who) -> Result<serde_json::Value, String> {
-        if request.method == "supportedmethods" {
-            return Ok(management::methods::METHODS.to_vec().into());
+    pub async fn call(&self, request: &Request, who: &Who) -> Result<serde_json::Value, String> {
+        const REPORTED: &str = "listeventsneedingmoderation";
+        match request.method.as_str() {
+            "supportedmethods" => return Ok(management::methods::METHODS.iter().chain([&REPORTED]).copied().collect()),
+            REPORTED => {
+                let listed = reported::list(&self.serving.store, &self.journal).await;
+                return listed.map_err(|error| error.to_string());
+            }
+            _ => {}
         }
         let (settings, now) = (self.serving.settings.load_full(), self.serving.clock.now());
         let called = management::call(&mut self.journal.borrow_mut(), &settings.access, request, (who, now));
@@ -87,6 +94,20 @@ impl Service {
             self.take_effect(subject).await?;
         }
         Ok(result)
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &Store {
+        &self.serving.store
+    }
+
+    /// Records a purge, and has what was acknowledged committed, so that the purge finds it.
+    pub fn note_purge(&self, subject: Subject, events: u64, reason: &str, who: &Who) -> Result<(), String> {
+        self.serving.removals.commit();
+        let now = self.serving.clock.now();
+        tracing::info!(by = who.by, %subject, events, "a purge");
+        let noted = self.journal.borrow_mut().note_purge(subject, events, reason, (who, now));
+        noted.map_err(|error| error.to_string())
     }
 
     /// Puts the decisions in force, and does what the latest one entails.
@@ -162,7 +183,7 @@ impl Service {
     }
 
     /// Has the writer remove these events; returns how many there were.
-    async fn remove_all(&self, seqs: Vec<Seq>) -> Result<u64, String> {
+    pub async fn remove_all(&self, seqs: Vec<Seq>) -> Result<u64, String> {
         let done = loop {
             match self.serving.removals.ask(seqs.clone()) {
                 Some(done) => break done,

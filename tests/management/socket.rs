@@ -1,0 +1,81 @@
+//! The local socket against clients that misbehave.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+
+use serde_json::json;
+
+use super::scene::{config, relay, result};
+use crate::support::relay::{Relay, TIMEOUT};
+use crate::support::wire::Key;
+
+fn connect(relay: &Relay) -> UnixStream {
+    let stream = UnixStream::connect(relay.data().join("admin.sock")).expect("a connection");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    stream
+}
+
+/// Sends bytes and reads one line.
+fn ask(stream: &mut UnixStream, bytes: &[u8]) -> String {
+    stream.write_all(bytes).expect("sent");
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("a line");
+    line
+}
+
+#[test]
+fn only_the_owner_may_open_the_socket_and_it_takes_the_place_of_one_that_was_left() {
+    let relay = relay();
+    let mode = |relay: &Relay| {
+        let file = std::fs::metadata(relay.data().join("admin.sock")).expect("the socket");
+        file.permissions().mode() & 0o777
+    };
+    assert_eq!(mode(&relay), 0o600);
+    let relay = relay.restart_killed(&config());
+    assert_eq!(mode(&relay), 0o600);
+    assert_eq!(ask(&mut connect(&relay), b"{\"method\":\"listblockedips\"}\n"), "{\"result\":[]}\n");
+    let left: Vec<_> = std::fs::read_dir(relay.data()).expect("the directory").flatten().collect();
+    assert!(left.iter().all(|file| !file.file_name().to_string_lossy().starts_with(".admin-")), "{left:?}");
+}
+
+#[test]
+fn rubbish_is_answered_and_a_line_without_an_end_is_cut_off() {
+    let relay = relay();
+    let mut stream = connect(&relay);
+    for rubbish in ["\n", "hello\n", "[]\n", "{\"method\":5}\n", "\u{0}\u{1}\n", "{\"method\":\"x\",\"params\":{}}\n"] {
+        let answer = ask(&mut stream, rubbish.as_bytes());
+        assert!(answer.starts_with("{\"error\":\"the body is not a request"), "{answer}");
+    }
+    assert!(ask(&mut stream, b"\xff\xfe\n").starts_with("{\"error\""));
+    assert_eq!(ask(&mut stream, b"{\"method\":\"nothing\"}\n"), "{\"error\":\"unknown method \\\"nothing\\\"\"}\n");
+    for params in ["[]", "[5]", "[\"nobody\"]", "[\"192.0.2.7\"]", "[\"kind:1\",\"x\"]"] {
+        let answer = ask(&mut stream, format!("{{\"method\":\"purge\",\"params\":{params}}}\n").as_bytes());
+        assert!(answer.starts_with("{\"error\""), "{params}: {answer}");
+    }
+    let mut long = connect(&relay);
+    // It may be cut off while it still sends.
+    let _ = long.write_all(&vec![b'x'; 1 << 20]);
+    let mut answer = String::new();
+    let _ = BufReader::new(&long).read_line(&mut answer);
+    assert!(["{\"error\":\"the request is larger than 64 KiB\"}\n", ""].contains(&answer.as_str()), "{answer}");
+    assert_eq!(result(&relay, "listblockedips", json!([])), json!([]), "the relay goes on");
+}
+
+#[test]
+fn many_silent_connections_keep_out_neither_http_nor_each_other_for_long() {
+    let relay = relay();
+    let silent: Vec<_> = (0..16).map(|_| connect(&relay)).collect();
+    let mut refused = connect(&relay);
+    let mut said = String::new();
+    // All are accepted in order.
+    refused.read_to_string(&mut said).expect("the end");
+    assert_eq!(said, "{\"error\":\"too many commands are connected; try again later\"}\n");
+    let bob = Key::named("bob").hex;
+    assert_eq!(result(&relay, "banpubkey", json!([bob])), json!(true));
+    drop(silent);
+    relay.until(|| {
+        let mut stream = connect(&relay);
+        ask(&mut stream, b"{\"method\":\"supportedmethods\"}\n").starts_with("{\"result\":[\"banpubkey\"")
+    });
+}
