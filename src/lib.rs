@@ -4,7 +4,8 @@
 //! - Floor 1: [`store`] (the stored events), [`live`] (which subscriptions match an event), [`ws`] (WebSocket
 //!   connections), [`policy`] (what a client may do), [`negentropy`] (the sync protocol of NIP-77).
 //! - Floor 2: [`retention`] (which events the operator's rules no longer keep), [`backup`] (backup and restore),
-//!   [`plugin`] (the operator's programs that judge events), [`management`] (what admins decide while the relay runs).
+//!   [`plugin`] (the operator's programs that judge events), [`management`] (what admins decide while the relay runs),
+//!   [`trust`] (whom the operator's keys follow).
 //! - Floor 3: [`pipeline`] (threads and queues; ordering and durability).
 //! - Floor 4: [`server`] (clients, one at a time), [`import`] (events from files).
 //! - Floor 5: [`config`] (the configuration file).
@@ -40,4 +41,5 @@ pub mod schnorr;
 pub mod server;
 pub mod store;
 pub mod sync;
+pub mod trust;
 pub mod ws;

@@ -32,6 +32,8 @@ pub struct Metrics {
     pub refusals: Family<RefusalLabel, Counter>,
     /// Events that were refused, by the rule that they break.
     pub refused_events: Family<PolicyRuleLabel, Counter>,
+    /// Keys in the web of trust.
+    pub trusted_keys: Gauge,
     /// Connections opened.
     pub connections_opened: Counter,
     /// Connections closed, by reason.
@@ -164,6 +166,7 @@ impl Metrics {
             events: add(&mut r, "events", "Events received, by outcome"),
             refusals: add(&mut r, "refusals", "OK false and CLOSED answers on arrival, by their prefix"),
             refused_events: add(&mut r, "refused_events", "Events refused, by the rule that they break"),
+            trusted_keys: add(&mut r, "trusted_keys", "Keys in the web of trust"),
             connections_opened: add(&mut r, "connections_opened", "Connections opened"),
             connections_closed: add(&mut r, "connections_closed", "Connections closed, by reason"),
             connections_turned_away: add(

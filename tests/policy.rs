@@ -13,3 +13,5 @@ mod rules;
 mod scene;
 #[path = "policy/suspects.rs"]
 mod suspects;
+#[path = "policy/trust.rs"]
+mod trust;

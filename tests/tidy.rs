@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 10] = [
     &["schnorr"],
     &["nostr"],
     &["store", "live", "ws", "policy", "negentropy"],
-    &["retention", "backup", "plugin", "management"],
+    &["retention", "backup", "plugin", "management", "trust"],
     &["pipeline"],
     &["server", "import"],
     &["config"],

@@ -37,6 +37,7 @@ mod stream;
 mod strfry;
 mod systemd;
 mod time;
+mod trust;
 mod upgrade;
 
 /// A Nostr relay for operators of large public relays.
@@ -50,7 +51,7 @@ mod upgrade;
   weir export > events.jsonl             write all events as lines of JSON
   weir backup /backups/relay             create a backup, or add new events to it
 
-import, export, scan, delete, info, retention, check, backup and compact also work while the relay runs.
+import, export, scan, delete, info, trust, retention, check, backup and compact also work while the relay runs.
 
 Exit codes: 0 success, 1 failure or problems found, 2 wrong arguments, 130 interrupted.")]
 struct Arguments {
@@ -98,6 +99,8 @@ enum Command {
     Restore(restore::Arguments),
     /// Return the space of removed events to the file system
     Compact(compact::Arguments),
+    /// Show the web of trust, or the path to a key in it
+    Trust(trust::Arguments),
     /// Upgrade a store that an earlier version wrote
     Upgrade(upgrade::Arguments),
     /// Show or check the configuration
@@ -151,6 +154,7 @@ fn run(Arguments { global, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Backup(arguments) => backup::run(&global, &arguments),
         Command::Restore(arguments) => restore::run(&global, &arguments),
         Command::Compact(arguments) => compact::run(&global, &arguments),
+        Command::Trust(arguments) => trust::run(&global, &arguments),
         Command::Upgrade(arguments) => upgrade::run(&global, &arguments),
         Command::Config(arguments) => config::run(&global, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -83,6 +83,7 @@ impl Config {
             auth: self.auth.clone(),
             access: self.access.clone(),
             policy: self.policy.clone(),
+            trusted: None,
             plugin: self.plugin.clone(),
             admins: self.management.admins.clone(),
             moderation: Arc::default(),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::error::Fault;
 use super::sections::Config;
-use crate::policy::{PluginOptions, Rate, TierLimits, Who};
+use crate::policy::{PluginOptions, Rate, TierLimits, TrustOptions, Who};
 
 /// The faults found so far.
 struct Faults(Vec<Fault>);
@@ -39,6 +39,7 @@ pub fn check(config: &Config) -> Vec<Fault> {
     rates(config, &mut faults);
     memory(config, &mut faults);
     access(config, &mut faults);
+    policy(config, &mut faults);
     plugin(config, &mut faults);
     pipeline(config, &mut faults);
     monitoring(config, &mut faults);
@@ -227,6 +228,12 @@ fn plugin(config: &Config, faults: &mut Faults) {
     faults.unless(is_line, "plugin.command", "must be one line without spaces around it");
     let text = "an empty list asks about nothing; to use no plugin, leave command empty";
     faults.unless(!plugin.sources.is_empty(), "plugin.sources", text);
+}
+
+fn policy(config: &Config, faults: &mut Faults) {
+    let trust = &config.policy.trust;
+    faults.range("policy.trust.within", trust.within.into(), 0..=TrustOptions::MAX_WITHIN.into());
+    faults.range("policy.trust.max_keys", trust.max_keys as u64, 1..=TrustOptions::MAX_KEYS as u64);
 }
 
 fn pipeline(config: &Config, faults: &mut Faults) {

@@ -33,6 +33,7 @@ use crate::policy::Settings;
 use crate::retention::{Horizons, resolve};
 use crate::schnorr::Verifier;
 use crate::store::{Outcome, Store, StoreError, Writer};
+use crate::trust::trusted;
 use checker::{Checked, Checker};
 use judge::Judge;
 use pieces::{Piece, Pieces};
@@ -155,6 +156,7 @@ pub fn import(
 ) -> Result<Report, StartError> {
     let Parts { store, mut settings, verifier, options, stop } = parts;
     settings.retention = resolve(settings.retention, &store)?;
+    settings.trusted = trusted(&store, &settings.policy.trust)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = pinned_pool(if options.threads == 0 { cores } else { options.threads }, cores)?;
     let Options { verify, batch_events, max_line_bytes, .. } = options;

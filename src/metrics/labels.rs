@@ -104,6 +104,8 @@ label_values!(
         Author = "author",
         /// `access.allow_pubkeys`, or `auth.write` for clients that have proven another key.
         Member = "member",
+        /// `policy.trust`.
+        Trust = "trust",
         /// It takes a proven key (NIP-42).
         Auth = "auth",
         /// It is protected, or embeds a protected event (NIP-70).

@@ -38,6 +38,7 @@ pub mod serving;
 #[cfg(test)]
 mod testing;
 pub mod threads;
+mod trust;
 pub mod writable;
 
 mod run;

@@ -29,6 +29,7 @@ use super::query::sessions::{self, Sessions};
 use super::queues::{Bounds, Depths, LiveCommand, WriteCommand};
 use super::serving::Serving;
 use super::threads::{self, StartError};
+use super::trust::{self, Trusting};
 use super::writable::Writable;
 use crate::ledger::{self, Ledger};
 use crate::metrics::{Metrics, StoreOperation};
@@ -105,6 +106,7 @@ impl Pipeline {
         #[cfg(all(test, feature = "interleavings"))]
         let judge = move || drop(judge);
         let (write_for_retention, retention_stopped) = (write.clone(), cron_stopped.clone());
+        let (trusting, trust_stopped) = (trusting(&serving), cron_stopped.clone());
         let write_half = serving.store.writer();
         let spawn = |name: &'static str, work: Box<dyn FnOnce() + Send>| threads::spawn(name, on_failure, work);
         let threads = vec![
@@ -113,6 +115,7 @@ impl Pipeline {
             spawn("plugin", Box::new(judge))?,
             spawn("verify", Box::new(move || verify::run(&verifying, pool.as_ref(), &q1, &onward)))?,
             spawn("retention", Box::new(move || evictor::run(&evicting, &write_for_retention, &retention_stopped)))?,
+            spawn("trust", Box::new(move || trust::run(&trusting, &trust_stopped)))?,
             spawn("cron", Box::new(move || cron::run(&upkeep, &write_for_cron, &cron_stopped)))?,
         ];
         let mut readers = Vec::new();
@@ -185,6 +188,7 @@ fn serving(
 ) -> Result<Serving, StartError> {
     let Parts { store, mut settings, verifier, metrics, bounds, memory, options, negentropy } = parts;
     settings.retention = retention::resolve(settings.retention, &store)?;
+    settings.trusted = crate::trust::trusted(&store, &settings.policy.trust)?;
     let horizons = Arc::new(Horizons::load(&settings.retention, &store)?);
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let (metrics, clock) = (Arc::new(metrics), Clock::start());
@@ -232,6 +236,15 @@ fn verifying(of: &Serving) -> Verifying {
         offenders: Arc::clone(&of.offenders),
         metrics: Arc::clone(&of.metrics),
         clock: of.clock,
+    }
+}
+
+fn trusting(of: &Serving) -> Trusting {
+    Trusting {
+        store: of.store.clone(),
+        settings: Arc::clone(&of.settings),
+        health: Arc::clone(&of.health),
+        metrics: Arc::clone(&of.metrics),
     }
 }
 

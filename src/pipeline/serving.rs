@@ -79,10 +79,12 @@ impl Serving {
 
     /// Puts other settings in force, after a reload. The decisions of admins stay as they are.
     pub fn apply(&self, settings: &Settings) {
-        self.settings.rcu(|former| Settings {
-            reload: former.reload + 1,
-            moderation: Arc::clone(&former.moderation),
-            ..settings.clone()
+        self.settings.rcu(|former| {
+            // The web stays until there is another one; where there is to be none, nobody is held to it.
+            let has_web = !settings.policy.trust.roots.is_empty();
+            let trusted = former.trusted.clone().filter(|_| has_web);
+            let moderation = Arc::clone(&former.moderation);
+            Settings { reload: former.reload + 1, moderation, trusted, ..settings.clone() }
         });
         // Its processes are started again, even if no event comes.
         self.plugin.wake();

@@ -49,7 +49,7 @@ pub use list_file::{AddressFile, KeyFile, ListFile};
 pub use moderation::{Moderation, Ruling};
 pub use newcomers::{NewcomerOptions, Newcomers};
 pub use offenders::{OffenderOptions, Offenders, Suspect, is_offence};
-pub use options::PolicyOptions;
+pub use options::{PolicyOptions, TrustOptions};
 pub use peer::Peer;
 pub use plugin::{OnFailure, PluginOptions, Source};
 pub use rate::{Buckets, Quantity, Rate, RateOptions, Standing};

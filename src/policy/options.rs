@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::key_set::KeySet;
 use super::newcomers::NewcomerOptions;
 use super::offenders::OffenderOptions;
 use super::plugin::Source;
@@ -24,6 +25,8 @@ pub struct PolicyOptions {
     pub kind_limits: Vec<KindLimits>,
     /// Content that is not accepted; the first rule that finds something decides.
     pub content: Vec<ContentRule>,
+    /// Whose events are accepted because the operator's keys follow them, or those who do.
+    pub trust: TrustOptions,
     /// Stricter rates for new keys.
     pub newcomers: NewcomerOptions,
     /// Who is refused over and over.
@@ -37,8 +40,35 @@ impl Default for PolicyOptions {
             private_kinds: KindSet::of(&[13, 22242, 24242, 27235]),
             kind_limits: Vec::new(),
             content: Vec::new(),
+            trust: TrustOptions::default(),
             newcomers: NewcomerOptions::default(),
             offenders: OffenderOptions::default(),
         }
+    }
+}
+
+/// The web of trust.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrustOptions {
+    /// The keys that it begins with; empty for no web.
+    pub roots: KeySet,
+    /// How many hops away from them a key may be, by follow lists (kind 3).
+    pub within: u8,
+    /// The most keys that are held; the farthest are left out.
+    pub max_keys: usize,
+}
+
+impl TrustOptions {
+    /// The most hops. Four reach nearly everybody.
+    pub const MAX_WITHIN: u8 = 4;
+
+    /// The most keys that can be held, about 130 bytes each while the web is made.
+    pub const MAX_KEYS: usize = 10_000_000;
+}
+
+impl Default for TrustOptions {
+    fn default() -> Self {
+        Self { roots: KeySet::default(), within: 2, max_keys: 1_000_000 }
     }
 }

@@ -40,6 +40,12 @@ impl Refusal {
         Self::new(PolicyRule::Event, Prefix::Blocked, "this event is not welcome here")
     }
 
+    /// An author who is not in the web of trust.
+    #[must_use]
+    pub fn untrusted() -> Self {
+        Self::new(PolicyRule::Trust, Prefix::Blocked, "the author is not in this relay's web of trust")
+    }
+
     /// A kind that the operator does not want.
     #[must_use]
     pub fn kind(kind: Kind) -> Self {

@@ -36,6 +36,8 @@ pub struct Settings {
     pub access: Access,
     /// Rules about events.
     pub policy: PolicyOptions,
+    /// The keys in the web of trust; `None` while it is not known, or there is none.
+    pub trusted: Option<KeySet>,
     /// The operator's part of the NIP-11 document.
     pub info: Info,
     /// The retention rules.

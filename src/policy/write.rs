@@ -11,12 +11,13 @@ use super::options::PolicyOptions;
 use super::peer::Peer;
 use super::plugin::Source;
 use super::refusal::Refusal;
+use super::rule::is_addressed;
 use super::rules::{self, Action};
 use super::settings::Settings;
 use crate::metrics::PolicyRule;
 use crate::nostr::json::{Parser, Value};
 use crate::nostr::pow::{committed_target, difficulty};
-use crate::nostr::{EventView, Kind, Prefix, TagElement, Timestamp};
+use crate::nostr::{EventView, Kind, Prefix, Pubkey, TagElement, Timestamp};
 
 /// What becomes of an event that policy does not refuse.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +81,7 @@ fn check_rules(settings: &Settings, event: EventView<'_>, source: Source) -> Res
         return Ok(Decision::Accept);
     }
     check_lists(&settings.access, &settings.moderation, event)?;
+    check_trust(settings, event)?;
     settings.policy.kind_limits.iter().try_for_each(|limits| limits.check(event))?;
     match settings.policy.content.iter().find_map(|rule| rule.judge(event)) {
         Some(Action::Refuse) => Err(Refusal::content()),
@@ -196,6 +198,17 @@ fn check_lists(access: &Access, moderation: &Moderation, event: EventView<'_>) -
         return Ok(());
     }
     Err(Refusal::stranger())
+}
+
+/// Whether the author is in the web of trust, if there is one and it is known.
+fn check_trust(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal> {
+    let Some(trusted) = &settings.trusted else { return Ok(()) };
+    let access = &settings.access;
+    let is_in = |key: &Pubkey| trusted.contains(key) || access.knows(key, &settings.moderation);
+    if is_in(&event.pubkey()) || (access.addressed_kinds.contains(event.kind()) && is_addressed(event, is_in)) {
+        return Ok(());
+    }
+    Err(Refusal::untrusted())
 }
 
 fn check_work(limits: &Limits, event: EventView<'_>) -> Result<(), Refusal> {

@@ -6,7 +6,7 @@
 use crate::nostr::{Pubkey, TagElement};
 use crate::policy::retention::FOLLOW_LIST;
 use crate::policy::{KeySet, Retention};
-use crate::store::{Flow, Place, Seq, Snapshot, Store, StoreError};
+use crate::store::{Seq, Store, StoreError};
 
 /// Returns the rules with the follow lists that the store holds.
 ///
@@ -18,7 +18,8 @@ pub fn resolve(rules: Retention, store: &Store) -> Result<Retention, StoreError>
     }
     let snapshot = store.read()?;
     rules.with_follows(|key| {
-        let Some(list) = list_of(&snapshot, key)?.map(|seq| snapshot.get(seq)).transpose()?.flatten() else {
+        let Some(list) = snapshot.newest_of(key, FOLLOW_LIST)?.map(|seq| snapshot.get(seq)).transpose()?.flatten()
+        else {
             return Ok(None);
         };
         let keys: KeySet = list.tags().values("p").filter_map(TagElement::as_hex).map(|key| Pubkey(*key)).collect();
@@ -35,18 +36,7 @@ pub fn lists(rules: &Retention, store: &Store) -> Result<Vec<Option<Seq>>, Store
         return Ok(Vec::new());
     }
     let snapshot = store.read()?;
-    rules.followed().map(|key| list_of(&snapshot, key)).collect()
-}
-
-fn list_of(snapshot: &Snapshot<'_>, key: &Pubkey) -> Result<Option<Seq>, StoreError> {
-    let (mut found, mut place) = (None, Place::of_author(key, FOLLOW_LIST));
-    snapshot.walk_author(key, &mut place, |entry| {
-        if entry.kind == FOLLOW_LIST && snapshot.get(entry.seq)?.is_some_and(|event| event.pubkey() == *key) {
-            found = Some(entry.seq);
-        }
-        Ok(if entry.kind == FOLLOW_LIST && found.is_none() { Flow::Continue } else { Flow::Pause })
-    })?;
-    Ok(found)
+    rules.followed().map(|key| snapshot.newest_of(key, FOLLOW_LIST)).collect()
 }
 
 /// Whether a follow list lost more than half of its keys from `old` to `new`, or was deleted; logs it. Some clients do

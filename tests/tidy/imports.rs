@@ -27,6 +27,7 @@ const ROOMS: [(&str, &[&str]); 2] = [
             "query",
             "evict",
             "cron",
+            "trust",
             "serving",
             "run",
         ],

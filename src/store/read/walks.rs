@@ -154,6 +154,21 @@ impl Snapshot<'_> {
         Ok(true)
     }
 
+    /// The newest event of `author` with this kind.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn newest_of(&self, author: &Pubkey, kind: Kind) -> Result<Option<Seq>, StoreError> {
+        let (mut found, mut place) = (None, Place::of_author(author, kind));
+        self.walk_author(author, &mut place, |entry| {
+            if entry.kind == kind && self.get(entry.seq)?.is_some_and(|event| event.pubkey() == *author) {
+                found = Some(entry.seq);
+            }
+            Ok(if entry.kind == kind && found.is_none() { Flow::Continue } else { Flow::Pause })
+        })?;
+        Ok(found)
+    }
+
     /// Whether the store holds an event of `author`.
     ///
     /// # Errors
