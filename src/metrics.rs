@@ -16,14 +16,18 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 mod labels;
+mod strfry;
 #[cfg(test)]
 mod tests;
 
 pub use labels::*;
+pub use strfry::StoredKinds;
 
 /// The metrics, and the registry that renders them.
 pub struct Metrics {
     registry: Registry,
+    /// Stored events by kind, only under strfry's names.
+    pub stored_kinds: StoredKinds,
     /// Messages received, by verb.
     pub messages: Family<VerbLabel, Counter>,
     /// Events received, by outcome.
@@ -267,6 +271,7 @@ impl Metrics {
             cpu_seconds: add(&mut r, "process_cpu_seconds", "CPU time, user and system"),
             start_time_seconds: add(&mut r, "process_start_time_seconds", "Unix time at which the process started"),
             registry: r,
+            stored_kinds: StoredKinds::new(false),
         };
         metrics.expose_zeros();
         metrics
@@ -345,7 +350,14 @@ impl Metrics {
             // Writing to a String cannot fail; if an encoder does, report it where the operator looks.
             let _ = write!(out, "# encoding failed: {error}");
         }
-        out
+        self.stored_kinds.add_to(out)
+    }
+
+    /// With strfry's names for three of them, if they are wanted.
+    #[must_use]
+    pub fn with_strfry_names(mut self, are_wanted: bool) -> Self {
+        self.stored_kinds = StoredKinds::new(are_wanted);
+        self
     }
 }
 

@@ -57,7 +57,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let config = load()?;
     let signals = Signals::catch()?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::new().with_strfry_names(config.metrics.strfry_names);
     let _log = log::start(&config.log, &metrics.log_lines_lost)?;
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let (mut predecessor, inherited) = Predecessor::find()?;

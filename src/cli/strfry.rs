@@ -186,6 +186,9 @@ pub fn to_weir(line: &[OsString], store: Vec<OsString>) -> anyhow::Result<Vec<Os
             bail!("a copy of weir's file is no backup of a running relay: use weir backup, or weir compact for room");
         }
         Command::Other(words) => {
+            if words.first().is_some_and(|name| name == "negentropy") {
+                bail!("weir keeps no negentropy trees: it answers NEG-OPEN with any filter from its indexes");
+            }
             let name = words.first().map(|name| name.to_string_lossy()).unwrap_or_default();
             bail!("strfry {name} has no counterpart in weir");
         }

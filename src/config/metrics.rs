@@ -14,6 +14,8 @@ pub struct Metrics {
     /// disables it.
     #[serde(serialize_with = "write", deserialize_with = "read")]
     pub listen: Option<SocketAddr>,
+    /// Whether `/metrics` also has the three metrics of strfry's that sidecars read, under strfry's names.
+    pub strfry_names: bool,
 }
 
 fn write<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {

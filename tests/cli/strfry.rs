@@ -175,6 +175,7 @@ fn what_has_no_counterpart_says_so_and_a_store_that_is_not_there_is_named() {
     };
     assert_eq!(refused(&["dict", "stats"]), "weir: strfry dict has no counterpart in weir\n");
     assert!(refused(&["export", "--fried"]).contains("--fried"));
+    assert!(refused(&["negentropy", "list"]).contains("NEG-OPEN with any filter"));
     assert!(refused(&["compact", "-"]).contains("weir backup"));
     assert_eq!(refused(&["delete", "--dry-run"]), "weir: delete needs --age or --filter\n");
     let missing = refused(&["scan", "{}"]);

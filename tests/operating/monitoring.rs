@@ -30,6 +30,31 @@ fn wait_for(relay: &Relay, sample: &str, expected: f64) {
 }
 
 #[test]
+fn sidecars_of_strfry_find_their_three_names() {
+    let relay = Relay::start(&format!("{WATCHED}strfry_names = true\n"));
+    let alice = Key::named("alice");
+    let mut client = relay.connect();
+    let note = alice.note("counted");
+    client.publish(&note);
+    client.ask(note.message(), &note.duplicate());
+    client.publish(&alice.event(7, now(), json!([]), "+"));
+    client.open("s", &[json!({"kinds": [1]})]);
+    wait_for(&relay, "weir_req_eose_seconds_count", 1.0);
+    let (_, page) = relay.watch("/metrics");
+    let expected = [
+        ("nostr_client_messages_total{verb=\"EVENT\"}", 3.0),
+        ("nostr_client_messages_total{verb=\"REQ\"}", 1.0),
+        ("nostr_relay_messages_total{verb=\"EVENT\"}", 1.0),
+        ("nostr_relay_messages_total{verb=\"OK\"}", 3.0),
+        ("nostr_relay_messages_total{verb=\"EOSE\"}", 1.0),
+        ("nostr_events_total{kind=\"1\"}", 1.0),
+        ("nostr_events_total{kind=\"7\"}", 1.0),
+    ];
+    assert_eq!(expected.map(|(sample, _)| (sample, value(&page, sample))), expected);
+    assert!(page.ends_with("# EOF\n"));
+}
+
+#[test]
 fn what_clients_do_is_counted() {
     let relay = Relay::start(&format!("{WATCHED}[access]\ndeny_kinds = [7]\n[pipeline]\ncommit_interval_ms = 0\n"));
     let alice = Key::named("alice");

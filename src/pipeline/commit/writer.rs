@@ -444,6 +444,8 @@ impl<'a, Q> OpenCommit<'a, Q> {
         };
         if let Ok(outcomes) = result {
             outcomes.iter().for_each(|outcome| writing.metrics.event(counted_as(*outcome), 1));
+            let stored = events.iter().zip(outcomes).filter(|(_, outcome)| matches!(outcome, Outcome::Stored(_)));
+            writing.metrics.stored_kinds.count(stored.map(|(event, _)| event.view().kind().0));
             self.tell(events, outcomes, removed)?;
         } else {
             writing.metrics.event(if is_full { EventOutcome::Full } else { EventOutcome::Failed }, ids.len() as u64);
