@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-use super::Verb;
+use super::labels::Verb;
 
 /// Kinds that are counted by themselves. Events of any further kind count as `kind="other"`.
 const KINDS: usize = 1000;
