@@ -2,7 +2,9 @@
 //!
 //! Expected on a CPU of about 3 GHz: a note takes about forty compares, 20 ns, and its tags are not read. A row of an
 //! open kind takes four range checks, 5 ns. A charge takes four divisions and two atomic exchanges on cache lines that
-//! this core has, 40 ns.
+//! this core has, 40 ns. A look-up in a list of a million keys misses the caches twice, in the index and in the keys:
+//! 100 ns if it finds nothing, 140 ns if it finds the key (two crowded cores of an EPYC, CPU time, keys that differ
+//! each time). So three such lists, of which one allows the author, add 350 ns to an event.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -35,7 +37,7 @@ fn random_keys(count: u64, seed: u64) -> impl Iterator<Item = Pubkey> {
         let mut key = [0; 32];
         for (word, out) in (0..4_u64).zip(key.chunks_exact_mut(8)) {
             // SplitMix64.
-            let mut x = (seed << 56 | number << 2 | word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut x = ((seed << 56) | (number << 2) | word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             out.copy_from_slice(&(x ^ (x >> 31)).to_be_bytes());
