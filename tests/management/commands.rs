@@ -103,7 +103,7 @@ fn a_purge_counts_first_and_then_removes_what_is_stored_of_a_key() {
     let notes: Vec<_> = (0..700).map(|number| bob.note(&format!("note {number}"))).collect();
     let [kept, again] = [carol.note("kept"), bob.note("again")];
     publish(&relay, &notes);
-    publish(&relay, &[kept.clone()]);
+    publish(&relay, std::slice::from_ref(&kept));
     relay.until(|| good(&data, &["export"]).lines().count() == 701);
     let counted = good(&data, &["purge", &bob.hex]);
     assert!(counted.starts_with(&format!("700 events of key:{} are stored, ", bob.hex)), "{counted}");

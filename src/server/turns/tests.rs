@@ -208,8 +208,10 @@ fn a_connection_that_ends_in_line_is_called_no_more() {
     assert_eq!([(); 3].map(|()| thread.round(LONG)), [[3], [0], [3]]);
 }
 
+type Fate = (&'static str, fn(&mut Thread, usize));
+
 /// What can become of a connection whose turn has come. Each takes the rest of the tick, in which `number` was called.
-const FATES: [(&str, fn(&mut Thread, usize)); 6] = [
+const FATES: [Fate; 6] = [
     ("it closed, was cancelled, panicked, or timed out: its task has dropped its place", Thread::disconnect),
     ("another place replaced it", |thread, number| thread.places[number] = Some(Place::new(thread.now))),
     ("it is never polled again, although it lives", |_, _| ()),
