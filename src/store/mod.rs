@@ -37,7 +37,6 @@ pub use read::snapshot::Snapshot;
 pub use read::survey::Amount;
 pub use read::usage::{Room, TableUsage, Usage};
 pub use read::walks::{Entry, Flow, Place};
-pub use scan::count::Count;
 pub use scan::oldest_first::OldestFirst;
 pub use scan::plan::{Plan, Source};
 pub use scan::query::{Budget, Query, Scan, Step, Visitor};

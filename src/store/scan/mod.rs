@@ -3,7 +3,6 @@
 //! Never writes. Holds nothing of LMDB's between two slices.
 
 pub mod choose;
-pub mod count;
 pub mod intersect;
 pub mod oldest_first;
 pub mod part;
