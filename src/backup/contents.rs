@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::BackupError;
-use super::held::Held;
+use super::held::{Held, Reading};
 use super::manifest::Manifest;
 use super::part::{PartReader, Row};
 use super::state::State;
@@ -12,12 +12,11 @@ use crate::store::{Seq, Tombstone, TombstoneTable};
 
 /// The arrival numbers that a state holds.
 pub(super) fn held(dir: &Path, state: &State) -> Result<Held, BackupError> {
-    let mut part = PartReader::open(dir, &state.held)?;
-    let bytes = part.rest()?;
-    part.compare_hash()?;
-    let held = Held::read(&bytes, Seq(state.last_seq));
-    let held = held.ok_or_else(|| part.damaged("it is not a list of arrival numbers"))?;
-    if held.len() == state.events { Ok(held) } else { Err(part.damaged("it holds a different number of events")) }
+    let (mut part, mut reading) = (PartReader::open(dir, &state.held)?, Reading::new(Seq(state.last_seq)));
+    while let Some(piece) = part.piece()? {
+        reading.take(&piece).map_err(|what| part.damaged(what))?;
+    }
+    reading.finish(state.events).map_err(|what| part.damaged(what))
 }
 
 /// The secret of the store that the backup was made from.
@@ -35,7 +34,8 @@ pub(super) fn event<'r>(part: &PartReader<'_>, record: &'r [u8]) -> Result<Event
 pub(super) fn tombstone(part: &PartReader<'_>, (head, value): Row) -> Result<Tombstone, BackupError> {
     let row = head.split_first().and_then(|(number, key)| {
         let table = TombstoneTable::ALL.into_iter().find(|table| *table as u8 == *number)?;
-        (!key.is_empty()).then(|| Tombstone { table, key: key.to_vec(), value })
+        let is_possible = key.len() == table.key_bytes() && value.len() <= TombstoneTable::MOST_VALUE_BYTES;
+        is_possible.then(|| Tombstone { table, key: key.to_vec(), value })
     });
     row.ok_or_else(|| part.damaged("it holds a tombstone of unknown type"))
 }

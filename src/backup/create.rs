@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::error::BackupError;
 use super::file::Listed;
-use super::held::Held;
+use super::held::{Bits, Held};
 use super::manifest::{self, Locked, Manifest};
 use super::part::{PartWriter, put_record, put_row};
 use super::state::{State, remembered};
@@ -67,6 +67,7 @@ pub fn create(
     // Events that replaced or deleted others during these walks are copied too. So whatever is missing, or kept out by
     // a tombstone, is so because of an event in this backup.
     run.copy_records(Some(&mut held))?;
+    let held = held.finish();
     let state = State {
         run: number,
         created_at: now.0,
@@ -153,7 +154,7 @@ fn share_equal_files(states: &mut [State]) {
 fn needed(dir: &Path, manifest: &Manifest) -> Result<Held, BackupError> {
     let mut needed = Held::default();
     for state in &manifest.states {
-        needed.join(&contents::held(dir, state)?);
+        needed = needed.joined(&contents::held(dir, state)?);
     }
     Ok(needed)
 }
@@ -190,7 +191,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Copies all events that have arrived so far, and adds their numbers to `held`.
-    fn copy_records(&mut self, mut held: Option<&mut Held>) -> Result<(), BackupError> {
+    fn copy_records(&mut self, mut held: Option<&mut Bits>) -> Result<(), BackupError> {
         self.store.checkpoint()?;
         let until = self.store.read()?.last_seq()?;
         while self.last < until {
@@ -242,8 +243,8 @@ impl Run<'_> {
     }
 
     /// The copied arrival numbers that the store still holds.
-    fn held(&self) -> Result<Held, BackupError> {
-        let (mut held, mut place) = (Held::default(), Vec::new());
+    fn held(&self) -> Result<Bits, BackupError> {
+        let (mut held, mut place) = (Bits::default(), Vec::new());
         loop {
             let seqs = self.store.read()?.seqs(&mut place, SLICE_ROWS)?;
             if seqs.is_empty() {
@@ -287,6 +288,6 @@ impl Run<'_> {
 
 fn write_held(dir: &Path, run: u64, held: &Held) -> Result<Listed, BackupError> {
     let mut part = PartWriter::new(dir, format!("held-{run}.weir"))?;
-    part.rows(&held.to_bytes(), held.len())?;
+    part.rows(held.to_bytes(), held.len())?;
     part.finish()
 }

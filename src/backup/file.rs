@@ -23,6 +23,15 @@ pub struct Listed {
     pub last_seq: u64,
 }
 
+impl Listed {
+    /// Whether a file of this name may be one of a backup. It lies in the directory itself.
+    pub(super) fn is_name(name: &str) -> bool {
+        let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+        let is_of_a_kind = ["records-", "held-", "live-", "tombstones-"].iter().any(|kind| name.starts_with(kind));
+        is_plain && is_of_a_kind && name.ends_with(".weir")
+    }
+}
+
 /// Creates a file that only its owner may read, since backups hold private events and the store's secret.
 pub(super) fn create_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)

@@ -1,4 +1,4 @@
-//! The fuzz target of backups: parts, lists of arrival numbers and manifests, as they are found on disk.
+//! The fuzz target of backups: parts, lists of arrival numbers, manifests and whole backups, as they are found on disk.
 
 use std::path::Path;
 
@@ -6,12 +6,13 @@ use sha2::{Digest, Sha256};
 
 use super::contents;
 use super::file::Listed;
-use super::held::Held;
+use super::held::{Bits, Held, Reading};
 use super::manifest::{FORMAT, Manifest};
 use super::part::{MAGIC, PartReader, PartWriter, put_record, put_row};
 use super::state::State;
+use super::{prune, verify};
 use crate::fuzz::{Choices, scratch};
-use crate::nostr::hex;
+use crate::nostr::{Timestamp, hex};
 use crate::store::{Seq, TombstoneTable, keys};
 
 const NAME: &str = "records-1-1.weir";
@@ -23,12 +24,12 @@ thread_local! {
 /// The entry of a part with these bytes.
 fn listed(bytes: &[u8], rows: u64) -> Listed {
     let sha256 = hex::encode(&Sha256::digest(bytes));
-    Listed { name: NAME.into(), bytes: bytes.len() as u64, sha256, rows, first_seq: 0, last_seq: 0 }
+    Listed { name: NAME.into(), bytes: bytes.len() as u64, sha256, rows, first_seq: 1, last_seq: Seq::MAX.0 }
 }
 
 /// The manifest of a backup of one run.
 fn manifest() -> Manifest {
-    let entry = listed(b"", 0);
+    let entry = Listed { bytes: 100, last_seq: 9, ..listed(b"", 2) };
     let state = State { run: 1, created_at: 1, last_seq: 9, events: 2, held: entry.clone(), tombstones: entry.clone() };
     let (store, secret, last_id) = ("ab".repeat(8), "cd".repeat(16), "ef".repeat(32));
     Manifest {
@@ -42,6 +43,12 @@ fn manifest() -> Manifest {
     }
 }
 
+fn held_of(seqs: &[u64]) -> Held {
+    let mut held = Bits::default();
+    seqs.iter().for_each(|seq| held.insert(Seq(*seq)));
+    held.finish()
+}
+
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let (mut records, mut tombstones) = (MAGIC.to_vec(), MAGIC.to_vec());
     for (seq, event) in (1..).zip(crate::nostr::fuzz::EVENTS.iter().take(3)) {
@@ -50,8 +57,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     for (table, key) in TombstoneTable::ALL.into_iter().zip([&[1; 16][..], &[2; 16], &[3; 32]]) {
         put_row(&[&[table as u8], key].concat(), &keys::six(5), &mut tombstones);
     }
-    let mut held = Held::default();
-    [1, 2, 3, 70, 71].into_iter().for_each(|seq| held.insert(Seq(seq)));
+    let held = held_of(&[1, 2, 3, 70, 71]);
     let json = serde_json::to_vec(&manifest()).expect("numbers, strings and lists become JSON");
     let old = r#"{"format":1,"store":"","secret":"","runs":1,"created_at":2,"last_seq":3,"last_id":"","events":1}"#;
     let with = |choice: u8, bytes: &[u8]| [&[choice], bytes].concat();
@@ -60,7 +66,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         with(3, &tombstones),
         with(0, &records),
         with(3, &MAGIC),
-        with(100, &held.to_bytes()),
+        with(100, held.to_bytes()),
         with(0, &json),
         with(0, old.as_bytes()),
     ]
@@ -76,6 +82,7 @@ pub(crate) fn check(bytes: &[u8]) {
         damaged_part(dir.path(), bytes);
         any_list(rest, 64 * rows);
         any_manifest(dir.path(), rest);
+        any_backup(dir.path(), bytes);
     });
 }
 
@@ -134,10 +141,35 @@ fn damaged_part(dir: &Path, choices: &[u8]) {
     assert!(read().is_err(), "byte {at} differs");
 }
 
+/// The numbers of a list, one by one; `None` if it is malformed.
+fn seqs_of(bytes: &[u8], last: u64) -> Option<Vec<u64>> {
+    let (mut seqs, mut next, mut is_held) = (Vec::new(), 1, false);
+    for run in bytes.split_inclusive(|byte| *byte < 0x80) {
+        let run = if run.len() <= 7 && run.last()? < &0x80 { run } else { return None };
+        let length = run.iter().rev().fold(0, |length, byte| length << 7 | u64::from(byte & 0x7f));
+        let end = Some(next + length).filter(|end| *end <= last + 1)?;
+        seqs.extend((next..end).filter(|_| is_held));
+        (next, is_held) = (end, !is_held);
+    }
+    Some(seqs)
+}
+
 fn any_list(bytes: &[u8], last: u64) {
-    let Some(held) = Held::read(bytes, Seq(last)) else { return };
-    assert!(held.len() <= last && !held.contains(Seq(0)) && !held.contains(Seq(last + 1)));
-    assert_eq!(Held::read(&held.to_bytes(), Seq(last)), Some(held));
+    let read = |bytes: &[u8], len| {
+        let mut reading = Reading::new(Seq(last));
+        bytes.chunks(3).try_for_each(|piece| reading.take(piece))?;
+        reading.finish(len)
+    };
+    let Some(seqs) = seqs_of(bytes, last) else {
+        assert!((0..4).all(|len| read(bytes, len).is_err()));
+        return;
+    };
+    let len = seqs.len() as u64;
+    let held = read(bytes, len).expect("it is well formed");
+    assert!(read(bytes, len + 1).is_err() && held.to_bytes().len() <= bytes.len() && held == held_of(&seqs));
+    let mut ascending = held.ascending();
+    assert!((0..=last + 1).filter(|seq| ascending.contains(Seq(*seq))).eq(seqs));
+    assert_eq!(read(held.to_bytes(), len), Ok(held));
 }
 
 fn any_manifest(dir: &Path, json: &[u8]) {
@@ -148,4 +180,53 @@ fn any_manifest(dir: &Path, json: &[u8]) {
     let _ = (manifest.newest(), manifest.bytes(), contents::secret(dir, &manifest));
     manifest.write(dir).expect("a write");
     assert_eq!(Manifest::read(dir).expect("what was written"), Some(manifest));
+}
+
+/// A backup whose numbers may be any is verified and pruned, or is an error. What verifies is what it says.
+fn any_backup(dir: &Path, choices: &[u8]) {
+    let mut choices = Choices(choices);
+    let (is_true_list, has_earlier) = (choices.byte() < 200, choices.byte() >= 200);
+    let any_list = choices.0.get(40..).unwrap_or_default();
+    let mut number = |honest: u64| match choices.byte() {
+        0..200 => honest,
+        200 => u64::MAX,
+        201 => u64::MAX - 1,
+        202 => Seq::MAX.0,
+        203 => Seq::MAX.0 + 1,
+        204 => 1 << (u64::BITS - 1),
+        other => u64::from(other - 205),
+    };
+    let seqs = [1, 2, 5].map(|seq| number(seq).clamp(1, Seq::MAX.0));
+    let mut records = MAGIC.to_vec();
+    for (seq, event) in seqs.iter().zip(crate::nostr::fuzz::EVENTS.iter()) {
+        put_record(Seq(*seq), event.view().record(), &mut records);
+    }
+    let mut file = |name: &str, bytes: &[u8], rows: u64| {
+        std::fs::write(dir.join(name), bytes).expect("a file");
+        let sha256 = hex::encode(&Sha256::digest(bytes));
+        let (bytes, rows) = (number(bytes.len() as u64), number(rows));
+        Listed { name: name.into(), bytes, sha256, rows, first_seq: number(1), last_seq: number(5) }
+    };
+    let records = file("records-1-0.weir", &records, 3);
+    let tombstones = file("tombstones-1.weir", &MAGIC, 0);
+    let truth = held_of(&[1, 2, 5]);
+    let list = if is_true_list { truth.to_bytes() } else { any_list };
+    let held = file("held-1.weir", &[&MAGIC, list].concat(), 3);
+    let (run, created_at) = (number(1), number(1));
+    let state = State { run, created_at, last_seq: number(5), events: number(3), held, tombstones };
+    let mut states = vec![state];
+    if has_earlier {
+        states.insert(0, State { run: number(1), last_seq: number(2), ..states[0].clone() });
+    }
+    let claimed = Manifest { records: vec![records], states, arrived: vec![(number(1), number(6))], ..manifest() };
+    claimed.write(dir).expect("a write");
+    let mut events = 0;
+    if let Ok(verified) = verify(dir, &mut |_, _| events += 1) {
+        assert_eq!((verified.events, events), (claimed.newest().events, claimed.newest().events));
+        prune(dir, Timestamp(2), 9).expect("a good backup");
+        assert_eq!(verify(dir, &mut |_, _| {}).expect("a good backup").events, events);
+    } else {
+        // It may be read as far as that, or not.
+        let _ = prune(dir, Timestamp(2), 9);
+    }
 }

@@ -3,12 +3,13 @@
 //! It is only replaced as a whole, so a backup is always the old one or the new one.
 
 use std::fs::{File, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::claims;
 use super::error::BackupError;
 use super::file::{Listed, create_file};
 use super::state::State;
@@ -19,6 +20,10 @@ use crate::store::{create_directory, sync_names};
 pub(super) const FORMAT: u32 = 2;
 
 const NAME: &str = "MANIFEST";
+
+/// The most bytes of a manifest: a state takes some 500, of which there is one a day; a part of 1 GiB takes 200.
+const LONGEST: u64 = 64 << 20;
+
 const LOCK: &str = "lock";
 
 /// The contents of a backup.
@@ -72,19 +77,26 @@ impl From<SingleState> for Manifest {
 }
 
 impl Manifest {
-    /// Reads the manifest of a directory; `None` if there is none.
+    /// Reads the manifest of a directory; `None` if there is none. Whatever it says is possible.
     ///
     /// # Errors
     /// When it is damaged, has an unsupported format or cannot be read.
     pub fn read(dir: &Path) -> Result<Option<Self>, BackupError> {
         let path = dir.join(NAME);
-        let text = match std::fs::read_to_string(&path) {
+        let file = match File::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(BackupError::io(&path))?,
+        };
+        let mut text = String::new();
+        match file.take(LONGEST + 1).read_to_string(&mut text) {
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 return Err(BackupError::damaged(&path, "it is not UTF-8"));
             }
-            text => text.map_err(BackupError::io(&path))?,
+            read => read.map_err(BackupError::io(&path))?,
         };
+        if text.len() as u64 > LONGEST {
+            return Err(BackupError::damaged(&path, "it is too long"));
+        }
         let mut lines = text.lines();
         let (json, sum) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         if hex::encode(&Sha256::digest(json)) != sum {
@@ -101,10 +113,10 @@ impl Manifest {
             FORMAT => serde_json::from_str(json).map_err(wrong)?,
             _ => return Err(BackupError::Format { path: dir.into(), found }),
         };
-        if manifest.states.is_empty() {
-            return Err(BackupError::damaged(&path, "it lists no run"));
+        match claims::fault(&manifest.records, &manifest.states, &manifest.arrived) {
+            Some(what) => Err(BackupError::damaged(&path, what)),
+            None => Ok(Some(manifest)),
         }
-        Ok(Some(manifest))
     }
 
     /// The state after the last run.
@@ -181,12 +193,10 @@ pub(super) fn unlisted(dir: &Path, manifest: Option<&Manifest>) -> Result<Vec<Pa
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let is_listed = manifest.is_some_and(|manifest| manifest.files().any(|file| file.name == name));
-        let is_part = name.ends_with(".weir")
-            && ["records-", "held-", "live-", "tombstones-"].iter().any(|p| name.starts_with(p));
         if name == NAME || name == LOCK || is_listed {
             continue;
         }
-        if is_part || name == "MANIFEST.partial" {
+        if Listed::is_name(&name) || name == "MANIFEST.partial" {
             found.push(entry.path());
         } else if manifest.is_none() {
             return Err(BackupError::Foreign(dir.into()));

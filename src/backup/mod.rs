@@ -16,6 +16,7 @@
 //! that was stored before it ended, except those removed before it began; an event removed meanwhile may be in it or
 //! not. Replacements lose nothing: an event that replaces another one during the run is copied too.
 
+mod claims;
 mod contents;
 mod create;
 mod error;

@@ -23,6 +23,9 @@ pub(super) const MAGIC: [u8; 8] = *b"weir\0bak";
 /// The maximum length of a body: no record is longer, and a damaged length must not allocate gigabytes.
 const LONGEST: u32 = 1 << 28;
 
+/// The least bytes of a record: the two lengths and its arrival number.
+pub(super) const LEAST_RECORD_BYTES: u64 = 1 + 4 + keys::SIX as u64;
+
 const BUFFER: usize = 1 << 20;
 
 /// A part is closed once it has this many bytes, so that rewriting one stays cheap.
@@ -136,9 +139,12 @@ impl<'m> PartReader<'m> {
         Ok(bytes)
     }
 
-    /// The rest of the file, undecoded.
-    pub fn rest(&mut self) -> Result<Vec<u8>, BackupError> {
-        self.take(usize::try_from(self.bytes_left).expect("a file fits into memory"))
+    /// The next bytes, undecoded; `None` at the end, after comparing the hash.
+    pub fn piece(&mut self) -> Result<Option<Vec<u8>>, BackupError> {
+        match self.bytes_left.min(BUFFER as u64) {
+            0 => self.compare_hash().map(|()| None),
+            bytes => self.take(bytes as usize).map(Some),
+        }
     }
 
     /// The next row; `None` at the end, after comparing the hash.
@@ -157,17 +163,18 @@ impl<'m> PartReader<'m> {
         Ok(Some((self.take(head_len.into())?, self.take(body_len as usize)?)))
     }
 
-    /// The next record. Arrival numbers must ascend.
+    /// The next record. Arrival numbers must ascend, and lie where the manifest says.
     pub fn record(&mut self, last: &mut Seq) -> Result<Option<(Seq, Vec<u8>)>, BackupError> {
         let Some((head, record)) = self.row()? else { return Ok(None) };
-        let seq = keys::read_six(&head).filter(|seq| head.len() == keys::SIX && *seq > last.0);
+        let listed = self.listed.first_seq..=self.listed.last_seq;
+        let seq = keys::read_six(&head).filter(|seq| head.len() == keys::SIX && *seq > last.0 && listed.contains(seq));
         let seq = Seq(seq.ok_or_else(|| self.damaged("an arrival number is out of order"))?);
         *last = seq;
         Ok(Some((seq, record)))
     }
 
     /// Compares the hash of the file, which must have been read to the end, with the manifest.
-    pub fn compare_hash(&self) -> Result<(), BackupError> {
+    fn compare_hash(&self) -> Result<(), BackupError> {
         let hash = hex::encode(&self.hash.clone().finalize());
         if hash == self.listed.sha256 { Ok(()) } else { Err(self.damaged("the SHA-256 does not match")) }
     }

@@ -111,6 +111,7 @@ pub fn restore(
     let manifest = Manifest::read_present(dir)?;
     let state = which.of(&manifest)?;
     let (held, newest) = (contents::held(dir, state)?, contents::held(dir, manifest.newest())?);
+    let (mut held, mut newest) = (held.ascending(), newest.ascending());
     let store = Store::begin_restore(path, options, Secret(contents::secret(dir, &manifest)?))?;
     let mut writer = store.writer();
     let tombstones = tombstones(dir, state, &mut writer)?;

@@ -46,8 +46,9 @@ pub(super) fn parts(
 ) -> Result<Vec<Listed>, BackupError> {
     let is_many = records.len() > MANY_PARTS;
     let (mut kept, mut part): (Vec<Listed>, Option<PartWriter>) = (Vec::new(), None);
+    let mut counted = needed.ascending();
     for listed in records {
-        let rows = (listed.first_seq..=listed.last_seq).filter(|seq| needed.contains(Seq(*seq))).count() as u64;
+        let rows = counted.count(listed.first_seq..listed.last_seq + 1);
         let is_to_be_joined = is_many && listed.bytes < SMALL_BYTES;
         if !when.is_due(rows, listed.rows) && !is_to_be_joined {
             kept.extend(part.take().map(PartWriter::finish).transpose()?);
@@ -77,7 +78,7 @@ fn unused_name(dir: &Path, run: u64) -> String {
 }
 
 fn copy(dir: &Path, listed: &Listed, needed: &Held, out: &mut PartWriter) -> Result<(), BackupError> {
-    let (mut part, mut last) = (PartReader::open(dir, listed)?, Seq(0));
+    let (mut part, mut last, mut needed) = (PartReader::open(dir, listed)?, Seq(0), needed.ascending());
     while let Some((seq, record)) = part.record(&mut last)? {
         if needed.contains(seq) {
             contents::event(&part, &record)?;

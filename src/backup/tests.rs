@@ -8,6 +8,8 @@ use crate::nostr::testing::{author, trusted};
 use crate::nostr::{EventId, Timestamp, VerifiedEvent};
 use crate::store::{Durability, Evicted, Options, Outcome, Return, Seq, Store};
 
+mod hostile;
+
 const NOW: Timestamp = Timestamp(1_700_000_000);
 const DAY: u64 = 24 * 60 * 60;
 const KEEP_S: u64 = 30 * DAY;
@@ -44,6 +46,18 @@ impl Home {
     /// A run at `now` that remembers what was removed in the last 30 days.
     fn run_at(&self, now: u64) -> Created {
         create(&self.store, &self.backup(), Timestamp(now), KEEP_S, &mut |_| {}, &NEVER_STOP).expect("a backup")
+    }
+
+    fn manifest(&self) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.backup().join("MANIFEST")).expect("the manifest");
+        serde_json::from_str(text.lines().next().expect("a line")).expect("the manifest is JSON")
+    }
+
+    /// Replaces the manifest by another one, whose checksum is right.
+    fn put_manifest(&self, json: &serde_json::Value) {
+        let line = json.to_string();
+        let sum = crate::nostr::hex::encode(&<sha2::Sha256 as sha2::Digest>::digest(&line));
+        std::fs::write(self.backup().join("MANIFEST"), format!("{line}\n{sum}\n")).expect("a file");
     }
 
     /// A store from the backup, and what it holds.
@@ -351,10 +365,7 @@ fn a_backup_of_the_first_format_is_read_and_goes_on() {
     home.run_at(NOW.0);
     home.store.writer().remove(&[Seq(5)], Return::Allowed).expect("a commit");
     // As the first format had it: one state, whose list was called otherwise.
-    let path = home.backup().join("MANIFEST");
-    let text = std::fs::read_to_string(&path).expect("the manifest");
-    let mut json: serde_json::Value =
-        serde_json::from_str(text.lines().next().expect("a line")).expect("the manifest is JSON");
+    let mut json = home.manifest();
     let state = json["states"][0].take();
     let old = json.as_object_mut().expect("an object");
     old.remove("states");
@@ -367,10 +378,7 @@ fn a_backup_of_the_first_format_is_read_and_goes_on() {
     live["name"] = "live-1.weir".into();
     old.insert("live".into(), live);
     std::fs::rename(home.backup().join("held-1.weir"), home.backup().join("live-1.weir")).expect("a file");
-    let line = json.to_string();
-    let sum =
-        crate::nostr::hex::encode(&sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&line)));
-    std::fs::write(&path, format!("{line}\n{sum}\n")).expect("a file");
+    home.put_manifest(&json);
 
     assert_eq!(home.restored("old").1.len(), 50);
     assert_eq!(home.run_at(NOW.0 + DAY).run, 2);

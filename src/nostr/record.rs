@@ -160,17 +160,11 @@ pub fn put_varint(value: impl Into<u64>, out: &mut Vec<u8>) {
 
 /// Takes a LEB128 number of at most four bytes, as in records, off the front of `bytes`.
 pub fn take_varint(bytes: &mut &[u8]) -> Option<u32> {
-    take_varint_of::<4>(bytes).map(|value| value as u32)
-}
-
-/// Takes a LEB128 number of at most `MAX_BYTES` bytes off the front of `bytes`.
-pub fn take_varint_of<const MAX_BYTES: u32>(bytes: &mut &[u8]) -> Option<u64> {
-    const { assert!(MAX_BYTES * 7 < u64::BITS) };
     let mut value = 0;
-    for place in 0..MAX_BYTES {
+    for place in 0..4 {
         let (&byte, rest) = bytes.split_first()?;
         *bytes = rest;
-        value |= u64::from(byte & 0x7f) << (7 * place);
+        value |= u32::from(byte & 0x7f) << (7 * place);
         if byte < 0x80 {
             return Some(value);
         }

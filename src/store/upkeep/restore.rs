@@ -56,6 +56,18 @@ impl TombstoneTable {
     /// All tables of tombstones.
     pub const ALL: [Self; 3] = [Self::Deleted, Self::DeletedAddress, Self::Vanished];
 
+    /// More bytes than any value has: a time and an arrival number at most.
+    pub const MOST_VALUE_BYTES: usize = 32;
+
+    /// The bytes of each key: a hash, or an author.
+    #[must_use]
+    pub const fn key_bytes(self) -> usize {
+        match self {
+            Self::Deleted | Self::DeletedAddress => 16,
+            Self::Vanished => 32,
+        }
+    }
+
     fn noted(self) -> Noted {
         match self {
             Self::Deleted => Noted::Deleted,
