@@ -11,5 +11,7 @@ mod faults;
 mod import;
 #[path = "plugins/protocol.rs"]
 mod protocol;
+#[path = "plugins/queues.rs"]
+mod queues;
 #[path = "plugins/scene.rs"]
 mod scene;

@@ -36,7 +36,7 @@ pub mod query;
 pub mod queues;
 pub mod serving;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod threads;
 mod trust;
 pub mod writable;

@@ -479,3 +479,6 @@ impl Engine {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,8 +57,42 @@ impl Link {
     }
 
     /// A link to nothing, for a server without the thread.
-    #[cfg(all(test, feature = "interleavings"))]
+    #[cfg(test)]
     pub fn none() -> Self {
         Self::new().0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nostr::testing::signed;
+
+    fn job(number: u64) -> (Job, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        (Job { auth: signed(1, 27_235, number, &[], ""), body: Bytes::new(), answer }, answered)
+    }
+
+    #[test]
+    fn sixteen_requests_wait_for_the_thread_and_one_more_comes_back() {
+        let (link, mut waiting, _blocks) = Link::new();
+        let mut answered: Vec<_> = (0..16)
+            .map(|number| {
+                let (job, answered) = job(number);
+                assert!(link.send(job).is_ok(), "nobody takes them");
+                answered
+            })
+            .collect();
+        assert!(matches!(link.send(job(16).0), Err(TrySendError::Full(job)) if job.auth.view().created_at().0 == 16));
+        for (number, answered) in answered.iter_mut().enumerate() {
+            let first = waiting.try_recv().expect("it waits");
+            assert_eq!(first.auth.view().created_at().0, number as u64, "in their order");
+            assert!(first.answer.send(Answer::Failed(number.to_string())).is_ok());
+            assert_eq!(answered.try_recv(), Ok(Answer::Failed(number.to_string())), "each gets its own answer");
+        }
+        let (job, _answered) = job(17);
+        assert!(link.send(job).is_ok(), "there is room again");
+        drop(waiting);
+        assert!(matches!(link.send(self::job(18).0), Err(TrySendError::Closed(_))), "the thread has ended");
     }
 }
