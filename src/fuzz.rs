@@ -21,7 +21,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub static TARGETS: [Target; 16] = [
+pub static TARGETS: [Target; 17] = [
     Target { name: "json", seeds: nostr::fuzz::json_seeds, check: nostr::fuzz::json },
     Target { name: "client_message", seeds: nostr::fuzz::message_seeds, check: nostr::fuzz::client_message },
     Target { name: "event", seeds: nostr::fuzz::event_seeds, check: nostr::fuzz::event },
@@ -37,6 +37,7 @@ pub static TARGETS: [Target; 16] = [
     Target { name: "import", seeds: import::fuzz::seeds, check: import::fuzz::check },
     Target { name: "forwarded", seeds: policy::fuzz::forwarded_seeds, check: policy::fuzz::forwarded },
     Target { name: "proxy_header", seeds: server::proxy_header::fuzz::seeds, check: server::proxy_header::fuzz::check },
+    Target { name: "management", seeds: server::management::fuzz::seeds, check: server::management::fuzz::check },
     Target { name: "plugin", seeds: plugin::fuzz::seeds, check: plugin::fuzz::check },
 ];
 
@@ -216,11 +217,18 @@ mod tests {
             fn every_target_has_a_test() {
                 assert!([$(stringify!($name)),*].iter().eq(TARGETS.iter().map(|target| &target.name)));
             }
+
+            #[test]
+            fn every_target_has_seeds_of_more_than_one_shape() {
+                let shapes = |target: &Target| (target.seeds)().into_iter().collect::<std::collections::BTreeSet<_>>();
+                let few = TARGETS.iter().filter(|target| shapes(target).len() < 2);
+                assert_eq!(few.map(|target| target.name).collect::<Vec<_>>(), [""; 0]);
+            }
         };
     }
 
     tests! {
         json client_message event filter record pages log frames inflate negentropy backup config import forwarded
-        proxy_header plugin
+        proxy_header management plugin
     }
 }

@@ -4,6 +4,8 @@
 //! An io thread only reads a request and checks what is cheap. Signatures, files and removals are left to the thread.
 //! It never waits for a client, and no client but an admin reaches it.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod http;
 pub mod link;
 mod local;
