@@ -314,8 +314,12 @@ impl Connection {
         if !has_input && (!self.reading || self.stream.poll_read_ready(cx).is_pending()) {
             return Ok(More::Wait);
         }
-        if !self.engine.may_read() {
-            return if self.engine.is_held_for_long() && self.has_left() { self.lose() } else { Ok(More::Wait) };
+        let may_read = self.engine.may_read();
+        if self.engine.owes_much() && self.has_left() {
+            return self.lose();
+        }
+        if !may_read {
+            return Ok(More::Wait);
         }
         if !self.leftover.is_empty() {
             let mut leftover = std::mem::take(&mut self.leftover).to_vec();

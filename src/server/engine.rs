@@ -170,10 +170,9 @@ impl Engine {
         self.bill.held_us(self.context.front.pipeline.clock.now_us())
     }
 
-    /// Whether the client has been held so long that it need not be read once it has left: see
-    /// [`Bill::is_held_for_long`].
-    pub fn is_held_for_long(&self) -> bool {
-        self.bill.is_held_for_long(self.context.front.pipeline.clock.now_us())
+    /// Whether the client owes so much that it need not be read once it has left: see [`Bill::owes_much`].
+    pub fn owes_much(&self) -> bool {
+        self.bill.owes_much(self.context.front.pipeline.clock.now_us())
     }
 
     /// Whether it is time for other connections.

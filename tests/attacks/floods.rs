@@ -103,6 +103,23 @@ fn clients_that_leave_in_debt_are_gone_long_before_their_debt_is_paid() {
     assert_eq!(relay.metric("weir_connections_closed_total{reason=\"lost\"}"), 2);
 }
 
+/// One of its messages is refused in each second.
+#[test]
+fn a_client_whose_messages_are_refused_is_gone_when_it_leaves_however_many_it_sent() {
+    let relay = Relay::start(
+        "[rates]\nexempt_addresses = []\nbytes = { per_second = 100, burst = 1000 }\n\
+         queries = { per_second = 1, burst = 1 }\nrefuse_after_s = 1\nclose_after_s = 3600\n[metrics]\nlisten = \"127.0.0.1:0\"",
+    );
+    let mut stream = connect_from(&relay, 2);
+    let message = frame(&format!(r#"["COUNT","a",{{"limit":0{}}}]"#, " ".repeat(200)));
+    stream.write_all(&message.repeat(300)).expect("the relay reads it");
+    let name = "weir_refusals_total{prefix=\"rate-limited\"} ";
+    let is_refused = |line: &str| line.strip_prefix(name).is_some_and(|count| count != "0");
+    relay.until(|| relay.watch("/metrics").1.lines().any(is_refused));
+    drop(stream);
+    relay.until(|| relay.metric("weir_connections") == 0);
+}
+
 /// Each AUTH costs the check of a signature, on whatever connection it comes.
 #[test]
 fn an_address_that_sends_wrong_auths_over_many_connections_is_turned_away_and_others_prove_their_keys() {
