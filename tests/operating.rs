@@ -6,5 +6,6 @@ mod operating {
     mod monitoring;
     mod page;
     mod replaced;
+    mod slow;
     mod systemd;
 }

@@ -20,6 +20,8 @@ pub struct Options {
     pub inline_rows: u32,
     /// Microseconds that a scan may take on the io thread; 0 always uses a reader.
     pub inline_us: u64,
+    /// Milliseconds of work from which on a query is slow, and is logged with its plan; 0 logs none.
+    pub slow_query_ms: u64,
     /// Milliseconds that events may be in the write-ahead log only; 0 commits each batch before its OKs.
     pub commit_interval_ms: u64,
     /// The least time between two sends of live events, in milliseconds; 0 sends at once.
@@ -35,6 +37,7 @@ impl Default for Options {
             slice_us: 5_000,
             inline_rows: 512,
             inline_us: 300,
+            slow_query_ms: 500,
             commit_interval_ms: 100,
             fanout_interval_ms: 0,
         }

@@ -26,6 +26,7 @@ use super::options::Options;
 use super::query::job::{Job, Reading};
 use super::query::readers;
 use super::query::sessions::{self, Sessions};
+use super::query::slow::SlowQueries;
 use super::queues::{Bounds, Depths, LiveCommand, WriteCommand};
 use super::serving::Serving;
 use super::threads::{self, StartError};
@@ -195,6 +196,7 @@ fn serving(
     let health = Arc::new(Health::new(&metrics, on_failure));
     let reading = Reading {
         live: Arc::new(LiveHub::new(store.read()?.last_seq()?, random()?, live.downgrade())),
+        slow: SlowQueries::new(options.slow_query_ms),
         store: store.clone(),
         settings: Arc::clone(&settings),
         options,

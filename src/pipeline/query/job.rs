@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::sessions::Sessions;
+use super::slow::SlowQueries;
 use crate::metrics::Metrics;
 use crate::nostr::{Prefix, Reason};
 use crate::pipeline::client::ClientHandle;
@@ -51,6 +52,8 @@ pub struct Reading {
     pub sessions: Sessions,
     /// What is acknowledged and not yet committed, and the queries that wait for that.
     pub uncommitted: Arc<Uncommitted<Box<dyn Job>>>,
+    /// Queries that took long.
+    pub slow: SlowQueries,
     /// The live index, in which a subscription is registered once its stored events are sent.
     pub live: Arc<LiveHub>,
     /// The metrics.

@@ -8,5 +8,6 @@ pub mod row_block;
 pub mod scan_job;
 pub mod sessions;
 pub mod short;
+pub mod slow;
 pub mod visibility;
 pub mod visit;

@@ -19,6 +19,7 @@ use crate::pipeline::deliver::live::{Recipient, is_wide};
 use crate::pipeline::query::job::{Job, Reading, too_many_queries};
 use crate::pipeline::query::row_block::RowBlock;
 use crate::pipeline::query::short;
+use crate::pipeline::query::slow::{self, SlowQuery};
 use crate::pipeline::query::visibility::Visibility;
 use crate::pipeline::query::visit::{Counting, Sending};
 use crate::store::{Budget, Query, Scan, Seq, Snapshot, Step, StoreError};
@@ -58,6 +59,8 @@ pub struct ScanJob {
     memory: Option<Hold>,
     /// Microseconds that were spent on it, and what it began with.
     spent_us: u64,
+    /// How long its slices took.
+    worked: Duration,
 }
 
 enum Work {
@@ -91,7 +94,16 @@ impl ScanJob {
     fn new(client: &Arc<ClientHandle>, work: Work, started: Instant, spent_us: u64) -> Box<Self> {
         client.scans().fetch_add(1, Ordering::AcqRel);
         let client = Arc::clone(client);
-        Box::new(Self { client, work, started, covered: None, has_waited: false, memory: None, spent_us })
+        Box::new(Self {
+            client,
+            work,
+            started,
+            covered: None,
+            has_waited: false,
+            memory: None,
+            spent_us,
+            worked: Duration::ZERO,
+        })
     }
 
     /// Runs a first slice here if this thread may do so, and passes the rest on to the readers. Returns the
@@ -189,11 +201,13 @@ impl ScanJob {
         if self.is_ahead(reading) {
             return self.wait(reading);
         }
+        let began = Instant::now();
         let slice = match &self.work {
-            Work::Count { .. } => self.count_slice(reading, budget),
-            Work::Rows { .. } => self.rows_slice(reading, budget),
+            Work::Count { .. } => self.count_slice(reading, budget, began),
+            Work::Rows { .. } => self.rows_slice(reading, budget, began),
             Work::CatchUp { .. } => self.catch_up_slice(reading, budget),
         };
+        self.worked += began.elapsed();
         if slice.as_ref().is_ok_and(|slice| *slice != Slice::Done)
             && let Err(reason) = self.hold_scan()
         {
@@ -247,7 +261,7 @@ impl ScanJob {
         }
     }
 
-    fn rows_slice(&mut self, reading: &Arc<Reading>, budget: Budget) -> Result<Slice, StoreError> {
+    fn rows_slice(&mut self, reading: &Arc<Reading>, budget: Budget, began: Instant) -> Result<Slice, StoreError> {
         let Work::Rows { sub, query, scan } = &mut self.work else {
             unreachable!("only called for rows");
         };
@@ -271,6 +285,10 @@ impl ScanJob {
                 }
             });
         };
+        let worked = self.worked + began.elapsed();
+        if reading.slow.is_slow(worked) {
+            note_slow(reading, &self.client, ("REQ", &query.filters), scan, (worked, self.started));
+        }
         rows.end(&RelayMessage::Eose { sub: sub.id.clone(), hint });
         let covered = query.until_seq.max(self.covered.unwrap_or_default());
         let (sub, filters) = (Arc::clone(sub), Arc::clone(&query.filters));
@@ -350,7 +368,7 @@ impl ScanJob {
         })
     }
 
-    fn count_slice(&mut self, reading: &Reading, budget: Budget) -> Result<Slice, StoreError> {
+    fn count_slice(&mut self, reading: &Reading, budget: Budget, began: Instant) -> Result<Slice, StoreError> {
         let Work::Count { id, query, scan, count, hll, .. } = &mut self.work else {
             unreachable!("only called for counting");
         };
@@ -359,6 +377,10 @@ impl ScanJob {
         let mut counting = Counting { visibility: Visibility::new(reading, &self.client), count, hll };
         if scan.run(&snapshot, budget, &mut counting)? == Step::Paused {
             return Ok(Slice::More);
+        }
+        let worked = self.worked + began.elapsed();
+        if reading.slow.is_slow(worked) {
+            note_slow(reading, &self.client, ("COUNT", &query.filters), scan, (worked, self.started));
         }
         let hll = hll.take().map(|hll| Box::new(*hll.registers()));
         let message = RelayMessage::Count { sub: id.clone(), count: *count, approximate: false, hll };
@@ -397,6 +419,27 @@ impl From<Box<ScanJob>> for Box<dyn Job> {
     fn from(job: Box<ScanJob>) -> Self {
         job
     }
+}
+
+/// Tells of a slow query whose scan is over.
+#[cold]
+fn note_slow(
+    reading: &Reading,
+    client: &ClientHandle,
+    (verb, filters): (&'static str, &[Filter]),
+    scan: &Scan,
+    (worked, started): (Duration, Instant),
+) {
+    let query = SlowQuery {
+        address: client.peer,
+        verb,
+        filters: slow::shortened(filters),
+        plan: slow::plan_of(scan),
+        rows: scan.spent(),
+        worked,
+        waited: started.elapsed(),
+    };
+    reading.slow.note(query, reading.clock.now_us());
 }
 
 /// The scan of a job; planned when its first slice knows up to which seq it reads (INV-3).
