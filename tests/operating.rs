@@ -8,4 +8,5 @@ mod operating {
     mod replaced;
     mod slow;
     mod systemd;
+    mod top;
 }

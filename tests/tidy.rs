@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Where each heavy crate lives; nobody else names it.
-const HOMES: [(&str, &[&str]); 13] = [
+const HOMES: [(&str, &[&str]); 14] = [
     ("shuttle", &["src/sync.rs"]),
     ("heed", &["src/store/"]),
     ("hyper", &["src/server/", "src/ws/upgrade"]),
@@ -37,6 +37,7 @@ const HOMES: [(&str, &[&str]); 13] = [
     ("secp256k1", &["src/schnorr/"]),
     ("simd_json", &["src/nostr/json"]),
     ("anyhow", &["src/cli/"]),
+    ("ratatui", &["src/cli/top/"]),
 ];
 
 const LONGEST_FILE: usize = 500;

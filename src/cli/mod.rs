@@ -37,6 +37,7 @@ mod stream;
 mod strfry;
 mod systemd;
 mod time;
+mod top;
 mod trust;
 mod upgrade;
 
@@ -105,6 +106,8 @@ enum Command {
     Upgrade(upgrade::Arguments),
     /// Show or check the configuration
     Config(config::Arguments),
+    /// Watch the running relay
+    Top(top::Arguments),
     /// Take strfry's command line
     Strfry(strfry::Arguments),
     /// Print a script that completes commands and options in a shell
@@ -157,6 +160,7 @@ fn run(Arguments { global, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Trust(arguments) => trust::run(&global, &arguments),
         Command::Upgrade(arguments) => upgrade::run(&global, &arguments),
         Command::Config(arguments) => config::run(&global, &arguments),
+        Command::Top(arguments) => top::run(&global, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => completions::write_pages(&arguments),
         Command::Strfry(arguments) => run(Arguments::parse_from(arguments.to_weir(&global)?)),

@@ -208,6 +208,7 @@ fn serving(
         clock,
     };
     Ok(Serving {
+        roll: Arc::default(),
         memory: Ledger::new(memory),
         heartbeat: Arc::default(),
         writable: Arc::new(Writable::new(&metrics, clock)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::client::Roll;
 use super::clock::Clock;
 use super::evict::removals::Removals;
 use super::health::Health;
@@ -35,6 +36,8 @@ pub struct Serving {
     pub metrics: Arc<Metrics>,
     /// The clocks.
     pub clock: Clock,
+    /// Who is connected.
+    pub roll: Arc<Roll>,
     /// What clients make the relay hold.
     pub memory: Arc<Ledger>,
     /// The store, where published events are looked up.

@@ -162,6 +162,7 @@ impl Bill {
 
     fn charge(&mut self, client: &ClientHandle, settings: &Settings, now_us: u64) {
         let (bytes, cpu_ns) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.cpu_ns));
+        client.count_cpu(cpu_ns);
         let tier = client.identity().tier;
         for (quantity, units) in [(Quantity::Bytes, bytes), (Quantity::Cpu, cpu_ns)] {
             self.debt_us = self.debt_us.max(client.rates.charge(settings, tier, quantity, units, now_us));

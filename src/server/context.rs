@@ -108,7 +108,6 @@ pub struct IoContext {
     pub(super) visitors: Rc<()>,
     /// Every connection of this thread.
     pub clients: RefCell<HashMap<u64, Arc<ClientHandle>>>,
-    pub(super) next_client: Cell<u64>,
     /// Negentropy sessions of this thread's connections, looked at for idle ones.
     pub(super) negentropy: RefCell<Vec<Weak<Reconciliation>>>,
 }
@@ -154,7 +153,6 @@ impl IoContext {
             leaving: Notify::new(),
             visitors: Rc::new(()),
             clients: RefCell::default(),
-            next_client: Cell::new(0),
             negentropy: RefCell::default(),
             submissions: RefCell::default(),
             submitted: Notify::new(),
@@ -296,8 +294,7 @@ impl IoContext {
 
     /// Registers a connection and returns its key.
     pub fn enter(&self, client: &Arc<ClientHandle>) -> u64 {
-        let key = self.next_client.get();
-        self.next_client.set(key + 1);
+        let key = self.front.pipeline.roll.enter(client);
         self.clients.borrow_mut().insert(key, Arc::clone(client));
         self.front.pipeline.metrics.connections.inc();
         self.front.pipeline.metrics.connections_opened.inc();
@@ -307,6 +304,7 @@ impl IoContext {
     /// Removes a connection.
     pub fn leave(&self, key: u64) {
         self.clients.borrow_mut().remove(&key);
+        self.front.pipeline.roll.leave(key);
         self.front.pipeline.metrics.connections.dec();
     }
 }

@@ -36,6 +36,8 @@ pub struct ClientHandle {
     /// OKs that are no longer owed and not yet in the outbox.
     on_the_way: AtomicUsize,
     scans: AtomicUsize,
+    /// CPU time that it took so far, in nanoseconds.
+    cpu_ns: AtomicU64,
     /// Microseconds of scans on the io thread that Q4 has not charged to its address yet.
     uncharged_us: AtomicU64,
 }
@@ -76,6 +78,7 @@ impl ClientHandle {
             unanswered: AtomicUsize::new(0),
             on_the_way: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
+            cpu_ns: AtomicU64::new(0),
             uncharged_us: AtomicU64::new(0),
         }
     }
@@ -161,8 +164,19 @@ impl ClientHandle {
         (uncharged_us >= CHARGED_TOGETHER_US).then(|| self.uncharged_us.swap(0, Ordering::Relaxed))
     }
 
+    /// Counts CPU time that it took, whether it is charged or exempt.
+    pub fn count_cpu(&self, ns: u64) {
+        self.cpu_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// CPU time that was counted so far, in microseconds. Of exempt clients only queries are counted.
+    pub fn cpu_us(&self) -> u64 {
+        self.cpu_ns.load(Ordering::Relaxed) / 1_000
+    }
+
     /// Charges the time that a thread of the pipeline spent on it.
     pub fn charge_time(&self, settings: &Settings, took: Duration, now_us: u64) {
+        self.count_cpu(took.as_nanos() as u64);
         self.rates.charge(settings, self.identity().tier, Quantity::Cpu, took.as_nanos() as u64, now_us);
     }
 

@@ -4,8 +4,10 @@
 
 pub mod handle;
 pub mod replies;
+pub mod roll;
 pub mod subscription;
 
 pub use handle::{ClientHandle, Identity};
 pub use replies::{BatchReplies, Replies};
+pub use roll::Roll;
 pub use subscription::Subscription;

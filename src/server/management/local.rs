@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::purge::Purge;
 use super::service::Service;
+use super::view;
 use crate::management::socket::MAX_REQUEST;
 use crate::management::{Request, Subject, Who};
 
@@ -71,7 +72,10 @@ async fn converse(service: &Service, stream: UnixStream) -> std::io::Result<()> 
         }
         let answer = match Request::parse(&line) {
             Ok(request) if request.method == "purge" => purge(service, &request, &who, &mut writer).await?,
-            Ok(request) => service.call(&request, &who).await,
+            Ok(request) => match view::call(service.serving(), &request) {
+                Some(answer) => answer,
+                None => service.call(&request, &who).await,
+            },
             Err(error) => Err(error.to_string()),
         };
         let answer = answer.map_or_else(|error| json!({ "error": error }), |result| json!({ "result": result }));

@@ -13,6 +13,7 @@ mod purge;
 mod reported;
 mod service;
 mod used;
+mod view;
 
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;

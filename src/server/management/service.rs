@@ -96,6 +96,11 @@ impl Service {
         Ok(result)
     }
 
+    /// What it has of the pipeline.
+    pub const fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
     /// The store.
     pub const fn store(&self) -> &Store {
         &self.serving.store
