@@ -127,7 +127,7 @@ fn a_client_finds_what_it_published_however_soon_it_asks() {
 }
 
 /// A subscription that goes live reads from the store what `live` has delivered, and waits for the commit of what is
-/// not there. So that must be listed before `live` gets it. Listed afterwards, it is missed in one of some hundred orders.
+/// not there. So that must be listed before `live` gets it. Listed later, it is missed in one order of some hundred.
 #[test]
 fn what_live_has_delivered_is_in_the_store_or_listed_as_uncommitted() {
     explore(1_000, || {
