@@ -4,6 +4,7 @@ import './basics.mjs';
 import './private.mjs';
 import './sync.mjs';
 import './libraries.mjs';
+import './management.mjs';
 import { runAll } from './harness.mjs';
 
 const { passed, failed } = await runAll();

@@ -91,8 +91,8 @@ for (const [name, open] of Object.entries(drivers)) {
 }
 
 /// A relay that the test can stop and start again at the same address.
-async function startRelay(directory, address = '127.0.0.1:0') {
-  const child = spawn(required('WEIR'), ['serve', '--listen', address, '--data', directory, '--config', required('CONFIG')], {
+export async function startRelay(directory, address = '127.0.0.1:0', config = required('CONFIG')) {
+  const child = spawn(required('WEIR'), ['serve', '--listen', address, '--data', directory, '--config', config], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let found;
