@@ -50,6 +50,29 @@ fn a_banned_event_is_removed_and_stays_out_until_the_ban_is_taken_back() {
     client.expect(&bad.ok());
 }
 
+/// A plugin that takes a second for each event.
+const SLOW: &str = concat!(
+    r#"while read -r asked; do sleep 1; printf '%s\n' "$asked" | "#,
+    r#"sed -E 's/.*"id":"([0-9a-f]{64})".*/{"id":"\1","action":"accept"}/'; done"#
+);
+
+#[test]
+fn an_event_that_was_on_its_way_when_it_was_banned_is_removed_too() {
+    let plugin = format!("[plugin]\ncommand = {}\ntimeout_ms = 9000\n", json!(SLOW));
+    let relay = Relay::start(&(plugin + &config()));
+    let mut client = relay.connect();
+    let note = Key::named("bob").note("on its way");
+    client.send(note.message());
+    relay.until(|| relay.metric("weir_queue_entries{queue=\"plugin\"}") == 1);
+    assert_eq!(result(&relay, "banevent", json!([note.id])), json!(true));
+    client.expect(&note.ok());
+    let count = format!(r#"["COUNT","c",{{"ids":["{}"]}}]"#, note.id);
+    relay.until(|| {
+        client.send(count.as_str());
+        client.next() == r#"["COUNT","c",{"count":0}]"#
+    });
+}
+
 #[test]
 fn an_allowed_key_passes_a_list_of_keys_and_an_allowed_kind_a_list_of_kinds() {
     let [bob, carol] = ["bob", "carol"].map(Key::named);

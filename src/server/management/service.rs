@@ -3,9 +3,10 @@
 //! One request at a time, so acts have an order. An act is on disk before anything else happens.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -25,19 +26,26 @@ const WATCH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(2);
 
+/// How long after its ban an event is looked for that was on its way to the store, and how many bans are remembered for
+/// that; of more, the earliest are looked for at the next start.
+const ON_THE_WAY: Duration = Duration::from_secs(10);
+const MAX_RECENT: usize = 1024;
+
 /// See the module.
 pub struct Service {
     journal: RefCell<Journal>,
     used: RefCell<Used>,
     serving: Serving,
     blocked: watch::Sender<()>,
+    /// Events that were banned lately, and when.
+    recent: RefCell<VecDeque<(Instant, EventId)>>,
 }
 
 impl Service {
     /// A service whose decisions are in force already.
     pub fn new(journal: Journal, serving: Serving, blocked: watch::Sender<()>) -> Rc<Self> {
         let used = RefCell::new(Used::of(journal.auths()));
-        Rc::new(Self { journal: RefCell::new(journal), used, serving, blocked })
+        Rc::new(Self { journal: RefCell::new(journal), used, serving, blocked, recent: RefCell::default() })
     }
 
     /// Serves until `stopped`.
@@ -53,7 +61,10 @@ impl Service {
                     // The client may have left.
                     let _ = job.answer.send(answer);
                 }
-                _ = watch.tick() => self.refresh(),
+                _ = watch.tick() => {
+                    self.refresh();
+                    self.look_again().await;
+                }
             }
         }
     }
@@ -121,9 +132,27 @@ impl Service {
         if let Subject::Event(id) = subject
             && self.is_banned(&id)
         {
+            let mut recent = self.recent.borrow_mut();
+            recent.push_front((Instant::now(), id));
+            recent.truncate(MAX_RECENT);
+            drop(recent);
             return self.remove(&id).await;
         }
         Ok(())
+    }
+
+    /// Removes banned events that passed policy before their ban and reached the store after it.
+    async fn look_again(&self) {
+        self.recent.borrow_mut().retain(|(banned, _)| banned.elapsed() < ON_THE_WAY);
+        let recent: Vec<EventId> = self.recent.borrow().iter().map(|(_, id)| *id).collect();
+        for id in recent {
+            if matches!(self.find(&id), Ok(Some(_)))
+                && self.is_banned(&id)
+                && let Err(error) = self.remove(&id).await
+            {
+                tracing::error!(%id, error, "a banned event could not be removed");
+            }
+        }
     }
 
     fn publish(&self) {
