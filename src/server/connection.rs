@@ -217,7 +217,13 @@ impl Connection {
             self.engine.flush();
             match self.poll_flush(cx, if has_turn { BYTES_IN_TURN } else { without_turn }) {
                 Poll::Ready(Flushed::Closed) => return Poll::Ready(self.close_reason()),
-                Poll::Pending => return self.limit_closing(cx),
+                Poll::Pending => {
+                    // The socket accepts no more, but there is input left, of which nothing else would wake the task.
+                    if more == More::Yield {
+                        turn.line_up(cx);
+                    }
+                    return self.limit_closing(cx);
+                }
                 Poll::Ready(Flushed::Paused) if !has_turn && self.begin_turn(cx, turn, began) => {
                     has_turn = true;
                     continue;

@@ -118,3 +118,22 @@ fn what_is_known_already_is_answered_alike_by_an_io_thread_and_by_the_writer() {
     ];
     assert_eq!(answers, [expected.clone(), expected]);
 }
+
+#[test]
+fn a_client_whose_socket_is_full_is_read_for_more_than_one_turn() {
+    let relay = Relay::start(
+        "[server]\noutbox_bytes = \"32 MiB\"\noutbox_high_water_bytes = \"30 MiB\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n",
+    );
+    let key = Key::named("a full socket");
+    let events: Vec<Signed> = (0..40).map(|n| key.event(1, 1000 + n, json!([]), &"x".repeat(400_000))).collect();
+    relay.connect().publish_all(&events);
+    let mut client = relay.connect();
+    // More than the system holds for a client that does not read.
+    client.send(r#"["REQ","rows",{}]"#);
+    relay.until(|| relay.metric("weir_rows_sent_total") == 40);
+    // They take many turns, and none of them has an answer.
+    let closes: Vec<String> = (0..10_000).map(|n| format!(r#"["CLOSE","c{n}"]"#)).collect();
+    client.send_all(&closes);
+    relay.until(|| relay.metric("weir_messages_total{verb=\"close\"}") == 10_000);
+    assert_eq!(client.rest("rows").0.len(), 40);
+}
