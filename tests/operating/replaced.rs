@@ -319,13 +319,16 @@ fn a_new_process_that_fails_at_any_step_changes_nothing() {
 #[test]
 fn a_new_process_serves_when_the_old_one_is_killed_at_any_step() {
     // Before the new process is ready, and as soon as it serves.
-    for script in ["kill -9 $PPID; exec \"$0.real\" \"$@\"", "exec \"$0.real\" \"$@\""] {
+    // Once the old one has said that it started it.
+    let before = "until [ -e \"$0.said\" ]; do sleep 0.01; done; kill -9 $PPID; exec \"$0.real\" \"$@\"";
+    for script in [before, "exec \"$0.real\" \"$@\""] {
         let scene = Scene::start();
         let note = Key::named("alice").note(script);
         scene.relay.connect().publish(&note);
         let old = scene.serving();
         scene.replace_program(script);
         scene.ask();
+        std::fs::write(scene.program.with_file_name("weir.said"), "").expect("a file");
         scene.relay.wait_for_log("listening on");
         let _ = kill_process(old, Signal::KILL);
         let mut client = scene.relay.connect();

@@ -11,7 +11,7 @@ const CUTS: u64 = 30;
 const CREATIONS: u64 = 6;
 
 /// Cuts within which a relay whose syncs are not done is found.
-const SOON: u64 = 40;
+const SOON: u64 = 200;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
@@ -53,7 +53,7 @@ fn with_relaxed_durability_a_power_cut_loses_only_what_came_since_the_last_compl
 /// A relay whose syncs of one kind are not done loses something, and the harness says so.
 #[track_caller]
 fn is_found(lies: &'static str) {
-    let plan = Plan { seed: seed(), cuts: SOON, cuts_per_storm: SOON / 2, lies, durability: "full" };
+    let plan = Plan { seed: seed(), cuts: SOON, cuts_per_storm: 20, lies, durability: "full" };
     let loss = cut(&plan).expect_err("a loss is found");
     println!("{}\n{}", loss.how, loss.what[0]);
 }
