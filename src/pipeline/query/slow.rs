@@ -215,7 +215,7 @@ mod tests {
         let asked = json!({"authors": keys, "kinds": [1, 7], "#t": ["x".repeat(5000), "\n\u{1b}[2J"], "limit": 5});
         let parse = |text: &str| Filter::parse(&mut Parser::default(), text.as_bytes(), ParseOptions::default());
         let filter = parse(&asked.to_string()).expect("a filter");
-        let told: Value = serde_json::from_str(&shortened(&[filter.clone()])).expect("JSON");
+        let told: Value = serde_json::from_str(&shortened(std::slice::from_ref(&filter))).expect("JSON");
         let mut values: Vec<&str> = keys[..4].iter().map(String::as_str).collect();
         values.push("… 296 more values");
         let tags = ["\n\u{1b}[2J".to_owned(), "x".repeat(64)];

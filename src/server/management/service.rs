@@ -132,13 +132,17 @@ impl Service {
         if let Subject::Event(id) = subject
             && self.is_banned(&id)
         {
-            let mut recent = self.recent.borrow_mut();
-            recent.push_front((Instant::now(), id));
-            recent.truncate(MAX_RECENT);
-            drop(recent);
+            self.remember(id);
             return self.remove(&id).await;
         }
         Ok(())
+    }
+
+    /// Keeps a ban for [`Service::look_again`]. When there are too many, the oldest is forgotten.
+    fn remember(&self, id: EventId) {
+        let mut recent = self.recent.borrow_mut();
+        recent.push_front((Instant::now(), id));
+        recent.truncate(MAX_RECENT);
     }
 
     /// Removes banned events that passed policy before their ban and reached the store after it.
