@@ -98,10 +98,10 @@ impl Relay {
             let line = line.unwrap_or_else(|_| panic!("the relay does not say where it listens, but {said:#?}"));
             said.push(line.clone());
             if let Some((_, url)) = line.split_once("metrics on http://") {
-                monitor = Some(url.trim().trim_end_matches("/metrics").parse().expect("an address and a port"));
+                monitor = Some(address(url));
             }
-            if let Some((_, address)) = line.split_once("listening on ") {
-                break address.trim().parse().expect("an address and a port");
+            if let Some((_, told)) = line.split_once("listening on ") {
+                break address(told);
             }
         };
         Self { child, address, monitor, log: Mutex::new(log), early: Mutex::new(said), config: file, dir: None }
@@ -319,4 +319,10 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The address at the beginning of a text: more of a URL follows, or of a line in JSON.
+fn address(text: &str) -> SocketAddr {
+    let end = text.find(['/', '"']).unwrap_or(text.len());
+    text[..end].trim().parse().expect("an address and a port")
 }

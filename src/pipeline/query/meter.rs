@@ -5,6 +5,11 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
+/// Less is charged as it went by, since asking the system takes a microsecond.
+const BRIEF: Duration = Duration::from_micros(50);
+
 /// Since when a slice has been running, and what its thread had used by then.
 pub struct Meter {
     began: Instant,
@@ -21,11 +26,13 @@ impl Meter {
     /// What this thread took since then. Call it on the thread that started.
     #[must_use]
     pub fn spent(&self) -> Duration {
-        Usage::of_this_thread().since(self.used, self.began.elapsed())
+        let elapsed = self.began.elapsed();
+        if elapsed < BRIEF { elapsed } else { Usage::of_this_thread().since(self.used, elapsed) }
     }
 }
 
-/// What a thread has used so far (getrusage(2)).
+/// What a thread has used so far: its clock, and getrusage(2) for the faults. What that tells of processors moves in
+/// ticks of several milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Usage {
     /// Time on a processor.
@@ -44,10 +51,8 @@ impl Usage {
             libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
             usage
         };
-        let duration = |time: libc::timeval| {
-            Duration::from_secs(time.tv_sec.unsigned_abs()) + Duration::from_micros(time.tv_usec.unsigned_abs())
-        };
-        let cpu = duration(usage.ru_utime) + duration(usage.ru_stime);
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        let cpu = Duration::new(cpu.tv_sec.unsigned_abs(), cpu.tv_nsec.unsigned_abs() as u32);
         Self { cpu, major_faults: usage.ru_majflt.unsigned_abs() }
     }
 
@@ -67,7 +72,21 @@ mod tests {
         let elapsed = Duration::from_millis(9);
         assert_eq!(usage(12, 4).since(usage(10, 4), elapsed), Duration::from_millis(2));
         assert_eq!(usage(12, 5).since(usage(10, 4), elapsed), elapsed);
-        assert_eq!(usage(30, 4).since(usage(10, 4), elapsed), elapsed, "the system may count in larger steps");
+        assert_eq!(usage(30, 4).since(usage(10, 4), elapsed), elapsed, "two clocks differ a little");
+    }
+
+    /// A clock that moves in ticks would charge most of them nothing, and a few for all.
+    #[test]
+    fn every_short_slice_is_charged_what_it_took() {
+        const SLICE: Duration = Duration::from_micros(300);
+        for _ in 0..20 {
+            let (before, meter) = (Usage::of_this_thread(), Meter::start());
+            while Usage::of_this_thread().cpu < before.cpu + SLICE * 2 {
+                std::hint::black_box([0_u8; 1 << 10]);
+            }
+            let spent = meter.spent();
+            assert!(spent >= SLICE, "{spent:?}");
+        }
     }
 
     #[test]
