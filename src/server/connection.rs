@@ -338,10 +338,13 @@ impl Connection {
         }
         let context = Rc::clone(&self.context);
         let mut scratch = context.scratch.borrow_mut();
+        // However slow the machine is, a turn reads something.
+        let mut has_read = has_input;
         while self.reading && !self.reader.is_paused() {
-            if self.engine.is_turn_over() {
+            if has_read && self.engine.is_turn_over() {
                 return Ok(More::Yield);
             }
+            has_read = true;
             let mut buffer = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => break,
