@@ -101,7 +101,9 @@ impl Request {
     /// # Errors
     /// When it is not JSON, or has no method.
     pub fn parse(body: &[u8]) -> Result<Self, CallError> {
-        serde_json::from_slice(body).map_err(CallError::Malformed)
+        // First all of it: what is ignored would not be looked at.
+        let value: Value = serde_json::from_slice(body).map_err(CallError::Malformed)?;
+        serde_json::from_value(value).map_err(CallError::Malformed)
     }
 
     /// The parameter at `place`; null counts as missing.

@@ -63,6 +63,13 @@ fn what_was_decided_is_there_after_opening_again() {
 }
 
 #[test]
+fn a_request_is_json_to_its_end_whatever_of_it_is_ignored() {
+    let parse = |ignored: &[u8]| Request::parse(&[br#"{"method":"audit","x":""#, ignored, br#""}"#].concat()).is_ok();
+    let ignored: [&[u8]; 4] = [b"", b"\\ud83d\\ude00", b"a\xdfc", b"\\ud800"];
+    assert_eq!(ignored.map(parse), [true, true, false, false]);
+}
+
+#[test]
 fn wrong_parameters_change_nothing() {
     let home = tempfile::tempdir().expect("a directory");
     let mut journal = open(home.path());
