@@ -96,7 +96,7 @@ impl Model {
             return "invalid";
         }
         let (kind, id) = (number(&event, "kind"), text(&event, "id").to_owned());
-        if kind == 22_242 || kind == 27_235 {
+        if matches!(kind, 13 | 22_242 | 24_242 | 27_235) {
             return "refused";
         }
         if (20_000..30_000).contains(&kind) {
