@@ -1,15 +1,15 @@
-//! weir: a Nostr relay. This is the map of the crate, floor by floor; a module uses only modules of lower floors.
+//! weir: a Nostr relay. This is the map of the crate, layer by layer; a module uses only modules of lower layers.
 //!
-//! - Floor 0: [`schnorr`] (verifies signatures) and, above it, [`nostr`] (events, filters and messages).
-//! - Floor 1: [`store`] (the stored events), [`live`] (which subscriptions match an event), [`ws`] (WebSocket
+//! - Layer 0: [`schnorr`] (verifies signatures) and, above it, [`nostr`] (events, filters and messages).
+//! - Layer 1: [`store`] (the stored events), [`live`] (which subscriptions match an event), [`ws`] (WebSocket
 //!   connections), [`policy`] (what a client may do), [`negentropy`] (the sync protocol of NIP-77).
-//! - Floor 2: [`retention`] (which events the operator's rules no longer keep), [`backup`] (backup and restore),
+//! - Layer 2: [`retention`] (which events the operator's rules no longer keep), [`backup`] (backup and restore),
 //!   [`plugin`] (the operator's programs that judge events), [`management`] (what admins decide while the relay runs),
 //!   [`trust`] (whom the operator's keys follow).
-//! - Floor 3: [`pipeline`] (threads and queues; ordering and durability).
-//! - Floor 4: [`server`] (clients, one at a time), [`import`] (events from files).
-//! - Floor 5: [`config`] (the configuration file).
-//! - Floor 6: [`cli`] (the commands).
+//! - Layer 3: [`pipeline`] (threads and queues; ordering and durability).
+//! - Layer 4: [`server`] (clients, one at a time), [`import`] (events from files).
+//! - Layer 5: [`config`] (the configuration file).
+//! - Layer 6: [`cli`] (the commands).
 //!
 //! Three modules are below all of them: [`metrics`] declares every metric, [`ledger`] counts what clients make the
 //! relay hold, and [`allocator`] returns unused memory to the system. Below these, [`sync`] is std's locks, unless a

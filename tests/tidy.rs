@@ -1,4 +1,4 @@
-//! What holds for the sources as a whole: floors, homes of crates, sizes, and documents that tell the truth.
+//! What holds for the sources as a whole: layers, homes of crates, sizes, and documents that tell the truth.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ mod tidy {
     mod imports;
 }
 
-/// The floors of the crate, lowest first. A module uses only modules of lower floors; those of one floor do not use
+/// The layers of the crate, lowest first. A module uses only modules of lower layers; those of one layer do not use
 /// each other.
-const FLOORS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 10] = [
     &["sync"],
     &["metrics", "ledger", "allocator"],
     &["schnorr"],
@@ -105,8 +105,8 @@ fn sources() -> BTreeMap<String, String> {
     files.map(|(path, text)| (path, code(&text))).collect()
 }
 
-fn floor_of(module: &str) -> Option<usize> {
-    FLOORS.iter().position(|floor| floor.contains(&module))
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
 /// The names that follow `before` in a text.
@@ -118,17 +118,17 @@ fn names_after<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = &'a s
 }
 
 #[test]
-fn a_module_uses_only_lower_floors() {
+fn a_module_uses_only_lower_layers() {
     let mut wrong = Vec::new();
     for (path, code) in sources() {
         let module = path.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default().to_string();
         if module == "lib" || module == "main" {
             continue;
         }
-        let floor = floor_of(&module).unwrap_or_else(|| panic!("{path} stands on no floor"));
+        let layer = layer_of(&module).unwrap_or_else(|| panic!("{path} is in no layer"));
         let used = names_after(&code, "crate::").filter(|used| *used != module);
         wrong.extend(
-            used.filter(|used| floor_of(used).is_none_or(|used| used >= floor))
+            used.filter(|used| layer_of(used).is_none_or(|used| used >= layer))
                 .map(|used| format!("{path} uses {used}")),
         );
     }

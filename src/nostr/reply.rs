@@ -2,8 +2,8 @@
 //!
 //! A refusal begins with a machine-readable prefix (NIP-01). The prefix is an enum, so no caller can misspell one.
 //!
-//! Replies carry results of higher floors without depending on their types, as plain values: a negentropy message is a
-//! `Vec<u8>` here, a count its number and registers, and an error of a higher floor a [`Reason`].
+//! Replies carry results of higher layers without depending on their types, as plain values: a negentropy message is a
+//! `Vec<u8>` here, a count its number and registers, and an error of a higher layer a [`Reason`].
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Threads and queues: the way of an event from a socket to the disk and on to those who asked for it.
 //!
 //! This module owns ordering and durability. Nothing here waits on a client (INV-8): the waiting edges are
-//! io → verify → writer → live and plugin → writer → live, and live waits on nothing.
+//! verify → writer → live, plugin → writer, verify and plugin → live, and retention → writer. `live` waits for nothing.
 //!
 //! ```text
 //! io ──Q1 ingest──▶ verify ─┬────────────Q2 write──▶ writer ──Q3 live──▶ live
@@ -10,13 +10,13 @@
 //!  └──Q4 scans──▶ readers ──▶ outboxes ◀── writer (OK), live (EVENT)
 //! ```
 //!
-//! The rooms, from the bottom up; a file imports only what lies below it, and nothing imports this file or `run`:
+//! The submodules, from the bottom up; a file imports only what lies below it, and nothing imports this file or `run`:
 //!
 //! 1. [`channel`], [`clock`], [`options`], [`heartbeat`], [`health`], [`threads`], [`writable`], [`fair`] and
 //!    [`fair_channel`]: what threads are made of.
 //! 2. [`client`]: a connection as the threads see it. [`queues`]: what travels between threads.
 //! 3. [`ingest`] (from the sockets to the writer), [`commit`] (the writer, and what it has not committed yet),
-//!    [`deliver`] (live events), [`query`] (stored events), [`evict`] (the retention rules) and [`cron`].
+//!    [`deliver`] (live events), [`query`] (stored events), [`evict`] (the retention rules), [`cron`] and `trust`.
 //! 4. [`serving`]: what a server is given. `run`: starts the threads, each with the parts that it uses, and ends them.
 
 pub mod channel;

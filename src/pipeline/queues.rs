@@ -3,9 +3,9 @@
 //! | queue         | carries                       | bound                                  | when full                          |
 //! |---------------|-------------------------------|----------------------------------------|------------------------------------|
 //! | Q1 ingest     | [`Submission`] batches        | `ingest_events` and `memory.waiting_events` over Q1 and Q2, of which an address has its share; `unanswered_events` per connection | the connection stops reading, so TCP slows its client |
-//! | Q2 write      | [`WriteCommand`]              | `write_batches`                        | verify and retention wait          |
-//! | Q3 live       | [`LiveCommand`]               | `live_batches`                         | writer and verify wait; live never waits, so not for long |
-//! | Q4 scans      | a boxed [`Job`](crate::pipeline::query::job::Job) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` for the newest query of the address that has most in line; of several, of the one that used most |
+//! | Q2 write      | [`WriteCommand`]              | `write_batches`                        | verify, plugin and retention wait; management tries again, cron leaves it for the next round |
+//! | Q3 live       | [`LiveCommand`]               | `live_batches`                         | writer, verify and plugin wait; live never waits, so not for long |
+//! | Q4 scans      | a boxed [`Job`](crate::pipeline::query::job::Job) | `scans`; `scans_per_connection` of them per connection | `CLOSED <sub> "rate-limited: …"` for the newest query of the address that has most queued; of several, of the one that used most |
 //! | Q5 outbox     | frames of one connection      | `server.outbox_bytes`, `server.outbox_frames`, `memory.outboxes` | scans park; a live event closes the connection |
 //! | judged        | [`Verified`] batches, and behind them the events that each worker of the plugin has not been asked about ([`plugin`](crate::pipeline::ingest::plugin)) | as Q1: they passed the same gate, and leave it when they are answered | never full |
 //! | copies        | events that pass and are judged in a dry run | 1,024 events, 16 MiB | an event is not judged |
@@ -19,7 +19,7 @@
 //! passes the gate, so an io thread never blocks on it. `verify` and `writer` empty Q1 and Q2 and choose by address
 //! what goes next ([`backlog`](crate::pipeline::ingest::backlog)).
 //!
-//! Q4 is not first come, first served: the address whose scans took the least time lately goes first
+//! Q4 is not first in, first out: the address whose scans took the least time lately goes first
 //! ([`fair`](super::fair)). A query whose client does not read is kept by that client's outbox, not in Q4.
 //!
 //! The queues carry plain data. What a job does is behind its trait, and no queue knows it.

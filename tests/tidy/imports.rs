@@ -1,11 +1,11 @@
-//! Which file imports which: rooms import only lower rooms, and no files import each other, not even around a corner.
+//! Which file imports which: submodules import only lower ones, and no files import each other, even through others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{code, files, is_test_file};
 
-/// The rooms of a module, and files that stand alone in it, lowest first. A file imports only lower rooms and its own.
-const ROOMS: [(&str, &[&str]); 2] = [
+/// The submodules of a module, lowest first. A file imports only lower submodules and its own.
+const SUBMODULES: [(&str, &[&str]); 2] = [
     ("store", &["format", "file", "read", "scan", "write", "upkeep"]),
     (
         "pipeline",
@@ -157,17 +157,17 @@ fn no_files_import_each_other_not_even_around_a_corner() {
 }
 
 #[test]
-fn a_room_imports_only_lower_rooms_and_never_the_facade() {
+fn a_submodule_imports_only_lower_ones_and_never_the_facade() {
     let mut wrong = Vec::new();
-    for (module, rooms) in ROOMS {
-        let floor = |file: &Module| match &file[..] {
-            [of, room, ..] if of == module => rooms.iter().position(|name| name == room),
+    for (module, submodules) in SUBMODULES {
+        let place = |file: &Module| match &file[..] {
+            [of, name, ..] if of == module => submodules.iter().position(|one| one == name),
             _ => None,
         };
         for (file, imported) in imports("src") {
-            let Some(own) = floor(&file) else { continue };
-            let is_wrong = |used: &&Module| match floor(used) {
-                Some(room) => room > own,
+            let Some(own) = place(&file) else { continue };
+            let is_wrong = |used: &&Module| match place(used) {
+                Some(place) => place > own,
                 None => used[0] == module,
             };
             let name = |used: &Module| format!("{} imports {}", file.join("/"), used.join("/"));
