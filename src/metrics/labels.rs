@@ -188,7 +188,7 @@ label_values!(
         Address = "address",
         /// The address has too much debt (429).
         Debt = "debt",
-        /// The address is denied (403).
+        /// The address is denied, or blocked by an admin (403).
         Denied = "denied",
         /// Too many events from the address were refused (403).
         Offender = "offender",
@@ -288,7 +288,7 @@ label_values!(
         Done = "done",
         /// It was from an admin, and failed.
         Failed = "failed",
-        /// It was from nobody who may.
+        /// It had no valid authorization by an admin.
         Unauthorized = "unauthorized",
     }
 );
