@@ -15,7 +15,7 @@ pub(super) fn fault(parts: &[Listed], states: &[State], arrived: &[(u64, u64)]) 
     files(parts, states)
         .or_else(|| records(parts))
         .or_else(|| runs(parts, states))
-        .or_else(|| (!arrived.iter().all(is_time)).then_some("it says that events arrived at no possible time"))
+        .or_else(|| (!arrived.iter().all(is_time)).then_some("it claims impossible times of arrival"))
 }
 
 /// Names lead to files of the directory, and the lengths have a sum.

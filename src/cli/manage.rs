@@ -19,10 +19,10 @@ use crate::nostr::Timestamp;
   weir ban note1…                        remove the event and keep it out; or event:<64 hex digits>
   weir ban 192.0.2.7 198.51.100.0/24     close connections of these addresses, and refuse new ones
   weir allow npub1…                      accept a key that access.allow_pubkeys does not name; lifts a ban
-  weir allow kind:30023                  likewise a kind
+  weir allow kind:30023                  accept a kind that access.allow_kinds does not name
 
-Without a subject, lists what is banned or allowed. Works on the relay that runs on this store, through admin.sock in its \
-directory; without one, on its files, and the next start finds it.")]
+Without a subject, lists what is banned or allowed. Acts through the relay that runs on this store (admin.sock in its \
+directory). If none runs, it changes the files that the next start reads.")]
 pub struct Decide {
     /// A key (npub1… or 64 hex digits), an event (note1… or event:<hex>), a kind (kind:1984), an address or a prefix
     subjects: Vec<Subject>,
@@ -43,7 +43,7 @@ pub struct TakeBack {
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   weir audit                 the latest acts: who decided what, when and why
-  weir audit --undo 17       take act 17 back, unless a later one is about the same subject")]
+  weir audit --undo 17       undo act 17, unless a later act concerns the same subject")]
 pub struct Audit {
     /// How many acts to show
     #[arg(long, value_name = "N", default_value_t = 50)]
@@ -51,7 +51,7 @@ pub struct Audit {
     /// Acts to skip, from the newest
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: u64,
-    /// Take an act back
+    /// Undo an act
     #[arg(long, value_name = "NUMBER")]
     undo: Option<u64>,
     /// Show one JSON object per line
@@ -68,7 +68,7 @@ pub struct Audit {
 pub struct Manage {
     /// A method of NIP-86
     method: String,
-    /// Its parameters: JSON, or else text
+    /// Its parameters, each as JSON or plain text
     params: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ fn method(verb: Verb, subject: &Subject) -> anyhow::Result<(&'static str, Value)
         (Verb::Allow | Verb::Unban, Subject::Kind(kind)) => ("allowkind", json!(kind.0)),
         (Verb::Ban, Subject::Address(network)) => ("blockip", json!(network.to_string())),
         (Verb::Unban, Subject::Address(network)) => ("unblockip", json!(network.to_string())),
-        _ => anyhow::bail!("this cannot be done to {subject}"),
+        _ => anyhow::bail!("this command does not apply to {subject}"),
     })
 }
 

@@ -76,15 +76,15 @@ enum Command {
     Delete(delete::Arguments),
     /// Refuse a key, an event, a kind or an address from now on, or list what is refused
     Ban(manage::Decide),
-    /// Take bans back
+    /// Lift bans
     Unban(manage::TakeBack),
     /// Accept a key, an event or a kind that the lists do not name, or list what is accepted
     Allow(manage::Decide),
-    /// Take back what was allowed
+    /// Withdraw what was allowed
     Unallow(manage::TakeBack),
     /// Count what is stored of a key, an event or a kind, or remove it
     Purge(purge::Arguments),
-    /// Show who decided what, when and why, or take an act back
+    /// Show who decided what, when and why, or undo an act
     Audit(manage::Audit),
     /// Call a method of the management API (NIP-86)
     Manage(manage::Manage),

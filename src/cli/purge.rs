@@ -23,9 +23,9 @@ use crate::store::Return;
   weir purge npub1… --yes        count and remove them
   weir ban npub1… && weir purge npub1… --yes
 
-Removed events may be published again, unless they or their author are banned: see weir ban. A relay that runs removes \
-them itself, in steps between its commits. Interrupted, a purge goes on when it is called again. It is in the audit, but \
-cannot be undone.")]
+Removed events may be published again, unless they or their author are banned: see weir ban. A running relay removes \
+them itself, in steps between its commits. An interrupted purge continues when it is run again. It is recorded in the \
+audit, but cannot be undone.")]
 pub struct Arguments {
     /// A key (npub1… or 64 hex digits), an event (note1… or event:<hex>) or a kind (kind:1984)
     subject: Subject,
@@ -40,7 +40,7 @@ pub struct Arguments {
 /// Counts the events, and removes them if that is wanted.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let subject = arguments.subject;
-    let filters = Filters([subject.filter().with_context(|| format!("nothing is stored of {subject}"))?].into());
+    let filters = Filters([subject.filter().with_context(|| format!("{subject} has no stored events"))?].into());
     let (_, store) = global.open()?;
     let (found, is_interrupted) = remove(&store, filters.clone(), None)?;
     if is_interrupted {

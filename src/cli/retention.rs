@@ -28,9 +28,8 @@ use crate::store::{Note, Removed, Store, StoreError};
 
 A running relay applies the rules continuously and removes what a dry run shows. But if rules that are new at a start or
 reload would remove more than storage.confirm_removal_percent of the store, the new rules wait until you run --accept;
-after a reload the former rules stay in force. --accept is valid for one day, for these rules and limits, and for about
-this many events. Sizes are what storage.max_bytes
-counts. The space is reusable at once, but the file does not shrink.")]
+meanwhile the former rules stay in force. --accept is valid for one day, for these rules and limits, and for about as
+many events. Sizes are what storage.max_bytes counts. The space is reusable at once, but the file does not shrink.")]
 pub struct Arguments {
     /// Only count (the default)
     #[arg(long, conflicts_with_all = ["run", "accept"])]

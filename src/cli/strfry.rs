@@ -30,12 +30,12 @@ pub struct Arguments {
 
 /// strfry's commands, run by weir on its own store.
 ///
-/// The store is the db of the configuration, if weir keeps one there; or name weir's configuration (a .toml file) by
+/// The store is the db of the configuration, if weir keeps one there; or name weir's configuration (a .toml file) with
 /// --config or the environment variable WEIR_CONFIG.
 #[derive(clap::Parser)]
 #[command(name = "strfry", bin_name = "strfry", version, max_term_width = 110)]
 struct Line {
-    /// strfry's configuration, of which db is used, or weir's, a .toml file
+    /// strfry's configuration (only db is used), or weir's (a .toml file)
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override a key of strfry's configuration: only db matters

@@ -16,7 +16,7 @@ use crate::trust::Web;
   weir trust --config weir.toml npub1...       the path to one key
 
 The web begins with the keys in policy.trust.roots and follows the stored follow lists (kind 3), as the relay does. \
-Exits with 1 if the key is not in it.")]
+Exits with 1 if the key is not in the web.")]
 pub struct Arguments {
     /// A key: npub1... or 64 hexadecimal digits
     #[arg(value_name = "KEY", value_parser = parse_pubkey)]

@@ -30,13 +30,13 @@ pub enum JournalError {
     #[error("{}: the file is missing; restore it, or move its directory away to begin without decisions", .0.display())]
     Missing(PathBuf),
     /// There are as many decisions of this kind as there may be.
-    #[error("there are {0} decisions of this kind already, the most that are kept")]
+    #[error("there are already {0} decisions of this kind, the most that are kept")]
     Full(usize),
     /// There is no act of this number any more.
     #[error("the audit has no act {0}")]
     NoSuchAct(u64),
     /// The act changed no decision.
-    #[error("act {0} changed no decision: nothing can be undone")]
+    #[error("act {0} changed no decision: there is nothing to undo")]
     NotUndoable(u64),
     /// Another act followed.
     #[error("{subject} was decided again by act {by}; undo that first")]

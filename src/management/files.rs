@@ -151,7 +151,7 @@ impl Files {
             let follows = before.map_or(entry.number <= checkpoint + 1, |before| entry.number == before + 1);
             if !follows {
                 let expected = before.unwrap_or(checkpoint) + 1;
-                return Err(damaged(&path, line, format!("act {} stands where act {expected} belongs", entry.number)));
+                return Err(damaged(&path, line, format!("act {} is where act {expected} belongs", entry.number)));
             }
             before = Some(entry.number);
             if entry.number > checkpoint {
@@ -165,7 +165,7 @@ impl Files {
             return Err(damaged(&path, end.lines, text));
         }
         if end.torn > 0 {
-            tracing::warn!(file = %path.display(), bytes = end.torn, "an act that was not recorded in full is dropped");
+            tracing::warn!(file = %path.display(), bytes = end.torn, "an act that was not recorded completely is dropped");
             let cut = OpenOptions::new().write(true).open(&path).and_then(|file| {
                 file.set_len(end.bytes)?;
                 file.sync_all()

@@ -170,9 +170,9 @@ fn a_damaged_file_is_an_error_with_its_line_and_drops_nothing() {
     let damaged = fails(format!("{}\n{}\n{}\n", lines[0], lines[1].replace("number", "numb"), lines[2]));
     assert!(damaged.starts_with("audit.jsonl:2: unknown field `numb`"), "{damaged}");
     let lost = fails(format!("{}\n{}\n", lines[0], lines[2]));
-    assert!(lost.starts_with("audit.jsonl:2: act 3 stands where act 2 belongs"), "{lost}");
+    assert!(lost.starts_with("audit.jsonl:2: act 3 is where act 2 belongs"), "{lost}");
     let lost = fails(format!("{}\n", lines[1]));
-    assert!(lost.starts_with("audit.jsonl:1: act 2 stands where act 1 belongs"), "{lost}");
+    assert!(lost.starts_with("audit.jsonl:1: act 2 is where act 1 belongs"), "{lost}");
     std::fs::write(&audit, &text).expect("the audit");
     files.checkpoint(journal.state()).expect("a checkpoint");
     let state = home.path().join("state.jsonl");

@@ -152,7 +152,7 @@ impl ContentRule {
         let mut faults = Vec::new();
         self.compiled.clear();
         if self.words.is_empty() && self.patterns.is_empty() {
-            faults.push(("", "the rule has neither words nor patterns, so it finds nothing".into()));
+            faults.push(("", "the rule has neither words nor patterns, so it matches nothing".into()));
         }
         match compile_words(&self.words) {
             Ok(words) => self.compiled.extend(words),
@@ -188,16 +188,14 @@ impl fmt::Debug for ContentRule {
 
 fn compile_words(words: &[String]) -> Result<Option<Regex>, String> {
     if words.iter().any(|word| word.trim().is_empty()) {
-        return Err("an empty word is in every content".into());
+        return Err("an empty word matches every content".into());
     }
     if words.is_empty() {
         return Ok(None);
     }
     let words: Vec<String> = words.iter().map(|word| whole_word(word.trim())).collect();
     let compiled = RegexBuilder::new(&words.join("|")).case_insensitive(true).size_limit(WORDS_BYTES).build();
-    compiled
-        .map(Some)
-        .map_err(|_| format!("compiled, they take more than {WORDS_BYTES} bytes; make two rules of this one"))
+    compiled.map(Some).map_err(|_| format!("compiled, they take more than {WORDS_BYTES} bytes; split this rule in two"))
 }
 
 fn compile_pattern(pattern: &str) -> Result<Regex, String> {
@@ -207,11 +205,11 @@ fn compile_pattern(pattern: &str) -> Result<Regex, String> {
         other => {
             // The last line says what is wrong; those before draw the place.
             let told = other.to_string();
-            format!("`{pattern}` is no pattern: {}", told.lines().next_back().unwrap_or_default())
+            format!("`{pattern}` is not a valid pattern: {}", told.lines().next_back().unwrap_or_default())
         }
     })?;
     if regex.is_match(b"") {
-        return Err(format!("`{pattern}` is in every content"));
+        return Err(format!("`{pattern}` matches every content"));
     }
     Ok(regex)
 }
@@ -259,10 +257,10 @@ mod tests {
     #[test]
     fn patterns_that_are_wrong_too_large_or_in_every_content_are_refused() {
         for (json, told) in [
-            (serde_json::json!({"patterns": ["a("]}), "`a(` is no pattern: error: unclosed group"),
+            (serde_json::json!({"patterns": ["a("]}), "`a(` is not a valid pattern: error: unclosed group"),
             (serde_json::json!({"patterns": ["(a{1,1000}){1,1000}"]}), "takes more than 262144 bytes"),
             (serde_json::json!({"patterns": ["\\w{10000}"]}), "takes more than 262144 bytes"),
-            (serde_json::json!({"patterns": ["a*"]}), "`a*` is in every content"),
+            (serde_json::json!({"patterns": ["a*"]}), "`a*` matches every content"),
             (serde_json::json!({"words": [" "]}), "an empty word"),
             (serde_json::json!({"kinds": [1]}), "neither words nor patterns"),
             (serde_json::json!({"pattern": ["x"]}), "unknown field `pattern`"),

@@ -241,7 +241,7 @@ fn turn_away(context: &IoContext, reason: TurnedAway, address: IpAddr) -> Respon
         TurnedAway::Host => (StatusCode::BAD_REQUEST, "a request names one host\n"),
         TurnedAway::HalfOpen | TurnedAway::Slow => (StatusCode::REQUEST_TIMEOUT, "the request took too long\n"),
         // These get no answer.
-        TurnedAway::Direct | TurnedAway::ProxyHeader => (StatusCode::BAD_REQUEST, "connect by way of the proxy\n"),
+        TurnedAway::Direct | TurnedAway::ProxyHeader => (StatusCode::BAD_REQUEST, "connect through the proxy\n"),
     };
     let mut response = text(status, why);
     if matches!(reason, TurnedAway::Full | TurnedAway::Address | TurnedAway::Debt) {

@@ -14,13 +14,13 @@ pub struct ProxyFaults {
 }
 
 impl ProxyFaults {
-    /// Notes that a trusted proxy sent what is no HTTP.
+    /// Notes that a trusted proxy sent something other than HTTP.
     pub fn sent_rubbish(&self, now_us: u64) {
         if let Some(count) = self.rubbish.admit(now_us) {
             tracing::info!(
                 count,
-                "a proxy in server.trusted_proxies sent what is no HTTP request: a proxy must speak plain HTTP/1.1 to the \
-                 relay, neither TLS nor HTTP/2, and a PROXY header only with server.proxy_protocol"
+                "a proxy in server.trusted_proxies sent something other than an HTTP request: a proxy must speak plain \
+                 HTTP/1.1 to the relay, neither TLS nor HTTP/2, and a PROXY header only with server.proxy_protocol"
             );
         }
     }

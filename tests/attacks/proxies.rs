@@ -173,6 +173,6 @@ fn a_proxy_that_sends_no_http_is_told_in_the_log_and_a_header_without_the_key_is
         assert_ne!(status(&relay, PROXY, rubbish), SERVED);
         assert_ne!(status(&relay, 3, rubbish), SERVED);
     }
-    let line = relay.wait_for_log("sent what is no HTTP request");
+    let line = relay.wait_for_log("sent something other than an HTTP request");
     assert!(line.contains("count=1"), "{line}");
 }

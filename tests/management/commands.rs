@@ -114,7 +114,7 @@ fn a_purge_counts_first_and_then_removes_what_is_stored_of_a_key() {
     publish(&relay, &[again, notes[0].clone()]);
     let number = audited(&data).len() as u64;
     assert_eq!(audited(&data), [(number, "purge".to_owned(), format!("key:{}", bob.hex))]);
-    assert_eq!(run(&data, &["audit", "--undo", "1"]).2, "weir: act 1 changed no decision: nothing can be undone\n");
+    assert_eq!(run(&data, &["audit", "--undo", "1"]).2, "weir: act 1 changed no decision: there is nothing to undo\n");
     relay.signal("TERM");
     drop(relay.wait_for_exit());
 }
@@ -129,6 +129,6 @@ fn a_purge_without_a_relay_removes_too() {
     let purged = good(&data, &["purge", "kind:1", "--yes"]);
     assert!(purged.ends_with("2 events removed\n"), "{purged}");
     assert_eq!((good(&data, &["export"]).as_str(), audited(&data).len()), ("", 1));
-    assert_eq!(run(&data, &["purge", "192.0.2.7"]).2, "weir: nothing is stored of address:192.0.2.7\n");
+    assert_eq!(run(&data, &["purge", "192.0.2.7"]).2, "weir: address:192.0.2.7 has no stored events\n");
     drop(relay);
 }

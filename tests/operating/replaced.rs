@@ -286,9 +286,9 @@ fn a_client_that_asks_for_something_is_sent_on_at_once_and_a_request_that_is_und
 const FAILURES: [(&str, &str); 5] = [
     ("exit 1", "it ended; its log has the reason"),
     ("exec \"$0.real\" serve --config /nonexistent", "it ended; its log has the reason"),
-    ("read sockets; echo nonsense >&0; sleep 100", "it says \"nonsense\" instead of \"ready\""),
+    ("read sockets; echo nonsense >&0; sleep 100", "it sent \"nonsense\" instead of \"ready\""),
     ("read sockets; echo ready >&0; read take; kill -9 $$", "it ended; its log has the reason"),
-    ("read sockets; echo ready >&0; read take; echo no >&0; sleep 100", "it says \"no\" instead of \"serving\""),
+    ("read sockets; echo ready >&0; read take; echo no >&0; sleep 100", "it sent \"no\" instead of \"serving\""),
 ];
 
 #[test]

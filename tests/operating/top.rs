@@ -112,7 +112,7 @@ fn a_connection_is_closed_by_its_number_and_by_nothing_else() {
     );
     assert_eq!(first.closing_code(), 1008);
     second.is_silent();
-    relay.wait_for_log("the operator closes a connection");
+    relay.wait_for_log("the operator closed a connection");
 }
 
 #[test]

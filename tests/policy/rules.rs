@@ -30,7 +30,7 @@ fn content_is_refused_or_muted_and_sizes_hold_by_kind_until_a_reload_without_mis
     assert_eq!(["content", "size"].map(|rule| refused_by(&relay, rule)), [1, 1]);
     assert_eq!(outcome(&relay, "shadowed"), 1);
     relay.reload(&config("[[policy.content]]\nwords = [\"a\"]\n[[policy.content]]\npatterns = [\"x(\"]\n"));
-    let line = relay.wait_for_log("`x(` is no pattern: error: unclosed group");
+    let line = relay.wait_for_log("`x(` is not a valid pattern: error: unclosed group");
     assert!(line.contains("weir.toml:4:1: policy.content[2].patterns: "), "{line}");
     client.refused(&key.note("another casino"), UNWELCOME);
     relay.reload(&config(""));

@@ -18,7 +18,7 @@ fn a_manifest_that_claims_what_cannot_be_is_refused_before_anything_is_done_with
     let (numbers, more) =
         ("the arrival numbers of its runs are out of order", "a run holds more events than there are");
     let foreign = "it lists a file that is not one of a backup";
-    let arrived = "it says that events arrived at no possible time";
+    let arrived = "it claims impossible times of arrival";
     let claims: [(&str, serde_json::Value, &str); 27] = [
         ("/states", serde_json::json!([]), "it lists no run"),
         ("/states/1/last_seq", u64.into(), numbers),

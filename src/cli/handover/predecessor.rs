@@ -49,7 +49,7 @@ impl Predecessor {
                 tracing::warn!("the former process died before it handed over");
                 Ok(())
             }
-            Some(other) => anyhow::bail!("the former process says {other:?} instead of {TAKE:?}"),
+            Some(other) => anyhow::bail!("the former process sent {other:?} instead of {TAKE:?}"),
         }
     }
 
@@ -59,7 +59,7 @@ impl Predecessor {
         match self.hear() {
             Ok(Some(word)) if word == BYE => {}
             Ok(None) => {}
-            other => tracing::warn!(?other, "the former process does not leave as it should"),
+            other => tracing::warn!(?other, "the former process did not confirm that it leaves"),
         }
     }
 

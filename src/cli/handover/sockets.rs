@@ -71,7 +71,7 @@ impl Sockets {
         let mut attached = SendAncillaryBuffer::new(&mut space);
         anyhow::ensure!(attached.push(SendAncillaryMessage::ScmRights(&descriptors)), "too many listening sockets");
         let sent = sendmsg(to, &[IoSlice::new(line.as_bytes())], &mut attached, SendFlags::NOSIGNAL)?;
-        anyhow::ensure!(sent == line.len(), "the listening sockets were not sent whole");
+        anyhow::ensure!(sent == line.len(), "the listening sockets were only sent in part");
         Ok(())
     }
 }

@@ -48,7 +48,7 @@ impl<'a> Successors<'a> {
     /// Starts one, unless there is one.
     pub fn start(&mut self) {
         if let Some(current) = &self.current {
-            tracing::warn!(pid = current.child.id(), "a new process is being started already");
+            tracing::warn!(pid = current.child.id(), "a new process is already being started");
             return;
         }
         match Successor::start(self.sockets) {
@@ -56,7 +56,7 @@ impl<'a> Successors<'a> {
                 tracing::info!(pid = successor.child.id(), "started a new process, which is to take over");
                 self.current = Some(successor);
             }
-            Err(error) => tracing::error!("no new process was started, this one serves on: {error:#}"),
+            Err(error) => tracing::error!("no new process was started, this one keeps serving: {error:#}"),
         }
     }
 
@@ -109,7 +109,7 @@ impl<'a> Successors<'a> {
     }
 
     fn give_up(&mut self, error: &anyhow::Error) {
-        tracing::error!("the new process does not take over, this one serves on: {error:#}");
+        tracing::error!("the new process does not take over, this one keeps serving: {error:#}");
         self.current = None;
     }
 }
@@ -160,10 +160,10 @@ impl Successor {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=end).collect();
                 let said = String::from_utf8_lossy(&line[..end]);
-                anyhow::ensure!(said == word, "it says {said:?} instead of {word:?}");
+                anyhow::ensure!(said == word, "it sent {said:?} instead of {word:?}");
                 return Ok(());
             }
-            anyhow::ensure!(self.read.len() < MAX_LINE, "it says too much");
+            anyhow::ensure!(self.read.len() < MAX_LINE, "it sent a line that is too long");
             let count = match self.stream.read_buf(&mut self.read).await {
                 // It ended with words unread.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,

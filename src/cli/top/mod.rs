@@ -40,15 +40,15 @@ const PRINTED: (u16, u16) = (120, 50);
 /// Arguments of `weir top`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  weir top --data /var/lib/weir                     watch the relay; q ends it
-  weir top --data /var/lib/weir --once --json       print two samples' figures for a script
+  weir top --data /var/lib/weir                     watch the relay; q quits
+  weir top --data /var/lib/weir --once --json       print the figures of one interval, for a script
 
-Rates and latencies are those of the last interval. What a connection took is counted from when it opened.")]
+Rates and latencies are those of the last interval. The CPU seconds of a connection count from when it opened.")]
 pub struct Arguments {
     /// Seconds between two samples
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
     interval: u64,
-    /// Print one picture, after one interval, and end
+    /// Print one snapshot after one interval, and exit
     #[arg(long)]
     once: bool,
     /// With --once: print the figures as JSON
@@ -77,7 +77,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn sample(client: &mut Client) -> anyhow::Result<Sample> {
     let answer = client.call("view", json!([CONNECTIONS]), |_| {}).context("the relay does not answer")?;
-    Sample::read(answer.map_err(|error| anyhow!(error))?, Instant::now()).context("the relay's answer makes no sense")
+    Sample::read(answer.map_err(|error| anyhow!(error))?, Instant::now()).context("the relay's answer cannot be read")
 }
 
 fn once(client: &mut Client, interval: Duration, as_json: bool) -> anyhow::Result<ExitCode> {

@@ -113,7 +113,7 @@ fn stored(figures: &Figures) -> impl Iterator<Item = (&'static str, String)> {
         ("full at", bytes(now("full_bytes"))),
         ("data file", bytes(now("file_bytes"))),
         ("disk free", bytes(now("disk_free_bytes"))),
-        ("takes events", is_writable.into()),
+        ("accepts events", is_writable.into()),
         ("memory", bytes(now("private_bytes"))),
     ]
     .into_iter()

@@ -110,7 +110,7 @@ impl State {
                 (format!("ban the key {}?", one.key), json!([one.key, REASON]))
             }
             _ => {
-                self.message = "there is nothing of the kind in this row".into();
+                self.message = "this row has nothing to close, ban or explain".into();
                 return;
             }
         };

@@ -157,7 +157,7 @@ fn an_act_is_asked_about_first_and_only_a_yes_carries_it_out() {
     assert_eq!(state.asked.as_ref().map(|act| act.params[0].clone()), Some(json!("192.0.2.7")), "the last row");
     press(&mut state, KeyCode::Char('n'));
     press(&mut state, KeyCode::Char('p'));
-    assert_eq!((state.asked.as_ref(), state.message.as_str()), (None, "there is nothing of the kind in this row"));
+    assert_eq!((state.asked.as_ref(), state.message.as_str()), (None, "this row has nothing to close, ban or explain"));
     press(&mut state, KeyCode::Tab);
     press(&mut state, KeyCode::Char('e'));
     assert!(state.explains);

@@ -104,7 +104,7 @@ impl Asked {
             bytes = removal.bytes,
             of_bytes = used_bytes,
             "the retention rules would remove more than {percent} % of the store, so they wait, and until then \
-             {until_then}: look with 'weir retention --dry-run', then change the rules or say 'weir retention --accept'"
+             {until_then}: run 'weir retention --dry-run', then change the rules or run 'weir retention --accept'"
         );
         for (cause, part) in &parts.by_cause {
             let (rule, cause) = (cause.rule() + 1, word(*cause).as_str());

@@ -81,7 +81,7 @@ impl Former {
                 let removal = Removal::new(&self.rules, &self.trial.found.parts, evicting.clock.now());
                 let (held_events, used_bytes) = (held_events(&evicting.store)?, evicting.store.room()?.used_bytes);
                 if removal.is_much(&self.rules, held_events, used_bytes) {
-                    tracing::warn!("the rules from before the start would remove much too, so they do not make room");
+                    tracing::warn!("the rules from before the start would also remove much, so they do not make room");
                     return Ok(Verdict::WouldRemoveMuch);
                 }
                 return Ok(Verdict::Holds(self.rules.clone()));

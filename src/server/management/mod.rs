@@ -47,7 +47,7 @@ pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std:
     let on_failure = Arc::clone(on_failure);
     let socket = socket::bind(serving.store.path());
     if let Err(error) = &socket {
-        tracing::warn!(%error, "the local socket could not be bound: commands do not reach this relay");
+        tracing::warn!(%error, "the local socket could not be bound: commands cannot reach this relay");
     }
     let run = move || {
         let work = std::panic::AssertUnwindSafe(|| {

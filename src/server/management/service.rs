@@ -101,7 +101,7 @@ impl Service {
         let called = management::call(&mut self.journal.borrow_mut(), &settings.access, request, (who, now));
         let Done { result, changed } = called.map_err(|error| error.to_string())?;
         if let Some(subject) = changed {
-            tracing::info!(by = who.by, method = request.method, %subject, "an act of management");
+            tracing::info!(by = who.by, method = request.method, %subject, "a management act");
             self.take_effect(subject).await?;
         }
         Ok(result)
@@ -171,7 +171,7 @@ impl Service {
             Ok(true) => self.publish(),
             Ok(false) => {}
             Err(error) => {
-                tracing::error!(%error, "the decisions could not be read again; those from before stay in force")
+                tracing::error!(%error, "the decisions could not be read again; the former ones stay in force")
             }
         }
     }
@@ -200,7 +200,7 @@ impl Service {
 
     /// Removes an event, if it is stored, and waits until it is gone.
     async fn remove(&self, id: &EventId) -> Result<(), String> {
-        let late = || "the event is banned, but the writer is busy: it is removed after the next start".to_string();
+        let late = || "the event is banned, but the writer is busy: it is removed at the next start".to_string();
         let removed = tokio::time::timeout(PATIENCE, async {
             let uncommitted = &self.serving.reading.uncommitted;
             while uncommitted.change(id) == Some(Change::Added) {

@@ -63,7 +63,7 @@ fn close(serving: &Serving, request: &Request) -> Result<Value, String> {
     let number = request.number(0).map_err(|error| error.to_string())?.ok_or("params[0]: is missing")?;
     let reason = request.reason(1).map_err(|error| error.to_string())?;
     let client = serving.roll.find(number).ok_or("there is no connection with this number")?;
-    tracing::info!(number, address = %client.peer, reason, "the operator closes a connection");
+    tracing::info!(number, address = %client.peer, reason, "the operator closed a connection");
     client.outbox.close(CloseCode::Policy, "blocked: closed by the operator");
     Ok(true.into())
 }
