@@ -161,7 +161,7 @@ pub fn to_weir(line: &[OsString], store: Vec<OsString>) -> anyhow::Result<Vec<Os
             to.push(filter.clone());
         }
         Command::Export { fried: true, .. } | Command::Import { fried: true, .. } => {
-            bail!("weir knows nothing of --fried: it imports JSON, which strfry export writes without it");
+            bail!("weir does not support --fried: it imports JSON, which strfry export writes without that option");
         }
         Command::Export { since, until, reverse, .. } => {
             add(&["export"]);
@@ -183,7 +183,9 @@ pub fn to_weir(line: &[OsString], store: Vec<OsString>) -> anyhow::Result<Vec<Os
             filter.iter().for_each(|filter| to.extend(["--filter".into(), filter.clone()]));
         }
         Command::Compact { .. } => {
-            bail!("a copy of weir's file is no backup of a running relay: use weir backup, or weir compact for room");
+            bail!(
+                "a copy of weir's file is not a backup of a running relay: use weir backup, or weir compact to free space"
+            );
         }
         Command::Other(words) => {
             if words.first().is_some_and(|name| name == "negentropy") {

@@ -158,7 +158,7 @@ label_values!(
     CloseReason {
         /// The client closed it.
         Client = "client",
-        /// The socket failed or was closed without a handshake.
+        /// The socket failed or was closed without a handshake, or an admin closed the connection.
         Lost = "lost",
         /// The client violated RFC 6455.
         Protocol = "protocol",
