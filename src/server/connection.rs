@@ -5,20 +5,20 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, Interest, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::admission::Place;
 use super::context::IoContext;
 use super::engine::Engine;
-use super::linger::{LINGER, linger};
+use super::linger::{LINGER, has_left, linger};
 use super::partial::Partial;
 use super::turns;
 use crate::metrics::{CloseLabel, CloseReason};
@@ -321,7 +321,7 @@ impl Connection {
             return Ok(More::Wait);
         }
         let may_read = self.engine.may_read();
-        if self.engine.owes_much() && self.has_left() {
+        if self.engine.owes_much() && has_left(&self.stream) {
             return self.lose();
         }
         if !may_read {
@@ -359,12 +359,6 @@ impl Connection {
             }
         }
         Ok(if self.engine.wants_turn() { More::Yield } else { More::Wait })
-    }
-
-    /// Whether the client has closed its side, although what it sent before may be unread. The runtime knows.
-    fn has_left(&self) -> bool {
-        let known = pin!(self.stream.ready(Interest::READABLE)).poll(&mut TaskContext::from_waker(Waker::noop()));
-        matches!(known, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// The client is gone; the events that were read are committed all the same.
@@ -423,6 +417,7 @@ impl Connection {
                 // The client may have been talking all along: it was not read.
                 self.held_until_ms = None;
                 self.keepalive.heard(now_ms);
+                self.engine.probe();
             }
             match self.keepalive.poll(now_ms) {
                 KeepaliveAction::Wait(at_ms) => self.set_timer(now_ms, at_ms),

@@ -1,16 +1,23 @@
-//! The end of a socket whose client was sent a close frame. It never waits longer than [`LINGER`].
+//! The end of a socket: whether its client has left, and the wait for a client that was sent a close frame, which is
+//! never longer than [`LINGER`].
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// How long a client may take to read its last frames once its connection is closing, and then to close its side.
 pub const LINGER: Duration = Duration::from_secs(2);
+
+/// Whether the client has closed its side, although what it sent before may be unread. The runtime knows.
+pub fn has_left(stream: &TcpStream) -> bool {
+    let known = pin!(stream.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+    matches!(known, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+}
 
 /// Closes our side and reads on until the client closes its own. Closing a socket with unread input resets it, and the
 /// client could lose frames that it has not read yet. `scratch` is the buffer to read into.
