@@ -1,5 +1,8 @@
 //! A queue that serves the address that used least lately, and is bounded in jobs.
 //!
+//! Light users get at most three quarters of the time while others wait. So whoever used more than they, but less than
+//! the rest, waits for a few slices however many newcomers there are, and not until each of them has used as much.
+//!
 //! A pure data structure: it reads no clock, starts no thread and runs no job. What an address used is one number of
 //! microseconds that halves every [`HALF_LIFE_US`], so nobody saves up credit and no debt lasts. An address below
 //! [`LIGHT_US`] counts as one that used just that: light users are served in the order in which they came, and an
@@ -17,6 +20,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use hashbrown::HashMap;
 
@@ -31,6 +35,12 @@ pub const SHORT_US: u64 = 250;
 
 /// The step of jobs that have cost 4 ms or more.
 const LAST_STEP: u8 = 5;
+
+/// Light users take so many times the time that others may take meanwhile.
+const LIGHT_SHARE: i64 = 3;
+
+/// Microseconds that are reserved for the others before the first of them is served, whatever its job has cost.
+const MOST_RESERVED_US: u64 = 4_000;
 
 /// How far a job has come that has cost so much.
 fn step(cost_us: u64) -> u8 {
@@ -133,6 +143,11 @@ impl<T> Line<T> {
         (0..=LAST_STEP).filter_map(oldest).min_by_key(|(_, turn)| *turn)
     }
 
+    /// What that job has cost so far.
+    fn next_cost_us(&self) -> Option<u64> {
+        self.jobs.get(&self.next()?).map(|(cost_us, _)| *cost_us)
+    }
+
     fn take(&mut self) -> Option<(u64, T)> {
         let key = self.next()?;
         self.jobs.remove(&key)
@@ -155,6 +170,8 @@ pub struct FairQueue<T> {
     waiting: BTreeSet<(Rank, u64, IpAddr)>,
     /// The same, the greediest last: most jobs, then most used.
     greedy: BTreeSet<(usize, Rank, IpAddr)>,
+    /// Microseconds that others than light users may take before them.
+    reserved_us: i64,
     /// Addresses without a job whose use is remembered, least first.
     idle: BTreeSet<(Rank, IpAddr)>,
     jobs: usize,
@@ -166,7 +183,8 @@ impl<T> FairQueue<T> {
     #[must_use]
     pub fn new(max_jobs: usize) -> Self {
         let (waiting, greedy, idle) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { max_jobs, keeps_order: false, lines: HashMap::new(), waiting, greedy, idle, jobs: 0, turns: 0 }
+        let lines = HashMap::new();
+        Self { max_jobs, keeps_order: false, lines, waiting, greedy, reserved_us: 0, idle, jobs: 0, turns: 0 }
     }
 
     /// A queue without a bound, in which the jobs of one address stay in the order in which they came. What a job cost
@@ -215,22 +233,53 @@ impl<T> FairQueue<T> {
 
     /// The job that is to be served next.
     #[must_use]
-    pub fn peek(&self) -> Option<&T> {
-        let (.., address) = self.waiting.first()?;
-        let line = self.lines.get(address)?;
+    pub fn peek(&self, now_us: u64) -> Option<&T> {
+        let line = self.lines.get(&self.next(now_us)?)?;
         line.jobs.get(&line.next()?).map(|(_, job)| job)
+    }
+
+    /// The address that is to be served next.
+    fn next(&self, now_us: u64) -> Option<IpAddr> {
+        let &(.., first) = self.waiting.first()?;
+        let other = self.first_other(now_us).map(|(.., address)| address);
+        Some(other.filter(|other| self.has_reserve(other)).unwrap_or(first))
+    }
+
+    /// Whether the next job of an address may go before those of light users: it is expected to take as long again.
+    fn has_reserve(&self, address: &IpAddr) -> bool {
+        let cost_us = self.lines.get(address).and_then(Line::next_cost_us).unwrap_or_default();
+        self.reserved_us > cost_us.min(MOST_RESERVED_US).cast_signed()
+    }
+
+    /// The first in line that is no light user.
+    fn first_other(&self, now_us: u64) -> Option<(Rank, u64, IpAddr)> {
+        let last_light = (Rank::light(now_us), u64::MAX, IpAddr::from([u8::MAX; 16]));
+        self.waiting.range((Bound::Excluded(last_light), Bound::Unbounded)).next().copied()
+    }
+
+    /// Shares time between light users and others, if both wait: an address is served for `advance_us`.
+    fn share(&mut self, address: IpAddr, advance_us: u64, now_us: u64) {
+        let Some(&(first, ..)) = self.waiting.first() else { return };
+        if self.first_other(now_us).is_none() || first > Rank::light(now_us) {
+            return;
+        }
+        let advance_us = advance_us.cast_signed();
+        let is_light = self.lines.get(&address).is_some_and(|line| line.rank() <= Rank::light(now_us));
+        self.reserved_us += if is_light { advance_us / LIGHT_SHARE } else { -advance_us };
     }
 
     /// Takes the next job. Its address is charged what `advance_us` says, given what the job has cost so far: as much
     /// as it is expected to take, so that addresses of one rank take turns also while their jobs are worked for.
     /// [`FairQueue::settle`] puts that right.
     pub fn pop(&mut self, advance_us: impl FnOnce(u64) -> u64, now_us: u64) -> Option<(IpAddr, T)> {
-        let &(.., address) = self.waiting.first()?;
+        let address = self.next(now_us)?;
+        let advance_us = advance_us(self.lines.get(&address)?.next_cost_us()?);
+        self.share(address, advance_us, now_us);
         self.turns += 1;
         let turn = self.turns;
         let job = self.change(address, |line| {
-            let (cost_us, job) = line.take()?;
-            line.used = line.used.plus(advance_us(cost_us) as f64, now_us);
+            let (_, job) = line.take()?;
+            line.used = line.used.plus(advance_us as f64, now_us);
             line.least = Rank::light(now_us);
             line.turn = turn;
             Some(job)

@@ -33,14 +33,15 @@ fn addresses_take_turns_however_many_jobs_each_has_in_line() {
 #[test]
 fn a_light_user_overtakes_those_that_used_more() {
     let mut queue = FairQueue::new(100);
-    push(&mut queue, 1, 0..3, 0);
-    push(&mut queue, 2, 0..3, 0);
-    assert_eq!(serve(&mut queue, 2, 50_000, 0), [(1, 0), (2, 0)]);
+    for from in [1, 2] {
+        queue.charge(address(from), 50_000, 0);
+        push(&mut queue, from, 1..3, 0);
+    }
     assert!(queue.would_be_next(&address(3), 0, 0));
     push(&mut queue, 3, 0..2, 0);
     assert!(!queue.would_be_next(&address(3), 0, 0), "its own jobs are before it");
     assert!(!queue.would_be_next(&address(4), 0, 0), "light users are served as they come");
-    assert_eq!(serve(&mut queue, 4, 1_000, 0), [(3, 0), (3, 1), (1, 1), (2, 1)]);
+    assert_eq!(serve(&mut queue, 4, 1_000, 0), [(3, 0), (1, 1), (3, 1), (2, 1)], "at most three quarters of the time");
 }
 
 #[test]
@@ -110,6 +111,19 @@ fn a_short_query_beside_a_crowd_of_newcomers_waits_until_theirs_came_as_far_and_
 }
 
 #[test]
+fn others_than_light_users_get_a_quarter_of_the_time_and_among_them_whoever_used_least_is_first() {
+    let mut queue = FairQueue::new(10_000);
+    queue.charge(address(251), 90_000, 0);
+    queue.charge(address(252), 30_000, 0);
+    (1..=200).for_each(|from| push(&mut queue, from, 0..8, 0));
+    push(&mut queue, 251, 0..2, 0);
+    push(&mut queue, 252, 0..2, 0);
+    let served: Vec<u8> = (0..20).filter_map(|_| queue.pop(|_| 300, 0)).map(|(_, (from, _))| from).collect();
+    let others: Vec<(usize, u8)> = (0..).zip(served).filter(|(_, from)| !(1..=200).contains(from)).collect();
+    assert_eq!(others, [(1, 252), (5, 252), (9, 251), (13, 251)]);
+}
+
+#[test]
 fn what_goes_on_waits_for_new_jobs_of_others_for_no_longer_than_half_a_half_life_for_each_step() {
     let mut queue = FairQueue::new(100);
     assert_eq!(queue.push(address(1), (1, 0), SHORT_US, 0), None);
@@ -161,6 +175,8 @@ struct Oracle {
     jobs: Vec<Job>,
     /// When each address began to wait, or was served.
     since_us: HashMap<u8, u64>,
+    /// A third of what light users were served for while others waited, less what those were.
+    reserved_us: i64,
 }
 
 struct Job {
@@ -206,6 +222,16 @@ impl Oracle {
         self.of(from).min_by_key(key).expect("it has one").number
     }
 
+    /// Whether the first of those that are no light users goes before these.
+    fn is_turn_of_others(&self, now_us: u64) -> bool {
+        let all = self.jobs.iter().map(|job| (self.counts_us(job.from, now_us), job.from));
+        let others = all.filter(|(counts_us, _)| !counts_as_light(counts_us));
+        let Some((_, first)) = others.min_by(|one, other| one.0.total_cmp(&other.0)) else { return false };
+        let number = self.next_of(first, now_us);
+        let next = self.of(first).find(|job| job.number == number).expect("it waits");
+        self.reserved_us > next.spent_us.min(MOST_RESERVED_US).cast_signed()
+    }
+
     fn newest_of(&self, from: u8) -> u32 {
         self.of(from).max_by_key(|job| (step(job.spent_us) == 0, job.turn)).expect("it has one").number
     }
@@ -214,6 +240,10 @@ impl Oracle {
         let at = self.jobs.iter().position(|job| (job.from, job.number) == (from, number)).expect("it waits");
         self.jobs.remove(at);
     }
+}
+
+fn counts_as_light(counts_us: &f64) -> bool {
+    *counts_us <= LIGHT_US as f64 * (1.0 + 1e-9)
 }
 
 /// What happens in a case, to whom, how many microseconds it takes, and how long after the one before.
@@ -246,9 +276,15 @@ fn compare(happenings: &[Happening]) {
                     continue;
                 };
                 let all = oracle.jobs.iter().map(|job| oracle.counts_us(job.from, now_us));
-                let least = all.fold(f64::INFINITY, f64::min);
+                let (light, others): (Vec<f64>, Vec<f64>) = all.partition(counts_as_light);
+                let goes_first = if light.is_empty() || oracle.is_turn_of_others(now_us) { &others } else { &light };
+                let least = goes_first.iter().copied().fold(f64::INFINITY, f64::min);
                 let own = oracle.counts_us(from, now_us);
-                assert!(own <= least * (1.0 + 1e-6), "{from} was served before its turn");
+                if !light.is_empty() && !others.is_empty() {
+                    let us = us.cast_signed();
+                    oracle.reserved_us += if counts_as_light(&own) { us / 3 } else { -us };
+                }
+                assert!((own / least - 1.0).abs() < 1e-6, "{from} was served before its turn");
                 assert_eq!(number, oracle.next_of(from, now_us));
                 oracle.since_us.insert(from, now_us);
                 oracle.remove(from, number);

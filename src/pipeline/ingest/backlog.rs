@@ -111,7 +111,7 @@ impl<T: Waiting> Backlog<T> {
         }
         let (mut batch, mut left_us) = (Vec::<T>::new(), self.batch_us);
         while left_us > 0
-            && let Some(next) = self.waiting.peek()
+            && let Some(next) = self.waiting.peek(now_us)
         {
             if next.is_large() && batch.first().is_some_and(|first| !first.is_large()) {
                 break;
@@ -175,7 +175,8 @@ mod tests {
         }
         let strangers = [events(200, 0..1), events(201, 0..1)].concat();
         backlog.add(strangers.clone());
-        assert_eq!(backlog.take(0)[..2], strangers);
+        let next = backlog.take(0);
+        assert!(strangers.iter().all(|event| next[..3].contains(event)), "{next:?}");
     }
 
     #[test]
