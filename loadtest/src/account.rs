@@ -123,7 +123,7 @@ pub struct Replay {
     pub connection: usize,
     /// The text messages to send, in order.
     pub frames: Vec<String>,
-    /// The relay's answer, where it is one message.
+    /// The relay's answer where it is one message, or what was seen of it.
     pub answer: String,
     /// The narrowest filter that must return the first missing event; empty if none is missing.
     pub smallest_filter: String,
@@ -176,9 +176,20 @@ impl Account {
         }
     }
 
-    /// How to reproduce the first faults.
+    /// How to reproduce the first faults of each kind. Where no message of ours led to a fault, it is what was seen.
     pub fn replays(&self) -> Vec<Replay> {
-        self.replays.borrow().values().flatten().cloned().collect()
+        let (replays, examples) = (self.replays.borrow(), self.examples.borrow());
+        let faults = examples.iter().filter(|(finding, _)| finding.grade() == Grade::Fault);
+        let seen = |finding: Finding, text: &String| Replay {
+            finding: finding.name().to_string(),
+            answer: text.clone(),
+            ..Replay::default()
+        };
+        let of = |(&finding, texts): (&Finding, &Vec<String>)| match replays.get(&finding) {
+            Some(kept) => kept.clone(),
+            None => texts.iter().map(|text| seen(finding, text)).collect(),
+        };
+        faults.flat_map(of).collect()
     }
 
     /// Notes text that is not a relay message.
@@ -264,22 +275,22 @@ impl Deliveries {
 
     /// The number of the first `events` events that `sub` must receive.
     pub fn expected(&self, sub: usize, events: usize) -> u64 {
-        self.count(sub, events, |expected, _| expected, |_| true)
+        self.picked(sub, events, |expected, _| expected).count() as u64
     }
 
-    /// The number of those that are missing and for which `counts` returns true.
-    pub fn missing(&self, sub: usize, events: usize, counts: impl Fn(usize) -> bool) -> u64 {
-        self.count(sub, events, |expected, received| expected & !received, counts)
+    /// Those that are missing and for which `counts` returns true.
+    pub fn missing(&self, sub: usize, events: usize, counts: impl Fn(usize) -> bool) -> Vec<usize> {
+        self.picked(sub, events, |expected, received| expected & !received).filter(|&event| counts(event)).collect()
     }
 
-    fn count(&self, sub: usize, events: usize, pick: impl Fn(u64, u64) -> u64, counts: impl Fn(usize) -> bool) -> u64 {
+    fn picked(&self, sub: usize, events: usize, pick: fn(u64, u64) -> u64) -> impl Iterator<Item = usize> {
         let range = sub * self.words..(sub + 1) * self.words;
         let words = self.expected[range.clone()].iter().zip(&self.received[range]);
-        let picked = words.enumerate().flat_map(|(word, (&expected, &received))| {
+        let picked = words.enumerate().flat_map(move |(word, (&expected, &received))| {
             let bits = pick(expected, received);
             (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
         });
-        picked.filter(|&event| event < events && counts(event)).count() as u64
+        picked.filter(move |&event| event < events)
     }
 }
 
@@ -297,9 +308,9 @@ mod tests {
         assert_eq!(deliveries.receive(0, 65), Delivery::Wrong);
         assert_eq!(deliveries.receive(1, 4), Delivery::Wrong);
         assert_eq!(deliveries.receive(1, 70), Delivery::Wrong);
-        assert_eq!((deliveries.expected(1, 70), deliveries.missing(1, 70, |_| true)), (2, 1));
-        assert_eq!((deliveries.expected(1, 3), deliveries.missing(1, 64, |_| true)), (0, 1));
-        assert_eq!(deliveries.missing(1, 70, |event| event != 3), 0);
+        assert_eq!((deliveries.expected(1, 70), deliveries.missing(1, 70, |_| true)), (2, vec![3]));
+        assert_eq!((deliveries.expected(1, 3), deliveries.missing(1, 64, |_| true)), (0, vec![3]));
+        assert_eq!(deliveries.missing(1, 70, |event| event != 3), [0usize; 0]);
     }
 
     #[test]
@@ -313,6 +324,8 @@ mod tests {
         assert_eq!(account.counts(Grade::Fault), BTreeMap::from([("late_row".to_string(), 50)]));
         assert_eq!(account.counts(Grade::Deviation), BTreeMap::from([("tie_order".to_string(), 1)]));
         assert_eq!(account.counts(Grade::Limit), BTreeMap::new());
+        let seen: Vec<String> = account.replays().into_iter().map(|replay| replay.answer).collect();
+        assert_eq!(seen, ["row 0", "row 1", "row 2"], "a deviation needs no replay");
         let expected = ["late_row: row 0", "late_row: row 1", "late_row: row 2", "tie_order: two of one second"];
         assert_eq!(account.examples(), expected);
     }

@@ -10,6 +10,7 @@ pub mod corpus;
 mod fake_relay;
 pub mod latency;
 pub mod limits;
+pub mod machine;
 pub mod pace;
 pub mod process;
 pub mod query;

@@ -76,6 +76,18 @@ impl Limits {
         }
     }
 
+    /// The stated limits in words.
+    pub fn stated(&self) -> Vec<String> {
+        let fields = serde_json::to_value(self).unwrap_or_default();
+        let fields = fields.as_object().into_iter().flatten().filter(|(key, _)| *key != "software");
+        let stated = fields.filter_map(|(key, value)| match value {
+            Value::Number(limit) => Some(format!("{key} {limit}")),
+            Value::Bool(true) => Some(key.clone()),
+            _ => None,
+        });
+        stated.collect()
+    }
+
     /// The name of a limit that forbids an event at `now` (unix seconds), if one does.
     pub fn forbids(&self, event: Measure, now: u64) -> Option<&'static str> {
         let over = |limit: Option<usize>, value: usize| limit.is_some_and(|limit| value > limit);
@@ -132,6 +144,17 @@ mod tests {
         let odd = json!({ "limitation": { "max_limit": 0, "max_event_tags": "many", "payment_required": 1 } });
         assert_eq!(Limits::of(&odd), Limits::default());
         assert_eq!(Limits::of(&json!({})), Limits::default());
+    }
+
+    #[test]
+    fn only_what_a_document_states_is_listed() {
+        let expected =
+            ["auth_required", "created_at_lower_limit 1000", "default_limit 20", "max_event_tags 3", "max_limit 100"];
+        let mut stated = limits().stated();
+        stated.sort_unstable();
+        assert_eq!(stated[..5], expected);
+        assert_eq!(stated[5..], ["max_message_length 500"]);
+        assert_eq!(Limits::default().stated(), [""; 0]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Wakes at a moment with microsecond precision, for open-loop sending.
+//! Wakes at a moment with microsecond precision, for open-loop sending; and says durations.
 //!
 //! It must never be replaced by the runtime's timer alone: that one rounds to a millisecond, which would be counted as
 //! the relay's latency.
@@ -81,6 +81,16 @@ impl Schedule {
     /// The moment of send `number`, counted from 0.
     pub fn moment(&self, number: u64) -> Instant {
         self.start + Duration::from_secs_f64(number as f64 / self.rate)
+    }
+}
+
+/// A duration in words.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.ceil() as u64;
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds.div_ceil(60)),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
     }
 }
 

@@ -34,6 +34,13 @@ pub struct Snapshot {
     pub disk_bytes: Option<u64>,
 }
 
+/// Whether a process runs: it exists and has not ended without being waited for.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
+    !state.is_empty() && !state.starts_with(['Z', 'X'])
+}
+
 /// The difference of two snapshots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
@@ -91,7 +98,7 @@ impl Snapshot {
 }
 
 /// These processes and all that descend from them.
-fn tree(roots: &[u32]) -> BTreeSet<u32> {
+pub fn tree(roots: &[u32]) -> BTreeSet<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let parents: Vec<(u32, u32)> = entries
         .filter_map(|entry| {
@@ -258,9 +265,9 @@ mod tests {
     fn a_living_child_is_counted_with_its_parent() {
         let mut command = std::process::Command::new("sleep");
         let mut child = command.arg("60").spawn().expect("a child");
-        let found = tree(&[std::process::id()]).contains(&child.id());
+        let found = tree(&[std::process::id()]).contains(&child.id()) && is_alive(child.id());
         child.kill().and_then(|()| child.wait()).expect("our own child");
-        assert!(found);
+        assert!(found && !is_alive(child.id()));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub enum Shape {
     AuthorNotes,
     /// The newest 50 events that mention one author: `#p` and four kinds.
     Notifications,
+    /// What one author wrote to another: a kind, an author and `#p`.
+    Conversation,
     /// A hundred ids.
     #[serde(rename = "ids-100")]
     Ids100,
@@ -45,12 +47,13 @@ pub enum Shape {
 }
 
 /// All shapes, in the order of reports.
-pub const ALL: [Shape; 13] = [
+pub const ALL: [Shape; 14] = [
     Shape::ById,
     Shape::Profile,
     Shape::Thread,
     Shape::AuthorNotes,
     Shape::Notifications,
+    Shape::Conversation,
     Shape::Ids100,
     Shape::Newest100,
     Shape::FollowFeed300x2,
@@ -70,6 +73,7 @@ impl Shape {
             Self::Thread => "thread",
             Self::AuthorNotes => "author-notes",
             Self::Notifications => "notifications",
+            Self::Conversation => "conversation",
             Self::Ids100 => "ids-100",
             Self::Newest100 => "newest-100",
             Self::FollowFeed300x2 => "follow-feed-300x2",
@@ -104,6 +108,8 @@ pub struct Chooser<'a> {
     mentioned: Vec<String>,
     hashtags: Vec<String>,
     pairs: Vec<(u32, String)>,
+    /// Authors and those they mention in a note.
+    conversations: Vec<(u32, String)>,
     prolific: u32,
 }
 
@@ -133,6 +139,7 @@ impl<'a> Chooser<'a> {
             mentioned: Vec::new(),
             hashtags: Vec::new(),
             pairs: Vec::new(),
+            conversations: Vec::new(),
             prolific: by_notes.first().map_or(0, |&(_, author)| author),
         };
         chooser.collect_threads();
@@ -168,6 +175,12 @@ impl<'a> Chooser<'a> {
                 let (author, value) = pair.unwrap_or((self.prolific, "none".into()));
                 let tag = Some(('t', vec![value]));
                 Filter { authors: self.pubkey(author), tag, ..kinds(&[1]) }
+            }
+            Shape::Conversation => {
+                let pair = pick(&mut self.random, &self.conversations);
+                let (author, pubkey) = pair.unwrap_or_else(|| (self.prolific, self.author_of(&[])));
+                let tag = Some(('p', vec![pubkey]));
+                Filter { authors: self.pubkey(author), tag, limit: Some(50), ..kinds(&[1]) }
             }
             Shape::AuthorPage => self.page(),
         }
@@ -270,7 +283,7 @@ impl<'a> Chooser<'a> {
         self.mentioned = counted.iter().take(many).map(|(_, pubkey)| (*pubkey).clone()).collect();
     }
 
-    /// Hashtags of at least 50 notes, or else the most common ones.
+    /// Hashtags of at least 50 notes, or else the most common ones; and who mentions whom.
     fn collect_hashtags(&mut self) {
         #[derive(Deserialize)]
         struct Tags {
@@ -281,8 +294,13 @@ impl<'a> Chooser<'a> {
             let Ok(event) = serde_json::from_slice::<Tags>(self.library.json(number)) else {
                 continue;
             };
-            let values = event.tags.into_iter().filter(|tag| tag.len() > 1 && tag[0] == "t");
-            values.for_each(|tag| *counts.entry(tag[1].clone()).or_default() += 1);
+            for tag in event.tags.into_iter().filter(|tag| tag.len() > 1) {
+                match tag[0].as_str() {
+                    "t" => *counts.entry(tag[1].clone()).or_default() += 1,
+                    "p" => self.conversations.push((self.library.meta(number).author, tag[1].clone())),
+                    _ => {}
+                }
+            }
         }
         let mut counted: Vec<(usize, String)> = counts.into_iter().map(|(value, count)| (count, value)).collect();
         counted.sort_unstable_by(|a, b| b.cmp(a));

@@ -109,7 +109,10 @@ pub fn differences(a: &Report, b: &Report) -> Vec<String> {
     if a.machine != b.machine {
         notes.push(format!("different machines: {} and {}", a.machine, b.machine));
     }
-    if (a.corpus_events, a.corpus_mean_bytes) != (b.corpus_events, b.corpus_mean_bytes) {
+    // Reports of earlier versions have no fingerprint.
+    let both = !(a.corpus_fingerprint.is_empty() || b.corpus_fingerprint.is_empty());
+    let is_other = both && a.corpus_fingerprint != b.corpus_fingerprint;
+    if is_other || (a.corpus_events, a.corpus_mean_bytes) != (b.corpus_events, b.corpus_mean_bytes) {
         notes.push(format!("different corpora: {} and {} events", a.corpus_events, b.corpus_events));
     }
     for (side, report) in [("A", a), ("B", b)] {
@@ -119,6 +122,9 @@ pub fn differences(a: &Report, b: &Report) -> Vec<String> {
         if let Some(reason) = &report.incomplete {
             notes.push(format!("{side} is incomplete: {reason}"));
         }
+    }
+    if a.connection != b.connection && both {
+        notes.push(format!("different connections: {} and {}", a.connection, b.connection));
     }
     if a.seed != b.seed {
         notes.push("different seeds: pass --seed to ask both sides the same queries".into());
@@ -184,12 +190,15 @@ mod tests {
 
     #[test]
     fn different_conditions_and_faults_are_said_first() {
-        let (a, mut b) = (report("a", 1.0, 1.0), report("b", 1.0, 1.0));
+        let (mut a, mut b) = (report("a", 1.0, 1.0), report("b", 1.0, 1.0));
         b.machine = "other".into();
+        (a.corpus_fingerprint, b.corpus_fingerprint) = ("ab".into(), "cd".into());
+        b.connection = "TLS".into();
         b.phases[0].violations.insert("missing_ok".into(), 2);
         b.phases[0].fitted.push("limit 20".into());
         let text = render(&a, &b);
         assert!(text.contains("different machines"), "{text}");
+        assert!(text.contains("different corpora") && text.contains("different connections:  and TLS"), "{text}");
         assert!(text.contains("2 FAULTS"), "{text}");
         assert!(text.contains("note: B, p: not comparable"), "{text}");
     }

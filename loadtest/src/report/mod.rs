@@ -37,6 +37,12 @@ pub struct Report {
     pub seed: u64,
     /// Processor and cores.
     pub machine: String,
+    /// How connections were made: "plain", or what of TLS, permessage-deflate and authentication was in force.
+    #[serde(default)]
+    pub connection: String,
+    /// SHA-256 of the corpus, in hex: the ids of its events in order. Equal ones are the same events.
+    #[serde(default)]
+    pub corpus_fingerprint: String,
     /// What the relay says of itself (NIP-11); everything absent if it has no document.
     #[serde(default)]
     pub limits: Limits,

@@ -17,6 +17,9 @@ pub fn render(report: &Report) -> String {
         "corpus: {} events, mean {:.0} B; seed {}; {}",
         report.corpus_events, report.corpus_mean_bytes, report.seed, report.machine
     );
+    if !matches!(report.connection.as_str(), "" | "plain") {
+        let _ = writeln!(out, "connections: {}", report.connection);
+    }
     if !report.limits.software.is_empty() {
         let _ = writeln!(out, "relay: {} (NIP-11)", report.limits.software);
     }
@@ -74,7 +77,9 @@ fn summary(report: &Report, out: &mut String) {
             let _ = writeln!(out, "    not comparable: changed or refused by the relay's stated limits, see below");
         }
     }
-    let _ = writeln!(out, "relay us: CPU of the relay per unit (--pid); gen %: CPU of this tool, of one core");
+    let unknown = report.phases.iter().all(|phase| phase.relay.is_none());
+    let cpu = if unknown { "unknown without --pid on the relay's machine" } else { "CPU of the relay per unit" };
+    let _ = writeln!(out, "relay us: {cpu}; gen %: CPU of this tool, of one core");
 }
 
 /// The latency that a phase is about: the first that is not the generator's own.

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::context::{Actor, Context};
+use super::kill::Fuse;
 use super::meter::{Meter, Metered};
 use super::progress::{Progress, Stop};
-use crate::account::{Account, Finding};
+use super::ticker::{Goal, Ticker};
+use crate::account::{Account, Finding, Replay};
 use crate::latency::Latency;
 use crate::pace::{Pacer, Schedule};
 use crate::wire::link::{Handler, Link};
@@ -34,9 +36,16 @@ pub trait Work: 'static {
     /// Takes a message; frames to send in response are appended to `out`.
     fn take(&mut self, message: Message<'_>, at: Instant, out: &mut Vec<u8>) -> Taken;
 
-    /// Forgets all unanswered questions and returns a description of each; call it when the phase or the connection
-    /// ends.
-    fn abandon(&mut self) -> Vec<String>;
+    /// Forgets all unanswered questions and returns them; call it when the phase or the connection ends.
+    fn abandon(&mut self) -> Vec<Unanswered>;
+}
+
+/// A question without an answer.
+pub struct Unanswered {
+    /// What it was, in words.
+    pub text: String,
+    /// The number of its connection within its kind, and the message that was sent.
+    pub replay: Replay,
 }
 
 /// The role of a message in the work of a connection.
@@ -91,6 +100,10 @@ pub struct Terms {
     pub closed_loop: bool,
     /// Closed loop: how long to ask.
     pub length: Option<Duration>,
+    /// How many answers the phase ends with, if that is known.
+    pub goal: Option<u64>,
+    /// Kills the relay in the middle.
+    pub fuse: Option<Rc<Fuse>>,
 }
 
 impl Terms {
@@ -104,6 +117,8 @@ impl Terms {
             in_flight: usize::MAX,
             closed_loop: true,
             length: None,
+            goal: None,
+            fuse: None,
         }
     }
 }
@@ -175,10 +190,11 @@ impl<W: Work> Asker<W> {
 
     /// Counts the unanswered questions; call it when the phase is over.
     pub fn count_unanswered(&mut self) {
-        let texts = self.work.abandon();
+        let unanswered = self.work.abandon();
         let unsent = std::mem::take(&mut self.due).len();
         self.terms.account.note_many(W::UNANSWERED, unsent as u64, || format!("{unsent} could not be sent in time"));
-        for text in texts {
+        for Unanswered { text, replay } in unanswered {
+            self.terms.account.keep_replay(W::UNANSWERED, || replay);
             self.terms.account.note(W::UNANSWERED, || text);
         }
     }
@@ -235,7 +251,10 @@ impl<W: Work> Handler for Asker<W> {
             Ok(Message::Notice(text)) => self.terms.account.notice(&text),
             Ok(Message::Other) => {}
             Ok(message) => match self.work.take(message, at, &mut self.out) {
-                Taken::Answer => self.terms.progress.touch(at),
+                Taken::Answer => {
+                    self.terms.progress.touch(at);
+                    self.terms.fuse.iter().for_each(|fuse| fuse.answered());
+                }
                 Taken::Aside => {}
                 Taken::Unexpected => self.terms.account.malformed(&format!("on a {}", W::NAME), text),
             },
@@ -256,9 +275,11 @@ impl<W: Work> Handler for Asker<W> {
         let unanswered = self.work.abandon().len();
         self.due.clear();
         self.stage = Stage::Lost;
-        self.terms
-            .account
-            .note(Finding::LostConnection, || format!("a {}, with {unanswered} unanswered: {reason}", W::NAME));
+        // The connection of a relay that this tool killed is nobody's fault.
+        if !self.terms.fuse.as_ref().is_some_and(|fuse| fuse.is_blown()) {
+            let text = || format!("a {}, with {unanswered} unanswered: {reason}", W::NAME);
+            self.terms.account.note(Finding::LostConnection, text);
+        }
         self.check_finished();
     }
 }
@@ -290,11 +311,16 @@ pub async fn measure<W: Work>(
     let meter = Meter::start(&context.watched, &context.traffic);
     progress.begin(meter.started());
     start_all(actors, meter.started());
+    let ticker = actors.first().and_then(|actor| {
+        let Terms { goal, length, answers, .. } = actor.state.borrow().terms.clone();
+        Ticker::start(context, Goal { answers: goal, length }, move || answers.answered.get())
+    });
     if let Some(OpenLoop { rate, count }) = open_loop {
         let schedule = Schedule { start: meter.started(), rate };
         pace(context, actors, schedule, count, |_, _| ()).await?;
     }
     progress.wait(context.stall).await;
+    drop(ticker);
     let metered = meter.stop(progress, &context.watched, &context.traffic);
     for actor in actors {
         actor.state.borrow_mut().count_unanswered();

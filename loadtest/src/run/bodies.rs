@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
-use crate::account::{Account, Finding};
+use crate::account::{Account, Finding, Replay};
 use crate::corpus::event::Event;
 use crate::corpus::library::Library;
 
@@ -39,6 +39,15 @@ impl Bodies {
         if Event::parse(event).ok() == Event::parse(published).ok() {
             self.forms.borrow_mut().insert(number, form);
         } else {
+            let id = || faster_hex::hex_string(self.library.id(number));
+            account.keep_replay(Finding::CorruptEvent, || Replay {
+                frames: vec![
+                    format!("[\"EVENT\",{}]", String::from_utf8_lossy(published)),
+                    format!("[\"REQ\",\"replay\",{{\"ids\":[\"{}\"]}}]", id()),
+                ],
+                answer: String::from_utf8_lossy(event).into_owned(),
+                ..Replay::default()
+            });
             account.note(Finding::CorruptEvent, || String::from_utf8_lossy(event).into_owned());
         }
     }

@@ -10,12 +10,14 @@ use anyhow::Result;
 
 use super::bodies::Bodies;
 use super::holdings::Holdings;
+use super::kill::Revival;
 use super::progress::{Progress, Stop};
 use crate::account::{Account, Finding};
 use crate::corpus::event::Verifier;
 use crate::corpus::library::Library;
 use crate::limits::Limits;
 use crate::process::Watched;
+use crate::wire::codec::Codec;
 use crate::wire::connect::{Target, connect};
 use crate::wire::link::{Handler, Link, Traffic};
 
@@ -23,6 +25,8 @@ use crate::wire::link::{Handler, Link, Traffic};
 pub struct Context {
     /// Where the relay is.
     pub target: Target,
+    /// The form of messages on all connections.
+    pub codec: Codec,
     /// The limits that it states.
     pub limits: Rc<Limits>,
     /// Every event of the run.
@@ -47,6 +51,8 @@ pub struct Context {
     pub exclusive: bool,
     /// Read everything back after it was published.
     pub read_back: bool,
+    /// How to kill the relay and start it again, if that is to be done.
+    pub revival: Option<Revival>,
     /// Print the progress on stderr.
     pub progress: bool,
     /// Set when the user stops the run.

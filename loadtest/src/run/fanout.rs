@@ -101,7 +101,7 @@ async fn open_publishers(
     let closed_loop = settings.rate == 0.0;
     let terms = Terms { closed_loop, ..Terms::new(context, &rules.account, &rules.answers, progress) };
     let numbers = fresh.first..fresh.first + fresh.count;
-    let frames = Frames::deal(&context.library, numbers, settings.publishers).into_iter().enumerate();
+    let frames = Frames::deal(context, numbers, settings.publishers).into_iter().enumerate();
     asker::open(context, &terms, frames.map(|(number, frames)| Publisher::new(rules.clone(), number, frames))).await
 }
 

@@ -5,11 +5,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use faster_hex::hex_string;
+
 use super::context::{Actor, Context};
 use super::prepare::Fresh;
 use super::progress::Progress;
 use super::subscriber::{Rules, Subscriber, Tally, Timeline};
-use crate::account::{Account, Deliveries, Finding};
+use crate::account::{Account, Deliveries, Finding, Replay};
 use crate::corpus::library::Library;
 use crate::random::Random;
 
@@ -124,9 +126,12 @@ pub async fn open(
     let opened = Progress::new(layout.connections);
     let events = fresh.count as usize;
     let timeline = Timeline::new(fresh.first, events);
-    let rules = Rules::new(context, account, plan.deliveries, timeline, &opened, progress);
+    let rules = Rules {
+        filters: Rc::new(plan.filters),
+        ..Rules::new(context, account, plan.deliveries, timeline, &opened, progress)
+    };
     let mut actors = Vec::new();
-    for (number, filters) in plan.filters.chunks(layout.subscriptions).enumerate() {
+    for (number, filters) in rules.filters.chunks(layout.subscriptions).enumerate() {
         let base = number * layout.subscriptions;
         let slow = number >= layout.connections - layout.slow;
         let expected = (base..base + filters.len()).map(|sub| rules.deliveries.borrow().expected(sub, events)).sum();
@@ -172,9 +177,9 @@ impl Feeds {
         for actor in &self.actors {
             let deliveries = self.deliveries.borrow();
             let subs = actor.state.borrow().subscriptions();
-            let missing = subs.map(|sub| deliveries.missing(sub, events, |_| true)).sum();
+            let missing: usize = subs.map(|sub| deliveries.missing(sub, events, |_| true).len()).sum();
             drop(deliveries);
-            actor.state.borrow_mut().expect_less(missing);
+            actor.state.borrow_mut().expect_less(missing as u64);
         }
     }
 
@@ -191,10 +196,17 @@ impl Feeds {
                 closed += usize::from(state.is_slow());
                 continue;
             }
-            let missing: u64 = state.subscriptions().map(|sub| deliveries.missing(sub, self.events, accepted)).sum();
-            account.note_many(Finding::LostDelivery, missing, || {
-                format!("{missing} on subscriptions {:?}", state.subscriptions())
-            });
+            for sub in state.subscriptions() {
+                let missing = deliveries.missing(sub, self.events, accepted);
+                let Some(&first) = missing.first() else { continue };
+                let number = |event: usize| self.first + event as u32;
+                account.keep_replay(Finding::LostDelivery, || Replay {
+                    missing: missing.iter().map(|&event| hex_string(context.library.id(number(event)))).collect(),
+                    ..state.replay(sub, std::iter::once(context.library.json(number(first))))
+                });
+                let count = missing.len() as u64;
+                account.note_many(Finding::LostDelivery, count, || format!("{count} on subscription {sub}"));
+            }
         }
         closed
     }

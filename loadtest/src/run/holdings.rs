@@ -56,6 +56,12 @@ impl Holdings {
         (0..end).all(|number| self.holds(number))
     }
 
+    /// Everything that the relay holds is to be read back, once more if it was already.
+    pub fn forget_reading(&self) {
+        let mut standings = self.0.borrow_mut();
+        standings.iter_mut().filter(|s| **s == Standing::ReadBack).for_each(|s| *s = Standing::Stored);
+    }
+
     /// The events that are to be read back; they count as read back from now on.
     pub fn take_unread(&self) -> Vec<u32> {
         let mut standings = self.0.borrow_mut();
@@ -80,5 +86,7 @@ mod tests {
         assert_eq!(holdings.take_unread(), [1]);
         assert_eq!(holdings.take_unread(), [0u32; 0]);
         assert!(holdings.holds_all(2) && !holdings.holds_all(3));
+        holdings.forget_reading();
+        assert_eq!(holdings.take_unread(), [0, 1]);
     }
 }

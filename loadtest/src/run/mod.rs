@@ -5,11 +5,14 @@
 mod asker;
 mod bodies;
 mod connect;
+#[cfg(test)]
+mod connection_tests;
 mod context;
 mod fanout;
 mod feeds;
 mod holdings;
 mod interrupt;
+pub mod kill;
 mod meter;
 mod mixed;
 mod prepare;
@@ -22,25 +25,30 @@ mod read_back;
 mod subscriber;
 #[cfg(test)]
 mod tests;
+mod ticker;
 
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::limits::Limits;
+use crate::machine;
+use crate::pace::duration;
 use crate::process::Watched;
 use crate::report::{PhaseReport, Report};
 use crate::scenario::Scenario;
 use crate::scenario::phase::Phase;
-use crate::wire::connect::{Target, connect};
+use crate::wire::codec::Codec;
+use crate::wire::connect::{self as wire, Deflate, Target, connect};
 use crate::wire::information;
 use crate::wire::link::Traffic;
 use bodies::Bodies;
 use context::Context;
 use holdings::Holdings;
+use kill::Revival;
 use prepare::{Material, Prepared};
 
 /// The options of a run.
@@ -60,14 +68,16 @@ pub struct Options {
     pub watched: Watched,
     /// Seed of the run.
     pub seed: u64,
-    /// Source addresses on loopback.
-    pub sources: usize,
+    /// How connections are made.
+    pub connect: wire::Options,
     /// Give up waiting this long after the last answer.
     pub stall: Duration,
     /// The relay holds only events of this run: any other event is a fault.
     pub exclusive: bool,
     /// Read everything back after it was published, and compare it.
     pub read_back: bool,
+    /// For a phase that kills the relay.
+    pub revival: Option<Revival>,
     /// Print the progress on stderr.
     pub progress: bool,
 }
@@ -85,9 +95,19 @@ pub fn run(options: &Options) -> Result<Report> {
 }
 
 async fn run_phases(options: &Options) -> Result<Report> {
-    let mut target = Target::resolve(&options.url).await?;
-    target.sources = options.sources.max(1);
-    drop(connect(&target, 0, None).await.with_context(|| format!("reach {}", options.url))?);
+    ensure!(
+        options.scenario.kills() == options.revival.is_some(),
+        "--kill and --restart are for a scenario that kills the relay, and it needs both"
+    );
+    if let Some(revival) = &options.revival {
+        revival.check()?;
+    }
+    let mut target = Target::resolve(&options.url, &options.connect).await?;
+    let codec = connect(&target, 0, None).await.with_context(|| format!("reach {}", options.url))?.codec;
+    if codec.deflate {
+        target.deflate = Deflate::Agreed;
+    }
+    let manner = target.manner(codec);
     options.watched.snapshot()?;
     let document = information::read(&target).await;
     let limits = Limits::of(&document.unwrap_or_default());
@@ -98,9 +118,10 @@ async fn run_phases(options: &Options) -> Result<Report> {
         seed: options.seed,
         limits: &limits,
         now: started,
+        codec,
     };
     let Prepared { library, corpus_len, skipped, phases: materials } = prepare::prepare(order)?;
-    let context = context(options, target, limits.clone(), library, corpus_len);
+    let context = context(options, (target, codec), limits.clone(), library, corpus_len);
     skipped.examples.iter().for_each(|example| context.say(&format!("skipped: {example}")));
     let mut phases = Vec::new();
     let incomplete = run_all(&context, options, materials, &mut phases).await;
@@ -113,10 +134,12 @@ async fn run_phases(options: &Options) -> Result<Report> {
         label: options.label.clone().unwrap_or_else(|| options.url.clone()),
         started,
         seed: options.seed,
-        machine: machine(),
+        machine: machine::processor(),
+        connection: manner,
         limits,
         corpus_events: corpus.events,
         corpus_mean_bytes: corpus.mean_bytes,
+        corpus_fingerprint: corpus.fingerprint,
         corpus_skipped: skipped.reasons,
         incomplete,
         phases,
@@ -125,7 +148,7 @@ async fn run_phases(options: &Options) -> Result<Report> {
 
 fn context(
     options: &Options,
-    target: Target,
+    (target, codec): (Target, Codec),
     limits: Limits,
     library: crate::corpus::library::Library,
     corpus_len: u32,
@@ -134,6 +157,7 @@ fn context(
     let held = if options.load { 0 } else { corpus_len as usize };
     Context {
         target,
+        codec,
         limits: Rc::new(limits),
         corpus_len,
         holdings: Rc::new(Holdings::new(library.len(), held)),
@@ -146,6 +170,7 @@ fn context(
         stall: options.stall,
         exclusive: options.exclusive,
         read_back: options.read_back,
+        revival: options.revival.clone(),
         progress: options.progress,
         stop: Rc::default(),
         connection: Cell::new(0),
@@ -159,6 +184,7 @@ async fn run_all(
     materials: Vec<Material>,
     phases: &mut Vec<PhaseReport>,
 ) -> Option<String> {
+    let second = interrupt::watch(&context.stop);
     let mut loaded = !options.load;
     let scenario = &options.scenario;
     let known: f64 = scenario.phases.iter().filter_map(Phase::seconds).sum();
@@ -179,7 +205,9 @@ async fn run_all(
             return Some(format!("the relay is gone before the phase {name}: {error:#}"));
         }
         let length = phase.seconds().map_or(String::new(), |seconds| format!(", about {}", duration(seconds)));
-        let place = format!("phase {} of {}: {name}{length}", number + 1, scenario.phases.len());
+        let later: f64 = scenario.phases[number + 1..].iter().filter_map(Phase::seconds).sum();
+        let later = if later > 0.0 { format!(", then {} or more", duration(later)) } else { String::new() };
+        let place = format!("phase {} of {}: {name}{length}{later}", number + 1, scenario.phases.len());
         let (_, must_be_loaded) = phase.needs_corpus();
         let load = must_be_loaded && !loaded;
         loaded |= must_be_loaded || matches!(phase, Phase::Publish(publish) if publish.sends_whole_corpus());
@@ -187,7 +215,7 @@ async fn run_all(
             outcome = run_one(context, phase, material, load, &place, phases) => if let Err(error) = outcome {
                 return Some(format!("phase {name}: {error:#}"));
             },
-            () = interrupt::second(&context.stop) => {
+            () = second.notified() => {
                 return Some(format!("interrupted in the phase {name}, which is not reported"));
             }
         }
@@ -222,29 +250,23 @@ async fn run_one(
         Phase::Mixed(settings) => mixed::run(context, settings, material).await,
     }?;
     report.fitted = fitted;
-    read_back::check(context, &mut report).await?;
+    let outcome = match &context.revival {
+        Some(revival) if phase.kills() => revive(context, revival, &mut report).await,
+        _ => read_back::check(context, &mut report).await,
+    };
     let silent = matches!(phase, Phase::Publish(publish) if !publish.report);
     if !silent || report.has_findings() {
         phases.push(report);
     }
-    Ok(())
+    outcome
 }
 
-/// A duration in words.
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.ceil() as u64;
-    match seconds {
-        0..=119 => format!("{seconds} s"),
-        120..=7199 => format!("{} min", seconds.div_ceil(60)),
-        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-    }
-}
-
-/// Processor model and number of cores.
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    let model = model.map_or("unknown processor", |(_, name)| name.trim());
-    format!("{cores} x {model}")
+/// Starts the killed relay again and reads back everything that got an OK in the run.
+async fn revive(context: &Context, revival: &Revival, report: &mut PhaseReport) -> Result<()> {
+    context.say("the relay is killed; starting it again");
+    let took = revival.restart(&context.target).await?;
+    report.figures.insert("ok_before_kill_events".into(), report.units as f64);
+    report.figures.insert("restart_s".into(), took.as_secs_f64());
+    context.holdings.forget_reading();
+    read_back::check(context, report).await
 }

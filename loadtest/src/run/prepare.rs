@@ -7,6 +7,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Result, ensure};
+use sha2::{Digest, Sha256};
 
 use super::querier::{MIXED_IN_FLIGHT, Prepared as PreparedQuery};
 use crate::corpus::library::{Library, Skipped, Terms};
@@ -16,6 +17,7 @@ use crate::query::filter::{Filter, Oracle};
 use crate::query::shape::{Chooser, Shape};
 use crate::scenario::Scenario;
 use crate::scenario::phase::{Fanout, Mixed, Phase, Source};
+use crate::wire::codec::Codec;
 
 /// Events signed for one phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Order<'a> {
     pub limits: &'a Limits,
     /// Unix seconds.
     pub now: u64,
+    /// The form of messages.
+    pub codec: Codec,
 }
 
 /// The material of a run.
@@ -64,19 +68,27 @@ pub struct Prepared {
     pub phases: Vec<Material>,
 }
 
-/// The corpus in two numbers.
+/// The corpus in figures.
 pub struct Size {
     /// Events.
     pub events: u64,
     /// Mean length of their JSON.
     pub mean_bytes: f64,
+    /// SHA-256 of their ids in order, in hex.
+    pub fingerprint: String,
 }
 
 impl Size {
     /// Of the first `corpus_len` events.
     pub fn of(library: &Library, corpus_len: u32) -> Self {
         let bytes: usize = (0..corpus_len).map(|number| library.json(number).len()).sum();
-        Self { events: u64::from(corpus_len), mean_bytes: bytes as f64 / f64::from(corpus_len.max(1)) }
+        let mut hasher = Sha256::new();
+        (0..corpus_len).for_each(|number| hasher.update(library.id(number)));
+        Self {
+            events: u64::from(corpus_len),
+            mean_bytes: bytes as f64 / f64::from(corpus_len.max(1)),
+            fingerprint: faster_hex::hex_string(&hasher.finalize()),
+        }
     }
 }
 
@@ -171,7 +183,7 @@ fn prepare_queries(order: Order<'_>, library: &Library) -> Vec<Material> {
                 fitted.insert(format!("{}: {change}", shape.name()));
                 expected = oracle.answer(&filter, library);
             }
-            PreparedQuery::new(number, shape.name(), filter, expected)
+            PreparedQuery::new(number, shape.name(), filter, expected, order.codec)
         });
         let queries = Rc::new(prepared.collect());
         Material { queries, fitted, ..Material::default() }

@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::asker::{self, OpenLoop, Terms, measure};
 use super::context::Context;
+use super::kill::Fuse;
 use super::meter::{add_latency, phase_report};
 use super::prepare::Fresh;
 use super::progress::Progress;
@@ -67,18 +68,24 @@ async fn publish(context: &Context, settings: &Publish, numbers: &[u32], count: 
     let progress = Progress::new(settings.connections);
     let rules =
         Rules { cycle: timed && settings.expect != Expect::Stored, ..Rules::new(context, &account, settings.expect) };
+    let revival = context.revival.as_ref().filter(|_| settings.kill);
+    let fuse: Option<Rc<Fuse>> = revival.map(|revival| Rc::new(revival.fuse(count as u64 / 2)));
     let terms = Terms {
         in_flight: if open_loop { usize::MAX } else { settings.in_flight },
         closed_loop: !open_loop,
         length: timed.then(|| Duration::from_secs_f64(settings.duration_s)),
+        goal: (!rules.cycle).then_some(count as u64),
+        fuse: fuse.clone(),
         ..Terms::new(context, &account, &rules.answers, &progress)
     };
     let numbers = numbers.iter().copied().cycle().take(count);
-    let frames = Frames::deal(&context.library, numbers, settings.connections).into_iter().enumerate();
+    let frames = Frames::deal(context, numbers, settings.connections).into_iter().enumerate();
     let publishers = frames.map(|(number, frames)| Publisher::new(rules.clone(), number, frames));
     let actors = asker::open(context, &terms, publishers).await;
     let open_loop = open_loop.then_some(OpenLoop { rate: settings.rate, count });
     let metered = measure(context, &actors, open_loop, &progress).await?;
+    // A phase that was cut short did not get that far.
+    fuse.iter().for_each(|fuse| fuse.blow());
     let mut report = phase_report(&settings.name, "event", terms.answers.answered.get(), metered, &account);
     add_latency(&mut report, "EVENT to OK", &terms.answers.latency.borrow());
     add_latency(&mut report, "generator lag", &terms.answers.lag.borrow());

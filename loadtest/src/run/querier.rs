@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::asker::{Answers, Taken, Work, add};
+use super::asker::{Answers, Taken, Unanswered, Work, add};
 use super::bodies::Bodies;
 use super::context::Context;
 use super::holdings::Holdings;
@@ -16,8 +16,7 @@ use crate::corpus::library::Library;
 use crate::limits::Limits;
 use crate::query::answer::{Question, Row, judge};
 use crate::query::filter::Filter;
-use crate::wire::frame::{encode, opcode};
-use crate::wire::link::MASK;
+use crate::wire::codec::Codec;
 use crate::wire::message::{Message, event_id};
 
 /// REQs open at a time on one connection of a mixed phase; the others wait in the generator, and their latency counts
@@ -37,16 +36,21 @@ pub struct Prepared {
 
 impl Prepared {
     /// Encodes query `number` with the answer it must get.
-    pub fn new(number: usize, shape: &'static str, filter: Filter, expected: Vec<u32>) -> Self {
+    pub fn new(number: usize, shape: &'static str, filter: Filter, expected: Vec<u32>, codec: Codec) -> Self {
         let (mut req, mut close) = (Vec::new(), Vec::new());
-        encode(opcode::TEXT, format!("[\"REQ\",\"q{number}\",{}]", filter.json()).as_bytes(), MASK, &mut req);
-        encode(opcode::TEXT, format!("[\"CLOSE\",\"q{number}\"]").as_bytes(), MASK, &mut close);
+        codec.text(format!("[\"REQ\",\"q{number}\",{}]", filter.json()).as_bytes(), &mut req);
+        codec.text(format!("[\"CLOSE\",\"q{number}\"]").as_bytes(), &mut close);
         Self { shape, filter, req, close, expected, judged: RefCell::default() }
     }
 
     /// The filter.
     pub fn filter(&self) -> &Filter {
         &self.filter
+    }
+
+    /// The message that asks it, as text.
+    fn replay(&self) -> String {
+        format!("[\"REQ\",\"replay\",{}]", self.filter.json())
     }
 
     /// The same query with another answer.
@@ -262,7 +266,7 @@ impl Querier {
         for finding in verdict.findings {
             rules.account.keep_replay(finding, || Replay {
                 connection: self.number,
-                frames: vec![format!("[\"REQ\",\"replay\",{}]", query.filter.json())],
+                frames: vec![query.replay()],
                 smallest_filter: first
                     .map(|&number| query.filter.narrowed(&rules.library, number).json())
                     .unwrap_or_default(),
@@ -289,6 +293,12 @@ impl Querier {
         } else {
             let stated = self.rules.limits.announce(text);
             let finding = if stated { Finding::RequestLimit } else { Finding::RefusedRequest };
+            self.rules.account.keep_replay(finding, || Replay {
+                connection: self.number,
+                frames: vec![query.replay()],
+                answer: format!("CLOSED {text:?}"),
+                ..Replay::default()
+            });
             self.rules.account.note(finding, || format!("{}: {text}", query.shape));
             self.flights.swap_remove(position);
         }
@@ -328,9 +338,13 @@ impl Work for Querier {
         }
     }
 
-    fn abandon(&mut self) -> Vec<String> {
-        let queries = &self.rules.queries;
-        let text = |flight: Flight| format!("{}: {} rows and no EOSE", queries[flight.query].shape, flight.rows.len());
-        self.flights.drain(..).map(text).collect()
+    fn abandon(&mut self) -> Vec<Unanswered> {
+        let (queries, connection) = (&self.rules.queries, self.number);
+        let unanswered = |flight: Flight| {
+            let query = &queries[flight.query];
+            let replay = Replay { connection, frames: vec![query.replay()], ..Replay::default() };
+            Unanswered { text: format!("{}: {} rows and no EOSE", query.shape, flight.rows.len()), replay }
+        };
+        self.flights.drain(..).map(unanswered).collect()
     }
 }

@@ -31,7 +31,11 @@ pub async fn run(context: &Context, settings: &Query, queries: Rc<Vec<Prepared>>
     if settings.count > 0 {
         rules.left.set(settings.count as u64);
     }
+    let timed = seconds.map(|seconds| (settings.rate * seconds) as usize);
+    let counted = Some(settings.count).filter(|&count| count > 0);
+    let count = timed.filter(|_| open_loop).into_iter().chain(counted).min();
     let terms = Terms {
+        goal: count.map(|count| count as u64),
         in_flight: settings.in_flight.min(context.limits.max_subscriptions.unwrap_or(usize::MAX)),
         closed_loop: !open_loop,
         length: seconds.map(Duration::from_secs_f64),
@@ -39,10 +43,7 @@ pub async fn run(context: &Context, settings: &Query, queries: Rc<Vec<Prepared>>
     };
     let queriers = (0..settings.connections).map(|number| Querier::new(rules.clone(), number));
     let actors = asker::open(context, &terms, queriers).await;
-    let timed = seconds.map(|seconds| (settings.rate * seconds) as usize);
-    let counted = Some(settings.count).filter(|&count| count > 0);
-    let count = timed.into_iter().chain(counted).min().unwrap_or(0);
-    let open_loop = open_loop.then_some(OpenLoop { rate: settings.rate, count });
+    let open_loop = open_loop.then_some(OpenLoop { rate: settings.rate, count: count.unwrap_or(0) });
     let metered = measure(context, &actors, open_loop, &progress).await?;
     let mut report = phase_report(&settings.name, "query", terms.answers.answered.get(), metered, &account);
     add_latency(&mut report, "REQ to EOSE", &terms.answers.latency.borrow());

@@ -59,7 +59,7 @@ async fn read(context: &Context, numbers: &[u32]) -> Result<Rc<Account>> {
         let ids = part.iter().map(|&number| faster_hex::hex_string(library.id(number))).collect();
         let mut expected = part.to_vec();
         expected.sort_unstable_by_key(|&number| order(library, number));
-        Prepared::new(number, "read back", Filter { ids, ..Filter::default() }, expected)
+        Prepared::new(number, "read back", Filter { ids, ..Filter::default() }, expected, context.codec)
     };
     let queries: Vec<Prepared> = numbers.chunks(size).enumerate().map(query).collect();
     if queries.is_empty() {

@@ -10,7 +10,7 @@ use super::asker::add;
 use super::bodies::Bodies;
 use super::context::Context;
 use super::progress::Progress;
-use crate::account::{Account, Deliveries, Delivery, Finding};
+use crate::account::{Account, Deliveries, Delivery, Finding, Replay};
 use crate::corpus::event::Verifier;
 use crate::corpus::library::Library;
 use crate::latency::Latency;
@@ -84,6 +84,8 @@ pub struct Rules {
     pub deliveries: Rc<RefCell<Deliveries>>,
     /// When events were due.
     pub timeline: Rc<Timeline>,
+    /// The filter of each subscription as JSON; empty where nothing is expected on them.
+    pub filters: Rc<Vec<String>>,
     /// Tells when the subscriptions are open.
     pub opened: Rc<Progress>,
     /// Tells when the deliveries are complete.
@@ -109,6 +111,7 @@ impl Rules {
             tally: Rc::default(),
             deliveries: Rc::new(RefCell::new(deliveries)),
             timeline,
+            filters: Rc::default(),
             opened: opened.clone(),
             progress: progress.clone(),
         }
@@ -135,6 +138,18 @@ impl Subscriber {
         let guess = rules.timeline.first;
         let eose = vec![false; subscriptions];
         Self { rules, base, eose, remaining, guess, slow, gone: false, finished: false }
+    }
+
+    /// What it takes to see a fault of subscription `sub` again: the REQ, then the events that follow it.
+    pub fn replay<'e>(&self, sub: usize, events: impl Iterator<Item = &'e [u8]>) -> Replay {
+        let filters = &self.rules.filters;
+        let req = filters.get(sub).map(|filter| format!("[\"REQ\",\"s{}\",{filter}]", sub - self.base));
+        let events = events.map(|event| format!("[\"EVENT\",{}]", String::from_utf8_lossy(event)));
+        Replay {
+            connection: self.base / self.eose.len().max(1),
+            frames: req.into_iter().chain(events).collect(),
+            ..Replay::default()
+        }
     }
 
     /// Counts this connection as finished if it has everything; call it once when publishing starts.
@@ -205,13 +220,20 @@ impl Subscriber {
                 add(&rules.tally.delivered, 1);
                 self.remaining = self.remaining.saturating_sub(1);
             }
-            Delivery::Repeated => {
-                rules.account.note(Finding::DuplicateDelivery, || format!("{} on {sub}", faster_hex::hex_string(&id)))
-            }
-            Delivery::Wrong => rules.account.note(Finding::WrongDelivery, || {
-                format!("{} on {sub} does not match the filter", faster_hex::hex_string(&id))
-            }),
+            Delivery::Repeated => self.note(Finding::DuplicateDelivery, local, number, "came twice"),
+            Delivery::Wrong => self.note(Finding::WrongDelivery, local, number, "does not match the filter"),
         }
+    }
+
+    /// Notes a delivery that should not have been.
+    fn note(&self, finding: Finding, local: usize, number: u32, why: &str) {
+        let Rules { account, library, .. } = &self.rules;
+        let id = || faster_hex::hex_string(library.id(number));
+        account.keep_replay(finding, || Replay {
+            extra: vec![id()],
+            ..self.replay(self.base + local, std::iter::once(library.json(number)))
+        });
+        account.note(finding, || format!("{} on s{local} {why}", id()));
     }
 
     /// Handles an event that is not of this phase: a stored row, a corpus event that should not be delivered live, or a
@@ -236,8 +258,7 @@ impl Subscriber {
             (false, _) => add(&rules.tally.stored, 1),
             (true, None) => add(&rules.tally.foreign, 1),
             (true, Some(number)) => {
-                let id = faster_hex::hex_string(rules.library.id(number));
-                rules.account.note(Finding::WrongDelivery, || format!("{id} on {sub} was not published in this phase"));
+                self.note(Finding::WrongDelivery, local, number, "was not published in this phase");
             }
         }
     }

@@ -1,18 +1,21 @@
 //! Runs against a relay that is right, and against relays that are wrong or unusual in one way each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::kill::Revival;
 use super::{Options, run};
+use crate::account::Replay;
+use crate::fake_relay::alone::start_process;
 use crate::fake_relay::{Fault, start, start_with};
 use crate::process::Watched;
 use crate::report::Report;
 use crate::scenario::Scenario;
 
-fn options(url: String, phases: &str) -> Options {
+pub(super) fn options(url: String, phases: &str) -> Options {
     let text = format!("name = \"test\"\nabout = \"\"\ncorpus = {{ events = 300, seed = 1 }}\n{phases}");
     Options {
         url,
@@ -22,10 +25,11 @@ fn options(url: String, phases: &str) -> Options {
         load: true,
         watched: Watched { pids: vec![std::process::id()], data: None },
         seed: 1,
-        sources: 1,
+        connect: crate::wire::connect::Options::default(),
         stall: Duration::from_millis(1500),
         exclusive: false,
         read_back: true,
+        revival: None,
         progress: false,
     }
 }
@@ -41,7 +45,7 @@ fn patient_report(fault: Fault, phases: &str) -> Report {
 }
 
 /// Names of the faults in a report.
-fn faults_of(report: &Report) -> BTreeSet<String> {
+pub(super) fn faults_of(report: &Report) -> BTreeSet<String> {
     report.phases.iter().flat_map(|phase| phase.violations.keys().cloned()).collect()
 }
 
@@ -57,18 +61,19 @@ fn deviations(fault: Fault, phases: &str) -> BTreeSet<String> {
     report.phases.iter().flat_map(|phase| phase.deviations.keys().cloned()).collect()
 }
 
-fn names(names: &[&str]) -> BTreeSet<String> {
+pub(super) fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| name.to_string()).collect()
 }
 
-const PUBLISH: &str = "[[phase]]\nwork = \"publish\"\nconnections = 3\nin_flight = 5\n";
+pub(super) const PUBLISH: &str = "[[phase]]\nwork = \"publish\"\nconnections = 3\nin_flight = 5\n";
 const DUPLICATES: &str = "[[phase]]\nwork = \"publish\"\nconnections = 3\nin_flight = 5\nexpect = \"duplicate\"\n";
-const QUERY: &str = "[[phase]]\nwork = \"query\"\nconnections = 2\ncount = 60\nduration_s = 0.0\ndistinct = 30\n\
+pub(super) const QUERY: &str = "[[phase]]\nwork = \"query\"\nconnections = 2\ncount = 60\nduration_s = 0.0\ndistinct = 30\n\
     shapes = { by-id = 1, \"newest-100\" = 1, thread = 1, author-notes = 1, \"ids-100\" = 1, \"profiles-300\" = 1 }\n";
-const FANOUT: &str = "[[phase]]\nwork = \"fanout\"\nsubscribers = 4\nrate = 2000.0\ncount = 50\n";
+pub(super) const FANOUT: &str = "[[phase]]\nwork = \"fanout\"\nsubscribers = 4\nrate = 2000.0\ncount = 50\n";
 const FEEDS: &str =
     "[[phase]]\nwork = \"fanout\"\nsubscribers = 4\nsubscriptions = 3\nauthors = 40\nrate = 2000.0\ncount = 50\n";
-const BURST: &str = "[[phase]]\nwork = \"fanout\"\nsubscribers = 4\npublishers = 2\nrate = 0.0\ncount = 50\n";
+pub(super) const BURST: &str =
+    "[[phase]]\nwork = \"fanout\"\nsubscribers = 4\npublishers = 2\nrate = 0.0\ncount = 50\n";
 
 /// The phases of the smoke scenario, a little shorter.
 fn smoke() -> String {
@@ -125,6 +130,56 @@ fn an_ok_without_an_event_behind_it_is_found_by_reading_back() {
     assert_eq!(faults_of(&run(&unread).expect("the run can be made")), names(&[]));
     let read = &report(Fault::None, PUBLISH).phases[0].figures;
     assert_eq!(read["read_back_events"] + read["read_back_private_events"], 300.0);
+}
+
+#[test]
+fn what_got_an_ok_must_be_there_after_the_relay_was_killed() {
+    let kill = format!("{PUBLISH}events = \"fresh\"\ncount = 300\nkill = true\n");
+    let run_killed = |fault| {
+        let file = std::env::temp_dir().join(format!("loadtest-kill-{}-{fault:?}", std::process::id()));
+        let (mut child, command, url) = start_process(&file, fault);
+        let revival = Some(Revival { pids: vec![child.id()], command });
+        let options = Options { revival, watched: Watched::default(), ..options(url, &format!("{PUBLISH}{kill}")) };
+        let report = run(&options);
+        std::fs::remove_file(&file).expect("the file of the relay");
+        let status = child.wait().expect("our own child");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        report.expect("the run can be made")
+    };
+    let (keeps, forgets) = (run_killed(Fault::None), run_killed(Fault::Forget));
+    assert_eq!(faults_of(&keeps), names(&[]), "{:?}", keeps.phases);
+    let killed = &keeps.phases[1].figures;
+    assert!((150.0..300.0).contains(&killed["ok_before_kill_events"]), "{killed:?}");
+    // What was published before that phase is read again too.
+    let read_back = killed["read_back_events"] + killed["read_back_private_events"];
+    assert_eq!(read_back, 300.0 + killed["ok_before_kill_events"]);
+    assert_eq!(faults_of(&forgets), names(&["lost_event"]));
+}
+
+#[test]
+fn every_fault_says_how_it_can_be_seen_again() {
+    let replays = |fault, phases: &str| {
+        let report = report(fault, phases);
+        let replays = report.phases.into_iter().flat_map(|phase| phase.replays);
+        replays.map(|replay| (replay.finding.clone(), replay)).collect::<BTreeMap<String, Replay>>()
+    };
+    for (fault, phases, finding, first) in [
+        (Fault::DropOk(50), PUBLISH, "missing_ok", "[\"EVENT\","),
+        (Fault::Refuse(50), PUBLISH, "refused_event", "[\"EVENT\","),
+        (Fault::DropEose(20), QUERY, "missing_eose", "[\"REQ\","),
+        (Fault::CloseRequest(20), QUERY, "refused_request", "[\"REQ\","),
+        (Fault::DropRow(5), QUERY, "missing_row", "[\"REQ\","),
+        (Fault::CorruptRow(500), QUERY, "corrupt_event", "[\"EVENT\","),
+        (Fault::DropDelivery(60), FANOUT, "lost_delivery", "[\"REQ\","),
+        (Fault::RepeatDelivery(60), FANOUT, "duplicate_delivery", "[\"REQ\","),
+        (Fault::DeliverToAll, FEEDS, "wrong_delivery", "[\"REQ\","),
+    ] {
+        let found = replays(fault, phases);
+        let replay = found.get(finding).unwrap_or_else(|| panic!("{finding}: {found:?}"));
+        assert!(replay.frames[0].starts_with(first), "{finding}: {replay:?}");
+    }
+    let stray = &replays(Fault::RepeatOk(50), PUBLISH)["stray_ok"];
+    assert!(stray.answer.starts_with("OK for "), "{stray:?}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub fn check(phase: &Phase) -> Result<()> {
     match phase {
         Phase::Publish(phase) => {
             positive("connections", phase.connections)?;
+            ensure!(phase.report || !phase.kill, "a phase with `kill` must be reported");
             positive("in_flight", phase.in_flight)
         }
         Phase::Query(phase) => {

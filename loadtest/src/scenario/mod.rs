@@ -71,6 +71,7 @@ builtin!(
     "mixed",
     "soak",
     "smoke",
+    "kill",
 );
 
 impl Scenario {
@@ -112,6 +113,8 @@ impl Scenario {
         for phase in &scenario.phases {
             check(phase).with_context(|| format!("phase {}", phase.name()))?;
         }
+        let before_last = &scenario.phases[..scenario.phases.len() - 1];
+        ensure!(!before_last.iter().any(Phase::kills), "only the last phase can have `kill`");
         Ok(scenario)
     }
 
@@ -121,6 +124,22 @@ impl Scenario {
     /// If a value is out of range for a phase.
     pub fn apply(&mut self, overrides: &Overrides) -> Result<()> {
         self.phases.iter_mut().try_for_each(|phase| overrides.apply(phase))
+    }
+
+    /// Whether its last phase kills the relay.
+    pub fn kills(&self) -> bool {
+        self.phases.iter().any(Phase::kills)
+    }
+
+    /// Ends with a phase that kills the relay, if no phase does so yet.
+    ///
+    /// # Errors
+    /// Never, as long as the built-in scenario `kill` is valid.
+    pub fn end_with_kill(&mut self) -> Result<()> {
+        if !self.kills() {
+            self.phases.extend(Self::find("kill")?.phases);
+        }
+        Ok(())
     }
 
     fn of_shape(shape: Shape) -> Self {

@@ -68,6 +68,8 @@ pub struct Publish {
     pub duration_s: f64,
     /// False for a phase that only prepares the relay.
     pub report: bool,
+    /// Kill the relay when half of the events have their OK, and start it again; needs `--kill` and `--restart`.
+    pub kill: bool,
 }
 
 impl Default for Publish {
@@ -82,6 +84,7 @@ impl Default for Publish {
             count: 0,
             duration_s: 0.0,
             report: true,
+            kill: false,
         }
     }
 }
@@ -268,6 +271,11 @@ impl Phase {
             Self::Connect(phase) => &phase.name,
             Self::Mixed(phase) => &phase.name,
         }
+    }
+
+    /// Whether it kills the relay.
+    pub fn kills(&self) -> bool {
+        matches!(self, Self::Publish(Publish { kill: true, .. }))
     }
 
     /// How many seconds it takes if the relay keeps up; `None` if only the relay decides.

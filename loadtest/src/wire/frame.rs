@@ -1,7 +1,9 @@
 //! RFC 6455 frames as a client writes and reads them.
 //!
-//! It must never accept anything the RFC forbids a server to send: a masked frame, an RSV bit (no extension is
-//! offered), a fragmented control frame. A relay that does so is reported, not tolerated.
+//! It must never accept anything the RFC forbids a server to send: a masked frame, an RSV bit that no extension gave a
+//! meaning, a fragmented control frame. A relay that does so is reported, not tolerated.
+
+use super::deflate::Inflater;
 
 /// Frame opcodes (RFC 6455 §5.2).
 pub mod opcode {
@@ -19,10 +21,17 @@ pub mod opcode {
     pub const PONG: u8 = 10;
 }
 
+/// Marks a compressed message in the first byte of its first frame, beside the opcode (RFC 7692 §6).
+pub const RSV1: u8 = 0x40;
+
+/// The masking key of every frame. RFC 6455 §5.3 wants it unpredictable to protect proxies, which do not exist here; it
+/// is not zero, so that the relay has the same work as with any client.
+pub const MASK: [u8; 4] = [0x5A, 0xC3, 0x96, 0x1F];
+
 /// The longest message that is read, in bytes; a relay that sends more is at fault.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
-/// Appends one unfragmented, masked frame.
+/// Appends one unfragmented, masked frame; `opcode` may carry [`RSV1`].
 pub fn encode(opcode: u8, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
     out.push(0x80 | opcode);
     match payload.len() {
@@ -62,6 +71,8 @@ pub fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
 pub struct Head {
     /// Last fragment of its message.
     pub fin: bool,
+    /// First frame of a compressed message.
+    pub compressed: bool,
     /// See [`opcode`].
     pub opcode: u8,
     /// Where the payload starts.
@@ -78,15 +89,16 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, &'static str> {
     let &[first, second, ref rest @ ..] = bytes else {
         return Ok(None);
     };
-    if first & 0x70 != 0 {
+    if first & 0x30 != 0 {
         return Err("a reserved bit is set though no extension was negotiated");
     }
+    let compressed = first & RSV1 != 0;
     if second & 0x80 != 0 {
         return Err("a frame from the server is masked");
     }
     let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
-    if opcode >= 8 && (!fin || second > 125) {
-        return Err("a control frame is fragmented or longer than 125 bytes");
+    if opcode >= 8 && (!fin || second > 125 || compressed) {
+        return Err("a control frame is fragmented, compressed or longer than 125 bytes");
     }
     let (payload_at, payload_len) = match second {
         126 => match rest {
@@ -102,7 +114,7 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, &'static str> {
     if payload_len > MAX_MESSAGE_BYTES {
         return Err("a frame is longer than 64 MiB");
     }
-    Ok(Some(Head { fin, opcode, payload_at, payload_len }))
+    Ok(Some(Head { fin, compressed, opcode, payload_at, payload_len }))
 }
 
 /// Puts fragments together and hands out whole messages; keeps no memory between messages.
@@ -110,11 +122,26 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, &'static str> {
 pub struct Assembler {
     /// Bytes of a frame that is not complete.
     partial: Vec<u8>,
-    /// Payload of the fragments so far, with the opcode of the first.
-    message: Option<(u8, Vec<u8>)>,
+    /// The fragments so far.
+    message: Option<Fragments>,
+    /// Reads compressed messages, if permessage-deflate was negotiated.
+    inflater: Option<Inflater>,
+}
+
+/// A message that is not complete.
+#[derive(Debug)]
+struct Fragments {
+    opcode: u8,
+    compressed: bool,
+    payload: Vec<u8>,
 }
 
 impl Assembler {
+    /// Reads messages that are compressed if there is an inflater.
+    pub fn new(inflater: Option<Inflater>) -> Self {
+        Self { inflater, ..Self::default() }
+    }
+
     /// Takes the bytes of one read and calls `sink(opcode, payload)` for every message or control frame it completes.
     ///
     /// # Errors
@@ -154,18 +181,26 @@ impl Assembler {
     }
 
     fn frame(&mut self, frame: Head, payload: &[u8], sink: &mut impl FnMut(u8, &[u8])) -> Result<(), &'static str> {
+        if frame.compressed && (self.inflater.is_none() || frame.opcode == opcode::CONTINUATION) {
+            return Err("a frame is marked as compressed and must not be");
+        }
         match (frame.opcode, &mut self.message) {
             (opcode::CLOSE | opcode::PING | opcode::PONG, _) => sink(frame.opcode, payload),
-            (opcode::TEXT | opcode::BINARY, None) if frame.fin => sink(frame.opcode, payload),
-            (opcode::TEXT | opcode::BINARY, None) => self.message = Some((frame.opcode, payload.to_vec())),
-            (opcode::CONTINUATION, Some((_, message))) => {
-                message.extend_from_slice(payload);
-                if message.len() > MAX_MESSAGE_BYTES {
+            (opcode::TEXT | opcode::BINARY, None) if frame.fin => {
+                return self.whole(frame.opcode, frame.compressed, payload, sink);
+            }
+            (opcode::TEXT | opcode::BINARY, None) => {
+                let Head { opcode, compressed, .. } = frame;
+                self.message = Some(Fragments { opcode, compressed, payload: payload.to_vec() });
+            }
+            (opcode::CONTINUATION, Some(message)) => {
+                message.payload.extend_from_slice(payload);
+                if message.payload.len() > MAX_MESSAGE_BYTES {
                     return Err("a message is longer than 64 MiB");
                 }
                 if frame.fin {
-                    let (opcode, message) = self.message.take().expect("matched above");
-                    sink(opcode, &message);
+                    let message = self.message.take().expect("matched above");
+                    return self.whole(message.opcode, message.compressed, &message.payload, sink);
                 }
             }
             (opcode::CONTINUATION, None) => return Err("a continuation without a first fragment"),
@@ -173,6 +208,21 @@ impl Assembler {
                 return Err("a new message inside a fragmented one");
             }
             _ => return Err("an unknown opcode"),
+        }
+        Ok(())
+    }
+
+    /// Hands out a whole message.
+    fn whole(
+        &mut self,
+        opcode: u8,
+        compressed: bool,
+        payload: &[u8],
+        sink: &mut impl FnMut(u8, &[u8]),
+    ) -> Result<(), &'static str> {
+        match self.inflater.as_mut().filter(|_| compressed) {
+            Some(inflater) => sink(opcode, &inflater.message(payload, MAX_MESSAGE_BYTES)?),
+            None => sink(opcode, payload),
         }
         Ok(())
     }
@@ -251,5 +301,23 @@ mod tests {
         assert!(messages(&[&[0x81, 0x80]]).is_err(), "masked");
         assert!(messages(&[&[0x09, 0]]).is_err(), "fragmented ping");
         assert!(messages(&[&[0x80, 0]]).is_err(), "continuation without a start");
+    }
+
+    #[test]
+    fn a_compressed_message_is_read_whole_or_in_fragments_where_it_was_negotiated() {
+        let text = "[\"EOSE\",\"a subscription\"]".repeat(20);
+        let payload = crate::wire::deflate::deflate(text.as_bytes());
+        let (first, second) = payload.split_at(payload.len() / 2);
+        let mut bytes = server(true, opcode::TEXT | RSV1, &payload);
+        bytes.extend(server(false, opcode::TEXT | RSV1, first));
+        bytes.extend(server(true, opcode::CONTINUATION, second));
+        bytes.extend(server(true, opcode::TEXT, b"plain"));
+        let inflater = crate::wire::deflate::agree("permessage-deflate; server_no_context_takeover");
+        let mut assembler = Assembler::new(inflater.expect("an answer"));
+        let mut seen = Vec::new();
+        assembler.push(&bytes, |_, payload| seen.push(payload.to_vec())).expect("well formed");
+        assert_eq!(seen, [text.as_bytes(), text.as_bytes(), b"plain"]);
+        assert!(assembler.push(&server(true, opcode::PING | RSV1, b""), |_, _| ()).is_err());
+        assert!(messages(&[&server(true, opcode::TEXT | RSV1, &payload)]).is_err(), "not negotiated");
     }
 }

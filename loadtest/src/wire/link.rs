@@ -4,17 +4,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io::Result;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-use super::connect::Upgraded;
-use super::frame::{Assembler, encode, opcode};
+use super::codec::Codec;
+use super::frame::{Assembler, MASK, encode, opcode};
+use super::stream::{Stream, Upgraded};
 
 /// Bytes per read; shared by all connections of the thread.
 const READ_BYTES: usize = 256 << 10;
@@ -46,8 +47,12 @@ pub struct Traffic {
 
 /// The writing side of a connection, shared by all its senders.
 pub struct Link {
-    writer: OwnedWriteHalf,
+    /// Borrowed for one call at a time, never while a message is handled.
+    stream: RefCell<Stream>,
+    codec: Codec,
     waiting: RefCell<Vec<u8>>,
+    /// Something waits here or in the stream.
+    unsent: Cell<bool>,
     wake: Notify,
     closing: Cell<bool>,
     paused: Cell<bool>,
@@ -57,16 +62,18 @@ pub struct Link {
 impl Link {
     /// Takes an upgraded connection apart.
     pub fn new(upgraded: Upgraded, traffic: Rc<Traffic>) -> (Rc<Self>, Reader) {
-        let (reader, writer) = upgraded.stream.into_split();
+        let Upgraded { stream, early, assembler, codec } = upgraded;
         let link = Rc::new(Self {
-            writer,
+            stream: RefCell::new(stream),
+            codec,
             waiting: RefCell::default(),
+            unsent: Cell::new(false),
             wake: Notify::new(),
             closing: Cell::new(false),
             paused: Cell::new(false),
             traffic,
         });
-        (link.clone(), Reader { half: reader, early: upgraded.early, assembler: Assembler::default(), link })
+        (link.clone(), Reader { early, assembler, link })
     }
 
     /// Sends encoded frames; bytes that the socket does not take now are sent when it is writable.
@@ -80,10 +87,11 @@ impl Link {
             return;
         }
         // An error other than `WouldBlock` shows up at the reader as well.
-        let written = self.writer.try_write(frames).unwrap_or(0);
+        let written = self.stream.borrow().try_write(frames).unwrap_or(0);
         self.traffic.sent.set(self.traffic.sent.get() + written as u64);
         if written < frames.len() {
             waiting.extend_from_slice(&frames[written..]);
+            self.unsent.set(true);
             self.wake.notify_one();
         }
     }
@@ -91,7 +99,7 @@ impl Link {
     /// Encodes and sends one text message.
     pub fn send_text(&self, text: &[u8]) {
         let mut frame = Vec::with_capacity(text.len() + 14);
-        encode(opcode::TEXT, text, MASK, &mut frame);
+        self.codec.text(text, &mut frame);
         self.send(&frame);
     }
 
@@ -107,30 +115,22 @@ impl Link {
         self.wake.notify_one();
     }
 
-    fn flush(&self) -> std::io::Result<()> {
-        let mut waiting = self.waiting.borrow_mut();
+    fn poll_flush(&self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let (mut waiting, mut stream) = (self.waiting.borrow_mut(), self.stream.borrow_mut());
         while !waiting.is_empty() {
-            match self.writer.try_write(&waiting) {
-                Ok(written) => {
-                    self.traffic.sent.set(self.traffic.sent.get() + written as u64);
-                    waiting.drain(..written);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
+            let written = ready!(Pin::new(&mut *stream).poll_write(context, &waiting))?;
+            self.traffic.sent.set(self.traffic.sent.get() + written as u64);
+            waiting.drain(..written);
         }
         *waiting = Vec::new();
-        Ok(())
+        ready!(Pin::new(&mut *stream).poll_flush(context))?;
+        self.unsent.set(false);
+        Poll::Ready(Ok(()))
     }
 }
 
-/// The masking key of every frame. RFC 6455 §5.3 wants it unpredictable to protect proxies, which do not exist here; it
-/// is not zero, so that the relay has the same work as with any client.
-pub const MASK: [u8; 4] = [0x5A, 0xC3, 0x96, 0x1F];
-
 /// The reading side; spawn a task for it.
 pub struct Reader {
-    half: OwnedReadHalf,
     early: Vec<u8>,
     assembler: Assembler,
     link: Rc<Link>,
@@ -150,18 +150,18 @@ impl Reader {
         handler.borrow_mut().closed(&reason, asked);
     }
 
-    async fn serve<H: Handler + ?Sized>(&mut self, handler: &Rc<RefCell<H>>) -> Result<(), String> {
+    async fn serve<H: Handler + ?Sized>(&mut self, handler: &Rc<RefCell<H>>) -> std::result::Result<(), String> {
         let link = self.link.clone();
         loop {
             if link.closing.get() {
                 return Ok(());
             }
-            let (blocked, paused) = (!link.waiting.borrow().is_empty(), link.paused.get());
+            let (unsent, paused) = (link.unsent.get(), link.paused.get());
             tokio::select! {
                 biased;
                 () = link.wake.notified() => {}
-                ready = link.writer.writable(), if blocked => {
-                    ready.and_then(|()| link.flush()).map_err(|error| error.to_string())?;
+                flushed = poll_fn(|context| link.poll_flush(context)), if unsent => {
+                    flushed.map_err(|error| error.to_string())?;
                 }
                 outcome = self.read(handler), if !paused => outcome?,
             }
@@ -169,11 +169,12 @@ impl Reader {
     }
 
     /// One read, handled in place: nothing waits while the shared buffer is borrowed.
-    async fn read<H: Handler + ?Sized>(&mut self, handler: &Rc<RefCell<H>>) -> Result<(), String> {
+    async fn read<H: Handler + ?Sized>(&mut self, handler: &Rc<RefCell<H>>) -> std::result::Result<(), String> {
         poll_fn(|context| {
             READ_BUFFER.with_borrow_mut(|bytes| {
                 let mut buffer = ReadBuf::new(bytes);
-                match Pin::new(&mut self.half).poll_read(context, &mut buffer) {
+                let read = Pin::new(&mut *self.link.stream.borrow_mut()).poll_read(context, &mut buffer);
+                match read {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error.to_string())),
                     Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
@@ -186,7 +187,11 @@ impl Reader {
         .await
     }
 
-    fn accept<H: Handler + ?Sized>(&mut self, bytes: &[u8], handler: &Rc<RefCell<H>>) -> Result<(), String> {
+    fn accept<H: Handler + ?Sized>(
+        &mut self,
+        bytes: &[u8],
+        handler: &Rc<RefCell<H>>,
+    ) -> std::result::Result<(), String> {
         if bytes.is_empty() {
             return Ok(());
         }

@@ -3,12 +3,19 @@
 //! It must never share code with the checks it is there to test: it matches filters on parsed JSON.
 
 use std::collections::{HashMap, HashSet};
+pub mod alone;
+mod frame;
+
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use flate2::{Compress, Compression};
 use serde_json::{Value, json};
+
+use frame::{frame, read_message};
 
 /// What the relay does otherwise than usual. Numbers: every how many it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +74,12 @@ pub enum Fault {
     Restrict(usize),
     /// Everything NIP-01 leaves open is done otherwise than usual: right.
     Loose,
+    /// permessage-deflate is accepted, and its window kept from message to message: right.
+    Deflate,
+    /// Nothing works before AUTH (NIP-42): right.
+    Authenticate,
+    /// Events stay in memory; only of a relay that is a process of its own.
+    Forget,
 }
 
 /// Bytes that [`Fault::Hoard`] keeps for each event.
@@ -74,7 +87,8 @@ const HOARD_BYTES: usize = 1 << 20;
 
 struct Client {
     stream: TcpStream,
-    out: Sender<Vec<u8>>,
+    out: Sender<Value>,
+    is_authenticated: bool,
     subscriptions: HashMap<String, Vec<Value>>,
 }
 
@@ -85,6 +99,8 @@ struct State {
     counters: HashMap<&'static str, usize>,
     hoard: Vec<Vec<u8>>,
     is_dead: bool,
+    /// Where each event is written before its OK, one a line.
+    file: Option<File>,
     /// The information document (NIP-11); its `max_limit` is kept.
     document: Option<Value>,
 }
@@ -107,14 +123,16 @@ pub fn start(fault: Fault) -> String {
 pub fn start_with(fault: Fault, document: Option<Value>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("ws://{}", listener.local_addr().expect("a bound socket"));
-    let state = Arc::new(Mutex::new(State { document, ..State::default() }));
-    std::thread::spawn(move || {
-        for (number, stream) in listener.incoming().flatten().enumerate() {
-            let state = state.clone();
-            std::thread::spawn(move || serve(number, stream, &state, fault));
-        }
-    });
+    std::thread::spawn(move || listen(&listener, State { document, ..State::default() }, fault));
     url
+}
+
+fn listen(listener: &TcpListener, state: State, fault: Fault) {
+    let state = Arc::new(Mutex::new(state));
+    for (number, stream) in listener.incoming().flatten().enumerate() {
+        let state = state.clone();
+        std::thread::spawn(move || serve(number, stream, &state, fault));
+    }
 }
 
 fn serve(number: usize, mut stream: TcpStream, state: &Mutex<State>, fault: Fault) {
@@ -139,7 +157,8 @@ fn serve(number: usize, mut stream: TcpStream, state: &Mutex<State>, fault: Faul
         return inform(stream, document);
     }
     let answer = upgrade(&original, fault);
-    let (out, frames) = channel::<Vec<u8>>();
+    let (out, messages) = channel::<Value>();
+    let mut deflate = answer.contains("permessage-deflate").then(|| Compress::new(Compression::best(), false));
     // Without it every row would wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     let (Ok(mut writer), Ok(own)) = (stream.try_clone(), stream.try_clone()) else {
@@ -148,12 +167,15 @@ fn serve(number: usize, mut stream: TcpStream, state: &Mutex<State>, fault: Faul
     if writer.write_all(answer.as_bytes()).is_err() {
         return;
     }
-    std::thread::spawn(move || frames.into_iter().try_for_each(|frame| writer.write_all(&frame)));
-    if fault == Fault::Greet {
+    std::thread::spawn(move || {
+        messages.into_iter().try_for_each(|message| writer.write_all(&frame(&message, deflate.as_mut())))
+    });
+    let is_authenticated = fault != Fault::Authenticate;
+    if fault == Fault::Greet || !is_authenticated {
         // The connection may be gone.
-        let _ = out.send(frame(&json!(["AUTH", "a challenge"])));
+        let _ = out.send(json!(["AUTH", "a challenge"]));
     }
-    let client = Client { stream: own, out, subscriptions: HashMap::new() };
+    let client = Client { stream: own, out, is_authenticated, subscriptions: HashMap::new() };
     state.lock().expect("no test panics while holding it").clients.insert(number, client);
     while let Some(message) = read_message(&mut stream) {
         let mut state = state.lock().expect("no test panics while holding it");
@@ -170,9 +192,12 @@ fn upgrade(head: &str, fault: Fault) -> String {
     let line = head.lines().find(|line| line.to_lowercase().starts_with("sec-websocket-key:"));
     let key = line.and_then(|line| line.split_once(':')).map_or("", |(_, key)| key.trim());
     let key = if fault == Fault::WrongAccept { "another" } else { key };
+    let extensions = head.to_lowercase().contains("sec-websocket-extensions: permessage-deflate");
+    let extensions =
+        if fault == Fault::Deflate && extensions { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
     let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
     format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{extensions}\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
     )
 }
@@ -188,61 +213,17 @@ fn inform(mut stream: TcpStream, document: Option<Value>) {
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
 }
 
-/// One masked, unfragmented frame; `None` at the end or for anything but text.
-fn read_message(stream: &mut TcpStream) -> Option<Value> {
-    let mut head = [0u8; 2];
-    stream.read_exact(&mut head).ok()?;
-    let len = match head[1] & 0x7F {
-        126 => {
-            let mut len = [0u8; 2];
-            stream.read_exact(&mut len).ok()?;
-            usize::from(u16::from_be_bytes(len))
-        }
-        127 => {
-            let mut len = [0u8; 8];
-            stream.read_exact(&mut len).ok()?;
-            u64::from_be_bytes(len) as usize
-        }
-        len => usize::from(len),
-    };
-    let mut mask = [0u8; 4];
-    stream.read_exact(&mut mask).ok()?;
-    let mut payload = vec![0u8; len];
-    stream.read_exact(&mut payload).ok()?;
-    for (at, byte) in payload.iter_mut().enumerate() {
-        *byte ^= mask[at % 4];
-    }
-    (head[0] == 0x81).then_some(())?;
-    serde_json::from_slice(&payload).ok()
-}
-
 fn send(state: &State, client: usize, message: &Value) {
     if let Some(client) = state.clients.get(&client) {
         // The other end may be gone.
-        let _ = client.out.send(frame(message));
+        let _ = client.out.send(message.clone());
     }
-}
-
-/// An unmasked text frame.
-fn frame(message: &Value) -> Vec<u8> {
-    let text = message.to_string();
-    let mut frame = vec![0x81];
-    match text.len() {
-        len @ 0..=125 => frame.push(len as u8),
-        len @ 126..=0xFFFF => {
-            frame.push(126);
-            frame.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            frame.push(127);
-            frame.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(text.as_bytes());
-    frame
 }
 
 fn handle(number: usize, message: &Value, state: &mut State, fault: Fault) -> bool {
+    if !state.clients.get(&number).is_some_and(|client| client.is_authenticated) {
+        return authenticate(number, message, state);
+    }
     match message[0].as_str() {
         Some("EVENT") => return publish(number, &message[1], state, fault),
         Some("REQ") => request(number, message, state, fault),
@@ -253,6 +234,20 @@ fn handle(number: usize, message: &Value, state: &mut State, fault: Fault) -> bo
             }
         }
         _ => {}
+    }
+    true
+}
+
+/// Handles a message of a client that is not authenticated.
+fn authenticate(number: usize, message: &Value, state: &mut State) -> bool {
+    let event = &message[1];
+    let is_answer = message[0] == "AUTH" && event["kind"] == 22242 && event["tags"][1][1] == "a challenge";
+    if let Some(client) = state.clients.get_mut(&number) {
+        client.is_authenticated = is_answer;
+    }
+    match message[0].as_str() {
+        Some("REQ") => send(state, number, &json!(["CLOSED", event, "auth-required: who are you"])),
+        _ => send(state, number, &json!(["OK", event["id"], is_answer, "auth-required: who are you"])),
     }
     true
 }
@@ -281,6 +276,9 @@ fn publish(number: usize, event: &Value, state: &mut State, fault: Fault) -> boo
     if !known {
         if fault != Fault::StoreNothing {
             state.events.push(event.clone());
+        }
+        if let Some(file) = state.file.as_mut().filter(|_| fault != Fault::Forget) {
+            file.write_all(format!("{event}\n").as_bytes()).expect("the file takes an event");
         }
         if fault == Fault::Hoard {
             state.hoard.push(vec![1; HOARD_BYTES]);
