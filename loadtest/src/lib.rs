@@ -11,6 +11,7 @@ mod fake_relay;
 pub mod latency;
 pub mod limits;
 pub mod machine;
+pub mod matrix;
 pub mod pace;
 pub mod process;
 pub mod query;

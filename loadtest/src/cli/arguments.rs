@@ -25,6 +25,7 @@ Examples:
   loadtest run --url ws://127.0.0.1:7777 --scenario by-id --duration 10
   loadtest run --url ws://127.0.0.1:7777 --scenario kill --kill $(pidof relay) --restart 'relay serve'
   loadtest compare a.json b.json --html ab.html
+  loadtest matrix relays.toml --out page
   loadtest scenarios
 
 Exit codes, the first that applies:
@@ -44,6 +45,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Compare two JSON reports: ratios per figure, curves in HTML
     Compare(CompareArgs),
+    /// Start several relays by their commands, let them do the same work in turn, and write one page about them
+    Matrix(MatrixArgs),
     /// List the built-in scenarios, or print one as a starting point for your own
     Scenarios(ScenarioArgs),
 }
@@ -168,6 +171,25 @@ pub struct CompareArgs {
     /// Write the comparison as one HTML page
     #[arg(long)]
     pub html: Option<PathBuf>,
+}
+
+/// Arguments of `matrix`.
+#[derive(Args)]
+pub struct MatrixArgs {
+    /// TOML file: the relays with their commands, and the scenarios
+    pub plan: PathBuf,
+    /// Directory of the page (README.md), its charts and the reports of all runs
+    #[arg(long, value_name = "DIR", default_value = "matrix")]
+    pub out: PathBuf,
+    /// Directory of the relays' data, on the disk that is to be measured [default: work in --out]
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+    /// Give up on a phase after this long without an answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
+    pub stall: f64,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 /// Arguments of `scenarios`.

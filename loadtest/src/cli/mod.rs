@@ -1,4 +1,4 @@
-//! The command line: `corpus`, `run`, `compare`, `scenarios`.
+//! The command line: `corpus`, `run`, `compare`, `matrix`, `scenarios`.
 //!
 //! It must never hold any logic: it turns arguments into options, and results into files and an exit code.
 
@@ -16,6 +16,8 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::corpus;
+use crate::matrix::plan::Plan;
+use crate::matrix::{self, results::Results};
 use crate::pace::duration;
 use crate::process::Watched;
 use crate::report::threshold::Threshold;
@@ -25,7 +27,7 @@ use crate::scenario::overrides::Overrides;
 use crate::scenario::phase::Phase;
 use crate::scenario::{BUILTIN, Scenario};
 use crate::wire::connect;
-use arguments::{Cli, Command, CompareArgs, CorpusArgs, RunArgs, ScenarioArgs};
+use arguments::{Cli, Command, CompareArgs, CorpusArgs, MatrixArgs, RunArgs, ScenarioArgs};
 
 /// The relay made no mistakes.
 const EXIT_RIGHT: u8 = 0;
@@ -49,6 +51,7 @@ fn execute(command: Command) -> u8 {
         Command::Corpus(args) => write_corpus(&args),
         Command::Run(args) => run_scenario(&args),
         Command::Compare(args) => compare_reports(&args),
+        Command::Matrix(args) => run_matrix(&args),
         Command::Scenarios(args) => list_scenarios(&args),
     };
     outcome.unwrap_or_else(|error| {
@@ -178,6 +181,30 @@ fn compare_reports(args: &CompareArgs) -> Result<u8> {
         write_text(&html::render(&[&a, &b]), path)?;
     }
     Ok(EXIT_RIGHT)
+}
+
+fn run_matrix(args: &MatrixArgs) -> Result<u8> {
+    let options = matrix::run::Options {
+        plan: Plan::read(&args.plan)?,
+        out: args.out.clone(),
+        work: args.work.clone().unwrap_or_else(|| args.out.join("work")),
+        stall: Duration::from_secs_f64(args.stall.max(0.1)),
+        progress: !args.quiet,
+    };
+    let results = matrix::run::run(&options)?;
+    results.troubles.iter().for_each(|trouble| eprintln!("not measured: {trouble}"));
+    println!("{}", args.out.join("README.md").display());
+    Ok(matrix_exit_code(&results))
+}
+
+/// The exit code of a matrix, as that of a run.
+fn matrix_exit_code(results: &Results) -> u8 {
+    match results {
+        results if results.faults() > 0 => EXIT_FAULTS,
+        Results { interrupted: true, .. } => EXIT_INTERRUPTED,
+        results if !results.troubles.is_empty() => EXIT_ERROR,
+        _ => EXIT_RIGHT,
+    }
 }
 
 fn write_text(text: &str, path: &Path) -> Result<()> {
