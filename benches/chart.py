@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Draws the comparison chart of README.md from the first table of a page under benches/runs.
+"""Draws the comparison chart of README.md from the table of CPU times on a page under benches/runs.
 
     benches/chart.py            draw the chart again
     benches/chart.py --check    fail if the chart is not what the table says
+    benches/chart.py PAGE       draw chart.svg beside another page, such as one of `loadtest matrix` with two relays
 
-Each row is one kind of work, each dot one relay, on a logarithmic axis of CPU time. Standard library only.
+The table begins with `| work |`; its next columns are the two relays, the one that others are compared with first. Each
+row is one kind of work, each dot one relay, on a logarithmic axis of CPU time. Standard library only.
 """
 
 import difflib
@@ -20,7 +22,9 @@ PAGE, CHART = RUN / "README.md", RUN / "chart.svg"
 WIDTH, TOP, ROW, BOTTOM = 800, 92, 24, 34
 LABELS_END, PLOT_START, PLOT_END, LEAD, LEAD_LARGE = 206, 284, 632, 726, 798
 ENDS = (4, 3000)
-TICKS = (10, 100, 1000)
+TICKS = (1, 10, 100, 1000, 10000, 100000)
+# The ends of the axis that is drawn.
+axis = ENDS
 
 # Colors as GitHub uses them for text, lines and accents, in its light and its dark theme.
 STYLE = """
@@ -52,17 +56,24 @@ def read_range(cell):
     return (ends[0], ends[-1]) if ends else None
 
 
-def read_rows(page):
-    """The rows of the page's first table: the work, then each cell as a range."""
+def read_table(page):
+    """The two relays of the page's table of work, and its rows: the work, then each cell as a range."""
     lines = page.splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("|---"))
+    start = next((number for number, line in enumerate(lines) if line.startswith("| work |")), None)
+    if start is None:
+        sys.exit("the page has no table that begins with | work |")
+    _, *names = [cell.split(",")[0].strip() for cell in lines[start].strip("|").split("|")]
     rows = []
-    for line in lines[start + 1 :]:
+    for line in lines[start + 2 :]:
         if not line.startswith("|"):
             break
         work, *cells = [cell.strip() for cell in line.strip("|").split("|")]
-        rows.append((work, *map(read_range, cells)))
-    return rows
+        ranges = [None if cell == "–" else read_range(cell) for cell in cells]
+        rows.append((work, *ranges, None, None)[:5])
+    if len(names) not in (2, 4):
+        sys.exit(f"the chart compares two relays, the table has {len(names)}")
+    # A kind of work that one of them did not do has nothing to compare.
+    return names[:2], [row for row in rows if row[1] and row[2]]
 
 
 def lead(strfry, weir):
@@ -77,9 +88,15 @@ def number(ends):
     return "–".join(f"{end:,g}" for end in sorted(set(ends)))
 
 
+def ends_of(rows):
+    """The ends of an axis that holds every value."""
+    values = [end for _, one, other, *_ in rows for end in (*one, *other)]
+    return (min(values) * 0.8, max(values) * 1.25)
+
+
 def place(value):
     """Where a value lies on the logarithmic axis."""
-    low, high = (math.log10(end) for end in ENDS)
+    low, high = (math.log10(end) for end in axis)
     return PLOT_START + (math.log10(value) - low) / (high - low) * (PLOT_END - PLOT_START)
 
 
@@ -93,23 +110,25 @@ def mark(left, right, y, relay):
     return f'<rect x="{left - 5:.1f}" y="{y - 5:.1f}" width="{width:.1f}" height="10" rx="5" class="{relay}"/>'
 
 
-def draw_head():
-    return [
+def draw_head(names, is_large):
+    other, own = names
+    head = [
         text(0, 18, "CPU time of the relay for each unit of work: less is better", "title"),
         mark(5, 5, 40, "weir"),
-        text(16, 44.5, "weir", "weir-value"),
-        mark(73, 73, 40, "strfry"),
-        text(84, 44.5, "strfry", "strfry-value"),
-        text(PLOT_START, 68, "µs with 50,000 events stored, logarithmic", "quiet"),
-        text(LEAD_LARGE, 44.5, "strfry / weir", "strong end"),
-        text(LEAD, 68, "50,000", "quiet end"),
-        text(LEAD_LARGE, 68, "1 million", "quiet end"),
+        text(16, 44.5, own, "weir-value"),
+        mark(45 + 7 * len(own), 45 + 7 * len(own), 40, "strfry"),
+        text(56 + 7 * len(own), 44.5, other, "strfry-value"),
+        text(PLOT_START, 68, "µs with 50,000 events stored, logarithmic" if is_large else "µs, logarithmic", "quiet"),
+        text(LEAD_LARGE, 44.5, f"{other} / {own}", "strong end"),
     ]
+    if is_large:
+        head += [text(LEAD, 68, "50,000", "quiet end"), text(LEAD_LARGE, 68, "1 million", "quiet end")]
+    return head
 
 
 def draw_axis(bottom):
     marks = []
-    for tick in TICKS:
+    for tick in (tick for tick in TICKS if axis[0] <= tick <= axis[1]):
         x = place(tick)
         marks.append(f'<line x1="{x:.1f}" y1="{TOP - 16}" x2="{x:.1f}" y2="{bottom}" class="grid"/>')
         marks.append(text(x, bottom + 18, f"{tick:,} µs", "quiet middle"))
@@ -130,17 +149,19 @@ def draw_row(y, work, strfry, weir, strfry_large, weir_large):
     ]
 
 
-def draw(rows):
+def draw(names, rows):
+    other, own = names
+    is_large = any(row[3] or row[4] for row in rows)
     bottom = TOP + len(rows) * ROW - 8
-    parts = draw_head() + draw_axis(bottom)
+    parts = draw_head(names, is_large) + draw_axis(bottom)
     for count, row in enumerate(rows):
         parts += draw_row(TOP + count * ROW + 4.5, *row)
-    spoken = "; ".join(f"{work}: weir {number(weir)}, strfry {number(strfry)}" for work, strfry, weir, *_ in rows)
+    spoken = "; ".join(f"{work}: {own} {number(weir)}, {other} {number(strfry)}" for work, strfry, weir, *_ in rows)
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + BOTTOM}" '
         f'width="{WIDTH}" height="{bottom + BOTTOM}" role="img">',
-        "<title>weir and strfry: CPU time for each unit of work</title>",
-        f"<desc>Microseconds with 50,000 events stored. {escape(spoken)}.</desc>",
+        f"<title>{escape(own)} and {escape(other)}: CPU time for each unit of work</title>",
+        f"<desc>Microseconds{' with 50,000 events stored' if is_large else ''}. {escape(spoken)}.</desc>",
         f"<style>{STYLE}\n</style>",
         *parts,
         "</svg>\n",
@@ -148,10 +169,17 @@ def draw(rows):
 
 
 def main(arguments):
-    if arguments not in ([], ["--check"]):
+    global axis
+    if len(arguments) > 1 or (arguments and arguments[0].startswith("-") and arguments != ["--check"]):
         print(__doc__, file=sys.stderr)
         return 2
-    wanted = draw(read_rows(PAGE.read_text(encoding="utf-8")))
+    if arguments and arguments != ["--check"]:
+        page = Path(arguments[0])
+        names, rows = read_table(page.read_text(encoding="utf-8"))
+        axis = ends_of(rows)
+        (page.parent / CHART.name).write_text(draw(names, rows), encoding="utf-8")
+        return 0
+    wanted = draw(*read_table(PAGE.read_text(encoding="utf-8")))
     if not arguments:
         CHART.write_text(wanted, encoding="utf-8")
         return 0

@@ -22,6 +22,8 @@ mod publisher;
 mod querier;
 mod query;
 mod read_back;
+#[cfg(test)]
+mod second_tests;
 mod subscriber;
 #[cfg(test)]
 mod tests;
