@@ -158,8 +158,10 @@ label_values!(
     CloseReason {
         /// The client closed it.
         Client = "client",
-        /// The socket failed or was closed without a handshake, or an admin closed the connection.
+        /// The socket failed or was closed without a handshake.
         Lost = "lost",
+        /// An admin closed the connection or blocked the address.
+        Operator = "operator",
         /// The client violated RFC 6455.
         Protocol = "protocol",
         /// The client read too slowly and live events piled up.

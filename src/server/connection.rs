@@ -444,6 +444,8 @@ impl Connection {
             CloseReason::Offender
         } else if self.context.draining.get() && self.closing == CloseReason::Lost {
             CloseReason::Shutdown
+        } else if self.engine.outbox().is_closed() && self.closing == CloseReason::Lost {
+            CloseReason::Operator
         } else {
             self.closing
         }

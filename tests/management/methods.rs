@@ -119,6 +119,8 @@ fn a_blocked_address_loses_its_connections_and_gets_no_new_ones() {
     let mut rest = Vec::new();
     std::io::Read::read_to_end(&mut goes, &mut rest).expect("closed");
     assert!(rest.ends_with(b"blocked: this address is not welcome here"), "{}", String::from_utf8_lossy(&rest));
+    drop(goes);
+    relay.until(|| relay.metric("weir_connections_closed_total{reason=\"operator\"}") == 1);
     assert_eq!(open([127, 0, 0, 3]).0, "HTTP/1.1 403");
     assert_eq!(open([127, 0, 0, 4]).0, "HTTP/1.1 101");
     std::io::Write::write_all(&mut stays, &[0x89, 0x80, 0, 0, 0, 0]).expect("still open");
