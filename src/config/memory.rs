@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use indicatif::BinaryBytes;
 
 use super::sections::Config;
+use crate::pipeline::SUSPECTS;
+use crate::pipeline::fair::MAX_REMEMBERED;
 use crate::pipeline::ingest::plugin::COPY_BYTES;
 use crate::plugin::worker::BUFFER_BYTES;
 
@@ -28,12 +30,22 @@ const ESCAPED: u64 = 6;
 /// Memory of one event in a negentropy session.
 const NEGENTROPY_RECORD_BYTES: u64 = 41;
 
-/// The program, its threads, their buffers, tables of fixed size, and memory freed in the last seconds that has not
-/// been returned yet: up to 60 MiB under the attacks of `docs/reliability.md`.
+/// The program, its threads, their buffers, smaller tables, and memory freed in the last seconds that has not been
+/// returned yet: up to 60 MiB under the attacks of `docs/reliability.md`.
 const BASE_BYTES: u64 = 64 << 20;
 
 /// The rate tables when full: 200,000 addresses and 200,000 keys at 100 bytes each.
 const RATE_TABLES_BYTES: u64 = 2 * 200_000 * 100;
+
+/// What each queue that serves addresses in their order remembers of those without a job.
+const FAIR_QUEUE_BYTES: u64 = MAX_REMEMBERED as u64 * 100;
+
+/// The queues that do so at all times: Q4, `verify` and `writer`.
+const FAIR_QUEUES: u64 = 3;
+
+/// New keys and their addresses, and offenders, when their tables are full.
+const NEWCOMERS_BYTES: u64 = 2 * SUSPECTS as u64 * 64;
+const OFFENDERS_BYTES: u64 = SUSPECTS as u64 * 96;
 
 /// One use of memory and its bounds in bytes; 0 where there is no bound.
 struct Line {
@@ -79,6 +91,15 @@ fn kernel(config: &Config) -> String {
     )
 }
 
+/// What is remembered of addresses and keys that come and go.
+fn tables(config: &Config) -> u64 {
+    let (policy, plugin) = (&config.policy, &config.plugin);
+    let workers = if plugin.command.is_empty() { 0 } else { plugin.workers as u64 };
+    let newcomers = if policy.newcomers.period_s > 0 { NEWCOMERS_BYTES } else { 0 };
+    let offenders = if policy.offenders.offences > 0 { OFFENDERS_BYTES } else { 0 };
+    RATE_TABLES_BYTES + (FAIR_QUEUES + workers) * FAIR_QUEUE_BYTES + newcomers + offenders
+}
+
 fn lines(config: &Config) -> Vec<Line> {
     let (server, memory, negentropy) = (&config.server, &config.memory, &config.negentropy);
     let message = config.limits.max_message_length as u64;
@@ -120,7 +141,7 @@ fn lines(config: &Config) -> Vec<Line> {
             CONNECTION_BYTES,
         ),
         line("sockets without a request", server.max_half_open as u64 * HALF_OPEN_BYTES * doors, 0, 0),
-        line("rate tables", RATE_TABLES_BYTES, 0, 0),
+        line("tables of addresses and keys", tables(config), 0, 0),
         line("the relay itself", BASE_BYTES, 0, 0),
     ];
     let plugin = &config.plugin;
@@ -142,7 +163,7 @@ mod tests {
     fn the_lines_add_up_the_bounds() {
         let mut config = Config::default();
         config.server.max_connections = 1024;
-        let expected = "memory: at most 1.82 GiB, plus the page cache of the data file
+        let expected = "memory: at most 1.83 GiB, plus the page cache of the data file
   512.00 MiB  filters (64.00 MiB per address, 2.00 MiB per connection)
   128.00 MiB  incomplete messages (16.00 MiB per address, 1.00 MiB per connection)
   192.00 MiB  events on their way to disk (48.00 MiB per address)
@@ -150,12 +171,14 @@ mod tests {
   312.81 MiB  negentropy sessions (78.20 MiB per address, 78.20 MiB per connection)
    10.00 MiB  connections (2.50 MiB per address, 10.00 KiB per connection)
    96.00 MiB  sockets without a request
-   38.15 MiB  rate tables
+   42.83 MiB  tables of addresses and keys
    64.00 MiB  the relay itself
 socket buffers in the kernel: at most 1.00 GiB (256.00 MiB per address, 1.00 MiB per connection), within net.ipv4.tcp_mem";
         assert_eq!(memory_ceiling(&config), expected);
         config.plugin.command = "/etc/weir/policy".into();
         (config.plugin.workers, config.plugin.dry_run) = (2, true);
         assert!(memory_ceiling(&config).contains("\n   28.50 MiB  the plugin's pipes\n"));
+        (config.policy.newcomers.period_s, config.policy.offenders.offences) = (3_600, 3);
+        assert!(memory_ceiling(&config).contains("\n   67.32 MiB  tables of addresses and keys\n"), "with their own");
     }
 }

@@ -51,6 +51,6 @@ pub use ingest::verify::Intake;
 pub use options::Options;
 pub use query::reconcile::Reconciliation;
 pub use queues::Bounds;
-pub use run::{Parts, Pipeline};
+pub use run::{Parts, Pipeline, SUSPECTS};
 pub use serving::Serving;
 pub use threads::{StartError, pinned_pool};

@@ -178,7 +178,7 @@ impl Pipeline {
 }
 
 /// New keys, and clients whose events were refused, that are remembered, at about 80 bytes each.
-const SUSPECTS: usize = 100_000;
+pub const SUSPECTS: usize = 100_000;
 
 /// What the parts of all threads are taken from.
 fn serving(
