@@ -1,6 +1,6 @@
 //! Whether an event authorizes an HTTP request (NIP-98) to the management of the relay (NIP-86).
 //!
-//! The signature is not checked here but afterwards, and so is whether the event was used before.
+//! The signature is not checked here but before the body is read, and whether the event was used before afterwards.
 
 use super::settings::Settings;
 use crate::nostr::{EventView, Kind, TagElement, Timestamp, hex};
@@ -31,19 +31,14 @@ pub enum NotAuthorized {
     NotAdmin,
 }
 
-/// Whether `event` authorizes a POST with a body of this SHA-256, at about `now`.
+/// Whether `event` authorizes a POST at about `now`, but for the body: see [`check_payload`].
 ///
 /// A missing `method` tag is accepted, because some clients send none and nothing but POST is served; a wrong one is
 /// not.
 ///
 /// # Errors
 /// The first thing that is wrong, cheap checks first.
-pub fn check_http_auth(
-    settings: &Settings,
-    event: EventView<'_>,
-    payload: &[u8; 32],
-    now: Timestamp,
-) -> Result<(), NotAuthorized> {
+pub fn check_http_auth(settings: &Settings, event: EventView<'_>, now: Timestamp) -> Result<(), NotAuthorized> {
     if event.kind() != Kind::HTTP_AUTH {
         return Err(NotAuthorized::Kind);
     }
@@ -57,15 +52,20 @@ pub fn check_http_auth(
     if event.tags().values("method").any(|method| !method.to_text().eq_ignore_ascii_case("POST")) {
         return Err(NotAuthorized::Method);
     }
-    // 64 lower-case hex digits are stored as bytes; a client may write them in upper case.
-    let is_payload = |value: TagElement<'_>| value.to_text().eq_ignore_ascii_case(&hex::encode(payload));
-    if !event.tags().values("payload").next().is_some_and(is_payload) {
-        return Err(NotAuthorized::Payload);
-    }
     if !settings.admins.contains(&event.pubkey()) {
         return Err(NotAuthorized::NotAdmin);
     }
     Ok(())
+}
+
+/// Whether `event` authorizes a body of this SHA-256.
+///
+/// # Errors
+/// [`NotAuthorized::Payload`].
+pub fn check_payload(event: EventView<'_>, payload: &[u8; 32]) -> Result<(), NotAuthorized> {
+    // 64 lower-case hex digits are stored as bytes; a client may write them in upper case.
+    let is_payload = |value: TagElement<'_>| value.to_text().eq_ignore_ascii_case(&hex::encode(payload));
+    event.tags().values("payload").next().is_some_and(is_payload).then_some(()).ok_or(NotAuthorized::Payload)
 }
 
 #[cfg(test)]
@@ -84,12 +84,12 @@ mod tests {
         let event = event_at(created_at, kind, tags, r#""""#);
         let mut settings = Settings::default();
         settings.auth.urls = RelayUrl::parse("wss://relay.example.com").into_iter().collect();
-        let stranger = check_http_auth(&settings, event.view(), &PAYLOAD, Timestamp(NOW));
+        let stranger = check_http_auth(&settings, event.view(), Timestamp(NOW));
         assert!(stranger.is_err(), "nobody is an admin by default");
         settings.admins = [event.view().pubkey()].into_iter().collect();
-        let result = check_http_auth(&settings, event.view(), &PAYLOAD, Timestamp(NOW));
-        assert_eq!(result.is_ok(), stranger == Err(NotAuthorized::NotAdmin));
-        result
+        let admin = check_http_auth(&settings, event.view(), Timestamp(NOW));
+        assert_eq!(admin.is_ok(), stranger == Err(NotAuthorized::NotAdmin));
+        admin.and_then(|()| check_payload(event.view(), &PAYLOAD))
     }
 
     #[test]

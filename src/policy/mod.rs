@@ -40,7 +40,7 @@ pub use access::Access;
 pub use address_list::{AddressError, AddressSet, MalformedForwardedFor, Network, client_address};
 pub use auth::check_auth;
 pub use cost::Act;
-pub use http_auth::{NotAuthorized, check_http_auth};
+pub use http_auth::{NotAuthorized, check_http_auth, check_payload};
 pub use info::Info;
 pub use key_set::{Follows, KeySet};
 pub use limitation::limitation;

@@ -70,6 +70,26 @@ fn an_authorization_that_is_wrong_in_one_thing_is_refused() {
     assert_eq!(result(&relay, "listbannedpubkeys", json!([])), json!([]), "nothing was done");
 }
 
+/// Otherwise anybody could make the relay hold bodies.
+#[test]
+fn a_body_is_read_only_after_the_signature_of_an_admin() {
+    let relay = relay();
+    let stranger = authorization(&relay, &Key::named("stranger"), "{}");
+    let tags = json!([["u", relay.url()], ["method", "POST"], ["payload", payload("{}")]]);
+    let event = admin().event(27235, now(), tags, "");
+    let signature = event.text.split("\"sig\":\"").nth(1).expect("a signature");
+    let forged = event.with(&signature[..4], if signature.starts_with("0000") { "1111" } else { "0000" });
+    let answers = [stranger, header(&forged.text)].map(|auth| {
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: relay\r\nContent-Type: application/nostr+json+rpc\r\nAuthorization: {auth}\r\n\
+             Content-Length: 65000\r\n\r\n"
+        );
+        relay.http(&request).1
+    });
+    let errors = ["this key is not an admin of this relay", "the signature of the authorization is wrong"];
+    assert_eq!(answers, errors.map(|error| json!({ "error": error }).to_string()), "although no body came");
+}
+
 #[test]
 fn clients_differ_in_what_they_send_and_are_understood() {
     let (relay, admin) = (relay(), admin());

@@ -11,7 +11,7 @@ use crate::management::Request;
 use crate::nostr::json::Parser;
 use crate::nostr::testing::signed;
 use crate::nostr::{Event, hex};
-use crate::policy::{Settings, check_http_auth};
+use crate::policy::{Settings, check_http_auth, check_payload};
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL: &str = "https://relay.example.com/";
@@ -84,7 +84,9 @@ fn authorizes(event: &Event, body: &[u8]) {
     let mut settings = Settings::default();
     settings.auth.urls = crate::policy::RelayUrl::parse(URL).into_iter().collect();
     let payload = Sha256::digest(body).into();
-    let is_good = |settings: &Settings| check_http_auth(settings, view, &payload, view.created_at()).is_ok();
+    let is_good = |settings: &Settings| {
+        check_http_auth(settings, view, view.created_at()).is_ok() && check_payload(view, &payload).is_ok()
+    };
     assert!(!is_good(&settings), "nobody is an admin");
     settings.admins = [view.pubkey()].into_iter().collect();
     let json: Value = serde_json::from_str(&view.to_json()).expect("JSON");

@@ -1,7 +1,7 @@
 //! A management request over HTTP (NIP-86): from its headers and body to the answer.
 //!
-//! Nobody but an admin costs more than a hash and two parsers: the signature is checked elsewhere, and only of an event
-//! that names an admin as its author.
+//! The body is read once the signature of an admin is checked, so nobody else makes the relay hold one. The check is
+//! charged, and made only of an event that names an admin as its author.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -23,8 +23,8 @@ use tokio::sync::oneshot;
 use super::link::{Answer, Job};
 use crate::metrics::ManagementOutcome;
 use crate::nostr::json::Parser;
-use crate::nostr::{Event, Timestamp};
-use crate::policy::{Act, Settings, check_http_auth};
+use crate::nostr::{Event, VerifiedEvent};
+use crate::policy::{Act, NotAuthorized, check_http_auth, check_payload};
 use crate::server::context::IoContext;
 use crate::server::response::with_cors;
 
@@ -95,10 +95,14 @@ async fn handle(context: &Rc<IoContext>, request: Request<Incoming>, payer: IpAd
     let pipeline = &context.front.pipeline;
     let auth = authorization(&mut context.parser.borrow_mut(), request.headers());
     let auth = auth.map_err(|why| Refusal::Unauthorized(why.into()))?;
-    let body = read(request.into_body()).await?;
     let settings = pipeline.settings.load_full();
+    check_http_auth(&settings, auth.view(), pipeline.clock.now())?;
+    context.charge(&settings, payer, Act::Auth);
+    let auth = VerifiedEvent::verify_one(&pipeline.verifier, auth)
+        .map_err(|_| Refusal::Unauthorized("the signature of the authorization is wrong".into()))?;
+    let body = read(request.into_body()).await?;
     context.charge(&settings, payer, Act::Message(body.len()));
-    check(&settings, &auth, &body, pipeline.clock.now())?;
+    check_payload(auth.view(), &Sha256::digest(&body).into())?;
     let (answer, answered) = oneshot::channel();
     let busy = || Refusal::Body(StatusCode::SERVICE_UNAVAILABLE, "the relay is busy; try again later");
     context.front.management.send(Job { auth, body, answer }).map_err(|_| busy())?;
@@ -109,10 +113,10 @@ async fn handle(context: &Rc<IoContext>, request: Request<Incoming>, payer: IpAd
     }
 }
 
-fn check(settings: &Settings, auth: &Event, body: &[u8], now: Timestamp) -> Result<(), Refusal> {
-    let payload: [u8; 32] = Sha256::digest(body).into();
-    let checked = check_http_auth(settings, auth.view(), &payload, now);
-    checked.map_err(|error| Refusal::Unauthorized(error.to_string()))
+impl From<NotAuthorized> for Refusal {
+    fn from(error: NotAuthorized) -> Self {
+        Self::Unauthorized(error.to_string())
+    }
 }
 
 /// The event of `Authorization: Nostr <base64>` (NIP-98); its id is checked, its signature is not.

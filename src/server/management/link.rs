@@ -7,15 +7,15 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{oneshot, watch};
 
-use crate::nostr::Event;
+use crate::nostr::VerifiedEvent;
 
 /// Requests that wait for the thread; one more is answered with 503.
 const MAX_WAITING: usize = 16;
 
-/// A request that an io thread passes on: everything about its authorization is right but perhaps the signature.
+/// A request that an io thread passes on. Its authorization is an admin's, but may have been used before.
 pub struct Job {
     /// Its authorization.
-    pub auth: Event,
+    pub auth: VerifiedEvent,
     /// Its body.
     pub body: Bytes,
     /// Where the answer goes.
@@ -66,11 +66,11 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nostr::testing::signed;
+    use crate::nostr::testing::{author, trusted};
 
     fn job(number: u64) -> (Job, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
-        (Job { auth: signed(1, 27_235, number, &[], ""), body: Bytes::new(), answer }, answered)
+        (Job { auth: trusted(author(1), 27_235, number, &[], ""), body: Bytes::new(), answer }, answered)
     }
 
     #[test]

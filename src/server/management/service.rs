@@ -1,4 +1,4 @@
-//! What the `management` thread does: it checks signatures, records acts, and makes them take effect.
+//! What the `management` thread does: it records acts and makes them take effect.
 //!
 //! One request at a time, so acts have an order. An act is on disk before anything else happens.
 
@@ -14,7 +14,7 @@ use super::link::{Answer, Job};
 use super::reported;
 use super::used::Used;
 use crate::management::{self, Done, Journal, Request, Subject, Who};
-use crate::nostr::{Event, EventId, VerifiedEvent};
+use crate::nostr::{EventId, VerifiedEvent};
 use crate::pipeline::Serving;
 use crate::pipeline::commit::uncommitted::Change;
 use crate::store::{Seq, Store, StoreError};
@@ -70,10 +70,7 @@ impl Service {
     }
 
     /// Carries out a request that came over HTTP.
-    async fn serve(&self, auth: Event, body: &[u8]) -> Answer {
-        let Ok(auth) = VerifiedEvent::verify_one(&self.serving.verifier, auth) else {
-            return Answer::Unauthorized("the signature of the authorization is wrong");
-        };
+    async fn serve(&self, auth: VerifiedEvent, body: &[u8]) -> Answer {
         let (id, created_at) = (auth.view().id(), auth.view().created_at());
         if !self.used.borrow_mut().admit(id, created_at) {
             return Answer::Unauthorized("this authorization was used before; sign a new one");
