@@ -7,12 +7,15 @@
 //! | `state.jsonl` | the checkpoint: a header with the number of the last act in it, and one decision per line |
 //! | `lock` | held, with flock(2), while an act is recorded |
 //!
+//! `lock` is created after `audit.jsonl`, and nothing removes either. So where any of these files is, `audit.jsonl` is, or
+//! it was lost. What root creates belongs to the owner of the directory around it: the relay must be able to open it.
+//!
 //! A line without its end at the end of `audit.jsonl` was being written when the process died: its act never took
 //! effect and nobody was told so, so it is dropped. Anything else that is not as written here is damage, and an error.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -22,6 +25,7 @@ use super::audit::{AuditEntry, Decision};
 use super::error::JournalError;
 use super::state::State;
 use super::subject::Subject;
+use crate::store::{create_directory, give_to_owner, sync_names};
 
 /// The version of the format.
 const FORMAT: u32 = 1;
@@ -38,6 +42,7 @@ const MAX_LINE: usize = 64 << 10;
 /// The names.
 const AUDIT: &str = "audit.jsonl";
 const STATE: &str = "state.jsonl";
+const LOCK: &str = "lock";
 
 /// The first line of the checkpoint.
 #[derive(Serialize, Deserialize)]
@@ -79,9 +84,21 @@ impl Files {
     }
 
     /// Whether there is anything.
-    #[must_use]
-    pub fn exist(&self) -> bool {
-        self.path(AUDIT).exists() || self.path(STATE).exists() || self.older(1).exists()
+    ///
+    /// # Errors
+    /// When that cannot be told, for example because the directory is another user's, or a link that leads nowhere.
+    pub fn exist(&self) -> Result<bool, JournalError> {
+        let failed = |source| JournalError::File { file: self.dir.clone(), source };
+        if is_there(&self.dir)? && !self.dir.try_exists().map_err(failed)? {
+            let why = "a link to a directory that is not there; is its disk mounted?";
+            return Err(failed(io::Error::new(io::ErrorKind::NotFound, why)));
+        }
+        for file in [self.path(LOCK), self.audit(), self.path(STATE), self.older(1)] {
+            if is_there(&file)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The directory.
@@ -106,19 +123,33 @@ impl Files {
         self.path(AUDIT)
     }
 
-    /// Creates the directory, and waits until no other process records an act.
+    /// Creates the directory and an empty audit, if there is nothing, and waits until no other process records an act.
     ///
     /// # Errors
     /// When the directory cannot be written.
     pub fn lock(&self) -> Result<File, JournalError> {
         let failed = |source| JournalError::File { file: self.dir.clone(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed)?;
-        let path = self.path("lock");
+        if !self.exist()? {
+            self.create().map_err(failed)?;
+        }
+        let path = self.path(LOCK);
         let failed = |source| JournalError::File { file: path.clone(), source };
         let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = lock.map_err(failed)?;
+        give(&path).map_err(failed)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
         Ok(lock)
+    }
+
+    fn create(&self) -> io::Result<()> {
+        let is_missing = |one: &&Path| !one.as_os_str().is_empty() && !one.exists();
+        let missing: Vec<&Path> = self.dir.ancestors().take_while(is_missing).collect();
+        create_directory(&self.dir, 0o700)?;
+        missing.into_iter().rev().try_for_each(give)?;
+        let audit = self.audit();
+        OpenOptions::new().append(true).create(true).mode(0o600).open(&audit)?;
+        give(&audit)?;
+        sync_names(&self.dir)
     }
 
     /// What the audit is now.
@@ -142,9 +173,8 @@ impl Files {
         let mut state = self.read_state()?;
         let checkpoint = state.last();
         let path = self.path(AUDIT);
-        if !path.exists() {
-            let was_there = checkpoint > 0 || self.older(1).exists();
-            return if was_there { Err(JournalError::Missing(path)) } else { Ok((state, Seen::default())) };
+        if !is_there(&path)? {
+            return Err(JournalError::Missing(path));
         }
         let mut before = None;
         let end = read_audit(&path, |line, entry| {
@@ -180,7 +210,7 @@ impl Files {
     /// # Errors
     /// When the file cannot be read or is damaged.
     pub fn entries(path: &Path, mut each: impl FnMut(AuditEntry)) -> Result<(), JournalError> {
-        if !path.exists() {
+        if !is_there(path)? {
             return Ok(());
         }
         let each = |_, entry| {
@@ -228,14 +258,11 @@ impl Files {
     pub fn append(&self, entry: &AuditEntry) -> Result<Seen, JournalError> {
         let path = self.path(AUDIT);
         let failed = |source| JournalError::File { file: path.clone(), source };
-        let is_new = !path.exists();
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
         let before = file.metadata().map_err(failed)?.len();
         let mut line = serde_json::to_vec(entry).map_err(|error| failed(error.into()))?;
         line.push(b'\n');
-        let written = file.write_all(&line).and_then(|()| file.sync_all());
-        let written = written.and_then(|()| if is_new { self.sync_dir() } else { Ok(()) });
-        if let Err(source) = written {
+        if let Err(source) = file.write_all(&line).and_then(|()| file.sync_all()) {
             // Should this fail as well, the next start drops a line without an end, and takes a whole one for an act.
             let _ = file.set_len(before).and_then(|()| file.sync_all());
             return Err(failed(source));
@@ -259,24 +286,28 @@ impl Files {
         let failed = |source| JournalError::File { file: self.dir.clone(), source };
         self.write_state(&new, state).map_err(failed)?;
         fs::rename(&new, self.path(STATE)).map_err(failed)?;
-        self.sync_dir().map_err(failed)?;
+        sync_names(&self.dir).map_err(failed)?;
         let inode = |path: &Path| fs::metadata(path).map(|file| file.ino()).ok();
         // They are one file after a kill between the next two steps.
         if inode(&audit) != inode(&self.older(1)) {
-            for age in (1..OLDER).rev().filter(|age| self.older(*age).exists()) {
-                fs::rename(self.older(age), self.older(age + 1)).map_err(failed)?;
+            for age in (1..OLDER).rev() {
+                if is_there(&self.older(age))? {
+                    fs::rename(self.older(age), self.older(age + 1)).map_err(failed)?;
+                }
             }
             fs::hard_link(&audit, self.older(1)).map_err(failed)?;
         }
         let new = self.path("audit.new");
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(failed)?;
+        give(&new).map_err(failed)?;
         fs::rename(&new, &audit).map_err(failed)?;
-        self.sync_dir().map_err(failed)?;
+        sync_names(&self.dir).map_err(failed)?;
         self.seen()
     }
 
     fn write_state(&self, path: &Path, state: &State) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        give(path)?;
         let mut out = BufWriter::new(file);
         let header = Header { format: FORMAT, last: state.last(), decisions: state.iter().len() as u64 };
         serde_json::to_writer(&mut out, &header)?;
@@ -287,10 +318,22 @@ impl Files {
         out.write_all(b"\n")?;
         out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
     }
+}
 
-    fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
+/// Whether there is a file of this name, be it a link that leads nowhere.
+fn is_there(path: &Path) -> Result<bool, JournalError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(JournalError::File { file: path.into(), source }),
     }
+}
+
+/// Gives what was created to the owner of the directory around it.
+fn give(new: &Path) -> io::Result<()> {
+    // The parent of a relative path may be the empty path.
+    let parent = new.parent().filter(|parent| !parent.as_os_str().is_empty());
+    give_to_owner(parent.unwrap_or(Path::new(".")), new)
 }
 
 fn damaged(file: &Path, line: u64, text: String) -> JournalError {

@@ -38,11 +38,11 @@ impl Journal {
     /// Opens the journal in `dir`. Creates nothing: that is left to the first act.
     ///
     /// # Errors
-    /// When it cannot be read, or is damaged.
+    /// When it cannot be read, is damaged, or part of it is gone.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         let files = Files::new(dir.into());
         let mut journal = Self { files, state: State::default(), seen: Seen::default(), auths: Vec::new() };
-        if journal.files.exist() {
+        if journal.is_there()? {
             let _lock = journal.files.lock()?;
             journal.read()?;
         }
@@ -59,12 +59,22 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether there is anything on disk. What was read once must not be gone: a new journal would begin, without the
+    /// decisions.
+    fn is_there(&self) -> Result<bool, JournalError> {
+        let is_there = self.files.exist()?;
+        if !is_there && self.seen != Seen::default() {
+            return Err(JournalError::Missing(self.files.audit()));
+        }
+        Ok(is_there)
+    }
+
     /// Reads what other processes recorded. Returns whether there was anything.
     ///
     /// # Errors
     /// When the files cannot be read, or are damaged; the state stays as it was.
     pub fn refresh(&mut self) -> Result<bool, JournalError> {
-        if !self.files.exist() || self.files.seen()? == self.seen {
+        if !self.is_there()? || self.files.seen()? == self.seen {
             return Ok(false);
         }
         let _lock = self.files.lock()?;
@@ -175,7 +185,7 @@ impl Journal {
     /// # Errors
     /// When the files cannot be read, or are damaged.
     pub fn audit(&self, count: usize, skip: usize) -> Result<Vec<AuditEntry>, JournalError> {
-        if !self.files.exist() {
+        if !self.is_there()? {
             return Ok(Vec::new());
         }
         let _lock = self.files.lock()?;
@@ -204,6 +214,7 @@ impl Journal {
 
     /// Takes the lock, and reads what other processes recorded.
     fn locked(&mut self) -> Result<std::fs::File, JournalError> {
+        self.is_there()?;
         let lock = self.files.lock()?;
         if self.files.seen()? != self.seen {
             self.read()?;

@@ -1,5 +1,6 @@
 //! Tests of the journal: that it holds what was decided, whatever a kill leaves of its files.
 
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use super::files::{AUDIT_BYTES, Files};
 use super::*;
 use crate::nostr::{Pubkey, Timestamp};
 use crate::policy::Access;
+use crate::require::{self, Need};
 
 fn who() -> Who {
     Who { by: "uid:0".into(), auth: None }
@@ -265,6 +267,72 @@ fn two_processes_take_turns_and_see_each_others_acts() {
     assert!(one.refresh().expect("readable"));
     assert_eq!(one.state(), other.state());
     assert!(!one.refresh().expect("readable"));
+}
+
+#[test]
+fn a_journal_that_is_gone_or_cannot_be_looked_at_is_an_error_and_not_an_empty_one() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (dir, away) = (home.path().join("management"), home.path().join("away"));
+    let said = |opened: Result<Journal, JournalError>| {
+        let error = opened.map(|_| ()).expect_err("an error").to_string();
+        error.replace(&format!("{}/", home.path().display()), "")
+    };
+    let open = || Journal::open(&dir);
+    let mut journal = open().expect("a journal");
+    self::said(&mut journal, "banpubkey", json!([hex(1)])).expect("done");
+    let gone = "management/audit.jsonl: the file is missing; restore it, or move its directory away to begin without decisions";
+    std::fs::rename(dir.join("audit.jsonl"), &away).expect("moved");
+    assert_eq!(said(open()), gone, "only the lock is left");
+    std::fs::rename(&away, dir.join("audit.jsonl")).expect("moved");
+    std::fs::rename(&dir, &away).expect("moved");
+    let mut open_journal =
+        |method: &str, params: Value| self::said(&mut journal, method, params).expect_err("an error");
+    assert!(open_journal("banpubkey", json!([hex(2)])).ends_with(gone), "a journal that was read is gone");
+    assert!(open_journal("audit", json!([])).ends_with(gone));
+    assert!(!dir.exists(), "no other begins in its place");
+    symlink(home.path().join("nowhere"), &dir).expect("a link");
+    assert_eq!(said(open()), "management: a link to a directory that is not there; is its disk mounted?");
+    std::fs::remove_file(&dir).expect("the link");
+    std::fs::write(&dir, "").expect("a file");
+    assert_eq!(said(open()), "management/lock: Not a directory (os error 20)");
+    std::fs::remove_file(&dir).expect("the file");
+    std::fs::rename(&away, &dir).expect("moved");
+    assert_eq!(open().expect("a journal").state(), journal.state());
+}
+
+#[test]
+fn a_first_act_that_was_never_recorded_leaves_a_journal_that_opens() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut journal = open(home.path());
+    // It changes nothing, but takes the lock.
+    said(&mut journal, "changerelayname", json!([""])).expect("done");
+    assert!(home.path().join("lock").exists());
+    assert_eq!(open(home.path()).state(), &state::State::default());
+}
+
+#[test]
+fn what_root_creates_belongs_to_the_owner_of_the_directory_around_it() {
+    // Only root can give files to another user.
+    if !require::has(Need::Root, rustix::process::geteuid().is_root()) {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a directory");
+    chown(home.path(), Some(65_534), Some(65_534)).expect("given away");
+    for dir in ["management", "some/where"].map(|name| home.path().join(name)) {
+        let mut journal = open(&dir);
+        said(&mut journal, "banpubkey", json!([hex(1)])).expect("done");
+        Files::new(dir.clone()).checkpoint(journal.state()).expect("a checkpoint");
+        let files = std::fs::read_dir(&dir).expect("a directory").map(|file| file.expect("a file").path());
+        let mut files: Vec<_> = files.chain([dir.clone()]).collect();
+        files.sort_unstable();
+        let names = ["", "audit.1.jsonl", "audit.jsonl", "lock", "state.jsonl"].map(|name| dir.join(name));
+        assert_eq!(files, names);
+        for file in files {
+            let metadata = file.metadata().expect("it is there");
+            assert_eq!((metadata.uid(), metadata.gid()), (65_534, 65_534), "{}", file.display());
+        }
+    }
+    assert_eq!(home.path().join("some").metadata().expect("it is there").uid(), 65_534);
 }
 
 #[test]

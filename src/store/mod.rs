@@ -26,6 +26,7 @@ pub use file::disk::Space;
 pub use file::full::Full;
 pub use file::handle::Store;
 pub use file::names::{create_directory, sync_names};
+pub use file::owner::give_to_owner;
 pub use file::tally::KindUsage;
 pub use format::error::StoreError;
 pub use format::keys::{self, Seq};

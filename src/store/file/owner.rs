@@ -5,7 +5,10 @@ use std::path::Path;
 
 /// Gives a new file to the owner of the store's directory. When root runs a command while the relay runs as another
 /// user, the relay must still be able to open the file.
-pub(in crate::store) fn give_to_owner(path: &Path, new: &Path) -> std::io::Result<()> {
+///
+/// # Errors
+/// When the file cannot be given away.
+pub fn give_to_owner(path: &Path, new: &Path) -> std::io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
