@@ -135,7 +135,8 @@ impl Journal {
     /// Takes an act back: its subject gets the decision from before. Returns the subject.
     ///
     /// # Errors
-    /// When there is no such act, another act about the subject followed, or it cannot be recorded.
+    /// When there is no such act, another one about the subject followed and was not taken back, or it cannot be
+    /// recorded.
     pub fn undo(&mut self, number: u64, (who, now): (&Who, Timestamp)) -> Result<Subject, JournalError> {
         let _lock = self.locked()?;
         let mut found = None;
@@ -148,9 +149,7 @@ impl Journal {
         let undone = found.ok_or(JournalError::NoSuchAct(number))?;
         let subject = undone.subject;
         let change = undone.change.ok_or(JournalError::NotUndoable(number))?;
-        let current = self.state.get(&subject);
-        if current != change.after.as_ref() {
-            let by = current.map_or(self.state.last(), |decision| decision.number);
+        if let Some(by) = self.standing_after(number, subject)? {
             return Err(JournalError::Superseded { subject, by });
         }
         if change.before.is_some() {
@@ -161,6 +160,28 @@ impl Journal {
         entry.change = Some(Change { before: change.after, after: change.before });
         self.record(&entry)?;
         Ok(subject)
+    }
+
+    /// The latest act that decided about `subject` after act `number`, leaving out each that was taken back before
+    /// another followed, and the one that took it back.
+    fn standing_after(&self, number: u64, subject: Subject) -> Result<Option<u64>, JournalError> {
+        let (mut standing, mut last) = (Vec::new(), number);
+        let newest_first: Vec<PathBuf> = self.newest_first().collect();
+        for path in newest_first.into_iter().rev() {
+            Files::entries(&path, |entry| {
+                // After a kill within a checkpoint, two files hold the same acts.
+                if entry.number <= last || entry.subject != subject || entry.change.is_none() {
+                    return;
+                }
+                last = entry.number;
+                if entry.undoes.is_some() && entry.undoes == standing.last().copied() {
+                    standing.pop();
+                } else {
+                    standing.push(entry.number);
+                }
+            })?;
+        }
+        Ok(standing.pop())
     }
 
     /// Records that events of a subject are to be removed. No decision changes.

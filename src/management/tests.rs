@@ -122,6 +122,25 @@ fn an_act_is_undone_once_and_only_while_no_other_followed() {
 }
 
 #[test]
+fn an_act_is_not_undone_when_others_followed_that_left_what_it_left() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut journal = open(home.path());
+    for round in ["first", "second"] {
+        said(&mut journal, "banpubkey", json!([hex(1), round])).expect("done");
+        said(&mut journal, "unbanpubkey", json!([hex(1)])).expect("done");
+        said(&mut journal, "banpubkey", json!([hex(2), round])).expect("done");
+    }
+    let subject = Subject::Key(Pubkey([1; 32]));
+    let mut undo = |number| journal.undo(number, (&who(), Timestamp(9))).map_err(|error| error.to_string());
+    let superseded = |by| Err(format!("{subject} was decided again by act {by}; undo that first"));
+    assert_eq!([undo(2), undo(1), undo(4)], [superseded(5), superseded(5), superseded(5)]);
+    assert_eq!([undo(5), undo(4), undo(2)], [Ok(subject), Ok(subject), Ok(subject)], "from the latest back");
+    assert_eq!([undo(2), undo(4)], [superseded(9), superseded(9)], "nothing is undone twice");
+    assert_eq!(journal.state().get(&subject).map(|decision| decision.text.as_str()), Some("first"));
+    assert_eq!(open(home.path()).state(), journal.state());
+}
+
+#[test]
 fn the_same_decision_again_is_no_act() {
     let home = tempfile::tempdir().expect("a directory");
     let mut journal = open(home.path());
