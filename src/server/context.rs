@@ -287,9 +287,7 @@ impl IoContext {
     /// Closes the connections from addresses that are blocked. Their EVENTs may stay without an answer.
     pub(super) fn close_blocked(&self) {
         let settings = self.front.pipeline.settings.load();
-        for client in self.clients.borrow().values().filter(|client| settings.moderation.blocks(client.peer)) {
-            client.outbox.close(CloseCode::Policy, "blocked: this address is not welcome here");
-        }
+        self.clients.borrow().values().for_each(|client| close_if_blocked(&settings, client));
     }
 
     /// Registers a connection and returns its key.
@@ -298,6 +296,8 @@ impl IoContext {
         self.clients.borrow_mut().insert(key, Arc::clone(client));
         self.front.pipeline.metrics.connections.inc();
         self.front.pipeline.metrics.connections_opened.inc();
+        // Its address may have been blocked since its request was accepted, before it could be closed.
+        close_if_blocked(&self.front.pipeline.settings.load(), client);
         key
     }
 
@@ -306,5 +306,51 @@ impl IoContext {
         self.clients.borrow_mut().remove(&key);
         self.front.pipeline.roll.leave(key);
         self.front.pipeline.metrics.connections.dec();
+    }
+}
+
+fn close_if_blocked(settings: &Settings, client: &ClientHandle) {
+    if settings.moderation.blocks(client.peer) {
+        client.outbox.close(CloseCode::Policy, "blocked: this address is not welcome here");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::testing::{ends, start};
+    use crate::policy::{Moderation, RateLimiter, Ruling};
+    use crate::store::{Durability, Store};
+    use crate::ws::{Budget, OutboxOptions, Writer};
+
+    #[test]
+    fn a_connection_that_was_accepted_before_its_address_was_blocked_and_enters_after_it_is_closed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let options = crate::store::Options { map_bytes: 64 << 20, durability: Durability::None, ..Default::default() };
+        let store = Store::open(dir.path(), options).expect("a new store");
+        let (pipeline, _failures) = start(store, Settings::default());
+        let front = Arc::new(Front::new(Options::default(), pipeline.serving().clone(), Link::none()));
+        let context = IoContext::new(Arc::clone(&front), pipeline.intake());
+        let client_at = |address: [u8; 4]| {
+            let address: IpAddr = address.into();
+            let budget = Arc::new(Budget::new(1 << 20));
+            let (outbox, writer) = Writer::with_outbox(OutboxOptions::default(), budget, None);
+            let rates = RateLimiter::new(&Settings::default(), address, front.address_rates.get(address, 0));
+            let memory = front.pipeline.memory.address(address);
+            (Arc::new(ClientHandle::new(outbox, false, rates, (address, address), memory)), writer)
+        };
+        let [early, late, other] = [[192, 0, 2, 7], [192, 0, 2, 8], [198, 51, 100, 1]].map(client_at);
+        context.enter(&early.0);
+        let mut moderation = Moderation::default();
+        moderation.put(Ruling::Address("192.0.2.0/24".parse().expect("a prefix"), true));
+        front.pipeline.apply_moderation(&Arc::new(moderation));
+        context.close_blocked();
+        let closed = || [&early, &late, &other].map(|(client, _)| client.outbox.is_closed());
+        assert_eq!(closed(), [true, false, false]);
+        context.enter(&late.0);
+        context.enter(&other.0);
+        assert_eq!(closed(), [true, true, false]);
+        drop((context, early, late, other, front));
+        assert!(ends(move || pipeline.finish()), "a thread waits for ever");
     }
 }
