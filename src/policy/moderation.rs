@@ -84,7 +84,7 @@ impl Moderation {
         }
     }
 
-    /// Whether the event or its author is banned.
+    /// Whether the event, its author or its kind is banned.
     ///
     /// # Errors
     /// The refusal, for the client.
@@ -92,7 +92,10 @@ impl Moderation {
         if holds(&self.banned_keys, &event.pubkey()) {
             return Err(Refusal::author());
         }
-        if holds(&self.banned_events, &event.id()) { Err(Refusal::event()) } else { Ok(()) }
+        if holds(&self.banned_events, &event.id()) {
+            return Err(Refusal::event());
+        }
+        if self.bans_kind(event.kind()) { Err(Refusal::kind(event.kind())) } else { Ok(()) }
     }
 
     /// Whether the kind is refused.
@@ -155,6 +158,9 @@ mod tests {
         moderation.put(Ruling::Key(key, Some(true)));
         moderation.put(Ruling::Event(id, Some(true)));
         assert_eq!((said(&moderation), moderation.allows_key(&key)), (None, true));
+        moderation.put(Ruling::Kind(Kind(1), Some(false)));
+        assert_eq!(said(&moderation).as_deref(), Some("blocked: kind 1 is not accepted here"));
+        moderation.put(Ruling::Kind(Kind(1), None));
         moderation.put(Ruling::Key(key, None));
         assert_eq!((said(&moderation), moderation.allows_key(&key)), (None, false));
         assert_eq!(moderation, Moderation::default());

@@ -181,12 +181,12 @@ fn check_vanish(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal
     Err(invalid(PolicyRule::Vanish, format!("the request does not name this relay, which is {}", settings.auth.urls)))
 }
 
-/// The operator's lists, with what admins allowed and refused beside them. What one of them refuses is refused,
-/// whatever the other allows.
+/// The operator's lists, with what admins allowed beside them. What the lists refuse is refused, whatever admins
+/// allowed.
 fn check_lists(access: &Access, moderation: &Moderation, event: EventView<'_>) -> Result<(), Refusal> {
     let kind = event.kind();
     let is_named = access.allow_kinds.is_empty() || access.allow_kinds.contains(kind) || moderation.allows_kind(kind);
-    if access.deny_kinds.contains(kind) || moderation.bans_kind(kind) || !is_named {
+    if access.deny_kinds.contains(kind) || !is_named {
         return Err(Refusal::kind(kind));
     }
     let author = event.pubkey();

@@ -1,6 +1,9 @@
 //! Tests of the checks on published events.
 
+use std::sync::Arc;
+
 use super::super::list_file::KeyFile;
+use super::super::moderation::Ruling;
 use super::super::sets::KindSet;
 use super::super::settings::Who;
 use super::super::testing::{AUTHOR, NOW, event, event_at, said};
@@ -266,4 +269,31 @@ fn a_request_to_vanish_names_this_relay_among_any_others() {
     }
     let hexed = format!(r#"[["relay","{}"]]"#, hex::encode(&[1; 32]));
     assert_eq!(vanish(&hexed), "invalid: the request does not name this relay, which is wss://relay.example.com");
+}
+
+#[test]
+fn what_admins_banned_is_refused_from_every_source_whatever_the_lists_apply_to() {
+    let (note, reaction) = (event(1, "[]", r#""""#), event(7, "[]", r#""""#));
+    let (id, author) = (note.view().id(), note.view().pubkey());
+    for sources in ["[]", r#"["ws"]"#, r#"["import"]"#, r#"["ws","import"]"#] {
+        let said = |ruling: Ruling<'_>, event: &Event| {
+            let mut moderation = Moderation::default();
+            moderation.put(ruling);
+            let settings = settings(|s| {
+                s.policy.sources = serde_json::from_str(sources).expect("sources");
+                s.moderation = Arc::new(moderation);
+            });
+            let imported = check_import(&settings, event.view()).map(drop).map_err(|refusal| refusal.reason);
+            [check(&settings, &nobody(), event), said(imported)]
+        };
+        let twice = |text: &str| [text, text].map(String::from);
+        let kind = Ruling::Kind(Kind(7), Some(false));
+        assert_eq!(said(kind, &reaction), twice("blocked: kind 7 is not accepted here"), "{sources}");
+        assert_eq!(said(kind, &note), twice(""), "{sources}");
+        let key = Ruling::Key(author, Some(false));
+        assert_eq!(said(key, &note), twice("blocked: the author is not welcome here"), "{sources}");
+        let event = Ruling::Event(id, Some(false));
+        assert_eq!(said(event, &note), twice("blocked: this event is not welcome here"), "{sources}");
+        assert_eq!(said(event, &reaction), twice(""), "{sources}");
+    }
 }
