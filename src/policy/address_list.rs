@@ -20,7 +20,7 @@ use super::sets::from_text;
 #[error("{0:?} is neither an address such as 192.0.2.7 nor a prefix such as 192.0.2.0/24 or 2001:db8::/32")]
 pub struct AddressError(String);
 
-/// One address or prefix. IPv4-mapped IPv6 addresses count as IPv4 addresses.
+/// One address or prefix. IPv4-mapped IPv6 addresses and prefixes count as those of IPv4.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Network(IpNet);
 
@@ -40,7 +40,16 @@ impl FromStr for Network {
             return Ok(Self(address.to_canonical().into()));
         }
         let net: IpNet = text.parse().map_err(|_| wrong())?;
-        Ok(Self(net.trunc()))
+        Ok(Self(canonical(net.trunc())))
+    }
+}
+
+/// An IPv4-mapped prefix as the IPv4 prefix that it stands for.
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
+        (Some(address), Some(bits)) => IpNet::new(address.into(), bits).expect("128 - 96 bits at most"),
+        _ => net,
     }
 }
 
@@ -197,6 +206,24 @@ mod tests {
         for wrong in ["10.0.0.0/33", "10.0.0", "x", "", "::/129", "10.0.0.1/"] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_mapped_prefix_is_the_ipv4_prefix_that_it_stands_for() {
+        for (text, written) in [
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:192.0.2.77/120", "192.0.2.0/24"),
+            ("::ffff:192.0.2.7/128", "192.0.2.7"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:0:0/95", "::fffe:0:0/95"),
+            ("::/0", "::/0"),
+            ("64:ff9b::192.0.2.0/120", "64:ff9b::c000:200/120"),
+        ] {
+            assert_eq!(text.parse::<Network>().map(|net| net.to_string()), Ok(written.into()), "{text}");
+        }
+        let set = set(&["::ffff:192.0.2.0/120"]);
+        let inside = ["192.0.2.66", "::ffff:192.0.2.66", "192.0.3.1", "2001:db8::1"].map(|text| set.contains(at(text)));
+        assert_eq!(inside, [true, true, false, false]);
     }
 
     #[test]
