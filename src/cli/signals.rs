@@ -77,7 +77,7 @@ impl Signals {
                     _ = hangup.recv() => reload(&mut config, &load, pipeline),
                     _ = look.tick() => reread_lists(&mut config, pipeline),
                     _ = replace.recv() => successors.start(),
-                    () = successors.is_ready() => {
+                    () = successors.is_ready(server) => {
                         let handover = tokio::select! {
                             _ = terminate.recv() => return End::Stopped,
                             _ = interrupt.recv() => return End::Stopped,

@@ -20,6 +20,7 @@ use super::context::IoContext;
 use super::engine::Engine;
 use super::linger::{LINGER, has_left, linger};
 use super::partial::Partial;
+use super::stage::RESTARTING;
 use super::turns;
 use crate::metrics::{CloseLabel, CloseReason};
 use crate::pipeline::ClientHandle;
@@ -39,9 +40,6 @@ const BYTES_IN_TICK: usize = 128 << 10;
 
 /// The same after the tick: answers and live events, in 10 µs.
 const BYTES_AFTER_TICK: usize = 16 << 10;
-
-/// What clients are told when the relay stops, with 1012.
-pub const RESTARTING: &str = "the relay is restarting";
 
 /// Serves one connection from its upgrade to its end. It is a visitor until it is one of the thread's clients.
 pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, place: Place, visitor: Rc<()>) {

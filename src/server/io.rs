@@ -13,11 +13,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use super::connection::RESTARTING;
 use super::context::{ACCEPT_PAUSE, Front, IoContext};
 use super::management::link::Link;
 use super::options::Options;
-use super::stage::Stage;
+use super::stage::{RESTARTING, Stage};
 use super::{http, monitor};
 use crate::allocator;
 use crate::pipeline::{ClientHandle, Intake, OnFailure, Serving};
@@ -33,7 +32,7 @@ const EVENTS_AT_ONCE: usize = 32;
 /// How often draining checks again the connections that were owed answers.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
-/// How often pausing checks again whether all events are answered. Meanwhile nobody is accepted.
+/// How often a hand-over checks again whether all events are answered, and whether all threads are paused.
 const PAUSE_LOOK: Duration = Duration::from_millis(1);
 
 /// How long a stopping relay waits for the requests of sockets that speak plain HTTP.
@@ -139,35 +138,43 @@ impl Server {
         self.front.accept_rounds.load(Ordering::Relaxed)
     }
 
-    /// Stops accepting and reading, and waits until every event that was read is answered: no event is stored after
-    /// that. Returns false if that takes longer than `patience`, and then serves on. Connections stay open.
-    pub async fn pause(&self, patience: Duration) -> bool {
-        self.tell(Stage::Paused);
-        let deadline = Instant::now() + patience;
-        let front = &self.front;
-        while front.paused.load(Ordering::Acquire) < self.threads.len() || front.pipeline.gate.events() > 0 {
-            if Instant::now() >= deadline {
-                self.resume();
-                return false;
-            }
-            tokio::time::sleep(PAUSE_LOOK).await;
-        }
-        true
+    /// Lets no more events in: from now on an EVENT waits, with what its connection sent after it. Everything else is
+    /// served.
+    pub fn hold_events(&self) {
+        self.front.pipeline.gate.close();
     }
 
-    /// Serves on after [`Server::pause`].
+    /// Waits until every event that was let in is answered. No event is stored after that if they are held.
+    pub async fn answer_all(&self) {
+        while self.front.pipeline.gate.events() > 0 {
+            tokio::time::sleep(PAUSE_LOOK).await;
+        }
+    }
+
+    /// Stops accepting and reading. Connections stay open.
+    pub async fn pause(&self) {
+        self.tell(Stage::Paused);
+        while self.front.paused.load(Ordering::Acquire) < self.threads.len() {
+            tokio::time::sleep(PAUSE_LOOK).await;
+        }
+    }
+
+    /// Serves on after [`Server::hold_events`] and [`Server::pause`].
     pub fn resume(&self) {
+        self.front.pipeline.gate.open();
         self.tell(Stage::Serving);
     }
 
     /// Stops accepting, answers what was read, closes every client with 1012, waits up to `grace` for them to leave,
     /// and joins the threads.
     pub fn finish(self, grace: Duration) {
+        // What is held there was read.
+        self.front.pipeline.gate.open();
         self.end(Stage::Stopping { grace });
     }
 
-    /// The same for a relay that another process has replaced. The closes are spread over most of `grace`, and a client
-    /// that asks for something is closed at once, because it gets an answer there.
+    /// The same for a relay that another process has replaced, but events stay held. The closes are spread over most of
+    /// `grace`, and a client that asks for something is closed at once, because it gets an answer there.
     pub fn leave(self, grace: Duration) {
         self.end(Stage::Replaced { grace });
     }
@@ -320,6 +327,7 @@ async fn drain(context: &Rc<IoContext>, stage: Stage) {
     context.draining.set(true);
     context.turns.resume();
     context.leaving.notify_waiters();
+    context.front.pipeline.gate.wake();
     let (began, grace) = (Instant::now(), stage.grace().unwrap_or_default());
     // In the order of the map, which is random. Those that come later are closed as they come.
     let mut open: Vec<Arc<ClientHandle>> = context.clients.borrow().values().cloned().collect();

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+/// What clients are told when the relay stops, with 1012.
+pub const RESTARTING: &str = "the relay is restarting";
+
 /// What the io threads do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
     /// Accept and serve clients.
     Serving,
-    /// Accept nobody and read nothing. What was read before is answered, and live events are sent.
+    /// Accept nobody and read nothing. Queries that were read before are answered, and live events are sent.
     Paused,
     /// The relay stops: close every client with 1012.
     Stopping {

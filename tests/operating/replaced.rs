@@ -38,12 +38,16 @@ impl Scene {
     }
 
     fn start_with(more: impl FnOnce(&mut Command)) -> Self {
+        Self::start_by(CONFIG, more)
+    }
+
+    fn start_by(config: &str, more: impl FnOnce(&mut Command)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let program = dir.path().join("weir");
         symlink(env!("CARGO_BIN_EXE_weir"), &program).expect("a link to the program");
         let mut command = Command::new(&program);
         more(&mut command);
-        let relay = Relay::start_by(command, dir.path(), CONFIG);
+        let relay = Relay::start_by(command, dir.path(), config);
         Self { relay, program, successors: Mutex::default(), dir }
     }
 
@@ -336,6 +340,34 @@ fn a_new_process_serves_when_the_old_one_is_killed_at_any_step() {
         client.publish(&Key::named("alice").note("after"));
         assert_eq!(scene.relay.watch("/readyz").0, 200);
     }
+}
+
+#[test]
+fn queries_and_connections_are_served_while_a_slow_plugin_judges_what_came_before_the_hand_over() {
+    let (alice, files) = (Key::named("alice"), tempfile::tempdir().expect("a temporary directory"));
+    let asked = files.path().join("asked");
+    let plugin = format!("python3 {}/tests/plugins/plugin.py judge {}", env!("CARGO_MANIFEST_DIR"), asked.display());
+    let config = format!("{CONFIG}[plugin]\ncommand = {}\ntimeout_ms = 3600000\n", Value::from(plugin));
+    let scene = Scene::start_by(&config, |_| {});
+    let relay = &scene.relay;
+    let mut clients = [(); 3].map(|()| relay.connect());
+    let before = alice.note("wait");
+    clients[0].send(before.message());
+    // The plugin judges it when there is the file `asked.go`.
+    relay.until(|| asked.exists());
+    scene.ask();
+    relay.wait_for_log("new events wait");
+    let after = alice.note("after");
+    clients[1].send(after.message());
+    clients[2].finds(json!({"kinds": [1]}), &[]);
+    relay.connect().finds(json!({"kinds": [1]}), &[]);
+    std::fs::write(asked.with_extension("go"), "").expect("a file");
+    clients[0].expect(&before.ok());
+    relay.wait_for_log("the new process serves");
+    assert_eq!(clients[1].closing_code(), 1012, "its event was not taken");
+    let mut client = relay.connect();
+    client.finds(json!({"kinds": [1]}), &[&before]);
+    client.publish(&after);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::sockets::Inherited;
 use super::words::{BYE, MAX_LINE, READY, SERVING, TAKE, TAKE_OVER};
 
 /// How long the old process may take to say the next word: longer than it waits for this one.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The relay that this process is to replace.
 pub struct Predecessor(BufReader<UnixStream>);

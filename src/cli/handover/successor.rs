@@ -21,7 +21,11 @@ use crate::server::Server;
 /// How long a new process may take until it is ready: it may have to recover the store.
 const READY_WITHIN: Duration = Duration::from_secs(300);
 
-/// How long it may then take until it serves. Clients are not accepted meanwhile.
+/// How long the events that were let in before may then take: a slow plugin judges some. New ones wait meanwhile, and
+/// everything else is served.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the new process may then take until it serves. Clients are not accepted meanwhile.
 const SERVING_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a hand-over ended.
@@ -60,27 +64,41 @@ impl<'a> Successors<'a> {
         }
     }
 
-    /// Waits until the new process is ready; forever while there is none. One that fails is ended.
-    pub async fn is_ready(&mut self) {
+    /// Waits until the new process is ready, and all events that were let in until then are answered; forever while
+    /// there is none. One that fails is ended. Nothing is lost when this is not awaited to the end.
+    pub async fn is_ready(&mut self, server: &Server) {
         loop {
             let Some(current) = &mut self.current else { return std::future::pending().await };
-            let heard = timeout_at(current.deadline, current.hear(READY)).await;
-            match heard.unwrap_or_else(|_| Err(anyhow::anyhow!("it is not ready after {READY_WITHIN:?}"))) {
-                Ok(()) => return,
-                Err(error) => self.give_up(&error),
+            let result = if current.is_ready {
+                let answered = timeout_at(current.deadline, server.answer_all()).await;
+                answered.map_err(|_| {
+                    anyhow::anyhow!("events that were read before are not answered after {ANSWERED_WITHIN:?}")
+                })
+            } else {
+                let heard = timeout_at(current.deadline, current.hear(READY)).await;
+                heard.unwrap_or_else(|_| Err(anyhow::anyhow!("it is not ready after {READY_WITHIN:?}")))
+            };
+            match result {
+                Ok(()) if current.is_ready => return,
+                Ok(()) => {
+                    tracing::info!("the new process is ready; new events wait until those before are answered");
+                    (current.is_ready, current.deadline) = (true, Instant::now() + ANSWERED_WITHIN);
+                    server.hold_events();
+                }
+                Err(error) => self.give_up(&error, server),
             }
         }
     }
 
-    /// Hands over to the process that is ready. Events are read again when that fails.
+    /// Hands over to the process that is ready. Everything is served again when that fails.
     pub async fn hand_over(&mut self, server: &Server) -> Handover {
         let Some(current) = &mut self.current else { return Handover::Failed };
         let began = Instant::now();
-        if !server.pause(SERVING_WITHIN).await {
-            self.give_up(&anyhow::anyhow!("events that were read before are not answered after {SERVING_WITHIN:?}"));
-            return Handover::Failed;
-        }
-        let result = timeout(SERVING_WITHIN, current.give()).await;
+        let give = async {
+            server.pause().await;
+            current.give().await
+        };
+        let result = timeout(SERVING_WITHIN, give).await;
         match result.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not serve after {SERVING_WITHIN:?}"))) {
             Ok(()) => {
                 tracing::info!(
@@ -92,8 +110,7 @@ impl<'a> Successors<'a> {
                 Handover::Done
             }
             Err(error) => {
-                self.give_up(&error);
-                server.resume();
+                self.give_up(&error, server);
                 Handover::Failed
             }
         }
@@ -108,9 +125,10 @@ impl<'a> Successors<'a> {
         let _ = current.say(BYE).await;
     }
 
-    fn give_up(&mut self, error: &anyhow::Error) {
+    fn give_up(&mut self, error: &anyhow::Error, server: &Server) {
         tracing::error!("the new process does not take over, this one keeps serving: {error:#}");
         self.current = None;
+        server.resume();
     }
 }
 
@@ -120,6 +138,9 @@ struct Successor {
     stream: UnixStream,
     /// What was read and not yet heard.
     read: Vec<u8>,
+    /// It has said so.
+    is_ready: bool,
+    /// When the step under way must be done.
     deadline: Instant,
     is_on_its_own: bool,
 }
@@ -142,7 +163,7 @@ impl Successor {
         });
         let child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
         let (deadline, stream) = (Instant::now() + READY_WITHIN, UnixStream::from_std(own)?);
-        Ok(Self { child, stream, read: Vec::new(), deadline, is_on_its_own: false })
+        Ok(Self { child, stream, read: Vec::new(), is_ready: false, deadline, is_on_its_own: false })
     }
 
     async fn give(&mut self) -> anyhow::Result<()> {

@@ -5,6 +5,8 @@
 //! An address may hold as many events as it leaves free, so there is always room for an address that holds none. A
 //! single address gets half of the gate; `n` addresses that flood it get 1/(n + 1) each and leave as much. Bytes are
 //! counted in the account of the address, which has its own bound.
+//!
+//! While it is closed, nobody enters, and what is inside leaves as usual: so a relay that hands over empties it.
 
 use std::sync::atomic::Ordering;
 
@@ -17,21 +19,27 @@ use crate::sync::{Mutex, MutexGuard};
 /// How many events are on their way to the disk, and which connections wait to add more.
 pub struct Gate {
     max_events: usize,
-    /// Events of all addresses. What one address holds changes under the same lock, so deciding and counting are one
-    /// step.
-    events: Mutex<usize>,
+    /// What one address holds changes under the same lock, so deciding and counting are one step.
+    held: Mutex<Held>,
     room: Notify,
+}
+
+#[derive(Default)]
+struct Held {
+    /// Events of all addresses.
+    events: usize,
+    is_closed: bool,
 }
 
 impl Gate {
     /// A gate with the bounds of Q1.
     #[must_use]
     pub fn new(bounds: &Bounds) -> Self {
-        Self { max_events: bounds.ingest_events, events: Mutex::new(0), room: Notify::new() }
+        Self { max_events: bounds.ingest_events, held: Mutex::default(), room: Notify::new() }
     }
 
-    fn held(&self) -> MutexGuard<'_, usize> {
-        self.events.lock().expect("nothing panics while it holds the gate, but for an invariant that ends the process")
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().expect("nothing panics while it holds the gate, but for an invariant that ends the process")
     }
 
     /// Takes a place for one event of `bytes`; `false` if there is none, which changes nothing and wakes nobody.
@@ -40,9 +48,11 @@ impl Gate {
     pub fn try_enter(&self, address: &Address, bytes: usize) -> bool {
         let mut all = self.held();
         let own = address.events.load(Ordering::Relaxed);
-        let has_room = *all + own < self.max_events && address.waiting_events.try_add_or_alone(bytes as u64);
+        let has_room = !all.is_closed
+            && all.events + own < self.max_events
+            && address.waiting_events.try_add_or_alone(bytes as u64);
         if has_room {
-            *all += 1;
+            all.events += 1;
             address.events.store(own + 1, Ordering::Relaxed);
         }
         has_room
@@ -53,23 +63,45 @@ impl Gate {
         let mut all = self.held();
         for (address, bytes) in events {
             let own = address.events.load(Ordering::Relaxed);
-            assert!(own > 0 && *all > 0, "INV-12: more events left the gate than entered");
+            assert!(own > 0 && all.events > 0, "INV-12: more events left the gate than entered");
             address.events.store(own - 1, Ordering::Relaxed);
             address.waiting_events.sub(bytes as u64);
-            *all -= 1;
+            all.events -= 1;
         }
         drop(all);
+        self.wake();
+    }
+
+    /// Lets nobody in until [`Gate::open`].
+    pub fn close(&self) {
+        self.held().is_closed = true;
+    }
+
+    /// Lets events in again.
+    pub fn open(&self) {
+        self.held().is_closed = false;
+        self.wake();
+    }
+
+    /// Whether nobody is let in.
+    pub fn is_closed(&self) -> bool {
+        self.held().is_closed
+    }
+
+    /// Lets those that wait for room look again.
+    pub fn wake(&self) {
         self.room.notify_waiters();
     }
 
-    /// Resolves when an event leaves. Create it before the last [`Gate::try_enter`], or a wake-up may be missed.
+    /// Resolves when an event leaves or the gate opens. Create it before the last [`Gate::try_enter`], or a wake-up may
+    /// be missed.
     pub fn room(&self) -> tokio::sync::futures::Notified<'_> {
         self.room.notified()
     }
 
     /// Events on their way now.
     pub fn events(&self) -> usize {
-        *self.held()
+        self.held().events
     }
 }
 
@@ -169,6 +201,23 @@ mod tests {
         gate.leave([(&**one, 1)]);
         room.await;
         assert!(gate.try_enter(other, 1));
+    }
+
+    #[tokio::test]
+    async fn a_closed_gate_lets_nobody_in_and_everybody_out_and_wakes_who_waits_when_it_opens() {
+        let (gate, addresses) = (gate(4), addresses(2, 100, 100));
+        let [one, other] = &addresses[..] else { unreachable!("two") };
+        assert!(gate.try_enter(one, 1));
+        gate.close();
+        assert!(!gate.try_enter(other, 1) && gate.is_closed());
+        assert_eq!(used(other), (0, 0), "a refusal changes nothing");
+        gate.leave([(&**one, 1)]);
+        assert!(!gate.try_enter(other, 1) && gate.events() == 0);
+        let mut room = Box::pin(gate.room());
+        assert!(room.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        gate.open();
+        room.await;
+        assert!(gate.try_enter(other, 1) && !gate.is_closed());
     }
 
     proptest! {

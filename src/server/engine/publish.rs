@@ -13,7 +13,9 @@ use crate::pipeline::commit::event_replies::{counted_as, reply_for};
 use crate::pipeline::commit::uncommitted::Change;
 use crate::pipeline::queues::Submission;
 use crate::policy::{Act, Decision, Refusal, Settings};
+use crate::server::stage::RESTARTING;
 use crate::store::{Known, Outcome, StoreError};
+use crate::ws::CloseCode;
 
 impl Engine {
     /// Answers known events without any signature work, and passes the rest through the gate.
@@ -89,12 +91,20 @@ impl Engine {
     pub(super) fn enter_gate(&mut self, event: Event, decision: Decision) {
         let gate = &self.context.front.pipeline.gate;
         if !gate.try_enter(&self.client.memory, event.view().record().len()) {
-            self.stalled = Some(Stalled::Event(event, decision));
-            return;
+            return self.stall(event, decision);
         }
         self.bill.add(Act::Submission);
         self.client.owe();
         let (from, received) = (Arc::clone(&self.client), self.received);
         self.batch.push(Submission { event, decision, from, received });
+    }
+
+    /// Keeps an event until the gate has room. If another process takes the events now, sends its client there.
+    fn stall(&mut self, event: Event, decision: Decision) {
+        let is_replaced = self.context.draining.get() && self.context.front.pipeline.gate.is_closed();
+        if is_replaced && self.is_answered() {
+            return self.client.outbox.close(CloseCode::Restart, RESTARTING);
+        }
+        self.stalled = Some(Stalled::Event(event, decision));
     }
 }
