@@ -78,13 +78,18 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tracing::info!("metrics on http://{}/metrics", monitor.local_addr()?);
     }
     let serving = pipeline.serving().clone();
-    let management = management::start(journal, serving.clone(), &on_failure)?;
+    let mut management = management::start(journal, serving.clone(), &on_failure)?;
+    if predecessor.is_none() {
+        management.listen();
+    }
     let links = (management.link(), &on_failure);
     let server = Server::start(options, serving.clone(), &pipeline.intake(), listeners, links)?;
     tracing::info!("listening on {}", server.address);
     serving.metrics.start_time_seconds.set(now().0 as i64);
     if let Some(predecessor) = predecessor {
         predecessor.serve();
+        // Until here the former process might have served on, and needed its own.
+        management.listen();
     }
     systemd::notify(&[NotifyState::Ready]);
     let drain_timeout = Duration::from_secs(config.server.drain_timeout_s);

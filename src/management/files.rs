@@ -8,7 +8,7 @@
 //! | `lock` | held, with flock(2), while an act is recorded |
 //!
 //! `lock` is created after `audit.jsonl`, and nothing removes either. So where any of these files is, `audit.jsonl` is, or
-//! it was lost. What root creates belongs to the owner of the directory around it: the relay must be able to open it.
+//! it was lost. What root creates belongs to the owner of the directory around it, so that the relay can open it.
 //!
 //! A line without its end at the end of `audit.jsonl` was being written when the process died: its act never took
 //! effect and nobody was told so, so it is dropped. Anything else that is not as written here is damage, and an error.

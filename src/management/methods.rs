@@ -236,6 +236,8 @@ fn take_back(
     by: (&Who, Timestamp),
 ) -> Result<Done, CallError> {
     let reason = request.reason(1)?;
+    // Another process may just have decided.
+    journal.refresh()?;
     if journal.state().get(&subject).is_none_or(|decision| decision.verdict != verdict) {
         return Ok(Value::from(true).into());
     }

@@ -43,10 +43,10 @@ pub struct Bound {
 pub fn bind(data: &Path) -> io::Result<(Bound, UnixListener)> {
     let path = data.join(NAME);
     // Nobody may connect before the file has its permissions, so it is bound where nobody else gets to.
-    let private = data.join(format!(".admin-{}", std::process::id()));
+    let private = data.join(".admin-new");
     let bound = private.join("s");
     match DirBuilder::new().mode(0o700).create(&private) {
-        // Of a killed process with the same number.
+        // Of a process that was killed here.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => drop(fs::remove_file(&bound)),
         created => created?,
     }

@@ -286,6 +286,9 @@ fn two_processes_take_turns_and_see_each_others_acts() {
     assert!(one.refresh().expect("readable"));
     assert_eq!(one.state(), other.state());
     assert!(!one.refresh().expect("readable"));
+    said(&mut other, "banpubkey", json!([hex(3)])).expect("done");
+    said(&mut one, "unbanpubkey", json!([hex(3)])).expect("done");
+    assert_eq!((one.state().last(), one.state().get(&Subject::Key(Pubkey([3; 32])))), (4, None), "it knew of the ban");
 }
 
 #[test]

@@ -92,10 +92,16 @@ impl Moderation {
         if holds(&self.banned_keys, &event.pubkey()) {
             return Err(Refusal::author());
         }
-        if holds(&self.banned_events, &event.id()) {
+        if self.bans_event(&event.id()) {
             return Err(Refusal::event());
         }
         if self.bans_kind(event.kind()) { Err(Refusal::kind(event.kind())) } else { Ok(()) }
+    }
+
+    /// Whether the event is refused.
+    #[must_use]
+    pub fn bans_event(&self, id: &EventId) -> bool {
+        holds(&self.banned_events, id)
     }
 
     /// Whether the kind is refused.

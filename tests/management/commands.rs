@@ -97,6 +97,26 @@ fn a_command_without_a_relay_acts_on_its_files() {
 }
 
 #[test]
+fn what_a_command_recorded_beside_a_relay_that_it_could_not_reach_takes_effect() {
+    let (relay, bob) = (relay(), Key::named("bob"));
+    let data = relay.data();
+    let [bad, late] = ["bad", "late"].map(|text| bob.note(text));
+    publish(&relay, std::slice::from_ref(&bad));
+    std::fs::remove_file(data.join("admin.sock")).expect("the socket");
+    good(&data, &["ban", &format!("event:{}", bad.id)]);
+    // An act that changes nothing reads what the command recorded.
+    assert_eq!(result(&relay, "changerelayname", json!([""])), json!(true));
+    relay.until(|| !good(&data, &["export"]).contains(&bad.id));
+    good(&data, &["ban", &bob.hex]);
+    assert_eq!(result(&relay, "changerelayname", json!([""])), json!(true));
+    let mut client = relay.connect();
+    relay.until(|| {
+        client.send(late.message());
+        client.next() == late.refused("blocked: the author is not welcome here")
+    });
+}
+
+#[test]
 fn a_purge_counts_first_and_then_removes_what_is_stored_of_a_key() {
     let (relay, bob, carol) = (relay(), Key::named("bob"), Key::named("carol"));
     let data = relay.data();

@@ -3,10 +3,12 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 use serde_json::json;
 
 use super::scene::{config, relay, result};
+use crate::support::preload::compiled;
 use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::Key;
 
@@ -78,4 +80,32 @@ fn many_silent_connections_keep_out_neither_http_nor_each_other_for_long() {
         let mut stream = connect(&relay);
         ask(&mut stream, b"{\"method\":\"supportedmethods\"}\n").starts_with("{\"result\":[\"banpubkey\"")
     });
+}
+
+/// `tests/management/dies.c` kills a new process when it says that it serves.
+#[test]
+fn a_new_process_that_dies_before_it_serves_leaves_the_socket_to_the_one_that_serves_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let program = dir.path().join("weir");
+    let (library, weir) = (compiled("tests/management/dies.c", "dies"), env!("CARGO_BIN_EXE_weir"));
+    let script = format!("#!/bin/sh\nLD_PRELOAD={} exec {weir} \"$@\"\n", library.display());
+    std::fs::write(&program, script).expect("a script");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it may be run");
+    // The relay runs what lies there again.
+    let mut command = Command::new(weir);
+    std::os::unix::process::CommandExt::arg0(&mut command, &program);
+    let relay = Relay::start_by(command, dir.path(), &config());
+    let note = Key::named("bob").note("hello");
+    let mut client = relay.connect();
+    client.send(note.message());
+    client.expect(&note.ok());
+    relay.signal("USR2");
+    relay.wait_for_log("the new process does not take over, this one keeps serving");
+    let ban = format!("{{\"method\":\"banevent\",\"params\":[\"{}\"]}}\n", note.id);
+    assert_eq!(ask(&mut connect(&relay), ban.as_bytes()), "{\"result\":true}\n");
+    client.send(format!(r#"["REQ","a",{{"ids":["{}"]}}]"#, note.id));
+    client.expect(r#"["EOSE","a"]"#);
+    let mut left: Vec<_> = std::fs::read_dir(relay.data()).expect("the directory").flatten().collect();
+    left.retain(|file| file.file_name().to_string_lossy().contains("admin"));
+    assert_eq!(left.iter().map(std::fs::DirEntry::file_name).collect::<Vec<_>>(), ["admin.sock"]);
 }

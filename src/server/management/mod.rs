@@ -16,13 +16,15 @@ mod used;
 mod view;
 
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use crate::management::{Journal, socket};
+use crate::management::Journal;
+use crate::management::socket::{self, Bound};
 use crate::pipeline::{OnFailure, Serving};
 use link::Link;
 
@@ -32,11 +34,13 @@ pub use http::{answer, is_meant};
 pub struct Management {
     link: Link,
     stop: watch::Sender<bool>,
+    /// Where the local socket goes once it is bound, and the directory of the store.
+    socket: Option<oneshot::Sender<(Bound, UnixListener)>>,
+    data: PathBuf,
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread with the decisions in `journal`, which are already in force, and binds the local socket in the
-/// directory of the store. Without that socket the relay runs all the same, and the log tells why.
+/// Starts the thread with the decisions in `journal`, which are already in force.
 ///
 /// # Errors
 /// When the system starts no more threads.
@@ -45,15 +49,13 @@ pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std:
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let on_failure = Arc::clone(on_failure);
-    let socket = socket::bind(serving.store.path());
-    if let Err(error) = &socket {
-        tracing::warn!(%error, "the local socket could not be bound: commands cannot reach this relay");
-    }
+    let (bound, socket) = oneshot::channel();
+    let data = serving.store.path().to_path_buf();
     let run = move || {
         let work = std::panic::AssertUnwindSafe(|| {
             let service = service::Service::new(journal, serving, blocked);
             let work = async {
-                let _bound = socket.map(|(bound, listener)| serve_locally(&service, listener).map(|()| bound));
+                tokio::task::spawn_local(serve_locally(Rc::clone(&service), socket));
                 Rc::clone(&service).run(waiting, stopped).await;
             };
             tokio::task::LocalSet::new().block_on(&runtime, work);
@@ -63,14 +65,17 @@ pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std:
         }
     };
     let thread = std::thread::Builder::new().name("management".into()).spawn(run)?;
-    Ok(Management { link, stop, thread })
+    Ok(Management { link, stop, socket: Some(bound), data, thread })
 }
 
-fn serve_locally(service: &Rc<service::Service>, listener: UnixListener) -> std::io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::UnixListener::from_std(listener)?;
-    tokio::task::spawn_local(local::serve(Rc::clone(service), listener));
-    Ok(())
+/// Serves the local socket once it is bound. The socket goes with the thread.
+async fn serve_locally(service: Rc<service::Service>, socket: oneshot::Receiver<(Bound, UnixListener)>) {
+    let Ok((_bound, listener)) = socket.await else { return };
+    let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
+    match listener {
+        Ok(listener) => local::serve(service, listener).await,
+        Err(error) => tracing::warn!(%error, "the local socket cannot be served: commands cannot reach this relay"),
+    }
 }
 
 impl Management {
@@ -78,6 +83,19 @@ impl Management {
     #[must_use]
     pub fn link(&self) -> Link {
         self.link.clone()
+    }
+
+    /// Binds the local socket in the directory of the store, in place of that of an earlier process. To be called when
+    /// that one will not serve again. Without the socket the relay runs all the same, and the log tells why.
+    pub fn listen(&mut self) {
+        let Some(socket) = self.socket.take() else { return };
+        match socket::bind(&self.data) {
+            // This fails only if the thread has ended.
+            Ok(bound) => drop(socket.send(bound)),
+            Err(error) => {
+                tracing::warn!(%error, "the local socket could not be bound: commands cannot reach this relay")
+            }
+        }
     }
 
     /// Ends the thread after the request in hand.

@@ -2,7 +2,7 @@
 //!
 //! One request at a time, so acts have an order. An act is on disk before anything else happens.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::management::{self, Done, Journal, Request, Subject, Who};
 use crate::nostr::{EventId, VerifiedEvent};
 use crate::pipeline::Serving;
 use crate::pipeline::commit::uncommitted::Change;
+use crate::policy::Moderation;
 use crate::store::{Seq, Store, StoreError};
 
 /// How often the thread looks whether a command recorded something.
@@ -37,6 +38,8 @@ pub struct Service {
     used: RefCell<Used>,
     serving: Serving,
     blocked: watch::Sender<()>,
+    /// The number of the last act that is in force.
+    in_force: Cell<u64>,
     /// Events that were banned lately, and when.
     recent: RefCell<VecDeque<(Instant, EventId)>>,
 }
@@ -44,13 +47,13 @@ pub struct Service {
 impl Service {
     /// A service whose decisions are in force already.
     pub fn new(journal: Journal, serving: Serving, blocked: watch::Sender<()>) -> Rc<Self> {
-        let used = RefCell::new(Used::of(journal.auths()));
-        Rc::new(Self { journal: RefCell::new(journal), used, serving, blocked, recent: RefCell::default() })
+        let (used, in_force) = (RefCell::new(Used::of(journal.auths())), Cell::new(journal.state().last()));
+        Rc::new(Self { journal: RefCell::new(journal), used, serving, blocked, in_force, recent: RefCell::default() })
     }
 
     /// Serves until `stopped`.
     pub async fn run(self: Rc<Self>, mut jobs: mpsc::Receiver<Job>, mut stopped: watch::Receiver<bool>) {
-        self.remove_banned().await;
+        self.remove_banned(&Moderation::default()).await;
         let mut watch = tokio::time::interval(WATCH);
         loop {
             tokio::select! {
@@ -62,7 +65,7 @@ impl Service {
                     let _ = job.answer.send(answer);
                 }
                 _ = watch.tick() => {
-                    self.refresh();
+                    self.refresh().await;
                     self.look_again().await;
                 }
             }
@@ -125,14 +128,17 @@ impl Service {
 
     /// Puts the decisions in force, and does what the latest one entails.
     async fn take_effect(&self, subject: Subject) -> Result<(), String> {
-        self.publish();
+        let before = self.publish();
+        let mut removed = Ok(());
         if let Subject::Event(id) = subject
             && self.is_banned(&id)
         {
             self.remember(id);
-            return self.remove(&id).await;
+            removed = self.remove(&id).await;
         }
-        Ok(())
+        // Another process may have banned some meanwhile.
+        self.remove_banned(&before).await;
+        removed
     }
 
     /// Keeps a ban for [`Service::look_again`]. When there are too many, the oldest is forgotten.
@@ -156,20 +162,26 @@ impl Service {
         }
     }
 
-    fn publish(&self) {
-        self.serving.apply_moderation(&Arc::new(self.journal.borrow().moderation().clone()));
+    /// Puts the decisions in force; returns the former ones.
+    fn publish(&self) -> Arc<Moderation> {
+        let before = Arc::clone(&self.serving.settings.load().moderation);
+        let journal = self.journal.borrow();
+        self.serving.apply_moderation(&Arc::new(journal.moderation().clone()));
+        self.in_force.set(journal.state().last());
         self.blocked.send_replace(());
+        before
     }
 
-    /// Puts in force what a command recorded.
-    fn refresh(&self) {
+    /// Puts in force what another process recorded, and removes the events that it banned. An act of this process may
+    /// have read it before.
+    async fn refresh(&self) {
         let refreshed = self.journal.borrow_mut().refresh();
-        match refreshed {
-            Ok(true) => self.publish(),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!(%error, "the decisions could not be read again; the former ones stay in force")
-            }
+        if let Err(error) = refreshed {
+            tracing::error!(%error, "the decisions could not be read again; the former ones stay in force");
+        }
+        if self.journal.borrow().state().last() != self.in_force.get() {
+            let before = self.publish();
+            self.remove_banned(&before).await;
         }
     }
 
@@ -179,17 +191,20 @@ impl Service {
         decision.is_some_and(|decision| decision.verdict == management::Verdict::Ban)
     }
 
-    /// Removes the banned events that are stored: the process may have been killed between a ban and its removal.
-    async fn remove_banned(&self) {
+    /// Removes the stored events that are banned and were not `before`: another process recorded that, or this one was
+    /// killed between a ban and its removal.
+    async fn remove_banned(&self, before: &Moderation) {
         let banned: Vec<EventId> = {
             let journal = self.journal.borrow();
             let id = |(subject, _): (&Subject, _)| if let Subject::Event(id) = subject { Some(*id) } else { None };
-            journal.state().iter().filter_map(id).collect()
+            journal.state().iter().filter_map(id).filter(|id| !before.bans_event(id)).collect()
         };
         for id in banned {
-            if self.is_banned(&id)
-                && let Err(error) = self.remove(&id).await
-            {
+            if !self.is_banned(&id) {
+                continue;
+            }
+            self.remember(id);
+            if let Err(error) = self.remove(&id).await {
                 tracing::error!(%id, error, "a banned event could not be removed");
             }
         }
