@@ -115,3 +115,16 @@ fn ctrl_c_ends_the_phase_and_keeps_what_was_measured() {
     assert_eq!(report.incomplete.as_deref(), Some("interrupted before the phase connect"));
     assert!(told.iter().any(|line| line.starts_with("x: at least 60 min")), "{told:?}");
 }
+
+#[test]
+fn a_matrix_ends_as_the_worst_of_its_runs() {
+    let troubles = vec!["it did not start".to_string()];
+    assert_eq!(matrix_exit_code(&Results::default()), EXIT_RIGHT);
+    let mut results = Results { troubles, ..Results::default() };
+    assert_eq!(matrix_exit_code(&results), EXIT_ERROR);
+    results.interrupted = true;
+    assert_eq!(matrix_exit_code(&results), EXIT_INTERRUPTED);
+    results.lost_after_kill = 1;
+    assert_eq!(matrix_exit_code(&results), EXIT_FAULTS);
+    assert_eq!(code("matrix /nowhere/relays.toml", &[]), EXIT_ERROR);
+}

@@ -169,8 +169,8 @@ fn spread_text(spread: Spread) -> String {
 }
 
 fn ratio_text(ratio: Ratio) -> String {
-    let interval = ratio.interval.map(|(low, high)| format!(" ({low:.2}–{high:.2})"));
-    format!("{:.2}{}", ratio.mean, interval.unwrap_or_default())
+    let interval = ratio.interval.map(|(low, high)| format!(" ({}–{})", number(low), number(high)));
+    format!("{}{}", number(ratio.mean), interval.unwrap_or_default())
 }
 
 /// Whether the answers were right, over all repeats.

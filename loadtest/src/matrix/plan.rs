@@ -160,6 +160,7 @@ impl Plan {
         ensure!(!plan.relays.is_empty(), "a matrix needs at least one [[relay]]");
         ensure!(plan.repeats > 0, "`repeats` must be at least 1");
         let slugs: BTreeSet<String> = plan.relays.iter().map(|relay| slug(&relay.name)).collect();
+        ensure!(!slugs.contains(""), "a relay needs a `name` with a letter or a digit");
         ensure!(slugs.len() == plan.relays.len(), "two relays have the same `name`");
         for relay in &plan.relays {
             ensure!(relay.start_s > 0.0, "{}: `start_s` must be above 0", relay.name);
@@ -191,9 +192,10 @@ impl Plan {
     }
 }
 
-/// A name as a part of file names.
+/// A name as a part of file names: its words in lower case.
 pub fn slug(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]
@@ -217,7 +219,8 @@ mod tests {
         let error = |text: String| format!("{:#}", Plan::parse(&text).expect_err("must not be accepted"));
         assert!(error(format!("repeat = 2\n{MINIMAL}")).contains("repeat"));
         assert_eq!(error(format!("repeats = 0\n{MINIMAL}")), "`repeats` must be at least 1");
-        assert_eq!(error(format!("{MINIMAL}{MINIMAL}")), "two relays have the same `name`");
+        let twice = format!("{MINIMAL}{}", MINIMAL.replace("\"a\"", "\"(A)\""));
+        assert_eq!(error(twice), "two relays have the same `name`");
         assert!(error(format!("scenarios = [\"by-ID\"]\n{MINIMAL}")).starts_with("no scenario named by-ID"));
         assert!(error(format!("scenarios = [\"kill\"]\n{MINIMAL}")).starts_with("kill: the key `kill`"));
         let sweep = "[[sweep]]\nscenario = \"query-mix\"\nfactor = 1.0\n";
