@@ -2,11 +2,11 @@
 //
 //   cc -O2 -o second second.c
 //   second PORT PID publish CORPUS COUNT CONNECTIONS IN_FLIGHT [RATE]
-//   second PORT PID by-id   CORPUS COUNT CONNECTIONS IN_FLIGHT
+//   second PORT PID by-id   CORPUS COUNT CONNECTIONS IN_FLIGHT [RATE]
 //
 // `publish` sends the first COUNT events of CORPUS (JSONL), dealt to the connections in turn, and waits for each OK:
-// IN_FLIGHT unanswered on each connection, or RATE per second over all of them. `by-id` asks for one event at a time by
-// its id, which must be stored, and waits for EOSE. PID is the relay's process; 0 if its CPU time is of no interest.
+// IN_FLIGHT unanswered on each connection, or RATE per second over all of them. `by-id` asks for one event by its id,
+// which must be stored, waits for EOSE and sends CLOSE. PID is the relay's process; 0 if its CPU time does not matter.
 //
 // Prints one JSON object: units, seconds, per_second, relay_cpu_us_per_unit, p50_us, p99_us, refused, rows.
 // Linux, IPv4 loopback, no TLS, no compression. It judges nothing but what it counts: the first generator does that.
@@ -108,7 +108,7 @@ static void prepare(const char *path) {
     if (queries && (number == 4 || number == 1059 || number == 1060)) continue;
     struct question *question = &questions[found++];
     memcpy(question->id, id + 6, ID);
-    int size = queries ? asprintf(&text, "[\"REQ\",\"q\",{\"ids\":[\"%.64s\"]}]", id + 6)
+    int size = queries ? asprintf(&text, "[\"REQ\",\"q%zu\",{\"ids\":[\"%.64s\"]}]", found - 1, id + 6)
                        : asprintf(&text, "[\"EVENT\",%s]", line);
     if (size < 0) die("asprintf");
     append_frame(&question->frame, 1, text, (size_t)size);
@@ -175,10 +175,13 @@ static void take(struct connection *connection, const char *text, size_t len, ui
       return answer(connection, flight, at);
     }
     die("an OK for nothing that was sent");
-  } else if (len > 8 && !memcmp(text, "[\"EOSE\",", 8)) {
-    if (!connection->in_flight) die("EOSE for nothing that was asked");
-    append_frame(&connection->out, 1, "[\"CLOSE\",\"q\"]", 13);
-    answer(connection, 0, at);
+  } else if (len > 10 && !memcmp(text, "[\"EOSE\",\"q", 10)) {
+    size_t question = (size_t)atol(text + 10), flight = 0;
+    while (flight < connection->in_flight && connection->flights[flight].question != question) flight++;
+    if (flight == connection->in_flight) die("EOSE for nothing that was asked");
+    char close[64];
+    append_frame(&connection->out, 1, close, (size_t)snprintf(close, sizeof close, "[\"CLOSE\",\"q%zu\"]", question));
+    answer(connection, flight, at);
   } else if (len > 9 && !memcmp(text, "[\"EVENT\",", 9)) {
     rows++;
   }
@@ -274,7 +277,6 @@ int main(int arguments, char **argument) {
   count = (size_t)atol(argument[5]), connection_count = (size_t)atol(argument[6]), window = (size_t)atol(argument[7]);
   double rate = arguments > 8 ? atof(argument[8]) : 0;
   if (!count || !connection_count || connection_count > MAX_CONNECTIONS || !window) die("a number out of range");
-  if (queries && window != 1) die("by-id asks one at a time on each connection");
   prepare(argument[4]);
   for (size_t number = 0; number < connection_count; number++) {
     size_t most = rate > 0 ? count / connection_count + 1 : window;

@@ -48,13 +48,14 @@ fn a_second_generator_in_another_language_publishes_and_asks_the_same() {
     let published = second("publish 300 3 5");
     let paced = second("publish 60 3 1 2000");
     let asked = second("by-id 100 2 1");
+    let asked_paced = second("by-id 50 2 1 2000");
     // The first generator finds every event of the second, byte for byte.
     let phases = format!("{PUBLISH}expect = \"duplicate\"\n{QUERY}");
     let report = run(&Options { corpus: Some(corpus), load: false, ..options(url.clone(), &phases) });
     relay.kill().and_then(|()| relay.wait()).expect("our own child");
     std::fs::remove_dir_all(&directory).expect("our own directory");
 
-    for (told, units, rows) in [(&published, 300, 0), (&paced, 60, 0), (&asked, 100, 100)] {
+    for (told, units, rows) in [(&published, 300, 0), (&paced, 60, 0), (&asked, 100, 100), (&asked_paced, 50, 50)] {
         assert_eq!(
             (&told["units"], &told["rows"], &told["refused"]),
             (&units.into(), &rows.into(), &0.into()),
