@@ -235,9 +235,11 @@ fn verifying(of: &Serving) -> Verifying {
         verifier: Arc::clone(&of.verifier),
         gate: Arc::clone(&of.gate),
         settings: Arc::clone(&of.settings),
+        store: of.store.clone(),
         newcomers: Arc::clone(&of.newcomers),
         offenders: Arc::clone(&of.offenders),
         metrics: Arc::clone(&of.metrics),
+        health: Arc::clone(&of.health),
         clock: of.clock,
     }
 }

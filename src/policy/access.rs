@@ -12,7 +12,7 @@ use super::list_file::{AddressFile, KeyFile};
 use super::moderation::Moderation;
 use super::rule::is_addressed;
 use super::sets::KindSet;
-use crate::nostr::{EventView, Pubkey};
+use crate::nostr::{EventView, Kind, Pubkey};
 
 /// Allow and deny lists.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -129,6 +129,13 @@ impl Access {
     #[must_use]
     pub fn knows(&self, key: &Pubkey, moderation: &Moderation) -> bool {
         self.allows(key) || self.lists(key) || moderation.allows_key(key)
+    }
+
+    /// Whether events of this kind count against a new key, and make it known. Those that others address to members do
+    /// not, since each gift wrap has a new key, and neither do requests to vanish, which everyone may make.
+    #[must_use]
+    pub fn counts_for_newcomers(&self, kind: Kind) -> bool {
+        kind != Kind::VANISH && !self.addressed_kinds.contains(kind)
     }
 
     /// Whether anyone may publish this event because of whom it is for.

@@ -1,6 +1,7 @@
 //! Stricter rates for keys that are new here: a spammer makes a key for each of his floods.
 //!
-//! A key is new from its first event with a good signature for `period_s`, unless the store held an event of it then.
+//! A key is new from its first event with a good signature for `period_s`, unless the store held an event of
+//! it then. Kinds that do not count are left out of both ([`Access::counts_for_newcomers`](super::Access)).
 //! The table is bounded; nothing here reads a clock or the store. `now_us` is in microseconds of any monotonic clock.
 
 use std::hash::Hash;

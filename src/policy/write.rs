@@ -24,7 +24,8 @@ use crate::nostr::{EventView, Kind, Prefix, Pubkey, TagElement, Timestamp};
 pub enum Decision {
     /// It goes on.
     Accept,
-    /// It goes on if its author, who is new here, has not published too much. Its signature must be known to be good.
+    /// It goes on unless its author is new here and has published too much, which the store tells once its signature is
+    /// known to be good.
     Newcomer,
     /// It is dropped once its signature is known to be good, and its client told that it was accepted.
     Mute,
@@ -57,7 +58,14 @@ pub fn check_event(
     check_work(&settings.limits, event)?;
     check_keys(settings, peer, event)?;
     check_repost(event)?;
-    Ok(decision)
+    Ok(if decision == Decision::Accept && may_be_new(settings, event) { Decision::Newcomer } else { decision })
+}
+
+/// Whether the author may be held to the rates of new keys, and the event counts.
+fn may_be_new(settings: &Settings, event: EventView<'_>) -> bool {
+    settings.policy.newcomers.period_s > 0
+        && settings.access.counts_for_newcomers(event.kind())
+        && !settings.access.knows(&event.pubkey(), &settings.moderation)
 }
 
 /// Whether the operator may import `event` from a file. Refused are kinds that no relay may store, vanish requests to

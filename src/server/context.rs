@@ -232,7 +232,7 @@ impl IoContext {
     }
 
     pub(super) fn hand_over(&self) {
-        self.intake.submit(self.submissions.take());
+        self.intake.submit(self.submissions.take(), self.may_read_store());
     }
 
     /// Charges an act to an address, whose bill outlives connections.

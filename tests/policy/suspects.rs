@@ -25,10 +25,6 @@ fn a_new_key_has_a_stricter_rate_and_one_that_has_published_here_does_not() {
     client.publish(&new.note("one"));
     client.publish(&new.note("two"));
     let three = new.note("three");
-    let is_late = |answer: &str, id: &str| {
-        answer
-            .starts_with(&format!("[\"OK\",\"{id}\",false,\"rate-limited: this key is new here and publishes too much"))
-    };
     client.send(three.message());
     assert!(is_late(&client.next(), &three.id));
     // A wrap has a key of its own, and forged events spend nothing of their victim's.
@@ -46,6 +42,46 @@ fn a_new_key_has_a_stricter_rate_and_one_that_has_published_here_does_not() {
     assert!(is_late(&client.next(), &last.id));
     assert_eq!(refused_by(&relay, "new-key"), 2);
     client.publish(&old.note("the old key goes on"));
+}
+
+fn is_late(answer: &str, id: &str) -> bool {
+    answer.starts_with(&format!("[\"OK\",\"{id}\",false,\"rate-limited: this key is new here and publishes too much"))
+}
+
+#[test]
+fn events_that_do_not_count_make_no_key_known() {
+    let relay = Relay::start(&config(STRICT));
+    let mut client = relay.connect();
+    let first = [(9_735, json!([["p", Key::named("anyone").hex]])), (62, json!([["relay", "ALL_RELAYS"]]))];
+    for (kind, tags) in first {
+        let key = Key::named(&format!("begins with {kind}"));
+        client.publish(&key.event(kind, now() - 100, tags, ""));
+        client.counts(json!({"authors": [key.hex]}), 1);
+        client.publish(&key.note("one"));
+        client.publish(&key.note("two"));
+        let three = key.note("three");
+        client.send(three.message());
+        assert!(is_late(&client.next(), &three.id));
+    }
+}
+
+#[test]
+fn a_key_is_new_where_io_threads_leave_the_store_alone_too() {
+    let relay = Relay::start(&config("pipeline.inline_us = 0"));
+    let [old, new] = ["old", "new"].map(Key::named);
+    let mut client = relay.connect();
+    client.publish(&old.note("long ago"));
+    client.counts(json!({"authors": [old.hex]}), 1);
+    relay.reload(&config(&format!("pipeline.inline_us = 0\n{STRICT}")));
+    relay.wait_for_log("the configuration was reloaded");
+    for number in 0..5 {
+        client.publish(&old.note(&format!("note {number}")));
+    }
+    client.publish(&new.note("one"));
+    client.publish(&new.note("two"));
+    let three = new.note("three");
+    client.send(three.message());
+    assert!(is_late(&client.next(), &three.id));
 }
 
 /// A relay that denies this author and takes three offences.

@@ -12,18 +12,20 @@ use arc_swap::ArcSwap;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use crate::metrics::{EventOutcome, Metrics};
-use crate::nostr::{Event, Prefix, RelayMessage, VerifiedEvent};
+use crate::metrics::{EventOutcome, Metrics, StoreOperation};
+use crate::nostr::{Event, Prefix, Pubkey, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, SendError, Sender};
 use crate::pipeline::client::{BatchReplies, ClientHandle};
 use crate::pipeline::clock::Clock;
+use crate::pipeline::health::Health;
 use crate::pipeline::ingest::answers::Answers;
 use crate::pipeline::ingest::backlog::Backlog;
 use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::ingest::plugin::door::Door;
 use crate::pipeline::queues::{LiveCommand, Submission, Verified, WriteCommand};
-use crate::policy::{Act, Decision, Newcomers, Offenders, Refusal, Settings};
+use crate::policy::{Access, Act, Decision, Newcomers, Offenders, Refusal, Settings};
 use crate::schnorr::Verifier;
+use crate::store::Store;
 
 /// Work per thread in one batch: about 250 signatures. Larger batches gain nothing, and other events wait for them.
 const BATCH_US: u64 = 4_000;
@@ -40,12 +42,16 @@ pub struct Verifying {
     pub gate: Arc<Gate>,
     /// The settings in force.
     pub settings: Arc<ArcSwap<Settings>>,
+    /// The store, which knows who published here before.
+    pub store: Store,
     /// Keys that are new here.
     pub newcomers: Arc<Newcomers>,
     /// Who is refused over and over.
     pub offenders: Arc<Offenders>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// Whether the store works.
+    pub health: Arc<Health>,
     /// The clocks.
     pub clock: Clock,
 }
@@ -84,9 +90,13 @@ impl Intake {
     /// Hands events over; never blocks. Call it with everything that came in one turn.
     ///
     /// A single event that comes while the `verify` thread sleeps is verified here: that takes 25 µs, as much as waking
-    /// that thread. It overtakes nothing, since a thread that sleeps has passed everything on.
-    pub fn submit(&self, mut batch: Vec<Submission>) {
-        if batch.len() == 1 && self.ingest.is_awaited() {
+    /// that thread. It overtakes nothing, since a thread that sleeps has passed everything on. Unless this thread
+    /// `may_read` from the store, it leaves events that take a look into it to the `verify` thread.
+    pub fn submit(&self, mut batch: Vec<Submission>, may_read: bool) {
+        if let [one] = &batch[..]
+            && (may_read || one.decision != Decision::Newcomer)
+            && self.ingest.is_awaited()
+        {
             batch = self.verify_here(batch);
         }
         if batch.is_empty() {
@@ -219,11 +229,26 @@ impl Verifying {
     /// What becomes of an event whose signature is good.
     fn admit(&self, decision: Decision, verified: &Verified) -> Result<Decision, Refusal> {
         if decision == Decision::Newcomer {
-            let (author, address) = (verified.event.view().pubkey(), verified.from.address);
-            let options = self.settings.load().policy.newcomers;
-            self.newcomers.charge(&options, author, address, self.clock.now_us())?;
+            let (author, address, settings) =
+                (verified.event.view().pubkey(), verified.from.address, self.settings.load());
+            let (options, now_us) = (&settings.policy.newcomers, self.clock.now_us());
+            let is_new = self.newcomers.is_new(options, &author, now_us);
+            if is_new.unwrap_or_else(|| !self.has_published(&author, &settings.access)) {
+                self.newcomers.charge(options, author, address, now_us)?;
+            }
         }
         Ok(decision)
+    }
+
+    /// Whether the store holds an event of this author that counts. Reading it costs no more of the disk than storing
+    /// the event, which goes to the same place of the index.
+    fn has_published(&self, author: &Pubkey, access: &Access) -> bool {
+        let counts = |kind| access.counts_for_newcomers(kind);
+        let holds = self.store.read().and_then(|snapshot| snapshot.holds_author(author, counts));
+        holds.unwrap_or_else(|error| {
+            self.health.failed(StoreOperation::Read, &error);
+            true
+        })
     }
 
     /// Answers and charges events whose signature is wrong.
@@ -245,10 +270,12 @@ mod tests {
     use super::*;
     use crate::ledger::{self, Ledger};
     use crate::nostr::testing::{author, trusted};
+    use crate::pipeline::OnFailure;
     use crate::pipeline::channel::channel;
     use crate::pipeline::queues::Bounds;
     use crate::policy::{RateLimiter, RateTable};
     use crate::schnorr;
+    use crate::store::{self, Durability};
     use crate::ws::{Budget, OutboxOptions, Writer};
 
     #[test]
@@ -267,13 +294,18 @@ mod tests {
         };
         let ((ingest, _q1), (write, q2), (live, q3), (plugin, _)) = (channel(1), channel(1), channel(1), channel(1));
         let plugin = Door::new(plugin, Arc::default());
+        let (dir, metrics) = (tempfile::tempdir().expect("a temporary directory"), Arc::new(Metrics::new()));
+        let options = store::Options { map_bytes: 1 << 24, durability: Durability::None, ..store::Options::default() };
+        let on_failure: OnFailure = Arc::new(|why| panic!("{why}"));
         let verifying = Verifying {
             verifier: Arc::new(Verifier::new(schnorr::Options::default())),
             gate: Arc::new(Gate::new(&Bounds::default())),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
+            store: Store::open(dir.path(), options).expect("a new store"),
             newcomers: Arc::new(Newcomers::new(1)),
             offenders: Arc::new(Offenders::new(1)),
-            metrics: Arc::new(Metrics::new()),
+            health: Arc::new(Health::new(&metrics, &on_failure)),
+            metrics,
             clock: Clock::start(),
         };
         let intake = Intake::new(verifying, ingest, Onward { plugin, write, live });

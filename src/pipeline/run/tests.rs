@@ -43,12 +43,9 @@ fn a_writer_that_panics_while_evictions_are_pending_ends_every_thread() {
     }
     // An event that did not enter by the gate is one too many when it leaves: the writer asserts INV-12.
     let event = signed(1, 1, 1_700_000_000, &[], "uncounted");
-    pipeline.intake().submit(vec![Submission {
-        event,
-        decision: Decision::Accept,
-        from: client,
-        received: Instant::now(),
-    }]);
+    pipeline
+        .intake()
+        .submit(vec![Submission { event, decision: Decision::Accept, from: client, received: Instant::now() }], true);
     assert_eq!(failures.recv_timeout(PATIENCE).as_deref(), Ok("the thread writer panicked"));
     assert!(ends(move || pipeline.finish()), "a thread waits for ever");
 }

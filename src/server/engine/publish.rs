@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::{Engine, Stalled};
 use crate::metrics::{EventOutcome, PolicyRule, StoreOperation};
-use crate::nostr::{Event, Kind, Prefix, RelayMessage, Timestamp};
+use crate::nostr::{Event, Prefix, RelayMessage, Timestamp};
 use crate::pipeline::commit::event_replies::{counted_as, reply_for};
 use crate::pipeline::commit::uncommitted::Change;
 use crate::pipeline::queues::Submission;
@@ -38,10 +38,7 @@ impl Engine {
         };
         let (outcome, reply) = match known.map(Outcome::of) {
             Ok(None) => match check_held() {
-                Ok(()) => {
-                    let decision = self.with_newcomers(decision, &event, settings, may_read);
-                    return self.enter_gate(event, decision);
-                }
+                Ok(()) => return self.enter_gate(event, decision),
                 Err(reason) => return self.refuse_event(id, Refusal { rule: PolicyRule::Retention, reason }),
             },
             Ok(Some(outcome)) => (counted_as(outcome), reply_for(id, outcome)),
@@ -52,32 +49,6 @@ impl Engine {
         };
         pipeline.metrics.event(outcome, 1);
         self.replies.push(&reply);
-    }
-
-    /// The decision about an event of an author who may be new here. Who that is only the store knows, unless it was
-    /// asked before; while this thread should leave it alone, nobody is.
-    fn with_newcomers(&self, decision: Decision, event: &Event, settings: &Settings, may_read: bool) -> Decision {
-        let (options, access, event) = (&settings.policy.newcomers, &settings.access, event.view());
-        let author = event.pubkey();
-        let is_exempt = access.addressed_kinds.contains(event.kind()) || event.kind() == Kind::VANISH;
-        if options.period_s == 0
-            || decision != Decision::Accept
-            || is_exempt
-            || access.knows(&author, &settings.moderation)
-        {
-            return decision;
-        }
-        let pipeline = &self.context.front.pipeline;
-        let is_unknown = || match pipeline.store.read().and_then(|snapshot| snapshot.holds_author(&author)) {
-            Ok(holds) => !holds,
-            Err(error) => {
-                pipeline.health.failed(StoreOperation::Read, &error);
-                false
-            }
-        };
-        let known = pipeline.newcomers.is_new(options, &author, pipeline.clock.now_us());
-        let is_new = known.unwrap_or_else(|| may_read && is_unknown());
-        if is_new { Decision::Newcomer } else { decision }
     }
 
     /// Looks an event up in the store.

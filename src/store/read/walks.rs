@@ -169,16 +169,23 @@ impl Snapshot<'_> {
         Ok(found)
     }
 
-    /// Whether the store holds an event of `author`.
+    /// Whether the store holds an event of `author` of a kind that counts.
     ///
     /// # Errors
     /// When the store is damaged.
-    pub fn holds_author(&self, author: &Pubkey) -> Result<bool, StoreError> {
-        let mut holds = false;
-        self.walk_author(author, &mut Place::of_author(author, Kind(0)), |entry| {
-            holds = self.get(entry.seq)?.is_some_and(|event| event.pubkey() == *author);
-            Ok(if holds { Flow::Pause } else { Flow::Continue })
-        })?;
+    pub fn holds_author(&self, author: &Pubkey, counts: impl Fn(Kind) -> bool) -> Result<bool, StoreError> {
+        let (mut holds, mut from) = (false, Some(Kind(0)));
+        while let Some(kind) = from.take() {
+            self.walk_author(author, &mut Place::of_author(author, kind), |entry| {
+                if !counts(entry.kind) {
+                    // There may be many of this kind: on to the next one.
+                    from = entry.kind.0.checked_add(1).map(Kind);
+                    return Ok(Flow::Pause);
+                }
+                holds = self.get(entry.seq)?.is_some_and(|event| event.pubkey() == *author);
+                Ok(if holds { Flow::Pause } else { Flow::Continue })
+            })?;
+        }
         Ok(holds)
     }
 

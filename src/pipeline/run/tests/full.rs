@@ -64,7 +64,7 @@ fn while_nothing_can_be_written_q1_and_q2_fill_the_gate_closes_and_later_every_e
         if is_in {
             sent += 1;
             let (decision, received) = (Decision::Accept, Instant::now());
-            pipeline.intake().submit(vec![Submission { event, decision, from: Arc::clone(client), received }]);
+            pipeline.intake().submit(vec![Submission { event, decision, from: Arc::clone(client), received }], true);
         }
         is_in
     };
