@@ -5,6 +5,7 @@
 //! | `audit.jsonl` | the acts since the last checkpoint, one JSON object per line, in order |
 //! | `audit.1.jsonl` … `audit.4.jsonl` | older acts, the newest first; `1` ends where `audit.jsonl` begins |
 //! | `state.jsonl` | the checkpoint: a header with the number of the last act in it, and one decision per line |
+//! | `used.jsonl` | the authorizations that were used, whether they led to an act or not (`used.rs`) |
 //! | `lock` | held, with flock(2), while an act is recorded |
 //!
 //! `lock` is created after `audit.jsonl`, and nothing removes either. So where any of these files is, `audit.jsonl` is, or
@@ -19,6 +20,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditEntry, Decision};
@@ -63,7 +65,15 @@ struct Line {
     decision: Decision,
 }
 
-/// What identifies the audit that was read: another process may have written to it since.
+/// A line of the checkpoint.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Checkpoint {
+    Header(Header),
+    Decision(Line),
+}
+
+/// What identifies a file that was read: another process may have written to it since.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Seen {
     inode: u64,
@@ -152,24 +162,29 @@ impl Files {
         sync_names(&self.dir)
     }
 
-    /// What the audit is now.
+    /// The file of the authorizations that were used.
+    #[must_use]
+    pub fn used(&self) -> PathBuf {
+        self.path("used.jsonl")
+    }
+
+    /// What a file is now.
     ///
     /// # Errors
     /// When it cannot be looked at.
-    pub fn seen(&self) -> Result<Seen, JournalError> {
-        let path = self.path(AUDIT);
-        match fs::metadata(&path) {
+    pub fn seen(path: &Path) -> Result<Seen, JournalError> {
+        match fs::metadata(path) {
             Ok(file) => Ok(Seen { inode: file.ino(), bytes: file.len() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::default()),
-            Err(source) => Err(JournalError::File { file: path, source }),
+            Err(source) => Err(JournalError::File { file: path.into(), source }),
         }
     }
 
-    /// Reads everything. `each` is told the acts of the newest file of the audit. Call it with the lock held.
+    /// Reads the decisions. Call it with the lock held.
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
-    pub fn read(&self, mut each: impl FnMut(&AuditEntry)) -> Result<(State, Seen), JournalError> {
+    pub fn read(&self) -> Result<(State, Seen), JournalError> {
         let mut state = self.read_state()?;
         let checkpoint = state.last();
         let path = self.path(AUDIT);
@@ -177,7 +192,7 @@ impl Files {
             return Err(JournalError::Missing(path));
         }
         let mut before = None;
-        let end = read_audit(&path, |line, entry| {
+        let end = read_lines(&path, |line, entry: AuditEntry| {
             let follows = before.map_or(entry.number <= checkpoint + 1, |before| entry.number == before + 1);
             if !follows {
                 let expected = before.unwrap_or(checkpoint) + 1;
@@ -187,22 +202,14 @@ impl Files {
             if entry.number > checkpoint {
                 state.apply(&entry);
             }
-            each(&entry);
             Ok(())
         })?;
         if let Some(before) = before.filter(|before| *before < checkpoint) {
             let text = format!("it ends with act {before}, but {STATE} goes to {checkpoint}");
             return Err(damaged(&path, end.lines, text));
         }
-        if end.torn > 0 {
-            tracing::warn!(file = %path.display(), bytes = end.torn, "an act that was not recorded completely is dropped");
-            let cut = OpenOptions::new().write(true).open(&path).and_then(|file| {
-                file.set_len(end.bytes)?;
-                file.sync_all()
-            });
-            cut.map_err(|source| JournalError::File { file: path, source })?;
-        }
-        Ok((state, self.seen()?))
+        end.cut(&path)?;
+        Ok((state, Self::seen(&path)?))
     }
 
     /// Every act of one file of the audit, in order; of none if there is no such file.
@@ -210,14 +217,11 @@ impl Files {
     /// # Errors
     /// When the file cannot be read or is damaged.
     pub fn entries(path: &Path, mut each: impl FnMut(AuditEntry)) -> Result<(), JournalError> {
-        if !is_there(path)? {
-            return Ok(());
-        }
         let each = |_, entry| {
             each(entry);
             Ok(())
         };
-        read_audit(path, each).map(|_| ())
+        read_lines(path, each).map(|_| ())
     }
 
     fn read_state(&self) -> Result<State, JournalError> {
@@ -251,23 +255,27 @@ impl Files {
         Ok(state)
     }
 
-    /// Adds an act to the audit and waits until it is on disk. If that fails, the file is left as it was.
+    /// Adds a line to a file, which is created if need be, and waits until it is on disk. If that fails, the file is
+    /// left as it was.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn append(&self, entry: &AuditEntry) -> Result<Seen, JournalError> {
-        let path = self.path(AUDIT);
-        let failed = |source| JournalError::File { file: path.clone(), source };
-        let mut file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
+    pub fn append(&self, path: &Path, line: &impl Serialize) -> Result<Seen, JournalError> {
+        let failed = |source| JournalError::File { file: path.into(), source };
+        let is_new = !is_there(path)?;
+        let mut file = OpenOptions::new().append(true).create(is_new).mode(0o600).open(path).map_err(failed)?;
+        if is_new {
+            give(path).and_then(|()| sync_names(&self.dir)).map_err(failed)?;
+        }
         let before = file.metadata().map_err(failed)?.len();
-        let mut line = serde_json::to_vec(entry).map_err(|error| failed(error.into()))?;
+        let mut line = serde_json::to_vec(line).map_err(|error| failed(error.into()))?;
         line.push(b'\n');
         if let Err(source) = file.write_all(&line).and_then(|()| file.sync_all()) {
             // Should this fail as well, the next start drops a line without an end, and takes a whole one for an act.
             let _ = file.set_len(before).and_then(|()| file.sync_all());
             return Err(failed(source));
         }
-        self.seen()
+        Self::seen(path)
     }
 
     /// Whether the audit is long enough for a checkpoint.
@@ -282,11 +290,12 @@ impl Files {
     /// # Errors
     /// When a file cannot be written. Nothing is lost then.
     pub fn checkpoint(&self, state: &State) -> Result<Seen, JournalError> {
-        let (audit, new) = (self.path(AUDIT), self.path("state.new"));
+        let audit = self.path(AUDIT);
         let failed = |source| JournalError::File { file: self.dir.clone(), source };
-        self.write_state(&new, state).map_err(failed)?;
-        fs::rename(&new, self.path(STATE)).map_err(failed)?;
-        sync_names(&self.dir).map_err(failed)?;
+        let header = Header { format: FORMAT, last: state.last(), decisions: state.iter().len() as u64 };
+        let line = |(subject, decision): (&Subject, &Decision)| Line { subject: *subject, decision: decision.clone() };
+        let lines = state.iter().map(line).map(Checkpoint::Decision);
+        self.replace(&self.path(STATE), std::iter::once(Checkpoint::Header(header)).chain(lines))?;
         let inode = |path: &Path| fs::metadata(path).map(|file| file.ino()).ok();
         // They are one file after a kill between the next two steps.
         if inode(&audit) != inode(&self.older(1)) {
@@ -302,22 +311,33 @@ impl Files {
         give(&new).map_err(failed)?;
         fs::rename(&new, &audit).map_err(failed)?;
         sync_names(&self.dir).map_err(failed)?;
-        self.seen()
+        Self::seen(&audit)
     }
 
-    fn write_state(&self, path: &Path, state: &State) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        give(path)?;
-        let mut out = BufWriter::new(file);
-        let header = Header { format: FORMAT, last: state.last(), decisions: state.iter().len() as u64 };
-        serde_json::to_writer(&mut out, &header)?;
-        for (subject, decision) in state.iter() {
-            out.write_all(b"\n")?;
-            serde_json::to_writer(&mut out, &Line { subject: *subject, decision: decision.clone() })?;
-        }
-        out.write_all(b"\n")?;
-        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    /// Writes these lines in place of a file, durably: a kill leaves the one or the other.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the former one stays then.
+    pub fn replace(&self, path: &Path, lines: impl Iterator<Item: Serialize>) -> Result<Seen, JournalError> {
+        let new = path.with_extension("new");
+        let written = write(&new, lines).and_then(|()| {
+            fs::rename(&new, path)?;
+            sync_names(&self.dir)
+        });
+        written.map_err(|source| JournalError::File { file: path.into(), source })?;
+        Self::seen(path)
     }
+}
+
+fn write(new: &Path, lines: impl Iterator<Item: Serialize>) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new)?;
+    give(new)?;
+    let mut out = BufWriter::new(file);
+    for line in lines {
+        serde_json::to_writer(&mut out, &line)?;
+        out.write_all(b"\n")?;
+    }
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
 /// Whether there is a file of this name, be it a link that leads nowhere.
@@ -336,27 +356,47 @@ fn give(new: &Path) -> io::Result<()> {
     give_to_owner(parent.unwrap_or(Path::new(".")), new)
 }
 
-fn damaged(file: &Path, line: u64, text: String) -> JournalError {
+/// The error of a line that is not as it was written.
+pub(super) fn damaged(file: &Path, line: u64, text: String) -> JournalError {
     JournalError::Damaged { file: file.into(), line, text }
 }
 
 /// Where the whole lines of a file end.
-struct End {
-    lines: u64,
+pub(super) struct End {
+    pub lines: u64,
     bytes: u64,
     /// Bytes of a line without its end.
     torn: usize,
 }
 
-fn read_audit(
+impl End {
+    /// Cuts off a line that was not written completely: nobody was told that it was.
+    pub fn cut(&self, path: &Path) -> Result<(), JournalError> {
+        if self.torn == 0 {
+            return Ok(());
+        }
+        tracing::warn!(file = %path.display(), bytes = self.torn, "a line that was not written completely is dropped");
+        let cut = OpenOptions::new().write(true).open(path).and_then(|file| {
+            file.set_len(self.bytes)?;
+            file.sync_all()
+        });
+        cut.map_err(|source| JournalError::File { file: path.into(), source })
+    }
+}
+
+/// Reads every line of a file, in order; none if there is no such file.
+pub(super) fn read_lines<T: DeserializeOwned>(
     path: &Path,
-    mut each: impl FnMut(u64, AuditEntry) -> Result<(), JournalError>,
+    mut each: impl FnMut(u64, T) -> Result<(), JournalError>,
 ) -> Result<End, JournalError> {
+    if !is_there(path)? {
+        return Ok(End { lines: 0, bytes: 0, torn: 0 });
+    }
     let file = File::open(path).map_err(|source| JournalError::File { file: path.into(), source })?;
     let mut lines = Lines::new(file, path);
     while let Some(text) = lines.next()? {
-        let entry = serde_json::from_str(&text).map_err(|error| damaged(path, lines.number, error.to_string()))?;
-        each(lines.number, entry)?;
+        let line = serde_json::from_str(&text).map_err(|error| damaged(path, lines.number, error.to_string()))?;
+        each(lines.number, line)?;
     }
     Ok(End { lines: lines.number, bytes: lines.bytes, torn: lines.torn })
 }

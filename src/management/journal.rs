@@ -10,11 +10,9 @@ use super::error::JournalError;
 use super::files::{Files, OLDER, Seen};
 use super::state::State;
 use super::subject::Subject;
+use super::used::Authorizations;
 use crate::nostr::{EventId, Timestamp};
 use crate::policy::Moderation;
-
-/// Ids of authorizations that are remembered over a restart.
-const MAX_AUTHS: usize = 4096;
 
 /// Who acts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,8 +28,7 @@ pub struct Journal {
     files: Files,
     state: State,
     seen: Seen,
-    /// The ids of the latest authorizations, and when they were used.
-    auths: Vec<(EventId, Timestamp)>,
+    authorizations: Authorizations,
 }
 
 impl Journal {
@@ -41,7 +38,8 @@ impl Journal {
     /// When it cannot be read, is damaged, or part of it is gone.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         let files = Files::new(dir.into());
-        let mut journal = Self { files, state: State::default(), seen: Seen::default(), auths: Vec::new() };
+        let (state, seen) = (State::default(), Seen::default());
+        let mut journal = Self { files, state, seen, authorizations: Authorizations::default() };
         if journal.is_there()? {
             let _lock = journal.files.lock()?;
             journal.read()?;
@@ -50,12 +48,7 @@ impl Journal {
     }
 
     fn read(&mut self) -> Result<(), JournalError> {
-        let mut auths = Vec::new();
-        let used =
-            |entry: &AuditEntry| Some((EventId::from_hex(entry.auth.as_deref()?.as_bytes())?, Timestamp(entry.at)));
-        (self.state, self.seen) = self.files.read(|entry| auths.extend(used(entry)))?;
-        auths.drain(..auths.len().saturating_sub(MAX_AUTHS));
-        self.auths = auths;
+        (self.state, self.seen) = self.files.read()?;
         Ok(())
     }
 
@@ -74,7 +67,7 @@ impl Journal {
     /// # Errors
     /// When the files cannot be read, or are damaged; the state stays as it was.
     pub fn refresh(&mut self) -> Result<bool, JournalError> {
-        if !self.is_there()? || self.files.seen()? == self.seen {
+        if !self.is_there()? || Files::seen(&self.files.audit())? == self.seen {
             return Ok(false);
         }
         let _lock = self.files.lock()?;
@@ -93,10 +86,13 @@ impl Journal {
         self.state.moderation()
     }
 
-    /// The ids of the authorizations in the newest file of the audit when it was read, and when they were used.
-    #[must_use]
-    pub fn auths(&self) -> &[(EventId, Timestamp)] {
-        &self.auths
+    /// Takes an authorization (NIP-98), unless it was used before or may have been, and waits until that is on disk.
+    ///
+    /// # Errors
+    /// When it cannot be recorded; it is not used then.
+    pub fn admit(&mut self, id: EventId, created_at: Timestamp) -> Result<bool, JournalError> {
+        let _lock = self.locked()?;
+        self.authorizations.admit(&self.files, id, created_at)
     }
 
     /// Decides about a subject; `None` takes the decision back. Returns false when that is decided already.
@@ -237,7 +233,7 @@ impl Journal {
     fn locked(&mut self) -> Result<std::fs::File, JournalError> {
         self.is_there()?;
         let lock = self.files.lock()?;
-        if self.files.seen()? != self.seen {
+        if Files::seen(&self.files.audit())? != self.seen {
             self.read()?;
         }
         Ok(lock)
@@ -260,7 +256,7 @@ impl Journal {
 
     /// Puts an act on disk, and then into the state.
     fn record(&mut self, entry: &AuditEntry) -> Result<(), JournalError> {
-        self.seen = self.files.append(entry)?;
+        self.seen = self.files.append(&self.files.audit(), entry)?;
         self.state.apply(entry);
         if Files::is_long(self.seen) {
             match self.files.checkpoint(&self.state) {

@@ -16,6 +16,7 @@ pub mod state;
 pub mod subject;
 #[cfg(test)]
 mod tests;
+pub mod used;
 
 pub use audit::{AuditEntry, Change, Decision, Verdict};
 pub use error::JournalError;

@@ -126,10 +126,22 @@ fn an_authorization_is_good_once_even_after_a_restart() {
     let (status, _, answer) = post(&relay, &headers, &ban);
     let used = json!({ "error": "this authorization was used before; sign a new one" }).to_string();
     assert_eq!((status, answer), (401, used.clone()));
+    // Neither changes anything.
+    let others = [body("unbanpubkey", json!([bob.hex])), body("audit", json!([]))];
+    let others = others.map(|body| (authorization(&relay, &admin, &body), body));
+    for (auth, body) in &others {
+        assert_eq!(post(&relay, &[RPC, ("Authorization", auth)], body).0, 200);
+    }
     let relay = relay.restart_killed(&super::scene::config());
     let (status, _, answer) = post(&relay, &headers, &ban);
-    assert_eq!((status, answer), (401, used));
+    assert_eq!((status, answer), (401, used.clone()));
     assert_eq!(result(&relay, "listbannedpubkeys", json!([])), json!([]));
+    result(&relay, "banpubkey", json!([bob.hex]));
+    for (auth, body) in &others {
+        let (status, _, answer) = post(&relay, &[RPC, ("Authorization", auth)], body);
+        assert_eq!((status, answer), (401, used.clone()), "{body}");
+    }
+    assert_eq!(result(&relay, "listbannedpubkeys", json!([])), json!([{ "pubkey": bob.hex, "reason": "" }]));
 }
 
 #[test]

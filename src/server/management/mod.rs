@@ -12,7 +12,6 @@ mod local;
 mod purge;
 mod reported;
 mod service;
-mod used;
 mod view;
 
 use std::os::unix::net::UnixListener;

@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, watch};
 
 use super::link::{Answer, Job};
 use super::reported;
-use super::used::Used;
 use crate::management::{self, Done, Journal, Request, Subject, Who};
 use crate::nostr::{EventId, VerifiedEvent};
 use crate::pipeline::Serving;
@@ -35,7 +34,6 @@ const MAX_RECENT: usize = 1024;
 /// See the module.
 pub struct Service {
     journal: RefCell<Journal>,
-    used: RefCell<Used>,
     serving: Serving,
     blocked: watch::Sender<()>,
     /// The number of the last act that is in force.
@@ -47,8 +45,8 @@ pub struct Service {
 impl Service {
     /// A service whose decisions are in force already.
     pub fn new(journal: Journal, serving: Serving, blocked: watch::Sender<()>) -> Rc<Self> {
-        let (used, in_force) = (RefCell::new(Used::of(journal.auths())), Cell::new(journal.state().last()));
-        Rc::new(Self { journal: RefCell::new(journal), used, serving, blocked, in_force, recent: RefCell::default() })
+        let in_force = Cell::new(journal.state().last());
+        Rc::new(Self { journal: RefCell::new(journal), serving, blocked, in_force, recent: RefCell::default() })
     }
 
     /// Serves until `stopped`.
@@ -75,8 +73,11 @@ impl Service {
     /// Carries out a request that came over HTTP.
     async fn serve(&self, auth: VerifiedEvent, body: &[u8]) -> Answer {
         let (id, created_at) = (auth.view().id(), auth.view().created_at());
-        if !self.used.borrow_mut().admit(id, created_at) {
-            return Answer::Unauthorized("this authorization was used before; sign a new one");
+        let admitted = self.journal.borrow_mut().admit(id, created_at);
+        match admitted {
+            Ok(true) => {}
+            Ok(false) => return Answer::Unauthorized("this authorization was used before; sign a new one"),
+            Err(error) => return Answer::Failed(error.to_string()),
         }
         let who = Who { by: auth.view().pubkey().to_string(), auth: Some(id) };
         let answer = match Request::parse(body) {
