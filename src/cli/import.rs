@@ -16,7 +16,7 @@ use super::global::Global;
 use super::interrupt;
 use super::log;
 use super::output::{progress, say, stdout};
-use crate::import::{self, End, LineOutcome, Observer, Parts, Report, Verdict};
+use crate::import::{self, End, LineOutcome, Observer, Origin, Parts, Report, Verdict};
 use crate::management::Journal;
 use crate::policy::{Settings, Source};
 use crate::schnorr::Verifier;
@@ -74,6 +74,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let parts = Parts {
         store,
         settings: Settings { moderation, ..config.settings() },
+        origin: Origin::File,
         verifier: Verifier::new(config.verify),
         options: import::Options {
             verify: !arguments.no_verify,
@@ -170,7 +171,7 @@ struct Reporter {
 
 impl Observer for Reporter {
     fn not_stored(&mut self, verdict: &Verdict) {
-        let Verdict { line, outcome, reason } = verdict;
+        let Verdict { line, outcome, reason, .. } = verdict;
         if self.show {
             self.bar.suspend(|| say(format_args!("line {line}: {}: {reason}", outcome.as_str())));
         }
@@ -190,14 +191,15 @@ impl Reporter {
         let mut out = stdout();
         let (lines, seconds) = (report.counts.iter().sum::<u64>(), self.started.elapsed().as_secs_f64());
         writeln!(out, "{lines} events in {seconds:.1} s, {:.0} per second", lines as f64 / seconds.max(1e-3))?;
-        for outcome in LineOutcome::ALL {
+        // What is in a file was asked for.
+        for outcome in LineOutcome::ALL.into_iter().filter(|outcome| *outcome != LineOutcome::Unwanted) {
             writeln!(out, "  {}: {}", outcome.as_str(), report.count(outcome))?;
         }
         let defects: u64 = DEFECTS.iter().map(|outcome| report.count(*outcome)).sum();
         if !self.reasons.is_empty() {
             writeln!(out, "{}:", if defects > LISTED as u64 { "the first reasons" } else { "reasons" })?;
         }
-        for Verdict { line, outcome, reason } in &self.reasons {
+        for Verdict { line, outcome, reason, .. } in &self.reasons {
             writeln!(out, "  line {line}: {}: {reason}", outcome.as_str())?;
         }
         Ok(out.flush()?)

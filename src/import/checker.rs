@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::judge::Judge;
+use super::origin::Origin;
 use super::pieces::Piece;
 use super::split::{Found, Splitter};
 use super::verdict::{LineOutcome, Verdict};
@@ -23,6 +24,7 @@ pub struct Checker {
     /// How far the retention rules have evicted, so that evicted events are not imported again.
     pub horizons: Horizons,
     pub verifier: Arc<Verifier>,
+    pub origin: Origin,
     /// Whether signatures are verified.
     pub verify: bool,
     /// The operator's program, if it is to judge these events.
@@ -46,8 +48,15 @@ pub struct Checked {
 }
 
 impl Checked {
-    fn reject(&mut self, line: u64, outcome: LineOutcome, reason: impl Into<Cow<'static, str>>) {
-        self.verdicts.push(Verdict { line, outcome, reason: reason.into() });
+    fn reject(
+        &mut self,
+        line: u64,
+        event: Option<EventView<'_>>,
+        outcome: LineOutcome,
+        reason: impl Into<Cow<'static, str>>,
+    ) {
+        let event = event.map(|event| (event.id(), event.created_at()));
+        self.verdicts.push(Verdict { line, event, outcome, reason: reason.into() });
     }
 }
 
@@ -64,12 +73,12 @@ impl Checker {
             let event = match read {
                 Ok(event) => event,
                 Err(reason) => {
-                    checked.reject(line, LineOutcome::Invalid, reason);
+                    checked.reject(line, None, LineOutcome::Invalid, reason);
                     return Ok(());
                 }
             };
             match self.refuse(&snapshot, event.view(), now)? {
-                Some((outcome, reason)) => checked.reject(line, outcome, reason),
+                Some((outcome, reason)) => checked.reject(line, Some(event.view()), outcome, reason),
                 None => {
                     lines.push(line);
                     events.push(event);
@@ -130,7 +139,10 @@ impl Checker {
         event: EventView<'_>,
         now: Timestamp,
     ) -> Result<Option<(LineOutcome, Cow<'static, str>)>, StoreError> {
-        let policy = check_import(&self.settings, event);
+        if !self.origin.wants(event) {
+            return Ok(Some((LineOutcome::Unwanted, LineOutcome::Unwanted.reason().into())));
+        }
+        let policy = check_import(&self.settings, event, self.origin.source(), now);
         let outcome = if let Err(refusal) = policy {
             (LineOutcome::Refused, refusal.reason.text)
         } else if policy == Ok(Decision::Mute) {
@@ -174,7 +186,9 @@ impl Checker {
                     checked.lines.push(line);
                     checked.events.push(event);
                 }
-                Err(_) => checked.reject(line, LineOutcome::Invalid, "the signature is wrong"),
+                Err(event) => {
+                    checked.reject(line, Some(event.view()), LineOutcome::Invalid, "the signature is wrong");
+                }
             }
         }
     }
@@ -189,7 +203,7 @@ impl Checker {
                     checked.lines.push(line);
                     checked.events.push(event);
                 }
-                Some(reason) => checked.reject(line, LineOutcome::Refused, reason),
+                Some(reason) => checked.reject(line, Some(event.view()), LineOutcome::Refused, reason),
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::checker::Checker;
 use super::format;
+use super::origin::Origin;
 use super::pieces::Pieces;
 use crate::fuzz::{Choices, scratch};
 use crate::nostr::{EventId, Timestamp};
@@ -38,8 +39,16 @@ impl Home {
         let horizons = Horizons::load(&settings.retention, &store).expect("there are none");
         let options = VerifierOptions { engine: EngineChoice::Libsecp256k1, ..VerifierOptions::default() };
         let verifier = Arc::new(Verifier::new(options));
-        let checker =
-            Checker { store, settings, horizons, verifier, verify: true, judge: None, max_line_bytes: MAX_LINE_BYTES };
+        let checker = Checker {
+            store,
+            settings,
+            horizons,
+            verifier,
+            origin: Origin::File,
+            verify: true,
+            judge: None,
+            max_line_bytes: MAX_LINE_BYTES,
+        };
         Self { checker, _dir: dir }
     }
 }

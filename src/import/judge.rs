@@ -9,17 +9,19 @@ use std::time::Duration;
 
 use tokio::task::{JoinSet, LocalSet};
 
+use super::origin::Origin;
 use crate::metrics::Metrics;
 use crate::nostr::{EventView, Kind, VerifiedEvent};
 use crate::pipeline::channel::{Sender, channel};
 use crate::pipeline::{StartError, now};
-use crate::plugin::{Candidate, Origin, Post, Queue, Verdict, Worker, pass_on_panic};
-use crate::policy::{OnFailure, PluginOptions, Source};
+use crate::plugin::{self, Candidate, Post, Queue, Verdict, Worker, pass_on_panic};
+use crate::policy::{OnFailure, PluginOptions};
 
 /// A running plugin. Dropping it ends its processes.
 pub struct Judge {
     waiting: Waiting,
     posts: Vec<Arc<Post>>,
+    origin: Arc<Origin>,
     on_failure: OnFailure,
     thread: Option<JoinHandle<()>>,
 }
@@ -28,6 +30,7 @@ pub struct Judge {
 struct Held {
     event: VerifiedEvent,
     place: usize,
+    origin: Arc<Origin>,
     answer: Sender<Judged>,
 }
 
@@ -39,8 +42,8 @@ impl Candidate for Held {
         self.event.view()
     }
 
-    fn origin(&self) -> Origin<'_> {
-        Origin::Import
+    fn origin(&self) -> plugin::Origin<'_> {
+        self.origin.for_plugin()
     }
 }
 
@@ -81,12 +84,12 @@ impl Queue for Waiting {
 }
 
 impl Judge {
-    /// Starts the program, if it is to judge imports. A dry run has nowhere to show its counts.
+    /// Starts the program, if it is to judge events of this origin. A dry run has nowhere to show its counts.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(options: &PluginOptions) -> Result<Option<Self>, StartError> {
-        if !options.judges(Source::Import) || options.dry_run {
+    pub fn start(options: &PluginOptions, origin: Origin) -> Result<Option<Self>, StartError> {
+        if !options.judges(origin.source()) || options.dry_run {
             return Ok(None);
         }
         let (waiting, metrics) = (Waiting(Arc::new(Mutex::new(Some(VecDeque::new())))), Arc::new(Metrics::new()));
@@ -101,7 +104,13 @@ impl Judge {
             let _closing = closing;
             LocalSet::new().block_on(&runtime, run_all(workers));
         })?;
-        Ok(Some(Self { waiting, posts, on_failure: options.on_failure, thread: Some(thread) }))
+        Ok(Some(Self {
+            waiting,
+            posts,
+            origin: Arc::new(origin),
+            on_failure: options.on_failure,
+            thread: Some(thread),
+        }))
     }
 
     /// Judges events. Returns each with the reason why it is not to be stored, if it is not. Requests to vanish are
@@ -117,7 +126,8 @@ impl Judge {
         // Room for every verdict, so that no worker waits.
         let (count, (answer, answers)) = (events.len(), channel(events.len()));
         let held = events.into_iter().enumerate();
-        let held = held.map(|(place, event)| Held { event, place, answer: answer.clone() });
+        let held =
+            held.map(|(place, event)| Held { event, place, origin: Arc::clone(&self.origin), answer: answer.clone() });
         let (obeyed, held): (Vec<Held>, Vec<Held>) = held.partition(|held| held.event().kind() == Kind::VANISH);
         obeyed.into_iter().for_each(|held| self.waiting.judged(held, Some(Verdict::Accept)));
         self.waiting.lock().as_mut().expect("the workers end with this").extend(held);

@@ -1,5 +1,5 @@
-//! Imports events from a file: JSON in any layout, compressed or not. Reading, checking on every core and committing in
-//! large batches run in parallel.
+//! Imports events from a file, JSON in any layout, compressed or not, or from another relay. Reading, checking on every
+//! core and committing in large batches run in parallel.
 //!
 //! A relay may run on the same store; its live thread delivers the committed events. A bad line never stops an import,
 //! and no more of the input is held than `AHEAD` pieces and a batch.
@@ -13,6 +13,7 @@ mod format;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod judge;
+mod origin;
 mod pieces;
 mod split;
 #[cfg(test)]
@@ -36,9 +37,11 @@ use crate::store::{Outcome, Store, StoreError, Writer};
 use crate::trust::trusted;
 use checker::{Checked, Checker};
 use judge::Judge;
-use pieces::{Piece, Pieces};
+use pieces::Pieces;
 
 pub use format::Unsupported;
+pub use origin::{Origin, Wanted};
+pub use pieces::Piece;
 pub use verdict::{LineOutcome, Verdict};
 
 /// Pieces read or checked ahead of the commit, to keep the cores busy while the disk syncs.
@@ -134,6 +137,8 @@ pub struct Parts {
     pub store: Store,
     /// The relay's own URLs, for vanish requests, its retention rules and its plugin.
     pub settings: Settings,
+    /// Where the events come from.
+    pub origin: Origin,
     /// The signature engines.
     pub verifier: Verifier,
     /// How to import.
@@ -154,7 +159,28 @@ pub fn import(
     input: impl Read + Send + 'static,
     observer: &mut impl Observer,
 ) -> Result<Report, StartError> {
-    let Parts { store, mut settings, verifier, options, stop } = parts;
+    let max_line_bytes = parts.options.max_line_bytes;
+    run(parts, observer, move |passing| passing.read(input, max_line_bytes))
+}
+
+/// Imports what arrives in pieces, each with whole values. `next` waits for a piece and returns `None` at the end.
+///
+/// # Errors
+/// As [`import`].
+pub fn receive(
+    parts: Parts,
+    mut next: impl FnMut() -> Option<Piece> + Send + 'static,
+    observer: &mut impl Observer,
+) -> Result<Report, StartError> {
+    run(parts, observer, move |passing| passing.all(|| Ok(next())))
+}
+
+fn run(
+    parts: Parts,
+    observer: &mut impl Observer,
+    read: impl FnOnce(Passing) + Send + 'static,
+) -> Result<Report, StartError> {
+    let Parts { store, mut settings, origin, verifier, options, stop } = parts;
     settings.retention = resolve(settings.retention, &store)?;
     settings.trusted = trusted(&store, &settings.policy.trust)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -162,13 +188,13 @@ pub fn import(
     let Options { verify, batch_events, max_line_bytes, .. } = options;
     let writer = store.writer();
     let horizons = Horizons::load(&settings.retention, &store)?;
-    let judge = Judge::start(&settings.plugin)?;
-    let checker = Checker { store, settings, horizons, verifier: Arc::new(verifier), verify, judge, max_line_bytes };
+    let judge = Judge::start(&settings.plugin, origin.clone())?;
+    let verifier = Arc::new(verifier);
+    let checker = Checker { store, settings, horizons, verifier, origin, verify, judge, max_line_bytes };
     let (tickets, queue) = channel(AHEAD);
     // Not joined: it may wait for input forever, and has nothing to finish.
-    std::thread::Builder::new()
-        .name("import-read".into())
-        .spawn(move || read(input, max_line_bytes, &pool, &Arc::new(checker), &tickets, stop))?;
+    let passing = Passing { pool, checker: Arc::new(checker), tickets, stop };
+    std::thread::Builder::new().name("import-read".into()).spawn(move || read(passing))?;
     let (counts, looks_like) = ([0; LineOutcome::ALL.len()], format::describe(b""));
     let report = Report { counts, bytes: 0, next_line: 1, looks_like, end: End::Complete };
     let batch = Batch {
@@ -193,51 +219,62 @@ enum Message {
     Ends(End),
 }
 
-/// Reads pieces and passes them to the pool until the input ends or the import is over.
-fn read(
-    input: impl Read + Send + 'static,
-    max_line_bytes: usize,
-    pool: &ThreadPool,
-    checker: &Arc<Checker>,
-    tickets: &Sender<Message>,
-    stop: &AtomicBool,
-) {
-    // If the receiver is gone, the import is over and nobody needs the message.
-    let pass = |piece: Piece| {
+/// Passes pieces to the pool until the input ends or the import is over.
+struct Passing {
+    pool: ThreadPool,
+    checker: Arc<Checker>,
+    tickets: Sender<Message>,
+    stop: &'static AtomicBool,
+}
+
+impl Passing {
+    /// Passes on the text of an input.
+    fn read(self, input: impl Read + Send + 'static, max_line_bytes: usize) {
+        match format::text(input) {
+            Ok(Ok(text)) => {
+                let mut pieces = Pieces::new(text, max_line_bytes);
+                self.all(|| pieces.next_piece());
+            }
+            Ok(Err(unsupported)) => self.end(End::Unsupported(unsupported)),
+            Err(error) => self.end(End::Unreadable(error)),
+        }
+    }
+
+    fn all(self, mut next: impl FnMut() -> std::io::Result<Option<Piece>>) {
+        let mut is_first = true;
+        while !self.stop.load(Ordering::Relaxed) {
+            let piece = match next() {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return,
+                Err(error) => return self.end(End::Unreadable(error)),
+            };
+            if is_first && self.tickets.send(Message::Begins(format::describe(&piece.text))).is_err() {
+                return;
+            }
+            is_first = false;
+            if !self.pass(piece) {
+                return;
+            }
+        }
+    }
+
+    /// Has a piece checked. Returns false if the import is over: then the receiver is gone.
+    fn pass(&self, piece: Piece) -> bool {
         let (done, ticket) = channel(1);
-        let checker = Arc::clone(checker);
-        let is_wanted = tickets.send(Message::Piece(ticket)).is_ok();
+        let checker = Arc::clone(&self.checker);
+        let is_wanted = self.tickets.send(Message::Piece(ticket)).is_ok();
         if is_wanted {
-            pool.spawn_fifo(move || {
+            self.pool.spawn_fifo(move || {
                 // The receiver is gone only if the import has ended early.
                 let _ = done.send(checker.check(&piece, now()));
             });
         }
         is_wanted
-    };
-    let end = |end| {
-        let _ = tickets.send(Message::Ends(end));
-    };
-    let mut pieces = match format::text(input) {
-        Ok(Ok(text)) => Pieces::new(text, max_line_bytes),
-        Ok(Err(unsupported)) => return end(End::Unsupported(unsupported)),
-        Err(error) => return end(End::Unreadable(error)),
-    };
-    let mut is_first = true;
-    while !stop.load(Ordering::Relaxed) {
-        match pieces.next_piece() {
-            Ok(Some(piece)) => {
-                if is_first && tickets.send(Message::Begins(format::describe(&piece.text))).is_err() {
-                    return;
-                }
-                is_first = false;
-                if !pass(piece) {
-                    return;
-                }
-            }
-            Ok(None) => return,
-            Err(error) => return end(End::Unreadable(error)),
-        }
+    }
+
+    fn end(&self, end: End) {
+        // If the receiver is gone, the import is over and nobody needs the message.
+        let _ = self.tickets.send(Message::Ends(end));
     }
 }
 
@@ -307,14 +344,17 @@ impl<O: Observer> Batch<'_, O> {
         (self.record_bytes, self.since) = (0, None);
         let Some(last) = pieces.last() else { return Ok(()) };
         let next_line = last.next_line;
-        let outcomes = store(&mut self.writer, events).map_err(End::Store)?;
+        let outcomes = store(&mut self.writer, &events).map_err(End::Store)?;
         let lines = pieces.iter().flat_map(|piece| &piece.lines).copied();
         let mut first_without_room = None;
         let mut verdicts = Vec::new();
-        for (line, outcome) in lines.zip(outcomes) {
+        for ((line, event), outcome) in lines.zip(events).zip(outcomes) {
             match LineOutcome::of(outcome) {
                 Some(LineOutcome::Stored) => self.report.counts[LineOutcome::Stored as usize] += 1,
-                Some(outcome) => verdicts.push(Verdict { line, outcome, reason: outcome.reason().into() }),
+                Some(outcome) => {
+                    let event = Some((event.view().id(), event.view().created_at()));
+                    verdicts.push(Verdict { line, event, outcome, reason: outcome.reason().into() });
+                }
                 None => first_without_room = first_without_room.or(Some(line)),
             }
         }
@@ -332,7 +372,7 @@ impl<O: Observer> Batch<'_, O> {
 }
 
 /// Commits events; if there is no room for all of them, as many as fit, from the first on.
-fn store(writer: &mut Writer, events: Vec<VerifiedEvent>) -> Result<Vec<Outcome>, StoreError> {
+fn store(writer: &mut Writer, events: &[VerifiedEvent]) -> Result<Vec<Outcome>, StoreError> {
     let commit = |writer: &mut Writer, events: &[VerifiedEvent]| match writer.commit(events, now()) {
         // None of them is stored.
         Err(StoreError::Full) => Ok(vec![Outcome::Full; events.len()]),
@@ -341,7 +381,7 @@ fn store(writer: &mut Writer, events: Vec<VerifiedEvent>) -> Result<Vec<Outcome>
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let mut outcomes = commit(writer, &events)?;
+    let mut outcomes = commit(writer, events)?;
     if events.len() <= LAST_EVENTS || !outcomes.contains(&Outcome::Full) {
         return Ok(outcomes);
     }

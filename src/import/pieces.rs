@@ -23,6 +23,23 @@ pub struct Piece {
     pub next_line: u64,
 }
 
+impl Piece {
+    /// A piece without values, for texts that arrive one by one. The next value is number `line`.
+    #[must_use]
+    pub const fn empty(line: u64) -> Self {
+        Self { values: Vec::new(), text: Vec::new(), bytes: 0, next_line: line }
+    }
+
+    /// Adds a value.
+    pub fn push(&mut self, text: &[u8]) {
+        let start = self.text.len();
+        self.text.extend_from_slice(text);
+        self.values.push(Found { line: self.next_line, text: Some(start..self.text.len()) });
+        self.bytes += text.len() as u64;
+        self.next_line += 1;
+    }
+}
+
 /// Splits an input into pieces.
 pub struct Pieces<R> {
     input: R,

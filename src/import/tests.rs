@@ -26,7 +26,8 @@ fn open(dir: &tempfile::TempDir, map_bytes: usize) -> Store {
 
 fn parts(store: &Store, options: Options) -> Parts {
     let verifier = Verifier::new(crate::schnorr::Options::default());
-    Parts { store: store.clone(), settings: Settings::default(), verifier, options, stop: &NEVER }
+    let (store, settings) = (store.clone(), Settings::default());
+    Parts { store, settings, origin: Origin::File, verifier, options, stop: &NEVER }
 }
 
 fn run(store: &Store, options: Options, text: String) -> (Report, Vec<(u64, LineOutcome, String)>) {

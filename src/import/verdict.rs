@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::nostr::{EventId, Timestamp};
 use crate::store::Outcome;
 
 /// The outcome of a line of the input.
@@ -30,11 +31,13 @@ pub enum LineOutcome {
     InvalidDeletion,
     /// It is not an event, or its id or signature is wrong.
     Invalid,
+    /// Another relay sent it without being asked for it.
+    Unwanted,
 }
 
 impl LineOutcome {
     /// All outcomes, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Stored,
         Self::Duplicate,
         Self::Replaced,
@@ -46,6 +49,7 @@ impl LineOutcome {
         Self::NotKept,
         Self::InvalidDeletion,
         Self::Invalid,
+        Self::Unwanted,
     ];
 
     /// Its name in a summary.
@@ -63,6 +67,7 @@ impl LineOutcome {
             Self::NotKept => "not kept",
             Self::InvalidDeletion => "invalid deletion",
             Self::Invalid => "invalid",
+            Self::Unwanted => "not asked for",
         }
     }
 
@@ -81,6 +86,7 @@ impl LineOutcome {
             Self::NotKept => "the retention rules would remove it",
             Self::InvalidDeletion => "it targets nothing that its author may delete",
             Self::Invalid => "it is not an event",
+            Self::Unwanted => "it was not asked for",
         }
     }
 
@@ -103,8 +109,10 @@ impl LineOutcome {
 /// The outcome of one line, and the reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verdict {
-    /// The line, from 1.
+    /// The line, from 1; of events that another relay sent, the number.
     pub line: u64,
+    /// The id and `created_at` of the event, if it is one.
+    pub event: Option<(EventId, Timestamp)>,
     /// Its outcome.
     pub outcome: LineOutcome,
     /// The reason.

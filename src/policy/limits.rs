@@ -182,6 +182,13 @@ impl Tiers {
             Tier::Listed => &self.listed,
         }
     }
+
+    /// The size of the largest event that any client may publish.
+    #[must_use]
+    pub fn largest_event_bytes(&self) -> usize {
+        let tiers = [&self.anonymous, &self.authenticated, &self.listed];
+        tiers.into_iter().map(|tier| tier.max_event_bytes).fold(0, usize::max)
+    }
 }
 
 #[cfg(test)]

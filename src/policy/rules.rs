@@ -67,6 +67,12 @@ pub(super) fn too_large(bytes: usize, limit: usize, kind: Option<Kind>) -> Refus
     Refusal::new(PolicyRule::Size, Prefix::Invalid, text)
 }
 
+/// Refuses an event of more bytes.
+pub(super) fn check_size(event: EventView<'_>, limit: usize) -> Result<(), Refusal> {
+    let bytes = event.record().len();
+    if bytes > limit { Err(too_large(bytes, limit, None)) } else { Ok(()) }
+}
+
 /// Refuses an event with more tags.
 pub(super) fn check_tags(event: EventView<'_>, limit: usize, kind: Option<Kind>) -> Result<(), Refusal> {
     // A tag takes at least two bytes, so small records need no counting.

@@ -68,19 +68,40 @@ fn may_be_new(settings: &Settings, event: EventView<'_>) -> bool {
         && !settings.access.knows(&event.pubkey(), &settings.moderation)
 }
 
-/// Whether the operator may import `event` from a file. Refused are kinds that no relay may store, vanish requests to
-/// other relays, what admins banned and, if `policy.sources` has imports, what the lists and rules refuse. Limits,
-/// dates and proofs of keys concern clients alone.
+/// Whether the operator may take `event` from a file or another relay. Refused are kinds that no relay may store,
+/// vanish requests to other relays, what admins banned and, if `policy.sources` has `source`, what the lists and rules
+/// refuse. Limits, dates and proofs of keys concern clients alone, but another relay may not send what no client could:
+/// events that are too large, dated in the future, or protected (NIP-70).
 ///
 /// # Errors
 /// The refusal that a client would get.
-pub fn check_import(settings: &Settings, event: EventView<'_>) -> Result<Decision, Refusal> {
+pub fn check_import(
+    settings: &Settings,
+    event: EventView<'_>,
+    source: Source,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
     check_publishable(&settings.policy, event.kind())?;
+    if source == Source::Sync {
+        check_from_relay(settings, event, now)?;
+    }
     if event.kind() == Kind::VANISH {
         return check_vanish(settings, event).map(|()| Decision::Accept);
     }
     settings.moderation.check_bans(event)?;
-    check_rules(settings, event, Source::Import)
+    check_rules(settings, event, source)
+}
+
+/// What holds for events from another relay, which neither the operator nor its author has sent here.
+fn check_from_relay(settings: &Settings, event: EventView<'_>, now: Timestamp) -> Result<(), Refusal> {
+    rules::check_size(event, settings.tiers.largest_event_bytes())?;
+    rules::check_tags(event, settings.limits.max_event_tags, None)?;
+    rules::check_content_length(event, settings.limits.max_content_length, None)?;
+    check_future(&settings.limits, event, now)?;
+    if event.is_protected() {
+        return Err(Refusal::new(PolicyRule::Protected, Prefix::Blocked, "only its author may publish this event"));
+    }
+    check_repost(event)
 }
 
 /// What the operator's lists and rules say about an event from `source`.
@@ -128,22 +149,14 @@ fn check_keys(settings: &Settings, peer: &Peer, event: EventView<'_>) -> Result<
 }
 
 fn check_size(limits: &Limits, tier: &TierLimits, event: EventView<'_>) -> Result<(), Refusal> {
-    let bytes = event.record().len();
-    if bytes > tier.max_event_bytes {
-        return Err(rules::too_large(bytes, tier.max_event_bytes, None));
-    }
+    rules::check_size(event, tier.max_event_bytes)?;
     rules::check_tags(event, limits.max_event_tags, None)?;
     rules::check_content_length(event, limits.max_content_length, None)
 }
 
 fn check_time(limits: &Limits, event: EventView<'_>, now: Timestamp) -> Result<(), Refusal> {
+    check_future(limits, event, now)?;
     let (kind, created_at) = (event.kind(), event.created_at().0);
-    if created_at > now.0.saturating_add(limits.created_at_upper_limit) {
-        return Err(invalid(
-            PolicyRule::Time,
-            format!("created_at is more than {} s in the future", limits.created_at_upper_limit),
-        ));
-    }
     let age = now.0.saturating_sub(created_at);
     let too_old = |limit: u64| limit > 0 && age > limit;
     if kind.is_ephemeral() {
@@ -164,6 +177,14 @@ fn check_time(limits: &Limits, event: EventView<'_>, now: Timestamp) -> Result<(
         return Err(invalid(PolicyRule::Time, "the event is expired"));
     }
     Ok(())
+}
+
+fn check_future(limits: &Limits, event: EventView<'_>, now: Timestamp) -> Result<(), Refusal> {
+    if event.created_at().0 <= now.0.saturating_add(limits.created_at_upper_limit) {
+        return Ok(());
+    }
+    let text = format!("created_at is more than {} s in the future", limits.created_at_upper_limit);
+    Err(invalid(PolicyRule::Time, text))
 }
 
 /// Accepts a protected event only from its author (NIP-70), whatever other rights the client has.

@@ -156,13 +156,42 @@ fn the_lists_are_about_the_configured_sources_and_a_muted_author_is_not_refused(
             s.access.deny_kinds = KindSet::of(&[1]);
         });
         let client = check_event(&denied, &nobody(), note.view(), Timestamp(NOW));
-        [client, check_import(&denied, note.view())].map(|checked| checked.is_err())
+        [client, check_import(&denied, note.view(), Source::Import, Timestamp(NOW))].map(|checked| checked.is_err())
     };
     assert_eq!(with(&[Source::Ws, Source::Sync]), [true, false]);
     assert_eq!(with(&[Source::Import]), [false, true]);
     let muted = settings(|s| s.access.mute_pubkeys = [Pubkey(AUTHOR)].into_iter().collect());
     assert_eq!(check_event(&muted, &nobody(), note.view(), Timestamp(NOW)), Ok(Decision::Mute));
-    assert_eq!(check_import(&muted, note.view()), Ok(Decision::Accept));
+    assert_eq!(check_import(&muted, note.view(), Source::Import, Timestamp(NOW)), Ok(Decision::Accept));
+}
+
+#[test]
+fn another_relay_may_not_send_what_no_client_could_and_a_file_may() {
+    let with = |settings: &Settings, event: &Event| {
+        [Source::Import, Source::Sync].map(|source| {
+            let checked = check_import(settings, event.view(), source, Timestamp(NOW));
+            said(checked.map(drop).map_err(|refusal| refusal.reason))
+        })
+    };
+    let default = Settings::default();
+    let passes = |text: &str| [String::new(), text.to_owned()];
+    assert_eq!(with(&default, &event(1, "[]", r#""old or new""#)), passes(""));
+    let protected = event(1, r#"[["-"]]"#, r#""""#);
+    assert_eq!(with(&default, &protected), passes("blocked: only its author may publish this event"));
+    let late = event_at(NOW + 901, 1, "[]", r#""""#);
+    assert_eq!(with(&default, &late), passes("invalid: created_at is more than 900 s in the future"));
+    let repost = event(6, "[]", r#""{\"tags\":[[\"-\"]]}""#);
+    assert_eq!(with(&default, &repost), passes("invalid: a repost must not embed a protected event"));
+    let large = event(1, "[]", &format!("\"{}\"", "x".repeat(600_000)));
+    let len = large.view().record().len();
+    assert_eq!(with(&default, &large), passes("invalid: content is too long: 600000 characters, the limit is 524288"));
+    let small = settings(|s| {
+        s.tiers.listed.max_event_bytes = 300_000;
+        s.tiers.authenticated.max_event_bytes = 300_000;
+    });
+    let limit = small.tiers.anonymous.max_event_bytes;
+    let text = format!("invalid: the event is too large: {len} bytes, the limit is {limit}");
+    assert_eq!(with(&small, &large), passes(&text));
 }
 
 fn from_path(path: &str) -> KeyFile {
@@ -283,7 +312,9 @@ fn what_admins_banned_is_refused_from_every_source_whatever_the_lists_apply_to()
                 s.policy.sources = serde_json::from_str(sources).expect("sources");
                 s.moderation = Arc::new(moderation);
             });
-            let imported = check_import(&settings, event.view()).map(drop).map_err(|refusal| refusal.reason);
+            let imported = check_import(&settings, event.view(), Source::Import, Timestamp(NOW))
+                .map(drop)
+                .map_err(|refusal| refusal.reason);
             [check(&settings, &nobody(), event), said(imported)]
         };
         let twice = |text: &str| [text, text].map(String::from);
