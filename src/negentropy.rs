@@ -78,7 +78,7 @@ pub struct Differences {
     pub need: BTreeSet<EventId>,
 }
 
-/// The side that asks. No command of weir asks yet; tests and benchmarks do, as the other side of a [`Session`].
+/// The side that asks.
 #[derive(Debug)]
 pub struct Initiator {
     records: Arc<Records>,
@@ -99,9 +99,29 @@ impl Initiator {
     /// The first message, for NEG-OPEN.
     #[must_use]
     pub fn open(&self) -> Vec<u8> {
+        self.open_in(BUCKETS)
+    }
+
+    /// The first message, with a fingerprint for each of `parts` parts. One part makes the shortest message, for two
+    /// sides that are probably equal. Many parts save a round trip where they are not.
+    ///
+    /// # Panics
+    /// When `parts` is 0, or the message could be larger than a frame.
+    #[must_use]
+    pub fn open_in(&self, parts: usize) -> Vec<u8> {
+        let part_bytes = wire::MAX_BOUND_BYTES + 1 + FINGERPRINT_BYTES;
+        assert!(parts > 0 && (parts <= BUCKETS || parts * part_bytes < self.frame_bytes), "{parts} parts");
         let mut frame = Frame::new(&self.records, self.frame_bytes);
-        frame.split(0..self.records.len(), Bound::INFINITY);
+        frame.split(0..self.records.len(), Bound::INFINITY, parts);
         frame.out.into_bytes()
+    }
+
+    /// Into how many parts the first message should split the records so that few differences are found in two round
+    /// trips, against a side that splits as we do: then the second answer names ids.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        const MAX_PARTS: usize = 512;
+        (self.records.len() / (BUCKETS * BUCKETS * BUCKETS)).clamp(BUCKETS, MAX_PARTS)
     }
 
     /// Reads a reply, adds the differences that it reveals to `found`, and returns the next message; `None` when all
@@ -165,7 +185,7 @@ impl<'a> Frame<'a> {
                 Mode::Fingerprint(_) => {
                     let skipping = self.skipping;
                     self.write_skip();
-                    self.split(range, bound);
+                    self.split(range, bound, BUCKETS);
                     if self.out.len() > self.frame_bytes - END_BYTES {
                         self.out.back_to(start);
                         self.skipping = skipping;
@@ -207,13 +227,13 @@ impl<'a> Frame<'a> {
     }
 
     /// Writes a range that differs: its ids if there are few, otherwise fingerprints of its parts.
-    fn split(&mut self, range: std::ops::Range<usize>, bound: Bound) {
-        if range.len() < 2 * BUCKETS {
+    fn split(&mut self, range: std::ops::Range<usize>, bound: Bound, buckets: usize) {
+        if range.len() < 2 * buckets {
             return self.write_ids(range, &bound);
         }
-        let (each, extra) = (range.len() / BUCKETS, range.len() % BUCKETS);
+        let (each, extra) = (range.len() / buckets, range.len() % buckets);
         let mut start = range.start;
-        for bucket in 0..BUCKETS {
+        for bucket in 0..buckets {
             let end = start + each + usize::from(bucket < extra);
             let upper = if end == range.end { bound } else { self.records.bound_before(end) };
             self.out.range(&upper, Mode::FINGERPRINT);

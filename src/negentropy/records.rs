@@ -137,6 +137,11 @@ pub struct Records {
 }
 
 impl Records {
+    /// The ids of all records, by time.
+    pub fn ids_of_all(&self) -> impl Iterator<Item = EventId> {
+        self.ids(0..self.len())
+    }
+
     /// How many there are.
     #[must_use]
     pub const fn len(&self) -> usize {
