@@ -1,12 +1,14 @@
 //! Public keys and event ids as people write them: `npub1…` (NIP-19) or 64 hexadecimal digits, and `note1…`.
 //!
-//! For configuration and command lines only; the protocol itself has no `npub`. Private keys (`nsec`) are refused,
-//! never decoded.
+//! For configuration and command lines only; the protocol itself has no `npub`. Private keys (`nsec`) are refused
+//! everywhere but in a file that holds nothing else ([`parse_secret`]).
 
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32, Hrp};
 
+use super::hex;
 use super::types::{EventId, Pubkey};
+use crate::schnorr::SigningKey;
 
 /// Why a text is not a public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +58,20 @@ pub fn parse_pubkey(text: &str) -> Result<Pubkey, KeyError> {
     bytes.try_into().map(Pubkey).map_err(|_| KeyError::Length)
 }
 
+const NSEC: Hrp = Hrp::parse_unchecked("nsec");
+
+/// Reads a private key in either form, for a file that holds one; `None` for anything else. The text is not repeated.
+#[must_use]
+pub fn parse_secret(text: &str) -> Option<SigningKey> {
+    if let Some(bytes) = hex::decode(text.as_bytes()) {
+        return SigningKey::new(bytes);
+    }
+    let checked = CheckedHrpstring::new::<Bech32>(text).ok().filter(|checked| checked.hrp() == NSEC)?;
+    checked.validate_segwit_padding().ok()?;
+    let bytes: Vec<u8> = checked.byte_iter().collect();
+    bytes.try_into().ok().and_then(SigningKey::new)
+}
+
 const NOTE: Hrp = Hrp::parse_unchecked("note");
 
 /// Reads an event id written as `note1…` (NIP-19); `None` for anything else.
@@ -99,6 +115,25 @@ mod tests {
             assert_eq!((parse_pubkey(text), parse_pubkey(hex)), (Ok(key), Ok(key)));
             assert_eq!(npub(&key), text);
             assert_eq!(parse_pubkey(&text.to_uppercase()), Ok(key));
+        }
+    }
+
+    #[test]
+    fn a_private_key_is_read_in_either_form_from_a_file_of_its_own() {
+        // The pair that NIP-19 gives.
+        let hex = "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa";
+        let public = |text: &str| parse_secret(text).map(|key| key.public());
+        let expected = public(hex);
+        assert!(expected.is_some());
+        assert_eq!(public("nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5"), expected);
+        for text in [
+            "",
+            "nsec1vl029",
+            PUBLISHED[0].0,
+            &"0".repeat(64),
+            "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe6",
+        ] {
+            assert!(parse_secret(text).is_none(), "{text}");
         }
     }
 

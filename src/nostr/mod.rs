@@ -19,6 +19,7 @@ pub mod pow;
 pub mod record;
 pub mod render;
 pub mod reply;
+pub mod sign;
 pub mod tag;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod testing;

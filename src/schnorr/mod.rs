@@ -20,6 +20,7 @@ mod libsecp;
 #[cfg(test)]
 pub(crate) mod reference;
 mod scalar;
+mod signing;
 mod watch;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub use item::Item;
 use libsecp::Libsecp;
 use serde::{Deserialize, Serialize};
+pub use signing::SigningKey;
 use watch::{FastEngine, Watched};
 
 /// Which engine the operator chose.
