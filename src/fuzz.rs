@@ -8,7 +8,7 @@
 //! To add a target: write its seeds and its check, list it in [`TARGETS`] and in the tests below, and add its program
 //! to `fuzz/` and its row to `docs/reliability.md`. `tests/tidy.rs` compares the four.
 
-use crate::{backup, config, import, negentropy, nostr, plugin, policy, server, store, ws};
+use crate::{backup, config, import, negentropy, nostr, peer, plugin, policy, replication, server, store, ws};
 
 /// A trust boundary.
 pub struct Target {
@@ -21,7 +21,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub static TARGETS: [Target; 17] = [
+pub static TARGETS: [Target; 19] = [
     Target { name: "json", seeds: nostr::fuzz::json_seeds, check: nostr::fuzz::json },
     Target { name: "client_message", seeds: nostr::fuzz::message_seeds, check: nostr::fuzz::client_message },
     Target { name: "event", seeds: nostr::fuzz::event_seeds, check: nostr::fuzz::event },
@@ -39,6 +39,8 @@ pub static TARGETS: [Target; 17] = [
     Target { name: "proxy_header", seeds: server::proxy_header::fuzz::seeds, check: server::proxy_header::fuzz::check },
     Target { name: "management", seeds: server::management::fuzz::seeds, check: server::management::fuzz::check },
     Target { name: "plugin", seeds: plugin::fuzz::seeds, check: plugin::fuzz::check },
+    Target { name: "relay_message", seeds: peer::fuzz::seeds, check: peer::fuzz::check },
+    Target { name: "remembered", seeds: replication::fuzz::seeds, check: replication::fuzz::check },
 ];
 
 /// Runs the check of the target with this name.
@@ -229,6 +231,6 @@ mod tests {
 
     tests! {
         json client_message event filter record pages log frames inflate negentropy backup config import forwarded
-        proxy_header management plugin
+        proxy_header management plugin relay_message remembered
     }
 }

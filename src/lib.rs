@@ -2,14 +2,16 @@
 //!
 //! - Layer 0: [`schnorr`] (verifies signatures) and, above it, [`nostr`] (events, filters and messages).
 //! - Layer 1: [`store`] (the stored events), [`live`] (which subscriptions match an event), [`ws`] (WebSocket
-//!   connections), [`policy`] (what a client may do), [`negentropy`] (the sync protocol of NIP-77).
+//!   connections), [`policy`] (what a client may do), [`negentropy`] (the sync protocol of NIP-77), [`peer`]
+//!   (connections to other relays).
 //! - Layer 2: [`retention`] (which events the operator's rules no longer keep), [`backup`] (backup and restore),
 //!   [`plugin`] (the operator's programs that judge events), [`management`] (what admins decide while the relay runs),
 //!   [`trust`] (whom the operator's keys follow).
 //! - Layer 3: [`pipeline`] (threads and queues; ordering and durability).
 //! - Layer 4: [`server`] (clients, one at a time), [`import`] (events from files).
-//! - Layer 5: [`config`] (the configuration file).
-//! - Layer 6: [`cli`] (the commands).
+//! - Layer 5: [`replication`] (the same events as another relay).
+//! - Layer 6: [`config`] (the configuration file).
+//! - Layer 7: [`cli`] (the commands).
 //!
 //! Three modules are below all of them: [`metrics`] declares every metric, [`ledger`] counts what clients make the
 //! relay hold, and [`allocator`] returns unused memory to the system. Below these, [`sync`] is std's locks, unless a
@@ -30,9 +32,11 @@ pub mod management;
 pub mod metrics;
 pub mod negentropy;
 pub mod nostr;
+pub mod peer;
 pub mod pipeline;
 pub mod plugin;
 pub mod policy;
+pub mod replication;
 #[cfg(test)]
 #[path = "../tests/support/require.rs"]
 mod require;

@@ -9,21 +9,22 @@ mod tidy {
 
 /// The layers of the crate, lowest first. A module uses only modules of lower layers; those of one layer do not use
 /// each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["sync"],
     &["metrics", "ledger", "allocator"],
     &["schnorr"],
     &["nostr"],
-    &["store", "live", "ws", "policy", "negentropy"],
+    &["store", "live", "ws", "policy", "negentropy", "peer"],
     &["retention", "backup", "plugin", "management", "trust"],
     &["pipeline"],
     &["server", "import"],
+    &["replication"],
     &["config"],
     &["cli"],
 ];
 
 /// Where each heavy crate lives; nobody else names it.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 16] = [
     ("shuttle", &["src/sync.rs"]),
     ("heed", &["src/store/"]),
     ("hyper", &["src/server/", "src/ws/upgrade"]),
@@ -37,6 +38,8 @@ const HOMES: [(&str, &[&str]); 14] = [
     ("secp256k1", &["src/schnorr/"]),
     ("simd_json", &["src/nostr/json"]),
     ("anyhow", &["src/cli/"]),
+    ("tokio_tungstenite", &["src/peer/"]),
+    ("rustls", &["src/peer/"]),
     ("ratatui", &["src/cli/top/"]),
 ];
 

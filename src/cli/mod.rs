@@ -35,6 +35,7 @@ mod serve;
 mod signals;
 mod stream;
 mod strfry;
+mod sync;
 mod systemd;
 mod time;
 mod top;
@@ -50,9 +51,10 @@ mod upgrade;
   weir import events.jsonl               add events from a file
   weir scan '{\"kinds\":[1],\"limit\":10}'   print the newest ten notes
   weir export > events.jsonl             write all events as lines of JSON
+  weir sync wss://relay.example.com      fetch the events that another relay has and this one lacks
   weir backup /backups/relay             create a backup, or add new events to it
 
-import, export, scan, delete, info, trust, retention, check, backup and compact also work while the relay runs.
+import, export, scan, delete, sync, info, trust, retention, check, backup and compact also work while the relay runs.
 
 Exit codes: 0 success, 1 failure or problems found, 2 wrong arguments, 130 interrupted.")]
 struct Arguments {
@@ -74,6 +76,8 @@ enum Command {
     Scan(scan::Arguments),
     /// Remove stored events
     Delete(delete::Arguments),
+    /// Bring this relay and another one to the same events
+    Sync(sync::Arguments),
     /// Refuse a key, an event, a kind or an address from now on, or list what is refused
     Ban(manage::Decide),
     /// Lift bans
@@ -160,6 +164,7 @@ fn run(Arguments { global, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Trust(arguments) => trust::run(&global, &arguments),
         Command::Upgrade(arguments) => upgrade::run(&global, &arguments),
         Command::Config(arguments) => config::run(&global, &arguments),
+        Command::Sync(arguments) => sync::run(&global, &arguments),
         Command::Top(arguments) => top::run(&global, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => completions::write_pages(&arguments),

@@ -69,6 +69,13 @@ pub fn progress(total: Option<u64>, in_bytes: bool) -> ProgressBar {
     ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr()).with_style(style)
 }
 
+/// A progress bar for work whose size shows only on the way.
+pub fn watching() -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{spinner} {msg}, {per_sec}, {elapsed}").expect("the template is well formed");
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
+}
+
 /// A progress bar that counts up to `total` of `what`.
 pub fn progress_of(total: u64, what: &str) -> ProgressBar {
     let template = format!("{{bar:30}} {{human_pos}} of {{human_len}} {what}, {{eta}} left");

@@ -111,6 +111,20 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Bring this relay and another one to the same events
+    Sync {
+        /// The other relay
+        url: OsString,
+        /// down, up, both, or none to print what differs
+        #[arg(long, default_value = "both")]
+        dir: String,
+        /// Only events that match
+        #[arg(long, value_name = "FILTER")]
+        filter: Option<OsString>,
+        /// Accepted and ignored
+        #[arg(long, value_name = "N")]
+        frame_size_limit: Option<u64>,
+    },
     /// Show what the store holds
     Info,
     /// Has no counterpart of its own: see weir compact and weir backup
@@ -181,6 +195,16 @@ pub fn to_weir(line: &[OsString], store: Vec<OsString>) -> anyhow::Result<Vec<Os
             age.iter().for_each(|age| add(&["--older-than", &format!("{age}s")]));
             add(if *dry_run { &["--dry-run"] } else { &[] });
             filter.iter().for_each(|filter| to.extend(["--filter".into(), filter.clone()]));
+        }
+        Command::Sync { url, dir, filter, frame_size_limit: _ } => {
+            add(&["sync"]);
+            if dir == "none" {
+                add(&["--dir", "both", "--print-missing"]);
+            } else {
+                add(&["--dir", dir]);
+            }
+            filter.iter().for_each(|filter| to.extend(["--filter".into(), filter.clone()]));
+            to.push(url.clone());
         }
         Command::Compact { .. } => {
             bail!(

@@ -110,6 +110,15 @@ impl<'t, 'i> Value<'t, 'i> {
         }
     }
 
+    /// `true` or `false`.
+    #[must_use]
+    pub fn as_bool(self) -> Option<bool> {
+        match self.nodes.first() {
+            Some(Node::Static(StaticNode::Bool(truth))) => Some(*truth),
+            _ => None,
+        }
+    }
+
     /// Whether this is `null`.
     #[must_use]
     pub fn is_null(self) -> bool {

@@ -1,0 +1,36 @@
+//! The fuzz target of the file of what is remembered of a relay.
+
+use sha2::{Digest as _, Sha256};
+
+use super::file;
+use super::remembered::{Kept, Refused, Remembered};
+use crate::fuzz::Choices;
+use crate::nostr::{EventId, Timestamp};
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let mut remembered = Remembered { was_equal: true, ..Remembered::default() };
+    let empty = file::write(&Remembered::default());
+    remembered.refuse(EventId([1; 32]), Timestamp(1_700_000_000), Refused::Replaced, Timestamp(1_700_000_001));
+    remembered.keep(EventId([2; 32]), Kept::Hidden, Timestamp(1_700_000_002));
+    // With and without a checksum that is made right.
+    [empty, file::write(&remembered)]
+        .into_iter()
+        .flat_map(|bytes| [0, 1].map(|right| [&[right], &bytes[..]].concat()))
+        .collect()
+}
+
+/// Any bytes are refused, or are exactly what would be written for what was read.
+pub(crate) fn check(bytes: &[u8]) {
+    let mut choices = Choices(bytes);
+    let is_made_right = choices.byte() & 1 == 1;
+    let mut bytes = choices.0.to_vec();
+    if is_made_right && bytes.len() >= 32 {
+        let body = bytes.len() - 32;
+        let sum = Sha256::digest(&bytes[..body]);
+        bytes[body..].copy_from_slice(&sum);
+    }
+    let Ok(remembered) = file::read(&bytes) else { return };
+    let again = file::write(&remembered);
+    assert_eq!(again.len(), bytes.len());
+    assert_eq!(file::read(&again).as_ref(), Ok(&remembered));
+}

@@ -1,0 +1,39 @@
+//! Replication: brings this relay and another one to the same events.
+//!
+//! [`sync`] compares the two by negentropy (NIP-77) or, where the other relay does not speak it, page by page, fetches
+//! what is missing here and sends up what is missing there. What arrives goes through the checks of an import, under
+//! the rules for events from other relays. Nothing of a sync has to be kept: one that ends early is run again.
+//!
+//! The other relay is not trusted. It cannot make this one store what a client could not publish, hold more than a
+//! bounded amount of memory, or wait for ever.
+//!
+//! ```text
+//!  windows ──▶ comparison (NEG-OPEN …) ──ids──▶ downloads (REQ by ids) ──EVENT──▶ feed ──pieces──▶ import
+//!      ▲          or pages (REQ by until)  └──▶ uploads (EVENT, unanswered ones bounded) ──▶ the other relay
+//!      └─ halves of what is too big                remembered: what stays different, for the next sync
+//! ```
+
+mod comparison;
+mod download;
+mod error;
+mod feed;
+mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod local;
+mod ongoing;
+mod pages;
+mod refusal;
+mod remembered;
+mod report;
+mod run;
+mod scope;
+mod session;
+mod upload;
+mod window;
+
+pub use error::SyncError;
+pub use report::{Direction, End, Progress, Report, Side, Watch};
+pub use run::{Parts, sync};
+pub use scope::Scope;
+pub use window::Window;

@@ -1,0 +1,214 @@
+//! Runs a sync: connects, compares and transfers, and remembers what stays different.
+//!
+//! Two threads: the caller's commits what arrived (`import`), the other one talks to the relay.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::download::Asked;
+use super::error::SyncError;
+use super::feed::feed;
+use super::file;
+use super::remembered::{Refused, Remembered};
+use super::report::{Direction, End, Report, Watch};
+use super::scope::Scope;
+use super::session::{Session, Task};
+use crate::import::{self, LineOutcome, Observer, Origin, Verdict};
+use crate::nostr::Timestamp;
+use crate::peer::{self, Connection, PeerUrl, Tls};
+use crate::pipeline::{StartError, now};
+use crate::policy::Settings;
+use crate::schnorr::{self, SigningKey, Verifier};
+use crate::store::Store;
+
+/// How often everything is compared. A second time only if what was sent up made the other relay drop what was refused
+/// here.
+const MAX_PASSES: usize = 2;
+
+/// The longest message of a relay. Longer events than we take may come, and are passed over.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// What a sync needs.
+pub struct Parts<'a> {
+    /// Our store. A relay may run on it.
+    pub store: &'a Store,
+    /// The rules for events from other relays.
+    pub settings: Settings,
+    /// The signature engines.
+    pub verify: schnorr::Options,
+    /// How events are committed.
+    pub import: import::Options,
+    /// The other relay.
+    pub url: PeerUrl,
+    /// Whose certificates are trusted; needed for `wss://`.
+    pub tls: Option<Tls>,
+    /// What is compared.
+    pub scope: Scope,
+    /// Which way events go.
+    pub direction: Direction,
+    /// Whether missing events are only told.
+    pub only_tells: bool,
+    /// How long the relay may take for an answer.
+    pub patience: Duration,
+    /// The key to prove to the relay, if it asks (NIP-42).
+    pub key: Option<SigningKey>,
+    /// Events that are compared at a time; each takes 41 bytes of memory.
+    pub max_records: usize,
+    /// The directory of files about other relays. It is created if missing.
+    pub memory: PathBuf,
+    /// Whether what earlier syncs remembered is ignored, and replaced.
+    pub forget: bool,
+    /// Set this to stop early.
+    pub stop: &'static AtomicBool,
+}
+
+/// Brings this relay and the other one to the same events.
+///
+/// # Errors
+/// When threads cannot be started or the store cannot be read at the start. Later errors are in the report.
+pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let memory = file::path(&parts.memory, parts.url.as_str(), &parts.scope.name());
+    let remembered = if parts.forget { Remembered::default() } else { load(&memory, watch) };
+    let remembered = Mutex::new(remembered);
+    let options = peer::Options { timeout: parts.patience, max_message_bytes: MAX_MESSAGE_BYTES };
+    let connection = match runtime.block_on(Connection::open(&parts.url, parts.tls.clone(), &options)) {
+        Ok(connection) => connection,
+        Err(error) => return Ok(Report { end: End::Failed(error.into()), ..Report::default() }),
+    };
+    let asked = Arc::new(Asked::new(parts.scope.filter().clone()));
+    let task = Task {
+        url: &parts.url,
+        scope: &parts.scope,
+        direction: parts.direction,
+        only_tells: parts.only_tells,
+        patience: parts.patience,
+        key: parts.key.as_ref(),
+        store: parts.store,
+        max_records: parts.max_records,
+        // A record of this size is twice as long in JSON, unless most of it needs escapes.
+        max_event_bytes: 2 * parts.settings.tiers.largest_event_bytes() + 4096,
+        remembered: &remembered,
+        stop: parts.stop,
+        watch,
+    };
+    let mut session = Session::new(task, connection, Arc::clone(&asked));
+    let mut end = End::Complete;
+    for pass in 0..MAX_PASSES {
+        let sent_before = session.report.sent;
+        let (ended, outdated) = run_pass(&parts, &runtime, &mut session, &remembered, &asked)?;
+        end = ended;
+        let is_outdated = outdated && session.report.sent > sent_before;
+        if !matches!(end, End::Complete) || !is_outdated || pass + 1 == MAX_PASSES {
+            break;
+        }
+    }
+    let mut report = runtime.block_on(session.close());
+    let mut remembered = remembered.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let is_level = report.undelivered == 0 && (parts.direction.is_down() || report.missing_here == 0);
+    remembered.was_equal = matches!(end, End::Complete) && !report.by_pages && is_level;
+    if !parts.only_tells
+        && let Err(error) = file::save(&memory, &remembered)
+    {
+        watch.warn(&format!("{} cannot be written, so the next sync does more work: {error}", memory.display()));
+    }
+    report.end = end;
+    Ok(report)
+}
+
+/// What is remembered of the relay. A file that cannot be used costs the next sync work, and nothing else.
+fn load(file: &Path, watch: &impl Watch) -> Remembered {
+    let mut remembered = file::load(file).unwrap_or_else(|error| {
+        watch.warn(&format!("{} is ignored: {error}", file.display()));
+        Remembered::default()
+    });
+    remembered.forget_old(now());
+    remembered
+}
+
+/// Compares and transfers once. Returns how it ended, and whether something was refused that the other relay drops once
+/// it has what was sent up.
+fn run_pass(
+    parts: &Parts<'_>,
+    runtime: &tokio::runtime::Runtime,
+    session: &mut Session<'_>,
+    remembered: &Mutex<Remembered>,
+    asked: &Arc<Asked>,
+) -> Result<(End, bool), StartError> {
+    let (feed, mut pieces) = feed();
+    let mut observer = Remembering { remembered, now: now(), outdated: false, reasons: Vec::new() };
+    let import_parts = import::Parts {
+        store: parts.store.clone(),
+        settings: parts.settings.clone(),
+        origin: Origin::Relay(parts.url.as_str().into(), Arc::clone(asked) as _),
+        verifier: Verifier::new(parts.verify),
+        options: parts.import.clone(),
+        stop: parts.stop,
+    };
+    let (talked, imported) = std::thread::scope(|scope| -> Result<_, StartError> {
+        let talking = || runtime.block_on(session.pass(feed));
+        let talking = std::thread::Builder::new().name("peer".into()).spawn_scoped(scope, talking)?;
+        let imported = import::receive(import_parts, move || pieces.next_piece(), &mut observer);
+        Ok((talking.join().expect("the thread that talks to the relay panicked"), imported?))
+    })?;
+    let Remembering { outdated, reasons, .. } = observer;
+    let report = &mut session.report;
+    imported.counts.iter().zip(&mut report.arrived).for_each(|(count, total)| *total += count);
+    reasons.into_iter().for_each(|reason| report.reason(|| reason));
+    let is_whole = talked.is_ok() && matches!(imported.end, import::End::Complete);
+    let missing = asked.take_missing();
+    if is_whole {
+        report.undelivered += missing.len() as u64;
+        let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.into_iter().for_each(|id| remembered.refuse(id, Timestamp(0), Refused::Undelivered, now()));
+    }
+    Ok((end_of(talked, imported.end), outdated))
+}
+
+/// The end of both halves: the store's troubles come first, since they end the other half too.
+fn end_of(talked: Result<(), SyncError>, imported: import::End) -> End {
+    match (imported, talked) {
+        (import::End::Full, _) => End::Full,
+        (import::End::Store(error), _) | (_, Err(SyncError::Store(error))) => End::Store(error),
+        (import::End::Interrupted, _) | (_, Err(SyncError::Interrupted)) => End::Interrupted,
+        (_, Err(error)) => End::Failed(error),
+        (_, Ok(())) => End::Complete,
+    }
+}
+
+/// Remembers what the import refuses.
+struct Remembering<'a> {
+    remembered: &'a Mutex<Remembered>,
+    now: Timestamp,
+    outdated: bool,
+    reasons: Vec<String>,
+}
+
+impl Observer for Remembering<'_> {
+    fn not_stored(&mut self, verdict: &Verdict) {
+        let refused = match verdict.outcome {
+            LineOutcome::Stored | LineOutcome::Duplicate | LineOutcome::Unwanted => None,
+            LineOutcome::Replaced => Some(Refused::Replaced),
+            LineOutcome::Deleted => Some(Refused::Deleted),
+            LineOutcome::Vanished => Some(Refused::Vanished),
+            LineOutcome::Expired => Some(Refused::Expired),
+            LineOutcome::Ephemeral => Some(Refused::Ephemeral),
+            LineOutcome::Refused | LineOutcome::NotKept => Some(Refused::Rules),
+            LineOutcome::InvalidDeletion | LineOutcome::Invalid => Some(Refused::Invalid),
+        };
+        let Some(reason) = refused else { return };
+        self.outdated |= reason.is_outdated();
+        if matches!(reason, Refused::Rules | Refused::Invalid) && self.reasons.len() < 10 {
+            let name = verdict.event.map_or_else(|| "an event".to_owned(), |(id, _)| id.to_string());
+            self.reasons.push(format!("{name} is {}: {}", verdict.outcome.as_str(), verdict.reason));
+        }
+        if let Some((id, created_at)) = verdict.event {
+            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            remembered.refuse(id, created_at, reason, self.now);
+        }
+    }
+
+    fn progress(&mut self, _: &import::Report) {}
+}

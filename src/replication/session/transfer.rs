@@ -1,0 +1,116 @@
+//! Moving events: queries by ids and what they bring, events sent up and what the relay says to them.
+
+use super::Session;
+use crate::import::LineOutcome;
+use crate::nostr::EventId;
+use crate::pipeline::now;
+use crate::replication::error::SyncError;
+use crate::replication::feed::Feed;
+use crate::replication::local::Sending;
+use crate::replication::refusal::Refusal;
+use crate::replication::remembered::Kept;
+use crate::replication::scope::by_ids;
+
+impl Session<'_> {
+    /// Asks for more events, as many as may be in flight.
+    pub(super) fn ask(&mut self) -> Result<(), SyncError> {
+        let may_come = self.comparing.is_some() || !self.windows.is_empty();
+        while let Some((name, ids)) = self.downloads.next_query(may_come) {
+            self.connection.send(by_ids(&name, ids))?;
+        }
+        Ok(())
+    }
+
+    /// An event came.
+    pub(super) async fn take_event(&mut self, name: &str, text: &str, feed: &mut Feed) -> Result<(), SyncError> {
+        let is_asked = self.downloads.event(name)? || self.page_event(name, text)?;
+        if !is_asked || text.len() > self.task.max_event_bytes {
+            // One that is too long counts as not delivered.
+            self.report.arrived[LineOutcome::Unwanted as usize] += 1;
+            return self.unasked();
+        }
+        if self.task.direction.is_down() && !self.task.only_tells {
+            feed.push(text).await?;
+        }
+        self.advance();
+        Ok(())
+    }
+
+    /// A query is answered in full.
+    pub(super) fn end_query(&mut self, name: &str) -> Result<(), SyncError> {
+        if self.downloads.end(name)? || self.end_page(name)? {
+            self.advance();
+            self.connection.send(format!("[\"CLOSE\",\"{name}\"]"))?;
+        }
+        Ok(())
+    }
+
+    /// A query was refused, or its subscription ended.
+    pub(super) fn closed(&mut self, name: &str, reason: &str) -> Result<(), SyncError> {
+        let is_ours = self.downloads.is_open(name);
+        if !is_ours && !self.page_refused(name) {
+            // Its EOSE came before, or a relay answers NEG-OPEN this way.
+            return self.not_compared(name, reason);
+        }
+        let refusal = Refusal::of(reason);
+        if is_ours {
+            self.downloads.again(name, refusal == Refusal::TooFast);
+        }
+        if matches!(refusal, Refusal::Other | Refusal::TooMany) && !self.may_yet_prove(reason) {
+            return Err(SyncError::Refused(reason.into()));
+        }
+        self.try_again(reason)
+    }
+
+    /// Whether a refusal may be due to a key that is not proven yet: some relays say `restricted:` to strangers too.
+    fn may_yet_prove(&self, reason: &str) -> bool {
+        reason.starts_with("restricted") && self.task.key.is_some() && !self.auth.is_proven
+    }
+
+    /// Sends more events up, as many as may be unanswered.
+    pub(super) fn send_up(&mut self) -> Result<(), SyncError> {
+        loop {
+            let ids = self.uploads.next();
+            if ids.is_empty() {
+                return Ok(());
+            }
+            for (id, sending) in self.task.look().messages(&ids)? {
+                match sending {
+                    Sending::Message(text) => {
+                        self.uploads.sent(id, text.len());
+                        self.connection.send(text)?;
+                    }
+                    Sending::Protected => {
+                        self.report.protected += 1;
+                        self.task.remembered().keep(id, Kept::Protected, now());
+                    }
+                    Sending::Gone => {}
+                }
+            }
+        }
+    }
+
+    /// The relay's word on an event that was sent up.
+    pub(super) fn sent_up(&mut self, id: EventId, accepted: bool, reason: &str) -> Result<(), SyncError> {
+        if !self.uploads.answered(&id) {
+            return self.unasked();
+        }
+        let is_duplicate = reason.starts_with("duplicate:");
+        if !accepted && !is_duplicate {
+            if matches!(Refusal::of(reason), Refusal::TooFast | Refusal::AuthRequired | Refusal::Dropped) {
+                self.uploads.again(id);
+                return self.try_again(reason);
+            }
+            self.report.refused_there += 1;
+            self.report.reason(|| format!("{id} was refused there: {reason}"));
+            self.task.remembered().keep(id, Kept::Refused, now());
+        } else if is_duplicate {
+            self.report.sent_in_vain += 1;
+            self.task.remembered().keep(id, Kept::Hidden, now());
+        } else {
+            self.report.sent += 1;
+        }
+        self.advance();
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! Which events are sent up, and which of them the relay has not answered: a window that it moves by answering.
+//!
+//! Pure: it holds ids; what they stand for is rendered when its turn comes.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::nostr::EventId;
+
+/// Events that may be unanswered. A relay that commits in groups answers hundreds at a time.
+const MAX_EVENTS: usize = 500;
+
+/// Bytes of events that may be unanswered.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Ids that wait to be sent, from which on the comparison is held back.
+const ENOUGH: usize = 20_000;
+
+/// The queue and the window.
+#[derive(Default)]
+pub struct Uploads {
+    queue: VecDeque<EventId>,
+    unanswered: HashMap<EventId, usize>,
+    bytes: usize,
+}
+
+impl Uploads {
+    /// Adds ids to send.
+    pub fn add(&mut self, ids: impl IntoIterator<Item = EventId>) {
+        self.queue.extend(ids);
+    }
+
+    /// Whether so many ids wait that no more should be looked for.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.queue.len() >= ENOUGH
+    }
+
+    /// Whether everything is sent and answered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.unanswered.is_empty()
+    }
+
+    /// Whether answers are owed.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
+    /// The next ids to send, a few at a time so that they are read from the store together; empty while the window is
+    /// full.
+    #[must_use]
+    pub fn next(&mut self) -> Vec<EventId> {
+        if self.bytes >= MAX_BYTES {
+            return Vec::new();
+        }
+        let room = MAX_EVENTS.saturating_sub(self.unanswered.len()).min(64);
+        self.queue.drain(..room.min(self.queue.len())).collect()
+    }
+
+    /// An event of so many bytes was sent.
+    pub fn sent(&mut self, id: EventId, bytes: usize) {
+        if self.unanswered.insert(id, bytes).is_none() {
+            self.bytes += bytes;
+        }
+    }
+
+    /// The relay answered. Returns whether an answer was owed.
+    pub fn answered(&mut self, id: &EventId) -> bool {
+        let Some(bytes) = self.unanswered.remove(id) else { return false };
+        self.bytes -= bytes;
+        true
+    }
+
+    /// Sends an event again, after the others.
+    pub fn again(&mut self, id: EventId) {
+        self.queue.push_back(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(range: std::ops::Range<u16>) -> Vec<EventId> {
+        range.map(|n| EventId(std::array::from_fn(|at| n.to_be_bytes()[at % 2]))).collect()
+    }
+
+    fn send_all(uploads: &mut Uploads, bytes: usize) -> usize {
+        let mut sent = 0;
+        loop {
+            let next = uploads.next();
+            if next.is_empty() {
+                return sent;
+            }
+            sent += next.len();
+            next.into_iter().for_each(|id| uploads.sent(id, bytes));
+        }
+    }
+
+    #[test]
+    fn the_window_is_bounded_by_number_and_bytes_and_moves_with_answers() {
+        let mut uploads = Uploads::default();
+        uploads.add(ids(0..2_000));
+        assert_eq!(send_all(&mut uploads, 100), MAX_EVENTS);
+        ids(0..10).iter().for_each(|id| assert!(uploads.answered(id)));
+        assert!(!uploads.answered(&ids(0..1)[0]), "no longer owed");
+        assert_eq!(send_all(&mut uploads, 100), 10);
+        ids(10..510).iter().for_each(|id| assert!(uploads.answered(id)));
+        // 64 are taken at a time, so that the bound is exceeded by as many at most.
+        assert_eq!(send_all(&mut uploads, MAX_BYTES), 64);
+        assert!(uploads.is_waiting() && !uploads.is_idle());
+    }
+
+    #[test]
+    fn what_is_sent_again_comes_last() {
+        let mut uploads = Uploads::default();
+        uploads.add(ids(0..3));
+        let first = uploads.next();
+        first.iter().for_each(|id| uploads.sent(*id, 1));
+        assert!(uploads.answered(&first[0]));
+        uploads.again(first[0]);
+        assert_eq!(uploads.next(), ids(0..1));
+    }
+}

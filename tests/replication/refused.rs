@@ -1,0 +1,144 @@
+//! What either side does not take: told, remembered, and not asked for or sent again.
+
+use serde_json::{Value, json};
+
+use super::scene::{Home, Ran, field, notes, texts};
+use crate::support::wire::{Key, Signed};
+
+const AT: u64 = 1_700_000_000;
+
+/// The numbers of a sync, in the order of the questions of most tests.
+fn numbers(ran: &Ran) -> [u64; 4] {
+    ran.counts(["missing here", "missing there", "stored", "sent"])
+}
+
+#[test]
+fn what_our_rules_refuse_is_fetched_once_and_again_only_on_request() {
+    let events = [notes("good", 0..20), vec![Key::named("bad").event(7, AT, json!([]), "+")]].concat();
+    let (here, there) = (Home::with(&[]), Home::with(&events));
+    let relay = there.serve("");
+    let config = "[access]\ndeny_kinds = [7]\n";
+    let ran = here.sync_under(config, &relay.url(), &[]).good();
+    assert_eq!(ran.counts(["missing here", "stored", "refused"]), [21, 20, 1], "{ran:?}");
+    let reason = format!("{} is refused: kind 7 is not accepted here", events[20].id);
+    assert!(ran.out.contains(&reason), "{ran:?}");
+    let ran = here.sync_under(config, &relay.url(), &[]).good();
+    assert_eq!(ran.counts(["missing here", "missing there", "round trips to compare"]), [0, 0, 1], "{ran:?}");
+    // The operator changes his mind, and says so.
+    let ran = here.sync(&relay.url(), &["--forget"]).good();
+    assert_eq!(ran.counts(["missing here", "stored"]), [1, 1], "{ran:?}");
+    assert_eq!(here.export(), texts(&events));
+}
+
+#[test]
+fn rules_that_are_not_about_other_relays_do_not_apply() {
+    let events = vec![Key::named("k").event(7, AT, json!([]), "+")];
+    let (here, there) = (Home::with(&[]), Home::with(&events));
+    let relay = there.serve("");
+    let config = "[access]\ndeny_kinds = [7]\n[policy]\nsources = [\"ws\"]\n";
+    let ran = here.sync_under(config, &relay.url(), &[]).good();
+    assert_eq!(ran.count("stored"), 1, "{ran:?}");
+}
+
+#[test]
+fn a_newer_version_is_sent_up_and_both_sides_are_level_at_once() {
+    let key = Key::named("k");
+    let (old, new) = (key.event(0, AT, json!([]), "old"), key.event(0, AT + 1, json!([]), "new"));
+    let (here, there) = (Home::with(std::slice::from_ref(&new)), Home::with(&[old]));
+    let relay = there.serve("");
+    let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
+    assert_eq!((numbers(&ran), ran.count("replaced")), ([1, 1, 0, 1], 1), "{ran:?}");
+    assert_eq!((here.export(), there.export()), (texts([&new]), texts([&new])));
+    let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
+    assert_eq!((numbers(&ran), ran.count("round trips to compare")), ([0; 4], 1), "{ran:?}");
+}
+
+#[test]
+fn what_was_deleted_here_is_not_fetched_again_by_a_sync_down() {
+    let key = Key::named("k");
+    let note = key.event(1, AT, json!([]), "regretted");
+    let request = key.delete(AT + 1, json!([["e", note.id]]));
+    let (here, there) = (Home::with(std::slice::from_ref(&request)), Home::with(&[note]));
+    let relay = there.serve("");
+    let ran = here.sync(&relay.url(), &[]).good();
+    assert_eq!(ran.counts(["missing here", "missing there", "deleted"]), [1, 1, 1], "{ran:?}");
+    let ran = here.sync(&relay.url(), &[]).good();
+    assert_eq!((numbers(&ran), ran.count("round trips to compare")), ([0; 4], 1), "{ran:?}");
+    // Sent up, the request deletes the note there.
+    let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
+    assert_eq!(ran.count("sent"), 1, "{ran:?}");
+    assert_eq!(there.export(), texts([&request]));
+    let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
+    assert_eq!(numbers(&ran), [0; 4], "{ran:?}");
+}
+
+#[test]
+fn protected_events_are_neither_sent_nor_accepted() {
+    let note = |name: &str| Key::named(name).event(1, AT, json!([["-"]]), "for my relays");
+    let (ours, theirs) = (note("a"), note("b"));
+    let (here, there) = (Home::with(std::slice::from_ref(&ours)), Home::with(std::slice::from_ref(&theirs)));
+    let relay = there.serve("");
+    let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
+    assert_eq!(ran.counts(["stored", "refused", "sent", "protected"]), [0, 1, 0, 1], "{ran:?}");
+    assert_eq!((here.export(), there.export()), (texts([&ours]), texts([&theirs])));
+    let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
+    assert_eq!((numbers(&ran), ran.count("round trips to compare")), ([0; 4], 1), "{ran:?}");
+}
+
+#[test]
+fn what_the_other_relay_refuses_is_sent_once() {
+    let events = [notes("good", 0..5), vec![Key::named("bad").event(7, AT, json!([]), "+")]].concat();
+    let (here, there) = (Home::with(&events), Home::with(&[]));
+    let relay = there.serve("[access]\ndeny_kinds = [7]\n");
+    let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
+    assert_eq!(ran.counts(["sent", "refused there"]), [5, 1], "{ran:?}");
+    let reason = format!("{} was refused there: blocked: kind 7 is not accepted here", events[5].id);
+    assert!(ran.out.contains(&reason), "{ran:?}");
+    let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
+    assert_eq!((numbers(&ran), ran.count("round trips to compare")), ([0; 4], 1), "{ran:?}");
+}
+
+#[test]
+fn direct_messages_that_the_other_relay_shows_to_nobody_are_sent_once() {
+    let message = Key::named("k").event(4, AT, json!([["p", Key::named("friend").hex]]), "secret");
+    let (here, there) = (Home::with(std::slice::from_ref(&message)), Home::with(&[message]));
+    let relay = there.serve("");
+    let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
+    assert_eq!(ran.counts(["missing there", "there already"]), [1, 1], "{ran:?}");
+    let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
+    assert_eq!((numbers(&ran), ran.count("round trips to compare")), ([0; 4], 1), "{ran:?}");
+}
+
+#[test]
+fn a_damaged_file_of_what_is_remembered_is_ignored_with_a_warning() {
+    let events: Vec<Signed> = notes("a", 0..5);
+    let (here, there) = (Home::with(&[]), Home::with(&events));
+    let relay = there.serve("");
+    here.sync(&relay.url(), &[]).good();
+    let memories = here.memories();
+    assert_eq!(memories.len(), 1);
+    for bytes in [&b""[..], b"weirpeer", &[0xff; 1_000], &[b'w'; 30 << 20]] {
+        std::fs::write(&memories[0], bytes).expect("the disk is good");
+        let ran = here.sync(&relay.url(), &[]).good();
+        assert!(ran.err.contains("is ignored: it "), "{ran:?}");
+        assert_eq!(numbers(&ran), [0; 4], "{ran:?}");
+    }
+    // Another filter and another relay have files of their own.
+    here.sync(&relay.url(), &["--filter", r#"{"kinds":[1]}"#]).good();
+    assert_eq!(here.memories().len(), 2);
+}
+
+#[test]
+fn a_plugin_judges_what_arrives_and_is_told_the_relay() {
+    let events = notes("a", 0..3);
+    let (here, there) = (Home::with(&[]), Home::with(&events));
+    let relay = there.serve("");
+    let asked = here.path("asked");
+    let program = format!("{}/tests/plugins/plugin.py", env!("CARGO_MANIFEST_DIR"));
+    let command = Value::from(format!("python3 {program} judge {}", asked.display()));
+    let ran = here.sync_under(&format!("[plugin]\ncommand = {command}\n"), &relay.url(), &[]).good();
+    assert_eq!(ran.count("stored"), 3, "{ran:?}");
+    let asked = std::fs::read_to_string(asked).expect("it was asked");
+    let told: Vec<_> = asked.lines().map(|line| (field(line, "sourceType"), field(line, "sourceInfo"))).collect();
+    assert_eq!(told, vec![(json!("Sync"), json!(format!("{}/", relay.url()))); 3]);
+}
