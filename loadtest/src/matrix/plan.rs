@@ -215,6 +215,15 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_a_matrix_of_four_relays() {
+        let plan = Plan::parse(include_str!("../../relays.example.toml")).expect("valid");
+        let names: Vec<&str> = plan.relays.iter().map(|relay| relay.name.as_str()).collect();
+        assert_eq!(names, ["weir", "weir, relaxed", "strfry", "rnostr"]);
+        let texts = plan.relays.iter().map(|relay| format!("{}{:?}", relay.command, relay.prepare));
+        assert!(texts.map(|text| text.contains("{port}") && text.contains("{dir}")).all(|has_both| has_both));
+    }
+
+    #[test]
     fn what_a_file_must_not_say_is_an_error_that_names_it() {
         let error = |text: String| format!("{:#}", Plan::parse(&text).expect_err("must not be accepted"));
         assert!(error(format!("repeat = 2\n{MINIMAL}")).contains("repeat"));
