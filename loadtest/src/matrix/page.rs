@@ -96,6 +96,9 @@ fn conditions(results: &Results, out: &mut String) {
     for (name, value) in &results.conditions {
         let _ = writeln!(out, "| {name} | {} |", cell(value));
     }
+    if let Some(run) = results.runs.first() {
+        let _ = writeln!(out, "| corpus fingerprint | {} |", run.report.corpus_fingerprint);
+    }
     out.push('\n');
 }
 
@@ -126,9 +129,13 @@ fn overview(results: &Results, out: &mut String) {
         let _ = write!(out, " {} |", cell(&relay.name));
     });
     let _ = writeln!(out, "\n|---|{}", "---:|".repeat(results.relays.len()));
-    for (scenario, _) in results.scenarios() {
+    let scenarios = results.scenarios();
+    let names: Vec<&str> =
+        scenarios.iter().flat_map(|(name, _)| results.phases(name)).map(|(phase, _)| phase).collect();
+    for (scenario, _) in scenarios {
         for (phase, _) in results.phases(scenario) {
-            let work = if phase == scenario { phase.to_string() } else { format!("{scenario}: {phase}") };
+            let is_unique = names.iter().filter(|name| **name == phase).count() == 1;
+            let work = if is_unique { phase.to_string() } else { format!("{scenario}: {phase}") };
             let _ = write!(out, "| {} |", cell(&work));
             for relay in 0..results.relays.len() {
                 let spread = results.spread(relay, scenario, phase, |phase| phase.relay_cpu_us_per_unit);

@@ -45,9 +45,15 @@ fn a_matrix_tells_a_relay_that_keeps_its_word_from_one_that_does_not() {
     assert_eq!(results.sweeps[0].relays.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
     assert_eq!((report.label.as_str(), report.phases.len()), ("Forgetful", 1));
     assert_eq!(directories, 0, "nothing is left of a relay but its output");
-    for expected in
-        ["# Relays side by side", "| a \\| b | 1.0 |", "## publish-new", "| kernel | Linux", "(publish-new-cpu.svg)"]
-    {
+    for expected in [
+        "# Relays side by side",
+        "| a \\| b | 1.0 |",
+        "## publish-new",
+        "| new events | ",
+        "| corpus fingerprint | ",
+        "| kernel | Linux",
+        "(publish-new-cpu.svg)",
+    ] {
         assert!(page.contains(expected), "{expected} in {page}");
     }
     assert!(chart.starts_with("<svg ") && chart.contains("a | b") && sweep.contains("<circle"), "{chart}");

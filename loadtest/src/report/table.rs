@@ -17,6 +17,9 @@ pub fn render(report: &Report) -> String {
         "corpus: {} events, mean {:.0} B; seed {}; {}",
         report.corpus_events, report.corpus_mean_bytes, report.seed, report.machine
     );
+    if !report.corpus_fingerprint.is_empty() {
+        let _ = writeln!(out, "corpus fingerprint: {}", report.corpus_fingerprint);
+    }
     if !matches!(report.connection.as_str(), "" | "plain") {
         let _ = writeln!(out, "connections: {}", report.connection);
     }
