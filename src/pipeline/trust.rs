@@ -1,4 +1,4 @@
-//! The `trust` thread: keeps the web of trust in the settings as follow lists arrive.
+//! The `trust` thread: keeps the web of trust in the settings as follow lists arrive and are removed.
 //!
 //! It only reads, at a low priority, and nobody waits for it. Events are judged by the last web that it has made.
 
@@ -12,8 +12,8 @@ use super::health::Health;
 use super::threads;
 use crate::metrics::{Metrics, StoreOperation};
 use crate::policy::{KeySet, Settings, TrustOptions};
-use crate::store::{Seq, Store, StoreError};
-use crate::trust::{Web, has_changed};
+use crate::store::{Seq, Snapshot, Store, StoreError};
+use crate::trust::{Web, are_held, has_changed};
 
 /// How often it looks for new lists and other settings.
 const LOOK: Duration = Duration::from_secs(1);
@@ -21,8 +21,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Events looked at at a time. What arrives faster is looked at later.
 const EVENTS: usize = 20_000;
 
-/// How often the web is made without a sign of a change: retention rules remove lists, too.
-const AT_LEAST: Duration = Duration::from_secs(3_600);
+/// Lists of the web that are looked for at a time, in turn: a millisecond. So a removed one is noticed within a second
+/// where a thousand lists make the web, and within minutes where it is hundreds of thousands.
+const LISTS: usize = 1_000;
 
 /// Making webs takes at most one part of this many of a core.
 const SHARE: u32 = 10;
@@ -45,7 +46,9 @@ struct Current {
     listers: KeySet,
     /// Up to where events have been looked at.
     seen: Seq,
-    made: Instant,
+    lists: Vec<Seq>,
+    /// The first of the lists to be looked for next.
+    next_list: usize,
     /// Before this it is not made again.
     rests_until: Instant,
     is_stale: bool,
@@ -76,9 +79,10 @@ impl Trusting {
             return Ok(());
         }
         if let Some(known) = current.as_mut().filter(|known| known.options == options) {
-            let (is_changed, seen) = has_changed(&self.store.read()?, &known.listers, known.seen, EVENTS)?;
+            let snapshot = self.store.read()?;
+            let (is_changed, seen) = has_changed(&snapshot, &known.listers, known.seen, EVENTS)?;
             known.seen = seen;
-            known.is_stale |= is_changed || known.made.elapsed() >= AT_LEAST;
+            known.is_stale |= is_changed || known.has_lost(&snapshot)?;
             if !known.is_stale || Instant::now() < known.rests_until {
                 return Ok(());
             }
@@ -96,9 +100,8 @@ impl Trusting {
         let took = began.elapsed();
         tell(&web, took);
         self.publish(&options, Some(web.keys()));
-        let made = Instant::now();
-        let (listers, rests_until) = (web.listers(), made + took * SHARE);
-        Ok(Current { options, listers, seen, made, rests_until, is_stale: false })
+        let (listers, rests_until) = (web.listers(), Instant::now() + took * SHARE);
+        Ok(Current { options, listers, seen, lists: web.lists, next_list: 0, rests_until, is_stale: false })
     }
 
     /// Puts the keys into settings that ask for this web.
@@ -109,6 +112,15 @@ impl Trusting {
             let trusted = if is_asked_for { trusted.clone() } else { settings.trusted.clone() };
             Settings { trusted, ..Settings::clone(settings) }
         });
+    }
+}
+
+impl Current {
+    /// Whether one of the lists whose turn it is has been removed.
+    fn has_lost(&mut self, snapshot: &Snapshot<'_>) -> Result<bool, StoreError> {
+        let end = self.lists.len().min(self.next_list + LISTS);
+        let begin = std::mem::replace(&mut self.next_list, if end < self.lists.len() { end } else { 0 });
+        Ok(!are_held(snapshot, &self.lists[begin..end])?)
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Web {
     members: Vec<(Pubkey, Option<u32>)>,
     /// Where each hop ends in that list, from the operator's own keys on.
     hops: Vec<usize>,
+    /// The lists that make it.
+    pub lists: Vec<Seq>,
     /// Whether keys were left out for lack of room.
     pub is_cut: bool,
 }
@@ -61,8 +63,9 @@ impl Web {
         places: &mut HashMap<Pubkey, u32>,
         max_keys: usize,
     ) -> Result<(), StoreError> {
-        let list = snapshot.newest_of(key, FOLLOW_LIST)?.map(|seq| snapshot.get(seq)).transpose()?.flatten();
-        let Some(list) = list else { return Ok(()) };
+        let Some(seq) = snapshot.newest_of(key, FOLLOW_LIST)? else { return Ok(()) };
+        let Some(list) = snapshot.get(seq)? else { return Ok(()) };
+        self.lists.push(seq);
         let by = u32::try_from(place).ok();
         for followed in list.tags().values("p").filter_map(TagElement::as_hex) {
             self.add(Pubkey(*followed), by, places, max_keys);
@@ -142,6 +145,20 @@ pub fn has_changed(snapshot: &Snapshot<'_>, listers: &KeySet, seq: Seq, max: usi
         }
     }
     Ok((false, last))
+}
+
+/// Whether all of these events are still stored. What removes one, a rule or an admin, leaves nothing that
+/// [`has_changed`] could find.
+///
+/// # Errors
+/// When the store is damaged.
+pub fn are_held(snapshot: &Snapshot<'_>, events: &[Seq]) -> Result<bool, StoreError> {
+    for seq in events {
+        if snapshot.get(*seq)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -68,6 +68,25 @@ fn a_web_grows_and_shrinks_as_lists_arrive_and_shows_its_paths() {
 }
 
 #[test]
+fn a_list_that_a_command_removes_no_longer_makes_the_web() {
+    let [root, near, far] = ["a root", "a near one", "a far one"].map(Key::named);
+    let relay = Relay::start(&trusting(&root, ""));
+    let mut client = relay.connect();
+    client.publish(&list(&root, 1, &[&near]));
+    relay.until(|| trusted(&relay) == 2);
+    client.publish(&list(&near, 1, &[&far]));
+    relay.until(|| trusted(&relay) == 3);
+    client.publish(&far.note("two hops"));
+    let filter = json!({"kinds": [3], "authors": [near.hex]}).to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let run = command.args(["delete", "--filter", &filter, "--data"]).arg(relay.data()).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&run.stdout).starts_with("1 events removed"), "{run:?}");
+    relay.until(|| trusted(&relay) == 2);
+    client.refused(&far.note("nobody follows"), UNTRUSTED);
+    client.publish(&near.note("one hop"));
+}
+
+#[test]
 fn a_web_is_known_at_the_start_and_a_reload_changes_its_reach_or_turns_it_off() {
     let [root, near, far] = ["first", "second", "third"].map(Key::named);
     let relay = Relay::start(&config(""));
