@@ -263,7 +263,7 @@ impl<Q: Queue> Worker<Q> {
         life.line.extend_from_slice(printed);
         let text = std::mem::take(&mut life.line);
         let mut rest = &text[..];
-        while let Some(end) = memchr::memchr(b'\n', rest) {
+        while let Some(end) = memchr::memchr(b'\n', &rest[..rest.len().min(MAX_LINE + 1)]) {
             let line = &rest[..end];
             rest = &rest[end + 1..];
             match life.conversation.hear(line, now) {
@@ -282,7 +282,8 @@ impl<Q: Queue> Worker<Q> {
             }
         }
         self.queue.flush();
-        let is_too_long = rest.len() > MAX_LINE;
+        // Whether it has an end or not.
+        let is_too_long = rest.len() > MAX_LINE && !life.conversation.is_rubbish();
         if is_too_long {
             self.complain(&rest[..MAX_LINE], "it is too long", now);
         }

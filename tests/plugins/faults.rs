@@ -111,6 +111,20 @@ fn a_plugin_that_floods_its_output_is_ended_and_the_others_are_served_meanwhile(
 }
 
 #[test]
+fn a_plugin_that_prints_a_line_that_is_too_long_is_ended_at_once_though_the_line_has_an_end() {
+    // The line is followed by the answer, which is not taken, and nothing waits for the timeout.
+    let relay = relay("judge", "timeout_ms = 3600000");
+    let mut client = relay.connect();
+    client.publish(&Key::named("opener").note("first"));
+    answered(&mut client, "long-winded", &["one"]);
+    let event = Key::named("long-winded").note("long");
+    client.send(event.message());
+    client.expect(&event.refused(FAILED));
+    client.publish(&Key::named("long-winded").note("afterwards"));
+    assert_eq!((failures(&relay, "rubbish"), failures(&relay, "timeout")), (2, 0));
+}
+
+#[test]
 fn a_plugin_that_takes_one_request_at_a_time_is_asked_about_one_after_it_has_shown_that() {
     let relay = relay("one-only", "in_flight = 20");
     let mut client = relay.connect();

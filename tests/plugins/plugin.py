@@ -58,6 +58,8 @@ def misbehave(event):
     if word == "endless":
         os.write(1, b"x" * 100_000)
         hang()
+    if word == "long":
+        os.write(1, b"x" * 9000 + b"\n")
     if word == "complain":
         for number in range(1000):
             print(f"complaint {number}", file=sys.stderr)
