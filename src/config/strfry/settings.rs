@@ -2,10 +2,13 @@
 //!
 //! A key either becomes one or more keys here, or is named with the reason why it has no counterpart. Keys that the
 //! file does not hold keep weir's defaults, which differ from strfry's.
+//!
+//! What comes out is a configuration that weir takes. A value that it would refuse is left out, and named too.
 
 use std::fmt::Write as _;
 
 use super::value::{Node, Place, Value};
+use crate::config::{Config, ConfigError, Problem};
 
 /// The tiers, each with limits of its own.
 const TIERS: [&str; 3] = ["tiers.anonymous", "tiers.authenticated", "tiers.listed"];
@@ -35,19 +38,41 @@ pub struct Translation {
 /// Translates a configuration; `file` is its name in comments.
 #[must_use]
 pub fn translate(file: &str, root: &Node) -> Translation {
-    let mut target = Target::default();
-    for (key, node) in root.leaves() {
-        let outcome = carry(&key, &node.value, root, &mut target);
-        if let Err(reason) = outcome {
-            let value = node.value.to_string();
-            target.leftovers.push(Leftover { key, value, place: node.place, reason });
+    let (leaves, mut target) = (root.leaves(), Target::default());
+    let (mut waiting, mut left): (Vec<usize>, Vec<(usize, Reason)>) = ((0..leaves.len()).collect(), Vec::new());
+    loop {
+        let mut refused = Vec::new();
+        for &number in &waiting {
+            let (key, node) = &leaves[number];
+            let before = target.lines.clone();
+            let outcome = carry(key, &node.value, root, &mut target);
+            if target.lines != before
+                && let Some(fault) = target.fault()
+            {
+                target.lines = before;
+                refused.push((number, format!("not carried over: {fault}")));
+            } else if let Err(reason) = outcome {
+                left.push((number, reason));
+            }
         }
+        // A value may fit only beside another one, so those that did not are tried again while there are fewer of them.
+        if refused.len() == waiting.len() || refused.is_empty() {
+            left.extend(refused);
+            break;
+        }
+        waiting = refused.into_iter().map(|(number, _)| number).collect();
     }
-    let toml = target.text(file);
-    Translation { toml, leftovers: target.leftovers }
+    left.sort_unstable_by_key(|(number, _)| *number);
+    let leftover = |(number, reason): (usize, Reason)| {
+        let (key, node) = &leaves[number];
+        Leftover { key: key.clone(), value: node.value.to_string(), place: node.place, reason }
+    };
+    let leftovers: Vec<Leftover> = left.into_iter().map(leftover).collect();
+    Translation { toml: target.text(file) + &comment(&leftovers), leftovers }
 }
 
 /// A line of weir.toml.
+#[derive(Clone, PartialEq, Eq)]
 struct Line {
     section: &'static str,
     key: &'static str,
@@ -58,7 +83,6 @@ struct Line {
 #[derive(Default)]
 struct Target {
     lines: Vec<Line>,
-    leftovers: Vec<Leftover>,
 }
 
 impl Target {
@@ -95,20 +119,39 @@ impl Target {
                 let _ = writeln!(text, "# {}\n{} = {}", line.comment, line.key, line.value);
             }
         }
-        if !self.leftovers.is_empty() {
-            text.push_str("\n# What has no counterpart:\n");
-        }
-        for Leftover { key, value, place, reason } in &self.leftovers {
-            let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect();
-            let _ = writeln!(text, "#\n# line {}: {key} = {value}\n#   {reason}", place.line);
-        }
         text
     }
+
+    /// Why weir would not take these lines, if so.
+    fn fault(&self) -> Option<String> {
+        match Config::parse("", &self.text("")).err()? {
+            ConfigError::Wrong { problems, .. } => {
+                problems.first().map(|Problem { key, text, .. }| format!("{key}: {text}"))
+            }
+            error @ ConfigError::Unreadable { .. } => Some(error.to_string()),
+        }
+    }
+}
+
+/// What is left over, as comments.
+fn comment(leftovers: &[Leftover]) -> String {
+    let mut text = String::new();
+    if !leftovers.is_empty() {
+        text.push_str("\n# What has no counterpart:\n");
+    }
+    for Leftover { key, value, place, reason } in leftovers {
+        let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect();
+        let _ = writeln!(text, "#\n# line {}: {key} = {value}\n#   {reason}", place.line);
+    }
+    text
 }
 
 /// The order of sections in weir.toml.
 const SECTIONS: [&str; 11] =
     ["server", "storage", "limits", TIERS[0], TIERS[1], TIERS[2], "auth", "plugin", "info", "pipeline", "negentropy"];
+
+/// LMDB maps whole pages.
+const PAGE_BYTES: u64 = 4096;
 
 /// Why a value is not carried over.
 type Reason = String;
@@ -118,7 +161,9 @@ fn carry(key: &str, value: &Value, root: &Node, to: &mut Target) -> Result<(), R
     match key {
         "db" => Err("weir keeps its own files, in storage.data: `strfry export | weir import -` fills them".into()),
         "dbParams.maxreaders" => number(value).map(|n| to.set("storage.max_readers", n, key)),
-        "dbParams.mapsize" => number(value).map(|n| to.set("storage.map_bytes", n, key)),
+        "dbParams.mapsize" => {
+            number(value).map(|n| to.set("storage.map_bytes", n.checked_next_multiple_of(PAGE_BYTES).unwrap_or(n), key))
+        }
         "dbParams.noReadAhead" => Err("weir reads the pages that a query needs, and asks for no others".into()),
         _ if key.starts_with("events.") => event_limit(key, value, to),
         "relay.bind" | "relay.port" => {
@@ -179,6 +224,9 @@ fn relay(key: &str, value: &Value, to: &mut Target) -> Result<(), Reason> {
             0 => Err("weir always has a bound (server.outbox_bytes)".into()),
             bytes => {
                 to.set("server.outbox_bytes", bytes, key);
+                if bytes < Config::default().server.outbox_high_water_bytes as u64 {
+                    to.set("server.outbox_high_water_bytes", bytes, key);
+                }
                 Ok(())
             }
         },

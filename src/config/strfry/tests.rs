@@ -200,6 +200,30 @@ fn kinds_that_authentication_reveals_stay_behind_it() {
     assert!(translation.toml.contains("\ninvolved_kinds = []\n") && translation.toml.contains("\nread_kinds = [4]\n"));
 }
 
+#[test]
+fn values_that_weir_refuses_are_told_and_what_comes_out_is_always_taken() {
+    let cases = [
+        ("relay.negentropy.maxSyncEvents = 10000000", 1, "negentropy.max_records_per_address: must be between"),
+        ("relay.maxWebsocketPayloadSize = 9000000", 1, "not carried over: "),
+        ("relay.maxPendingOutboundBytes = 65536", 1, "server.outbox_bytes: must be at least limits.max_message_length"),
+        ("relay.writePolicy { plugin = '/bin/true' timeoutSeconds = 0 }", 1, "plugin.timeout_ms: 0 is not between"),
+        ("relay.auth.serviceUrl = 'https://relay.example.com'", 1, "auth.urls"),
+        ("relay.maxFilterLimit = 99999999999", 1, "limits.default_limit"),
+        ("dbParams.mapsize = 1000", 1, "storage.map_bytes: must be a multiple of 4096 bytes and at least 1 MiB"),
+        ("dbParams.mapsize = 10000000001", 0, ""),
+        // Each fits beside the other alone.
+        ("relay { maxPendingOutboundBytes = 65536 maxWebsocketPayloadSize = 32768 }", 0, ""),
+    ];
+    for (text, left, why) in cases {
+        let translation = translated(text);
+        let reasons: Vec<&str> = translation.leftovers.iter().map(|leftover| leftover.reason.as_str()).collect();
+        assert_eq!(reasons.len(), left, "{text}: {reasons:?}");
+        assert!(reasons.iter().all(|reason| reason.contains(why)), "{text}: {reasons:?}");
+        let parsed = crate::config::Config::parse("weir.toml", &translation.toml);
+        assert!(parsed.is_ok(), "{text}: {:?}", parsed.err());
+    }
+}
+
 /// Pieces that a file is made of, and some that it must not be made of.
 const PIECES: [&str; 40] = [
     "a", "b", "relay", "port", "=", ":", "+=", "+", "{", "}", "[", "]", "(", ")", ",", ".", "1", "-1", "0x1f", "1e9",
