@@ -72,6 +72,9 @@ pub struct Manage {
     params: Vec<String>,
 }
 
+/// Decisions to ask for at a time.
+const PAGE: u64 = 10_000;
+
 /// What a command does to its subjects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -135,14 +138,23 @@ pub fn take_back(global: &Global, verb: Verb, arguments: &TakeBack) -> anyhow::R
 fn list(admin: &mut Admin, lists: &[&str]) -> anyhow::Result<ExitCode> {
     let mut out = stdout();
     for method in lists {
-        let listed = admin.call(method, json!([]))?;
-        for entry in listed.as_array().into_iter().flatten() {
-            let text = |name: &str| entry.get(name).and_then(Value::as_str);
-            let subject = text("pubkey").map(|key| format!("key:{key}"));
-            let subject = subject.or_else(|| text("id").map(|id| format!("event:{id}")));
-            let subject = subject.or_else(|| text("ip").map(|ip| format!("address:{ip}")));
-            let subject = subject.unwrap_or_else(|| format!("kind:{entry}"));
-            writeln!(out, "{}", format!("{subject}  {}", shown(text("reason").unwrap_or_default())).trim_end())?;
+        let mut skip = 0;
+        loop {
+            let listed = admin.call(method, json!([PAGE, skip]))?;
+            let page = listed.as_array().map(Vec::as_slice).unwrap_or_default();
+            for entry in page {
+                let text = |name: &str| entry.get(name).and_then(Value::as_str);
+                let subject = text("pubkey").map(|key| format!("key:{key}"));
+                let subject = subject.or_else(|| text("id").map(|id| format!("event:{id}")));
+                let subject = subject.or_else(|| text("ip").map(|ip| format!("address:{ip}")));
+                let subject = subject.unwrap_or_else(|| format!("kind:{entry}"));
+                writeln!(out, "{}", format!("{subject}  {}", shown(text("reason").unwrap_or_default())).trim_end())?;
+            }
+            skip += page.len();
+            // Kinds have no pages.
+            if page.is_empty() || method.ends_with("kinds") {
+                break;
+            }
         }
     }
     out.flush()?;
@@ -165,14 +177,28 @@ pub fn audit(global: &Global, arguments: &Audit) -> anyhow::Result<ExitCode> {
         admin.call("undo", json!([number]))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let acts = admin.call("audit", json!([arguments.count, arguments.skip]))?;
     let mut out = stdout();
-    for act in acts.as_array().into_iter().flatten() {
-        if arguments.json {
-            writeln!(out, "{act}")?;
-        } else {
-            writeln!(out, "{}", line(act))?;
+    let (mut left, mut skip, mut last) = (arguments.count, arguments.skip, u64::MAX);
+    while left > 0 {
+        let acts = admin.call("audit", json!([left, skip]))?;
+        let page = acts.as_array().map(Vec::as_slice).unwrap_or_default();
+        if page.is_empty() {
+            break;
         }
+        for act in page {
+            // A new act moves those after it by one.
+            let number = act.get("number").and_then(Value::as_u64).unwrap_or_default();
+            if number >= last {
+                continue;
+            }
+            (last, left) = (number, left.saturating_sub(1));
+            if arguments.json {
+                writeln!(out, "{act}")?;
+            } else {
+                writeln!(out, "{}", line(act))?;
+            }
+        }
+        skip += page.len() as u64;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

@@ -47,6 +47,10 @@ const MAX_ENTRIES: u64 = 10_000;
 /// Acts of the audit that are returned, likewise.
 const MAX_ACTS: u64 = 1_000;
 
+/// Bytes of JSON in a list, unless its first entry alone has more. One act may have 50 KiB, and whoever reads an answer
+/// has a bound of his own (`socket::MAX_ANSWER`).
+const MAX_LIST: usize = 4 << 20;
+
 /// Bytes of a reason, and of a name.
 const MAX_REASON: usize = 512;
 
@@ -203,7 +207,7 @@ pub fn call(
             let count = request.number(0)?.unwrap_or(MAX_ACTS).min(MAX_ACTS) as usize;
             let skip = usize::try_from(request.number(1)?.unwrap_or(0)).unwrap_or(usize::MAX);
             let acts = journal.audit(count, skip)?;
-            Ok(Value::from_iter(acts.iter().map(|act| json!(act))).into())
+            Ok(page(acts.iter().map(|act| json!(act))).into())
         }
         "undo" => {
             let number = request.number(0)?.ok_or(CallError::Param(0, "is not the number of an act"))?;
@@ -262,7 +266,7 @@ fn rename(
 }
 
 /// The latest decisions of a kind, the newest first. NIP-86 has no pages: two numbers may follow, how many and after
-/// how many.
+/// how many. There may be fewer, see [`page`].
 fn list(journal: &Journal, request: &Request) -> Result<Done, CallError> {
     let count = request.number(0)?.unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES) as usize;
     let skip = usize::try_from(request.number(1)?.unwrap_or(0)).unwrap_or(usize::MAX);
@@ -276,9 +280,20 @@ fn list(journal: &Journal, request: &Request) -> Result<Done, CallError> {
     let decisions = journal.state().iter().filter(|(_, decision)| decision.verdict == verdict);
     let mut found: Vec<_> = decisions.filter_map(|(subject, decision)| Some((decision, entry(subject)?))).collect();
     found.sort_unstable_by_key(|(decision, _)| std::cmp::Reverse(decision.number));
-    let page = found.into_iter().skip(skip).take(count);
-    let shown = page.map(|(decision, (name, text))| json!({ name: text, "reason": decision.text }));
-    Ok(Value::from_iter(shown).into())
+    let asked = found.into_iter().skip(skip).take(count);
+    let shown = asked.map(|(decision, (name, text))| json!({ name: text, "reason": decision.text }));
+    Ok(page(shown).into())
+}
+
+/// As many of these as an answer may hold. Only an empty page is the end of a list.
+fn page(entries: impl Iterator<Item = Value>) -> Value {
+    let mut bytes = 0;
+    let fits = |entry: &Value| {
+        let is_first = bytes == 0;
+        bytes += entry.to_string().len() + 1;
+        is_first || bytes <= MAX_LIST
+    };
+    entries.take_while(fits).collect()
 }
 
 /// The kinds that are accepted by name: those of the configuration's list, with what admins allowed and without what is

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 /// The name of the socket.
 pub const NAME: &str = "admin.sock";
 
-/// The longest line of either side: 10,000 entries of a list are 6 MB.
+/// The longest answer. Lists end at 4 MiB.
 pub const MAX_ANSWER: usize = 16 << 20;
 
 /// The longest request.
@@ -125,6 +125,9 @@ impl Client {
             let mut limited = io::Read::take(&mut self.reader, MAX_ANSWER as u64);
             if limited.read_until(b'\n', &mut line)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if line.len() == MAX_ANSWER {
+                return Err(io::Error::other("the answer is longer than 16 MiB"));
             }
             let mut answer: Value = serde_json::from_slice(&line)?;
             if let Some(now) = answer.get("progress") {

@@ -276,6 +276,36 @@ fn a_long_audit_becomes_a_checkpoint_and_its_acts_can_still_be_undone() {
     assert_eq!(open(home.path()).state(), journal.state());
 }
 
+/// A list that is asked for page by page.
+fn pages(journal: &mut Journal, method: &str) -> Vec<Value> {
+    let mut listed = Vec::new();
+    loop {
+        let page = said(journal, method, json!([1_000, listed.len()])).expect("a page");
+        assert!(page.to_string().len() <= socket::MAX_ANSWER / 2, "{method}: {} bytes", page.to_string().len());
+        let page = page.as_array().expect("a list");
+        if page.is_empty() {
+            return listed;
+        }
+        listed.extend(page.iter().cloned());
+    }
+}
+
+#[test]
+fn a_page_of_long_texts_fits_in_an_answer_and_pages_hold_everything() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut journal = open(home.path());
+    // A control character takes six bytes.
+    for number in 0..200_u8 {
+        let text = "\u{1}".repeat(4_000) + &number.to_string();
+        said(&mut journal, "changerelaydescription", json!([text])).expect("done");
+    }
+    let numbers = pages(&mut journal, "audit");
+    let numbers: Vec<_> = numbers.iter().map(|act| act["number"].as_u64()).collect();
+    assert_eq!(numbers, (1..=200).rev().map(Some).collect::<Vec<_>>());
+    let one = &pages(&mut journal, "audit")[0];
+    assert!(one.to_string().len() * 200 > socket::MAX_ANSWER / 2, "all in one would be too long");
+}
+
 #[test]
 fn two_processes_take_turns_and_see_each_others_acts() {
     let home = tempfile::tempdir().expect("a directory");
