@@ -72,6 +72,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(predecessor) = &mut predecessor {
         predecessor.take_over()?;
     }
+    config.management.link(&config.storage.data)?;
     let mut pipeline = Pipeline::start(parts, &on_failure)?;
     let listeners = (sockets.clients.try_clone()?, sockets.metrics.as_ref().map(TcpListener::try_clone).transpose()?);
     if let Some(monitor) = &listeners.1 {

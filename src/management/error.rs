@@ -29,6 +29,17 @@ pub enum JournalError {
     /// A file is gone.
     #[error("{}: the file is missing; restore it, or move its directory away to begin without decisions", .0.display())]
     Missing(PathBuf),
+    /// The directory of the decisions is another one.
+    #[error(
+        "{} holds decisions, but management.state names {}; move its files there, or move it away",
+        here.display(), state.display()
+    )]
+    Hidden {
+        /// What has decisions too.
+        here: PathBuf,
+        /// What is configured.
+        state: PathBuf,
+    },
     /// There are as many decisions of this kind as there may be.
     #[error("there are already {0} decisions of this kind, the most that are kept")]
     Full(usize),

@@ -117,6 +117,28 @@ fn what_a_command_recorded_beside_a_relay_that_it_could_not_reach_takes_effect()
 }
 
 #[test]
+fn a_command_that_is_told_the_store_alone_finds_decisions_that_are_kept_elsewhere() {
+    let (bob, state) = (Key::named("bob"), tempfile::tempdir().expect("a directory"));
+    let elsewhere = config() + &format!("state = \"{}\"\n", state.path().join("decisions").display());
+    let relay = Relay::start(&elsewhere);
+    let data = relay.data();
+    relay.signal("TERM");
+    let relay = relay.wait_for_exit();
+    good(&data, &["ban", &bob.hex]);
+    let note = bob.note("hello");
+    // With another directory and without.
+    let mut relay = relay.restart(&elsewhere);
+    for config in [elsewhere, config()] {
+        let mut client = relay.connect();
+        client.send(note.message());
+        client.expect(&note.refused("blocked: the author is not welcome here"));
+        drop(client);
+        relay = relay.restart_killed(&config);
+    }
+    assert_eq!(result(&relay, "listbannedpubkeys", json!([])), json!([{ "pubkey": bob.hex, "reason": "" }]));
+}
+
+#[test]
 fn a_purge_counts_first_and_then_removes_what_is_stored_of_a_key() {
     let (relay, bob, carol) = (relay(), Key::named("bob"), Key::named("carol"));
     let data = relay.data();
