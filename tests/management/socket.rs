@@ -10,7 +10,7 @@ use serde_json::json;
 use super::scene::{config, relay, result};
 use crate::support::preload::compiled;
 use crate::support::relay::{Relay, TIMEOUT};
-use crate::support::wire::Key;
+use crate::support::wire::{Key, now};
 
 fn connect(relay: &Relay) -> UnixStream {
     let stream = UnixStream::connect(relay.data().join("admin.sock")).expect("a connection");
@@ -62,6 +62,24 @@ fn rubbish_is_answered_and_a_line_without_an_end_is_cut_off() {
     let _ = BufReader::new(&long).read_line(&mut answer);
     assert!(["{\"error\":\"the request is larger than 64 KiB\"}\n", ""].contains(&answer.as_str()), "{answer}");
     assert_eq!(result(&relay, "listblockedips", json!([])), json!([]), "the relay goes on");
+}
+
+#[test]
+fn a_purge_and_a_list_of_reports_find_what_was_acknowledged_and_is_not_committed_yet() {
+    let relay = Relay::start(&(config() + "[pipeline]\ncommit_interval_ms = 1000\n"));
+    let (bob, carol) = (Key::named("bob"), Key::named("carol"));
+    let notes: Vec<_> = (0..30).map(|number| bob.note(&format!("note {number}"))).collect();
+    let tags = json!([["e", notes[0].id, "spam"], ["p", bob.hex]]);
+    let report = carol.event(1984, now(), tags, "");
+    let mut client = relay.connect();
+    client.publish_all(notes.iter().chain([&report]));
+    let reported = result(&relay, "listeventsneedingmoderation", json!([]));
+    assert_eq!(reported.as_array().map(Vec::len), Some(1), "{reported}");
+    let again: Vec<_> = (30..60).map(|number| bob.note(&format!("note {number}"))).collect();
+    client.publish_all(&again);
+    let purge = format!("{{\"method\":\"purge\",\"params\":[\"key:{}\"]}}\n", bob.hex);
+    assert_eq!(ask(&mut connect(&relay), purge.as_bytes()), "{\"result\":{\"removed\":60}}\n");
+    client.finds(json!({ "kinds": [1, 1984] }), &[&report]);
 }
 
 #[test]

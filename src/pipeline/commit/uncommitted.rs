@@ -154,6 +154,20 @@ impl<Q> Uncommitted<Q> {
         if self.is_empty.load(Ordering::Acquire) { None } else { self.held().changes.get(id).copied() }
     }
 
+    /// The number of the latest event that was added since the commit.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        self.held().last
+    }
+
+    /// Whether an event up to this number waits for the commit.
+    #[must_use]
+    pub fn holds(&self, seq: Seq) -> bool {
+        let held = self.held();
+        let first = held.batches.iter().find_map(|batch| batch.first());
+        first.is_some_and(|first| first.seq <= seq)
+    }
+
     /// Whether a query would miss an event. To be called before the query takes its snapshot.
     #[must_use]
     pub fn look(&self, filters: &[Filter]) -> Look {
@@ -227,6 +241,19 @@ mod tests {
         assert_eq!(changes(), [None, None]);
         assert_eq!(uncommitted.look(&of_kind(1)), Look::Unconcerned(Seq(0)));
         assert_eq!(uncommitted.wait('d'), Wait::Over('d'), "there is nothing to wait for");
+    }
+
+    #[test]
+    fn what_was_added_before_is_committed_although_more_follows() {
+        let (writer, _inbox) = channel(1);
+        let uncommitted = Uncommitted::<char>::new(writer.downgrade(), 2);
+        assert!(!uncommitted.holds(uncommitted.last()), "there is nothing");
+        uncommitted.add(&batch(7, &[1, 3]), Vec::new());
+        let last = uncommitted.last();
+        assert_eq!((last, uncommitted.holds(last), uncommitted.holds(Seq(6))), (Seq(8), true, false));
+        drop(uncommitted.clear());
+        uncommitted.add(&batch(9, &[1]), Vec::new());
+        assert_eq!((uncommitted.holds(last), uncommitted.holds(Seq(9))), (false, true));
     }
 
     #[test]

@@ -97,7 +97,7 @@ async fn purge(
 ) -> std::io::Result<Result<Value, String>> {
     let subject = request.param(0).and_then(Value::as_str).map(str::parse::<Subject>);
     let purge = match (subject, request.number(1), request.reason(2)) {
-        (Some(Ok(subject)), Ok(events), Ok(reason)) => Purge::begin(service, subject, events, reason, who),
+        (Some(Ok(subject)), Ok(events), Ok(reason)) => Purge::begin(service, subject, events, reason, who).await,
         (Some(Err(error)), _, _) => Err(error.to_string()),
         (None, _, _) => Err("params[0]: is not a subject".into()),
         (_, Err(error), _) | (_, _, Err(error)) => Err(error.to_string()),

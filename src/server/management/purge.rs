@@ -26,7 +26,7 @@ impl Purge {
     ///
     /// # Errors
     /// When the subject has no stored events by its nature, or the purge cannot be recorded.
-    pub fn begin(
+    pub async fn begin(
         service: &Service,
         subject: Subject,
         events: Option<u64>,
@@ -34,7 +34,7 @@ impl Purge {
         who: &Who,
     ) -> Result<Self, String> {
         let filter = subject.filter().ok_or("only events of a key, an event or a kind can be purged")?;
-        service.note_purge(subject, events.unwrap_or_default(), reason, who)?;
+        service.note_purge(subject, events.unwrap_or_default(), reason, who).await?;
         let limits = Some(crate::store::QueryLimits {
             default_limit: u32::MAX,
             max_limit: u32::MAX,

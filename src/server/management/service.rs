@@ -93,6 +93,7 @@ impl Service {
         match request.method.as_str() {
             "supportedmethods" => return Ok(management::methods::METHODS.iter().chain([&REPORTED]).copied().collect()),
             REPORTED => {
+                self.committed().await?;
                 let listed = reported::list(&self.serving.store, &self.journal).await;
                 return listed.map_err(|error| error.to_string());
             }
@@ -118,13 +119,26 @@ impl Service {
         &self.serving.store
     }
 
-    /// Records a purge, and has what was acknowledged committed, so that the purge finds it.
-    pub fn note_purge(&self, subject: Subject, events: u64, reason: &str, who: &Who) -> Result<(), String> {
-        self.serving.removals.commit();
+    /// Records a purge, once what was acknowledged is committed, so that the purge finds it.
+    pub async fn note_purge(&self, subject: Subject, events: u64, reason: &str, who: &Who) -> Result<(), String> {
+        self.committed().await?;
         let now = self.serving.clock.now();
         tracing::info!(by = who.by, %subject, events, "a purge");
         let noted = self.journal.borrow_mut().note_purge(subject, events, reason, (who, now));
         noted.map_err(|error| error.to_string())
+    }
+
+    /// Waits until what was acknowledged before is committed: only then is it read.
+    async fn committed(&self) -> Result<(), String> {
+        let uncommitted = &self.serving.reading.uncommitted;
+        let last = uncommitted.last();
+        let committed = tokio::time::timeout(PATIENCE, async {
+            while uncommitted.holds(last) {
+                self.serving.removals.commit();
+                tokio::time::sleep(LOOK).await;
+            }
+        });
+        committed.await.map_err(|_| "the writer is busy; try again later".into())
     }
 
     /// Puts the decisions in force, and does what the latest one entails.
