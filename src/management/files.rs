@@ -8,8 +8,8 @@
 //! | `used.jsonl` | the authorizations that were used, whether they led to an act or not (`used.rs`) |
 //! | `lock` | held, with flock(2), while an act is recorded |
 //!
-//! `lock` is created after `audit.jsonl`, and nothing removes either. So where any of these files is, `audit.jsonl` is, or
-//! it was lost. What root creates belongs to the owner of the directory around it, so that the relay can open it.
+//! `lock` is created after `audit.jsonl`, and nothing removes either. So where any of these files is, `audit.jsonl` is,
+//! or it was lost. What root creates belongs to the owner of the directory around it, so that the relay can open it.
 //!
 //! A line without its end at the end of `audit.jsonl` was being written when the process died: its act never took
 //! effect and nobody was told so, so it is dropped. Anything else that is not as written here is damage, and an error.
