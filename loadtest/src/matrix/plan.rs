@@ -219,8 +219,8 @@ mod tests {
         let plan = Plan::parse(include_str!("../../relays.example.toml")).expect("valid");
         let names: Vec<&str> = plan.relays.iter().map(|relay| relay.name.as_str()).collect();
         assert_eq!(names, ["weir", "weir, relaxed", "strfry", "rnostr"]);
-        let texts = plan.relays.iter().map(|relay| format!("{}{:?}", relay.command, relay.prepare));
-        assert!(texts.map(|text| text.contains("{port}") && text.contains("{dir}")).all(|has_both| has_both));
+        let mut texts = plan.relays.iter().map(|relay| format!("{}{:?}", relay.command, relay.prepare));
+        assert!(texts.all(|text| text.contains("{port}") && text.contains("{dir}")));
     }
 
     #[test]
