@@ -209,6 +209,7 @@ fn serving(
     };
     Ok(Serving {
         roll: Arc::default(),
+        welcome: Arc::default(),
         memory: Ledger::new(memory),
         heartbeat: Arc::default(),
         writable: Arc::new(Writable::new(&metrics, clock)),
@@ -270,6 +271,7 @@ fn writing(of: &Serving, heartbeat: &Arc<Heartbeat>) -> Writing<Box<dyn Job>> {
         horizons: Arc::clone(&of.horizons),
         uncommitted: Arc::clone(&reading.uncommitted),
         resume: Box::new(move |job| reading.submit(job)),
+        settings: Arc::clone(&of.settings),
         gate: Arc::clone(&of.gate),
         writable: Arc::clone(&of.writable),
         heartbeat: Arc::clone(heartbeat),

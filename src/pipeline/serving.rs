@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::client::Roll;
 use super::clock::Clock;
@@ -56,6 +57,8 @@ pub struct Serving {
     pub plugin: Arc<door::Shared>,
     /// The way to have events removed.
     pub removals: Removals,
+    /// Changes with the settings that say who is welcome.
+    pub welcome: Arc<watch::Sender<()>>,
     /// The signature engines, for AUTH and for management.
     pub verifier: Arc<Verifier>,
     /// What reads stored events for clients, and the live index.
@@ -91,15 +94,18 @@ impl Serving {
         });
         // Its processes are started again, even if no event comes.
         self.plugin.wake();
+        self.welcome.send_replace(());
     }
 
     /// Puts other decisions of admins in force and leaves all else as it is.
     pub fn apply_moderation(&self, moderation: &Arc<Moderation>) {
         self.settings.rcu(|settings| Settings { moderation: Arc::clone(moderation), ..Settings::clone(settings) });
+        self.welcome.send_replace(());
     }
 
     /// Puts other lists in force and leaves all else as it is.
     pub fn apply_access(&self, access: &Access) {
         self.settings.rcu(|settings| Settings { access: access.clone(), ..Settings::clone(settings) });
+        self.welcome.send_replace(());
     }
 }

@@ -89,7 +89,7 @@ impl Moderation {
     /// # Errors
     /// The refusal, for the client.
     pub fn check_bans(&self, event: EventView<'_>) -> Result<(), Refusal> {
-        if holds(&self.banned_keys, &event.pubkey()) {
+        if self.bans_key(&event.pubkey()) {
             return Err(Refusal::author());
         }
         if self.bans_event(&event.id()) {
@@ -102,6 +102,12 @@ impl Moderation {
     #[must_use]
     pub fn bans_event(&self, id: &EventId) -> bool {
         holds(&self.banned_events, id)
+    }
+
+    /// Whether the author's events are refused.
+    #[must_use]
+    pub fn bans_key(&self, key: &Pubkey) -> bool {
+        holds(&self.banned_keys, key)
     }
 
     /// Whether the kind is refused.

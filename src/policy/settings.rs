@@ -2,6 +2,7 @@
 //!
 //! Each message is handled under one snapshot from start to end (INV-13).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use super::rate::RateOptions;
 use super::retention::Retention;
 use super::sets::KindSet;
 use super::urls::RelayUrls;
-use crate::nostr::ParseOptions;
+use crate::nostr::{ParseOptions, Pubkey};
 
 /// All settings that policy decides by.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -51,6 +52,18 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether clients at this address are served at all.
+    #[must_use]
+    pub fn welcomes_address(&self, address: IpAddr) -> bool {
+        self.access.admits(address) && !self.moderation.blocks(address)
+    }
+
+    /// Whether events of this key are not refused whatever they are.
+    #[must_use]
+    pub fn welcomes_key(&self, key: &Pubkey) -> bool {
+        !self.access.denies(key) && !self.moderation.bans_key(key)
+    }
+
     /// The options for parsing messages.
     #[must_use]
     pub const fn parse_options(&self) -> ParseOptions {

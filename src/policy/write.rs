@@ -104,6 +104,20 @@ fn check_from_relay(settings: &Settings, event: EventView<'_>, now: Timestamp) -
     check_repost(event)
 }
 
+/// Whether an event is welcome as far as it and its author were not banned or denied. That may have changed while it
+/// was on its way.
+///
+/// # Errors
+/// The refusal, for the client.
+pub fn check_still_welcome(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal> {
+    if event.kind() == Kind::VANISH {
+        return Ok(());
+    }
+    settings.moderation.check_bans(event)?;
+    let is_denied = settings.policy.sources.contains(&Source::Ws) && settings.access.denies(&event.pubkey());
+    if is_denied { Err(Refusal::author()) } else { Ok(()) }
+}
+
 /// What the operator's lists and rules say about an event from `source`.
 fn check_rules(settings: &Settings, event: EventView<'_>, source: Source) -> Result<Decision, Refusal> {
     if !settings.policy.sources.contains(&source) {

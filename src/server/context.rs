@@ -284,10 +284,11 @@ impl IoContext {
         });
     }
 
-    /// Closes the connections from addresses that are blocked. Their EVENTs may stay without an answer.
-    pub(super) fn close_blocked(&self) {
+    /// Closes the connections of addresses and keys that are no longer welcome. Their EVENTs may stay without an
+    /// answer.
+    pub(super) fn close_unwelcome(&self) {
         let settings = self.front.pipeline.settings.load();
-        self.clients.borrow().values().for_each(|client| close_if_blocked(&settings, client));
+        self.clients.borrow().values().for_each(|client| close_if_unwelcome(&settings, client));
     }
 
     /// Registers a connection and returns its key.
@@ -297,7 +298,7 @@ impl IoContext {
         self.front.pipeline.metrics.connections.inc();
         self.front.pipeline.metrics.connections_opened.inc();
         // Its address may have been blocked since its request was accepted, before it could be closed.
-        close_if_blocked(&self.front.pipeline.settings.load(), client);
+        close_if_unwelcome(&self.front.pipeline.settings.load(), client);
         key
     }
 
@@ -309,9 +310,11 @@ impl IoContext {
     }
 }
 
-fn close_if_blocked(settings: &Settings, client: &ClientHandle) {
-    if settings.moderation.blocks(client.peer) {
+fn close_if_unwelcome(settings: &Settings, client: &ClientHandle) {
+    if !settings.welcomes_address(client.peer) {
         client.outbox.close(CloseCode::Policy, "blocked: this address is not welcome here");
+    } else if !client.identity().keys.iter().all(|key| settings.welcomes_key(key)) {
+        client.outbox.close(CloseCode::Policy, "blocked: your key is not welcome here");
     }
 }
 
@@ -344,7 +347,7 @@ mod tests {
         let mut moderation = Moderation::default();
         moderation.put(Ruling::Address("192.0.2.0/24".parse().expect("a prefix"), true));
         front.pipeline.apply_moderation(&Arc::new(moderation));
-        context.close_blocked();
+        context.close_unwelcome();
         let closed = || [&early, &late, &other].map(|(client, _)| client.outbox.is_closed());
         assert_eq!(closed(), [true, false, false]);
         context.enter(&late.0);

@@ -206,7 +206,7 @@ fn upgrade_to_websocket(
     address: IpAddr,
 ) -> Response<Full<Bytes>> {
     let front = &context.front;
-    if !settings.access.admits(address) || settings.moderation.blocks(address) {
+    if !settings.welcomes_address(address) {
         return turn_away(context, TurnedAway::Denied, address);
     }
     let exempt = settings.rates.exempt_addresses.contains(address);

@@ -215,10 +215,10 @@ async fn io_thread(
         }
     });
     let closing = Rc::clone(&context);
-    let mut blocked = context.front.management.blocked.clone();
+    let mut welcome = context.front.pipeline.welcome.subscribe();
     tokio::task::spawn_local(async move {
-        while blocked.changed().await.is_ok() {
-            closing.close_blocked();
+        while welcome.changed().await.is_ok() {
+            closing.close_unwelcome();
         }
     });
     if let Some(listener) = monitor {

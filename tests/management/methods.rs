@@ -51,13 +51,13 @@ fn a_banned_event_is_removed_and_stays_out_until_the_ban_is_taken_back() {
 }
 
 /// A plugin that takes a second for each event.
-const SLOW: &str = concat!(
+pub const SLOW: &str = concat!(
     r#"while read -r asked; do sleep 1; printf '%s\n' "$asked" | "#,
     r#"sed -E 's/.*"id":"([0-9a-f]{64})".*/{"id":"\1","action":"accept"}/'; done"#
 );
 
 #[test]
-fn an_event_that_was_on_its_way_when_it_was_banned_is_removed_too() {
+fn an_event_that_was_on_its_way_when_it_was_banned_is_refused_and_stays_out() {
     let plugin = format!("[plugin]\ncommand = {}\ntimeout_ms = 9000\n", json!(SLOW));
     let relay = Relay::start(&(plugin + &config()));
     let mut client = relay.connect();
@@ -65,7 +65,7 @@ fn an_event_that_was_on_its_way_when_it_was_banned_is_removed_too() {
     client.send(note.message());
     relay.until(|| relay.metric("weir_queue_entries{queue=\"plugin\"}") == 1);
     assert_eq!(result(&relay, "banevent", json!([note.id])), json!(true));
-    client.expect(&note.ok());
+    client.expect(&note.refused("blocked: this event is not welcome here"));
     let count = format!(r#"["COUNT","c",{{"ids":["{}"]}}]"#, note.id);
     relay.until(|| {
         client.send(count.as_str());

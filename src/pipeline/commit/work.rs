@@ -5,13 +5,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::metrics::Metrics;
 use crate::nostr::VerifiedEvent;
 use crate::pipeline::channel::{Receiver, RecvError};
 use crate::pipeline::client::ClientHandle;
 use crate::pipeline::commit::background::BackgroundWork;
 use crate::pipeline::commit::room::RoomWait;
+use crate::pipeline::ingest::answers::refuse_unwelcome;
 use crate::pipeline::ingest::backlog::Backlog;
+use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::queues::{Verified, WriteCommand};
+use crate::policy::Settings;
 use crate::store::Outcome;
 
 /// Work per batch: about 500 events. Larger batches make no event cheaper, and the first event waits for the last.
@@ -29,6 +33,13 @@ impl From<Vec<Verified>> for Batch {
     fn from(verified: Vec<Verified>) -> Self {
         let (events, origins) = verified.into_iter().map(|one| (one.event, (one.from, one.received))).unzip();
         Self { events, origins }
+    }
+}
+
+impl From<Batch> for Vec<Verified> {
+    fn from(Batch { events, origins }: Batch) -> Self {
+        let verified = |(event, (from, received))| Verified { event, from, received };
+        events.into_iter().zip(origins).map(verified).collect()
     }
 }
 
@@ -90,6 +101,26 @@ impl Work {
             WriteCommand::Upkeep => self.background.upkeep(),
             WriteCommand::Evict(eviction) => self.background.evict(eviction),
             WriteCommand::Note(note, row) => self.background.note(note, row),
+        }
+    }
+
+    /// Takes the next batch of the events that wait, refusing those that are no longer welcome.
+    pub fn next_batch(
+        &mut self,
+        settings: &Settings,
+        answers: (&Arc<Metrics>, &Arc<Gate>),
+        now_us: u64,
+    ) -> Option<Batch> {
+        loop {
+            let waiting = match self.held.take() {
+                Some(batch) => batch.into(),
+                None if self.backlog.is_empty() => return None,
+                None => self.backlog.take(now_us),
+            };
+            let welcome = refuse_unwelcome(settings, answers, waiting);
+            if !welcome.is_empty() {
+                return Some(welcome.into());
+            }
         }
     }
 

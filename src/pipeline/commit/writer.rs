@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 use crate::metrics::{EventOutcome, Metrics, StoreOperation};
 use crate::nostr::{EventId, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, Sender};
@@ -20,6 +22,7 @@ use crate::pipeline::heartbeat::Heartbeat;
 use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::queues::{Committed, LiveCommand, WriteCommand};
 use crate::pipeline::writable::Writable;
+use crate::policy::Settings;
 use crate::retention::Horizons;
 use crate::store::{self, Evicted, Outcome, Removed, Seq, Store, StoreError, Writer, footprint_of};
 
@@ -44,6 +47,8 @@ pub struct Writing<Q> {
     pub uncommitted: Arc<Uncommitted<Q>>,
     /// Puts a query that waited for a commit back into Q4. Never blocks.
     pub resume: Box<dyn Fn(Q) + Send>,
+    /// The settings in force.
+    pub settings: Arc<ArcSwap<Settings>>,
     /// The gate, which events leave here.
     pub gate: Arc<Gate>,
     /// Whether the store has room.
@@ -160,7 +165,9 @@ impl<'a, Q> OpenCommit<'a, Q> {
     fn run(&mut self, writer: &mut Writer) -> Result<(), LiveEnded> {
         let writing = self.writing;
         self.work.background.begin();
-        self.take_batch();
+        if !self.take_batch() && !self.work.background.has_evictions() {
+            return Ok(());
+        }
         let result =
             if writing.commit_interval.is_zero() { self.commit_at_once(writer) } else { self.commit_later(writer) };
         let is_full = matches!(result, Err(StoreError::Full));
@@ -407,13 +414,14 @@ impl<'a, Q> OpenCommit<'a, Q> {
         while let Some(command) = self.inbox.try_recv() {
             self.work.add(command);
         }
-        let batch = match self.work.held.take() {
-            Some(batch) => batch,
-            None if self.work.backlog.is_empty() => return false,
-            None => self.work.backlog.take(self.writing.clock.now_us()).into(),
-        };
-        self.in_hand = InHand::Waiting(batch);
-        true
+        let writing = self.writing;
+        let answers = (&writing.metrics, &writing.gate);
+        let next = self.work.next_batch(&writing.settings.load(), answers, writing.clock.now_us());
+        let has_one = next.is_some();
+        if let Some(batch) = next {
+            self.in_hand = InHand::Waiting(batch);
+        }
+        has_one
     }
 
     /// Hands a batch to live and answers it. `removed` is what the batch removes, if it is not committed yet.

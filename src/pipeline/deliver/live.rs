@@ -20,6 +20,7 @@ use crate::pipeline::channel::{Receiver, RecvError, WeakSender};
 use crate::pipeline::client::{BatchReplies, ClientHandle, Subscription};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::health::Health;
+use crate::pipeline::ingest::answers::refuse_unwelcome;
 use crate::pipeline::ingest::gate::Gate;
 use crate::pipeline::queues::{Committed, LiveCommand, Verified};
 use crate::policy::{ReadGuard, Settings};
@@ -381,6 +382,7 @@ fn catch_up_rows(delivering: &Delivering, settings: &Settings, covered: Seq, bef
 /// Delivers and answers events that are never stored.
 fn ephemeral(delivering: &Delivering, events: Vec<Verified>) {
     let settings = delivering.settings.load();
+    let events = refuse_unwelcome(&settings, (&delivering.metrics, &delivering.gate), events);
     let mut replies = BatchReplies::default();
     for Verified { event, from, received } in events {
         let view = event.view();

@@ -7,13 +7,28 @@ use crate::metrics::{EventOutcome, Metrics};
 use crate::nostr::RelayMessage;
 use crate::pipeline::client::BatchReplies;
 use crate::pipeline::queues::Verified;
-use crate::policy::Refusal;
+use crate::policy::{Refusal, Settings, check_still_welcome};
 
 /// See the module. The answers leave when this is dropped.
 pub struct Answers<'a> {
     metrics: &'a Metrics,
     gate: &'a Gate,
     replies: BatchReplies,
+}
+
+/// Refuses those of `events` that were banned, or whose authors were, while they were on their way. Returns the others.
+pub fn refuse_unwelcome(
+    settings: &Settings,
+    (metrics, gate): (&Arc<Metrics>, &Arc<Gate>),
+    events: Vec<Verified>,
+) -> Vec<Verified> {
+    let check = |one: &Verified| check_still_welcome(settings, one.event.view());
+    if events.iter().all(|one| check(one).is_ok()) {
+        return events;
+    }
+    let mut answers = Answers::new(metrics, gate);
+    let is_welcome = |one: &Verified| check(one).map_err(|refusal| answers.refuse(one, refusal)).is_ok();
+    events.into_iter().filter(is_welcome).collect()
 }
 
 impl<'a> Answers<'a> {

@@ -1,7 +1,7 @@
 //! From a socket to the writer: the gate that bounds what waits, which event goes next, signatures, and the plugin that
 //! judges events.
 
-mod answers;
+pub mod answers;
 pub mod backlog;
 pub mod gate;
 pub mod plugin;

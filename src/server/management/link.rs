@@ -1,11 +1,10 @@
-//! What ties the io threads to the `management` thread: a bounded queue of requests, and a sign that addresses are
-//! blocked.
+//! What ties the io threads to the `management` thread: a bounded queue of requests.
 
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::nostr::VerifiedEvent;
 
@@ -37,15 +36,13 @@ pub enum Answer {
 #[derive(Clone)]
 pub struct Link {
     jobs: Sender<Job>,
-    /// Changes when addresses are blocked or no longer blocked.
-    pub blocked: watch::Receiver<()>,
 }
 
 impl Link {
-    /// A link, and the thread's ends of it.
-    pub fn new() -> (Self, Receiver<Job>, watch::Sender<()>) {
-        let ((jobs, waiting), (blocks, blocked)) = (channel(MAX_WAITING), watch::channel(()));
-        (Self { jobs, blocked }, waiting, blocks)
+    /// A link, and the thread's end of it.
+    pub fn new() -> (Self, Receiver<Job>) {
+        let (jobs, waiting) = channel(MAX_WAITING);
+        (Self { jobs }, waiting)
     }
 
     /// Passes a request on; never waits.
@@ -75,7 +72,7 @@ mod tests {
 
     #[test]
     fn sixteen_requests_wait_for_the_thread_and_one_more_comes_back() {
-        let (link, mut waiting, _blocks) = Link::new();
+        let (link, mut waiting) = Link::new();
         let mut answered: Vec<_> = (0..16)
             .map(|number| {
                 let (job, answered) = job(number);

@@ -44,7 +44,7 @@ pub struct Management {
 /// # Errors
 /// When the system starts no more threads.
 pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std::io::Result<Management> {
-    let (link, waiting, blocked) = Link::new();
+    let (link, waiting) = Link::new();
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let on_failure = Arc::clone(on_failure);
@@ -52,7 +52,7 @@ pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std:
     let data = serving.store.path().to_path_buf();
     let run = move || {
         let work = std::panic::AssertUnwindSafe(|| {
-            let service = service::Service::new(journal, serving, blocked);
+            let service = service::Service::new(journal, serving);
             let work = async {
                 tokio::task::spawn_local(serve_locally(Rc::clone(&service), socket));
                 Rc::clone(&service).run(waiting, stopped).await;

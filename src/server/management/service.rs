@@ -35,7 +35,6 @@ const MAX_RECENT: usize = 1024;
 pub struct Service {
     journal: RefCell<Journal>,
     serving: Serving,
-    blocked: watch::Sender<()>,
     /// The number of the last act that is in force.
     in_force: Cell<u64>,
     /// Events that were banned lately, and when.
@@ -44,9 +43,9 @@ pub struct Service {
 
 impl Service {
     /// A service whose decisions are in force already.
-    pub fn new(journal: Journal, serving: Serving, blocked: watch::Sender<()>) -> Rc<Self> {
+    pub fn new(journal: Journal, serving: Serving) -> Rc<Self> {
         let in_force = Cell::new(journal.state().last());
-        Rc::new(Self { journal: RefCell::new(journal), serving, blocked, in_force, recent: RefCell::default() })
+        Rc::new(Self { journal: RefCell::new(journal), serving, in_force, recent: RefCell::default() })
     }
 
     /// Serves until `stopped`.
@@ -183,7 +182,6 @@ impl Service {
         let journal = self.journal.borrow();
         self.serving.apply_moderation(&Arc::new(journal.moderation().clone()));
         self.in_force.set(journal.state().last());
-        self.blocked.send_replace(());
         before
     }
 
