@@ -5,6 +5,8 @@ mod support;
 
 #[path = "management/auth.rs"]
 mod auth;
+#[path = "management/backups.rs"]
+mod backups;
 #[path = "management/bans.rs"]
 mod bans;
 #[path = "management/commands.rs"]

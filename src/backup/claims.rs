@@ -21,8 +21,7 @@ pub(super) fn fault(parts: &[Listed], states: &[State], arrived: &[(u64, u64)]) 
 /// Names lead to files of the directory, and the lengths have a sum.
 fn files(parts: &[Listed], states: &[State]) -> Option<&'static str> {
     let mut bytes = Some(0_u64);
-    let lists = states.iter().flat_map(|state| [&state.held, &state.tombstones]);
-    for file in parts.iter().chain(lists) {
+    for file in parts.iter().chain(states.iter().flat_map(State::files)) {
         if !Listed::is_name(&file.name) {
             return Some("it lists a file that is not one of a backup");
         }

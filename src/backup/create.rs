@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::attached::{self, Attached};
 use super::error::BackupError;
 use super::file::Listed;
 use super::held::{Bits, Held};
@@ -35,8 +36,9 @@ pub struct Created {
 }
 
 /// Adds the store's new events to the backup in `dir`, which is created if missing. Events that the store no longer
-/// holds stay in the backup for `keep_removed_s` seconds. `progress` is called with the number of records copied so
-/// far.
+/// holds stay in the backup for `keep_removed_s` seconds. `beside` reads the files to attach, once the events are
+/// copied: so whatever they say of events is not older than these. `progress` is called with the number of records
+/// copied so far.
 ///
 /// # Errors
 /// When the directory holds something else, or the disk or the store fails; the backup is then unchanged.
@@ -45,6 +47,7 @@ pub fn create(
     dir: &Path,
     now: Timestamp,
     keep_removed_s: u64,
+    beside: &mut dyn FnMut() -> Result<Vec<Attached>, BackupError>,
     progress: &mut dyn FnMut(u64),
     stop: &AtomicBool,
 ) -> Result<Created, BackupError> {
@@ -75,6 +78,7 @@ pub fn create(
         events: held.len(),
         held: write_held(dir, number, &held)?,
         tombstones,
+        attached: attached::write(dir, number, &beside()?)?,
     };
     let (added, last_id, mut new) = (run.added, run.last_id, run.finish()?);
     let mut manifest = before.unwrap_or_else(|| Manifest {
@@ -146,6 +150,12 @@ fn share_equal_files(states: &mut [State]) {
             if old.sha256 == new.sha256 && old.bytes == new.bytes {
                 new.clone_from(old);
             }
+        }
+        if let (Some(old), Some(new)) = (&before.attached, &mut after.attached)
+            && old.sha256 == new.sha256
+            && old.bytes == new.bytes
+        {
+            new.clone_from(old);
         }
     }
 }

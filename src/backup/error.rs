@@ -49,6 +49,9 @@ pub enum BackupError {
         /// The kind of damage.
         what: &'static str,
     },
+    /// What is kept beside the store could not be read.
+    #[error(transparent)]
+    Beside(Box<dyn std::error::Error + Send + Sync>),
     /// The user interrupted it.
     #[error("interrupted; the backup is unchanged")]
     Interrupted,

@@ -15,7 +15,7 @@ pub struct Listed {
     pub bytes: u64,
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: String,
-    /// The number of records, held events or tombstones in it.
+    /// The number of records, held events, tombstones or attached files in it.
     pub rows: u64,
     /// For records, the first arrival number; otherwise zero.
     pub first_seq: u64,
@@ -27,7 +27,8 @@ impl Listed {
     /// Whether a file of this name may be one of a backup. It lies in the directory itself.
     pub(super) fn is_name(name: &str) -> bool {
         let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
-        let is_of_a_kind = ["records-", "held-", "live-", "tombstones-"].iter().any(|kind| name.starts_with(kind));
+        let is_of_a_kind =
+            ["records-", "held-", "live-", "tombstones-", "attached-"].iter().any(|kind| name.starts_with(kind));
         is_plain && is_of_a_kind && name.ends_with(".weir")
     }
 }

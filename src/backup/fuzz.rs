@@ -30,7 +30,15 @@ fn listed(bytes: &[u8], rows: u64) -> Listed {
 /// The manifest of a backup of one run.
 fn manifest() -> Manifest {
     let entry = Listed { bytes: 100, last_seq: 9, ..listed(b"", 2) };
-    let state = State { run: 1, created_at: 1, last_seq: 9, events: 2, held: entry.clone(), tombstones: entry.clone() };
+    let state = State {
+        run: 1,
+        created_at: 1,
+        last_seq: 9,
+        events: 2,
+        held: entry.clone(),
+        tombstones: entry.clone(),
+        attached: None,
+    };
     let (store, secret, last_id) = ("ab".repeat(8), "cd".repeat(16), "ef".repeat(32));
     Manifest {
         format: FORMAT,
@@ -209,11 +217,14 @@ fn any_backup(dir: &Path, choices: &[u8]) {
     };
     let records = file("records-1-0.weir", &records, 3);
     let tombstones = file("tombstones-1.weir", &MAGIC, 0);
+    let mut row = MAGIC.to_vec();
+    put_row(any_list.get(..8).unwrap_or(b"audit"), any_list, &mut row);
+    let attached = has_earlier.then(|| file("attached-1.weir", &row, 1));
     let truth = held_of(&[1, 2, 5]);
     let list = if is_true_list { truth.to_bytes() } else { any_list };
     let held = file("held-1.weir", &[&MAGIC, list].concat(), 3);
     let (run, created_at) = (number(1), number(1));
-    let state = State { run, created_at, last_seq: number(5), events: number(3), held, tombstones };
+    let state = State { run, created_at, last_seq: number(5), events: number(3), held, tombstones, attached };
     let mut states = vec![state];
     if has_earlier {
         states.insert(0, State { run: number(1), last_seq: number(2), ..states[0].clone() });

@@ -70,6 +70,7 @@ impl From<SingleState> for Manifest {
             events: old.events,
             held: old.live,
             tombstones: old.tombstones,
+            attached: None,
         };
         let SingleState { store, secret, last_id, records, .. } = old;
         Self { format: FORMAT, store, secret, last_id, records, arrived: Vec::new(), states: vec![state] }
@@ -152,8 +153,7 @@ impl Manifest {
 
     /// All files.
     pub(super) fn files(&self) -> impl Iterator<Item = &Listed> {
-        let states = self.states.iter().flat_map(|state| [&state.held, &state.tombstones]);
-        self.records.iter().chain(states)
+        self.records.iter().chain(self.states.iter().flat_map(State::files))
     }
 
     /// Bytes of all files. A file shared by several states counts once.

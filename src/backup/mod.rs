@@ -6,8 +6,9 @@
 //! | `records-N-K.weir`  | records in the order of arrival: part K of run N                             |
 //! | `held-N.weir`       | the arrival numbers that were held after run N                               |
 //! | `tombstones-N.weir` | the tombstones after run N                                                   |
+//! | `attached-N.weir`   | files from beside the store after run N, such as the decisions of admins     |
 //!
-//! A run adds the records that arrived since the previous run, and new files of the other two kinds. At the very end it
+//! A run adds the records that arrived since the previous run, and new files of the other kinds. At the very end it
 //! replaces `MANIFEST` by a rename; until then the backup is unchanged. The lists of earlier runs are kept for a time
 //! (`state.rs`), together with the records that only they hold, so that an earlier state can be restored. A part is
 //! rewritten once most of it has been deleted.
@@ -16,6 +17,7 @@
 //! that was stored before it ended, except those removed before it began; an event removed meanwhile may be in it or
 //! not. Replacements lose nothing: an event that replaces another one during the run is copied too.
 
+mod attached;
 mod claims;
 mod contents;
 mod create;
@@ -33,6 +35,7 @@ mod state;
 mod tests;
 mod verify;
 
+pub use attached::{Attached, attached};
 pub use create::{Created, Pruned, create, prune};
 pub use error::BackupError;
 pub use manifest::Manifest;

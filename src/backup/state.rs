@@ -25,6 +25,16 @@ pub struct State {
     pub held: Listed,
     /// The tombstones: events that must not be stored again.
     pub tombstones: Listed,
+    /// Files from beside the store, if there were any. Missing in earlier backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<Listed>,
+}
+
+impl State {
+    /// Its files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Listed> {
+        [&self.held, &self.tombstones].into_iter().chain(&self.attached)
+    }
 }
 
 /// The number of newest states that are kept, however short the time between their runs.
@@ -68,6 +78,7 @@ mod tests {
             events: 0,
             held: file.clone(),
             tombstones: file.clone(),
+            attached: None,
         });
         let kept = remembered(states.collect(), Timestamp(NOW), keep_removed_s);
         kept.into_iter().map(|state| state.created_at).collect()

@@ -15,6 +15,11 @@ const DAY: u64 = 24 * 60 * 60;
 const KEEP_S: u64 = 30 * DAY;
 static NEVER_STOP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
+/// There is nothing beside the store.
+fn nothing() -> Result<Vec<Attached>, BackupError> {
+    Ok(Vec::new())
+}
+
 struct Home {
     dir: tempfile::TempDir,
     store: Store,
@@ -40,12 +45,13 @@ impl Home {
     }
 
     fn run(&self) -> Created {
-        create(&self.store, &self.backup(), NOW, 0, &mut |_| {}, &NEVER_STOP).expect("a backup")
+        create(&self.store, &self.backup(), NOW, 0, &mut nothing, &mut |_| {}, &NEVER_STOP).expect("a backup")
     }
 
     /// A run at `now` that remembers what was removed in the last 30 days.
     fn run_at(&self, now: u64) -> Created {
-        create(&self.store, &self.backup(), Timestamp(now), KEEP_S, &mut |_| {}, &NEVER_STOP).expect("a backup")
+        create(&self.store, &self.backup(), Timestamp(now), KEEP_S, &mut nothing, &mut |_| {}, &NEVER_STOP)
+            .expect("a backup")
     }
 
     fn manifest(&self) -> serde_json::Value {
@@ -124,7 +130,7 @@ fn what_is_deleted_while_a_backup_is_made_is_in_it_or_its_deletion_is() {
         let deletion = trusted(author(1), 5, 200, &[&["e", &id]], "");
         home.commit(&[if copied == 1 { note(3) } else { deletion }]);
     };
-    create(&home.store, &home.backup(), NOW, 0, &mut beside, &NEVER_STOP).expect("a backup");
+    create(&home.store, &home.backup(), NOW, 0, &mut nothing, &mut beside, &NEVER_STOP).expect("a backup");
     assert_eq!(copied, 2, "the deletion came after everything was copied");
     let expected: BTreeMap<_, _> = notes(0..4).iter().map(|note| (note.view().id(), note.view().to_json())).collect();
     assert_eq!(home.restored("new").1, expected);
@@ -221,7 +227,7 @@ fn a_run_that_is_cut_off_leaves_the_backup_and_the_next_one_goes_on() {
     home.run();
     home.commit(&notes(50..80));
     let stop = std::sync::atomic::AtomicBool::new(true);
-    let result = create(&home.store, &home.backup(), NOW, 0, &mut |_| {}, &stop);
+    let result = create(&home.store, &home.backup(), NOW, 0, &mut nothing, &mut |_| {}, &stop);
     assert!(matches!(result, Err(BackupError::Interrupted)));
     // Leftovers of a killed run.
     for name in ["records-2-0.weir", "held-2.weir", "MANIFEST.partial"] {
@@ -239,10 +245,10 @@ fn another_store_or_an_older_state_is_not_mixed_in() {
     home.run();
     let other = Home::new();
     other.commit(&notes(0..90));
-    let result = create(&other.store, &home.backup(), NOW, 0, &mut |_| {}, &NEVER_STOP);
+    let result = create(&other.store, &home.backup(), NOW, 0, &mut nothing, &mut |_| {}, &NEVER_STOP);
     assert!(matches!(result, Err(BackupError::OtherStore(_))));
     let (restored, _) = home.restored("new");
-    let result = create(&restored, &home.backup(), NOW, 0, &mut |_| {}, &NEVER_STOP);
+    let result = create(&restored, &home.backup(), NOW, 0, &mut nothing, &mut |_| {}, &NEVER_STOP);
     assert!(matches!(result, Err(BackupError::OtherStore(_))), "its numbers are others");
 }
 
@@ -252,7 +258,7 @@ fn a_directory_of_somebody_else_and_a_store_are_left_alone() {
     home.commit(&notes(0..5));
     std::fs::create_dir(home.backup()).expect("a directory");
     std::fs::write(home.backup().join("letter.txt"), "dear").expect("a file");
-    let result = create(&home.store, &home.backup(), NOW, 0, &mut |_| {}, &NEVER_STOP);
+    let result = create(&home.store, &home.backup(), NOW, 0, &mut nothing, &mut |_| {}, &NEVER_STOP);
     assert!(matches!(result, Err(BackupError::Foreign(_))));
     assert_eq!(std::fs::read_dir(home.backup()).expect("the directory").count(), 1);
     std::fs::remove_file(home.backup().join("letter.txt")).expect("the file");

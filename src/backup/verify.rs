@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::contents;
 use super::error::BackupError;
 use super::held::Growing;
 use super::manifest::Manifest;
 use super::part::PartReader;
+use super::{attached, contents};
 use crate::nostr::EventView;
 use crate::store::Seq;
 
@@ -57,6 +57,7 @@ pub fn verify(dir: &Path, visit: &mut dyn FnMut(Seq, EventView<'_>)) -> Result<V
         while let Some(row) = part.row()? {
             contents::tombstone(&part, row)?;
         }
+        attached::read(dir, state)?;
     }
     let (tombstones, states) = (newest.tombstones.rows, manifest.states.len());
     Ok(Verified { events, removed, tombstones, bytes: manifest.bytes(), states })

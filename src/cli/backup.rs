@@ -9,7 +9,8 @@ use indicatif::{BinaryBytes, HumanCount};
 use super::global::Global;
 use super::output::{progress, progress_of, say, stdout};
 use super::{interrupt, time};
-use crate::backup::{self, BackupError, Created, Manifest, Pruned, Verified};
+use crate::backup::{self, Attached, BackupError, Created, Manifest, Pruned, Verified};
+use crate::management::copies;
 use crate::nostr::Timestamp;
 use crate::pipeline::ingest::signatures::Signatures;
 use crate::pipeline::now;
@@ -30,7 +31,7 @@ const SAMPLE: u64 = 10_000;
                                                      drop events removed more than a week ago, free their space
   weir restore /backups/relay --data new             restore it; --as-of DATE selects an earlier state
 
-Works while the relay runs. Each run is remembered as a state that can be restored: the newest 24, the last of each
+Works while the relay runs, and holds what admins decided too. Each run is remembered as a state that can be restored: the newest 24, the last of each
 hour for a day, and the last of each day before that, as long as they are younger than --keep-removed. A run that is
 killed leaves the backup unchanged. The directory holds private events and the store's secret, so only its owner may
 read it. To start over, use another directory.")]
@@ -70,11 +71,16 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn create(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (_, store) = global.open()?;
+    let (config, store) = global.open()?;
+    let decisions = config.management.directory(&config.storage.data);
+    let mut beside = || match copies::take(&decisions) {
+        Ok(files) => Ok(files.into_iter().map(|(name, bytes)| Attached { name, bytes }).collect()),
+        Err(error) => Err(BackupError::Beside(error.into())),
+    };
     let stop = interrupt::watch();
     let bar = progress(None, false);
     let mut tell = |events| bar.set_position(events);
-    let created = backup::create(&store, &arguments.dir, now(), arguments.keep_removed, &mut tell, stop);
+    let created = backup::create(&store, &arguments.dir, now(), arguments.keep_removed, &mut beside, &mut tell, stop);
     bar.finish_and_clear();
     if let Err(BackupError::Interrupted) = created {
         say(format_args!("weir: interrupted; the backup is unchanged"));

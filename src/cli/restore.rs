@@ -11,8 +11,11 @@ use super::global::Global;
 use super::output::{progress_of, say, stdout};
 use super::{interrupt, time};
 use crate::backup::{self, BackupError, Manifest, Restored, Which};
+use crate::config::Config;
+use crate::management::copies::{self, Put};
 use crate::nostr::Timestamp;
 use crate::pipeline::now;
+use crate::store::Store;
 
 /// Arguments of `weir restore`.
 #[derive(clap::Args)]
@@ -45,6 +48,22 @@ impl Arguments {
     }
 }
 
+/// Puts what admins had decided beside the store, before there is one: a restore that is killed leaves no store without
+/// its bans. Returns what to tell.
+fn restore_decisions(config: &Config, arguments: &Arguments, which: Which) -> anyhow::Result<Option<String>> {
+    let files: Vec<_> =
+        backup::attached(&arguments.dir, which)?.into_iter().map(|file| (file.name, file.bytes)).collect();
+    if files.is_empty() || Store::exists(&config.storage.data) {
+        return Ok(None);
+    }
+    let dir = config.management.directory(&config.storage.data);
+    let put = copies::put(&dir, &files).context("the decisions of admins cannot be restored; nothing was restored")?;
+    Ok(Some(match put {
+        Put::Done => format!("the decisions of admins are restored to {}", dir.display()),
+        Put::Kept => format!("{} has other decisions of admins, which stay", dir.display()),
+    }))
+}
+
 /// Restores the backup and checks the store.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = global.config()?;
@@ -54,6 +73,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let manifest = Manifest::read(&arguments.dir)?.ok_or_else(|| BackupError::Absent(arguments.dir.clone()))?;
     let which = arguments.which();
     let state = which.of(&manifest)?;
+    let decisions = restore_decisions(&config, arguments, which)?;
     let bar = progress_of(state.events, "events");
     let mut tell = |read| bar.set_position(read);
     let restored = backup::restore(&arguments.dir, path, config.storage.options(), (which, now()), &mut tell, stop);
@@ -66,6 +86,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut out = stdout();
     writeln!(out, "{} events and {tombstones} tombstones restored to {}", HumanCount(stored), path.display())?;
     writeln!(out, "the state is that of run {}, {} UTC", state.run, time::display(Timestamp(state.created_at)))?;
+    if let Some(told) = decisions {
+        writeln!(out, "{told}")?;
+    }
     if expired + superseded > 0 {
         writeln!(out, "{expired} events have expired, {superseded} were removed meanwhile")?;
     }

@@ -43,6 +43,9 @@ pub enum JournalError {
     /// There are as many decisions of this kind as there may be.
     #[error("there are already {0} decisions of this kind, the most that are kept")]
     Full(usize),
+    /// A copy holds a file that is none of a journal.
+    #[error("{0:?} is not a file of decisions")]
+    Foreign(String),
     /// There is no act of this number any more.
     #[error("the audit has no act {0}")]
     NoSuchAct(u64),

@@ -133,6 +133,12 @@ impl Files {
         self.path(AUDIT)
     }
 
+    /// Every file that there may be, but for the lock.
+    pub fn all(&self) -> impl Iterator<Item = PathBuf> {
+        let older = (1..=OLDER).map(|age| self.older(age));
+        [self.path(STATE), self.path(AUDIT)].into_iter().chain(older)
+    }
+
     /// Creates the directory and an empty audit, if there is nothing, and waits until no other process records an act.
     ///
     /// # Errors

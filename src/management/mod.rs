@@ -6,6 +6,7 @@
 //! leaves either the old or the new decision, and the audit agrees. Nothing here knows HTTP, sockets or threads.
 
 pub mod audit;
+pub mod copies;
 pub mod error;
 pub mod files;
 pub mod journal;

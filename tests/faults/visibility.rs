@@ -115,7 +115,8 @@ fn a_backup_waits_for_the_commit_of_what_another_process_acknowledged() {
     let store = open(&data);
     let run = move || {
         let go_on = AtomicBool::new(false);
-        let created = backup::create(&store, &to, NOW, 0, &mut |_| {}, &go_on).expect("a backup");
+        let created =
+            backup::create(&store, &to, NOW, 0, &mut || Ok(Vec::new()), &mut |_| {}, &go_on).expect("a backup");
         (created.run, created.added, created.events)
     };
     assert_eq!(run(), (1, 0, 0));
