@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::global::Global;
 use crate::config::Config;
 use crate::management::socket::{self, Client};
-use crate::management::{self, Journal, Request, Who};
+use crate::management::{self, Configured, Journal, Request, Who};
 use crate::pipeline::now;
 
 /// The way to the decisions of a relay.
@@ -51,7 +51,8 @@ impl Admin {
             }
             Self::Stopped(journal, config) => {
                 let request = Request::parse(json!({ "method": method, "params": params }).to_string().as_bytes())?;
-                Ok(management::call(journal, &config.access, &request, (&me(), now()))?.result)
+                let configured = Configured { access: &config.access, membership: &config.membership };
+                Ok(management::call(journal, configured, &request, (&me(), now()))?.result)
             }
         }
     }

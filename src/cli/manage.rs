@@ -162,7 +162,7 @@ fn list(admin: &mut Admin, lists: &[&str]) -> anyhow::Result<ExitCode> {
 }
 
 /// A text that somebody else wrote, without what a terminal obeys.
-fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_direction(c) { ' ' } else { c }).collect()
 }
 

@@ -24,6 +24,7 @@ mod handover;
 mod import;
 mod info;
 mod interrupt;
+mod invite;
 mod log;
 mod manage;
 mod output;
@@ -86,6 +87,8 @@ enum Command {
     Allow(manage::Decide),
     /// Withdraw what was allowed
     Unallow(manage::TakeBack),
+    /// Make a code with which keys become members (NIP-43)
+    Invite(invite::Arguments),
     /// Count what is stored of a key, an event or a kind, or remove it
     Purge(purge::Arguments),
     /// Show who decided what, when and why, or undo an act
@@ -152,6 +155,7 @@ fn run(Arguments { global, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Unban(arguments) => manage::take_back(&global, Verb::Unban, &arguments),
         Command::Allow(arguments) => manage::decide(&global, Verb::Allow, &arguments),
         Command::Unallow(arguments) => manage::take_back(&global, Verb::Unallow, &arguments),
+        Command::Invite(arguments) => invite::run(&global, &arguments),
         Command::Purge(arguments) => purge::run(&global, &arguments),
         Command::Audit(arguments) => manage::audit(&global, &arguments),
         Command::Manage(arguments) => manage::manage(&global, &arguments),

@@ -14,6 +14,7 @@ mod metrics;
 mod nearest;
 mod parse;
 mod reload;
+mod secret_file;
 mod sections;
 mod storage;
 pub mod strfry;
@@ -72,6 +73,7 @@ impl Config {
                 let Config { access, storage, .. } = &mut read.config;
                 let (list_files, mut faults) = lists::read_all(access, &mut storage.retention, directory);
                 read.config.list_files = list_files;
+                faults.extend(secret_file::read(&mut read.config.membership.key_file, directory));
                 faults.extend(compile(&mut read.config.policy.content));
                 if faults.is_empty() {
                     faults = validate::check(&read.config);

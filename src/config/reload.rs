@@ -6,7 +6,7 @@ use super::sections::Config;
 
 /// The sections that a reload applies from the next message on, and the keys of other sections that it applies.
 /// Everything else is read once, at startup.
-const LIVE: [&str; 16] = [
+const LIVE: [&str; 17] = [
     "limits",
     "tiers",
     "rates",
@@ -14,6 +14,7 @@ const LIVE: [&str; 16] = [
     "access",
     "policy",
     "plugin",
+    "membership",
     "management.admins",
     "info",
     "storage.max_bytes",
@@ -47,9 +48,11 @@ pub fn compare(old: &Config, new: &Config) -> Changes {
     let mut keys = Vec::new();
     differences(&table(old), &table(new), "", &mut keys);
     // What the files hold that these refer to has changed.
-    for (section, is_other) in
-        [("storage.retention", old.storage.retention != new.storage.retention), ("access", old.access != new.access)]
-    {
+    for (section, is_other) in [
+        ("storage.retention", old.storage.retention != new.storage.retention),
+        ("access", old.access != new.access),
+        ("membership", old.membership != new.membership),
+    ] {
         if is_other && !keys.iter().any(|key| key.starts_with(section)) {
             keys.push(section.into());
         }

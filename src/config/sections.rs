@@ -13,7 +13,9 @@ use super::storage::Storage;
 use crate::ledger;
 use crate::management;
 use crate::pipeline;
-use crate::policy::{Access, Auth, Info, Limits, PluginOptions, PolicyOptions, RateOptions, Settings, Tiers};
+use crate::policy::{
+    Access, Auth, Info, Limits, Membership, PluginOptions, PolicyOptions, RateOptions, Settings, Tiers,
+};
 use crate::schnorr;
 use crate::server;
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub policy: PolicyOptions,
     /// The program that judges events.
     pub plugin: PluginOptions,
+    /// Whether only members publish, and how they become members (NIP-43).
+    pub membership: Membership,
     /// Who manages the running relay, and where their decisions are kept.
     pub management: management::Options,
     /// The operator's part of the NIP-11 document.
@@ -85,6 +89,7 @@ impl Config {
             policy: self.policy.clone(),
             trusted: None,
             plugin: self.plugin.clone(),
+            membership: self.membership.clone(),
             admins: self.management.admins.clone(),
             moderation: Arc::default(),
             info: self.info.clone(),
@@ -95,9 +100,10 @@ impl Config {
     /// This configuration with the values of `new` that apply without a restart: what is in force after a reload.
     #[must_use]
     pub fn with_live_sections_of(&self, new: Self) -> Self {
-        let Self { limits, tiers, rates, auth, access, policy, plugin, management, info, storage, list_files, .. } =
-            new;
-        let mut taken = Self { limits, tiers, rates, auth, access, policy, plugin, info, list_files, ..self.clone() };
+        let Self { limits, tiers, rates, auth, access, policy, plugin, membership, management, .. } = new;
+        let Self { info, storage, list_files, .. } = new;
+        let mut taken =
+            Self { limits, tiers, rates, auth, access, policy, plugin, membership, info, list_files, ..self.clone() };
         taken.management.admins = management.admins;
         taken.storage.take_live(storage);
         taken

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::error::Fault;
 use super::sections::Config;
-use crate::policy::{PluginOptions, Rate, TierLimits, TrustOptions, Who};
+use crate::management::members::MAX_TTL_S;
+use crate::policy::{Membership, PluginOptions, Rate, TierLimits, TrustOptions, Who};
 
 /// The faults found so far.
 struct Faults(Vec<Fault>);
@@ -41,6 +42,7 @@ pub fn check(config: &Config) -> Vec<Fault> {
     access(config, &mut faults);
     policy(config, &mut faults);
     plugin(config, &mut faults);
+    membership(config, &mut faults);
     pipeline(config, &mut faults);
     monitoring(config, &mut faults);
     faults.0
@@ -228,6 +230,23 @@ fn plugin(config: &Config, faults: &mut Faults) {
     faults.unless(is_line, "plugin.command", "must be one line without spaces around it");
     let text = "an empty list asks about nothing; to use no plugin, leave command empty";
     faults.unless(!plugin.sources.is_empty(), "plugin.sources", text);
+}
+
+fn membership(config: &Config, faults: &mut Faults) {
+    let membership = &config.membership;
+    let sizes = Membership::MIN_CLAIM..=Membership::MAX_CLAIM;
+    let text = format!("a claim has {} to {} bytes: a shorter one is guessed", sizes.start(), sizes.end());
+    faults.unless(membership.claims.iter().all(|claim| sizes.contains(&claim.len())), "membership.claims", text);
+    faults.range("membership.invite_ttl_s", membership.invite_ttl_s, 60..=MAX_TTL_S);
+    faults.range("membership.request_window_s", membership.request_window_s, 1..=3600);
+    let Some(own) = membership.own_key() else {
+        let text = "has no effect without membership.key_file";
+        return faults.unless(membership.claims.is_empty(), "membership.claims", text);
+    };
+    let text = "members could not leave: their request is a protected event, and access.protected_events is false";
+    faults.unless(config.access.protected_events, "membership.key_file", text);
+    let is_own = config.info.self_key.0.is_none_or(|key| key == own);
+    faults.unless(is_own, "info.self", format!("is not the key of membership.key_file, {own}; leave it empty"));
 }
 
 fn policy(config: &Config, faults: &mut Faults) {

@@ -32,7 +32,11 @@ pub fn warnings(config: &Config) -> Vec<String> {
          rates.exempt_addresses; set it to [\"127.0.0.0/8\", \"::1/128\"]"
             .to_string()
     });
-    why.map(text).into_iter().chain(proxy).chain(plugin(config)).collect()
+    let key =
+        config.membership.key_file.is_open_to_others.then(|| {
+            "membership.key_file: others than its owner may read the relay's secret key: chmod 600".to_string()
+        });
+    why.map(text).into_iter().chain(proxy).chain(plugin(config)).chain(key).collect()
 }
 
 /// Whether clients seem to come through a proxy on this machine that is not trusted: weir speaks no TLS.

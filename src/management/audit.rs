@@ -55,9 +55,9 @@ pub struct AuditEntry {
     pub number: u64,
     /// When, in Unix seconds.
     pub at: u64,
-    /// Who: an admin's key in hex, or `uid:` and the number of a local user.
+    /// Who: the key of an admin or of a member in hex, or `uid:` and the number of a local user.
     pub by: String,
-    /// The method of NIP-86, or `undo` or `purge`.
+    /// The method of NIP-86, or another word such as `undo`, `purge` or `join`.
     pub method: String,
     /// What it is about.
     pub subject: Subject,
@@ -73,7 +73,7 @@ pub struct AuditEntry {
     /// How many events are to be removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<u64>,
-    /// The id of the event that authorized it (NIP-98).
+    /// The id of the event that authorized it (NIP-98), or of the member's request (NIP-43).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<String>,
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
-use super::files::Files;
+use super::files::{Files, give};
 
 /// A file by its name.
 pub type NamedFile = (String, Vec<u8>);
@@ -79,17 +79,17 @@ fn write(dir: &Path, copies: &[NamedFile]) -> Result<(), JournalError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(dir)(error)),
         _ => {}
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| give(dir)).map_err(failed(dir))?;
     let files = Files::new(dir.into());
     for (own, bytes) in copies {
         let path = files.all().find(|path| name(path) == *own);
         let path = path.ok_or_else(|| JournalError::Foreign(own.chars().take(64).collect()))?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let mut file = file.map_err(failed(&path))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed(&path))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| give(&path)).map_err(failed(&path))?;
     }
     let _lock = files.lock()?;
-    files.read(|_| {})?;
+    files.read()?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed(dir))
 }
 

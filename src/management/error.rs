@@ -46,6 +46,9 @@ pub enum JournalError {
     /// A copy holds a file that is none of a journal.
     #[error("{0:?} is not a file of decisions")]
     Foreign(String),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
     /// There is no act of this number any more.
     #[error("the audit has no act {0}")]
     NoSuchAct(u64),

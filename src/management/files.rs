@@ -6,6 +6,7 @@
 //! | `audit.1.jsonl` … `audit.4.jsonl` | older acts, the newest first; `1` ends where `audit.jsonl` begins |
 //! | `state.jsonl` | the checkpoint: a header with the number of the last act in it, and one decision per line |
 //! | `used.jsonl` | the authorizations that were used, whether they led to an act or not (`used.rs`) |
+//! | `requests.jsonl` | the same of the requests of members (NIP-43) |
 //! | `lock` | held, with flock(2), while an act is recorded |
 //!
 //! `lock` is created after `audit.jsonl`, and nothing removes either. So where any of these files is, `audit.jsonl` is,
@@ -136,7 +137,7 @@ impl Files {
     /// Every file that there may be, but for the lock.
     pub fn all(&self) -> impl Iterator<Item = PathBuf> {
         let older = (1..=OLDER).map(|age| self.older(age));
-        [self.path(STATE), self.path(AUDIT)].into_iter().chain(older)
+        [self.path(STATE), self.path(AUDIT), self.used(), self.requests()].into_iter().chain(older)
     }
 
     /// Creates the directory and an empty audit, if there is nothing, and waits until no other process records an act.
@@ -172,6 +173,12 @@ impl Files {
     #[must_use]
     pub fn used(&self) -> PathBuf {
         self.path("used.jsonl")
+    }
+
+    /// The file of the requests of members that were carried out.
+    #[must_use]
+    pub fn requests(&self) -> PathBuf {
+        self.path("requests.jsonl")
     }
 
     /// What a file is now.
@@ -356,7 +363,7 @@ fn is_there(path: &Path) -> Result<bool, JournalError> {
 }
 
 /// Gives what was created to the owner of the directory around it.
-fn give(new: &Path) -> io::Result<()> {
+pub(super) fn give(new: &Path) -> io::Result<()> {
     // The parent of a relative path may be the empty path.
     let parent = new.parent().filter(|parent| !parent.as_os_str().is_empty());
     give_to_owner(parent.unwrap_or(Path::new(".")), new)

@@ -19,7 +19,7 @@ use crate::policy::Moderation;
 pub struct Who {
     /// An admin's key in hex, or `uid:` and the number of a local user.
     pub by: String,
-    /// The id of the event that authorized the act (NIP-98).
+    /// The id of the event that authorized the act (NIP-98), or of the member's request (NIP-43).
     pub auth: Option<EventId>,
 }
 
@@ -29,6 +29,8 @@ pub struct Journal {
     state: State,
     seen: Seen,
     authorizations: Authorizations,
+    /// Requests of members (NIP-43) that were carried out.
+    requests: Authorizations,
 }
 
 impl Journal {
@@ -38,8 +40,8 @@ impl Journal {
     /// When it cannot be read, is damaged, or part of it is gone.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         let files = Files::new(dir.into());
-        let (state, seen) = (State::default(), Seen::default());
-        let mut journal = Self { files, state, seen, authorizations: Authorizations::default() };
+        let (state, seen, authorizations) = (State::default(), Seen::default(), Authorizations::default());
+        let mut journal = Self { files, state, seen, authorizations, requests: Authorizations::default() };
         if journal.is_there()? {
             let _lock = journal.files.lock()?;
             journal.read()?;
@@ -92,7 +94,28 @@ impl Journal {
     /// When it cannot be recorded; it is not used then.
     pub fn admit(&mut self, id: EventId, created_at: Timestamp) -> Result<bool, JournalError> {
         let _lock = self.locked()?;
-        self.authorizations.admit(&self.files, id, created_at)
+        self.authorizations.admit(&self.files, &self.files.used(), id, created_at)
+    }
+
+    /// The same of a request of a member (NIP-43).
+    ///
+    /// # Errors
+    /// When it cannot be recorded; it is not used then.
+    pub fn admit_request(&mut self, id: EventId, created_at: Timestamp) -> Result<bool, JournalError> {
+        let _lock = self.locked()?;
+        self.requests.admit(&self.files, &self.files.requests(), id, created_at)
+    }
+
+    /// Whether a request of a member was carried out before, or may have been.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn holds_request(&mut self, id: &EventId, created_at: Timestamp) -> Result<bool, JournalError> {
+        if !self.is_there()? {
+            return Ok(false);
+        }
+        let _lock = self.files.lock()?;
+        self.requests.holds(&self.files.requests(), id, created_at)
     }
 
     /// Decides about a subject; `None` takes the decision back. Returns false when that is decided already.
@@ -105,11 +128,28 @@ impl Journal {
         subject: Subject,
         decision: Option<(Verdict, &str)>,
         reason: &str,
+        by: (&Who, Timestamp),
+    ) -> Result<bool, JournalError> {
+        self.decide_if(method, subject, decision, reason, by, |_| true)
+    }
+
+    /// Decides about a subject, if `may` says so of the decision before. Returns false when it does not, and when that
+    /// is decided already.
+    ///
+    /// # Errors
+    /// As [`Journal::decide`].
+    pub fn decide_if(
+        &mut self,
+        method: &str,
+        subject: Subject,
+        decision: Option<(Verdict, &str)>,
+        reason: &str,
         (who, now): (&Who, Timestamp),
+        may: impl FnOnce(Option<&Decision>) -> bool,
     ) -> Result<bool, JournalError> {
         let _lock = self.locked()?;
         let before = self.state.get(&subject);
-        if before.map(|before| (before.verdict, before.text.as_str())) == decision {
+        if !may(before) || before.map(|before| (before.verdict, before.text.as_str())) == decision {
             return Ok(false);
         }
         if decision.is_some() {

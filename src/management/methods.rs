@@ -3,19 +3,18 @@
 //! Whether the caller may, was decided before. What a decision entails beside the look-ups of policy, such as removing
 //! a banned event, is left to the caller: [`Done::changed`] tells the subject.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::audit::Verdict;
-use super::error::JournalError;
 use super::journal::{Journal, Who};
+use super::request::{CallError, Done, MAX_REASON, MAX_TEXT, Request};
 use super::subject::Subject;
-use crate::nostr::bech32::parse_pubkey;
-use crate::nostr::{EventId, Kind, Timestamp};
-use crate::policy::Access;
+use super::{members, roles};
+use crate::nostr::{Kind, Timestamp};
+use crate::policy::{Access, Membership};
 
-/// The methods served here. `listdisallowedkinds`, which other relays have too, `unbanevent`, `audit` and `undo` are
-/// not in NIP-86.
+/// The methods that are always served. `listdisallowedkinds`, which other relays have too, `unbanevent`, `audit` and
+/// `undo` are not in NIP-86.
 pub const METHODS: [&str; 22] = [
     "banpubkey",
     "unbanpubkey",
@@ -51,123 +50,19 @@ const MAX_ACTS: u64 = 1_000;
 /// has a bound of his own (`socket::MAX_ANSWER`).
 const MAX_LIST: usize = 4 << 20;
 
-/// Bytes of a reason, and of a name.
-const MAX_REASON: usize = 512;
-
-/// Bytes of a description, and of the URL of an icon.
-const MAX_TEXT: usize = 4096;
-
-/// A request.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-pub struct Request {
-    /// The method.
-    pub method: String,
-    /// Its parameters.
-    #[serde(default)]
-    pub params: Option<Vec<Value>>,
+/// What the configuration says, as far as methods depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Configured<'a> {
+    /// The lists.
+    pub access: &'a Access,
+    /// Membership.
+    pub membership: &'a Membership,
 }
 
-/// Why a call failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// It is no request.
-    #[error("the body is not a request such as {{\"method\":\"supportedmethods\",\"params\":[]}}: {0}")]
-    Malformed(serde_json::Error),
-    /// There is no such method.
-    #[error("unknown method {0:?}")]
-    Unknown(String),
-    /// A parameter is missing or wrong.
-    #[error("params[{0}]: {1}")]
-    Param(usize, &'static str),
-    /// It could not be recorded.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-}
-
-/// What a call did.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Done {
-    /// The result.
-    pub result: Value,
-    /// What was decided about, if anything changed.
-    pub changed: Option<Subject>,
-}
-
-impl From<Value> for Done {
-    fn from(result: Value) -> Self {
-        Self { result, changed: None }
-    }
-}
-
-impl Request {
-    /// Reads a request. Elements that it does not know are ignored.
-    ///
-    /// # Errors
-    /// When it is not JSON, or has no method.
-    pub fn parse(body: &[u8]) -> Result<Self, CallError> {
-        // First all of it: what is ignored would not be looked at.
-        let value: Value = serde_json::from_slice(body).map_err(CallError::Malformed)?;
-        serde_json::from_value(value).map_err(CallError::Malformed)
-    }
-
-    /// The parameter at `place`; null counts as missing.
-    #[must_use]
-    pub fn param(&self, place: usize) -> Option<&Value> {
-        self.params.as_ref()?.get(place).filter(|value| !value.is_null())
-    }
-
-    fn text(&self, place: usize, most: usize) -> Result<&str, CallError> {
-        match self.param(place) {
-            None => Ok(""),
-            Some(Value::String(text)) if text.len() <= most => Ok(text),
-            Some(Value::String(_)) => Err(CallError::Param(place, "the text is too long")),
-            Some(_) => Err(CallError::Param(place, "is not a string")),
-        }
-    }
-
-    /// The reason, which may be missing or null.
-    ///
-    /// # Errors
-    /// When it is not a string, or too long.
-    pub fn reason(&self, place: usize) -> Result<&str, CallError> {
-        self.text(place, MAX_REASON)
-    }
-
-    fn key(&self) -> Result<Subject, CallError> {
-        let key = self.param(0).and_then(Value::as_str).and_then(|text| parse_pubkey(text).ok());
-        key.map(Subject::Key).ok_or(CallError::Param(0, "is not a public key of 64 hex digits"))
-    }
-
-    fn event(&self) -> Result<Subject, CallError> {
-        let id = self.param(0).and_then(Value::as_str).and_then(|text| EventId::from_hex(text.as_bytes()));
-        id.map(Subject::Event).ok_or(CallError::Param(0, "is not an event id of 64 hex digits"))
-    }
-
-    /// A kind as a number, or as a string of digits.
-    fn kind(&self) -> Result<Subject, CallError> {
-        let number = match self.param(0) {
-            Some(Value::Number(number)) => number.as_u64().and_then(|number| u16::try_from(number).ok()),
-            Some(Value::String(digits)) => digits.parse().ok(),
-            _ => None,
-        };
-        number.map(|kind| Subject::Kind(Kind(kind))).ok_or(CallError::Param(0, "is not a kind from 0 to 65535"))
-    }
-
-    fn address(&self) -> Result<Subject, CallError> {
-        let network = self.param(0).and_then(Value::as_str).and_then(|text| text.parse().ok());
-        network.map(Subject::Address).ok_or(CallError::Param(0, "is not an address or a prefix"))
-    }
-
-    /// A number that may be missing.
-    ///
-    /// # Errors
-    /// When there is something else.
-    pub fn number(&self, place: usize) -> Result<Option<u64>, CallError> {
-        match self.param(place) {
-            None => Ok(None),
-            Some(value) => value.as_u64().map(Some).ok_or(CallError::Param(place, "is not a number")),
-        }
-    }
+/// The methods that are served.
+pub fn methods(membership: &Membership) -> impl Iterator<Item = &'static str> {
+    let of_members = members::METHODS.into_iter().chain(roles::METHODS);
+    METHODS.into_iter().chain(of_members.filter(|_| membership.is_on()))
 }
 
 /// Carries a request out.
@@ -176,7 +71,7 @@ impl Request {
 /// When there is no such method, a parameter is wrong, or the act cannot be recorded.
 pub fn call(
     journal: &mut Journal,
-    access: &Access,
+    Configured { access, membership }: Configured<'_>,
     request: &Request,
     by: (&Who, Timestamp),
 ) -> Result<Done, CallError> {
@@ -213,6 +108,17 @@ pub fn call(
             let number = request.number(0)?.ok_or(CallError::Param(0, "is not the number of an act"))?;
             let subject = journal.undo(number, by)?;
             Ok(Done { result: true.into(), changed: Some(subject) })
+        }
+        method if members::METHODS.contains(&method) || roles::METHODS.contains(&method) => {
+            if !membership.is_on() {
+                return Err(CallError::NoMembership(method.into()));
+            }
+            let is_about_roles = roles::METHODS.contains(&method);
+            if is_about_roles {
+                roles::call(journal, request, by)
+            } else {
+                members::call(journal, membership, request, by)
+            }
         }
         _ => Err(CallError::Unknown(request.method.chars().take(64).collect())),
     }

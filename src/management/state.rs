@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::audit::{AuditEntry, Decision, Verdict};
-use super::subject::Subject;
+use super::role::RoleId;
+use super::subject::{InviteCode, Subject};
+use crate::nostr::Pubkey;
 use crate::policy::{Moderation, Ruling};
 
 /// Decisions about authors, and about events: at about 300 bytes each, with their reasons.
@@ -13,6 +15,14 @@ pub const MAX_LISTED: usize = 100_000;
 
 /// Decisions about addresses.
 pub const MAX_ADDRESSES: usize = 10_000;
+
+/// Invites that are not used up. Expired ones make room for others.
+pub const MAX_INVITES: usize = 10_000;
+
+/// Roles, and keys that have some.
+pub const MAX_ROLES: usize = 100;
+/// See [`MAX_ROLES`].
+pub const MAX_HOLDERS: usize = 10_000;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -23,6 +33,9 @@ pub struct State {
     keys: usize,
     events: usize,
     addresses: usize,
+    invites: usize,
+    roles: usize,
+    holders: usize,
     moderation: Moderation,
 }
 
@@ -50,6 +63,40 @@ impl State {
         self.decisions.iter()
     }
 
+    /// The keys that were allowed or joined.
+    pub fn members(&self) -> impl Iterator<Item = (Pubkey, &Decision)> {
+        let keys = self.decisions.range(Subject::Key(Pubkey([0; 32]))..=Subject::Key(Pubkey([0xff; 32])));
+        let member = |(subject, decision): (&Subject, _)| {
+            if let Subject::Key(key) = subject { Some((*key, decision)) } else { None }
+        };
+        keys.filter_map(member).filter(|(_, decision): &(_, &Decision)| decision.verdict == Verdict::Allow)
+    }
+
+    /// The invites that are not used up, expired or not.
+    pub fn invites(&self) -> impl Iterator<Item = (InviteCode, &Decision)> {
+        let invites =
+            self.decisions.range(Subject::Invite(InviteCode([0; 16]))..=Subject::Invite(InviteCode([0xff; 16])));
+        invites.filter_map(
+            |(subject, decision)| if let Subject::Invite(code) = subject { Some((*code, decision)) } else { None },
+        )
+    }
+
+    /// The roles.
+    pub fn roles(&self) -> impl Iterator<Item = (RoleId, &Decision)> {
+        let roles = self.decisions.range(Subject::Role(RoleId::FIRST)..=Subject::Role(RoleId::LAST));
+        roles.filter_map(
+            |(subject, decision)| if let Subject::Role(id) = subject { Some((*id, decision)) } else { None },
+        )
+    }
+
+    /// The keys that have roles.
+    pub fn holders(&self) -> impl Iterator<Item = (Pubkey, &Decision)> {
+        let keys = self.decisions.range(Subject::Roles(Pubkey([0; 32]))..=Subject::Roles(Pubkey([0xff; 32])));
+        keys.filter_map(
+            |(subject, decision)| if let Subject::Roles(key) = subject { Some((*key, decision)) } else { None },
+        )
+    }
+
     /// What events and addresses are looked up in.
     #[must_use]
     pub const fn moderation(&self) -> &Moderation {
@@ -65,6 +112,9 @@ impl State {
             Subject::Key(_) => (self.keys, MAX_LISTED),
             Subject::Event(_) => (self.events, MAX_LISTED),
             Subject::Address(_) => (self.addresses, MAX_ADDRESSES),
+            Subject::Invite(_) => (self.invites, MAX_INVITES),
+            Subject::Role(_) => (self.roles, MAX_ROLES),
+            Subject::Roles(_) => (self.holders, MAX_HOLDERS),
             // There are 65,536 kinds, and one of each of the others.
             Subject::Kind(_) | Subject::Name | Subject::Description | Subject::Icon => return Ok(()),
         };
@@ -81,7 +131,9 @@ impl State {
 
     /// Replaces the decision about a subject.
     pub fn put(&mut self, subject: Subject, decision: Option<Decision>) {
-        self.moderation.put(ruling(subject, decision.as_ref()));
+        if let Some(ruling) = ruling(subject, decision.as_ref()) {
+            self.moderation.put(ruling);
+        }
         let (was, is) = match decision {
             Some(decision) => (self.decisions.insert(subject, decision).is_some(), true),
             None => (self.decisions.remove(&subject).is_some(), false),
@@ -90,16 +142,20 @@ impl State {
             Subject::Key(_) => &mut self.keys,
             Subject::Event(_) => &mut self.events,
             Subject::Address(_) => &mut self.addresses,
+            Subject::Invite(_) => &mut self.invites,
+            Subject::Role(_) => &mut self.roles,
+            Subject::Roles(_) => &mut self.holders,
             Subject::Kind(_) | Subject::Name | Subject::Description | Subject::Icon => return,
         };
         *held = *held + usize::from(is) - usize::from(was);
     }
 }
 
-fn ruling(subject: Subject, decision: Option<&Decision>) -> Ruling<'_> {
+/// The decision for look-ups; `None` where events and addresses do not depend on it.
+fn ruling(subject: Subject, decision: Option<&Decision>) -> Option<Ruling<'_>> {
     let verdict = decision.map(|decision| decision.verdict == Verdict::Allow);
     let text = decision.map(|decision| decision.text.as_str());
-    match subject {
+    Some(match subject {
         Subject::Key(key) => Ruling::Key(key, verdict),
         Subject::Event(id) => Ruling::Event(id, verdict),
         Subject::Kind(kind) => Ruling::Kind(kind, verdict),
@@ -107,5 +163,6 @@ fn ruling(subject: Subject, decision: Option<&Decision>) -> Ruling<'_> {
         Subject::Name => Ruling::Name(text),
         Subject::Description => Ruling::Description(text),
         Subject::Icon => Ruling::Icon(text),
-    }
+        Subject::Invite(_) | Subject::Role(_) | Subject::Roles(_) => return None,
+    })
 }

@@ -9,8 +9,9 @@ use serde::de::{self, Deserializer};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
+use super::role::RoleId;
 use crate::nostr::bech32::{parse_note, parse_pubkey};
-use crate::nostr::{EventId, Filter, Kind, Pubkey};
+use crate::nostr::{EventId, Filter, Kind, Pubkey, hex};
 use crate::policy::Network;
 
 /// What a decision is about. Each has at most one decision at a time.
@@ -30,6 +31,30 @@ pub enum Subject {
     Description,
     /// The URL of the relay's icon.
     Icon,
+    /// An invite (NIP-43).
+    Invite(InviteCode),
+    /// A role (NIP-43).
+    Role(RoleId),
+    /// Which roles a key has.
+    Roles(Pubkey),
+}
+
+/// The code of an invite: 128 random bits, written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct InviteCode(pub [u8; 16]);
+
+impl InviteCode {
+    /// Reads the 32 digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        hex::decode(text.as_bytes()).map(Self)
+    }
+}
+
+impl fmt::Display for InviteCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
 }
 
 /// A text that names no subject.
@@ -51,7 +76,7 @@ impl Subject {
             Self::Key(key) => Some(Filter { authors: Some([*key].into()), ..all }),
             Self::Event(id) => Some(Filter { ids: Some([*id].into()), ..all }),
             Self::Kind(kind) => Some(Filter { kinds: Some([*kind].into()), ..all }),
-            Self::Address(_) | Self::Name | Self::Description | Self::Icon => None,
+            _ => None,
         }
     }
 }
@@ -66,6 +91,9 @@ impl fmt::Display for Subject {
             Self::Name => f.write_str("name"),
             Self::Description => f.write_str("description"),
             Self::Icon => f.write_str("icon"),
+            Self::Invite(code) => write!(f, "invite:{code}"),
+            Self::Role(id) => write!(f, "role:{id}"),
+            Self::Roles(key) => write!(f, "roles:{key}"),
         }
     }
 }
@@ -90,6 +118,9 @@ impl FromStr for Subject {
                 id.map(Self::Event).ok_or_else(|| not(String::new()))
             }
             Some(("kind", kind)) => kind.parse().map(|kind| Self::Kind(Kind(kind))).map_err(|_| not(String::new())),
+            Some(("invite", code)) => InviteCode::parse(code).map(Self::Invite).ok_or_else(|| not(String::new())),
+            Some(("role", id)) => id.parse().map(Self::Role).map_err(|error| not(format!(": {error}"))),
+            Some(("roles", key)) => parse_pubkey(key).map(Self::Roles).map_err(|error| not(format!(": {error}"))),
             Some(("address", address)) => address.parse().map(Self::Address).map_err(|error| not(format!(": {error}"))),
             _ => match text.parse() {
                 Ok(network) => Ok(Self::Address(network)),
@@ -131,6 +162,9 @@ mod tests {
             (Subject::Name, "name".into()),
             (Subject::Description, "description".into()),
             (Subject::Icon, "icon".into()),
+            (Subject::Invite(InviteCode([0xef; 16])), format!("invite:{}", "ef".repeat(16))),
+            (Subject::Role("28b7e50f".parse().expect("a role")), "role:28b7e50f".into()),
+            (Subject::Roles(key), format!("roles:{key}")),
         ];
         for (subject, text) in subjects {
             assert_eq!((subject.to_string(), text.parse()), (text.clone(), Ok(subject)));
@@ -147,7 +181,20 @@ mod tests {
         ] {
             assert_eq!(typed.parse::<Subject>().map(|subject| subject.to_string()), Ok(text));
         }
-        for wrong in ["", "alice", "key:", "event:ab", "kind:65536", "kind:x", "address:1.2.3", "nsec1x", "npub1x"] {
+        for wrong in [
+            "",
+            "alice",
+            "key:",
+            "event:ab",
+            "kind:65536",
+            "kind:x",
+            "invite:ab",
+            "role:",
+            "role:a b",
+            "address:1.2.3",
+            "nsec1x",
+            "npub1x",
+        ] {
             assert!(wrong.parse::<Subject>().is_err(), "{wrong}");
         }
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::files::{AUDIT_BYTES, Files};
 use super::*;
 use crate::nostr::{Pubkey, Timestamp};
-use crate::policy::Access;
+use crate::policy::{Access, Membership};
 use crate::require::{self, Need};
 
 fn who() -> Who {
@@ -19,7 +19,8 @@ fn who() -> Who {
 fn said(journal: &mut Journal, method: &str, params: Value) -> Result<Value, String> {
     let request = json!({ "method": method, "params": params }).to_string();
     let request = Request::parse(request.as_bytes()).expect("a request");
-    let done = call(journal, &Access::default(), &request, (&who(), Timestamp(7)));
+    let configured = Configured { access: &Access::default(), membership: &Membership::default() };
+    let done = call(journal, configured, &request, (&who(), Timestamp(7)));
     done.map(|done| done.result).map_err(|error| error.to_string())
 }
 

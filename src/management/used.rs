@@ -1,9 +1,11 @@
-//! The authorizations (NIP-98) that were used, so that each is good once: in memory, and in a file for other processes.
+//! The authorizations (NIP-98), and the requests of members (NIP-43), that were used, so that each is good once: in
+//! memory, and in a file for other processes.
 //!
 //! An id is not forgotten after a time but only when many others were used since, so a clock that goes back does not
 //! make an old authorization good again. Who may do what is decided elsewhere.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
@@ -83,16 +85,22 @@ impl Authorizations {
     ///
     /// # Errors
     /// When the file cannot be read or written, or is damaged. The authorization is not used then.
-    pub fn admit(&mut self, files: &Files, id: EventId, created_at: Timestamp) -> Result<bool, JournalError> {
-        self.read(files)?;
+    pub fn admit(
+        &mut self,
+        files: &Files,
+        path: &Path,
+        id: EventId,
+        created_at: Timestamp,
+    ) -> Result<bool, JournalError> {
+        self.read(path)?;
         if self.used.holds(&id, created_at) {
             return Ok(false);
         }
-        self.seen = files.append(&files.used(), &Line::used(id, created_at))?;
+        self.seen = files.append(path, &Line::used(id, created_at))?;
         self.lines += 1;
         self.used.admit(id, created_at);
         if self.lines >= MAX_LINES
-            && let Err(error) = self.shorten(files)
+            && let Err(error) = self.shorten(files, path)
         {
             // The next one tries again.
             tracing::error!(%error, "the list of used authorizations could not be shortened");
@@ -100,16 +108,24 @@ impl Authorizations {
         Ok(true)
     }
 
+    /// Whether any process used this one before, or may have. Call it with the lock of the journal held.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is damaged.
+    pub fn holds(&mut self, path: &Path, id: &EventId, created_at: Timestamp) -> Result<bool, JournalError> {
+        self.read(path)?;
+        Ok(self.used.holds(id, created_at))
+    }
+
     /// Reads what other processes used. What this one knows stays, even if the file is gone.
-    fn read(&mut self, files: &Files) -> Result<(), JournalError> {
-        let path = files.used();
-        if Files::seen(&path)? == self.seen {
+    fn read(&mut self, path: &Path) -> Result<(), JournalError> {
+        if Files::seen(path)? == self.seen {
             return Ok(());
         }
-        let end = read_lines(&path, |number, line| {
+        let end = read_lines(path, |number, line| {
             match line {
                 Line::Used { id, created_at } => {
-                    let not_an_id = || damaged(&path, number, format!("{id:?} is not the id of an event"));
+                    let not_an_id = || damaged(path, number, format!("{id:?} is not the id of an event"));
                     let id = EventId::from_hex(id.as_bytes()).ok_or_else(not_an_id)?;
                     self.used.admit(id, Timestamp(created_at));
                 }
@@ -119,15 +135,15 @@ impl Authorizations {
             }
             Ok(())
         })?;
-        end.cut(&path)?;
-        (self.lines, self.seen) = (end.lines, Files::seen(&path)?);
+        end.cut(path)?;
+        (self.lines, self.seen) = (end.lines, Files::seen(path)?);
         Ok(())
     }
 
-    fn shorten(&mut self, files: &Files) -> Result<(), JournalError> {
+    fn shorten(&mut self, files: &Files, path: &Path) -> Result<(), JournalError> {
         let forgotten = self.used.forgotten.map(|at| Line::Forgotten { created_at: at.0 });
         let lines = forgotten.into_iter().chain(self.used.order.iter().map(|(id, at)| Line::used(*id, *at)));
-        self.seen = files.replace(&files.used(), lines)?;
+        self.seen = files.replace(path, lines)?;
         self.lines = self.used.order.len() as u64 + 1;
         Ok(())
     }
@@ -169,7 +185,9 @@ mod tests {
         let files = Files::new(home.path().join("management"));
         drop(files.lock().expect("a lock"));
         let of = files.clone();
-        (home, files, move |process, number, at| process.admit(&of, id(number), Timestamp(at)).expect("recorded"))
+        (home, files, move |process, number, at| {
+            process.admit(&of, &of.used(), id(number), Timestamp(at)).expect("recorded")
+        })
     }
 
     #[test]
@@ -197,7 +215,7 @@ mod tests {
         assert!(uses(&mut Authorizations::default(), 1, 5));
         for damage in ["x\n", "{}\n", "{\"used\":{\"id\":\"ab\",\"created_at\":5}}\n", "{\"forgotten\":{}}\n"] {
             std::fs::write(files.used(), damage).expect("the file");
-            let used = Authorizations::default().admit(&files, id(1), Timestamp(5));
+            let used = Authorizations::default().admit(&files, &files.used(), id(1), Timestamp(5));
             let error = used.expect_err("an error").to_string();
             assert!(error.starts_with(&format!("{}:1: ", files.used().display())), "{error}");
         }

@@ -78,6 +78,8 @@ label_values!(
         Ephemeral = "ephemeral",
         /// Ephemeral, and nobody was subscribed.
         Muted = "muted",
+        /// A request to join or to leave that was carried out (NIP-43).
+        Request = "request",
         /// Malformed, or the id or signature is wrong.
         Invalid = "invalid",
         /// Refused by policy.
@@ -102,7 +104,7 @@ label_values!(
         Event = "event",
         /// `access.deny_pubkeys`, or a key that an admin banned.
         Author = "author",
-        /// `access.allow_pubkeys`, or `auth.write` for clients that have proven another key.
+        /// `access.allow_pubkeys`, `[membership]`, or `auth.write` for clients that have proven another key.
         Member = "member",
         /// `policy.trust`.
         Trust = "trust",

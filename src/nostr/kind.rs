@@ -34,6 +34,20 @@ impl Kind {
     pub const GIFT_WRAP: Self = Self(1059);
     /// Ephemeral gift wrap (NIP-59).
     pub const EPHEMERAL_GIFT_WRAP: Self = Self(21059);
+    /// A key became a member of this relay (NIP-43).
+    pub const MEMBER_ADDED: Self = Self(8000);
+    /// A key is no longer a member of this relay (NIP-43).
+    pub const MEMBER_REMOVED: Self = Self(8001);
+    /// The members of this relay (NIP-43).
+    pub const MEMBERS: Self = Self(13534);
+    /// A role that members may have (NIP-43).
+    pub const ROLE: Self = Self(33534);
+    /// Request to become a member (NIP-43).
+    pub const JOIN: Self = Self(28934);
+    /// An invite, made when a client asks for it (NIP-43).
+    pub const INVITE: Self = Self(28935);
+    /// Request to be a member no longer (NIP-43).
+    pub const LEAVE: Self = Self(28936);
     /// Report of an event or a key (NIP-56).
     pub const REPORT: Self = Self(1984);
     /// Client authentication (NIP-42); never accepted as a published event.

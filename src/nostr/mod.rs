@@ -32,6 +32,7 @@ pub use filter::{Filter, FilterError, ParseOptions};
 pub use kind::{Kind, KindClass};
 pub use message::ClientMessage;
 pub use reply::{Hint, Prefix, Reason, RelayMessage};
+pub use sign::{NewTags, own_event};
 pub use tag::{Tag, TagElement, Tags};
 pub use types::{EventId, Pubkey, Signature, SubscriptionId, Timestamp};
 pub use verify::VerifiedEvent;

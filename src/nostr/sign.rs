@@ -1,4 +1,4 @@
-//! Events that weir signs itself: proofs of its key to other relays.
+//! Events that weir signs itself: proofs of its key to other relays, and what the relay says of its members (NIP-43).
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -29,6 +29,20 @@ pub fn event(key: &SigningKey, kind: Kind, created_at: Timestamp, tags: &[&[&str
         "content": content, "sig": sig,
     });
     Event::parse(&mut Parser::default(), text.to_string().as_bytes()).expect("the fields are those of an event")
+}
+
+/// The tags of an event to be made. Each has a name at least.
+pub type NewTags = Vec<Vec<String>>;
+
+/// An event of the relay's own: these tags, and no content.
+///
+/// # Panics
+/// As [`event`].
+#[must_use]
+pub fn own_event(key: &SigningKey, kind: Kind, created_at: Timestamp, tags: &NewTags) -> Event {
+    let tags: Vec<Vec<&str>> = tags.iter().map(|tag| tag.iter().map(String::as_str).collect()).collect();
+    let tags: Vec<&[&str]> = tags.iter().map(Vec::as_slice).collect();
+    event(key, kind, created_at, &tags, "")
 }
 
 #[cfg(test)]

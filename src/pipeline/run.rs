@@ -20,6 +20,7 @@ use super::fair_channel::FairChannel;
 use super::health::{Health, OnFailure};
 use super::heartbeat::Heartbeat;
 use super::ingest::gate::Gate;
+use super::ingest::own::OwnEvents;
 use super::ingest::plugin::{self, Judging, door};
 use super::ingest::verify::{self, Intake, Onward, Verifying};
 use super::options::Options;
@@ -207,13 +208,15 @@ fn serving(
         health: Arc::clone(&health),
         clock,
     };
+    let (gate, memory) = (Arc::new(Gate::new(&bounds)), Ledger::new(memory));
     Ok(Serving {
         roll: Arc::default(),
+        own_events: OwnEvents::new(write.downgrade(), Arc::clone(&gate), Arc::clone(&memory)),
         welcome: Arc::default(),
-        memory: Ledger::new(memory),
+        memory,
         heartbeat: Arc::default(),
         writable: Arc::new(Writable::new(&metrics, clock)),
-        gate: Arc::new(Gate::new(&bounds)),
+        gate,
         newcomers: Arc::new(Newcomers::new(SUSPECTS)),
         offenders: Arc::new(Offenders::new(SUSPECTS)),
         plugin: Arc::default(),

@@ -13,6 +13,7 @@ use super::evict::removals::Removals;
 use super::health::Health;
 use super::heartbeat::Heartbeat;
 use super::ingest::gate::Gate;
+use super::ingest::own::OwnEvents;
 use super::ingest::plugin::door;
 use super::query::job::Reading;
 use super::queues::{Bounds, Depths};
@@ -57,6 +58,8 @@ pub struct Serving {
     pub plugin: Arc<door::Shared>,
     /// The way to have events removed.
     pub removals: Removals,
+    /// The way of the relay's own events.
+    pub own_events: OwnEvents,
     /// Changes with the settings that say who is welcome.
     pub welcome: Arc<watch::Sender<()>>,
     /// The signature engines, for AUTH and for management.

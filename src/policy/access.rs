@@ -125,10 +125,16 @@ impl Access {
         self.listed_pubkeys.is_empty() && !self.listed_pubkeys_file.is_set()
     }
 
+    /// Whether this author may publish where only members may: the operator or an admin named it, or it joined.
+    #[must_use]
+    pub fn is_member(&self, author: &Pubkey, moderation: &Moderation) -> bool {
+        self.allows(author) || moderation.allows_key(author)
+    }
+
     /// Whether the operator knows this key.
     #[must_use]
     pub fn knows(&self, key: &Pubkey, moderation: &Moderation) -> bool {
-        self.allows(key) || self.lists(key) || moderation.allows_key(key)
+        self.is_member(key, moderation) || self.lists(key)
     }
 
     /// Whether events of this kind count against a new key, and make it known. Those that others address to members do

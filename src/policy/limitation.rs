@@ -11,6 +11,7 @@ use crate::nostr::SubscriptionId;
 pub fn limitation(settings: &Settings, tier: Tier) -> Map<String, Value> {
     let (limits, own) = (&settings.limits, settings.tiers.get(tier));
     let (auth, access) = (&settings.auth, &settings.access);
+    let is_restricted = auth.write != Who::Anyone || access.allows_members_only() || settings.membership.is_on();
     let fields = [
         ("max_message_length", json!(limits.max_message_length)),
         ("max_subscriptions", json!(own.max_subscriptions)),
@@ -21,7 +22,7 @@ pub fn limitation(settings: &Settings, tier: Tier) -> Map<String, Value> {
         ("min_pow_difficulty", json!(limits.min_pow_difficulty)),
         ("auth_required", json!(auth.read != Who::Anyone && auth.write != Who::Anyone)),
         ("payment_required", json!(settings.info.payment_required)),
-        ("restricted_writes", json!(auth.write != Who::Anyone || !access.allow_pubkeys.is_empty())),
+        ("restricted_writes", json!(is_restricted)),
         ("created_at_upper_limit", json!(limits.created_at_upper_limit)),
         ("default_limit", json!(limits.default_limit.min(own.max_limit))),
     ];

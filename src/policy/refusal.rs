@@ -34,6 +34,12 @@ impl Refusal {
         Self::new(PolicyRule::Member, Prefix::Blocked, "the author is not on this relay's list")
     }
 
+    /// An author who is no member (NIP-43).
+    #[must_use]
+    pub fn not_a_member() -> Self {
+        Self::new(PolicyRule::Member, Prefix::Restricted, "only members may publish here; join with an invite")
+    }
+
     /// An event that an admin banned.
     #[must_use]
     pub fn event() -> Self {

@@ -11,6 +11,7 @@ use super::access::Access;
 use super::info::Info;
 use super::key_set::KeySet;
 use super::limits::{Limits, Tiers};
+use super::membership::Membership;
 use super::moderation::Moderation;
 use super::options::PolicyOptions;
 use super::plugin::PluginOptions;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub plugin: PluginOptions,
     /// The keys that may manage the relay over HTTP (NIP-86).
     pub admins: KeySet,
+    /// Who becomes a member (NIP-43).
+    pub membership: Membership,
     /// What admins decided while the relay ran.
     pub moderation: Arc<Moderation>,
 }

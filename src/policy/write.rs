@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::access::Access;
 use super::limits::{Limits, TierLimits};
-use super::moderation::Moderation;
+use super::membership::check_request;
 use super::options::PolicyOptions;
 use super::peer::Peer;
 use super::plugin::Source;
@@ -29,6 +29,8 @@ pub enum Decision {
     Newcomer,
     /// It is dropped once its signature is known to be good, and its client told that it was accepted.
     Mute,
+    /// It is a request to join or to leave (NIP-43): the `management` thread answers it, and it goes no further.
+    Request,
 }
 
 /// Whether `peer` may publish `event` at `now`.
@@ -46,6 +48,13 @@ pub fn check_event(
     let kind = event.kind();
     check_publishable(&settings.policy, kind)?;
     check_size(&settings.limits, settings.tiers.get(peer.tier(settings)), event)?;
+    if settings.membership.is_request(kind) {
+        // Whoever asks is no member yet, so the rules about authors and what they publish do not apply.
+        check_request(&settings.membership, event, now)?;
+        check_protected(&settings.access, peer, event)?;
+        check_still_welcome(settings, event)?;
+        return Ok(Decision::Request);
+    }
     check_time(&settings.limits, event, now)?;
     check_protected(&settings.access, peer, event)?;
     if kind == Kind::VANISH {
@@ -123,7 +132,7 @@ fn check_rules(settings: &Settings, event: EventView<'_>, source: Source) -> Res
     if !settings.policy.sources.contains(&source) {
         return Ok(Decision::Accept);
     }
-    check_lists(&settings.access, &settings.moderation, event)?;
+    check_lists(settings, event)?;
     check_trust(settings, event)?;
     settings.policy.kind_limits.iter().try_for_each(|limits| limits.check(event))?;
     match settings.policy.content.iter().find_map(|rule| rule.judge(event)) {
@@ -226,8 +235,8 @@ fn check_vanish(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal
 
 /// The operator's lists, with what admins allowed beside them. What the lists refuse is refused, whatever admins
 /// allowed.
-fn check_lists(access: &Access, moderation: &Moderation, event: EventView<'_>) -> Result<(), Refusal> {
-    let kind = event.kind();
+fn check_lists(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal> {
+    let (access, moderation, kind) = (&settings.access, &*settings.moderation, event.kind());
     let is_named = access.allow_kinds.is_empty() || access.allow_kinds.contains(kind) || moderation.allows_kind(kind);
     if access.deny_kinds.contains(kind) || !is_named {
         return Err(Refusal::kind(kind));
@@ -236,11 +245,12 @@ fn check_lists(access: &Access, moderation: &Moderation, event: EventView<'_>) -
     if access.denies(&author) {
         return Err(Refusal::author());
     }
-    let is_member = !access.allows_members_only() || access.allows(&author) || moderation.allows_key(&author);
-    if is_member || access.is_for_member(event, moderation) {
+    let has_members = settings.membership.is_on();
+    let is_open = !has_members && !access.allows_members_only();
+    if is_open || access.is_member(&author, moderation) || access.is_for_member(event, moderation) {
         return Ok(());
     }
-    Err(Refusal::stranger())
+    Err(if has_members { Refusal::not_a_member() } else { Refusal::stranger() })
 }
 
 /// Whether the author is in the web of trust, if there is one and it is known.

@@ -1,8 +1,8 @@
 //! BIP-340 signatures of Nostr events: a batch goes in, a verdict for each signature comes out.
 //!
 //! It must never accept what BIP-340 rejects, nor reject what BIP-340 accepts. It must never start a thread, read a
-//! clock or a configuration, or let the verdict on one item depend on another item. It does not run in constant time,
-//! since everything here is public.
+//! clock or a configuration, or let the verdict on one item depend on another item. Verifying does not run in constant
+//! time, since everything there is public; the only secrets are those of [`SigningKey`].
 //!
 //! Two engines give the verdicts:
 //! - `libsecp256k1`, on every machine and for single items: the reference;

@@ -27,6 +27,7 @@ use crate::policy::{Act, Decision, Peer, Settings};
 use crate::store::{Query, QueryLimits, Seq};
 use crate::ws::{Flow, Frame, Incoming, OpCode, Outbox};
 
+mod membership;
 mod publish;
 mod refuse;
 mod sync;
@@ -288,6 +289,7 @@ impl Engine {
             Action::Reply(message) => self.reply(&message),
             Action::Refuse(id, refusal) => self.refuse_event(id, refusal),
             Action::Submit(event, decision) => self.submit(event, decision, settings),
+            Action::Invite(sub, member) => self.ask_for_invite(sub, member),
             Action::Query(..) | Action::Count(..) | Action::NegOpen(..) if self.awaits_own_events() => {
                 self.stalled = Some(Stalled::Query(action));
             }

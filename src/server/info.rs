@@ -5,11 +5,13 @@
 use serde_json::{Map, Value, json};
 
 use crate::policy::info::{Fee, Info};
-use crate::policy::sets::OptionalKey;
 use crate::policy::{Settings, Tier, limitation};
 
 /// The NIPs that this relay implements under any settings.
 const ALWAYS: [u32; 13] = [1, 2, 4, 9, 11, 13, 17, 40, 42, 45, 59, 62, 70];
+
+/// The NIP for membership.
+const MEMBERSHIP: u32 = 43;
 
 /// The NIP for hints in EOSE about completeness.
 const EOSE_HINTS: u32 = 67;
@@ -38,12 +40,14 @@ pub fn document(settings: &Settings, negentropy: bool) -> String {
     for (key, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
         document.insert(key.into(), json!(text));
     }
-    for (key, OptionalKey(value)) in [("pubkey", info.pubkey), ("self", info.self_key)] {
+    let own_key = settings.membership.own_key().or(info.self_key.0);
+    for (key, value) in [("pubkey", info.pubkey.0), ("self", own_key)] {
         if let Some(value) = value {
             document.insert(key.into(), json!(value.to_string()));
         }
     }
     let mut nips = ALWAYS.to_vec();
+    nips.extend(settings.membership.is_on().then_some(MEMBERSHIP));
     nips.extend(negentropy.then_some(NEGENTROPY));
     nips.extend(settings.limits.eose_hints.then_some(EOSE_HINTS));
     nips.extend((!settings.admins.is_empty()).then_some(MANAGEMENT));

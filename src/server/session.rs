@@ -11,7 +11,8 @@ use super::auth::Challenge;
 use crate::ledger::{Account, Hold};
 use crate::metrics::{PolicyRule, Verb};
 use crate::nostr::{
-    ClientMessage, Event, EventId, Filter, Prefix, Reason, RelayMessage, SubscriptionId, Timestamp, VerifiedEvent,
+    ClientMessage, Event, EventId, Filter, Prefix, Pubkey, Reason, RelayMessage, SubscriptionId, Timestamp,
+    VerifiedEvent,
 };
 use crate::pipeline::Subscription;
 use crate::policy::{self, Decision, Peer, Refusal, Settings};
@@ -25,6 +26,8 @@ pub enum Action {
     Refuse(EventId, Refusal),
     /// Publish this. Policy has decided; its signature has not been checked.
     Submit(Event, Decision),
+    /// Ask for the invite of this member (NIP-43). A query of the same subscription follows.
+    Invite(SubscriptionId, Pubkey),
     /// Scan, then follow.
     Query(Arc<Subscription>, Arc<[Filter]>),
     /// Count.
@@ -142,8 +145,13 @@ impl Session {
         if let Some(old) = old {
             act(Action::End(old));
         }
-        match self.check_req(&filters, spare_bytes, context) {
-            Ok(memory) => {
+        let checked = policy::check_invite(context.settings, &self.peer, &filters, context.now)
+            .and_then(|inviter| Ok((inviter, self.check_req(&filters, spare_bytes, context)?)));
+        match checked {
+            Ok((inviter, memory)) => {
+                if let Some(member) = inviter {
+                    act(Action::Invite(id.clone(), member));
+                }
                 let sub = Arc::new(Subscription::new(id.clone(), memory));
                 self.subscriptions.insert(id, Arc::clone(&sub));
                 act(Action::Query(sub, filters.into()));

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::handle::ClientHandle;
-use crate::nostr::RelayMessage;
+use crate::nostr::{EventView, RelayMessage, SubscriptionId, reply};
 use crate::ws::{Frame, frame};
 
 /// Replies to one connection, gathered so that they cost one push and one wake-up.
@@ -18,6 +18,15 @@ impl Replies {
     /// Adds one message.
     pub fn push(&mut self, message: &RelayMessage) {
         frame::encode_text_with(&mut self.frames, |out| message.write(out));
+    }
+
+    /// Adds one event that was made for this subscription alone.
+    pub fn push_event(&mut self, sub: &SubscriptionId, event: EventView<'_>) {
+        frame::encode_text_with(&mut self.frames, |out| {
+            reply::event_head(sub, out);
+            event.write_json(out);
+            out.extend_from_slice(reply::EVENT_TAIL);
+        });
     }
 
     /// Queues what was gathered; `answered` of them are the OKs of EVENTs that it was owed.

@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod backlog;
 pub mod gate;
+pub mod own;
 pub mod plugin;
 pub mod signatures;
 pub mod verify;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::list_file::KeyFile;
-use super::super::moderation::Ruling;
+use super::super::moderation::{Moderation, Ruling};
 use super::super::sets::KindSet;
 use super::super::settings::Who;
 use super::super::testing::{AUTHOR, NOW, event, event_at, said};

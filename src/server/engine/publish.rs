@@ -20,6 +20,9 @@ use crate::ws::CloseCode;
 impl Engine {
     /// Answers known events without any signature work, and passes the rest through the gate.
     pub(super) fn submit(&mut self, event: Event, decision: Decision, settings: &Settings) {
+        if decision == Decision::Request {
+            return self.enter_gate(event, decision);
+        }
         let pipeline = &self.context.front.pipeline;
         let (id, now) = (event.view().id(), pipeline.clock.now());
         let may_read = self.context.may_read_store();
@@ -66,6 +69,9 @@ impl Engine {
         }
         self.bill.add(Act::Submission);
         self.client.owe();
+        if decision == Decision::Request {
+            return self.pass_request(event);
+        }
         let (from, received) = (Arc::clone(&self.client), self.received);
         self.batch.push(Submission { event, decision, from, received });
     }

@@ -9,8 +9,11 @@ pub(crate) mod fuzz;
 mod http;
 pub mod link;
 mod local;
+mod members;
+mod published;
 mod purge;
 mod reported;
+mod requests;
 mod service;
 mod view;
 
@@ -44,7 +47,7 @@ pub struct Management {
 /// # Errors
 /// When the system starts no more threads.
 pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std::io::Result<Management> {
-    let (link, waiting) = Link::new();
+    let (link, inbox) = Link::new();
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let on_failure = Arc::clone(on_failure);
@@ -55,7 +58,7 @@ pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std:
             let service = service::Service::new(journal, serving);
             let work = async {
                 tokio::task::spawn_local(serve_locally(Rc::clone(&service), socket));
-                Rc::clone(&service).run(waiting, stopped).await;
+                Rc::clone(&service).run(inbox, stopped).await;
             };
             tokio::task::LocalSet::new().block_on(&runtime, work);
         });

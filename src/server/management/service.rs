@@ -8,11 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use super::link::{Answer, Job};
-use super::reported;
-use crate::management::{self, Done, Journal, Request, Subject, Who};
+use super::link::{Answer, Inbox};
+use super::{members, reported};
+use crate::management::{self, Configured, Done, Journal, Request, Subject, Who};
 use crate::nostr::{EventId, VerifiedEvent};
 use crate::pipeline::Serving;
 use crate::pipeline::commit::uncommitted::Change;
@@ -23,8 +23,8 @@ use crate::store::{Seq, Store, StoreError};
 const WATCH: Duration = Duration::from_secs(1);
 
 /// How long the writer is given to commit, or to remove an event, and how often the thread looks.
-const PATIENCE: Duration = Duration::from_secs(8);
-const LOOK: Duration = Duration::from_millis(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const LOOK: Duration = Duration::from_millis(2);
 
 /// How long after its ban an event is looked for that was on its way to the store, and how many bans are remembered for
 /// that; of more, the earliest are looked for at the next start.
@@ -33,10 +33,12 @@ const MAX_RECENT: usize = 1024;
 
 /// See the module.
 pub struct Service {
-    journal: RefCell<Journal>,
+    pub(super) journal: RefCell<Journal>,
     serving: Serving,
     /// The number of the last act that is in force.
     in_force: Cell<u64>,
+    /// What it has of members.
+    pub(super) members: members::Members,
     /// Events that were banned lately, and when.
     recent: RefCell<VecDeque<(Instant, EventId)>>,
 }
@@ -44,12 +46,13 @@ pub struct Service {
 impl Service {
     /// A service whose decisions are in force already.
     pub fn new(journal: Journal, serving: Serving) -> Rc<Self> {
-        let in_force = Cell::new(journal.state().last());
-        Rc::new(Self { journal: RefCell::new(journal), serving, in_force, recent: RefCell::default() })
+        let (in_force, members) = (Cell::new(journal.state().last()), members::Members::default());
+        let (journal, recent) = (RefCell::new(journal), RefCell::default());
+        Rc::new(Self { journal, serving, in_force, members, recent })
     }
 
     /// Serves until `stopped`.
-    pub async fn run(self: Rc<Self>, mut jobs: mpsc::Receiver<Job>, mut stopped: watch::Receiver<bool>) {
+    pub async fn run(self: Rc<Self>, Inbox { mut jobs, mut asked }: Inbox, mut stopped: watch::Receiver<bool>) {
         self.remove_banned(&Moderation::default()).await;
         let mut watch = tokio::time::interval(WATCH);
         loop {
@@ -61,9 +64,11 @@ impl Service {
                     // The client may have left.
                     let _ = job.answer.send(answer);
                 }
+                Some(asked) = asked.recv() => self.serve_member(asked).await,
                 _ = watch.tick() => {
                     self.refresh().await;
                     self.look_again().await;
+                    self.publish_members().await;
                 }
             }
         }
@@ -90,7 +95,10 @@ impl Service {
     pub async fn call(&self, request: &Request, who: &Who) -> Result<serde_json::Value, String> {
         const REPORTED: &str = "listeventsneedingmoderation";
         match request.method.as_str() {
-            "supportedmethods" => return Ok(management::methods::METHODS.iter().chain([&REPORTED]).copied().collect()),
+            "supportedmethods" => {
+                let settings = self.serving.settings.load();
+                return Ok(management::methods::methods(&settings.membership).chain([REPORTED]).collect());
+            }
             REPORTED => {
                 self.committed().await?;
                 let listed = reported::list(&self.serving.store, &self.journal).await;
@@ -99,7 +107,8 @@ impl Service {
             _ => {}
         }
         let (settings, now) = (self.serving.settings.load_full(), self.serving.clock.now());
-        let called = management::call(&mut self.journal.borrow_mut(), &settings.access, request, (who, now));
+        let configured = Configured { access: &settings.access, membership: &settings.membership };
+        let called = management::call(&mut self.journal.borrow_mut(), configured, request, (who, now));
         let Done { result, changed } = called.map_err(|error| error.to_string())?;
         if let Some(subject) = changed {
             tracing::info!(by = who.by, method = request.method, %subject, "a management act");
@@ -143,6 +152,7 @@ impl Service {
     /// Puts the decisions in force, and does what the latest one entails.
     async fn take_effect(&self, subject: Subject) -> Result<(), String> {
         let before = self.publish();
+        self.publish_members().await;
         let mut removed = Ok(());
         if let Subject::Event(id) = subject
             && self.is_banned(&id)
@@ -177,7 +187,7 @@ impl Service {
     }
 
     /// Puts the decisions in force; returns the former ones.
-    fn publish(&self) -> Arc<Moderation> {
+    pub(super) fn publish(&self) -> Arc<Moderation> {
         let before = Arc::clone(&self.serving.settings.load().moderation);
         let journal = self.journal.borrow();
         self.serving.apply_moderation(&Arc::new(journal.moderation().clone()));
@@ -206,7 +216,7 @@ impl Service {
 
     /// Removes the stored events that are banned and were not `before`: another process recorded that, or this one was
     /// killed between a ban and its removal.
-    async fn remove_banned(&self, before: &Moderation) {
+    pub(super) async fn remove_banned(&self, before: &Moderation) {
         let banned: Vec<EventId> = {
             let journal = self.journal.borrow();
             let id = |(subject, _): (&Subject, _)| if let Subject::Event(id) = subject { Some(*id) } else { None };
@@ -241,7 +251,7 @@ impl Service {
         removed.await.unwrap_or_else(|_| Err(late()))
     }
 
-    fn find(&self, id: &EventId) -> Result<Option<Seq>, StoreError> {
+    pub(super) fn find(&self, id: &EventId) -> Result<Option<Seq>, StoreError> {
         Ok(self.serving.store.read()?.by_id(id)?.map(|(seq, _)| seq))
     }
 
