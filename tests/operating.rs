@@ -3,6 +3,7 @@
 mod support;
 
 mod operating {
+    mod clock;
     mod monitoring;
     mod page;
     mod replaced;
