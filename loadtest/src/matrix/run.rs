@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -34,11 +36,26 @@ pub struct Options {
     pub progress: bool,
 }
 
+/// A flag that Ctrl-C sets, also between two runs, when no run listens.
+fn interrupt_flag() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    std::thread::spawn(move || {
+        // Without a runtime or a handler the system ends the process, and there is nothing to wait for.
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            set.store(true, Ordering::Relaxed);
+        }
+    });
+    flag
+}
+
 /// The state of a running matrix.
 struct Matrix<'a> {
     options: &'a Options,
     plan: &'a Plan,
     results: Results,
+    interrupted: Arc<AtomicBool>,
     began: Instant,
     /// Relays that were started so far.
     started: usize,
@@ -57,7 +74,8 @@ pub fn run(options: &Options) -> Result<Results> {
     let plan = &options.plan;
     let results = Results { title: plan.title.clone(), conditions: conditions(options), ..Results::default() };
     let runs = plan.relays.len() * (plan.repeats * plan.scenarios.len() + usize::from(plan.kill));
-    let mut matrix = Matrix { options, plan, results, began: Instant::now(), started: 0, runs: (0, runs) };
+    let interrupted = interrupt_flag();
+    let mut matrix = Matrix { options, plan, results, interrupted, began: Instant::now(), started: 0, runs: (0, runs) };
     for relay in &plan.relays {
         let relay = matrix.introduce(relay)?;
         matrix.results.relays.push(relay);
@@ -106,7 +124,7 @@ impl Matrix<'_> {
             }
         }
         for relay in 0..self.plan.relays.len() {
-            if self.plan.kill && !self.results.interrupted {
+            if self.plan.kill && !self.is_interrupted() {
                 self.results.relays[relay].kill = self.kill(relay)?;
             }
         }
@@ -163,7 +181,7 @@ impl Matrix<'_> {
     /// # Errors
     /// If files cannot be written or removed.
     fn run(&mut self, relay: usize, scenario: Scenario, kill: bool) -> Result<Option<Report>> {
-        if self.results.interrupted {
+        if self.is_interrupted() {
             return Ok(None);
         }
         let relay = &self.plan.relays[relay];
@@ -174,6 +192,9 @@ impl Matrix<'_> {
                 return Ok(None);
             }
         };
+        if self.is_interrupted() {
+            return running.stop().map(|()| None);
+        }
         let revival = kill.then(|| running.revival());
         let name = scenario.name.clone();
         let outcome = run::run(&self.run_options(&running, relay, scenario, revival));
@@ -192,6 +213,12 @@ impl Matrix<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether the user has stopped the matrix, during a run or between two.
+    fn is_interrupted(&mut self) -> bool {
+        self.results.interrupted |= self.interrupted.load(Ordering::Relaxed);
+        self.results.interrupted
     }
 
     fn run_options(
