@@ -27,6 +27,12 @@ fn event(random: &mut Random, before: &[Signed]) -> Signed {
     let key = Key::named(&format!("author {author}"));
     let (at, number) = (AT + random.below(300), random.below(1 << 40));
     let content = number.to_string();
+    if author == 5 {
+        // Whether its deletions outlive its vanishing depends on what came first, so it makes none.
+        let vanishes = random.below(12) == 0;
+        let tags = if vanishes { json!([["relay", "ALL_RELAYS"]]) } else { json!([]) };
+        return key.event(if vanishes { 62 } else { 1 }, at, tags, &content);
+    }
     match random.below(20) {
         0..=1 => key.event(0, at, json!([]), &content),
         2..=4 => key.event(30_023, at, json!([["d", random.below(4).to_string()]]), &content),
@@ -42,7 +48,6 @@ fn event(random: &mut Random, before: &[Signed]) -> Signed {
         }
         7 => key.delete(at, json!([["a", format!("30023:{}:{}", key.hex, random.below(4))]])),
         8 => key.event(1, at, json!([["expiration", "4000000000"]]), &content),
-        9 if author == 5 && random.below(3) == 0 => key.event(62, at, json!([["relay", "ALL_RELAYS"]]), ""),
         _ => key.event(1, at, json!([]), &content),
     }
 }
