@@ -1,6 +1,6 @@
 //! The fuzz target of what another relay sends.
 
-use super::message::{Incoming, printable};
+use super::message::{Incoming, event_id, printable};
 use crate::nostr::json::Parser;
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
@@ -32,5 +32,8 @@ pub(crate) fn check(bytes: &[u8]) {
     };
     assert!(sub.len() <= 64 && told.chars().count() <= 301 && !told.contains(char::is_control));
     assert_eq!(printable(told).chars().take(300).collect::<String>(), told.chars().take(300).collect::<String>());
+    if let Some(id) = event_id(text) {
+        assert!(text.contains(&id.to_string()));
+    }
     assert_eq!(Incoming::parse(&mut Parser::default(), text), incoming, "the second time");
 }

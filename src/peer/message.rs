@@ -3,6 +3,8 @@
 //! Pure, and strict about nothing that relays differ in: elements after the known ones are ignored, white space may
 //! stand anywhere.
 
+use memchr::memmem;
+
 use crate::nostr::json::{Elements, Parser, Value};
 use crate::nostr::{EventId, hex};
 
@@ -42,7 +44,7 @@ impl<'t> Incoming<'t> {
         if let Some(sub) = event_head(text) {
             return Self::Event(sub);
         }
-        parser.parse(text.as_bytes(), |root| Self::read(root)).ok().flatten().unwrap_or(Self::Other)
+        parser.parse(text.as_bytes(), Self::read).ok().flatten().unwrap_or(Self::Other)
     }
 
     fn read(root: Value<'_, '_>) -> Option<Self> {
@@ -99,6 +101,17 @@ fn event_head(text: &str) -> Option<&str> {
     (sub.len() <= 64 && !sub.contains('\\') && rest.trim_start().starts_with(',')).then_some(sub)
 }
 
+/// The id of the event in an EVENT message, found without reading the event; `None` where it is not found. It is what
+/// the relay says: only reading the event tells whether it is true.
+#[must_use]
+pub fn event_id(text: &str) -> Option<EventId> {
+    // Within strings the quotes would be escaped, and the key of an object alone is followed by a colon.
+    memmem::find_iter(text.as_bytes(), "\"id\"").find_map(|at| {
+        let value = text[at + 4..].trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+        EventId::from_hex(value.as_bytes().get(..64)?)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +137,24 @@ mod tests {
         assert_eq!(read(r#"["AUTH","x\"y"]"#), Incoming::Auth("x\"y".into()));
         assert_eq!(read(r#"["NEG-MSG","n1","61ff"]"#), Incoming::NegMsg("n1".into(), vec![0x61, 0xff]));
         assert_eq!(read(r#"["NEG-ERR","n1","closed: late",5]"#), Incoming::NegErr("n1".into(), "closed: late".into()));
+    }
+
+    #[test]
+    fn the_id_of_an_event_is_found_wherever_it_stands() {
+        let id = "ab".repeat(32);
+        let texts = [
+            format!(r#"["EVENT","d1",{{"id":"{id}","kind":1}}]"#),
+            format!(
+                r#"["EVENT","d1",{{"content":"\"id\":\"{}\"","tags":[["id","x"],["id"]],"id" : "{id}"}}]"#,
+                "cd".repeat(32)
+            ),
+        ];
+        for text in texts {
+            assert_eq!(event_id(&text), Some(EventId([0xab; 32])), "{text}");
+        }
+        for text in ["", "\"id\"", "\"id\":\"ab\"", "\"id\":null", &format!("\"id\":\"{}é\"", "a".repeat(63))] {
+            assert_eq!(event_id(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -13,6 +13,6 @@ mod url;
 
 pub use connection::{Connection, Options, Traffic};
 pub use error::PeerError;
-pub use message::{Incoming, printable};
+pub use message::{Incoming, event_id, printable};
 pub use tls::{Tls, tls};
 pub use url::PeerUrl;

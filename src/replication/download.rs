@@ -91,6 +91,8 @@ pub enum Abuse {
 
 struct Open {
     ids: Vec<EventId>,
+    /// Ids that have not come, as far as messages tell.
+    missing: HashSet<EventId>,
     received: usize,
     since: Instant,
 }
@@ -147,17 +149,20 @@ impl Downloads {
         let ids: Vec<_> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
         self.next += 1;
         let name = format!("d{}", self.next);
-        let open = Open { ids, received: 0, since: Instant::now() };
+        let open = Open { missing: ids.iter().copied().collect(), ids, received: 0, since: Instant::now() };
         let open = self.open.entry(name.clone()).insert_entry(open).into_mut();
         Some((name, open.ids.as_slice()))
     }
 
-    /// An event came. Returns whether it is for an open query.
+    /// An event came, with this id, if it was found. Returns whether it is for an open query.
     ///
     /// # Errors
     /// When the relay floods.
-    pub fn event(&mut self, name: &str) -> Result<bool, Abuse> {
+    pub fn event(&mut self, name: &str, id: Option<EventId>) -> Result<bool, Abuse> {
         let Some(open) = self.open.get_mut(name) else { return Ok(false) };
+        if let Some(id) = id {
+            open.missing.remove(&id);
+        }
         open.received += 1;
         self.received += 1;
         if open.received > open.ids.len() + EXCESS { Err(Abuse::Flood) } else { Ok(true) }
@@ -165,11 +170,18 @@ impl Downloads {
 
     /// A query is answered. Returns whether it was open.
     ///
+    /// A relay may return fewer events at a time than it is asked for. So what is missing is asked for again, as long as
+    /// some of it comes.
+    ///
     /// # Errors
     /// When the relay names many events and delivers none.
     pub fn end(&mut self, name: &str) -> Result<bool, Abuse> {
         let Some(open) = self.open.remove(name) else { return Ok(false) };
-        self.fruitless = if open.received > 0 { 0 } else { self.fruitless + open.ids.len() };
+        let some_came = open.missing.len() < open.ids.len();
+        self.fruitless = if some_came { 0 } else { self.fruitless + open.ids.len() };
+        if some_came {
+            self.queue.extend(open.ids.into_iter().filter(|id| open.missing.contains(id)));
+        }
         if self.fruitless > MAX_FRUITLESS { Err(Abuse::Invented) } else { Ok(true) }
     }
 
@@ -234,13 +246,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_relay_leaves_out_is_asked_for_again_while_some_of_it_comes() {
+        let mut downloads = Downloads::default();
+        downloads.add(ids(0..5));
+        let mut asked = Vec::new();
+        while let Some((name, wanted)) = downloads.next_query(false).map(|(name, ids)| (name, ids.to_vec())) {
+            // It returns two at a time, and never the last.
+            for id in wanted.iter().filter(|id| **id != ids(4..5)[0]).take(2) {
+                assert_eq!(downloads.event(&name, Some(*id)), Ok(true));
+            }
+            assert_eq!(downloads.end(&name), Ok(true));
+            asked.push(wanted);
+        }
+        assert_eq!(asked, [ids(0..5), ids(2..5), ids(4..5)]);
+        assert!(downloads.is_idle());
+    }
+
+    #[test]
     fn floods_and_invented_ids_are_noticed() {
         let mut downloads = Downloads::default();
         downloads.add(ids(0..10));
         assert_eq!(all(&mut downloads), [("d1".into(), 10)]);
-        let flood = (0..).map(|_| downloads.event("d1")).position(|event| event == Err(Abuse::Flood));
+        let flood = (0..).map(|_| downloads.event("d1", None)).position(|event| event == Err(Abuse::Flood));
         assert_eq!(flood, Some(10 + EXCESS));
-        assert_eq!(downloads.event("d2"), Ok(false));
+        assert_eq!(downloads.event("d2", None), Ok(false));
 
         let mut downloads = Downloads::default();
         let ended = (1..1_000).find(|n| {

@@ -60,6 +60,25 @@ fn an_honest_relay_of_another_make_is_synced() {
 }
 
 #[test]
+fn a_relay_that_returns_few_events_at_a_time_is_asked_more_often() {
+    let events = notes("t", 0..300);
+    let few = move |message: &Value, line: &mut Line| {
+        if Honest::verb(message) != "REQ" {
+            return false;
+        }
+        let name = message[1].as_str().expect("a name");
+        let ids = message[2]["ids"].as_array().expect("ids");
+        for event in events.iter().filter(|event| ids.contains(&json!(event.id))).take(30) {
+            line.send(event.frame(name));
+        }
+        line.send(json!(["EOSE", name]).to_string())
+    };
+    let (here, ran) = sync_unless(300, few, &[]);
+    assert_eq!(ran.good().counts(["missing here", "stored", "not delivered"]), [300, 300, 0]);
+    assert_eq!(here.export(), texts(&notes("t", 0..300)));
+}
+
+#[test]
 fn a_silent_relay_is_not_waited_for() {
     let (_, ran) = sync(|_, _| {}, &[]);
     ran.failed("the relay did not answer for 1 s");

@@ -3,6 +3,7 @@
 use super::Session;
 use crate::import::LineOutcome;
 use crate::nostr::EventId;
+use crate::peer::event_id;
 use crate::pipeline::now;
 use crate::replication::error::SyncError;
 use crate::replication::feed::Feed;
@@ -23,7 +24,7 @@ impl Session<'_> {
 
     /// An event came.
     pub(super) async fn take_event(&mut self, name: &str, text: &str, feed: &mut Feed) -> Result<(), SyncError> {
-        let is_asked = self.downloads.event(name)? || self.page_event(name, text)?;
+        let is_asked = self.downloads.event(name, event_id(text))? || self.page_event(name, text)?;
         if !is_asked || text.len() > self.task.max_event_bytes {
             // One that is too long counts as not delivered.
             self.report.arrived[LineOutcome::Unwanted as usize] += 1;
