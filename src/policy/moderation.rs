@@ -98,6 +98,13 @@ impl Moderation {
         if self.bans_kind(event.kind()) { Err(Refusal::kind(event.kind())) } else { Ok(()) }
     }
 
+    /// The events that are refused and were not `before`.
+    pub fn newly_banned<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = EventId> + 'a {
+        // An act about another subject leaves the set as it is.
+        let changed = (!Arc::ptr_eq(&self.banned_events, &before.banned_events)).then_some(&self.banned_events);
+        changed.into_iter().flat_map(|events| events.iter()).copied().filter(|id| !before.bans_event(id))
+    }
+
     /// Whether the event is refused.
     #[must_use]
     pub fn bans_event(&self, id: &EventId) -> bool {
@@ -163,7 +170,10 @@ mod tests {
             moderation.check_bans(event.view()).err().map(|refusal| refusal.reason.to_string())
         };
         assert_eq!(said(&moderation), None);
+        let before = moderation.clone();
         moderation.put(Ruling::Event(id, Some(false)));
+        let newly = |before: &Moderation| moderation.newly_banned(before).collect::<Vec<_>>();
+        assert_eq!([newly(&before), newly(&Moderation::default()), newly(&moderation)], [vec![id], vec![id], vec![]]);
         assert_eq!(said(&moderation).as_deref(), Some("blocked: this event is not welcome here"));
         moderation.put(Ruling::Key(key, Some(false)));
         assert_eq!(said(&moderation).as_deref(), Some("blocked: the author is not welcome here"));

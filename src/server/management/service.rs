@@ -217,11 +217,7 @@ impl Service {
     /// Removes the stored events that are banned and were not `before`: another process recorded that, or this one was
     /// killed between a ban and its removal.
     pub(super) async fn remove_banned(&self, before: &Moderation) {
-        let banned: Vec<EventId> = {
-            let journal = self.journal.borrow();
-            let id = |(subject, _): (&Subject, _)| if let Subject::Event(id) = subject { Some(*id) } else { None };
-            journal.state().iter().filter_map(id).filter(|id| !before.bans_event(id)).collect()
-        };
+        let banned: Vec<EventId> = self.journal.borrow().moderation().newly_banned(before).collect();
         for id in banned {
             if !self.is_banned(&id) {
                 continue;
