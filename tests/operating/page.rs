@@ -15,11 +15,12 @@ fn every_configuration_on_the_page_is_good() {
     let files = blocks(PAGE, "cat > /etc/weir/weir.toml <<'END'\n", "\nEND\n");
     let examples = blocks(PAGE, "```toml\n", "```");
     // Of the PROXY protocol, lists, rules about content, the web of trust and admins; of the small disk, the five
-    // policies, age by arrival, and whose events a rule is about; and of plugins.
-    assert_eq!((files.len(), examples.len()), (1, 14));
+    // policies, age by arrival, and whose events a rule is about; and of plugins and members.
+    assert_eq!((files.len(), examples.len()), (1, 15));
     for list in ["denied.txt", "addresses.txt"] {
         std::fs::write(dir.path().join(list), "").expect("the list is written");
     }
+    std::fs::write(dir.path().join("relay.key"), "07".repeat(32)).expect("the key is written");
     assert_eq!(examples.iter().filter(|text| text.contains("[[storage.retention]]")).count(), 8);
     for (number, text) in files.into_iter().chain(examples).enumerate() {
         let file = dir.path().join(format!("{number}.toml"));
