@@ -170,8 +170,8 @@ impl Downloads {
 
     /// A query is answered. Returns whether it was open.
     ///
-    /// A relay may return fewer events at a time than it is asked for. So what is missing is asked for again, as long as
-    /// some of it comes.
+    /// A relay may return fewer events at a time than it is asked for. So what is missing is asked for again, as long
+    /// as some of it comes.
     ///
     /// # Errors
     /// When the relay names many events and delivers none.
