@@ -101,8 +101,8 @@ pub fn add_latency(report: &mut PhaseReport, name: &str, latency: &Latency) {
     }
     if let Some(share) = latency.delayed_ack_share() {
         report.notes.push(format!(
-            "{name}: {:.0} % of the values are between 39 and 46 ms: the relay writes in pieces without TCP_NODELAY, and \
-             waits for the client's delayed acknowledgement",
+            "{name}: {:.0} % of the values are between 39 and 46 ms, as of a relay that writes in pieces without \
+             TCP_NODELAY and waits for the client's delayed acknowledgement",
             share * 100.0
         ));
     }
