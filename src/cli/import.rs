@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -16,7 +16,7 @@ use super::global::Global;
 use super::interrupt;
 use super::log;
 use super::output::{progress, say, stdout};
-use crate::import::{self, End, LineOutcome, Observer, Origin, Parts, Report, Verdict};
+use crate::import::{self, Decisions, End, LineOutcome, Observer, Origin, Parts, Report, Verdict};
 use crate::management::Journal;
 use crate::policy::{Settings, Source};
 use crate::schnorr::Verifier;
@@ -66,14 +66,14 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let read = Arc::new(AtomicU64::new(0));
     let input = Counted { input, read: Arc::clone(&read) };
     let (config, store) = global.open_or_create()?;
-    let journal = Journal::open(&config.management.directory(&config.storage.data))?;
-    let moderation = Arc::new(journal.moderation().clone());
+    let decisions = decisions(Journal::open(&config.management.directory(&config.storage.data))?);
     // What a plugin complains of.
     let judges = config.plugin.judges(Source::Import);
     let _log = judges.then(|| log::start(&config.log, &Counter::default())).transpose()?;
     let parts = Parts {
         store,
-        settings: Settings { moderation, ..config.settings() },
+        settings: Settings { moderation: decisions(), ..config.settings() },
+        decisions,
         origin: Origin::File,
         verifier: Verifier::new(config.verify),
         options: import::Options {
@@ -96,6 +96,18 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let printed = reporter.summary(&report);
     let code = end(report, &arguments.file)?;
     printed.map(|()| code)
+}
+
+/// What admins decided by now, in whatever process.
+pub fn decisions(journal: Journal) -> Decisions {
+    let journal = Mutex::new(journal);
+    Arc::new(move || {
+        let mut journal = journal.lock().expect("nothing panics while it reads the journal");
+        if let Err(error) = journal.refresh() {
+            say(format_args!("weir: the decisions could not be read again, the former ones stay in force: {error}"));
+        }
+        Arc::new(journal.moderation().clone())
+    })
 }
 
 /// Opens the input; also returns its size in bytes if it is known.

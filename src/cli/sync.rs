@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -13,6 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::arguments::time;
 use super::global::Global;
+use super::import::decisions;
 use super::output::{say, stdout, watching};
 use super::{interrupt, log};
 use crate::import::{self, LineOutcome};
@@ -103,15 +103,15 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let tls = if arguments.url.is_secure() { Some(tls(arguments.ca.as_deref())?) } else { None };
     let key = arguments.key.as_deref().map(read_key).transpose()?;
     let (config, store) = global.open_or_create()?;
-    let journal = Journal::open(&config.management.directory(&config.storage.data))?;
-    let moderation = Arc::new(journal.moderation().clone());
+    let decisions = decisions(Journal::open(&config.management.directory(&config.storage.data))?);
     // What a plugin complains of.
     let judges = config.plugin.judges(Source::Sync);
     let _log = judges.then(|| log::start(&config.log, &Counter::default())).transpose()?;
     let scope = arguments.filter.clone();
     let parts = Parts {
         store: &store,
-        settings: Settings { moderation, ..config.settings() },
+        settings: Settings { moderation: decisions(), ..config.settings() },
+        decisions,
         verify: config.verify,
         import: import::Options {
             batch_events: arguments.batch as usize,

@@ -27,10 +27,10 @@ use std::time::{Duration, Instant};
 
 use rayon::ThreadPool;
 
-use crate::nostr::VerifiedEvent;
+use crate::nostr::{EventView, Kind, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::{StartError, now, pinned_pool};
-use crate::policy::Settings;
+use crate::policy::{Moderation, Settings};
 use crate::retention::{Horizons, resolve};
 use crate::schnorr::Verifier;
 use crate::store::{Outcome, Store, StoreError, Writer};
@@ -131,12 +131,17 @@ pub trait Observer {
     fn progress(&mut self, so_far: &Report);
 }
 
+/// What admins decided by now (NIP-86). It is asked before each commit, since an import may run for hours.
+pub type Decisions = Arc<dyn Fn() -> Arc<Moderation> + Send + Sync>;
+
 /// What an import needs.
 pub struct Parts {
     /// The store to import into.
     pub store: Store,
     /// The relay's own URLs, for vanish requests, its retention rules and its plugin.
     pub settings: Settings,
+    /// Bans that are younger than the settings.
+    pub decisions: Decisions,
     /// Where the events come from.
     pub origin: Origin,
     /// The signature engines.
@@ -180,7 +185,7 @@ fn run(
     observer: &mut impl Observer,
     read: impl FnOnce(Passing) + Send + 'static,
 ) -> Result<Report, StartError> {
-    let Parts { store, mut settings, origin, verifier, options, stop } = parts;
+    let Parts { store, mut settings, decisions, origin, verifier, options, stop } = parts;
     settings.retention = resolve(settings.retention, &store)?;
     settings.trusted = trusted(&store, &settings.policy.trust)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -200,6 +205,7 @@ fn run(
     let batch = Batch {
         writer,
         observer,
+        decisions,
         report,
         events: Vec::new(),
         pieces: Vec::new(),
@@ -282,6 +288,7 @@ impl Passing {
 struct Batch<'o, O> {
     writer: Writer,
     observer: &'o mut O,
+    decisions: Decisions,
     report: Report,
     events: Vec<VerifiedEvent>,
     /// The pieces that the events came from, without the events.
@@ -344,11 +351,16 @@ impl<O: Observer> Batch<'_, O> {
         (self.record_bytes, self.since) = (0, None);
         let Some(last) = pieces.last() else { return Ok(()) };
         let next_line = last.next_line;
-        let outcomes = store(&mut self.writer, &events).map_err(End::Store)?;
+        let (moderation, mut verdicts) = ((self.decisions)(), Vec::new());
+        let is_welcome = |(line, event): &(u64, VerifiedEvent)| {
+            let refused = refuse_banned(&moderation, *line, event.view());
+            refused.map(|verdict| verdicts.push(verdict)).is_none()
+        };
         let lines = pieces.iter().flat_map(|piece| &piece.lines).copied();
+        let (lines, events): (Vec<u64>, Vec<VerifiedEvent>) = lines.zip(events).filter(is_welcome).unzip();
+        let outcomes = store(&mut self.writer, &events).map_err(End::Store)?;
         let mut first_without_room = None;
-        let mut verdicts = Vec::new();
-        for ((line, event), outcome) in lines.zip(events).zip(outcomes) {
+        for ((line, event), outcome) in lines.into_iter().zip(events).zip(outcomes) {
             match LineOutcome::of(outcome) {
                 Some(LineOutcome::Stored) => self.report.counts[LineOutcome::Stored as usize] += 1,
                 Some(outcome) => {
@@ -369,6 +381,13 @@ impl<O: Observer> Batch<'_, O> {
         self.observer.progress(&self.report);
         if first_without_room.is_some() { Err(End::Full) } else { Ok(()) }
     }
+}
+
+/// The verdict on an event that was banned since it was checked. Requests to vanish are obeyed (NIP-62).
+fn refuse_banned(moderation: &Moderation, line: u64, event: EventView<'_>) -> Option<Verdict> {
+    let refusal = moderation.check_bans(event).err().filter(|_| event.kind() != Kind::VANISH)?;
+    let (event, outcome) = (Some((event.id(), event.created_at())), LineOutcome::Refused);
+    Some(Verdict { line, event, outcome, reason: refusal.reason.text })
 }
 
 /// Commits events; if there is no room for all of them, as many as fit, from the first on.

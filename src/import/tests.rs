@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::nostr::testing::{author, event, signed};
+use crate::policy::Ruling;
 use crate::store;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -27,7 +28,26 @@ fn open(dir: &tempfile::TempDir, map_bytes: usize) -> Store {
 fn parts(store: &Store, options: Options) -> Parts {
     let verifier = Verifier::new(crate::schnorr::Options::default());
     let (store, settings) = (store.clone(), Settings::default());
-    Parts { store, settings, origin: Origin::File, verifier, options, stop: &NEVER }
+    Parts { store, settings, decisions: Arc::new(Arc::default), origin: Origin::File, verifier, options, stop: &NEVER }
+}
+
+#[test]
+fn what_was_banned_since_it_was_checked_is_not_committed() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = open(&dir, 64 << 20);
+    let [banned, fine] = [(1, 1), (2, 1)].map(|(seed, kind)| signed(seed, kind, 1, &[], "x"));
+    let vanish = signed(1, 62, 2, &[&["relay", "ALL_RELAYS"]], "");
+    let mut moderation = Moderation::default();
+    moderation.put(Ruling::Key(banned.view().pubkey(), Some(false)));
+    let moderation = Arc::new(moderation);
+    let parts = Parts { decisions: Arc::new(move || Arc::clone(&moderation)), ..parts(&store, Options::default()) };
+    let text: String = [&banned, &fine, &vanish].map(|event| line(event)).concat();
+    let mut told = Told::default();
+    let report = import(parts, std::io::Cursor::new(text), &mut told).expect("threads");
+    let [refused, stored] = [LineOutcome::Refused, LineOutcome::Stored].map(|outcome| report.count(outcome));
+    assert_eq!((refused, stored), (1, 2), "requests to vanish are obeyed");
+    let reasons: Vec<_> = told.0.iter().map(|verdict| (verdict.line, verdict.reason.as_ref())).collect();
+    assert_eq!(reasons, [(1, "the author is not welcome here")]);
 }
 
 fn run(store: &Store, options: Options, text: String) -> (Report, Vec<(u64, LineOutcome, String)>) {

@@ -36,6 +36,8 @@ pub struct Parts<'a> {
     pub store: &'a Store,
     /// The rules for events from other relays.
     pub settings: Settings,
+    /// Bans that are younger than the settings.
+    pub decisions: import::Decisions,
     /// The signature engines.
     pub verify: schnorr::Options,
     /// How events are committed.
@@ -142,6 +144,7 @@ fn run_pass(
     let import_parts = import::Parts {
         store: parts.store.clone(),
         settings: parts.settings.clone(),
+        decisions: Arc::clone(&parts.decisions),
         origin: Origin::Relay(parts.url.as_str().into(), Arc::clone(asked) as _),
         verifier: Verifier::new(parts.verify),
         options: parts.import.clone(),
