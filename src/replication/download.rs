@@ -30,51 +30,38 @@ const MAX_MISSING: usize = 1 << 20;
 /// What was asked for and has not come, and the filter that it must match. Threads that check events share it.
 pub struct Asked {
     filter: Filter,
-    ids: Mutex<Ids>,
-}
-
-#[derive(Default)]
-struct Ids {
-    missing: HashSet<EventId>,
-    /// Whether whatever matches is wanted: pages of a query without ids are being read.
-    any: bool,
+    missing: Mutex<HashSet<EventId>>,
 }
 
 impl Asked {
-    /// Nothing yet.
+    /// Nothing yet. Whatever is asked for must match the filter.
     #[must_use]
     pub fn new(filter: Filter) -> Self {
-        Self { filter, ids: Mutex::default() }
+        Self { filter, missing: Mutex::default() }
     }
 
-    fn ids(&self) -> MutexGuard<'_, Ids> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    fn missing(&self) -> MutexGuard<'_, HashSet<EventId>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds ids. Returns those that were not asked for before; `None` when too many have not come.
     #[must_use]
     pub fn add(&self, ids: &[EventId]) -> Option<Vec<EventId>> {
-        let mut own = self.ids();
-        let fresh = ids.iter().copied().filter(|id| own.missing.insert(*id)).collect();
-        (own.missing.len() <= MAX_MISSING).then_some(fresh)
-    }
-
-    /// From now on, whatever matches the filter is wanted.
-    pub fn take_any(&self) {
-        self.ids().any = true;
+        let mut missing = self.missing();
+        let fresh = ids.iter().copied().filter(|id| missing.insert(*id)).collect();
+        (missing.len() <= MAX_MISSING).then_some(fresh)
     }
 
     /// Takes what was asked for and never came.
     #[must_use]
     pub fn take_missing(&self) -> HashSet<EventId> {
-        std::mem::take(&mut self.ids().missing)
+        std::mem::take(&mut self.missing())
     }
 }
 
 impl Wanted for Asked {
     fn wants(&self, event: EventView<'_>) -> bool {
-        let mut ids = self.ids();
-        (ids.missing.remove(&event.id()) || ids.any) && self.filter.matches(event)
+        self.missing().remove(&event.id()) && self.filter.matches(event)
     }
 }
 
@@ -291,7 +278,5 @@ mod tests {
         assert_eq!([new.view(), new.view(), old.view()].map(|event| asked.wants(event)), [true, false, false]);
         assert_eq!(asked.add(&ids(1..2)), Some(ids(1..2)));
         assert_eq!(asked.take_missing(), ids(1..2).into_iter().collect());
-        asked.take_any();
-        assert_eq!([new.view(), old.view()].map(|event| asked.wants(event)), [true, false]);
     }
 }

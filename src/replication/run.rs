@@ -80,7 +80,7 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
         Ok(connection) => connection,
         Err(error) => return Ok(Report { end: End::Failed(error.into()), ..Report::default() }),
     };
-    let asked = Arc::new(Asked::new(parts.scope.filter().clone()));
+    let asked = Arc::new(Asked::new(parts.scope.whole()));
     let task = Task {
         url: &parts.url,
         scope: &parts.scope,

@@ -50,6 +50,12 @@ impl Scope {
         self.window
     }
 
+    /// The conditions and the range: what every event must match that is taken.
+    #[must_use]
+    pub fn whole(&self) -> Filter {
+        Filter { since: Some(self.window.since), until: Some(self.window.until), ..self.filter.clone() }
+    }
+
     /// The conditions beside the time.
     #[must_use]
     pub const fn filter(&self) -> &Filter {

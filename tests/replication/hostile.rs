@@ -257,9 +257,11 @@ fn events_that_lie_are_not_stored_and_the_others_are() {
 }
 
 #[test]
-fn events_that_do_not_match_the_filter_are_dropped() {
+fn events_that_do_not_match_the_filter_or_are_out_of_range_are_dropped() {
     let (_, ran) = sync_unless(5, |_, _| false, &["--filter", r#"{"kinds":[7]}"#]);
     assert_eq!(ran.good().counts(["stored", "not asked for"]), [0, 5]);
+    let (_, ran) = sync_unless(5, |_, _| false, &["--range", "1700000060..1700000120"]);
+    assert_eq!(ran.good().counts(["stored", "not asked for"]), [2, 3]);
 }
 
 #[test]

@@ -150,6 +150,21 @@ fn missing_events_are_printed_and_nothing_is_transferred_or_remembered() {
 }
 
 #[test]
+fn missing_events_are_printed_where_the_relay_is_read_by_pages() {
+    let (only_here, shared, only_there) = (notes("h", 0..3), notes("s", 0..700), notes("t", 0..4));
+    let here = Home::with(&[&only_here[..], &shared].concat());
+    let there = Home::with(&[&only_there[..], &shared].concat());
+    let relay = there.serve("[negentropy]\nenabled = false\n");
+    let ran = here.sync(&relay.url(), &["--print-missing"]).good();
+    let mut told: Vec<&str> = ran.out.lines().collect();
+    told.sort_unstable();
+    let mut expected: Vec<String> = only_there.iter().map(|event| format!("here {}", event.id)).collect();
+    expected.extend(only_here.iter().map(|event| format!("there {}", event.id)));
+    expected.sort();
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn a_sync_works_beside_a_relay_on_the_same_store_which_delivers_what_arrives() {
     let events = notes("a", 0..30);
     let (here, there) = (Home::with(&[]), Home::with(&events));

@@ -36,7 +36,6 @@ impl Session<'_> {
             return self.open(window);
         }
         self.report.by_pages = true;
-        self.asked.take_any();
         self.reading = Some(Reading { name: None, pages: Pages::new(window), since: Instant::now() });
         self.ask_for_page()
     }
@@ -114,7 +113,6 @@ impl Session<'_> {
             Some((newer, older)) if self.windows.len() < MAX_WINDOWS => self.windows.extend([older, newer]),
             _ => {
                 self.report.by_pages = true;
-                self.asked.take_any();
                 self.reading = Some(Reading { name: None, pages: Pages::new(window), since: Instant::now() });
             }
         }
@@ -142,6 +140,9 @@ impl Session<'_> {
         let Some((created_at, id, true)) = event.ok().flatten() else { return Ok(true) };
         let belongs = reading.pages.event(created_at, id).ok_or(Abuse::Flood)?;
         self.downloads.received += u64::from(belongs);
+        if belongs && self.task.direction.is_down() && !self.task.only_tells {
+            self.asked.add(&[id]).ok_or(Abuse::Flood)?;
+        }
         Ok(belongs)
     }
 
