@@ -60,7 +60,8 @@ fn override_phase(phase: &mut Phase, overrides: &Overrides) {
         Phase::Fanout(phase) => {
             set(&mut phase.subscribers, overrides.connections);
             set(&mut phase.rate, overrides.rate);
-            set(&mut phase.count, count);
+            // A burst has no length: without its number of events it would have none.
+            set(&mut phase.count, if phase.rate > 0.0 { count } else { overrides.count });
             set(&mut phase.duration_s, overrides.duration_s);
         }
         Phase::Connect(phase) => set(&mut phase.connections, overrides.connections),
@@ -77,8 +78,23 @@ fn override_phase(phase: &mut Phase, overrides: &Overrides) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::phase::Query;
+    use super::super::phase::{Fanout, Query};
     use super::*;
+
+    #[test]
+    fn a_length_leaves_a_burst_its_number_of_events() {
+        let overrides = Overrides { duration_s: Some(1.0), ..Overrides::default() };
+        let count = |rate: f64| {
+            let mut phase = Phase::Fanout(Fanout { rate, count: 7, ..Fanout::default() });
+            overrides.apply(&mut phase).expect("in range");
+            if let Phase::Fanout(fanout) = phase { fanout.count } else { 0 }
+        };
+        assert_eq!((count(0.0), count(100.0)), (7, 0));
+        for (name, text) in crate::scenario::BUILTIN {
+            let mut scenario = crate::scenario::Scenario::parse(text).expect("built in");
+            scenario.apply(&overrides).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        }
+    }
 
     #[test]
     fn overrides_replace_what_the_file_says() {
