@@ -41,7 +41,7 @@ fn what_was_banned_since_it_was_checked_is_not_committed() {
     moderation.put(Ruling::Key(banned.view().pubkey(), Some(false)));
     let moderation = Arc::new(moderation);
     let parts = Parts { decisions: Arc::new(move || Arc::clone(&moderation)), ..parts(&store, Options::default()) };
-    let text: String = [&banned, &fine, &vanish].map(|event| line(event)).concat();
+    let text: String = [&banned, &fine, &vanish].map(line).concat();
     let mut told = Told::default();
     let report = import(parts, std::io::Cursor::new(text), &mut told).expect("threads");
     let [refused, stored] = [LineOutcome::Refused, LineOutcome::Stored].map(|outcome| report.count(outcome));
