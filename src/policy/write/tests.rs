@@ -10,6 +10,7 @@ use super::super::testing::{AUTHOR, NOW, event, event_at, said};
 use super::super::urls::RelayUrl;
 use super::*;
 use crate::nostr::{Event, Pubkey, hex};
+use crate::schnorr::SigningKey;
 
 fn nobody() -> Peer {
     Peer::new([192, 0, 2, 7].into())
@@ -327,4 +328,74 @@ fn what_admins_banned_is_refused_from_every_source_whatever_the_lists_apply_to()
         assert_eq!(said(event, &note), twice("blocked: this event is not welcome here"), "{sources}");
         assert_eq!(said(event, &reaction), twice(""), "{sources}");
     }
+}
+
+#[test]
+fn what_files_and_admins_allow_counts_as_what_the_configuration_allows() {
+    let note = event(1, "[]", r#""""#);
+    let file = |key| KeyFile { held: [Pubkey(key)].into_iter().collect(), ..from_path("keys.txt") };
+    let with = |change: &dyn Fn(&mut Settings)| check(&settings(change), &with_key(AUTHOR), &note);
+    let mut allowed = Moderation::default();
+    allowed.put(Ruling::Kind(Kind(1), Some(true)));
+    let allowed = Arc::new(allowed);
+    assert_eq!(with(&|s| s.access.allow_kinds = KindSet::of(&[7])), "blocked: kind 1 is not accepted here");
+    let by_admin = |s: &mut Settings| {
+        s.access.allow_kinds = KindSet::of(&[7]);
+        s.moderation = Arc::clone(&allowed);
+    };
+    assert_eq!(with(&by_admin), "");
+    let web = |s: &mut Settings| s.trusted = Some([Pubkey([1; 32])].into_iter().collect());
+    assert_eq!(with(&web), "blocked: the author is not in this relay's web of trust");
+    let known = |s: &mut Settings| {
+        web(s);
+        s.access.listed_pubkeys = [Pubkey(AUTHOR)].into_iter().collect();
+    };
+    assert_eq!(with(&known), "");
+    let listed = |key| {
+        with(&|s: &mut Settings| {
+            s.auth.write = Who::Listed;
+            s.access.listed_pubkeys_file = file(key);
+        })
+    };
+    assert_eq!([listed(AUTHOR), listed([1; 32])], ["", "restricted: your key may not publish here"]);
+    let admits = |path: &str| {
+        let access = settings(|s| s.access.allow_addresses_file.path = path.into()).access;
+        access.admits([192, 0, 2, 7].into())
+    };
+    assert_eq!([admits(""), admits("addresses.txt")], [true, false], "an empty file admits nobody");
+}
+
+#[test]
+fn an_import_stores_nothing_that_is_not_meant_for_the_public() {
+    let imported = |kind, source| {
+        let checked = check_import(&Settings::default(), event(kind, "[]", r#""""#).view(), source, Timestamp(NOW));
+        said(checked.map(drop).map_err(|refusal| refusal.reason))
+    };
+    for source in [Source::Import, Source::Sync] {
+        for kind in [22242, 24242, 27235] {
+            let text = format!("invalid: kind {kind} is for authentication and must not be published");
+            assert_eq!(imported(kind, source), text);
+        }
+        assert_eq!(imported(1, source), "");
+    }
+}
+
+#[test]
+fn a_request_to_join_is_passed_on_unless_its_author_is_denied_or_banned() {
+    let request = event(28934, r#"[["-"],["claim","open sesame"]]"#, r#""""#);
+    let on = |change: &dyn Fn(&mut Settings)| {
+        settings(|s| {
+            s.membership.key_file.signer = SigningKey::new([7; 32]).map(Arc::new);
+            change(s);
+        })
+    };
+    let passed = check_event(&on(&|_| {}), &with_key(AUTHOR), request.view(), Timestamp(NOW));
+    assert_eq!(passed, Ok(Decision::Request), "although its author is no member");
+    let with = |change: &dyn Fn(&mut Settings)| check(&on(change), &with_key(AUTHOR), &request);
+    let unwelcome = "blocked: the author is not welcome here";
+    assert_eq!(with(&|s| s.access.deny_pubkeys = [Pubkey(AUTHOR)].into_iter().collect()), unwelcome);
+    let mut banned = Moderation::default();
+    banned.put(Ruling::Key(Pubkey(AUTHOR), Some(false)));
+    let banned = Arc::new(banned);
+    assert_eq!(with(&|s| s.moderation = Arc::clone(&banned)), unwelcome);
 }
