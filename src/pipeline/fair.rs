@@ -97,6 +97,12 @@ impl Rank {
     }
 }
 
+/// The two sorts of addresses that share the time while both wait.
+enum Sort {
+    Light,
+    Other,
+}
+
 /// The jobs of one address.
 struct Line<T> {
     used: Rank,
@@ -234,15 +240,24 @@ impl<T> FairQueue<T> {
     /// The job that is to be served next.
     #[must_use]
     pub fn peek(&self, now_us: u64) -> Option<&T> {
-        let line = self.lines.get(&self.next(now_us)?)?;
+        let (address, _) = self.next(now_us)?;
+        let line = self.lines.get(&address)?;
         line.jobs.get(&line.next()?).map(|(_, job)| job)
     }
 
-    /// The address that is to be served next.
-    fn next(&self, now_us: u64) -> Option<IpAddr> {
-        let &(.., first) = self.waiting.first()?;
-        let other = self.first_other(now_us).map(|(.., address)| address);
-        Some(other.filter(|other| self.has_reserve(other)).unwrap_or(first))
+    /// The address that is to be served next, and of which sort it is if both wait.
+    fn next(&self, now_us: u64) -> Option<(IpAddr, Option<Sort>)> {
+        let &(rank, _, first) = self.waiting.first()?;
+        let light = Rank::light(now_us);
+        if rank > light {
+            return Some((first, None));
+        }
+        let last_light = (light, u64::MAX, IpAddr::from([u8::MAX; 16]));
+        Some(match self.waiting.range((Bound::Excluded(last_light), Bound::Unbounded)).next() {
+            None => (first, None),
+            Some(&(.., other)) if self.has_reserve(&other) => (other, Some(Sort::Other)),
+            Some(_) => (first, Some(Sort::Light)),
+        })
     }
 
     /// Whether the next job of an address may go before those of light users: it is expected to take as long again.
@@ -251,30 +266,17 @@ impl<T> FairQueue<T> {
         self.reserved_us > cost_us.min(MOST_RESERVED_US).cast_signed()
     }
 
-    /// The first in line that is no light user.
-    fn first_other(&self, now_us: u64) -> Option<(Rank, u64, IpAddr)> {
-        let last_light = (Rank::light(now_us), u64::MAX, IpAddr::from([u8::MAX; 16]));
-        self.waiting.range((Bound::Excluded(last_light), Bound::Unbounded)).next().copied()
-    }
-
-    /// Shares time between light users and others, if both wait: an address is served for `advance_us`.
-    fn share(&mut self, address: IpAddr, advance_us: u64, now_us: u64) {
-        let Some(&(first, ..)) = self.waiting.first() else { return };
-        if self.first_other(now_us).is_none() || first > Rank::light(now_us) {
-            return;
-        }
-        let advance_us = advance_us.cast_signed();
-        let is_light = self.lines.get(&address).is_some_and(|line| line.rank() <= Rank::light(now_us));
-        self.reserved_us += if is_light { advance_us / LIGHT_SHARE } else { -advance_us };
-    }
-
     /// Takes the next job. Its address is charged what `advance_us` says, given what the job has cost so far: as much
     /// as it is expected to take, so that addresses of one rank take turns also while their jobs are worked for.
     /// [`FairQueue::settle`] puts that right.
     pub fn pop(&mut self, advance_us: impl FnOnce(u64) -> u64, now_us: u64) -> Option<(IpAddr, T)> {
-        let address = self.next(now_us)?;
+        let (address, sort) = self.next(now_us)?;
         let advance_us = advance_us(self.lines.get(&address)?.next_cost_us()?);
-        self.share(address, advance_us, now_us);
+        self.reserved_us += match sort {
+            None => 0,
+            Some(Sort::Light) => advance_us.cast_signed() / LIGHT_SHARE,
+            Some(Sort::Other) => -advance_us.cast_signed(),
+        };
         self.turns += 1;
         let turn = self.turns;
         let job = self.change(address, |line| {
