@@ -18,7 +18,6 @@ use crate::nostr::{
 };
 use crate::pipeline::ClientHandle;
 use crate::pipeline::client::{BatchReplies, Replies};
-use crate::pipeline::commit::uncommitted::Change;
 use crate::policy::membership::claim;
 use crate::policy::{Act, Refusal, Settings};
 
@@ -207,10 +206,7 @@ impl Service {
         }
         for event in events {
             let id = event.view().id();
-            while self.serving().reading.uncommitted.change(&id) == Some(Change::Added) {
-                self.serving().removals.commit();
-                sleep(LOOK).await;
-            }
+            self.event_committed(&id).await;
             if self.find(&id).map_err(|error| error.to_string())?.is_none() {
                 return Err("the store took no event".into());
             }

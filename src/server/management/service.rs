@@ -149,6 +149,14 @@ impl Service {
         committed.await.map_err(|_| "the writer is busy; try again later".into())
     }
 
+    /// Waits until this event is committed, if it is acknowledged. Nothing but the caller ends the wait.
+    pub(super) async fn event_committed(&self, id: &EventId) {
+        while self.serving.reading.uncommitted.change(id) == Some(Change::Added) {
+            self.serving.removals.commit();
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Puts the decisions in force, and does what the latest one entails.
     async fn take_effect(&self, subject: Subject) -> Result<(), String> {
         let before = self.publish();
@@ -233,11 +241,7 @@ impl Service {
     async fn remove(&self, id: &EventId) -> Result<(), String> {
         let late = || "the event is banned, but the writer is busy: it is removed at the next start".to_string();
         let removed = tokio::time::timeout(PATIENCE, async {
-            let uncommitted = &self.serving.reading.uncommitted;
-            while uncommitted.change(id) == Some(Change::Added) {
-                self.serving.removals.commit();
-                tokio::time::sleep(LOOK).await;
-            }
+            self.event_committed(id).await;
             match self.find(id) {
                 Ok(Some(seq)) => self.remove_all(vec![seq]).await.map(|_| ()),
                 Ok(None) => Ok(()),
