@@ -13,20 +13,8 @@ const STRICT: &str = "[policy.newcomers]\nperiod_s = \"1h\"\nevents_per_hour = 2
 fn a_new_key_has_a_stricter_rate_and_one_that_has_published_here_does_not() {
     let relay = Relay::start(&config(""));
     let [old, new, victim] = ["old", "new", "victim"].map(Key::named);
-    let mut client = relay.connect();
-    client.publish(&old.note("long ago"));
-    // A query has it committed, not only written to the log.
-    client.counts(json!({"authors": [old.hex]}), 1);
-    relay.reload(&config(STRICT));
-    relay.wait_for_log("the configuration was reloaded");
-    for number in 0..5 {
-        client.publish(&old.note(&format!("note {number}")));
-    }
-    client.publish(&new.note("one"));
-    client.publish(&new.note("two"));
-    let three = new.note("three");
-    client.send(three.message());
-    assert!(is_late(&client.next(), &three.id));
+    let mut client = strict_but_to(&old, &relay, "");
+    publishes_two_and_no_third(&mut client, &new);
     // A wrap has a key of its own, and forged events spend nothing of their victim's.
     client.publish(&new.event(1059, now(), json!([["p", old.hex]]), "wrapped"));
     for number in 0..3 {
@@ -44,6 +32,28 @@ fn a_new_key_has_a_stricter_rate_and_one_that_has_published_here_does_not() {
     client.publish(&old.note("the old key goes on"));
 }
 
+/// Makes a relay with these keys strict with new authors, and has `old`, who published before, publish as it likes.
+fn strict_but_to<'a>(old: &Key, relay: &'a Relay, keys: &str) -> Client<'a> {
+    let mut client = relay.connect();
+    client.publish(&old.note("long ago"));
+    // A query has it committed, not only written to the log.
+    client.counts(json!({"authors": [old.hex]}), 1);
+    relay.reload(&config(&format!("{keys}\n{STRICT}")));
+    relay.wait_for_log("the configuration was reloaded");
+    for number in 0..5 {
+        client.publish(&old.note(&format!("note {number}")));
+    }
+    client
+}
+
+fn publishes_two_and_no_third(client: &mut Client<'_>, new: &Key) {
+    client.publish(&new.note("one"));
+    client.publish(&new.note("two"));
+    let three = new.note("three");
+    client.send(three.message());
+    assert!(is_late(&client.next(), &three.id));
+}
+
 fn is_late(answer: &str, id: &str) -> bool {
     answer.starts_with(&format!("[\"OK\",\"{id}\",false,\"rate-limited: this key is new here and publishes too much"))
 }
@@ -57,11 +67,7 @@ fn events_that_do_not_count_make_no_key_known() {
         let key = Key::named(&format!("begins with {kind}"));
         client.publish(&key.event(kind, now() - 100, tags, ""));
         client.counts(json!({"authors": [key.hex]}), 1);
-        client.publish(&key.note("one"));
-        client.publish(&key.note("two"));
-        let three = key.note("three");
-        client.send(three.message());
-        assert!(is_late(&client.next(), &three.id));
+        publishes_two_and_no_third(&mut client, &key);
     }
 }
 
@@ -69,19 +75,8 @@ fn events_that_do_not_count_make_no_key_known() {
 fn a_key_is_new_where_io_threads_leave_the_store_alone_too() {
     let relay = Relay::start(&config("pipeline.inline_us = 0"));
     let [old, new] = ["old", "new"].map(Key::named);
-    let mut client = relay.connect();
-    client.publish(&old.note("long ago"));
-    client.counts(json!({"authors": [old.hex]}), 1);
-    relay.reload(&config(&format!("pipeline.inline_us = 0\n{STRICT}")));
-    relay.wait_for_log("the configuration was reloaded");
-    for number in 0..5 {
-        client.publish(&old.note(&format!("note {number}")));
-    }
-    client.publish(&new.note("one"));
-    client.publish(&new.note("two"));
-    let three = new.note("three");
-    client.send(three.message());
-    assert!(is_late(&client.next(), &three.id));
+    let mut client = strict_but_to(&old, &relay, "pipeline.inline_us = 0");
+    publishes_two_and_no_third(&mut client, &new);
 }
 
 /// A relay that denies this author and takes three offences.
