@@ -1,5 +1,6 @@
 //! Events that weir signs itself: proofs of its key to other relays, and what the relay says of its members (NIP-43).
 
+use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -10,15 +11,18 @@ use super::kind::Kind;
 use super::types::Timestamp;
 use crate::schnorr::SigningKey;
 
-/// The kind of a proof (NIP-42).
-pub const CLIENT_AUTH: Kind = Kind::CLIENT_AUTH;
-
-/// An event, signed by `key`.
+/// An event, signed by `key`. Its tags are a list of lists of strings.
 ///
 /// # Panics
-/// When `created_at` is later than [`Timestamp::MAX`], or a tag is empty.
+/// When `created_at` is later than [`Timestamp::MAX`], or the tags are something else or one is empty.
 #[must_use]
-pub fn event(key: &SigningKey, kind: Kind, created_at: Timestamp, tags: &[&[&str]], content: &str) -> Event {
+pub fn event(
+    key: &SigningKey,
+    kind: Kind,
+    created_at: Timestamp,
+    tags: &(impl Serialize + ?Sized),
+    content: &str,
+) -> Event {
     let pubkey = hex::encode(&key.public());
     let (kind, created_at) = (kind.0, created_at.0);
     let preimage = json!([0, pubkey, created_at, kind, tags, content]).to_string();
@@ -40,9 +44,7 @@ pub type NewTags = Vec<Vec<String>>;
 /// As [`event`].
 #[must_use]
 pub fn own_event(key: &SigningKey, kind: Kind, created_at: Timestamp, tags: &NewTags) -> Event {
-    let tags: Vec<Vec<&str>> = tags.iter().map(|tag| tag.iter().map(String::as_str).collect()).collect();
-    let tags: Vec<&[&str]> = tags.iter().map(Vec::as_slice).collect();
-    event(key, kind, created_at, &tags, "")
+    event(key, kind, created_at, tags, "")
 }
 
 #[cfg(test)]
@@ -54,8 +56,8 @@ mod tests {
     #[test]
     fn an_event_has_its_fields_its_id_and_a_good_signature() {
         let key = SigningKey::new([7; 32]).expect("a good secret");
-        let event =
-            event(&key, CLIENT_AUTH, Timestamp(5), &[&["relay", "wss://a/\"b"], &["challenge", "\n\u{1}é"]], "x");
+        let tags = [["relay", "wss://a/\"b"], ["challenge", "\n\u{1}é"]];
+        let event = event(&key, Kind::CLIENT_AUTH, Timestamp(5), &tags, "x");
         let view = event.view();
         assert_eq!((view.pubkey().0, view.kind().0, view.created_at().0), (key.public(), 22242, 5));
         assert!(view.to_json().contains(r#""tags":[["relay","wss://a/\"b"],["challenge","\n\u0001é"]],"content":"x""#));

@@ -23,7 +23,7 @@ use super::scope::Scope;
 use super::upload::Uploads;
 use super::window::Window;
 use crate::nostr::json::Parser;
-use crate::nostr::{EventId, sign};
+use crate::nostr::{EventId, Kind, sign};
 use crate::peer::{Connection, Incoming, PeerUrl};
 use crate::pipeline::now;
 use crate::schnorr::SigningKey;
@@ -271,7 +271,7 @@ impl<'a> Session<'a> {
     fn prove(&mut self) -> Result<(), SyncError> {
         let (Some(key), Some(challenge)) = (self.task.key, &self.auth.challenge) else { return Ok(()) };
         let tags = [["relay", self.task.url.as_str()], ["challenge", challenge.as_str()]];
-        let event = sign::event(key, sign::CLIENT_AUTH, now(), &tags.each_ref().map(<[_; 2]>::as_slice), "");
+        let event = sign::event(key, Kind::CLIENT_AUTH, now(), &tags, "");
         self.auth.pending = Some(event.view().id());
         Ok(self.connection.send(format!("[\"AUTH\",{}]", event.view().to_json()))?)
     }
