@@ -71,7 +71,7 @@ fn after_the_clock_went_back_only_what_is_then_of_the_future_is_refused_until_it
     let then = bob.event(1, now() - HOUR, json!([]), "then");
     client.publish(&then);
     watcher.expect(&then.frame("w"));
-    let (stored, _) = client.open("s", &[json!({"kinds": [1]})]);
+    let (stored, _) = scene.relay.connect().open("s", &[json!({"kinds": [1]})]);
     assert_eq!(stored, [before.text.clone(), then.text.clone()], "both are found, the newest first");
     let late = "restricted: created_at of the request is more than 60 s from now";
     client.refused(&join(&carol, now()), late);
