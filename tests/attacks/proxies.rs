@@ -151,14 +151,15 @@ fn a_client_behind_the_proxy_waits_at_the_door_as_itself_and_has_its_own_connect
         held.push(stream);
     }
     relay.until(|| turned_away(&relay, "address") == 8);
-    let open: Vec<TcpStream> = (0..3)
+    let mut open: Vec<TcpStream> = (0..3)
         .map(|_| {
             let mut stream = relay.stream_from([127, 0, 0, PROXY]);
             stream.write_all(format!("{}{UPGRADE}", header(2)).as_bytes()).expect("a request is sent");
             stream
         })
         .collect();
-    let mut answers: Vec<String> = open.into_iter().map(|mut stream| first_line(&mut stream)).collect();
+    // All stay open: one that left would make room for another.
+    let mut answers: Vec<String> = open.iter_mut().map(first_line).collect();
     answers.sort();
     assert_eq!(answers, [SERVED, SERVED, "HTTP/1.1 429"]);
     assert_eq!(status(&relay, PROXY, header(3).as_bytes()), SERVED);
