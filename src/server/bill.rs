@@ -114,14 +114,6 @@ impl Bill {
         self.hold.map(|hold| hold.until_us.saturating_sub(now_us).max(1))
     }
 
-    /// Whether the client's messages are refused in this turn, or it has been held for as long as one hold lasts and
-    /// still is. What such a client sent and has not been read yet is dropped when it leaves. Otherwise its connection
-    /// could stay for as long as its debt, or, with one message refused in each hold, for hours.
-    #[must_use]
-    pub fn owes_much(&self, now_us: u64) -> bool {
-        self.refusal.is_some() || self.hold.is_some_and(|hold| now_us.saturating_sub(hold.since_us) >= MAX_HOLD_US)
-    }
-
     /// Whether the client may be read now. If not, it is held.
     pub fn may_read(&mut self, client: &ClientHandle, settings: &Settings, metrics: &Metrics, now_us: u64) -> bool {
         if self.hold.is_some_and(|hold| now_us < hold.until_us) {
@@ -253,9 +245,8 @@ mod tests {
         assert_eq!(scene.end_turn(&mut bill, &client, 0), Some(1_000_000));
         assert_eq!(scene.metrics.connections_held.get(), 1);
         let looks = [999_999, 1_000_000, 2_000_000, 2_499_999, 2_500_000];
-        let read = looks.map(|now_us| (scene.may_read(&mut bill, &client, now_us), bill.owes_much(now_us)));
-        let expected = [(false, false), (false, true), (false, true), (false, true), (true, false)];
-        assert_eq!(read, expected, "whether it is read, and whether it has been held for long");
+        let read = looks.map(|now_us| scene.may_read(&mut bill, &client, now_us));
+        assert_eq!(read, [false, false, false, false, true]);
         assert_eq!((scene.metrics.connections_held.get(), scene.metrics.held_seconds.get()), (0, 2.5));
     }
 
@@ -290,7 +281,7 @@ mod tests {
         let refused =
             |seconds| Some(Reason::new(Prefix::RateLimited, format!("too many bytes; try again in {seconds} s")));
         assert!(scene.may_read(&mut bill, &client, 0));
-        assert_eq!((bill.refusal().cloned(), bill.is_overdrawn(), bill.owes_much(0)), (refused(60), false, true));
+        assert_eq!((bill.refusal().cloned(), bill.is_overdrawn()), (refused(60), false));
         bill.add_read(1);
         assert_eq!(scene.end_turn(&mut bill, &client, 0), Some(1_000_000));
         assert!(bill.refusal().is_none());

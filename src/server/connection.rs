@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 use super::admission::Place;
 use super::context::IoContext;
 use super::engine::Engine;
-use super::linger::{LINGER, has_left, linger};
+use super::linger::{Departure, LINGER, linger};
 use super::partial::Partial;
 use super::stage::RESTARTING;
 use super::turns;
@@ -77,6 +77,7 @@ struct Connection {
     cut_at_ms: Option<u64>,
     /// Until when a client in debt is not read.
     held_until_ms: Option<u64>,
+    departure: Departure,
     key: u64,
     context: Rc<IoContext>,
     /// Everything has been released.
@@ -134,6 +135,7 @@ impl Connection {
             partial: Partial::new(network),
             cut_at_ms: None,
             held_until_ms: None,
+            departure: Departure::default(),
             key: context.enter(&client),
             context: Rc::clone(context),
             ended: false,
@@ -164,6 +166,9 @@ impl Connection {
         if self.cut_at_ms.is_some_and(|at_ms| self.context.now_ms() >= at_ms) {
             return Poll::Ready(self.close_reason());
         }
+        if self.departure.ends_ms().is_some_and(|at_ms| self.context.now_ms() >= at_ms) {
+            return Poll::Ready(self.lose());
+        }
         let polled = self.poll_turn(cx, turn, began);
         self.engine.end_turn();
         self.set_hold_timer(cx);
@@ -185,11 +190,12 @@ impl Connection {
         length.inspect(|length| self.engine.begin_turn(began, *length)).is_some()
     }
 
-    /// Wakes the task again when a held client has paid its debt.
+    /// Wakes the task again when a held client has paid its debt, or left long enough ago.
     fn set_hold_timer(&mut self, cx: &mut TaskContext<'_>) {
         if let (Some(held_us), None) = (self.engine.held_us(), self.cut_at_ms) {
             let now_ms = self.context.now_ms();
-            let at_ms = now_ms + held_us.div_ceil(1_000);
+            let paid_ms = now_ms + held_us.div_ceil(1_000);
+            let at_ms = self.departure.ends_ms().map_or(paid_ms, |ends_ms| ends_ms.min(paid_ms));
             self.held_until_ms = Some(at_ms);
             self.set_timer(now_ms, at_ms);
             self.poll_timer(cx);
@@ -269,8 +275,8 @@ impl Connection {
         }
     }
 
-    /// Sends what waits. A client whose socket accepts nothing has left, but may have sent events first, so everything
-    /// that reached this machine is still read.
+    /// Sends what waits. A client whose socket accepts nothing has left, but may have sent events first, so what
+    /// reached this machine is read for as long as [`Departure`] says.
     fn poll_flush(&mut self, cx: &mut TaskContext<'_>, max_bytes: usize) -> Poll<Flushed> {
         let Some(writer) = &mut self.writer else { return Poll::Ready(Flushed::Idle) };
         let flushed = writer.poll_flush(cx, Pin::new(&mut self.stream), max_bytes);
@@ -283,6 +289,7 @@ impl Connection {
             flushed.unwrap_or_else(|_| {
                 // Drops the queued frames and refuses later ones.
                 self.writer = None;
+                self.departure.note(self.context.now_ms());
                 self.engine.client_left();
                 Flushed::Idle
             })
@@ -318,11 +325,8 @@ impl Connection {
         if !has_input && (!self.reading || self.stream.poll_read_ready(cx).is_pending()) {
             return Ok(More::Wait);
         }
-        let may_read = self.engine.may_read();
-        if self.engine.owes_much() && has_left(&self.stream) {
-            return self.lose();
-        }
-        if !may_read {
+        if !self.engine.may_read() {
+            self.departure.look(&self.stream, self.engine.outbox(), self.context.now_ms());
             return Ok(More::Wait);
         }
         if !self.leftover.is_empty() {
@@ -347,7 +351,7 @@ impl Connection {
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => break,
                 Poll::Ready(Err(_)) => return Err(CloseReason::Lost),
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return self.lose(),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Err(self.lose()),
                 Poll::Ready(Ok(())) => {
                     self.keepalive.heard(self.context.now_ms());
                     self.context.front.pipeline.metrics.bytes_received.inc_by(buffer.filled().len() as u64);
@@ -360,9 +364,9 @@ impl Connection {
     }
 
     /// The client is gone; the events that were read are committed all the same.
-    fn lose(&mut self) -> Result<More, CloseReason> {
+    fn lose(&mut self) -> CloseReason {
         self.engine.flush();
-        Err(CloseReason::Lost)
+        CloseReason::Lost
     }
 
     fn feed(&mut self, input: &mut [u8]) {
@@ -415,7 +419,7 @@ impl Connection {
                 // The client may have been talking all along: it was not read.
                 self.held_until_ms = None;
                 self.keepalive.heard(now_ms);
-                self.engine.probe();
+                self.departure.look(&self.stream, self.engine.outbox(), now_ms);
             }
             match self.keepalive.poll(now_ms) {
                 KeepaliveAction::Wait(at_ms) => self.set_timer(now_ms, at_ms),

@@ -104,10 +104,11 @@ impl Engine {
         }
     }
 
-    /// The client no longer reads answers. What it has sent is still handled, without waiting for answers to earlier
-    /// EVENTs: nothing would wake the connection for them.
+    /// The client no longer reads answers. Its EVENTs are still handled, without waiting for answers to earlier ones:
+    /// nothing would wake the connection for them. Its queries are not.
     pub fn client_left(&mut self) {
         self.left = true;
+        self.waiting.clear();
     }
 
     /// Whether every EVENT of the client has its OK in the outbox.
@@ -169,19 +170,6 @@ impl Engine {
     /// For how many more microseconds the client is held, if it is.
     pub fn held_us(&self) -> Option<u64> {
         self.bill.held_us(self.context.front.pipeline.clock.now_us())
-    }
-
-    /// Whether the client owes so much that it need not be read once it has left: see [`Bill::owes_much`].
-    pub fn owes_much(&self) -> bool {
-        self.bill.owes_much(self.context.front.pipeline.clock.now_us())
-    }
-
-    /// Pings a client that owes much. Its close may wait behind input that is not read; then its machine answers the
-    /// ping with a reset.
-    pub fn probe(&self) {
-        if self.owes_much() && self.client.outbox.is_empty() {
-            self.client.outbox.push_reply(Frame::control(OpCode::Ping, b""));
-        }
     }
 
     /// Whether it is time for other connections.
@@ -290,6 +278,7 @@ impl Engine {
             Action::Refuse(id, refusal) => self.refuse_event(id, refusal),
             Action::Submit(event, decision) => self.submit(event, decision, settings),
             Action::Invite(sub, member) => self.ask_for_invite(sub, member),
+            Action::Query(..) | Action::Count(..) | Action::NegOpen(..) | Action::NegMsg(..) if self.left => {}
             Action::Query(..) | Action::Count(..) | Action::NegOpen(..) if self.awaits_own_events() => {
                 self.stalled = Some(Stalled::Query(action));
             }

@@ -132,6 +132,28 @@ fn a_client_whose_messages_are_refused_is_gone_when_it_leaves_however_many_it_se
     relay.until(|| relay.metric("weir_connections") == 0);
 }
 
+/// Its address pays for one of its messages in half a second, so it never owes more than that.
+#[test]
+fn a_client_that_is_read_slowly_is_gone_soon_after_it_leaves_however_many_messages_it_sent() {
+    let relay = Relay::start(
+        "[rates]\nexempt_addresses = []\nqueries = { per_second = 2, burst = 1 }\nrefuse_after_s = 3600\n\
+         close_after_s = 3600\n[metrics]\nlisten = \"127.0.0.1:0\"",
+    );
+    let message = frame(&format!(r#"["COUNT","a",{{"limit":0{}}}]"#, " ".repeat(200)));
+    let [in_order, reset] = [2, 3].map(|last| {
+        let mut stream = connect_from(&relay, last);
+        stream.read_exact(&mut [0; 12]).expect("an answer");
+        stream.write_all(&message.repeat(1_000)).expect("the kernel takes it");
+        stream
+    });
+    relay.until(|| relay.metric("weir_connections_held") == 2);
+    in_order.shutdown(Shutdown::Write).expect("a socket");
+    drop(reset);
+    relay.until(|| relay.metric("weir_connections") == 0);
+    let read = relay.metric("weir_messages_total{verb=\"count\"}");
+    assert!(read < 100, "{read} of 2,000 messages were read");
+}
+
 /// Each AUTH costs the check of a signature, on whatever connection it comes.
 #[test]
 fn an_address_that_sends_wrong_auths_over_many_connections_is_turned_away_and_others_prove_their_keys() {

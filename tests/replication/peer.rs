@@ -44,7 +44,7 @@ impl Peer {
         let url = format!("ws://{}", listener.local_addr().expect("an address"));
         let thread = std::thread::spawn(move || {
             let (stream, _) = listener.accept().expect("a connection");
-            stream.set_read_timeout(Some(6 * TIMEOUT)).expect("a timeout");
+            stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             script(&mut Line(accept(stream).expect("a WebSocket")));
         });
         Self { url, thread: Some(thread) }

@@ -1,4 +1,4 @@
-//! A strict client: every frame is compared whole, nothing is skipped, and everything ends within 10 s.
+//! A strict client: every frame is compared whole, nothing is skipped, and everything ends within [`TIMEOUT`].
 
 use std::io::ErrorKind;
 use std::marker::PhantomData;
@@ -33,7 +33,7 @@ impl<'relay> Client<'relay> {
     fn greeted(mut self) -> Self {
         self.send_message(Message::Ping(b"challenge?".as_slice().into()));
         loop {
-            match self.socket.read().expect("a frame within 10 s") {
+            match self.socket.read().expect("a frame in time") {
                 Message::Pong(_) => return self,
                 Message::Text(frame) if self.challenge.is_empty() => self.note_challenge(&frame),
                 // A client in debt is pinged.
@@ -91,7 +91,7 @@ impl<'relay> Client<'relay> {
         self.challenge = challenge.into();
     }
 
-    /// Waits for a frame for less than 10 s.
+    /// Waits for a frame for less than [`TIMEOUT`].
     pub fn wait_at_most(&self, patience: Duration) {
         self.socket.get_ref().set_read_timeout(Some(patience)).expect("a timeout");
     }
@@ -122,7 +122,7 @@ impl<'relay> Client<'relay> {
     /// The next frame that is not a ping or pong.
     pub fn next_message(&mut self) -> Message {
         loop {
-            match self.socket.read().expect("a frame within 10 s") {
+            match self.socket.read().expect("a frame in time") {
                 Message::Ping(_) | Message::Pong(_) => {}
                 message => return message,
             }
@@ -152,7 +152,7 @@ impl<'relay> Client<'relay> {
 
     /// The next pong.
     pub fn next_pong(&mut self) -> Vec<u8> {
-        match self.socket.read().expect("a frame within 10 s") {
+        match self.socket.read().expect("a frame in time") {
             Message::Pong(payload) => payload.to_vec(),
             other => panic!("a pong, not {other:?}"),
         }

@@ -56,7 +56,7 @@ impl Client {
                 return text;
             }
             let mut buffer = vec![0; 64 << 10];
-            let read = self.socket.read(&mut buffer).expect("bytes within 10 s");
+            let read = self.socket.read(&mut buffer).expect("bytes in time");
             assert!(read > 0, "the relay hung up");
             let texts = &mut self.texts;
             let take = |incoming: Incoming<'_>| {
