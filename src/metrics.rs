@@ -76,6 +76,8 @@ pub struct Metrics {
     pub reloads: Family<ReloadLabel, Counter>,
     /// Management requests over HTTP, by outcome.
     pub management_requests: Family<ManagementLabel, Counter>,
+    /// Decisions of admins in force, by what they are about.
+    pub decisions: Family<DecidedLabel, Gauge>,
     /// Log lines that could not be written.
     pub log_lines_lost: Counter,
     /// Verdicts of the fast engine that libsecp256k1 contradicted. A value above zero is an alarm.
@@ -198,6 +200,7 @@ impl Metrics {
             bytes_sent: add(&mut r, "sent_bytes", "Bytes written to WebSockets"),
             reloads: add(&mut r, "config_reloads", "Reloads of the configuration"),
             management_requests: add(&mut r, "management_requests", "Management requests over HTTP, by outcome"),
+            decisions: add(&mut r, "decisions", "Decisions of admins in force, by what they are about"),
             log_lines_lost: add(&mut r, "log_lines_lost", "Log lines that could not be written"),
             verify_mismatches: add(
                 &mut r,
@@ -311,6 +314,9 @@ impl Metrics {
         for &outcome in ManagementOutcome::ALL {
             self.management_requests.get_or_create(&ManagementLabel { outcome }).inc_by(0);
         }
+        for &about in Decided::ALL {
+            self.decisions.get_or_create(&DecidedLabel { about }).inc_by(0);
+        }
         for &result in Reload::ALL {
             self.reloads.get_or_create(&ReloadLabel { result }).inc_by(0);
         }
@@ -335,6 +341,13 @@ impl Metrics {
     /// Counts one management request.
     pub fn management(&self, outcome: ManagementOutcome) {
         self.management_requests.get_or_create(&ManagementLabel { outcome }).inc();
+    }
+
+    /// Shows how many decisions of admins are in force.
+    pub fn show_decisions(&self, counts: impl IntoIterator<Item = (Decided, usize)>) {
+        for (about, count) in counts {
+            self.decisions.get_or_create(&DecidedLabel { about }).set(count as i64);
+        }
     }
 
     /// Counts one message.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::audit::{AuditEntry, Decision, Verdict};
 use super::role::RoleId;
 use super::subject::{InviteCode, Subject};
+use crate::metrics::Decided;
 use crate::nostr::Pubkey;
 use crate::policy::{Moderation, Ruling};
 
@@ -32,6 +33,7 @@ pub struct State {
     last: u64,
     keys: usize,
     events: usize,
+    kinds: usize,
     addresses: usize,
     invites: usize,
     roles: usize,
@@ -103,6 +105,22 @@ impl State {
         &self.moderation
     }
 
+    /// How many decisions there are, by what they are about.
+    #[must_use]
+    pub fn counts(&self) -> [(Decided, usize); Decided::ALL.len()] {
+        let allowed = self.moderation.allowed_keys();
+        [
+            (Decided::BannedKey, self.keys - allowed),
+            (Decided::AllowedKey, allowed),
+            (Decided::Event, self.events),
+            (Decided::Kind, self.kinds),
+            (Decided::Address, self.addresses),
+            (Decided::Invite, self.invites),
+            (Decided::Role, self.roles),
+            (Decided::RoleHolder, self.holders),
+        ]
+    }
+
     /// Whether there is room for a decision about `subject`, and if not, how many there may be.
     ///
     /// # Errors
@@ -141,11 +159,12 @@ impl State {
         let held = match subject {
             Subject::Key(_) => &mut self.keys,
             Subject::Event(_) => &mut self.events,
+            Subject::Kind(_) => &mut self.kinds,
             Subject::Address(_) => &mut self.addresses,
             Subject::Invite(_) => &mut self.invites,
             Subject::Role(_) => &mut self.roles,
             Subject::Roles(_) => &mut self.holders,
-            Subject::Kind(_) | Subject::Name | Subject::Description | Subject::Icon => return,
+            Subject::Name | Subject::Description | Subject::Icon => return,
         };
         *held = *held + usize::from(is) - usize::from(was);
     }

@@ -297,6 +297,28 @@ label_values!(
     }
 );
 
+label_values!(
+    /// What a decision of an admin is about.
+    Decided {
+        /// A key that is banned.
+        BannedKey = "banned-key",
+        /// A key that was allowed, or that joined.
+        AllowedKey = "allowed-key",
+        /// An event.
+        Event = "event",
+        /// A kind.
+        Kind = "kind",
+        /// An address or prefix that is blocked.
+        Address = "address",
+        /// An invite that is not used up.
+        Invite = "invite",
+        /// A role.
+        Role = "role",
+        /// A key that has roles.
+        RoleHolder = "role-holder",
+    }
+);
+
 macro_rules! label {
     ($($name:ident { $field:ident: $value:ty }),* $(,)?) => {$(
         /// A label set with one label.
@@ -317,6 +339,7 @@ label!(
     TurnedAwayLabel { reason: TurnedAway },
     ReloadLabel { result: Reload },
     ManagementLabel { outcome: ManagementOutcome },
+    DecidedLabel { about: Decided },
     QueueLabel { queue: Queue },
     PluginVerdictLabel { verdict: PluginVerdict },
     PluginFailureLabel { cause: PluginFailure },

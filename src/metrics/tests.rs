@@ -125,6 +125,37 @@ fn the_dashboard_queries_only_metrics_that_exist() {
     assert!(panels >= 12, "the dashboard has only {panels} queries");
 }
 
+/// Metrics that the dashboard does not show, and why.
+const NOT_SHOWN: [&str; 2] = [
+    // The variable `instance` is made of it.
+    "weir_build_info",
+    // A constant of the configuration.
+    "weir_store_map_bytes",
+];
+
+#[test]
+fn the_dashboard_shows_every_metric_and_no_panel_covers_another() {
+    let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).expect("the dashboard is JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let expressions = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let queries: String = expressions.map(|target| format!("{} ", target["expr"].as_str().expect("a query"))).collect();
+    let words: BTreeSet<&str> = queries.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
+    let is_shown = |name: &str| ["", "_bucket", "_sum"].iter().any(|end| words.contains(&*format!("{name}{end}")));
+    let hidden: Vec<String> = exposed(&rendered()).into_keys().filter(|name| !is_shown(name)).collect();
+    assert_eq!(hidden, NOT_SHOWN);
+
+    let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().expect("a number")).collect();
+    assert_eq!(ids.len(), panels.len(), "ids are unique");
+    let mut taken = BTreeSet::new();
+    for panel in panels {
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().expect("a number"));
+        assert!(x + w <= 24, "{} is too wide", panel["title"]);
+        for cell in (y..y + h).flat_map(|row| (x..x + w).map(move |column| (row, column))) {
+            assert!(taken.insert(cell), "{} covers another panel at {cell:?}", panel["title"]);
+        }
+    }
+}
+
 #[test]
 fn counted_events_are_rendered_with_their_outcome() {
     let metrics = Metrics::new();

@@ -135,6 +135,12 @@ impl Moderation {
         holds(&self.allowed_keys, key)
     }
 
+    /// How many authors are accepted although the configured list may not name them.
+    #[must_use]
+    pub fn allowed_keys(&self) -> usize {
+        self.allowed_keys.len()
+    }
+
     /// Whether clients at this address are turned away.
     #[must_use]
     pub fn blocks(&self, address: IpAddr) -> bool {

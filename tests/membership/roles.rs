@@ -95,3 +95,38 @@ fn the_methods_are_named_only_where_there_are_members() {
     let why = "createrole needs membership.key_file in the configuration";
     assert_eq!(call(&scene, "createrole", &["king"]), Err(why.into()));
 }
+
+#[test]
+fn members_invites_roles_and_bans_are_counted_by_what_they_are_about_and_after_a_restart_too() {
+    let (scene, [bob, carol, eve]) = (Scene::start(), ["bob", "carol", "eve"].map(Key::named));
+    let counted = |scene: &Scene| {
+        let (_, page) = scene.relay.watch("/metrics");
+        let lines = page.lines().filter_map(|line| line.strip_prefix("weir_decisions{about=\""));
+        let mut counted: Vec<String> = lines.map(|line| line.replace("\"}", "")).collect();
+        counted.sort();
+        counted
+    };
+    let expected = |numbers: [u8; 8]| {
+        let subjects =
+            ["address", "allowed-key", "banned-key", "event", "invite", "kind", "role", "role-holder"].into_iter();
+        subjects.zip(numbers).map(|(about, number)| format!("{about} {number}")).collect::<Vec<_>>()
+    };
+    assert_eq!(counted(&scene), expected([0; 8]));
+    drop(scene.member(&bob));
+    scene.good(&["allow", &carol.hex]);
+    let event = format!("event:{}", bob.note("bad").id);
+    scene.good(&["ban", &eve.hex, "192.0.2.7", "198.51.100.0/24", "kind:1984", "kind:7", &event]);
+    let unused = scene.good(&["invite"]);
+    scene.good(&["invite", "--uses", "3"]);
+    for (method, params) in [("createrole", &["guest"][..]), ("assignrole", &[&bob.hex, "guest"])] {
+        assert_eq!(call(&scene, method, params).as_deref(), Ok("true"));
+    }
+    assert_eq!(counted(&scene), expected([2, 2, 1, 1, 2, 2, 1, 1]));
+    scene.good(&["invite", "--revoke", &unused]);
+    scene.good(&["unban", "192.0.2.7"]);
+    scene.good(&["allow", &eve.hex]);
+    let after = expected([1, 3, 0, 1, 1, 2, 1, 1]);
+    assert_eq!(counted(&scene), after);
+    let scene = scene.restart_killed("");
+    assert_eq!(counted(&scene), after);
+}

@@ -46,6 +46,7 @@ pub struct Service {
 impl Service {
     /// A service whose decisions are in force already.
     pub fn new(journal: Journal, serving: Serving) -> Rc<Self> {
+        serving.metrics.show_decisions(journal.state().counts());
         let (in_force, members) = (Cell::new(journal.state().last()), members::Members::default());
         let (journal, recent) = (RefCell::new(journal), RefCell::default());
         Rc::new(Self { journal, serving, in_force, members, recent })
@@ -199,6 +200,7 @@ impl Service {
         let before = Arc::clone(&self.serving.settings.load().moderation);
         let journal = self.journal.borrow();
         self.serving.apply_moderation(&Arc::new(journal.moderation().clone()));
+        self.serving.metrics.show_decisions(journal.state().counts());
         self.in_force.set(journal.state().last());
         before
     }
