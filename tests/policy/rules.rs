@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::scene::{config, outcome, refused_by};
+use crate::scene::{DENIED, config, outcome, refused_by, replace};
 use crate::support::relay::Relay;
 use crate::support::wire::{Key, now};
 
@@ -69,4 +69,40 @@ fn an_import_keeps_to_lists_and_rules_only_where_it_is_told_to() {
     }
     let said = import("[\"ws\"]", "lenient");
     assert!(said.contains("  stored: 4\n"), "{said}");
+}
+
+#[test]
+fn an_age_that_a_reload_brought_holds_after_acts_of_admins_and_changed_lists_and_for_imports() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let list = dir.path().join("denied.txt");
+    std::fs::write(&list, "").expect("written");
+    let lists = config("access.deny_pubkeys_file = \"denied.txt\"");
+    let relay = Relay::start_in(dir.path(), &lists);
+    let [author, denied, banned] = ["author", "denied", "banned"].map(Key::named);
+    let mut client = relay.connect();
+    let old = |text: &str| author.event(1, now() - 1000, json!([]), text);
+    let reason = "blocked: events of kind 1 are kept for 10m here (rule 1)";
+    client.publish(&old("before there are rules"));
+    relay.reload(&format!("{lists}[[storage.retention]]\nkinds = [1]\nmax_age = \"10m\"\n"));
+    relay.wait_for_log("the configuration was reloaded");
+    client.refused(&old("after the reload"), reason);
+    let weir = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        let config = dir.path().join("weir.toml");
+        let ran = command.arg("--config").arg(config).arg("--data").arg(relay.data()).args(arguments).output();
+        String::from_utf8(ran.expect("it runs").stdout).expect("UTF-8")
+    };
+    weir(&["ban", &banned.hex]);
+    client.refused(&banned.note("after its ban"), DENIED);
+    client.refused(&old("after a ban"), reason);
+    replace(&list, &denied.hex);
+    relay.wait_for_log("list files were read again");
+    client.refused(&denied.note("after it was listed"), DENIED);
+    client.refused(&old("after a list has changed"), reason);
+    let (file, event) = (dir.path().join("old.jsonl"), old("from a file"));
+    std::fs::write(&file, &event.text).expect("written");
+    let said = weir(&["import", file.to_str().expect("UTF-8")]);
+    assert!(said.contains("  line 1: not kept: events of kind 1 are kept for 10m here (rule 1)\n"), "{said}");
+    assert_eq!(refused_by(&relay, "retention"), 3);
+    client.publish(&author.note("young"));
 }

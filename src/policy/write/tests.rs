@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::list_file::KeyFile;
 use super::super::moderation::{Moderation, Ruling};
+use super::super::retention::{Limits as RetentionLimits, Retention};
 use super::super::sets::KindSet;
 use super::super::settings::Who;
 use super::super::testing::{AUTHOR, NOW, event, event_at, said};
@@ -398,4 +399,24 @@ fn a_request_to_join_is_passed_on_unless_its_author_is_denied_or_banned() {
     banned.put(Ruling::Key(Pubkey(AUTHOR), Some(false)));
     let banned = Arc::new(banned);
     assert_eq!(with(&|s| s.moderation = Arc::clone(&banned)), unwelcome);
+}
+
+#[test]
+fn what_its_retention_rule_would_remove_for_its_age_is_refused_whatever_the_lists_apply_to() {
+    let rules = serde_json::from_str(r#"[{"kinds":[7],"keep":"forever"},{"max_age":"10d"}]"#).expect("rules");
+    let rules = Retention::new(rules, RetentionLimits::default());
+    for sources in ["[]", r#"["ws","import","sync"]"#] {
+        let settings = settings(|s| {
+            s.retention = rules.clone();
+            s.policy.sources = serde_json::from_str(sources).expect("sources");
+        });
+        let days = |kind, days: u64| {
+            let old = event_at(NOW - days * 86_400 - 1, kind, "[]", r#""""#);
+            let checked = check_event(&settings, &nobody(), old.view(), Timestamp(NOW));
+            checked.map_err(|refusal| (refusal.rule, refusal.reason.to_string()))
+        };
+        let refused = (PolicyRule::Retention, "blocked: events of kind 1 are kept for 10d here (rule 2)".into());
+        assert_eq!([days(1, 10), days(1, 9)], [Err(refused), Ok(Decision::Accept)], "{sources}");
+        assert_eq!(days(7, 5000), Ok(Decision::Accept), "{sources}");
+    }
 }
