@@ -56,7 +56,7 @@ pub fn create(
         manifest::unlisted(dir, None)?;
     }
     let _lock = Locked::new(dir)?;
-    let id = hex::encode(&store.writer().store_id()?);
+    let id = hex::encode(&store.read()?.store_id()?);
     if let Some(before) = &before {
         check_same_store(before, store, &id, dir)?;
     }

@@ -34,6 +34,7 @@ pub use format::options::{Durability, Options};
 pub use format::version::FORMAT;
 pub use read::arrival_times::ArrivalTime;
 pub use read::judge::Known;
+pub use read::remembered_removals::Removal;
 pub use read::snapshot::Snapshot;
 pub use read::survey::Amount;
 pub use read::usage::{Room, TableUsage, Usage};

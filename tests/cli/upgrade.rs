@@ -10,7 +10,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, EnvFlags, EnvOpenOptions};
 use weir::nostr::EventView;
 use weir::store::keys::{self, Index, Secret};
-use weir::store::{Options, Seq, Store};
+use weir::store::{Options, Removal, Seq, Store};
 
 use super::home::{Home, lines};
 use super::support::event::{author, event};
@@ -130,13 +130,13 @@ fn a_store_of_format_0_is_refused_until_an_upgrade_is_complete_however_often_it_
             assert!(ran.err.ends_with(&format!("{data} {what}\n")), "{ran:?}");
         }
     };
-    refuses("has store format 0, this version of weir reads 1; weir upgrade converts it; nothing was changed");
+    refuses("has store format 0, this version of weir reads 2; weir upgrade converts it; nothing was changed");
     for _ in 0..2 {
         kill_an_upgrade(&home);
         refuses("has store format 0, and an upgrade of it has begun: weir upgrade continues it");
     }
-    assert_eq!(home.run(&["upgrade"]).good(), "upgraded from format 0 to 1\n");
-    assert_eq!(home.run(&["upgrade"]).good(), "the store already has format 1\n");
+    assert_eq!(home.run(&["upgrade"]).good(), "upgraded from format 0 to 2\n");
+    assert_eq!(home.run(&["upgrade"]).good(), "the store already has format 2\n");
     assert_eq!(home.export(), before);
     assert_eq!(kinds(), held);
     let ran = home.run(&["check", "--signatures", "none"]);
@@ -144,4 +144,90 @@ fn a_store_of_format_0_is_refused_until_an_upgrade_is_complete_however_often_it_
     // Deleted events stay out, and new events are accepted.
     let ran = home.run_with(&["import", "--no-verify"], lines(&[of(6), of(30_000)]).as_bytes());
     assert_eq!((ran.count("deleted"), ran.count("stored")), (1, 1), "{ran:?}");
+}
+
+/// The tables of format 1.
+const TABLES_OF_1: [&str; 13] = [
+    "weir",
+    "event",
+    "id",
+    "time",
+    "author",
+    "kind",
+    "tag",
+    "expiration",
+    "holder",
+    "deleted",
+    "deleted_address",
+    "vanished",
+    "purge",
+];
+
+/// Replaces a store by one that the version with format 1 would have written.
+fn rewrite_as_format_1(data: &Path) {
+    let open = |path: &Path| {
+        // SAFETY: nothing else has the file open, and no flag trades safety.
+        unsafe { EnvOpenOptions::new().map_size(1 << 30).max_dbs(32).flags(EnvFlags::NO_SYNC).open(path) }
+            .expect("LMDB")
+    };
+    let old = open(data);
+    let txn = old.read_txn().expect("a transaction");
+    let opened = old.open_databases_and_commit(txn, |opener, txn| {
+        let open = |name| opener.open_database::<Bytes, Bytes>(txn, Some(name)).expect("LMDB").expect("a table");
+        Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(TABLES_OF_1.map(open)))
+    });
+    let (tables, txn) = (opened.expect("LMDB").unwrap_commit(), old.read_txn().expect("a transaction"));
+    let rows = tables.map(|table| {
+        let rows = table.iter(&txn).expect("a walk").map(|row| row.expect("a row"));
+        rows.map(|(key, value)| (key.to_vec(), value.to_vec())).collect::<Vec<_>>()
+    });
+    drop(txn);
+    old.prepare_for_closing().wait();
+    for entry in std::fs::read_dir(data).expect("the directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            std::fs::remove_file(path).expect("it is ours");
+        }
+    }
+    let new = open(data);
+    let created = new.create_databases_and_commit(new.write_txn().expect("a transaction"), |creator, txn| {
+        for (name, rows) in TABLES_OF_1.into_iter().zip(&rows) {
+            let table = creator.create_database::<Bytes, Bytes>(txn, Some(name))?;
+            for (key, value) in rows.iter().filter(|(key, _)| name != "weir" || key != b"id") {
+                let mut value = value.clone();
+                if name == "weir" && key == b"header" {
+                    value[8..12].copy_from_slice(&1_u32.to_be_bytes());
+                }
+                table.put(txn, key, &value)?;
+            }
+        }
+        Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(()))
+    });
+    created.expect("LMDB").unwrap_commit();
+    new.prepare_for_closing().wait();
+}
+
+#[test]
+fn a_store_of_format_1_is_upgraded_at_once_and_then_remembers_removals() {
+    let home = Home::new();
+    let of = |n: u64| event(author(1), 1, 1000 + n, &[], "old");
+    home.hold(&(0..100).map(of).collect::<Vec<_>>());
+    home.run(&["delete", "--filter", r#"{"until":1009}"#]).good();
+    let (before, data) = (home.export(), home.path("data"));
+    rewrite_as_format_1(&data);
+    let ran = home.run(&["export"]);
+    assert!(ran.code == Some(1) && ran.err.contains("has store format 1, this version of weir reads 2"), "{ran:?}");
+    assert_eq!(home.run(&["upgrade"]).good(), "upgraded from format 1 to 2\n");
+    assert_eq!(home.run(&["upgrade"]).good(), "the store already has format 2\n");
+    assert_eq!(home.export(), before);
+    home.run(&["delete", "--filter", r#"{"until":1010}"#]).good();
+    let store = Store::open(&data, Options::default()).expect("the store");
+    let snapshot = store.read().expect("a snapshot");
+    let removals = snapshot.removals_after(0).expect("no damage").expect("all of them");
+    let removals: Vec<_> = removals.map(|row| row.expect("a row")).collect();
+    assert_eq!(removals, [Removal { number: 1, seq: Seq(11), id: of(10).view().id() }]);
+    assert_ne!(snapshot.store_id().expect("an id"), [0; 16]);
+    drop(snapshot);
+    drop(store);
+    home.run(&["check", "--signatures", "none"]).good();
 }

@@ -22,11 +22,43 @@ const LIVES: u64 = 25;
 /// A debug build checks signatures ten times faster this way, so more kills fit into an hour.
 const CONFIG: &str = "verify.engine = \"libsecp256k1\"\n";
 
+/// What somebody holds who follows the changes of the store, and how far they have come.
+#[derive(Default)]
+struct Copy {
+    held: BTreeMap<Seq, EventId>,
+    removed: u64,
+}
+
+impl Copy {
+    /// Follows what changed since, and compares. A kill loses neither an arrival nor a removal.
+    fn follow(&mut self, store: &Store) {
+        let snapshot = store.read().expect("a snapshot");
+        match snapshot.removals_after(self.removed).expect("the store is whole") {
+            Some(removals) => {
+                for row in removals {
+                    let removal = row.expect("a row");
+                    self.held.remove(&removal.seq);
+                    self.removed = removal.number;
+                }
+            }
+            // More were removed than the store remembers.
+            None => *self = Self { held: BTreeMap::new(), removed: snapshot.last_removal().expect("a number") },
+        }
+        let last = self.held.last_key_value().map_or(Seq(0), |(seq, _)| *seq);
+        let arrivals = |after| snapshot.after(after).expect("a walk").map(|row| row.expect("a row"));
+        self.held.extend(arrivals(last).map(|(seq, event)| (seq, event.id())));
+        assert!(
+            self.held.iter().map(|(seq, id)| (*seq, *id)).eq(arrivals(Seq(0)).map(|(seq, event)| (seq, event.id())))
+        );
+    }
+}
+
 /// The arrival numbers seen so far.
 #[derive(Default)]
 struct Numbers {
     by_seq: BTreeMap<Seq, EventId>,
     last: u64,
+    copy: Copy,
 }
 
 impl Numbers {
@@ -44,6 +76,7 @@ impl Numbers {
             })
             .expect("the store is read");
         assert!(report.is_clean(), "{report:?}");
+        self.copy.follow(&store);
         self.last = store.read().and_then(|snapshot| snapshot.last_seq()).expect("a number").0;
         assert!(self.last >= before, "INV-4: the last number went from {before} to {}", self.last);
     }

@@ -63,11 +63,12 @@ pub(in crate::store) enum Noted {
     DeletedAddress,
     Vanished,
     Purge,
+    Removed,
 }
 
 impl Noted {
     /// Every table whose rows are copied when a note names them.
-    pub const SIDE: [Self; 4] = [Self::Deleted, Self::DeletedAddress, Self::Vanished, Self::Purge];
+    pub const SIDE: [Self; 5] = [Self::Deleted, Self::DeletedAddress, Self::Vanished, Self::Purge, Self::Removed];
 
     pub fn table(self, tables: &Tables) -> Table {
         match self {
@@ -76,6 +77,7 @@ impl Noted {
             Self::DeletedAddress => tables.deleted_address,
             Self::Vanished => tables.vanished,
             Self::Purge => tables.purge,
+            Self::Removed => tables.removed,
         }
     }
 }

@@ -19,6 +19,7 @@
 //! | deleted_address | coordinate hash 16            | until 6: versions up to then are deleted     |
 //! | vanished        | author 32                     | until 6, seq 6: see [`crate::store::write::vanish`]        |
 //! | purge           | author 32                     | until 6, seq 6, stage 1, last visited key    |
+//! | removed         | number 6                      | seq 6, id 32: see [`crate::store::read::removals`]       |
 
 use std::path::Path;
 
@@ -37,6 +38,7 @@ const MAGIC: [u8; 8] = *b"weir\0evt";
 const HEADER: &[u8] = b"header";
 const HEADER_LEN: usize = MAGIC.len() + 4 + 16;
 const NEXT: &[u8] = b"next";
+const ID: &[u8] = b"id";
 
 /// Room for the tables of later formats.
 const MAX_TABLES: u32 = 32;
@@ -45,7 +47,7 @@ const MAX_TABLES: u32 = 32;
 pub(in crate::store) type Table = Database<'static, Bytes, Bytes>;
 
 /// Names in the file, in the order of [`Tables`]' fields.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "weir",
     "event",
     "id",
@@ -59,6 +61,7 @@ const NAMES: [&str; 13] = [
     "deleted_address",
     "vanished",
     "purge",
+    "removed",
 ];
 
 /// Handles of every table.
@@ -74,14 +77,15 @@ pub(in crate::store) struct Tables {
     pub deleted_address: Table,
     pub vanished: Table,
     pub purge: Table,
+    pub removed: Table,
 }
 
 impl Tables {
     fn new(unnamed: Table, all: [Table; NAMES.len()]) -> Self {
-        let [meta, event, id, time, author, kind, tag, expiration, holder, deleted, deleted_address, vanished, purge] =
-            all;
+        let [meta, event, id, time, author, kind, tag, expiration, holder, rest @ ..] = all;
+        let [deleted, deleted_address, vanished, purge, removed] = rest;
         let indexes = [id, time, author, kind, tag, expiration];
-        Self { unnamed, meta, event, indexes, holder, deleted, deleted_address, vanished, purge }
+        Self { unnamed, meta, event, indexes, holder, deleted, deleted_address, vanished, purge, removed }
     }
 
     /// The table of an index.
@@ -106,6 +110,7 @@ impl Tables {
             self.deleted_address,
             self.vanished,
             self.purge,
+            self.removed,
         ];
         NAMES.into_iter().zip(all)
     }
@@ -119,6 +124,20 @@ impl Tables {
     pub fn next_seq(&self, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
         let next = self.meta.get(txn, NEXT)?.and_then(keys::read_six);
         next.ok_or(StoreError::Damaged("the next arrival number is missing"))
+    }
+
+    /// What tells this store from others.
+    pub fn store_id(&self, txn: &heed::RoTxn<'_>) -> Result<[u8; 16], StoreError> {
+        let id = self.meta.get(txn, ID)?.and_then(|id| id.try_into().ok());
+        id.ok_or(StoreError::Damaged("the id of the store is missing"))
+    }
+
+    /// Gives a store of an earlier format an id, unless a backup has.
+    pub fn create_store_id(&self, txn: &mut heed::RwTxn<'_>) -> Result<(), StoreError> {
+        if self.meta.get(txn, ID)?.is_none() {
+            self.meta.put(txn, ID, &random()?)?;
+        }
+        Ok(())
     }
 
     /// Writes the arrival number that the next event will get.
@@ -323,6 +342,7 @@ fn create(env: &Env<Slots>, secret: Option<Secret>) -> Result<(Tables, Secret), 
         } else {
             meta.put(txn, HEADER, &header(FORMAT, &secret))?;
             meta.put(txn, NEXT, &keys::six(1))?;
+            meta.put(txn, ID, &random()?)?;
         }
         let mut tables = [meta; NAMES.len()];
         for (table, name) in tables.iter_mut().zip(NAMES) {
@@ -333,7 +353,7 @@ fn create(env: &Env<Slots>, secret: Option<Secret>) -> Result<(Tables, Secret), 
     Ok((Tables::new(open_unnamed(env)?, created.unwrap_commit()), Secret(secret)))
 }
 
-pub(in crate::store) fn random() -> Result<[u8; 16], StoreError> {
+fn random() -> Result<[u8; 16], StoreError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| StoreError::Damaged("the system gave no random bytes"))?;
     Ok(bytes)

@@ -6,6 +6,7 @@ pub mod arrival_times;
 pub mod judge;
 pub mod lookup;
 pub mod pages;
+pub mod remembered_removals;
 pub mod snapshot;
 pub mod survey;
 pub mod usage;

@@ -73,6 +73,15 @@ impl<'s> Snapshot<'s> {
         self.store.inner.txn_id(self.txn.id())
     }
 
+    /// A random id that distinguishes this store from all others, in which the same arrival number may be another
+    /// event's. A restore does not copy it.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn store_id(&self) -> Result<[u8; 16], StoreError> {
+        self.store.inner.tables.store_id(&self.txn)
+    }
+
     /// The number of the latest event, even if that event has been removed; zero before the first.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod group;
 mod open;
 mod oracle;
 mod pages;
+mod removals;
 mod replace;
 mod survey;
 mod ties;

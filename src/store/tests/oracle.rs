@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 
+use super::removals::removals_after;
 use super::*;
 
 const DAY: u64 = 86_400;
@@ -333,6 +334,33 @@ fn compare(home: &Home, oracle: &Oracle, pool: &[Plain]) {
     }
 }
 
+/// What somebody holds who is told of arrivals and removals, and how far they were told.
+#[derive(Default)]
+struct Reader {
+    held: std::collections::BTreeMap<String, u64>,
+    arrived: Seq,
+    removed: u64,
+}
+
+impl Reader {
+    /// Tells it what is new, and compares what it holds with the store.
+    fn read(&mut self, store: &Store) {
+        for removal in removals_after(store, self.removed).expect("few removals") {
+            self.held.remove(&removal.id.to_string());
+            self.removed = removal.number;
+        }
+        let snapshot = store.read().expect("a snapshot");
+        for row in snapshot.after(self.arrived).expect("a walk") {
+            let (seq, event) = row.expect("a row");
+            self.held.insert(event.id().to_string(), seq.0);
+            self.arrived = seq;
+        }
+        let all = snapshot.after(Seq(0)).expect("a walk").map(|row| row.expect("a row"));
+        let all: std::collections::BTreeMap<_, _> = all.map(|(seq, event)| (event.id().to_string(), seq.0)).collect();
+        assert_eq!(self.held, all);
+    }
+}
+
 fn spec() -> impl Strategy<Value = Spec> {
     let kind = prop::sample::select(vec![0, 1, 1, 5, 5, 5, 62, 1059, 1059, 10_002, 20_001, 30_000, 30_000]);
     let address = (0..AUTHORS, prop::sample::select(vec![0u16, 1, 10_002, 30_000]), 0..3u8);
@@ -377,10 +405,13 @@ proptest! {
     ) {
         let pool = build(&pool);
         let mut oracle = Oracle::default();
-        let mut home = home();
+        let (mut home, mut often, mut seldom) = (home(), Reader::default(), Reader::default());
         for op in ops {
             home = apply(op, home, &mut oracle, &pool);
             compare(&home, &oracle, &pool);
+            often.read(&home.store);
         }
+        seldom.read(&home.store);
+        prop_assert_eq!(often.held, seldom.held);
     }
 }

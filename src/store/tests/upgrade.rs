@@ -1,4 +1,4 @@
-//! A store of format 0 is upgraded to the current format, wherever the upgrade is interrupted.
+//! A store of an earlier format is upgraded to the current format, wherever the upgrade is interrupted.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +64,7 @@ fn a_store_of_format_0_is_upgraded_wherever_the_upgrade_is_interrupted() {
         let Err(error) = Store::open(dir.path(), options()) else { break };
         assert!(matches!(error, StoreError::Format { .. }) && error.to_string().contains("weir upgrade"), "{error}");
         let mut upgrade = Upgrade::find(dir.path(), &options()).expect("it opens").expect("it is old");
-        assert_eq!(upgrade.from(), 0);
+        assert!(upgrade.from() < FORMAT, "{}", upgrade.from());
         // The upgrade is dropped after every step, as if its process had been killed.
         let more = upgrade.step().expect("a step");
         steps += 1;

@@ -13,6 +13,7 @@ use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index};
 use crate::store::read::lookup::{self, Lookup};
+use crate::store::read::remembered_removals;
 
 /// The most problems that a report lists. Further problems are only counted.
 const LISTED: usize = 100;
@@ -99,6 +100,9 @@ impl Inner {
         }
         if !tally::read(lookup.tables.meta, &txn).is_ok_and(|tally| tally.into_iter().eq(kinds)) {
             report.problem(Seq(0), "the tally of events by kind is wrong");
+        }
+        if let Some((seq, what)) = remembered_removals::fault(lookup.tables, &txn)? {
+            report.problem(seq, what);
         }
         for index in Index::ALL {
             check_count(lookup, index, &mut report)?;

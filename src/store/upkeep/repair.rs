@@ -12,6 +12,7 @@ use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index};
 use crate::store::read::lookup;
+use crate::store::read::remembered_removals;
 use crate::store::upkeep::compact;
 use crate::store::write::transaction::Transaction;
 use crate::store::write::transaction::Writer;
@@ -23,7 +24,7 @@ pub struct Repaired {
     pub events: u64,
     /// Index entries and holders that were missing or wrong.
     pub added: u64,
-    /// Index entries and holders that no record accounts for.
+    /// Index entries and holders that no record accounts for, and one for damaged removals.
     pub removed: u64,
     /// Events dropped: damaged, superseded, deleted or vanished.
     pub dropped: u64,
@@ -64,6 +65,7 @@ impl Writer {
             }
         }
         self.update(|txn| txn.repair_tally(&mut done))?;
+        self.update(|txn| txn.repair_removals(&mut done))?;
         Ok(done)
     }
 }
@@ -105,7 +107,8 @@ impl Transaction<'_> {
             // Its index entries are removed when the scan reaches them, since they have no record.
             done.dropped += 1;
             inner.tables.event.delete(&mut self.txn, key)?;
-            return Ok(());
+            // Its id is not known for certain, so its removal cannot be recorded.
+            return self.forget_removals();
         };
         let seq = Seq(keys::read_six(key).expect("six bytes make a number"));
         self.repair_next(seq)?;
@@ -191,6 +194,15 @@ impl Transaction<'_> {
         }
         done.added += 1;
         tally::replace(tables.meta, &mut self.txn, &kinds)
+    }
+
+    /// Forgets the removals if they are damaged: their readers then begin anew. It reads them in one commit.
+    fn repair_removals(&mut self, done: &mut Repaired) -> Result<(), StoreError> {
+        if remembered_removals::fault(&self.store.inner.tables, &self.txn)?.is_some() {
+            done.removed += 1;
+            self.forget_removals()?;
+        }
+        Ok(())
     }
 
     /// Moves the next arrival number past `seq` if need be (INV-4).

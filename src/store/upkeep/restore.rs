@@ -157,31 +157,6 @@ impl Store {
 }
 
 impl Writer {
-    /// A random id that distinguishes this store from all others, in which the same arrival number may be another
-    /// event's. It is created when it is first asked for, and a restore does not copy it.
-    ///
-    /// # Errors
-    /// When the commit fails.
-    pub fn store_id(&mut self) -> Result<[u8; 16], StoreError> {
-        const KEY: &[u8] = b"id";
-        let inner = self.store.inner();
-        let txn = inner.env.read_txn()?;
-        let id = inner.tables.meta.get(&txn, KEY)?.and_then(|id| id.try_into().ok());
-        drop(txn);
-        if let Some(id) = id {
-            return Ok(id);
-        }
-        self.update(|txn| {
-            let meta = txn.store.inner.tables.meta;
-            if let Some(id) = meta.get(&txn.txn, KEY)?.and_then(|id| id.try_into().ok()) {
-                return Ok(id);
-            }
-            let id = crate::store::file::schema::random()?;
-            meta.put(&mut txn.txn, KEY, &id)?;
-            Ok(id)
-        })
-    }
-
     /// Puts tombstones as they were in the store that they come from. Call it before events are restored.
     ///
     /// # Errors

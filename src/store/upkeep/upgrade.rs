@@ -50,8 +50,12 @@ struct Step {
     slice: Slice,
 }
 
-/// Every step. Format 0 had longer index keys and no tally; nothing else differs.
-const STEPS: [Step; 1] = [Step { from: 0, to: 1, begin: empty_indexes, slice: index_records }];
+/// Every step. Format 0 had longer index keys and no tally. Format 1 did not record removals, and a store had an id
+/// only once it was backed up.
+const STEPS: [Step; 2] = [
+    Step { from: 0, to: 1, begin: empty_indexes, slice: index_records },
+    Step { from: 1, to: 2, begin: |tables, txn| tables.create_store_id(txn), slice: |_, _, _, _| Ok(None) },
+];
 
 const _: () = assert!(STEPS[STEPS.len() - 1].to == FORMAT, "the last step leads to today's format");
 

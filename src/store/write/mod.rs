@@ -6,6 +6,7 @@ pub mod deletion;
 pub mod group;
 pub mod notes;
 pub mod outcome;
+pub mod remember_removals;
 pub mod removal;
 pub mod transaction;
 pub mod vanish;

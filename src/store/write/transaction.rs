@@ -75,6 +75,8 @@ pub(in crate::store) struct Transaction<'s> {
     pub notes: Option<Vec<Vec<u8>>>,
     /// The records that it has removed, if the caller wants them.
     pub removed: Option<Vec<Box<[u8]>>>,
+    /// The removals that its commit is to remember.
+    pub removals: Vec<(Seq, EventId)>,
     /// Whether the store accepts only deletions, for want of room.
     pub only_deletions: bool,
     pub buffers: Buffers,
@@ -228,6 +230,7 @@ impl<'s> Transaction<'s> {
             txn,
             notes,
             removed: None,
+            removals: Vec::new(),
             only_deletions: false,
             buffers,
             first,
@@ -369,6 +372,7 @@ impl<'s> Transaction<'s> {
             let key = keys::six(seq.0);
             tables.event.delete(&mut self.txn, &key)?;
             self.note(Noted::Event, &key);
+            self.removals.push((seq, event.id()));
         }
         self.buffers.scratch = scratch;
         Ok(())
@@ -405,9 +409,9 @@ impl<'s> Transaction<'s> {
         Ok(inner.full().is_reached(self.used_bytes()?, inner.page_bytes_in_use(&self.txn)?))
     }
 
-    /// The number of index entries that it adds and removes.
+    /// The number of index entries that it adds and removes, and of as many pages for what it remembers.
     pub fn rows(&self) -> usize {
-        self.deleted_rows + self.buffers.rows.iter().map(Vec::len).sum::<usize>()
+        self.deleted_rows + self.rows_of_removals() + self.buffers.rows.iter().map(Vec::len).sum::<usize>()
     }
 
     /// Puts the new events and commits.
@@ -437,6 +441,7 @@ impl<'s> Transaction<'s> {
         if !self.slots.is_empty() {
             tables.put_next_seq(&mut self.txn, self.first + self.slots.len() as u64)?;
         }
+        self.remember_removals()?;
         self.put_notes()?;
         self.txn.commit()?;
         if has_changed {
