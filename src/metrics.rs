@@ -78,6 +78,8 @@ pub struct Metrics {
     pub management_requests: Family<ManagementLabel, Counter>,
     /// Decisions of admins in force, by what they are about.
     pub decisions: Family<DecidedLabel, Gauge>,
+    /// Changes that readers of the feed were told, by sort.
+    pub changes_told: Family<ChangeLabel, Counter>,
     /// Log lines that could not be written.
     pub log_lines_lost: Counter,
     /// Verdicts of the fast engine that libsecp256k1 contradicted. A value above zero is an alarm.
@@ -201,6 +203,7 @@ impl Metrics {
             reloads: add(&mut r, "config_reloads", "Reloads of the configuration"),
             management_requests: add(&mut r, "management_requests", "Management requests over HTTP, by outcome"),
             decisions: add(&mut r, "decisions", "Decisions of admins in force, by what they are about"),
+            changes_told: add(&mut r, "changes_told", "Changes told to readers of the feed"),
             log_lines_lost: add(&mut r, "log_lines_lost", "Log lines that could not be written"),
             verify_mismatches: add(
                 &mut r,
@@ -296,6 +299,9 @@ impl Metrics {
             self.evicted_events.get_or_create(&label).inc_by(0);
             self.evicted_bytes.get_or_create(&label).inc_by(0);
         }
+        for &change in Change::ALL {
+            self.changes_told.get_or_create(&ChangeLabel { change }).inc_by(0);
+        }
         for &reason in CloseReason::ALL {
             self.connections_closed.get_or_create(&CloseLabel { reason }).inc_by(0);
         }
@@ -330,6 +336,11 @@ impl Metrics {
     /// Counts one refusal by its prefix.
     pub fn refusal(&self, prefix: &'static str) {
         self.refusals.get_or_create(&RefusalLabel { prefix }).inc();
+    }
+
+    /// Counts a change that a reader of the feed is told.
+    pub fn change(&self, change: Change) {
+        self.changes_told.get_or_create(&ChangeLabel { change }).inc();
     }
 
     /// Counts one event that was refused by `rule`.

@@ -84,7 +84,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         management.listen();
     }
     let links = (management.link(), &on_failure);
-    let server = Server::start(options, serving.clone(), &pipeline.intake(), listeners, links)?;
+    let server =
+        Server::start((options, config.changes.clone()), serving.clone(), &pipeline.intake(), listeners, links)?;
     tracing::info!("listening on {}", server.address);
     serving.metrics.start_time_seconds.set(now().0 as i64);
     if let Some(predecessor) = predecessor {

@@ -11,6 +11,7 @@ use super::sections::Config;
 use crate::pipeline::SUSPECTS;
 use crate::pipeline::fair::MAX_REMEMBERED;
 use crate::pipeline::ingest::plugin::COPY_BYTES;
+use crate::pipeline::query::changes::{MOST_ANSWERS, MOST_BYTES};
 use crate::plugin::worker::BUFFER_BYTES;
 
 /// Memory of one open connection that no account counts: its task, session and outbox (4.1 KiB, measured with 4,000
@@ -144,13 +145,17 @@ fn lines(config: &Config) -> Vec<Line> {
         line("tables of addresses and keys", tables(config), 0, 0),
         line("the relay itself", BASE_BYTES, 0, 0),
     ];
-    let plugin = &config.plugin;
+    let (plugin, tiers) = (&config.plugin, &config.tiers);
+    let largest = [&tiers.anonymous, &tiers.authenticated, &tiers.listed].map(|tier| tier.max_event_bytes);
+    let largest = largest.into_iter().max().unwrap_or_default() as u64 * ESCAPED;
+    if config.changes.on_metrics_address || !config.changes.token_file.path.is_empty() {
+        // A vector has up to twice the room that it needs.
+        let answer = 2 * (MOST_BYTES as u64 + largest);
+        lines.push(line("answers of the feed of changes", MOST_ANSWERS as u64 * answer, 0, 0));
+    }
     if !plugin.command.is_empty() {
-        let tiers = &config.tiers;
-        let largest = [&tiers.anonymous, &tiers.authenticated, &tiers.listed].map(|tier| tier.max_event_bytes);
-        let request = largest.into_iter().max().unwrap_or_default() as u64 * ESCAPED;
         let copies = if plugin.dry_run { COPY_BYTES as u64 } else { 0 };
-        lines.push(line("the plugin's pipes", plugin.workers as u64 * (BUFFER_BYTES + request) + copies, 0, 0));
+        lines.push(line("the plugin's pipes", plugin.workers as u64 * (BUFFER_BYTES + largest) + copies, 0, 0));
     }
     lines
 }
@@ -178,6 +183,8 @@ socket buffers in the kernel: at most 1.00 GiB (256.00 MiB per address, 1.00 MiB
         config.plugin.command = "/etc/weir/policy".into();
         (config.plugin.workers, config.plugin.dry_run) = (2, true);
         assert!(memory_ceiling(&config).contains("\n   28.50 MiB  the plugin's pipes\n"));
+        config.changes.on_metrics_address = true;
+        assert!(memory_ceiling(&config).contains("  answers of the feed of changes\n"));
         (config.policy.newcomers.period_s, config.policy.offenders.offences) = (3_600, 3);
         assert!(memory_ceiling(&config).contains("\n   67.32 MiB  tables of addresses and keys\n"), "with their own");
     }

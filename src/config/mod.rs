@@ -20,6 +20,7 @@ mod storage;
 pub mod strfry;
 #[cfg(test)]
 mod tests;
+mod token_file;
 mod units;
 mod validate;
 mod warn;
@@ -74,6 +75,7 @@ impl Config {
                 let (list_files, mut faults) = lists::read_all(access, &mut storage.retention, directory);
                 read.config.list_files = list_files;
                 faults.extend(secret_file::read(&mut read.config.membership.key_file, directory));
+                faults.extend(token_file::read(&mut read.config.changes.token_file, directory));
                 faults.extend(compile(&mut read.config.policy.content));
                 if faults.is_empty() {
                     faults = validate::check(&read.config);

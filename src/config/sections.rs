@@ -59,6 +59,8 @@ pub struct Config {
     pub queues: pipeline::Bounds,
     /// The listener for monitoring.
     pub metrics: Metrics,
+    /// The feed of changes.
+    pub changes: server::ChangesOptions,
     /// Logging.
     pub log: Log,
     /// The list files that were read.

@@ -6,6 +6,7 @@ use super::error::Fault;
 use super::sections::Config;
 use crate::management::members::MAX_TTL_S;
 use crate::policy::{Membership, PluginOptions, Rate, TierLimits, TrustOptions, Who};
+use crate::server::CHANGES_PATH;
 
 /// The faults found so far.
 struct Faults(Vec<Fault>);
@@ -285,6 +286,11 @@ fn pipeline(config: &Config, faults: &mut Faults) {
 fn monitoring(config: &Config, faults: &mut Faults) {
     let apart = config.metrics.listen.is_none_or(|own| own.port() == 0 || own != config.server.listen);
     faults.unless(apart, "metrics.listen", "must differ from server.listen, since clients must not reach it");
+    let changes = &config.changes;
+    let is_reachable = !changes.on_metrics_address || config.metrics.listen.is_some();
+    faults.unless(is_reachable, "changes.on_metrics_address", "has no effect without metrics.listen");
+    let is_apart = changes.token_file.path.is_empty() || config.server.path != CHANGES_PATH;
+    faults.unless(is_apart, "server.path", format!("{CHANGES_PATH} is where changes.token_file serves the feed"));
     if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&config.log.level) {
         faults.unless(false, "log.level", format!("not a level: {error}"));
     }

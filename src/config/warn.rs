@@ -36,7 +36,12 @@ pub fn warnings(config: &Config) -> Vec<String> {
         config.membership.key_file.is_open_to_others.then(|| {
             "membership.key_file: others than its owner may read the relay's secret key: chmod 600".to_string()
         });
-    why.map(text).into_iter().chain(proxy).chain(plugin(config)).chain(key).collect()
+    let token = config
+        .changes
+        .token_file
+        .is_open_to_others
+        .then(|| "changes.token_file: others than its owner may read the token: chmod 600".to_string());
+    why.map(text).into_iter().chain(proxy).chain(plugin(config)).chain(key).chain(token).collect()
 }
 
 /// Whether clients seem to come through a proxy on this machine that is not trusted: weir speaks no TLS.

@@ -238,6 +238,16 @@ label_values!(
 );
 
 label_values!(
+    /// A change that the feed tells.
+    Change {
+        /// An event was stored.
+        Arrived = "arrived",
+        /// An event is no longer held.
+        Removed = "removed",
+    }
+);
+
+label_values!(
     /// A queue between threads (`pipeline::queues`).
     Queue {
         /// Events between the socket and the disk (Q1 and Q2).
@@ -340,6 +350,7 @@ label!(
     ReloadLabel { result: Reload },
     ManagementLabel { outcome: ManagementOutcome },
     DecidedLabel { about: Decided },
+    ChangeLabel { change: Change },
     QueueLabel { queue: Queue },
     PluginVerdictLabel { verdict: PluginVerdict },
     PluginFailureLabel { cause: PluginFailure },

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::admission::{Admission, Door, Waiting};
 use super::cold::Cold;
+use super::feed_access::{Feed, Options as ChangesOptions};
 use super::management::link::Link;
 use super::options::Options;
 use super::partial::PartialMessages;
@@ -76,6 +77,8 @@ pub struct Front {
     pub proxy_faults: ProxyFaults,
     /// The thread that manages the relay.
     pub management: Link,
+    /// The readers of the feed of changes.
+    pub(super) changes: Feed,
 }
 
 /// What the connections of one io thread share.
@@ -114,7 +117,7 @@ pub struct IoContext {
 
 impl Front {
     /// Nobody is connected yet.
-    pub fn new(options: Options, pipeline: Serving, management: Link) -> Self {
+    pub fn new((options, changes): (Options, ChangesOptions), pipeline: Serving, management: Link) -> Self {
         Self {
             admission: Admission::new(
                 options.max_connections,
@@ -131,6 +134,7 @@ impl Front {
             epoch: Instant::now(),
             proxy_faults: ProxyFaults::default(),
             management,
+            changes: Feed::new(changes),
             options,
             pipeline,
         }
@@ -332,7 +336,7 @@ mod tests {
         let options = crate::store::Options { map_bytes: 64 << 20, durability: Durability::None, ..Default::default() };
         let store = Store::open(dir.path(), options).expect("a new store");
         let (pipeline, _failures) = start(store, Settings::default());
-        let front = Arc::new(Front::new(Options::default(), pipeline.serving().clone(), Link::none()));
+        let front = Arc::new(Front::new(Default::default(), pipeline.serving().clone(), Link::none()));
         let context = IoContext::new(Arc::clone(&front), pipeline.intake());
         let client_at = |address: [u8; 4]| {
             let address: IpAddr = address.into();

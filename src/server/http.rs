@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::admission::Waiting;
+use super::change_feed;
 use super::connection;
 use super::context::IoContext;
 use super::info;
@@ -107,11 +108,15 @@ pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAd
     }
 }
 
-/// Answers one request. Only management waits for anything.
+/// Answers one request. Only management and the feed of changes wait for anything.
 async fn handle(context: &Rc<IoContext>, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
     let mut response = match handle_at_once(context, request, caller) {
         Handled::Answered(response) => response,
         Handled::Management(request, payer) => management::answer(context, request, payer).await,
+        Handled::Changes(request, payer) => {
+            let asked = (request.method(), request.uri().query().unwrap_or_default());
+            change_feed::answer_public(context, asked, request.headers(), payer).await
+        }
     };
     if !context.front.pipeline.settings.load().admins.is_empty() {
         // Browsers ask before a management request (NIP-86), and `*` does not cover Authorization.
@@ -128,6 +133,8 @@ enum Handled {
     Answered(Response<Full<Bytes>>),
     /// It is for management, and charged to this address.
     Management(Request<Incoming>, IpAddr),
+    /// It is for the feed of changes, and charged to this address.
+    Changes(Request<Incoming>, IpAddr),
 }
 
 impl From<Response<Full<Bytes>>> for Handled {
@@ -146,6 +153,9 @@ fn handle_at_once(context: &Rc<IoContext>, mut request: Request<Incoming>, calle
     let payer = address.as_ref().map_or(caller.address.ip(), |address| *address);
     if !may_ask(context, &settings, payer) {
         return turn_away(context, TurnedAway::Debt, payer).into();
+    }
+    if request.uri().path() == change_feed::PATH && front.changes.is_public() {
+        return Handled::Changes(request, payer);
     }
     if request.uri().path() != front.options.path {
         return text(StatusCode::NOT_FOUND, "there is nothing here; the relay is elsewhere\n").into();

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use super::context::{ACCEPT_PAUSE, Front, IoContext};
+use super::feed_access::Options as ChangesOptions;
 use super::management::link::Link;
 use super::options::Options;
 use super::stage::{RESTARTING, Stage};
@@ -95,7 +96,7 @@ impl Server {
     /// # Errors
     /// When the listener or a thread cannot be used.
     pub fn start(
-        options: Options,
+        (options, changes): (Options, ChangesOptions),
         pipeline: Serving,
         intake: &Intake,
         (listener, monitor): (StdListener, Option<StdListener>),
@@ -106,7 +107,7 @@ impl Server {
         let address = listener.local_addr()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.io_threads == 0 { cores.div_ceil(2) } else { options.io_threads };
-        let front = Arc::new(Front::new(options, pipeline, management));
+        let front = Arc::new(Front::new((options, changes), pipeline, management));
         let (stage, told) = watch::channel(Stage::Serving);
         let mut threads = Vec::new();
         let mut monitor = monitor;

@@ -6,10 +6,12 @@
 mod admission;
 mod auth;
 mod bill;
+mod change_feed;
 mod cold;
 mod connection;
 mod context;
 mod engine;
+mod feed_access;
 pub mod gauges;
 mod http;
 mod info;
@@ -33,5 +35,7 @@ mod share;
 mod stage;
 mod turns;
 
+pub use change_feed::PATH as CHANGES_PATH;
+pub use feed_access::{Options as ChangesOptions, TokenFile, TokenHash};
 pub use io::{Server, ServerError, listen};
 pub use options::Options;

@@ -1,9 +1,9 @@
-//! Serves `/metrics`, `/healthz` and `/readyz` to operators, on a separate address.
+//! Serves `/metrics`, `/healthz` and `/readyz` to operators, on a separate address, and `/changes` if it is to.
 //!
-//! They are never reachable through the clients' address.
+//! The first three are never reachable through the clients' address.
 
 use std::convert::Infallible;
-use std::net::TcpListener as StdListener;
+use std::net::{IpAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::change_feed;
 use super::context::{ACCEPT_PAUSE, IoContext};
 use super::gauges;
 use super::http::names_one_host;
@@ -44,8 +45,8 @@ pub async fn serve(context: Rc<IoContext>, listener: StdListener, mut told: watc
             },
             accepted = listener.accept(), if stage.serves_operators() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 // Out of descriptors; try again when some are free.
                 tracing::debug!(%error, "a metrics connection could not be accepted");
@@ -56,7 +57,7 @@ pub async fn serve(context: Rc<IoContext>, listener: StdListener, mut told: watc
         let context = Rc::clone(&context);
         let service = service_fn(move |request| {
             let context = Rc::clone(&context);
-            async move { Ok::<_, Infallible>(handle(&context, &request)) }
+            async move { Ok::<_, Infallible>(handle(&context, &request, peer).await) }
         });
         tokio::task::spawn_local(async move {
             let served = http1::Builder::new()
@@ -71,9 +72,13 @@ pub async fn serve(context: Rc<IoContext>, listener: StdListener, mut told: watc
     }
 }
 
-fn handle(context: &IoContext, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn handle(context: &IoContext, request: &Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
     if !names_one_host(request.version(), request.headers()) {
         return text(StatusCode::BAD_REQUEST, "a request names one host\n");
+    }
+    if request.uri().path() == change_feed::PATH && context.front.changes.is_on_metrics_address() {
+        let query = request.uri().query().unwrap_or_default();
+        return change_feed::answer(context, (request.method(), query), peer).await;
     }
     if request.method() != Method::GET {
         return method_not_allowed("GET");

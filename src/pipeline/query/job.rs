@@ -2,6 +2,7 @@
 //!
 //! It does not know what a job does; each kind of job has its own file.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -22,8 +23,11 @@ use crate::store::{Budget, Store};
 
 /// A query that is answered in slices. Between slices it holds keys and counters, never a transaction (INV-9).
 pub trait Job: Send {
-    /// The client that asked.
-    fn client(&self) -> &Arc<ClientHandle>;
+    /// The network address whose share of Q4 it takes.
+    fn address(&self) -> IpAddr;
+
+    /// The connection that is charged, if it came over one.
+    fn client(&self) -> Option<&Arc<ClientHandle>>;
 
     /// Microseconds that were spent on it so far.
     fn spent_us(&self) -> u64;
@@ -34,7 +38,7 @@ pub trait Job: Send {
     /// Runs a slice. The job comes back when it is to go back to Q4; otherwise it is over or parked.
     fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>>;
 
-    /// Drops the query and tells the client why.
+    /// Drops the query and tells whoever asked why.
     fn refuse(self: Box<Self>, reading: &Reading, reason: Reason);
 }
 
@@ -68,7 +72,7 @@ impl Reading {
     /// Puts a job into Q4; never blocks, and never runs it here. If Q4 is full, the newest query of the greediest
     /// address is refused.
     pub fn submit(&self, job: Box<dyn Job>) {
-        let (address, spent_us) = (job.client().address, job.spent_us());
+        let (address, spent_us) = (job.address(), job.spent_us());
         if let Some(refused) = self.scans.push(address, job, spent_us, self.clock.now_us()) {
             let reason = too_many_queries();
             self.metrics.refusal(reason.prefix.as_str());

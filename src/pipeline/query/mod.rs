@@ -1,5 +1,6 @@
-//! The query threads: REQ, COUNT and NIP-77 in slices.
+//! The query threads: REQ, COUNT, NIP-77 and the feed of changes in slices.
 
+pub mod changes;
 pub mod job;
 pub mod meter;
 pub mod readers;

@@ -20,11 +20,13 @@ pub fn run(reading: &Arc<Reading>) {
 /// Runs a slice of a job, charges its client and its address, and puts it in line for the next one.
 fn run_slice(reading: &Arc<Reading>, Turn { address, job, slice_us }: Turn<Box<dyn Job>>) {
     let budget = Budget { rows: reading.options.slice_rows, time: Duration::from_micros(slice_us) };
-    let (client, meter) = (Arc::clone(job.client()), Meter::start());
+    let (client, meter) = (job.client().cloned(), Meter::start());
     let again = job.run(reading, budget);
     let (spent, now_us) = (meter.spent(), reading.clock.now_us());
     let spent_us = spent.as_micros() as u64;
-    client.charge_time(&reading.settings.load(), spent, now_us);
+    if let Some(client) = client {
+        client.charge_time(&reading.settings.load(), spent, now_us);
+    }
     reading.scans.settle(address, slice_us, spent_us, now_us);
     if let Some(mut again) = again {
         again.spend(spent_us);

@@ -226,8 +226,12 @@ enum NegWork {
 }
 
 impl Job for NegJob {
-    fn client(&self) -> &Arc<ClientHandle> {
-        &self.session.client
+    fn address(&self) -> IpAddr {
+        self.session.client.address
+    }
+
+    fn client(&self) -> Option<&Arc<ClientHandle>> {
+        Some(&self.session.client)
     }
 
     fn spent_us(&self) -> u64 {

@@ -5,6 +5,7 @@
 //! through Q4, which serves the address that used least lately. It stops while its client has enough to read, and
 //! ends when nobody wants its rows any more. No other thread ever runs a slice.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -391,8 +392,12 @@ impl ScanJob {
 }
 
 impl Job for ScanJob {
-    fn client(&self) -> &Arc<ClientHandle> {
-        &self.client
+    fn address(&self) -> IpAddr {
+        self.client.address
+    }
+
+    fn client(&self) -> Option<&Arc<ClientHandle>> {
+        Some(&self.client)
     }
 
     fn spent_us(&self) -> u64 {

@@ -125,7 +125,7 @@ impl Relay {
         let on_failure: crate::pipeline::OnFailure = Arc::new(|why: &str| panic!("{why}"));
         let pipeline = Pipeline::start(parts, &on_failure).expect("the threads start");
         let front = Arc::new(Front::new(
-            crate::server::Options::default(),
+            Default::default(),
             pipeline.serving().clone(),
             crate::server::management::link::Link::none(),
         ));
