@@ -276,7 +276,7 @@ impl Connection {
     }
 
     /// Sends what waits. A client whose socket accepts nothing has left, but may have sent events first, so what
-    /// reached this machine is read for as long as [`Departure`] says.
+    /// reached this machine is still read, unless the client is in debt: see [`Departure`].
     fn poll_flush(&mut self, cx: &mut TaskContext<'_>, max_bytes: usize) -> Poll<Flushed> {
         let Some(writer) = &mut self.writer else { return Poll::Ready(Flushed::Idle) };
         let flushed = writer.poll_flush(cx, Pin::new(&mut self.stream), max_bytes);
@@ -289,7 +289,6 @@ impl Connection {
             flushed.unwrap_or_else(|_| {
                 // Drops the queued frames and refuses later ones.
                 self.writer = None;
-                self.departure.note(self.context.now_ms());
                 self.engine.client_left();
                 Flushed::Idle
             })
@@ -326,7 +325,7 @@ impl Connection {
             return Ok(More::Wait);
         }
         if !self.engine.may_read() {
-            self.departure.look(&self.stream, self.engine.outbox(), self.context.now_ms());
+            self.departure.look(&self.stream, self.writer.is_some(), self.engine.outbox(), self.context.now_ms());
             return Ok(More::Wait);
         }
         if !self.leftover.is_empty() {
@@ -419,7 +418,7 @@ impl Connection {
                 // The client may have been talking all along: it was not read.
                 self.held_until_ms = None;
                 self.keepalive.heard(now_ms);
-                self.departure.look(&self.stream, self.engine.outbox(), now_ms);
+                self.departure.look(&self.stream, self.writer.is_some(), self.engine.outbox(), now_ms);
             }
             match self.keepalive.poll(now_ms) {
                 KeepaliveAction::Wait(at_ms) => self.set_timer(now_ms, at_ms),

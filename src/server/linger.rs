@@ -19,7 +19,7 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// How often a held client is asked whether it is there, in milliseconds.
 const PROBE_EVERY_MS: u64 = 1_000;
 
-/// What is known of a client's leaving. Times are milliseconds of a clock that never goes back.
+/// What is known of the leaving of a client in debt. Times are milliseconds of a clock that never goes back.
 ///
 /// A client that pays debts is read slowly, and what it sent could take hours to read. So reading ends [`LINGER`] after
 /// it has left, and what is unread is dropped.
@@ -31,13 +31,13 @@ pub struct Departure {
 
 impl Departure {
     /// Notes that the client has left, unless it is known.
-    pub fn note(&mut self, now_ms: u64) {
+    fn note(&mut self, now_ms: u64) {
         self.left_ms.get_or_insert(now_ms);
     }
 
-    /// Looks whether a held client has left.
-    pub fn look(&mut self, stream: &TcpStream, outbox: &Outbox, now_ms: u64) {
-        if has_left(stream) {
+    /// Looks whether a held client has left: it closed its side, or its socket no longer takes anything.
+    pub fn look(&mut self, stream: &TcpStream, is_writable: bool, outbox: &Outbox, now_ms: u64) {
+        if !is_writable || has_left(stream) {
             self.note(now_ms);
         } else if self.probes(now_ms) && outbox.is_empty() {
             outbox.push_reply(Frame::control(OpCode::Ping, b""));

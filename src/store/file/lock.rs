@@ -31,7 +31,7 @@ impl Left {
 /// When LMDB cannot begin a transaction or the log cannot be read.
 pub(in crate::store) fn lock<'e>(env: &'e Env<Slots>, wal: &Wal) -> Result<(RwTxn<'e>, Left), StoreError> {
     let txn = env.write_txn()?;
-    let left = wal.left(txn.id() as u64)?;
+    let left = wal.take_over(txn.id() as u64)?;
     Ok((txn, Left(left)))
 }
 

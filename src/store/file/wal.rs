@@ -6,6 +6,9 @@
 //! recognises the frames of a dead process: they carry the number of the transaction that it begins. Nobody writes the
 //! log without that lock.
 //!
+//! After a power cut the log may hold frames of a later transaction, if commits do not wait for their meta page: the
+//! commits before it are lost. They are erased, or they would return when transactions reach that number again.
+//!
 //! | bytes | of a frame                                                          |
 //! |------:|---------------------------------------------------------------------|
 //! |     8 | the transaction's number, little-endian like all of these           |
@@ -122,18 +125,45 @@ impl Wal {
         Ok(!self.left(txn)?.is_empty())
     }
 
+    /// The number in the first frame, whole or not. `None` if there is no file, or an empty one: a process created it
+    /// and died before it filled it.
+    fn first_number(&self) -> Result<Option<u64>, StoreError> {
+        let Some(file) = self.file()? else { return Ok(None) };
+        let mut number = [0; 8];
+        match file.read_exact_at(&mut number, 0) {
+            Ok(()) => Ok(Some(u64::from_le_bytes(number))),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(self.error()(error)),
+        }
+    }
+
+    /// The records left for the transaction `txn`, as [`Wal::left`], for the owner of the write lock. Erases frames of
+    /// later transactions.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn take_over(&self, txn: u64) -> Result<Vec<u8>, StoreError> {
+        match self.first_number()? {
+            Some(number) if number == txn => self.left(txn),
+            Some(number) if number > txn => self.erase().map(|()| Vec::new()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Overwrites the log with zeros, durably.
+    fn erase(&self) -> Result<(), StoreError> {
+        let Some(file) = self.file()? else { return Ok(()) };
+        let len = file.metadata().map_err(self.error())?.len().min(LOG_BYTES as u64);
+        file.write_all_at(&vec![0; len as usize], 0).and_then(|()| file.sync_data()).map_err(self.error())
+    }
+
     /// The records left for the transaction `txn`, by a process that died before its commit or by a commit that failed:
     /// the records of all whole frames, each preceded by its length. Nearly always there are none, and then the call
     /// costs one small read.
     pub fn left(&self, txn: u64) -> Result<Vec<u8>, StoreError> {
         let Some(file) = self.file()? else { return Ok(Vec::new()) };
-        let mut number = [0; 8];
-        match file.read_exact_at(&mut number, 0) {
-            Ok(()) if u64::from_le_bytes(number) == txn => {}
-            Ok(()) => return Ok(Vec::new()),
-            // A process created the file and died before it filled it.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Vec::new()),
-            Err(error) => return Err(self.error()(error)),
+        if self.first_number()? != Some(txn) {
+            return Ok(Vec::new());
         }
         let mut bytes = vec![0; LOG_BYTES];
         let mut len = 0;
@@ -287,6 +317,20 @@ mod tests {
         assert_eq!(synced.get(), 2, "a sync that failed is done again");
         overwrite(|| Ok(())).expect("nothing was synced since");
         assert_eq!(synced.get(), 2);
+    }
+
+    #[test]
+    fn frames_of_a_later_transaction_are_erased_by_the_next_owner_of_the_lock() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let wal = wal(dir.path());
+        let second = write(&wal, 7, 0, b"first");
+        write(&wal, 7, second, b"second");
+        assert_eq!(wal.take_over(7).expect("a read"), b"firstsecond");
+        assert_eq!(wal.take_over(6).expect("a read"), b"");
+        assert_eq!(std::fs::read(dir.path().join(LOG_FILE)).expect("the log"), vec![0; LOG_BYTES]);
+        write(&wal, 7, 0, b"other");
+        assert_eq!(wal.take_over(8).expect("a read"), b"");
+        assert_eq!(wal.take_over(7).expect("a read"), b"other", "an older one is left alone");
     }
 
     #[test]

@@ -88,6 +88,26 @@ fn opening_a_store_recovers_the_events_that_a_dead_process_acknowledged() {
     assert_eq!(home.assert_clean().events, 40);
 }
 
+/// As after a power cut that took commits whose meta page was not waited for: the log is of a later transaction.
+#[test]
+fn what_a_power_cut_took_with_commits_before_it_does_not_return() {
+    let home = home();
+    home.commit_one(&note(author(1), 1, "before"));
+    let lost = notes(10, 2);
+    let path = home.dir.path().join(LOG_FILE);
+    let earlier = tempfile::tempdir().expect("a directory");
+    std::fs::copy(home.dir.path().join("data.mdb"), earlier.path().join("data.mdb")).expect("a copy");
+    home.commit_one(&note(author(1), 2, "a commit that is lost"));
+    drop(group(&home, &[&lost], Err(StoreError::Full)));
+    std::fs::copy(&path, earlier.path().join(LOG_FILE)).expect("a copy");
+    let home = Home { store: Store::open(earlier.path(), options()).expect("the store"), dir: earlier };
+    // The lost commit's number, and then that of the log's frames.
+    home.commit_one(&note(author(1), 3, "after"));
+    home.commit_one(&note(author(1), 4, "after"));
+    assert_eq!(lost.iter().map(|event| home.holds(event)).collect::<Vec<_>>(), [false, false]);
+    assert_eq!(home.assert_clean().events, 3);
+}
+
 #[test]
 fn a_truncated_frame_loses_only_its_own_batch() {
     let home = home();
