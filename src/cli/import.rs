@@ -16,7 +16,7 @@ use super::global::Global;
 use super::interrupt;
 use super::log;
 use super::output::{progress, say, stdout};
-use crate::import::{self, Decisions, End, LineOutcome, Observer, Origin, Parts, Report, Verdict};
+use crate::import::{self, Decisions, End, LineOutcome, Observer, Parts, Report, Rules, Verdict};
 use crate::management::Journal;
 use crate::policy::{Settings, Source};
 use crate::schnorr::Verifier;
@@ -70,11 +70,12 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // What a plugin complains of.
     let judges = config.plugin.judges(Source::Import);
     let _log = judges.then(|| log::start(&config.log, &Counter::default())).transpose()?;
+    let settings = Settings { moderation: decisions(), ..config.settings() };
     let parts = Parts {
+        rules: Rules::load(settings, &store)?,
         store,
-        settings: Settings { moderation: decisions(), ..config.settings() },
         decisions,
-        origin: Origin::File,
+        source: Source::Import,
         verifier: Verifier::new(config.verify),
         options: import::Options {
             verify: !arguments.no_verify,

@@ -110,7 +110,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let scope = arguments.filter.clone();
     let parts = Parts {
         store: &store,
-        settings: Settings { moderation: decisions(), ..config.settings() },
+        rules: import::Rules::load(Settings { moderation: decisions(), ..config.settings() }, &store)?,
         decisions,
         verify: config.verify,
         import: import::Options {
@@ -139,7 +139,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads the file of a private key, which nobody but its owner may be able to read.
-fn read_key(file: &Path) -> anyhow::Result<SigningKey> {
+pub fn read_key(file: &Path) -> anyhow::Result<SigningKey> {
     let context = || format!("cannot read the key in {}", file.display());
     let metadata = std::fs::metadata(file).with_context(context)?;
     anyhow::ensure!(

@@ -8,23 +8,20 @@ use std::sync::Arc;
 use super::judge::Judge;
 use super::origin::Origin;
 use super::pieces::Piece;
+use super::rules::Rules;
 use super::split::{Found, Splitter};
 use super::verdict::{LineOutcome, Verdict};
 use crate::nostr::json::Parser;
 use crate::nostr::{Event, EventError, EventView, Reason, Timestamp, VerifiedEvent};
 use crate::policy::{Decision, Settings, check_import};
-use crate::retention::Horizons;
 use crate::schnorr::Verifier;
 use crate::store::{Outcome, Snapshot, Store, StoreError};
 
 /// Everything needed to check a piece.
 pub struct Checker {
     pub store: Store,
-    pub settings: Settings,
-    /// How far the retention rules have evicted, so that evicted events are not imported again.
-    pub horizons: Horizons,
+    pub rules: Rules,
     pub verifier: Arc<Verifier>,
-    pub origin: Origin,
     /// Whether signatures are verified.
     pub verify: bool,
     /// The operator's program, if it is to judge these events.
@@ -33,8 +30,9 @@ pub struct Checker {
 }
 
 /// A checked piece.
-#[derive(Default)]
 pub struct Checked {
+    /// Where it came from.
+    pub origin: Origin,
     /// Bytes of input.
     pub bytes: u64,
     /// The line on which the next piece begins.
@@ -48,6 +46,12 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// What is known of a piece before it is checked.
+    const fn of(origin: Origin, piece: &Piece) -> Self {
+        let (bytes, next_line) = (piece.bytes, piece.next_line);
+        Self { origin, bytes, next_line, events: Vec::new(), lines: Vec::new(), verdicts: Vec::new() }
+    }
+
     fn reject(
         &mut self,
         line: u64,
@@ -61,12 +65,13 @@ impl Checked {
 }
 
 impl Checker {
-    /// Checks every value of a piece.
+    /// Checks every value of a piece, under the rules as they are now.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn check(&self, piece: &Piece, now: Timestamp) -> Result<Checked, StoreError> {
-        let mut checked = Checked { bytes: piece.bytes, next_line: piece.next_line, ..Checked::default() };
+    pub fn check(&self, origin: Origin, piece: &Piece, now: Timestamp) -> Result<Checked, StoreError> {
+        let settings = self.rules.settings.load_full();
+        let mut checked = Checked::of(origin, piece);
         let (mut lines, mut events) = (Vec::with_capacity(piece.values.len()), Vec::with_capacity(piece.values.len()));
         let snapshot = self.store.read()?;
         let mut take = |line, read: Result<Event, String>, checked: &mut Checked| -> Result<(), StoreError> {
@@ -77,7 +82,7 @@ impl Checker {
                     return Ok(());
                 }
             };
-            match self.refuse(&snapshot, event.view(), now)? {
+            match self.refuse(&settings, &checked.origin, &snapshot, event.view(), now)? {
                 Some((outcome, reason)) => checked.reject(line, Some(event.view()), outcome, reason),
                 None => {
                     lines.push(line);
@@ -135,26 +140,28 @@ impl Checker {
     /// The outcome and reason of an event that need not be committed; `None` for all others.
     fn refuse(
         &self,
+        settings: &Settings,
+        origin: &Origin,
         snapshot: &Snapshot<'_>,
         event: EventView<'_>,
         now: Timestamp,
     ) -> Result<Option<(LineOutcome, Cow<'static, str>)>, StoreError> {
-        if !self.origin.wants(event) {
+        if !origin.wants(event) {
             return Ok(Some((LineOutcome::Unwanted, LineOutcome::Unwanted.reason().into())));
         }
-        let policy = check_import(&self.settings, event, self.origin.source(), now);
+        let policy = check_import(settings, event, origin.source(), now);
         let outcome = if let Err(refusal) = policy {
             (LineOutcome::Refused, refusal.reason.text)
         } else if policy == Ok(Decision::Mute) {
             (LineOutcome::Refused, "it is muted".into())
-        } else if let Err(reason) = self.settings.retention.check_age(event, now) {
+        } else if let Err(reason) = settings.retention.check_age(event, now) {
             (LineOutcome::NotKept, reason.text)
         } else if event.kind().is_ephemeral() {
             (LineOutcome::Ephemeral, LineOutcome::Ephemeral.reason().into())
         } else if let Some(outcome) = Outcome::of(snapshot.status(event, now)?).and_then(LineOutcome::of) {
             // This needs no signature check, since the id is known to be the hash of the content.
             (outcome, outcome.reason().into())
-        } else if let Err(reason) = self.check_horizons(snapshot, event, now)? {
+        } else if let Err(reason) = self.check_horizons(settings, snapshot, event, now)? {
             (LineOutcome::NotKept, reason.text)
         } else {
             return Ok(None);
@@ -165,13 +172,14 @@ impl Checker {
     /// Whether the rules would keep the event, given the events that are stored.
     fn check_horizons(
         &self,
+        settings: &Settings,
         snapshot: &Snapshot<'_>,
         event: EventView<'_>,
         now: Timestamp,
     ) -> Result<Result<(), Reason>, StoreError> {
-        let rules = &self.settings.retention;
-        self.horizons.look(rules, event.pubkey(), snapshot, now, u32::MAX)?;
-        Ok(self.horizons.check(rules, event, now))
+        let (rules, horizons) = (&settings.retention, &self.rules.horizons);
+        horizons.look(rules, event.pubkey(), snapshot, now, u32::MAX)?;
+        Ok(horizons.check(rules, event, now))
     }
 
     fn verify(&self, lines: Vec<u64>, events: Vec<Event>, checked: &mut Checked) {
@@ -197,7 +205,7 @@ impl Checker {
     fn judge(&self, checked: &mut Checked) {
         let Some(judge) = &self.judge else { return };
         let (lines, events) = (std::mem::take(&mut checked.lines), std::mem::take(&mut checked.events));
-        for (line, (event, refusal)) in lines.into_iter().zip(judge.judge(events)) {
+        for (line, (event, refusal)) in lines.into_iter().zip(judge.judge(events, &checked.origin)) {
             match refusal {
                 None => {
                     checked.lines.push(line);

@@ -7,10 +7,10 @@ use super::checker::Checker;
 use super::format;
 use super::origin::Origin;
 use super::pieces::Pieces;
+use super::rules::Rules;
 use crate::fuzz::{Choices, scratch};
 use crate::nostr::{EventId, Timestamp};
 use crate::policy::Settings;
-use crate::retention::Horizons;
 use crate::schnorr::{EngineChoice, Options as VerifierOptions, Verifier};
 use crate::store::{Options, Store};
 
@@ -35,20 +35,10 @@ impl Home {
     fn new() -> Self {
         let dir = scratch();
         let store = Store::open(dir.path(), Options { map_bytes: 1 << 24, ..Options::default() }).expect("a new store");
-        let settings = Settings::default();
-        let horizons = Horizons::load(&settings.retention, &store).expect("there are none");
+        let rules = Rules::load(Settings::default(), &store).expect("a good store");
         let options = VerifierOptions { engine: EngineChoice::Libsecp256k1, ..VerifierOptions::default() };
         let verifier = Arc::new(Verifier::new(options));
-        let checker = Checker {
-            store,
-            settings,
-            horizons,
-            verifier,
-            origin: Origin::File,
-            verify: true,
-            judge: None,
-            max_line_bytes: MAX_LINE_BYTES,
-        };
+        let checker = Checker { store, rules, verifier, verify: true, judge: None, max_line_bytes: MAX_LINE_BYTES };
         Self { checker, _dir: dir }
     }
 }
@@ -106,7 +96,7 @@ fn events(input: &[u8], step: usize) -> Result<Vec<(u64, EventId)>, String> {
     let (mut found, mut line) = (Vec::new(), 1);
     while let Some(piece) = pieces.next_piece().map_err(|error| error.to_string())? {
         let _ = format::describe(&piece.text);
-        let checked = HOME.with(|home| home.checker.check(&piece, NOW)).expect("the store can be read");
+        let checked = HOME.with(|home| home.checker.check(Origin::File, &piece, NOW)).expect("the store can be read");
         assert!(checked.lines.len() == checked.events.len() && checked.next_line >= line, "line {line}");
         line = checked.next_line;
         let lines = piece.values.iter().map(|value| value.line);

@@ -15,13 +15,12 @@ use crate::nostr::{EventView, Kind, VerifiedEvent};
 use crate::pipeline::channel::{Sender, channel};
 use crate::pipeline::{StartError, now};
 use crate::plugin::{self, Candidate, Post, Queue, Verdict, Worker, pass_on_panic};
-use crate::policy::{OnFailure, PluginOptions};
+use crate::policy::{OnFailure, PluginOptions, Source};
 
 /// A running plugin. Dropping it ends its processes.
 pub struct Judge {
     waiting: Waiting,
     posts: Vec<Arc<Post>>,
-    origin: Arc<Origin>,
     on_failure: OnFailure,
     thread: Option<JoinHandle<()>>,
 }
@@ -84,12 +83,12 @@ impl Queue for Waiting {
 }
 
 impl Judge {
-    /// Starts the program, if it is to judge events of this origin. A dry run has nowhere to show its counts.
+    /// Starts the program, if it is to judge events of this source. A dry run has nowhere to show its counts.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(options: &PluginOptions, origin: Origin) -> Result<Option<Self>, StartError> {
-        if !options.judges(origin.source()) || options.dry_run {
+    pub fn start(options: &PluginOptions, source: Source) -> Result<Option<Self>, StartError> {
+        if !options.judges(source) || options.dry_run {
             return Ok(None);
         }
         let (waiting, metrics) = (Waiting(Arc::new(Mutex::new(Some(VecDeque::new())))), Arc::new(Metrics::new()));
@@ -104,30 +103,25 @@ impl Judge {
             let _closing = closing;
             LocalSet::new().block_on(&runtime, run_all(workers));
         })?;
-        Ok(Some(Self {
-            waiting,
-            posts,
-            origin: Arc::new(origin),
-            on_failure: options.on_failure,
-            thread: Some(thread),
-        }))
+        Ok(Some(Self { waiting, posts, on_failure: options.on_failure, thread: Some(thread) }))
     }
 
-    /// Judges events. Returns each with the reason why it is not to be stored, if it is not. Requests to vanish are
-    /// obeyed, whatever the program thinks of them (NIP-62).
+    /// Judges events of one origin. Returns each with the reason why it is not to be stored, if it is not. Requests to
+    /// vanish are obeyed, whatever the program thinks of them (NIP-62).
     ///
     /// # Panics
     /// When a worker has panicked.
     #[must_use]
-    pub fn judge(&self, events: Vec<VerifiedEvent>) -> Vec<(VerifiedEvent, Option<String>)> {
+    pub fn judge(&self, events: Vec<VerifiedEvent>, origin: &Origin) -> Vec<(VerifiedEvent, Option<String>)> {
         if events.is_empty() {
             return Vec::new();
         }
         // Room for every verdict, so that no worker waits.
         let (count, (answer, answers)) = (events.len(), channel(events.len()));
+        let origin = Arc::new(origin.clone());
         let held = events.into_iter().enumerate();
         let held =
-            held.map(|(place, event)| Held { event, place, origin: Arc::clone(&self.origin), answer: answer.clone() });
+            held.map(|(place, event)| Held { event, place, origin: Arc::clone(&origin), answer: answer.clone() });
         let (obeyed, held): (Vec<Held>, Vec<Held>) = held.partition(|held| held.event().kind() == Kind::VANISH);
         obeyed.into_iter().for_each(|held| self.waiting.judged(held, Some(Verdict::Accept)));
         self.waiting.lock().as_mut().expect("the workers end with this").extend(held);

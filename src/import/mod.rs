@@ -15,6 +15,7 @@ pub(crate) mod fuzz;
 mod judge;
 mod origin;
 mod pieces;
+mod rules;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -30,11 +31,9 @@ use rayon::ThreadPool;
 use crate::nostr::{EventView, Kind, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::{StartError, now, pinned_pool};
-use crate::policy::{Moderation, Settings};
-use crate::retention::{Horizons, resolve};
+use crate::policy::{Moderation, Source};
 use crate::schnorr::Verifier;
 use crate::store::{Outcome, Store, StoreError, Writer};
-use crate::trust::trusted;
 use checker::{Checked, Checker};
 use judge::Judge;
 use pieces::Pieces;
@@ -42,13 +41,11 @@ use pieces::Pieces;
 pub use format::Unsupported;
 pub use origin::{Origin, Wanted};
 pub use pieces::Piece;
+pub use rules::Rules;
 pub use verdict::{LineOutcome, Verdict};
 
 /// Pieces read or checked ahead of the commit, to keep the cores busy while the disk syncs.
 const AHEAD: usize = 32;
-
-/// The longest time that an event waits for its batch to fill, if the input is slower than the disk.
-const MAX_BATCH_DELAY: Duration = Duration::from_millis(500);
 
 /// How often an idle import checks whether it has been interrupted.
 const IDLE: Duration = Duration::from_millis(50);
@@ -71,6 +68,8 @@ pub struct Options {
     /// Events per commit, at least 1. A running relay waits for one commit, some tenths of a second with the default.
     /// With a tenth of the events it waits less, and the import takes several times as long.
     pub batch_events: usize,
+    /// The longest time that an event waits for its batch to fill, if the input is slower than the disk.
+    pub max_delay: Duration,
     /// Threads for checking; 0 means one per core.
     pub threads: usize,
     /// Longer lines and objects are rejected.
@@ -79,7 +78,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { verify: true, batch_events: 10_000, threads: 0, max_line_bytes: 16 << 20 }
+        let max_delay = Duration::from_millis(500);
+        Self { verify: true, batch_events: 10_000, max_delay, threads: 0, max_line_bytes: 16 << 20 }
     }
 }
 
@@ -138,12 +138,12 @@ pub type Decisions = Arc<dyn Fn() -> Arc<Moderation> + Send + Sync>;
 pub struct Parts {
     /// The store to import into.
     pub store: Store,
-    /// The relay's own URLs, for vanish requests, its retention rules and its plugin.
-    pub settings: Settings,
+    /// The rules. The plugin is the one that they name at the start.
+    pub rules: Rules,
     /// Bans that are younger than the settings.
     pub decisions: Decisions,
-    /// Where the events come from.
-    pub origin: Origin,
+    /// Whose events they are, as `policy.sources` and `plugin.sources` name it.
+    pub source: Source,
     /// The signature engines.
     pub verifier: Verifier,
     /// How to import.
@@ -168,13 +168,14 @@ pub fn import(
     run(parts, observer, move |passing| passing.read(input, max_line_bytes))
 }
 
-/// Imports what arrives in pieces, each with whole values. `next` waits for a piece and returns `None` at the end.
+/// Imports what arrives in pieces, each with whole values, from one origin or several. `next` waits for a piece and
+/// returns `None` at the end.
 ///
 /// # Errors
 /// As [`import`].
 pub fn receive(
     parts: Parts,
-    mut next: impl FnMut() -> Option<Piece> + Send + 'static,
+    mut next: impl FnMut() -> Option<(Origin, Piece)> + Send + 'static,
     observer: &mut impl Observer,
 ) -> Result<Report, StartError> {
     run(parts, observer, move |passing| passing.all(|| Ok(next())))
@@ -185,17 +186,14 @@ fn run(
     observer: &mut impl Observer,
     read: impl FnOnce(Passing) + Send + 'static,
 ) -> Result<Report, StartError> {
-    let Parts { store, mut settings, decisions, origin, verifier, options, stop } = parts;
-    settings.retention = resolve(settings.retention, &store)?;
-    settings.trusted = trusted(&store, &settings.policy.trust)?;
+    let Parts { store, rules, decisions, source, verifier, options, stop } = parts;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = pinned_pool(if options.threads == 0 { cores } else { options.threads }, cores)?;
-    let Options { verify, batch_events, max_line_bytes, .. } = options;
+    let Options { verify, batch_events, max_delay, max_line_bytes, .. } = options;
     let writer = store.writer();
-    let horizons = Horizons::load(&settings.retention, &store)?;
-    let judge = Judge::start(&settings.plugin, origin.clone())?;
+    let judge = Judge::start(&rules.settings.load().plugin, source)?;
     let verifier = Arc::new(verifier);
-    let checker = Checker { store, settings, horizons, verifier, origin, verify, judge, max_line_bytes };
+    let checker = Checker { store, rules, verifier, verify, judge, max_line_bytes };
     let (tickets, queue) = channel(AHEAD);
     // Not joined: it may wait for input forever, and has nothing to finish.
     let passing = Passing { pool, checker: Arc::new(checker), tickets, stop };
@@ -212,6 +210,7 @@ fn run(
         record_bytes: 0,
         since: None,
         committed: None,
+        max_delay,
     };
     Ok(batch.run(&queue, batch_events.max(1), stop))
 }
@@ -239,18 +238,18 @@ impl Passing {
         match format::text(input) {
             Ok(Ok(text)) => {
                 let mut pieces = Pieces::new(text, max_line_bytes);
-                self.all(|| pieces.next_piece());
+                self.all(|| Ok(pieces.next_piece()?.map(|piece| (Origin::File, piece))));
             }
             Ok(Err(unsupported)) => self.end(End::Unsupported(unsupported)),
             Err(error) => self.end(End::Unreadable(error)),
         }
     }
 
-    fn all(self, mut next: impl FnMut() -> std::io::Result<Option<Piece>>) {
+    fn all(self, mut next: impl FnMut() -> std::io::Result<Option<(Origin, Piece)>>) {
         let mut is_first = true;
         while !self.stop.load(Ordering::Relaxed) {
-            let piece = match next() {
-                Ok(Some(piece)) => piece,
+            let (origin, piece) = match next() {
+                Ok(Some(next)) => next,
                 Ok(None) => return,
                 Err(error) => return self.end(End::Unreadable(error)),
             };
@@ -258,21 +257,21 @@ impl Passing {
                 return;
             }
             is_first = false;
-            if !self.pass(piece) {
+            if !self.pass(origin, piece) {
                 return;
             }
         }
     }
 
     /// Has a piece checked. Returns false if the import is over: then the receiver is gone.
-    fn pass(&self, piece: Piece) -> bool {
+    fn pass(&self, origin: Origin, piece: Piece) -> bool {
         let (done, ticket) = channel(1);
         let checker = Arc::clone(&self.checker);
         let is_wanted = self.tickets.send(Message::Piece(ticket)).is_ok();
         if is_wanted {
             self.pool.spawn_fifo(move || {
                 // The receiver is gone only if the import has ended early.
-                let _ = done.send(checker.check(&piece, now()));
+                let _ = done.send(checker.check(origin, &piece, now()));
             });
         }
         is_wanted
@@ -298,6 +297,7 @@ struct Batch<'o, O> {
     since: Option<Instant>,
     /// When the last batch was committed.
     committed: Option<Instant>,
+    max_delay: Duration,
 }
 
 impl<O: Observer> Batch<'_, O> {
@@ -319,7 +319,7 @@ impl<O: Observer> Batch<'_, O> {
                 Err(RecvError::Closed) => break,
             }
             let is_over = !matches!(end, End::Complete);
-            let is_due = self.since.is_some_and(|since| since.elapsed() >= MAX_BATCH_DELAY);
+            let is_due = self.since.is_some_and(|since| since.elapsed() >= self.max_delay);
             let is_full = self.events.len() >= batch_events || self.record_bytes >= BATCH_BYTES;
             let may_commit = self.committed.is_none_or(|at| at.elapsed() >= PAUSE_BETWEEN_COMMITS);
             if (is_full || is_due) && may_commit && !is_over {
@@ -346,36 +346,45 @@ impl<O: Observer> Batch<'_, O> {
 
     /// Commits the batch and reports the outcomes of its lines.
     fn commit(&mut self) -> Result<(), End> {
-        let pieces = std::mem::take(&mut self.pieces);
+        let mut pieces = std::mem::take(&mut self.pieces);
         let events = std::mem::take(&mut self.events);
         (self.record_bytes, self.since) = (0, None);
         let Some(last) = pieces.last() else { return Ok(()) };
         let next_line = last.next_line;
-        let (moderation, mut verdicts) = ((self.decisions)(), Vec::new());
-        let is_welcome = |(line, event): &(u64, VerifiedEvent)| {
-            let refused = refuse_banned(&moderation, *line, event.view());
-            refused.map(|verdict| verdicts.push(verdict)).is_none()
+        let (moderation, mut refused) = ((self.decisions)(), Vec::new());
+        let is_welcome = |((piece, line), event): &((usize, u64), VerifiedEvent)| {
+            let verdict = refuse_banned(&moderation, *line, event.view());
+            verdict.map(|verdict| refused.push((*piece, verdict))).is_none()
         };
-        let lines = pieces.iter().flat_map(|piece| &piece.lines).copied();
-        let (lines, events): (Vec<u64>, Vec<VerifiedEvent>) = lines.zip(events).filter(is_welcome).unzip();
+        let lines = pieces.iter().enumerate().flat_map(|(number, piece)| piece.lines.iter().map(move |&l| (number, l)));
+        let (places, events): (Vec<_>, Vec<VerifiedEvent>) = lines.zip(events).filter(is_welcome).unzip();
         let outcomes = store(&mut self.writer, &events).map_err(End::Store)?;
+        for (number, verdict) in refused {
+            pieces[number].verdicts.push(verdict);
+        }
         let mut first_without_room = None;
-        for ((line, event), outcome) in lines.into_iter().zip(events).zip(outcomes) {
+        let mut stored = vec![0; pieces.len()];
+        for (((number, line), event), outcome) in places.into_iter().zip(events).zip(outcomes) {
             match LineOutcome::of(outcome) {
-                Some(LineOutcome::Stored) => self.report.counts[LineOutcome::Stored as usize] += 1,
+                Some(LineOutcome::Stored) => stored[number] += 1,
                 Some(outcome) => {
                     let event = Some((event.view().id(), event.view().created_at()));
-                    verdicts.push(Verdict { line, event, outcome, reason: outcome.reason().into() });
+                    pieces[number].verdicts.push(Verdict { line, event, outcome, reason: outcome.reason().into() });
                 }
                 None => first_without_room = first_without_room.or(Some(line)),
             }
         }
-        self.report.bytes += pieces.iter().map(|piece| piece.bytes).sum::<u64>();
-        verdicts.extend(pieces.into_iter().flat_map(|piece| piece.verdicts));
-        verdicts.sort_by_key(|verdict| verdict.line);
-        for verdict in verdicts {
-            self.report.counts[verdict.outcome as usize] += 1;
-            self.observer.not_stored(&verdict);
+        for (mut piece, stored) in pieces.into_iter().zip(stored) {
+            self.report.bytes += piece.bytes;
+            self.report.counts[LineOutcome::Stored as usize] += stored;
+            piece.verdicts.sort_by_key(|verdict| verdict.line);
+            for verdict in &piece.verdicts {
+                self.report.counts[verdict.outcome as usize] += 1;
+                self.observer.not_stored(verdict);
+            }
+            if first_without_room.is_none() {
+                piece.origin.committed(stored, &piece.verdicts);
+            }
         }
         self.report.next_line = first_without_room.unwrap_or(next_line);
         self.observer.progress(&self.report);

@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
+use super::verdict::Verdict;
 use crate::nostr::EventView;
 use crate::plugin;
 use crate::policy::Source;
 
-/// Which events were asked for. Threads that check events share it.
+/// Which events were asked for, and what became of them. Threads that check events share it.
 pub trait Wanted: Send + Sync {
     /// Whether this event was asked for. Called once for each event that arrives, before its signature is checked.
     fn wants(&self, event: EventView<'_>) -> bool;
+
+    /// A piece is dealt with: this many of its events are stored and on disk, and the verdicts say what became of the
+    /// others. Called once for each piece, in the order in which they came.
+    fn committed(&self, stored: u64, others: &[Verdict]) {
+        let _ = (stored, others);
+    }
 }
 
 /// Where events come from.
@@ -36,6 +43,13 @@ impl Origin {
         match self {
             Self::File => plugin::Origin::Import,
             Self::Relay(url, _) => plugin::Origin::Sync(url),
+        }
+    }
+
+    /// Tells the relay's part what became of a piece.
+    pub(super) fn committed(&self, stored: u64, others: &[Verdict]) {
+        if let Self::Relay(_, wanted) = self {
+            wanted.committed(stored, others);
         }
     }
 

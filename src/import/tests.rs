@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::nostr::testing::{author, event, signed};
-use crate::policy::Ruling;
+use crate::policy::{Ruling, Settings};
 use crate::store;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -27,8 +27,9 @@ fn open(dir: &tempfile::TempDir, map_bytes: usize) -> Store {
 
 fn parts(store: &Store, options: Options) -> Parts {
     let verifier = Verifier::new(crate::schnorr::Options::default());
-    let (store, settings) = (store.clone(), Settings::default());
-    Parts { store, settings, decisions: Arc::new(Arc::default), origin: Origin::File, verifier, options, stop: &NEVER }
+    let rules = Rules::load(Settings::default(), store).expect("a good store");
+    let (store, source) = (store.clone(), Source::Import);
+    Parts { store, rules, decisions: Arc::new(Arc::default), source, verifier, options, stop: &NEVER }
 }
 
 #[test]

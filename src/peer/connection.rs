@@ -42,12 +42,21 @@ pub struct Traffic {
     pub sent: u64,
 }
 
+/// What comes from a relay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Frame {
+    /// A text message.
+    Text(Utf8Bytes),
+    /// The answer to the ping with this number. What the relay had sent before it has been received.
+    Pong(u64),
+}
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A connection to a relay.
 pub struct Connection {
     incoming: futures_util::stream::SplitStream<Socket>,
-    outgoing: mpsc::Sender<Utf8Bytes>,
+    outgoing: mpsc::Sender<Message>,
     writer: JoinHandle<()>,
     received: u64,
     sent: Arc<AtomicU64>,
@@ -71,12 +80,12 @@ impl Connection {
         };
         let (socket, _) = connected.map_err(|error| PeerError::Unreachable(describe(&error)))?;
         let (mut sink, incoming) = socket.split();
-        let (outgoing, mut waiting) = mpsc::channel::<Utf8Bytes>(QUEUE_MESSAGES);
+        let (outgoing, mut waiting) = mpsc::channel::<Message>(QUEUE_MESSAGES);
         // On its own, since both sides may have to be read from while neither takes more.
         let writer = tokio::spawn(async move {
-            while let Some(text) = waiting.recv().await {
+            while let Some(message) = waiting.recv().await {
                 let is_last = waiting.is_empty();
-                if sink.feed(Message::Text(text)).await.is_err() || (is_last && sink.flush().await.is_err()) {
+                if sink.feed(message).await.is_err() || (is_last && sink.flush().await.is_err()) {
                     // Whoever reads learns why.
                     return;
                 }
@@ -93,10 +102,21 @@ impl Connection {
     /// # Errors
     /// When the relay has not read thousands of messages before this one.
     pub fn send(&self, text: String) -> Result<(), PeerError> {
-        let bytes = text.len() as u64;
-        match self.outgoing.try_send(text.into()) {
+        self.queue(text.len(), Message::text(text))
+    }
+
+    /// Sends a ping, whose pong comes after everything that the relay had sent before it read the ping. Never waits.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn ping(&self, number: u64) -> Result<(), PeerError> {
+        self.queue(0, Message::Ping(number.to_be_bytes().to_vec().into()))
+    }
+
+    fn queue(&self, bytes: usize, message: Message) -> Result<(), PeerError> {
+        match self.outgoing.try_send(message) {
             Ok(()) => {
-                self.sent.fetch_add(bytes, Ordering::Relaxed);
+                self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
                 Ok(())
             }
             Err(mpsc::error::TrySendError::Full(_)) => Err(PeerError::NotReading),
@@ -111,11 +131,28 @@ impl Connection {
     /// When the connection is over, or a message is too long.
     pub async fn next(&mut self) -> Result<Utf8Bytes, PeerError> {
         loop {
+            if let Frame::Text(text) = self.next_frame().await? {
+                return Ok(text);
+            }
+        }
+    }
+
+    /// The next text message or pong. A call that is dropped before it returns loses nothing.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn next_frame(&mut self) -> Result<Frame, PeerError> {
+        loop {
             return match self.incoming.next().await {
                 Some(Ok(Message::Text(text))) => {
                     self.received += text.len() as u64;
-                    Ok(text)
+                    Ok(Frame::Text(text))
                 }
+                Some(Ok(Message::Pong(payload))) => match payload.first_chunk() {
+                    Some(number) if payload.len() == 8 => Ok(Frame::Pong(u64::from_be_bytes(*number))),
+                    // Relays may send pongs that nobody asked for.
+                    _ => continue,
+                },
                 Some(Ok(Message::Close(frame))) => {
                     let why = frame.map(|frame| printable(&frame.reason)).filter(|why| !why.is_empty());
                     Err(PeerError::Closed(why.map(|why| format!(": {why}")).unwrap_or_default()))

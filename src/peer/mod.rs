@@ -11,7 +11,7 @@ mod message;
 mod tls;
 mod url;
 
-pub use connection::{Connection, Options, Traffic};
+pub use connection::{Connection, Frame, Options, Traffic};
 pub use error::PeerError;
 pub use message::{Incoming, event_id, printable};
 pub use tls::{Tls, tls};

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 
+use crate::import::LineOutcome;
 use crate::nostr::{EventId, Timestamp};
 
 /// Ids of either sort. A million and more would take longer to read than to compare.
@@ -69,6 +70,21 @@ impl Refused {
             8 => Self::Undelivered,
             _ => return None,
         })
+    }
+
+    /// The reason for which an import did not store an event; `None` if it is stored, or was not asked for.
+    #[must_use]
+    pub const fn by(outcome: LineOutcome) -> Option<Self> {
+        match outcome {
+            LineOutcome::Stored | LineOutcome::Duplicate | LineOutcome::Unwanted => None,
+            LineOutcome::Replaced => Some(Self::Replaced),
+            LineOutcome::Deleted => Some(Self::Deleted),
+            LineOutcome::Vanished => Some(Self::Vanished),
+            LineOutcome::Expired => Some(Self::Expired),
+            LineOutcome::Ephemeral => Some(Self::Ephemeral),
+            LineOutcome::Refused | LineOutcome::NotKept => Some(Self::Rules),
+            LineOutcome::InvalidDeletion | LineOutcome::Invalid => Some(Self::Invalid),
+        }
     }
 
     /// Whether it may be otherwise tomorrow: rules change, and a newer version may be deleted by its id.

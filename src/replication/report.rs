@@ -1,5 +1,7 @@
 //! What a sync does and did, in the words of its caller.
 
+use serde::{Deserialize, Serialize};
+
 use super::error::SyncError;
 use crate::import::LineOutcome;
 use crate::nostr::EventId;
@@ -10,7 +12,8 @@ use crate::store::StoreError;
 const MAX_REASONS: usize = 10;
 
 /// Which way events go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// From the other relay to this one.
     Down,
@@ -21,6 +24,16 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// Its name in configurations.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Up => "up",
+            Self::Both => "both",
+        }
+    }
+
     /// Whether events are fetched.
     #[must_use]
     pub const fn is_down(self) -> bool {
@@ -140,6 +153,11 @@ impl Report {
     #[must_use]
     pub const fn count(&self, outcome: LineOutcome) -> u64 {
         self.arrived[outcome as usize]
+    }
+
+    /// Whether the two relays show the same now, but for what is remembered.
+    pub(super) const fn leaves_nothing(&self, direction: Direction) -> bool {
+        !self.by_pages && self.undelivered == 0 && (direction.is_down() || self.missing_here == 0)
     }
 
     /// Keeps a reason, if it is among the first.

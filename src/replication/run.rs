@@ -15,11 +15,11 @@ use super::remembered::{Refused, Remembered};
 use super::report::{Direction, End, Report, Watch};
 use super::scope::Scope;
 use super::session::{Session, Task};
-use crate::import::{self, LineOutcome, Observer, Origin, Verdict};
+use crate::import::{self, Observer, Origin, Verdict};
 use crate::nostr::Timestamp;
 use crate::peer::{self, Connection, PeerUrl, Tls};
 use crate::pipeline::{StartError, now};
-use crate::policy::Settings;
+use crate::policy::Source;
 use crate::schnorr::{self, SigningKey, Verifier};
 use crate::store::Store;
 
@@ -28,14 +28,14 @@ use crate::store::Store;
 const MAX_PASSES: usize = 2;
 
 /// The longest message of a relay. Longer events than we take may come, and are passed over.
-const MAX_MESSAGE_BYTES: usize = 16 << 20;
+pub(super) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// What a sync needs.
 pub struct Parts<'a> {
     /// Our store. A relay may run on it.
     pub store: &'a Store,
     /// The rules for events from other relays.
-    pub settings: Settings,
+    pub rules: import::Rules,
     /// Bans that are younger than the settings.
     pub decisions: import::Decisions,
     /// The signature engines.
@@ -90,8 +90,7 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
         key: parts.key.as_ref(),
         store: parts.store,
         max_records: parts.max_records,
-        // A record of this size is twice as long in JSON, unless most of it needs escapes.
-        max_event_bytes: 2 * parts.settings.tiers.largest_event_bytes() + 4096,
+        max_event_bytes: longest_message(&parts.rules),
         remembered: &remembered,
         stop: parts.stop,
         watch,
@@ -109,8 +108,7 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
     }
     let mut report = runtime.block_on(session.close());
     let mut remembered = remembered.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let is_level = report.undelivered == 0 && (parts.direction.is_down() || report.missing_here == 0);
-    remembered.was_equal = matches!(end, End::Complete) && !report.by_pages && is_level;
+    remembered.was_equal = matches!(end, End::Complete) && report.leaves_nothing(parts.direction);
     if !parts.only_tells
         && let Err(error) = file::save(&memory, &remembered)
     {
@@ -118,6 +116,12 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
     }
     report.end = end;
     Ok(report)
+}
+
+/// The longest message with an event that these rules take. A record is twice as long in JSON, unless most of it needs
+/// escapes.
+pub(super) fn longest_message(rules: &import::Rules) -> usize {
+    2 * rules.settings.load().tiers.largest_event_bytes() + 4096
 }
 
 /// What is remembered of the relay. A file that cannot be used costs the next sync work, and nothing else.
@@ -139,13 +143,13 @@ fn run_pass(
     remembered: &Mutex<Remembered>,
     asked: &Arc<Asked>,
 ) -> Result<(End, bool), StartError> {
-    let (feed, mut pieces) = feed();
+    let (feed, mut pieces) = feed(Origin::Relay(parts.url.as_str().into(), Arc::clone(asked) as _));
     let mut observer = Remembering { remembered, now: now(), outdated: false, reasons: Vec::new() };
     let import_parts = import::Parts {
         store: parts.store.clone(),
-        settings: parts.settings.clone(),
+        rules: parts.rules.clone(),
         decisions: Arc::clone(&parts.decisions),
-        origin: Origin::Relay(parts.url.as_str().into(), Arc::clone(asked) as _),
+        source: Source::Sync,
         verifier: Verifier::new(parts.verify),
         options: parts.import.clone(),
         stop: parts.stop,
@@ -191,17 +195,7 @@ struct Remembering<'a> {
 
 impl Observer for Remembering<'_> {
     fn not_stored(&mut self, verdict: &Verdict) {
-        let refused = match verdict.outcome {
-            LineOutcome::Stored | LineOutcome::Duplicate | LineOutcome::Unwanted => None,
-            LineOutcome::Replaced => Some(Refused::Replaced),
-            LineOutcome::Deleted => Some(Refused::Deleted),
-            LineOutcome::Vanished => Some(Refused::Vanished),
-            LineOutcome::Expired => Some(Refused::Expired),
-            LineOutcome::Ephemeral => Some(Refused::Ephemeral),
-            LineOutcome::Refused | LineOutcome::NotKept => Some(Refused::Rules),
-            LineOutcome::InvalidDeletion | LineOutcome::Invalid => Some(Refused::Invalid),
-        };
-        let Some(reason) = refused else { return };
+        let Some(reason) = Refused::by(verdict.outcome) else { return };
         self.outdated |= reason.is_outdated();
         if matches!(reason, Refused::Rules | Refused::Invalid) && self.reasons.len() < 10 {
             let name = verdict.event.map_or_else(|| "an event".to_owned(), |(id, _)| id.to_string());

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::auth::Auth;
 use super::download::{Abuse, Asked, Downloads};
 use super::error::SyncError;
 use super::feed::Feed;
@@ -22,8 +23,8 @@ use super::report::{Direction, Progress, Report, Watch};
 use super::scope::Scope;
 use super::upload::Uploads;
 use super::window::Window;
+use crate::nostr::EventId;
 use crate::nostr::json::Parser;
-use crate::nostr::{EventId, Kind, sign};
 use crate::peer::{Connection, Incoming, PeerUrl};
 use crate::pipeline::now;
 use crate::schnorr::SigningKey;
@@ -81,14 +82,6 @@ impl Task<'_> {
             stop: self.stop,
         }
     }
-}
-
-/// How far the proof of a key has come (NIP-42).
-#[derive(Default)]
-struct Auth {
-    challenge: Option<String>,
-    pending: Option<EventId>,
-    is_proven: bool,
 }
 
 /// The conversation with one relay.
@@ -190,12 +183,12 @@ impl<'a> Session<'a> {
             && self.reading.is_none()
             && self.downloads.is_idle()
             && self.uploads.is_idle()
-            && self.auth.pending.is_none()
+            && !self.auth.is_pending()
     }
 
     /// Sends whatever may be sent now.
     fn issue(&mut self) -> Result<(), SyncError> {
-        if self.auth.pending.is_some() || self.paused_until.is_some_and(|until| Instant::now() < until) {
+        if self.auth.is_pending() || self.paused_until.is_some_and(|until| Instant::now() < until) {
             return Ok(());
         }
         self.paused_until = None;
@@ -220,8 +213,7 @@ impl<'a> Session<'a> {
             Incoming::Ok(id, accepted, reason) => self.answered(id, accepted, &reason)?,
             Incoming::Notice(text) => self.noticed(text)?,
             Incoming::Auth(challenge) => {
-                self.auth.challenge = Some(challenge);
-                self.auth.is_proven = false;
+                self.auth.challenged(challenge);
                 self.prove()?;
             }
             Incoming::NegMsg(name, message) => self.compared(&name, &message)?,
@@ -254,7 +246,7 @@ impl<'a> Session<'a> {
             if self.task.key.is_none() {
                 return Err(SyncError::AuthRequired(reason.into()));
             }
-            if !self.auth.is_proven && self.auth.pending.is_none() {
+            if self.auth.is_due() {
                 self.prove()?;
             }
         }
@@ -269,23 +261,19 @@ impl<'a> Session<'a> {
 
     /// Answers the challenge, if there is one and a key (NIP-42).
     fn prove(&mut self) -> Result<(), SyncError> {
-        let (Some(key), Some(challenge)) = (self.task.key, &self.auth.challenge) else { return Ok(()) };
-        let tags = [["relay", self.task.url.as_str()], ["challenge", challenge.as_str()]];
-        let event = sign::event(key, Kind::CLIENT_AUTH, now(), &tags, "");
-        self.auth.pending = Some(event.view().id());
-        Ok(self.connection.send(format!("[\"AUTH\",{}]", event.view().to_json()))?)
+        match self.auth.prove(self.task.key, self.task.url, now()) {
+            Some(proof) => Ok(self.connection.send(proof)?),
+            None => Ok(()),
+        }
     }
 
     /// The answer to an event of ours: a proof or one that was sent up.
     fn answered(&mut self, id: EventId, accepted: bool, reason: &str) -> Result<(), SyncError> {
-        if self.auth.pending != Some(id) {
-            return self.sent_up(id, accepted, reason);
+        match self.auth.answered(id, accepted) {
+            None => return self.sent_up(id, accepted, reason),
+            Some(false) => return Err(SyncError::AuthRefused(reason.into())),
+            Some(true) => {}
         }
-        self.auth.pending = None;
-        if !accepted {
-            return Err(SyncError::AuthRefused(reason.into()));
-        }
-        self.auth.is_proven = true;
         self.paused_until = None;
         self.advance();
         Ok(())
@@ -313,7 +301,7 @@ impl<'a> Session<'a> {
             || self.reading.as_ref().is_some_and(Reading::is_waiting)
             || self.downloads.is_waiting()
             || self.uploads.is_waiting()
-            || self.auth.pending.is_some();
+            || self.auth.is_pending();
         if !is_waiting {
             self.progress_at = now;
         }

@@ -65,7 +65,7 @@ impl Session<'_> {
 
     /// Whether a refusal may be due to a key that is not proven yet: some relays say `restricted:` to strangers too.
     fn may_yet_prove(&self, reason: &str) -> bool {
-        reason.starts_with("restricted") && self.task.key.is_some() && !self.auth.is_proven
+        reason.starts_with("restricted") && self.task.key.is_some() && !self.auth.is_proven()
     }
 
     /// Sends more events up, as many as may be unanswered.
