@@ -152,6 +152,16 @@ pub struct Metrics {
     pub retention_waiting: Gauge,
     /// How long one eviction step holds the writer.
     pub eviction_seconds: Histogram,
+    /// Whether a link of a stream is connected (1) or not (0).
+    pub replication_connected: Family<LinkLabel, Gauge>,
+    /// Events that a link brought, by outcome.
+    pub replication_received: Family<ReceivedLabel, Counter>,
+    /// Events that a link was to send, by result.
+    pub replication_sent: Family<SentLabel, Counter>,
+    /// Stored events that a link has not dealt with yet.
+    pub replication_behind_events: Family<LinkLabel, Gauge>,
+    /// Seconds since a link had nothing left to do.
+    pub replication_behind_seconds: Family<LinkLabel, Gauge>,
     /// Resident memory of the process, including cached pages of the data file.
     pub resident_bytes: Gauge,
     /// Resident memory that is not backed by a file.
@@ -268,6 +278,19 @@ impl Metrics {
             ),
             eviction_seconds: histogram(&mut r, "eviction_seconds", "One step of removals, without its commit", 50e-6),
             evicted_bytes: add(&mut r, "evicted_bytes", "Bytes of the records that the retention rules removed"),
+            replication_connected: add(&mut r, "replication_connected", "1 while a link of a stream is connected"),
+            replication_received: add(&mut r, "replication_received", "Events that a link brought, by outcome"),
+            replication_sent: add(&mut r, "replication_sent", "Events that a link was to send, by result"),
+            replication_behind_events: add(
+                &mut r,
+                "replication_behind_events",
+                "Stored events that a link has not dealt with yet",
+            ),
+            replication_behind_seconds: add(
+                &mut r,
+                "replication_behind_seconds",
+                "Seconds since a link had nothing left to do",
+            ),
             resident_bytes: add(
                 &mut r,
                 "process_resident_bytes",

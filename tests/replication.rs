@@ -11,6 +11,7 @@ mod replication {
     mod levels;
     mod peer;
     mod refused;
+    mod router;
     mod scene;
     mod tls;
     mod ways;

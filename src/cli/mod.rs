@@ -31,10 +31,12 @@ mod output;
 mod purge;
 mod restore;
 mod retention;
+mod router;
 mod scan;
 mod serve;
 mod signals;
 mod stream;
+mod streams;
 mod strfry;
 mod sync;
 mod systemd;
@@ -55,7 +57,7 @@ mod upgrade;
   weir sync wss://relay.example.com      fetch the events that another relay has and this one lacks
   weir backup /backups/relay             create a backup, or add new events to it
 
-import, export, scan, delete, sync, info, trust, retention, check, backup and compact also work while the relay runs.
+import, export, scan, delete, sync, router, info, trust, retention, check, backup and compact also work while the relay runs.
 
 Exit codes: 0 success, 1 failure or problems found, 2 wrong arguments, 130 interrupted.")]
 struct Arguments {
@@ -79,6 +81,8 @@ enum Command {
     Delete(delete::Arguments),
     /// Bring this relay and another one to the same events
     Sync(sync::Arguments),
+    /// Run live streams of events between this relay and others
+    Router(router::Arguments),
     /// Refuse a key, an event, a kind or an address from now on, or list what is refused
     Ban(manage::Decide),
     /// Lift bans
@@ -169,6 +173,7 @@ fn run(Arguments { global, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Upgrade(arguments) => upgrade::run(&global, &arguments),
         Command::Config(arguments) => config::run(&global, &arguments),
         Command::Sync(arguments) => sync::run(&global, &arguments),
+        Command::Router(arguments) => router::run(&global, &arguments),
         Command::Top(arguments) => top::run(&global, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => completions::write_pages(&arguments),

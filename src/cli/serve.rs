@@ -16,6 +16,7 @@ use sd_notify::NotifyState;
 use super::global::Global;
 use super::handover::{Predecessor, Sockets};
 use super::signals::{End, Signals};
+use super::streams::Streams;
 use super::{descriptors, log, systemd};
 use crate::config::Config;
 use crate::management::Journal;
@@ -65,7 +66,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut options = config.server.clone();
     descriptors::raise_limit(&mut options);
     let failed = Arc::new(AtomicBool::new(false));
-    let on_failure = on_failure(&failed);
+    let on_failure = on_failure(&failed, "relay");
     let journal = Journal::open(&config.management.directory(&config.storage.data))?;
     let mut parts = parts(&config, metrics)?;
     parts.settings.moderation = Arc::new(journal.moderation().clone());
@@ -95,7 +96,12 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     systemd::notify(&[NotifyState::Ready]);
     let drain_timeout = Duration::from_secs(config.server.drain_timeout_s);
-    match signals.wait(config, load, &pipeline, &server, &sockets) {
+    let mut streams = Streams::new(&serving, &on_failure);
+    streams.apply(&config)?;
+    let end = signals.wait(config, load, &pipeline, &server, &sockets, &mut streams);
+    // Other relays may be slow to say goodbye.
+    let streams = std::thread::Builder::new().name("streams".into()).spawn(move || streams.finish());
+    match end {
         End::Replaced => {
             pipeline.stop_upkeep();
             server.leave(drain_timeout);
@@ -108,6 +114,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     management.finish();
+    // A panic was reported when it happened; without a thread they end with the process.
+    let _ = streams.map(std::thread::JoinHandle::join);
     pipeline.finish();
     Ok(if failed.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -129,12 +137,12 @@ fn parts(config: &Config, metrics: Metrics) -> anyhow::Result<Parts> {
 }
 
 /// The handler of failures: it stops the process in order, so that accepted events are committed if still possible.
-fn on_failure(failed: &Arc<AtomicBool>) -> OnFailure {
+pub fn on_failure(failed: &Arc<AtomicBool>, what: &'static str) -> OnFailure {
     let failed = Arc::clone(failed);
     Arc::new(move |why: &str| {
-        tracing::error!("{why}; the relay stops");
+        tracing::error!("{why}; the {what} stops");
         failed.store(true, Ordering::Release);
-        // `Signals::wait` stops the relay on SIGTERM. A process may always signal itself.
+        // SIGTERM stops it in order. A process may always signal itself.
         let _ = kill_process(getpid(), Signal::TERM);
     })
 }

@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::handover::{Handover, Sockets, Successors};
+use super::streams::Streams;
 use super::systemd;
 use crate::allocator;
 use crate::config::{Config, Reread};
@@ -60,6 +61,7 @@ impl Signals {
         pipeline: &Pipeline,
         server: &Server,
         sockets: &Sockets,
+        streams: &mut Streams,
     ) -> End {
         let Self { runtime, mut terminate, mut interrupt, mut hangup, mut replace } = self;
         let mut successors = Successors::new(sockets);
@@ -74,7 +76,7 @@ impl Signals {
                 tokio::select! {
                     _ = terminate.recv() => return End::Stopped,
                     _ = interrupt.recv() => return End::Stopped,
-                    _ = hangup.recv() => reload(&mut config, &load, pipeline),
+                    _ = hangup.recv() => reload(&mut config, &load, pipeline, streams),
                     _ = look.tick() => reread_lists(&mut config, pipeline),
                     _ = replace.recv() => successors.start(),
                     () = successors.is_ready(server) => {
@@ -100,7 +102,7 @@ impl Signals {
 }
 
 /// Applies the new configuration, or keeps the old one and logs why.
-fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, pipeline: &Pipeline) {
+fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, pipeline: &Pipeline, streams: &mut Streams) {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => systemd::notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::debug!(%error, "systemd was not notified of the reload"),
@@ -115,6 +117,9 @@ fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, pipel
             }
             // Keys that need a restart keep their old values, so that the next reload reports them again.
             *config = config.with_live_sections_of(new);
+            if let Err(error) = streams.apply(config) {
+                tracing::error!("the former streams go on: {error:#}");
+            }
             Reload::Applied
         }
         Err(error) => {

@@ -1,5 +1,8 @@
-//! The fuzz target of the configuration file.
+//! The fuzz targets of the configuration file and of strfry's router file.
 
+use std::time::Duration;
+
+use super::strfry::{self, Outside};
 use super::{Config, ConfigError};
 
 const FILE: &str = "weir.toml";
@@ -51,4 +54,38 @@ pub(crate) fn check(bytes: &[u8]) {
         assert!(!problem.text.is_empty(), "{said}");
     }
     assert!(said.lines().next().is_some_and(|line| line.starts_with(FILE)), "{said}");
+}
+
+pub(crate) fn router_seeds() -> Vec<Vec<u8>> {
+    let streams = [
+        "connectionTimeout = 20 verbose = true streams { a { dir = \"down\" urls = [\"wss://relay\"] } }",
+        "streams { b { dir: 'both', urls: ['relay.example', \"ws://[::1]:7777/x\"], filter { kinds = [0 3] limit = 1 } } }",
+        "streams.c { dir = \"up\" urls = [\"wss://a\"] pluginUp = \"/bin/up\" } streams += { d = 5 } more = 1",
+        "/* none */ streams { } # at all",
+    ];
+    streams.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// Any text is a router file whose streams can be run, or has mistakes, each with a place in the text.
+pub(crate) fn router(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let outside = Outside { variable: &|_| None, file: &|_| Err(std::io::ErrorKind::NotFound.into()) };
+    let Ok(root) = strfry::parse("router.conf", text, &outside) else { return };
+    let remarks = match strfry::router(&root) {
+        Ok(file) => {
+            let streams = &file.replication.streams;
+            assert!(streams.iter().all(|stream| stream.stream(Duration::from_secs(1)).is_some()), "{streams:?}");
+            assert!(streams.iter().map(|stream| stream.urls.len()).sum::<usize>() <= 256);
+            file.warnings
+        }
+        Err(errors) => {
+            assert!(!errors.is_empty());
+            errors
+        }
+    };
+    let lines = text.split('\n').count();
+    for remark in remarks {
+        assert!((1..=lines).contains(&remark.place.line) && remark.place.column > 0, "{remark}");
+        assert!(!remark.key.is_empty() && !remark.text.is_empty(), "{remark:?}");
+    }
 }

@@ -14,6 +14,7 @@ mod metrics;
 mod nearest;
 mod parse;
 mod reload;
+mod replication;
 mod secret_file;
 mod sections;
 mod storage;
@@ -36,6 +37,7 @@ pub use log::{Log, LogFormat};
 pub use memory::memory_ceiling;
 pub use metrics::Metrics;
 pub use reload::Changes;
+pub use replication::{Replication, StreamOptions};
 pub use sections::Config;
 pub use storage::{DefaultKeep, Durability, Storage, rule_text};
 
@@ -74,7 +76,9 @@ impl Config {
                 let Config { access, storage, .. } = &mut read.config;
                 let (list_files, mut faults) = lists::read_all(access, &mut storage.retention, directory);
                 read.config.list_files = list_files;
-                faults.extend(secret_file::read(&mut read.config.membership.key_file, directory));
+                let key = "membership.key_file";
+                faults.extend(secret_file::read(key, &mut read.config.membership.key_file, directory));
+                faults.extend(read.config.replication.read_files(directory));
                 faults.extend(token_file::read(&mut read.config.changes.token_file, directory));
                 faults.extend(compile(&mut read.config.policy.content));
                 if faults.is_empty() {

@@ -6,7 +6,7 @@ use super::sections::Config;
 
 /// The sections that a reload applies from the next message on, and the keys of other sections that it applies.
 /// Everything else is read once, at startup.
-const LIVE: [&str; 17] = [
+const LIVE: [&str; 18] = [
     "limits",
     "tiers",
     "rates",
@@ -17,6 +17,7 @@ const LIVE: [&str; 17] = [
     "membership",
     "management.admins",
     "info",
+    "replication",
     "storage.max_bytes",
     "storage.min_free_disk_bytes",
     "storage.confirm_removal_percent",
@@ -52,6 +53,7 @@ pub fn compare(old: &Config, new: &Config) -> Changes {
         ("storage.retention", old.storage.retention != new.storage.retention),
         ("access", old.access != new.access),
         ("membership", old.membership != new.membership),
+        ("replication", old.replication != new.replication),
     ] {
         if is_other && !keys.iter().any(|key| key.starts_with(section)) {
             keys.push(section.into());

@@ -1,4 +1,4 @@
-//! Reads the file with the relay's own secret key: one line with `nsec1…` or 64 hexadecimal digits.
+//! Reads a file with a secret key, the relay's own or a stream's: one line with `nsec1…` or 64 hexadecimal digits.
 //!
 //! What it holds is in no message.
 
@@ -12,10 +12,8 @@ use crate::nostr::bech32::parse_secret;
 use crate::policy::SecretFile;
 use crate::schnorr::SigningKey;
 
-const KEY: &str = "membership.key_file";
-
-/// Reads the file, if there is one. A relative path is resolved against `directory`.
-pub fn read(file: &mut SecretFile, directory: &Path) -> Vec<Fault> {
+/// Reads the file that `key` names, if there is one. A relative path is resolved against `directory`.
+pub fn read(key: &str, file: &mut SecretFile, directory: &Path) -> Vec<Fault> {
     if file.path.is_empty() {
         return Vec::new();
     }
@@ -35,13 +33,15 @@ pub fn read(file: &mut SecretFile, directory: &Path) -> Vec<Fault> {
         Ok((signers, _)) => vec![format!("{}: holds {} keys, not one", path.display(), signers.len())],
         Err(texts) => texts,
     };
-    texts.into_iter().map(|text| Fault { key: KEY.into(), text }).collect()
+    texts.into_iter().map(|text| Fault { key: key.to_owned().into(), text }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
+
+    const KEY: &str = "membership.key_file";
 
     #[test]
     fn the_key_is_read_and_what_is_wrong_with_the_file_is_told_without_its_content() {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::lists::ListFiles;
 use super::log::Log;
 use super::metrics::Metrics;
+use super::replication::Replication;
 use super::storage::Storage;
 use crate::ledger;
 use crate::management;
@@ -51,6 +52,8 @@ pub struct Config {
     pub pipeline: pipeline::Options,
     /// Signature verification.
     pub verify: schnorr::Options,
+    /// Streams of events between this relay and others.
+    pub replication: Replication,
     /// Negentropy sync (NIP-77).
     pub negentropy: pipeline::query::sessions::Options,
     /// Bounds on the memory that clients can make the relay hold.
@@ -103,9 +106,11 @@ impl Config {
     #[must_use]
     pub fn with_live_sections_of(&self, new: Self) -> Self {
         let Self { limits, tiers, rates, auth, access, policy, plugin, membership, management, .. } = new;
-        let Self { info, storage, list_files, .. } = new;
+        let Self { info, storage, replication, list_files, .. } = new;
+        let former = self.clone();
         let mut taken =
-            Self { limits, tiers, rates, auth, access, policy, plugin, membership, info, list_files, ..self.clone() };
+            Self { limits, tiers, rates, auth, access, policy, plugin, membership, info, list_files, ..former };
+        taken.replication = replication;
         taken.management.admins = management.admins;
         taken.storage.take_live(storage);
         taken

@@ -44,6 +44,7 @@ pub fn check(config: &Config) -> Vec<Fault> {
     policy(config, &mut faults);
     plugin(config, &mut faults);
     membership(config, &mut faults);
+    faults.0.extend(config.replication.faults());
     pipeline(config, &mut faults);
     monitoring(config, &mut faults);
     faults.0

@@ -329,6 +329,34 @@ label_values!(
     }
 );
 
+label_values!(
+    /// What became of an event that a stream was to send to another relay.
+    Sent {
+        /// The other relay took it.
+        Accepted = "accepted",
+        /// The other relay had it.
+        Duplicate = "duplicate",
+        /// The other relay had shown it, so it was not sent back.
+        Echo = "echo",
+        /// Only its author may send it (NIP-70).
+        Protected = "protected",
+        /// The other relay asked for patience; it is sent again.
+        Postponed = "postponed",
+        /// Refused: blocked, or restricted.
+        Blocked = "blocked",
+        /// Refused: malformed, or beyond a limit.
+        Invalid = "invalid",
+        /// Refused: too little proof of work.
+        Pow = "pow",
+        /// Refused: the other relay failed, again and again.
+        Error = "error",
+        /// Refused in other words.
+        Refused = "refused",
+        /// The other relay ended the connection whenever it got it.
+        Unanswered = "unanswered",
+    }
+);
+
 macro_rules! label {
     ($($name:ident { $field:ident: $value:ty }),* $(,)?) => {$(
         /// A label set with one label.
@@ -357,6 +385,51 @@ label!(
     StoreLabel { operation: StoreOperation },
     TableLabel { table: &'static str },
 );
+
+/// A link of a stream. Operators choose their number: 256 at most.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct LinkLabel {
+    /// The name of the stream.
+    pub stream: String,
+    /// The other relay.
+    pub url: String,
+}
+
+/// A link, and what became of events that it brought.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct ReceivedLabel {
+    /// The name of the stream.
+    pub stream: String,
+    /// The other relay.
+    pub url: String,
+    /// The outcome, as `weir import` names it.
+    pub outcome: &'static str,
+}
+
+/// A link, and what became of events that it was to send.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct SentLabel {
+    /// The name of the stream.
+    pub stream: String,
+    /// The other relay.
+    pub url: String,
+    /// The result.
+    pub result: Sent,
+}
+
+impl LinkLabel {
+    /// With an outcome.
+    #[must_use]
+    pub fn received(&self, outcome: &'static str) -> ReceivedLabel {
+        ReceivedLabel { stream: self.stream.clone(), url: self.url.clone(), outcome }
+    }
+
+    /// With a result.
+    #[must_use]
+    pub fn sent(&self, result: Sent) -> SentLabel {
+        SentLabel { stream: self.stream.clone(), url: self.url.clone(), result }
+    }
+}
 
 /// The rule that removed events, and why.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]

@@ -17,6 +17,14 @@ fn rendered() -> String {
     }
     metrics.store_bytes.get_or_create(&TableLabel { table: "event" }).set(1);
     metrics.store_entries.get_or_create(&TableLabel { table: "event" }).set(1);
+    let link = LinkLabel { stream: "mirror".into(), url: "wss://relay.example.com".into() };
+    metrics.replication_connected.get_or_create(&link).set(1);
+    metrics.replication_behind_events.get_or_create(&link).set(0);
+    metrics.replication_behind_seconds.get_or_create(&link).set(0);
+    metrics.replication_received.get_or_create(&link.received("stored")).inc();
+    for &result in Sent::ALL {
+        metrics.replication_sent.get_or_create(&link.sent(result)).inc();
+    }
     metrics.render()
 }
 
@@ -84,7 +92,16 @@ fn the_page_lists_every_metric_with_its_type_and_labels() {
 
 #[test]
 fn the_page_lists_every_value_of_every_closed_label() {
-    let open = ["prefix", "table", "version", "evicted_events.rule", "evicted_bytes.rule"];
+    let open = [
+        "prefix",
+        "table",
+        "version",
+        "evicted_events.rule",
+        "evicted_bytes.rule",
+        ".stream",
+        ".url",
+        "replication_received.outcome",
+    ];
     let have: BTreeSet<(String, String)> = exposed(&rendered())
         .into_iter()
         .flat_map(|(name, metric)| {

@@ -15,6 +15,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
@@ -58,14 +59,25 @@ pub fn path(dir: &Path, url: &str, filter: &str) -> PathBuf {
 /// # Errors
 /// When the file cannot be read or is damaged.
 pub fn load(file: &Path) -> Result<Remembered, FileError> {
+    match read_at_most(file, MAX_BYTES)? {
+        Some(bytes) => read(&bytes).map_err(FileError::Damaged),
+        None => Ok(Remembered::default()),
+    }
+}
+
+/// The bytes of a file, one more than `most` if it is longer; `None` if there is no file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_at_most(file: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let open = match File::open(file) {
         Ok(open) => open,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::default()),
-        Err(error) => return Err(error.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    open.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    read(&bytes).map_err(FileError::Damaged)
+    open.take(most + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 /// Replaces the file. Creates the directory.
@@ -73,13 +85,23 @@ pub fn load(file: &Path) -> Result<Remembered, FileError> {
 /// # Errors
 /// When the disk refuses. The old file is then still there.
 pub fn save(file: &Path, remembered: &Remembered) -> Result<(), FileError> {
+    replace(file, &write(remembered), MAX_FILES)
+}
+
+/// Replaces a file of a directory that keeps `most` files, and creates the directory. It is on disk when this returns.
+///
+/// # Errors
+/// When the disk refuses. The old file is then still there.
+pub fn replace(file: &Path, bytes: &[u8], most: usize) -> Result<(), FileError> {
     let dir = file.parent().unwrap_or(Path::new("."));
     create_directory(dir, 0o700)?;
     give_to_owner(dir.parent().unwrap_or(dir), dir)?;
-    let new = file.with_extension(format!("{}.new", std::process::id()));
+    // Two streams may remember the same at the same time.
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let new = file.with_extension(format!("{}-{}.new", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));
     let written = (|| {
         let mut out = File::create(&new)?;
-        out.write_all(&write(remembered))?;
+        out.write_all(bytes)?;
         give_to_owner(dir, &new)?;
         out.sync_all()?;
         fs::rename(&new, file)?;
@@ -90,22 +112,32 @@ pub fn save(file: &Path, remembered: &Remembered) -> Result<(), FileError> {
         let _ = fs::remove_file(&new);
     }
     written?;
-    remove_oldest(dir, file)?;
+    remove_oldest(dir, file, most)?;
     Ok(())
 }
 
 /// Removes the files that were written longest ago, but not `own`, and what killed processes left.
-fn remove_oldest(dir: &Path, own: &Path) -> io::Result<()> {
+fn remove_oldest(dir: &Path, own: &Path, most: usize) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.path() != own {
-            files.push((entry.metadata()?.modified()?, entry.path()));
+        if entry.path() != own
+            && let Some(metadata) = unless_gone(entry.metadata())?
+        {
+            files.push((metadata.modified()?, entry.path()));
         }
     }
     files.sort_unstable();
-    let excess = (files.len() + 1).saturating_sub(MAX_FILES);
-    files.into_iter().take(excess).try_for_each(|(_, path)| fs::remove_file(path))
+    let excess = (files.len() + 1).saturating_sub(most);
+    files.into_iter().take(excess).try_for_each(|(_, path)| unless_gone(fs::remove_file(path)).map(drop))
+}
+
+/// Others may replace or remove a file at the same time.
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// The bytes of the file.

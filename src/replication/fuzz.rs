@@ -1,11 +1,13 @@
-//! The fuzz target of the file of what is remembered of a relay.
+//! The fuzz targets of the files about other relays: what is remembered of one, and how far a stream has come.
 
 use sha2::{Digest as _, Sha256};
 
 use super::file;
 use super::remembered::{Kept, Refused, Remembered};
+use super::router::state::{self, State};
 use crate::fuzz::Choices;
 use crate::nostr::{EventId, Timestamp};
+use crate::store::Seq;
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut remembered = Remembered { was_equal: true, ..Remembered::default() };
@@ -19,8 +21,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Any bytes are refused, or are exactly what would be written for what was read.
-pub(crate) fn check(bytes: &[u8]) {
+/// The bytes of a file, with a checksum that is right where the first byte is odd.
+fn summed(bytes: &[u8]) -> Vec<u8> {
     let mut choices = Choices(bytes);
     let is_made_right = choices.byte() & 1 == 1;
     let mut bytes = choices.0.to_vec();
@@ -29,8 +31,28 @@ pub(crate) fn check(bytes: &[u8]) {
         let sum = Sha256::digest(&bytes[..body]);
         bytes[body..].copy_from_slice(&sum);
     }
+    bytes
+}
+
+/// Any bytes are refused, or are exactly what would be written for what was read.
+pub(crate) fn check(bytes: &[u8]) {
+    let bytes = summed(bytes);
     let Ok(remembered) = file::read(&bytes) else { return };
     let again = file::write(&remembered);
     assert_eq!(again.len(), bytes.len());
     assert_eq!(file::read(&again).as_ref(), Ok(&remembered));
+}
+
+pub(crate) fn state_seeds() -> Vec<Vec<u8>> {
+    let some = State { mark: Some(Timestamp(1_700_000_000)), cursor: Some(Seq(7)), has_compared: true };
+    let files = [State::default(), some].map(|state| state::write(&state));
+    files.into_iter().flat_map(|bytes| [0, 1].map(|right| [&[right], &bytes[..]].concat())).collect()
+}
+
+/// Any bytes are refused, or are exactly what would be written for what was read.
+pub(crate) fn state(bytes: &[u8]) {
+    let bytes = summed(bytes);
+    if let Ok(read) = state::read(&bytes) {
+        assert_eq!(state::write(&read), bytes);
+    }
 }

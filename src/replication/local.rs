@@ -9,7 +9,7 @@ use super::remembered::Remembered;
 use super::window::Window;
 use crate::negentropy::{Records, RecordsBuilder};
 use crate::nostr::{EventId, EventView, Filter, Timestamp};
-use crate::store::{Budget, Flow, Query, Scan, Seq, Step, Store, StoreError, Visitor};
+use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, Store, StoreError, Visitor};
 
 /// The limits of one read transaction.
 const SLICE: Budget = Budget { rows: 1 << 16, time: Duration::from_millis(50) };
@@ -91,21 +91,7 @@ impl Look<'_> {
     /// When the store cannot be read.
     pub fn messages(&self, ids: &[EventId]) -> Result<Vec<(EventId, Sending)>, StoreError> {
         let snapshot = self.store.read()?;
-        let message = |id: &EventId| {
-            let found = snapshot.by_id(id)?;
-            let Some((seq, event)) = found else { return Ok((*id, Sending::Gone)) };
-            Ok((
-                *id,
-                if event.is_expired(self.now) || snapshot.is_hidden(seq, event)? {
-                    Sending::Gone
-                } else if event.is_protected() {
-                    Sending::Protected
-                } else {
-                    Sending::Message(message(event))
-                },
-            ))
-        };
-        ids.iter().map(message).collect()
+        ids.iter().map(|id| Ok((*id, sending(&snapshot, id, self.now)?))).collect()
     }
 }
 
@@ -131,7 +117,23 @@ pub enum Sending {
     Gone,
 }
 
-fn message(event: EventView<'_>) -> String {
+/// What becomes of the event with this id.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn sending(snapshot: &Snapshot<'_>, id: &EventId, now: Timestamp) -> Result<Sending, StoreError> {
+    let Some((seq, event)) = snapshot.by_id(id)? else { return Ok(Sending::Gone) };
+    Ok(if event.is_expired(now) || snapshot.is_hidden(seq, event)? {
+        Sending::Gone
+    } else if event.is_protected() {
+        Sending::Protected
+    } else {
+        Sending::Message(message(event))
+    })
+}
+
+/// The EVENT message of an event.
+pub fn message(event: EventView<'_>) -> String {
     format!("[\"EVENT\",{}]", event.to_json())
 }
 

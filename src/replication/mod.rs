@@ -27,6 +27,7 @@ mod pages;
 mod refusal;
 mod remembered;
 mod report;
+mod router;
 mod run;
 mod scope;
 mod session;
@@ -35,6 +36,7 @@ mod window;
 
 pub use error::SyncError;
 pub use report::{Direction, End, Progress, Report, Side, Watch};
+pub use router::{MAX_LINKS, Parts as RouterParts, Router, Stream};
 pub use run::{Parts, sync};
 pub use scope::Scope;
 pub use window::Window;

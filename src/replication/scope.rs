@@ -7,7 +7,7 @@ use crate::nostr::json::Parser;
 use crate::nostr::{EventId, Filter, ParseOptions};
 
 /// A filter and a range.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Scope {
     /// The conditions as they are sent, without times.
     conditions: Map<String, Value>,
@@ -85,6 +85,12 @@ impl Scope {
         json!(["NEG-OPEN", name, self.query(window), message]).to_string()
     }
 
+    /// The query for what arrives from now on.
+    #[must_use]
+    pub fn live(&self, name: &str) -> String {
+        self.page(name, self.window, 0)
+    }
+
     /// The query for a page.
     #[must_use]
     pub fn page(&self, name: &str, window: Window, limit: usize) -> String {
@@ -119,6 +125,7 @@ mod tests {
             r##"["NEG-OPEN","n1",{"#t":["a"],"kinds":[1],"since":8,"until":9},"61"]"##
         );
         assert_eq!(scope.page("p1", Window::ALL, 500), r##"["REQ","p1",{"#t":["a"],"kinds":[1],"limit":500}]"##);
+        assert_eq!(scope.live("l"), r##"["REQ","l",{"#t":["a"],"kinds":[1],"limit":0,"since":7,"until":90}]"##);
         assert_eq!((scope.filter().since, scope.filter().until), (None, None));
         let id = "ab".repeat(32);
         assert_eq!(by_ids("d1", &[EventId([0xab; 32])]), format!(r#"["REQ","d1",{{"ids":["{id}"],"limit":1}}]"#));

@@ -1,6 +1,7 @@
 //! A relay made of a script: what it answers is up to the test. Negentropy is that of the `negentropy` crate.
 
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
@@ -57,6 +58,27 @@ impl Peer {
                 answer(&message, line);
             }
         })
+    }
+
+    /// Answers every message of any number of connections by `answer`, for as long as the test runs.
+    pub fn of_many(answer: impl FnMut(&Value, &mut Line) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("ws://{}", listener.local_addr().expect("an address"));
+        let answer = Arc::new(Mutex::new(answer));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let answer = Arc::clone(&answer);
+                std::thread::spawn(move || {
+                    let Ok(socket) = accept(stream) else { return };
+                    let mut line = Line(socket);
+                    while let Some(message) = line.next() {
+                        // One that panics has failed its test, which waits for what it would have done.
+                        (answer.lock().unwrap_or_else(PoisonError::into_inner))(&message, &mut line);
+                    }
+                });
+            }
+        });
+        Self { url, thread: None }
     }
 
     /// Waits for the script's end; it must not have panicked.

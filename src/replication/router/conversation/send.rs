@@ -1,0 +1,120 @@
+//! What goes up: what arrives here, in the order of its arrival numbers; the cursor follows the answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Conversation;
+use crate::metrics::Sent;
+use crate::nostr::EventId;
+use crate::pipeline::now;
+use crate::replication::error::SyncError;
+use crate::replication::refusal::Refusal;
+use crate::replication::router::follow::{Follow, Found};
+
+/// How often the relay may fail with an event, or want a key that is proven, before that counts as its answer.
+const MAX_TRIES: u32 = 8;
+
+impl Conversation<'_> {
+    /// Reads more from the store, if there is more and room for it.
+    pub(super) fn go_on_up(&mut self, at: Instant) {
+        let Some(up) = &mut self.up else { return };
+        let is_paused = up.paused_until.is_some_and(|until| at < until);
+        if self.reading.is_some() || is_paused || up.outgoing.room() == 0 {
+            return;
+        }
+        up.paused_until = None;
+        let again = up.outgoing.take_again();
+        let (after, room) = (up.outgoing.read(), up.outgoing.room());
+        if again.is_empty() && after >= *self.arrivals.borrow() {
+            return;
+        }
+        let link = Arc::clone(self.link);
+        self.reading = Some(tokio::task::spawn_blocking(move || {
+            let filter = link.options.stream.scope.whole();
+            let follow = Follow { store: &link.shared.store, filter: &filter, recent: &link.recent, now: now() };
+            if again.is_empty() { follow.after(after, room) } else { follow.again(&again) }
+        }));
+    }
+
+    /// Sends what was read.
+    pub(super) fn found(&mut self, found: Found) -> Result<(), SyncError> {
+        let Some(up) = &mut self.up else { return Ok(()) };
+        if !up.is_waiting() {
+            up.moved_at = Instant::now();
+        }
+        found.passed.iter().for_each(|result| self.link.status.sent(*result));
+        for (seq, id, text) in found.messages {
+            if up.poison == Some(id) {
+                tracing::warn!(
+                    stream = self.link.options.stream.name, url = %self.link.options.url,
+                    "{id} is passed over: the relay ends the connection whenever it gets this event"
+                );
+                self.link.status.sent(Sent::Unanswered);
+                up.outgoing.answered(&id);
+                up.outgoing.read_up_to(seq);
+                continue;
+            }
+            up.outgoing.sent(seq, id, text.len());
+            self.connection.send(text)?;
+        }
+        for id in found.gone {
+            up.outgoing.answered(&id);
+        }
+        up.outgoing.read_up_to(found.read);
+        Ok(())
+    }
+
+    /// The relay's word on an event that was sent up.
+    pub(super) fn sent_up(&mut self, id: EventId, accepted: bool, reason: &str) -> Result<(), SyncError> {
+        let Some(up) = self.up.as_mut().filter(|up| up.outgoing.is_unanswered(&id)) else { return self.unasked() };
+        up.moved_at = Instant::now();
+        let is_duplicate = reason.starts_with("duplicate:");
+        let result = match Refusal::of(reason) {
+            _ if is_duplicate => Sent::Duplicate,
+            _ if accepted => Sent::Accepted,
+            Refusal::TooFast | Refusal::Dropped => return self.postpone(id, None),
+            _ if self.wants_key(reason) => {
+                self.key_is_wanted(reason)?;
+                return self.postpone(id, Some(reason));
+            }
+            _ if reason.starts_with("error:") => return self.postpone(id, Some(reason)),
+            _ => refused(reason),
+        };
+        let Some(up) = &mut self.up else { return Ok(()) };
+        if accepted {
+            up.is_welcome();
+        }
+        up.outgoing.answered(&id);
+        self.link.status.sent(result);
+        Ok(())
+    }
+
+    /// The event is sent again later; not without end, if the reason is one that may never go away.
+    fn postpone(&mut self, id: EventId, reason: Option<&str>) -> Result<(), SyncError> {
+        let wants_key = reason.is_some_and(|reason| self.wants_key(reason));
+        let Some(up) = &mut self.up else { return Ok(()) };
+        let tries = up.outgoing.refused_for_now(&id).unwrap_or_default();
+        match reason {
+            Some(reason) if wants_key && tries > MAX_TRIES => return Err(SyncError::Refused(reason.into())),
+            Some(_) if tries > MAX_TRIES => {
+                up.outgoing.answered(&id);
+                self.link.status.sent(Sent::Error);
+            }
+            _ => {
+                up.wait();
+                self.link.status.sent(Sent::Postponed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The result of a refusal that stays one.
+fn refused(reason: &str) -> Sent {
+    match reason.split_once(':').map(|(word, _)| word) {
+        Some("blocked" | "restricted") => Sent::Blocked,
+        Some("invalid") => Sent::Invalid,
+        Some("pow") => Sent::Pow,
+        _ => Sent::Refused,
+    }
+}

@@ -1,0 +1,75 @@
+//! Keeps a link connected, again and again, until it is told to stop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::backoff::{Backoff, chance};
+use super::conversation::Conversation;
+use super::link::{Link, MEASURE};
+use super::progress::Progress;
+use super::state;
+use crate::peer::{Connection, Options};
+use crate::pipeline::now;
+use crate::replication::error::SyncError;
+use crate::replication::run::MAX_MESSAGE_BYTES;
+
+/// A connection that stood for so long was good: the next pause is a short one.
+const GOOD: Duration = Duration::from_secs(30);
+
+/// Runs until it is told to stop.
+pub async fn run(link: Arc<Link>) {
+    let (mut progress, error) = Progress::load(state::path(&link.shared.states, &link.options), now());
+    if let Some(error) = error {
+        let file = state::path(&link.shared.states, &link.options);
+        tracing::warn!("{} is ignored, so the link begins as a new one: {error}", file.display());
+    }
+    let (mut backoff, mut stop, mut said) = (Backoff::default(), link.stop.clone(), String::new());
+    while !*stop.borrow() {
+        let began = Instant::now();
+        let ended = connect(&link, &mut progress).await;
+        link.status.connected.set(0);
+        progress.save().await;
+        if *stop.borrow() {
+            return;
+        }
+        if began.elapsed() >= GOOD {
+            backoff.reset();
+        }
+        let pause = backoff.next(chance());
+        tell(&link, &ended, pause, &mut said);
+        let until = Instant::now() + pause;
+        while Instant::now() < until && !*stop.borrow() {
+            link.measure(&progress);
+            let next = until.min(Instant::now() + MEASURE);
+            tokio::select! {
+                () = tokio::time::sleep_until(next.into()) => {}
+                // Its sender outlives the link.
+                _ = stop.changed() => {}
+            }
+        }
+    }
+}
+
+async fn connect(link: &Arc<Link>, progress: &mut Progress) -> Result<(), SyncError> {
+    let options = Options { timeout: link.options.stream.patience, max_message_bytes: MAX_MESSAGE_BYTES };
+    let mut stop = link.stop.clone();
+    let opening = Connection::open(&link.options.url, link.options.stream.tls.clone(), &options);
+    let connection = tokio::select! {
+        connection = opening => connection?,
+        _ = stop.wait_for(|stop| *stop) => return Err(SyncError::Interrupted),
+    };
+    link.status.connected.set(1);
+    Conversation::hold(link, progress, connection).await
+}
+
+/// Logs why a connection ended; again and again the same only for those who want details.
+fn tell(link: &Link, ended: &Result<(), SyncError>, pause: Duration, said: &mut String) {
+    let why = ended.as_ref().map_or_else(ToString::to_string, |()| "it ended".to_owned());
+    let (stream, url, next_s) = (&link.options.stream.name, &link.options.url, pause.as_secs_f32());
+    if *said == why {
+        tracing::debug!(stream, %url, next_s, "not connected: {why}");
+    } else {
+        tracing::warn!(stream, %url, next_s, "not connected: {why}");
+        *said = why;
+    }
+}
