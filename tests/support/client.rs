@@ -24,6 +24,18 @@ pub struct Client<'relay> {
     challenge: String,
 }
 
+impl Relay {
+    /// A client that has read the challenge, if the relay sends one at connect.
+    pub fn connect(&self) -> Client<'_> {
+        Client::connect(self)
+    }
+
+    /// A client that has read nothing.
+    pub fn connect_unchallenged(&self) -> Client<'_> {
+        Client::connect_unchallenged(self)
+    }
+}
+
 impl<'relay> Client<'relay> {
     /// Connects and reads the challenge, if the relay sends one at connect: it then comes before the answer to a ping.
     pub fn connect(relay: &'relay Relay) -> Self {

@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use socket2::{Domain, Socket, Type};
 
-use super::client::Client;
-
 /// How long a test waits for what must come. Long, so that a busy machine fails nothing.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -133,16 +131,6 @@ impl Relay {
     /// The relay's URL.
     pub fn url(&self) -> String {
         format!("ws://{}", self.address)
-    }
-
-    /// A client that has read the challenge, if the relay sends one at connect.
-    pub fn connect(&self) -> Client<'_> {
-        Client::connect(self)
-    }
-
-    /// A client that has read nothing.
-    pub fn connect_unchallenged(&self) -> Client<'_> {
-        Client::connect_unchallenged(self)
     }
 
     /// A socket from another address of this machine, `127.0.0.0/8`.
