@@ -25,7 +25,7 @@ pub const MAX_ANSWER: usize = 16 << 20;
 pub const MAX_REQUEST: usize = 64 << 10;
 
 /// How long a client waits for a line. A purge tells its progress more often.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest path that fits in an address (unix(7)).
 const MAX_PATH: usize = 107;
@@ -97,8 +97,8 @@ impl Client {
     pub fn connect(data: &Path) -> io::Result<Option<Self>> {
         match short(&data.join(NAME), |path| UnixStream::connect(path)) {
             Ok(stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
                 Ok(Some(Self { reader: BufReader::new(stream) }))
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {

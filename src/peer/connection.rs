@@ -173,11 +173,11 @@ impl Connection {
         Traffic { received: self.received, sent: self.sent.load(Ordering::Relaxed) }
     }
 
-    /// Sends what waits and says goodbye, which may take `patience`.
-    pub async fn close(self, patience: Duration) {
+    /// Sends what waits and says goodbye, which may take `within`.
+    pub async fn close(self, within: Duration) {
         let Self { outgoing, mut writer, .. } = self;
         drop(outgoing);
-        if tokio::time::timeout(patience, &mut writer).await.is_err() {
+        if tokio::time::timeout(within, &mut writer).await.is_err() {
             writer.abort();
         }
     }

@@ -268,7 +268,7 @@ impl<T> FairQueue<T> {
 
     /// Takes the next job. Its address is charged what `advance_us` says, given what the job has cost so far: as much
     /// as it is expected to take, so that addresses of one rank take turns also while their jobs are worked for.
-    /// [`FairQueue::settle`] puts that right.
+    /// [`FairQueue::correct`] puts that right.
     pub fn pop(&mut self, advance_us: impl FnOnce(u64) -> u64, now_us: u64) -> Option<(IpAddr, T)> {
         let (address, sort) = self.next(now_us)?;
         let advance_us = advance_us(self.lines.get(&address)?.next_cost_us()?);
@@ -292,11 +292,11 @@ impl<T> FairQueue<T> {
 
     /// Charges an address for what was spent on it without the queue.
     pub fn charge(&mut self, address: IpAddr, spent_us: u64, now_us: u64) {
-        self.settle(address, 0, spent_us, now_us);
+        self.correct(address, 0, spent_us, now_us);
     }
 
     /// Charges an address for a job that was taken with `advance_us`.
-    pub fn settle(&mut self, address: IpAddr, advance_us: u64, spent_us: u64, now_us: u64) {
+    pub fn correct(&mut self, address: IpAddr, advance_us: u64, spent_us: u64, now_us: u64) {
         self.forget(now_us);
         self.change(address, |line| line.used = line.used.plus(spent_us as f64 - advance_us as f64, now_us));
     }

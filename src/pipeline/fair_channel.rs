@@ -32,7 +32,7 @@ pub struct Turn<T> {
     pub address: IpAddr,
     /// The job.
     pub job: T,
-    /// How long it may be worked for, in microseconds. Its address is charged that until [`FairChannel::settle`].
+    /// How long it may be worked for, in microseconds. Its address is charged that until [`FairChannel::correct`].
     pub slice_us: u64,
 }
 
@@ -103,9 +103,9 @@ impl<T> FairChannel<T> {
         self.state().queue.charge(address, spent_us, now_us);
     }
 
-    /// As [`FairQueue::settle`].
-    pub fn settle(&self, address: IpAddr, advance_us: u64, spent_us: u64, now_us: u64) {
-        self.state().queue.settle(address, advance_us, spent_us, now_us);
+    /// As [`FairQueue::correct`].
+    pub fn correct(&self, address: IpAddr, advance_us: u64, spent_us: u64, now_us: u64) {
+        self.state().queue.correct(address, advance_us, spent_us, now_us);
     }
 
     /// Whether a job of this address that came now would be the next one.

@@ -13,7 +13,7 @@ use crate::schnorr::{self, Verifier};
 use crate::store::Store;
 
 /// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A pipeline on `store`, and where it says why the process must end.
 pub fn start(store: Store, settings: Settings) -> (Pipeline, Receiver<String>) {
@@ -48,5 +48,5 @@ pub fn ends(work: impl FnOnce() + Send + 'static) -> bool {
         // The test may have given up.
         let _ = done.send(());
     });
-    ended.recv_timeout(PATIENCE).is_ok()
+    ended.recv_timeout(TIMEOUT).is_ok()
 }

@@ -14,7 +14,7 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use super::complaints;
 
 /// How long a process may take to end after SIGTERM, and after SIGKILL.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often it is checked whether it has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -97,7 +97,7 @@ async fn has_ended(child: &Child) -> bool {
             tokio::time::sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.is_ok()
+    tokio::time::timeout(ENDS_WITHIN, wait).await.is_ok()
 }
 
 fn pid(child: &Child) -> Option<Pid> {

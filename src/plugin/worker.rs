@@ -169,7 +169,7 @@ impl<Q: Queue> Worker<Q> {
         let mut life = Life { process, conversation, out: Vec::new(), sent: 0, line: Vec::new(), is_deaf: false };
         let end = self.talk(&mut life).await;
         let Life { process, conversation, .. } = life;
-        self.settle(end, conversation);
+        self.finish(end, conversation);
         process.end().await;
         self.metrics.plugin_processes.dec();
         end
@@ -192,8 +192,8 @@ impl<Q: Queue> Worker<Q> {
             if has_changed && life.conversation.is_empty() {
                 return End::Changed;
             }
-            let patience = if life.conversation.has_answered() { timeout } else { timeout.max(START) };
-            let deadline = life.conversation.deadline(patience);
+            let within = if life.conversation.has_answered() { timeout } else { timeout.max(START) };
+            let deadline = life.conversation.deadline(within);
             let Life { process, out, sent, is_deaf, .. } = &mut *life;
             tokio::select! {
                 biased;
@@ -317,7 +317,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Decides what becomes of the events that were in flight when a process ended.
-    fn settle(&mut self, end: End, mut conversation: Conversation<Q::Candidate>) {
+    fn finish(&mut self, end: End, mut conversation: Conversation<Q::Candidate>) {
         let End::Failed(cause) = end else { return };
         self.barren = if conversation.has_answered() { 0 } else { self.barren + 1 };
         self.side_by_side = self.side_by_side.saturating_add(conversation.side_by_side());

@@ -42,9 +42,9 @@ pub async fn enter(
         context.refuse(TurnedAway::Direct, peer.ip());
         return None;
     }
-    let patience = Duration::from_secs(options.header_timeout_s.max(1));
+    let within = Duration::from_secs(options.header_timeout_s.max(1));
     let read = tokio::select! {
-        read = timeout(patience, read(stream)) => read,
+        read = timeout(within, read(stream)) => read,
         () = waiting.is_sent_away() => return None,
     };
     match read {

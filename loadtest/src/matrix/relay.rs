@@ -63,13 +63,13 @@ impl Running {
         Ok(running)
     }
 
-    fn wait_until_it_listens(&mut self, port: u16, patience: Duration) -> Result<()> {
+    fn wait_until_it_listens(&mut self, port: u16, within: Duration) -> Result<()> {
         let began = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended with {status}");
             }
-            ensure!(began.elapsed() < patience, "nothing listens on port {port} after {patience:?}");
+            ensure!(began.elapsed() < within, "nothing listens on port {port} after {within:?}");
             std::thread::sleep(LOOK);
         }
         Ok(())

@@ -11,7 +11,7 @@ use super::sockets::Inherited;
 use super::words::{BYE, MAX_LINE, READY, SERVING, TAKE, TAKE_OVER};
 
 /// How long the old process may take to say the next word: longer than it waits for this one.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The relay that this process is to replace.
 pub struct Predecessor(BufReader<UnixStream>);
@@ -30,7 +30,7 @@ impl Predecessor {
             // What this process starts later shall not find it.
             rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
             let inherited = Inherited::receive(&stream)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
             anyhow::Ok((Some(Self(BufReader::new(stream))), inherited))
         };
         find().with_context(|| format!("{TAKE_OVER} is set, but no relay hands over its sockets at standard input"))

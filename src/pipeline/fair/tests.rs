@@ -51,7 +51,7 @@ fn what_was_spent_elsewhere_counts_and_what_was_expected_and_not_spent_does_not(
     push(&mut queue, 1, 0..1, 0);
     push(&mut queue, 2, 0..2, 0);
     assert_eq!(serve(&mut queue, 1, 1_000_000, 0), [(2, 0)]);
-    queue.settle(address(2), 1_000_000, 20_000, 0);
+    queue.correct(address(2), 1_000_000, 20_000, 0);
     assert_eq!(serve(&mut queue, 2, 1, 0), [(2, 1), (1, 0)]);
 }
 
@@ -289,7 +289,7 @@ fn compare(happenings: &[Happening]) {
                 oracle.since_us.insert(from, now_us);
                 oracle.remove(from, number);
                 let spent_us = us / 2 + pause_us % 1_000;
-                queue.settle(address(from), us, spent_us, now_us);
+                queue.correct(address(from), us, spent_us, now_us);
                 oracle.charges.push((from, spent_us as f64, now_us));
             }
             _ => {

@@ -27,7 +27,7 @@ fn run_slice(reading: &Arc<Reading>, Turn { address, job, slice_us }: Turn<Box<d
     if let Some(client) = client {
         client.charge_time(&reading.settings.load(), spent, now_us);
     }
-    reading.scans.settle(address, slice_us, spent_us, now_us);
+    reading.scans.correct(address, slice_us, spent_us, now_us);
     if let Some(mut again) = again {
         again.spend(spent_us);
         reading.submit(again);

@@ -1,7 +1,7 @@
 //! What becomes of the other threads when one of them dies.
 
 use super::super::queues::Submission;
-use super::super::testing::{PATIENCE, ends, start};
+use super::super::testing::{TIMEOUT, ends, start};
 use super::*;
 use crate::metrics::{EvictionCause, EvictionLabel};
 use crate::nostr::Timestamp;
@@ -46,6 +46,6 @@ fn a_writer_that_panics_while_evictions_are_pending_ends_every_thread() {
     pipeline
         .intake()
         .submit(vec![Submission { event, decision: Decision::Accept, from: client, received: Instant::now() }], true);
-    assert_eq!(failures.recv_timeout(PATIENCE).as_deref(), Ok("the thread writer panicked"));
+    assert_eq!(failures.recv_timeout(TIMEOUT).as_deref(), Ok("the thread writer panicked"));
     assert!(ends(move || pipeline.finish()), "a thread waits for ever");
 }

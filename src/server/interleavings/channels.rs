@@ -103,7 +103,7 @@ fn a_fair_queue_carries_every_job_once_or_gives_it_back_and_tells_every_taker_of
             thread::spawn(move || {
                 let jobs = std::iter::from_fn(|| queue.pop(1, || 0));
                 jobs.map(|turn| {
-                    queue.settle(turn.address, turn.slice_us, 1, 0);
+                    queue.correct(turn.address, turn.slice_us, 1, 0);
                     turn.job
                 })
                 .collect::<Vec<u8>>()

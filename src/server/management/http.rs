@@ -35,7 +35,7 @@ const RPC: &str = "application/nostr+json+rpc";
 const MAX_BODY: usize = 64 << 10;
 
 /// How long a client may take to send its body, and how long it waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Padding is optional.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -106,7 +106,7 @@ async fn handle(context: &Rc<IoContext>, request: Request<Incoming>, payer: IpAd
     let (answer, answered) = oneshot::channel();
     let busy = || Refusal::Body(StatusCode::SERVICE_UNAVAILABLE, "the relay is busy; try again later");
     context.front.management.send(Job { auth, body, answer }).map_err(|_| busy())?;
-    match tokio::time::timeout(PATIENCE, answered).await {
+    match tokio::time::timeout(TIMEOUT, answered).await {
         Ok(Ok(answer)) => Ok(answer),
         // The act may still happen; the audit tells.
         Ok(Err(_)) | Err(_) => Err(busy()),
@@ -140,7 +140,7 @@ pub(super) fn authorization(parser: &mut Parser, headers: &HeaderMap) -> Result<
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Refusal> {
-    match tokio::time::timeout(PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
+    match tokio::time::timeout(TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(Refusal::Body(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB"))

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::link::Asked;
 use super::published::{Difference, Stored, difference};
-use super::service::{LOOK, PATIENCE, Service};
+use super::service::{COMMITTED_WITHIN, LOOK, Service};
 use crate::management::{Joined, NotJoined, Who, members};
 use crate::metrics::{EventOutcome, PolicyRule};
 use crate::nostr::{
@@ -194,7 +194,7 @@ impl Service {
             }
             Ok::<bool, String>(!is_early)
         };
-        timeout(PATIENCE, store).await.unwrap_or_else(|_| Err("the writer is busy".into()))
+        timeout(COMMITTED_WITHIN, store).await.unwrap_or_else(|_| Err("the writer is busy".into()))
     }
 
     /// Stores some of the relay's own events, and waits until they are committed. False when there is no room for them

@@ -23,7 +23,7 @@ use crate::store::{Seq, Store, StoreError};
 const WATCH: Duration = Duration::from_secs(1);
 
 /// How long the writer is given to commit, or to remove an event, and how often the thread looks.
-pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const COMMITTED_WITHIN: Duration = Duration::from_secs(8);
 pub(super) const LOOK: Duration = Duration::from_millis(2);
 
 /// How long after its ban an event is looked for that was on its way to the store, and how many bans are remembered for
@@ -141,7 +141,7 @@ impl Service {
     async fn committed(&self) -> Result<(), String> {
         let uncommitted = &self.serving.reading.uncommitted;
         let last = uncommitted.last();
-        let committed = tokio::time::timeout(PATIENCE, async {
+        let committed = tokio::time::timeout(COMMITTED_WITHIN, async {
             while uncommitted.holds(last) {
                 self.serving.removals.commit();
                 tokio::time::sleep(LOOK).await;
@@ -242,7 +242,7 @@ impl Service {
     /// Removes an event, if it is stored, and waits until it is gone.
     async fn remove(&self, id: &EventId) -> Result<(), String> {
         let late = || "the event is banned, but the writer is busy: it is removed at the next start".to_string();
-        let removed = tokio::time::timeout(PATIENCE, async {
+        let removed = tokio::time::timeout(COMMITTED_WITHIN, async {
             self.event_committed(id).await;
             match self.find(id) {
                 Ok(Some(seq)) => self.remove_all(vec![seq]).await.map(|_| ()),

@@ -263,7 +263,7 @@ impl Queue for Seat {
         let mut state = self.bench.state.borrow_mut();
         state.cost_us = (state.cost_us * (AVERAGED - 1) + spent_us) / AVERAGED;
         if let Some(queue) = state.queues.get_mut(self.worker) {
-            queue.settle(held.verified.from.address, held.cost_us, spent_us, now_us);
+            queue.correct(held.verified.from.address, held.cost_us, spent_us, now_us);
         }
     }
 

@@ -18,7 +18,7 @@ fn store() -> (Store, tempfile::TempDir) {
 fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_true() {
-        assert!(began.elapsed() < PATIENCE, "it never came to this: {what}");
+        assert!(began.elapsed() < TIMEOUT, "it never came to this: {what}");
         std::thread::yield_now();
     }
 }
@@ -127,7 +127,7 @@ fn while_q3_is_full_the_writer_waits_with_its_answers_and_nothing_is_delivered_t
     until("the second is stored", || stored() == Seq(2));
     send(3);
     assert_eq!((client.unanswered(), serving.gate.events()), (2, 2), "no OK before live is told (INV-2)");
-    let told = || match q3.recv_timeout(PATIENCE) {
+    let told = || match q3.recv_timeout(TIMEOUT) {
         Ok(LiveCommand::Committed(events, _)) => events.iter().map(|one| one.seq).collect(),
         _ => Vec::new(),
     };
