@@ -9,6 +9,7 @@ mod replication {
     mod ends;
     mod hostile;
     mod levels;
+    mod lost;
     mod peer;
     mod refused;
     mod router;

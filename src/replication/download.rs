@@ -181,6 +181,13 @@ impl Downloads {
         }
     }
 
+    /// The connection is lost: what has not come is to be asked for again.
+    pub fn take_up(&mut self) {
+        for open in std::mem::take(&mut self.open).into_values() {
+            self.queue.extend(open.ids.into_iter().filter(|id| open.missing.contains(id)));
+        }
+    }
+
     /// Whether a query with this name is open.
     #[must_use]
     pub fn is_open(&self, name: &str) -> bool {
@@ -230,6 +237,18 @@ mod tests {
         (1..=4).for_each(|n| assert_eq!(downloads.end(&format!("d{n}")), Ok(true)));
         let (name, again) = downloads.next_query(true).expect("room for one");
         assert_eq!((name.as_str(), again.to_vec()), ("d7", ids(1000..1200)));
+    }
+
+    #[test]
+    fn what_has_not_come_over_a_lost_connection_is_asked_for_again() {
+        let mut downloads = Downloads::default();
+        downloads.add(ids(0..250));
+        assert_eq!(all(&mut downloads), [("d1".into(), 200)]);
+        ids(0..150).into_iter().for_each(|id| assert_eq!(downloads.event("d1", Some(id)), Ok(true)));
+        downloads.take_up();
+        let (name, again) = downloads.next_query(false).expect("what is left");
+        assert_eq!((name.as_str(), again.to_vec()), ("d2", [ids(200..250), ids(150..200)].concat()));
+        assert_eq!(downloads.next_query(false), None);
     }
 
     #[test]

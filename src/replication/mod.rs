@@ -13,6 +13,7 @@
 //!      └─ halves of what is too big                remembered: what stays different, for the next sync
 //! ```
 
+mod attempts;
 mod auth;
 mod comparison;
 mod download;

@@ -16,12 +16,19 @@ pub struct Comparing {
     pub comparison: Comparison,
     /// The next message, while the relay's turn has not come.
     pub next: Option<Vec<u8>>,
+    /// When the last message was sent.
+    pub since: Instant,
 }
 
 impl Comparing {
     /// Whether the relay owes an answer.
     pub const fn is_waiting(&self) -> bool {
         self.next.is_none()
+    }
+
+    /// Whether an answer has been owed for longer than this.
+    pub fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
+        self.is_waiting() && now.duration_since(self.since) > patience
     }
 
     /// Whether it has not answered at all.

@@ -72,6 +72,11 @@ impl Pages {
         (self.page.len() <= MAX_PAGE_EVENTS).then_some(true)
     }
 
+    /// The page is to be read again from its beginning.
+    pub fn restart(&mut self) {
+        self.page.clear();
+    }
+
     /// The page ended.
     #[must_use]
     pub fn turn(&mut self) -> Turned {

@@ -83,6 +83,8 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
     let asked = Arc::new(Asked::new(parts.scope.whole()));
     let task = Task {
         url: &parts.url,
+        tls: parts.tls.clone(),
+        options,
         scope: &parts.scope,
         direction: parts.direction,
         only_tells: parts.only_tells,

@@ -5,12 +5,14 @@
 //! no progress for `patience` is given up. [`compare`] finds what differs, [`transfer`] moves events.
 
 mod compare;
+mod resume;
 mod transfer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::attempts::Attempts;
 use super::auth::Auth;
 use super::download::{Abuse, Asked, Downloads};
 use super::error::SyncError;
@@ -25,7 +27,7 @@ use super::upload::Uploads;
 use super::window::Window;
 use crate::nostr::EventId;
 use crate::nostr::json::Parser;
-use crate::peer::{Connection, Incoming, PeerUrl};
+use crate::peer::{self, Connection, Incoming, PeerUrl, Tls, Traffic};
 use crate::pipeline::now;
 use crate::schnorr::SigningKey;
 use crate::store::Store;
@@ -43,13 +45,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Messages that nobody asked for before the relay counts as flooding.
 const MAX_UNASKED: u64 = 10_000;
 
-/// What a query may take altogether, in multiples of the patience for one answer: a relay that drips is not waited for
-/// without end.
+/// What a query or an event may take altogether, in multiples of the patience for one answer: a relay that drips, or
+/// that answers others, is not waited for without end.
 const QUERY_PATIENCE: u32 = 10;
 
 /// What a session is about.
 pub(super) struct Task<'a> {
     pub url: &'a PeerUrl,
+    pub tls: Option<Tls>,
+    /// How to connect again.
+    pub options: peer::Options,
     pub scope: &'a Scope,
     pub direction: Direction,
     /// Whether differences are only told.
@@ -106,6 +111,9 @@ pub(super) struct Session<'a> {
     tries: u32,
     unasked: u64,
     told_at: Instant,
+    attempts: Attempts,
+    /// What came and went over earlier connections.
+    traffic_before: Traffic,
     /// The last notice, which may explain a silence.
     notice: String,
     pub report: Report,
@@ -131,6 +139,8 @@ impl<'a> Session<'a> {
             tries: 0,
             unasked: 0,
             told_at: Instant::now(),
+            attempts: Attempts::default(),
+            traffic_before: Traffic::default(),
             notice: String::new(),
             report: Report::default(),
         }
@@ -142,7 +152,7 @@ impl<'a> Session<'a> {
         self.windows.retain(|window| !window.is_empty() && !self.task.scope.filter().is_never());
         self.progress_at = Instant::now();
         let result = self.run(&mut feed).await;
-        self.report.traffic = self.connection.traffic();
+        self.report.traffic = self.traffic();
         self.tell();
         // What came before an error was asked for and is good.
         let flushed = feed.flush().await;
@@ -159,7 +169,11 @@ impl<'a> Session<'a> {
                 return Ok(());
             }
             match tokio::time::timeout(TICK, self.connection.next()).await {
-                Ok(text) => self.take(&text?, feed).await?,
+                Ok(Ok(text)) => self.take(&text, feed).await?,
+                Ok(Err(lost)) => {
+                    feed.flush().await?;
+                    self.reconnect(lost).await?;
+                }
                 Err(_) => feed.flush().await?,
             }
             self.check_time()?;
@@ -293,7 +307,8 @@ impl<'a> Session<'a> {
     /// Gives up a relay that owes something and brings nothing.
     fn check_time(&mut self) -> Result<(), SyncError> {
         let now = Instant::now();
-        if now.duration_since(self.told_at) >= TICK {
+        let is_tick = now.duration_since(self.told_at) >= TICK;
+        if is_tick {
             self.told_at = now;
             self.tell();
         }
@@ -306,8 +321,7 @@ impl<'a> Session<'a> {
             self.progress_at = now;
         }
         let patience = self.task.patience;
-        let is_overdue = self.downloads.is_overdue(now, patience * QUERY_PATIENCE)
-            || self.reading.as_ref().is_some_and(|reading| reading.is_overdue(now, patience * QUERY_PATIENCE));
+        let is_overdue = is_tick && self.is_overdue(now, patience * QUERY_PATIENCE);
         if !is_overdue && now.duration_since(self.progress_at) < patience {
             return Ok(());
         }
@@ -318,6 +332,14 @@ impl<'a> Session<'a> {
         }
         let notice = if self.notice.is_empty() { String::new() } else { format!("; it said: {}", self.notice) };
         Err(SyncError::TimedOut(patience.as_secs(), notice))
+    }
+
+    /// Whether anything has been owed for longer than this.
+    fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
+        self.downloads.is_overdue(now, patience)
+            || self.uploads.is_overdue(now, patience)
+            || self.comparing.as_ref().is_some_and(|comparing| comparing.is_overdue(now, patience))
+            || self.reading.as_ref().is_some_and(|reading| reading.is_overdue(now, patience))
     }
 
     fn tell(&self) {

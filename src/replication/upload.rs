@@ -2,7 +2,8 @@
 //!
 //! Pure: it holds ids; what they stand for is rendered when its turn comes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use crate::nostr::EventId;
 
@@ -19,8 +20,11 @@ const ENOUGH: usize = 20_000;
 #[derive(Default)]
 pub struct Uploads {
     queue: VecDeque<EventId>,
-    unanswered: HashMap<EventId, usize>,
+    /// Their bytes, and when they were sent.
+    unanswered: HashMap<EventId, (usize, Instant)>,
     bytes: usize,
+    /// What was sent over a connection that was lost before the answer.
+    lost: HashSet<EventId>,
 }
 
 impl Uploads {
@@ -60,16 +64,36 @@ impl Uploads {
 
     /// An event of so many bytes was sent.
     pub fn sent(&mut self, id: EventId, bytes: usize) {
-        if self.unanswered.insert(id, bytes).is_none() {
+        if self.unanswered.insert(id, (bytes, Instant::now())).is_none() {
             self.bytes += bytes;
         }
     }
 
     /// The relay answered. Returns whether an answer was owed.
     pub fn answered(&mut self, id: &EventId) -> bool {
-        let Some(bytes) = self.unanswered.remove(id) else { return false };
+        let Some((bytes, _)) = self.unanswered.remove(id) else { return false };
         self.bytes -= bytes;
         true
+    }
+
+    /// The connection is lost: what was not answered is to be sent again.
+    pub fn take_up(&mut self) {
+        let unanswered = std::mem::take(&mut self.unanswered);
+        self.lost.extend(unanswered.keys());
+        self.queue.extend(unanswered.into_keys());
+        self.bytes = 0;
+    }
+
+    /// Whether the relay may have this event from us, although it never said so.
+    #[must_use]
+    pub fn may_have_arrived(&self, id: &EventId) -> bool {
+        self.lost.contains(id)
+    }
+
+    /// Whether an answer has been owed for longer than this.
+    #[must_use]
+    pub fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
+        self.unanswered.values().any(|(_, since)| now.duration_since(*since) > patience)
     }
 
     /// Sends an event again, after the others.
@@ -110,6 +134,28 @@ mod tests {
         // 64 are taken at a time, so that the bound is exceeded by as many at most.
         assert_eq!(send_all(&mut uploads, MAX_BYTES), 64);
         assert!(uploads.is_waiting() && !uploads.is_idle());
+    }
+
+    #[test]
+    fn what_a_lost_connection_left_unanswered_is_sent_again() {
+        let mut uploads = Uploads::default();
+        uploads.add(ids(0..3));
+        uploads.next().iter().for_each(|id| uploads.sent(*id, MAX_BYTES));
+        assert!(uploads.answered(&ids(0..1)[0]));
+        uploads.take_up();
+        assert!(!uploads.is_waiting() && !uploads.answered(&ids(1..2)[0]));
+        let mut again = uploads.next();
+        again.sort_unstable_by_key(|id| id.0);
+        assert_eq!(again, ids(1..3));
+        assert_eq!([0, 1, 2].map(|n| uploads.may_have_arrived(&ids(n..n + 1)[0])), [false, true, true]);
+    }
+
+    #[test]
+    fn an_answer_is_overdue_once_it_is_owed_for_too_long() {
+        let mut uploads = Uploads::default();
+        uploads.sent(ids(0..1)[0], 1);
+        let (now, patience) = (Instant::now(), Duration::from_secs(9));
+        assert!(!uploads.is_overdue(now, patience) && uploads.is_overdue(now + 2 * patience, patience));
     }
 
     #[test]

@@ -39,14 +39,24 @@ pub struct Peer {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What a relay does with one connection.
+pub type Script = Box<dyn FnOnce(&mut Line) + Send>;
+
 impl Peer {
     pub fn run(script: impl FnOnce(&mut Line) + Send + 'static) -> Self {
+        Self::run_in_turn(vec![Box::new(script)])
+    }
+
+    /// Runs a script for each of several connections, one after the other.
+    pub fn run_in_turn(scripts: Vec<Script>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("ws://{}", listener.local_addr().expect("an address"));
         let thread = std::thread::spawn(move || {
-            let (stream, _) = listener.accept().expect("a connection");
-            stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-            script(&mut Line(accept(stream).expect("a WebSocket")));
+            for script in scripts {
+                let (stream, _) = listener.accept().expect("a connection");
+                stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+                script(&mut Line(accept(stream).expect("a WebSocket")));
+            }
         });
         Self { url, thread: Some(thread) }
     }

@@ -56,6 +56,8 @@ async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncErr
     let account = Arc::new(Account::new(Arc::clone(&link.recent), Arc::clone(&link.status)));
     let task = Task {
         url,
+        tls: stream.tls.clone(),
+        options,
         scope: &gap.scope,
         direction: gap.direction,
         only_tells: false,

@@ -24,6 +24,7 @@ impl Session<'_> {
         if let Some(comparing) = &mut self.comparing {
             if let Some(message) = comparing.next.take() {
                 let text = format!("[\"NEG-MSG\",\"{}\",\"{}\"]", comparing.name, hex::encode(&message));
+                comparing.since = Instant::now();
                 self.connection.send(text)?;
             }
             return Ok(());
@@ -48,7 +49,8 @@ impl Session<'_> {
         let (comparison, message) = Comparison::open(held.records, was_equal);
         let name = self.name('n');
         self.connection.send(self.task.scope.neg_open(&name, held.window, &hex::encode(&message)))?;
-        self.comparing = Some(Comparing { name, window: held.window, comparison, next: None });
+        let since = Instant::now();
+        self.comparing = Some(Comparing { name, window: held.window, comparison, next: None, since });
         // Looking took its time.
         self.progress_at = Instant::now();
         Ok(())

@@ -97,6 +97,7 @@ impl Session<'_> {
             return self.unasked();
         }
         let is_duplicate = reason.starts_with("duplicate:");
+        let is_ours = is_duplicate && self.uploads.may_have_arrived(&id);
         if !accepted && !is_duplicate {
             if matches!(Refusal::of(reason), Refusal::TooFast | Refusal::AuthRequired | Refusal::Dropped) {
                 self.uploads.again(id);
@@ -105,7 +106,7 @@ impl Session<'_> {
             self.report.refused_there += 1;
             self.report.reason(|| format!("{id} was refused there: {reason}"));
             self.task.remembered().keep(id, Kept::Refused, now());
-        } else if is_duplicate {
+        } else if is_duplicate && !is_ours {
             self.report.sent_in_vain += 1;
             self.task.remembered().keep(id, Kept::Hidden, now());
         } else {
