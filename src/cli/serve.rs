@@ -97,7 +97,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     systemd::notify(&[NotifyState::Ready]);
     let drain_timeout = Duration::from_secs(config.server.drain_timeout_s);
     let mut streams = Streams::new(&serving, &on_failure);
-    streams.apply(&config)?;
+    if let Err(error) = streams.apply(&config) {
+        tracing::error!("streams do not run: {error:#}");
+    }
     let end = signals.wait(config, load, &pipeline, &server, &sockets, &mut streams);
     // Other relays may be slow to say goodbye.
     let streams = std::thread::Builder::new().name("streams".into()).spawn(move || streams.finish());

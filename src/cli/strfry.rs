@@ -125,6 +125,11 @@ enum Command {
         #[arg(long, value_name = "N")]
         frame_size_limit: Option<u64>,
     },
+    /// Run the streams of a file
+    Router {
+        /// The file of strfry's router
+        file: OsString,
+    },
     /// Show what the store holds
     Info,
     /// Has no counterpart of its own: see weir compact and weir backup
@@ -205,6 +210,10 @@ pub fn to_weir(line: &[OsString], store: Vec<OsString>) -> anyhow::Result<Vec<Os
             }
             filter.iter().for_each(|filter| to.extend(["--filter".into(), filter.clone()]));
             to.push(url.clone());
+        }
+        Command::Router { file } => {
+            add(&["router"]);
+            to.push(file.clone());
         }
         Command::Compact { .. } => {
             bail!(

@@ -13,6 +13,7 @@ use crate::pipeline::fair::MAX_REMEMBERED;
 use crate::pipeline::ingest::plugin::COPY_BYTES;
 use crate::pipeline::query::changes::{MOST_ANSWERS, MOST_BYTES};
 use crate::plugin::worker::BUFFER_BYTES;
+use crate::replication::LINK_BYTES;
 
 /// Memory of one open connection that no account counts: its task, session and outbox (4.1 KiB, measured with 4,000
 /// idle connections) and up to 4 KiB of an incomplete message. Kernel buffers are not included.
@@ -153,6 +154,10 @@ fn lines(config: &Config) -> Vec<Line> {
         let answer = 2 * (MOST_BYTES as u64 + largest);
         lines.push(line("answers of the feed of changes", MOST_ANSWERS as u64 * answer, 0, 0));
     }
+    let links: usize = config.replication.streams.iter().map(|stream| stream.urls.len()).sum();
+    if links > 0 {
+        lines.push(line("streams to other relays, while they compare", links as u64 * LINK_BYTES, 0, 0));
+    }
     if !plugin.command.is_empty() {
         let copies = if plugin.dry_run { COPY_BYTES as u64 } else { 0 };
         lines.push(line("the plugin's pipes", plugin.workers as u64 * (BUFFER_BYTES + largest) + copies, 0, 0));
@@ -183,6 +188,10 @@ socket buffers in the kernel: at most 1.00 GiB (256.00 MiB per address, 1.00 MiB
         config.plugin.command = "/etc/weir/policy".into();
         (config.plugin.workers, config.plugin.dry_run) = (2, true);
         assert!(memory_ceiling(&config).contains("\n   28.50 MiB  the plugin's pipes\n"));
+        let stream =
+            "[[replication.streams]]\nname = \"a\"\ndir = \"up\"\nurls = [\"relay.example\", \"relay.example.net\"]";
+        config.replication = Config::parse("weir.toml", stream).expect("a stream").replication;
+        assert!(memory_ceiling(&config).contains("\n  224.00 MiB  streams to other relays, while they compare\n"));
         config.changes.on_metrics_address = true;
         assert!(memory_ceiling(&config).contains("  answers of the feed of changes\n"));
         (config.policy.newcomers.period_s, config.policy.offenders.offences) = (3_600, 3);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use rustix::fs::{Access, access};
 
+use super::replication::StreamOptions;
 use super::sections::Config;
 use crate::policy::Who;
 
@@ -41,7 +42,23 @@ pub fn warnings(config: &Config) -> Vec<String> {
         .token_file
         .is_open_to_others
         .then(|| "changes.token_file: others than its owner may read the token: chmod 600".to_string());
-    why.map(text).into_iter().chain(proxy).chain(plugin(config)).chain(key).chain(token).collect()
+    why.map(text)
+        .into_iter()
+        .chain(proxy)
+        .chain(plugin(config))
+        .chain(key)
+        .chain(token)
+        .chain(streams(config))
+        .collect()
+}
+
+/// Streams whose key others may read.
+fn streams(config: &Config) -> impl Iterator<Item = String> {
+    let is_open = |stream: &&StreamOptions| stream.key_file.is_open_to_others;
+    config.replication.streams.iter().filter(is_open).map(|stream| {
+        let (name, file) = (&stream.name, &stream.key_file.path);
+        format!("replication.streams: others than its owner may read the key of {name}: chmod 600 {file}")
+    })
 }
 
 /// Whether clients seem to come through a proxy on this machine that is not trusted: weir speaks no TLS.

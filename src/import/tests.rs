@@ -1,5 +1,7 @@
 //! What becomes of lines, however they arrive and however the import ends.
 
+use std::sync::Mutex;
+
 use super::*;
 use crate::nostr::testing::{author, event, signed};
 use crate::policy::{Ruling, Settings};
@@ -197,4 +199,45 @@ fn an_input_that_fails_leaves_what_came_before() {
     let report = import(parts(&store, Options::default()), input, &mut Told::default()).expect("threads");
     assert!(matches!(&report.end, End::Unreadable(error) if error.to_string() == "the disk is broken"));
     assert_eq!((report.count(LineOutcome::Stored), report.next_line), (1, 2));
+}
+
+/// Wants kind 1, and notes what it is told.
+#[derive(Default)]
+struct OnlyNotes(Mutex<Vec<(u64, Vec<LineOutcome>)>>);
+
+impl Wanted for OnlyNotes {
+    fn wants(&self, event: EventView<'_>) -> bool {
+        event.kind() == Kind(1)
+    }
+
+    fn committed(&self, stored: u64, others: &[Verdict]) {
+        let outcomes = others.iter().map(|verdict| verdict.outcome).collect();
+        self.0.lock().expect("no test panicked").push((stored, outcomes));
+    }
+}
+
+#[test]
+fn relays_that_share_an_import_are_each_told_what_became_of_their_pieces() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = open(&dir, 64 << 20);
+    let [one, two] = [(); 2].map(|()| Arc::new(OnlyNotes::default()));
+    let [note, other, unwanted] =
+        [(1, 1, "x"), (2, 1, "y"), (3, 7, "+")].map(|(seed, kind, content)| signed(seed, kind, 1, &[], content));
+    let delivery = |to: &Arc<OnlyNotes>, texts: &[String]| {
+        let mut piece = Piece::empty(1);
+        texts.iter().for_each(|text| piece.push(text.trim_end().as_bytes()));
+        (Origin::Relay("wss://relay".into(), Arc::clone(to) as _), piece)
+    };
+    let deliveries = vec![
+        delivery(&one, &[line(&note), line(&unwanted)]),
+        delivery(&two, &[line(&note), "no event".into()]),
+        delivery(&one, &[line(&other)]),
+    ];
+    let mut deliveries = deliveries.into_iter();
+    let parts = Parts { source: Source::Sync, ..parts(&store, Options::default()) };
+    let report = receive(parts, move || deliveries.next(), &mut Told::default()).expect("threads");
+    assert!(matches!(report.end, End::Complete), "{report:?}");
+    let told = |to: &OnlyNotes| to.0.lock().expect("no test panicked").clone();
+    assert_eq!(told(&one), [(1, vec![LineOutcome::Unwanted]), (1, vec![])]);
+    assert_eq!(told(&two), [(0, vec![LineOutcome::Duplicate, LineOutcome::Invalid])]);
 }

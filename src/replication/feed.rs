@@ -85,3 +85,39 @@ impl Pieces {
         self.0.blocking_recv()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// Whether a push is done without waiting. One that is not gives up its place.
+    fn is_pushed(feed: &mut Feed, text: &str) -> bool {
+        let pushed = pin!(feed.push(text)).poll(&mut Context::from_waker(Waker::noop()));
+        matches!(pushed, Poll::Ready(Ok(())))
+    }
+
+    #[test]
+    fn a_feed_waits_while_its_window_is_full_and_another_into_the_same_queue_does_not() {
+        let (pieces, mut waiting) = mpsc::channel::<(Origin, Piece)>(8);
+        let windows = [(); 2].map(|()| Arc::new(Semaphore::new(2)));
+        let [mut one, mut two] =
+            [0, 1].map(|n: usize| Feed::new(pieces.clone(), Origin::File, Some(Arc::clone(&windows[n]))));
+        let whole_piece = "x".repeat(PIECE_BYTES);
+        assert_eq!([(); 3].map(|()| is_pushed(&mut one, &whole_piece)), [true, true, false]);
+        assert!(is_pushed(&mut two, &whole_piece));
+        assert_eq!((one.passed, two.passed, waiting.len()), (2, 1, 3));
+        // A piece is committed.
+        windows[0].add_permits(1);
+        assert!(is_pushed(&mut one, &whole_piece));
+        assert_eq!((one.passed, waiting.len()), (3, 4));
+        drop((one, two, pieces));
+        let sizes: Vec<usize> =
+            std::iter::from_fn(|| waiting.blocking_recv()).map(|(_, piece)| piece.text.len()).collect();
+        // What waited for room went with what came next.
+        assert_eq!(sizes, [PIECE_BYTES, PIECE_BYTES, PIECE_BYTES, 2 * PIECE_BYTES]);
+    }
+}

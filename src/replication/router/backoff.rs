@@ -2,7 +2,7 @@
 //!
 //! Pure: the caller passes what chance decides.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The first pause.
 const FIRST: Duration = Duration::from_millis(500);
@@ -30,6 +30,51 @@ impl Backoff {
     }
 }
 
+/// Until when nothing is sent to a relay that asks for patience. What it refuses meanwhile was sent before, so a burst
+/// of refusals is one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pause {
+    until: Option<Instant>,
+    next: Duration,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { until: None, next: FIRST }
+    }
+}
+
+impl Pause {
+    /// The longest pause.
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    /// The relay asks for patience. Returns whether a pause begins, twice as long as the one before.
+    pub fn begin(&mut self, now: Instant) -> bool {
+        let begins = self.is_over(now);
+        if begins {
+            self.until = Some(now + self.next);
+            self.next = (self.next * 2).min(Self::LONGEST);
+        }
+        begins
+    }
+
+    /// Whether there is none now.
+    #[must_use]
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now >= until)
+    }
+
+    /// Ends it.
+    pub const fn end(&mut self) {
+        self.until = None;
+    }
+
+    /// The relay took something: the next pause is the first one again.
+    pub const fn reset(&mut self) {
+        self.next = FIRST;
+    }
+}
+
 /// A number of the system's choice; the same one if it has none to give.
 #[must_use]
 pub fn chance() -> u32 {
@@ -48,5 +93,24 @@ mod tests {
         (0..1000).for_each(|_| assert!(backoff.next(u32::MAX) <= LONGEST.mul_f64(1.5)));
         backoff.reset();
         assert_eq!((backoff.next(0), backoff.next(u32::MAX)), (FIRST / 2, FIRST * 3));
+    }
+
+    #[test]
+    fn a_burst_of_refusals_is_one_pause_and_the_next_burst_a_longer_one() {
+        let (mut pause, start) = (Pause::default(), Instant::now());
+        let burst = |pause: &mut Pause, at| (0..100).filter(|_| pause.begin(at)).count();
+        assert_eq!(burst(&mut pause, start), 1);
+        assert!(!pause.is_over(start + FIRST / 2) && pause.is_over(start + FIRST));
+        assert_eq!(burst(&mut pause, start + FIRST), 1);
+        assert!(!pause.is_over(start + FIRST * 2) && pause.is_over(start + FIRST * 3));
+        pause.reset();
+        pause.end();
+        assert!(pause.begin(start) && pause.is_over(start + FIRST));
+        let mut at = start;
+        (0..20).for_each(|_| {
+            at += Pause::LONGEST;
+            assert!(pause.begin(at));
+        });
+        assert!(pause.is_over(at + Pause::LONGEST) && !pause.is_over(at + Pause::LONGEST / 2));
     }
 }

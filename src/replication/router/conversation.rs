@@ -257,7 +257,7 @@ impl<'l> Conversation<'l> {
             Some(true) => {
                 self.down.ask_again_at(Instant::now());
                 if let Some(up) = &mut self.up {
-                    up.resume();
+                    up.pause.end();
                 }
                 Ok(())
             }

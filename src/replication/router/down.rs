@@ -55,6 +55,8 @@ pub struct Down {
     pub backoff: Backoff,
     /// The comparison that runs.
     pub catching: Option<JoinHandle<Result<Report, SyncError>>>,
+    /// Why the last one failed.
+    pub said: String,
     /// When it began.
     pub catching_since: Timestamp,
     /// Ends it.

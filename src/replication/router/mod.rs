@@ -33,4 +33,4 @@ mod stream;
 mod up;
 
 pub use run::{Parts, Router};
-pub use stream::{MAX_LINKS, Stream};
+pub use stream::{LINK_BYTES, MAX_LINKS, Stream};

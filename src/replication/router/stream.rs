@@ -12,6 +12,10 @@ use crate::schnorr::SigningKey;
 /// The most links of all streams together. Each has a connection, and some megabytes for what is on its way.
 pub const MAX_LINKS: usize = 256;
 
+/// What a link may hold, in bytes: pieces of two connections, events that are not answered, and what the relay has
+/// shown lately, 10 MiB; and while it compares, as many ids as a relay may name and as are remembered.
+pub const LINK_BYTES: u64 = 112 << 20;
+
 /// A stream of events between this relay and others.
 #[derive(Clone, Debug)]
 pub struct Stream {

@@ -1,16 +1,13 @@
 //! The way up: which events the relay owes answers for, and when the next may be sent.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::backoff::Pause;
 use super::link::Link;
 use super::outgoing::Outgoing;
 use super::progress::Progress;
 use crate::nostr::EventId;
 use crate::store::Seq;
-
-/// The first and the longest pause when the relay asks for patience.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub struct Up {
@@ -19,9 +16,7 @@ pub struct Up {
     /// An event that is passed over.
     pub poison: Option<EventId>,
     /// Until when nothing is sent.
-    pub paused_until: Option<Instant>,
-    /// The next pause.
-    pub pause: Duration,
+    pub pause: Pause,
     /// When the relay last answered, or events were sent after a silence.
     pub moved_at: Instant,
 }
@@ -40,8 +35,7 @@ impl Up {
         Self {
             outgoing: Outgoing::after(cursor, width),
             poison: progress.poison(),
-            paused_until: None,
-            pause: FIRST_PAUSE,
+            pause: Pause::default(),
             moved_at: Instant::now(),
         }
     }
@@ -66,20 +60,10 @@ impl Up {
         self.is_waiting().then_some(self.moved_at)
     }
 
-    /// The relay took something: the next pause is a short one.
-    pub const fn is_welcome(&mut self) {
-        self.pause = FIRST_PAUSE;
-    }
-
-    /// Waits no longer.
-    pub const fn resume(&mut self) {
-        self.paused_until = None;
-    }
-
-    /// The relay asks for patience: waits, longer each time.
+    /// The relay asks for patience: waits, and has fewer unanswered afterwards.
     pub fn wait(&mut self) {
-        self.outgoing.narrow();
-        self.paused_until = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        if self.pause.begin(Instant::now()) {
+            self.outgoing.narrow();
+        }
     }
 }

@@ -194,3 +194,25 @@ fn a_relay_that_never_answers_events_is_given_up_and_none_is_passed_over() {
     let bytes = std::fs::read(files[0].as_ref().expect("an entry").path()).expect("a file");
     assert_eq!(bytes[24..32], 0_u64.to_le_bytes(), "the cursor");
 }
+
+#[test]
+fn a_full_store_stops_nothing_for_good() {
+    let key = Key::named("large");
+    let text = "x".repeat(2_000);
+    let large: Vec<Signed> = (0..3_000).map(|n| key.event(1, now() - n, json!([]), &format!("{n} {text}"))).collect();
+    let (here, there) = (Home::with(&[]), Home::with(&large));
+    let relay = there.serve("");
+    let config = here.path("small.toml");
+    std::fs::write(&config, "[storage]\nmap_bytes = 8388608\n").expect("the disk is good");
+    let arguments = ["--config", config.to_str().expect("a plain name")];
+    let router = Router::start_with(&here, &stream("mirror", "down", &relay), &arguments);
+    router.until_said(&["what streams bring cannot be stored", "the store is full"]);
+    router.until_said(&["not connected: events cannot be stored"]);
+    router.stop();
+    let held = here.export().len();
+    assert!(held > 100 && held < large.len(), "{held}");
+    let router = Router::start(&here, &stream("mirror", "down", &relay));
+    until_holds(&here, &large, &router);
+    router.stop();
+    here.assert_clean();
+}

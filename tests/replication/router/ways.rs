@@ -1,6 +1,7 @@
 //! Down, up and both ways, between two relays of weir's.
 
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::scene::{Router, fresh, stream, until, until_holds, write};
 use crate::replication::scene::{Home, key_file, texts};
@@ -57,6 +58,32 @@ fn what_passed_while_away_is_sent_whatever_its_date_and_what_is_older_than_the_s
     router.stop();
     let router = Router::start_with(&here, &stream("all", "up", &theirs), &["--catch-up", "20000d"]);
     until_holds(&there, old.iter().chain(&late), &router);
+}
+
+#[test]
+fn a_stream_that_becomes_one_of_both_ways_compares_from_its_mark() {
+    let (here, there) = (Home::with(&[]), Home::with(&[]));
+    let relay = there.serve("");
+    let arguments = ["--catch-up", "0s"];
+    let router = Router::start_with(&here, &stream("peer", "down", &relay), &arguments);
+    router.until_said(&["level", "peer"]);
+    router.stop();
+    // As if it had been away for a quarter of an hour.
+    let file = std::fs::read_dir(here.path("data").join("streams")).expect("a directory").next();
+    let file = file.expect("a file").expect("an entry").path();
+    let mut bytes = std::fs::read(&file).expect("a file");
+    assert!(bytes[16..24] != [0; 8], "there is a mark");
+    bytes[16..24].copy_from_slice(&(now() - 1_000).to_le_bytes());
+    let sum = Sha256::digest(&bytes[..32]);
+    bytes[32..].copy_from_slice(&sum);
+    std::fs::write(&file, bytes).expect("the disk is good");
+    let key = Key::named("k");
+    let [before, meanwhile] = [2_000, 500].map(|ago| key.event(1, now() - ago, json!([]), "x"));
+    relay.connect().publish_all([&before, &meanwhile]);
+    let router = Router::start_with(&here, &stream("peer", "both", &relay), &arguments);
+    router.until_said(&["level", "peer"]);
+    until_holds(&here, [&meanwhile], &router);
+    router.stop();
 }
 
 #[test]

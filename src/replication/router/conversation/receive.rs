@@ -17,6 +17,10 @@ use crate::replication::router::catch_up::{Gap, catch_up};
 use crate::replication::router::down::{LIVE, Pending, Subscribed};
 use crate::replication::window::Window;
 
+/// The seconds before the mark that are always compared: a relay may take as long to show an event, and the clocks of
+/// authors differ.
+const OVERLAP_S: u64 = 60;
+
 /// How often everything in reach of `catch_up` is compared again while the connection stands: relays may drop live
 /// events of slow readers.
 const COMPARE: Duration = Duration::from_secs(3600);
@@ -84,10 +88,10 @@ impl Conversation<'_> {
     fn compare(&mut self) {
         let stream = &self.link.options.stream;
         let direction = if self.progress.state.has_compared { Direction::Down } else { stream.direction };
-        let (now, mark) = (now_s(), self.progress.state.mark);
-        // What is older than a new link is its business only as far as `catch_up` says.
-        let mark = mark.filter(|_| direction == Direction::Down).unwrap_or(now);
-        let since = mark.0.saturating_sub(stream.catch_up_s);
+        let now = now_s();
+        // The clock may have been ahead when the mark was made.
+        let mark = self.progress.state.mark.map_or(now, |mark| mark.min(now));
+        let since = mark.0.saturating_sub(stream.catch_up_s.max(OVERLAP_S));
         let window = Window { since: Timestamp(since), ..Window::ALL };
         let gap = Gap { scope: stream.scope.clone().within(window), direction };
         let (link, stop, handle) = (Arc::clone(self.link), Arc::new(AtomicBool::new(false)), Handle::current());
@@ -110,7 +114,13 @@ impl Conversation<'_> {
             Err(error) => {
                 let pause = self.down.backoff.next(chance());
                 self.down.compares_at = Some(Instant::now() + pause);
-                tracing::warn!(stream = name, %url, next_s = pause.as_secs_f32(), "not level yet: {error}");
+                let (next_s, why) = (pause.as_secs_f32(), error.to_string());
+                if self.down.said == why {
+                    tracing::debug!(stream = name, %url, next_s, "not level yet: {why}");
+                } else {
+                    tracing::warn!(stream = name, %url, next_s, "not level yet: {why}");
+                    self.down.said = why;
+                }
                 return Ok(());
             }
         }

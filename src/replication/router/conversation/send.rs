@@ -18,11 +18,9 @@ impl Conversation<'_> {
     /// Reads more from the store, if there is more and room for it.
     pub(super) fn go_on_up(&mut self, at: Instant) {
         let Some(up) = &mut self.up else { return };
-        let is_paused = up.paused_until.is_some_and(|until| at < until);
-        if self.reading.is_some() || is_paused || up.outgoing.room() == 0 {
+        if self.reading.is_some() || !up.pause.is_over(at) || up.outgoing.room() == 0 {
             return;
         }
-        up.paused_until = None;
         let again = up.outgoing.take_again();
         let (after, room) = (up.outgoing.read(), up.outgoing.room());
         if again.is_empty() && after >= *self.arrivals.borrow() {
@@ -82,7 +80,7 @@ impl Conversation<'_> {
         };
         let Some(up) = &mut self.up else { return Ok(()) };
         if accepted {
-            up.is_welcome();
+            up.pause.reset();
         }
         up.outgoing.answered(&id);
         self.link.status.sent(result);
