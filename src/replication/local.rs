@@ -85,6 +85,17 @@ impl Look<'_> {
         ids.iter().map(look).collect()
     }
 
+    /// The newer version that is stored of an event, if it is outside of `scope`: there no comparison finds it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn newer_outside(&self, event: EventView<'_>, scope: &Filter) -> Result<Option<EventId>, StoreError> {
+        let snapshot = self.store.read()?;
+        let held = snapshot.version_of(event)?;
+        let newer = held.filter(|(_, held)| held.replaces(event) && !scope.matches(*held));
+        Ok(newer.map(|(_, held)| held.id()))
+    }
+
     /// The events with these ids that may be sent up.
     ///
     /// # Errors

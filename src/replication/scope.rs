@@ -56,6 +56,12 @@ impl Scope {
         Filter { since: Some(self.window.since), until: Some(self.window.until), ..self.filter.clone() }
     }
 
+    /// Whether every event is in it.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.conditions.is_empty() && self.window == Window::ALL
+    }
+
     /// The conditions beside the time.
     #[must_use]
     pub const fn filter(&self) -> &Filter {

@@ -29,7 +29,7 @@ use crate::nostr::EventId;
 use crate::nostr::json::Parser;
 use crate::peer::{self, Connection, Incoming, PeerUrl, Tls, Traffic};
 use crate::pipeline::now;
-use crate::schnorr::SigningKey;
+use crate::schnorr::{SigningKey, Verifier};
 use crate::store::Store;
 
 /// How often the clock is looked at while nothing comes.
@@ -111,6 +111,8 @@ pub(super) struct Session<'a> {
     tries: u32,
     unasked: u64,
     told_at: Instant,
+    /// Made when a signature decides whether something is sent up.
+    verifier: Option<Verifier>,
     attempts: Attempts,
     /// What came and went over earlier connections.
     traffic_before: Traffic,
@@ -139,6 +141,7 @@ impl<'a> Session<'a> {
             tries: 0,
             unasked: 0,
             told_at: Instant::now(),
+            verifier: None,
             attempts: Attempts::default(),
             traffic_before: Traffic::default(),
             notice: String::new(),

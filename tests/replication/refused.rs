@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::peer::{Honest, Peer};
 use super::scene::{Home, Ran, field, notes, texts};
 use crate::support::wire::{Key, Signed};
 
@@ -51,6 +52,37 @@ fn a_newer_version_is_sent_up_and_both_sides_are_level_at_once() {
     assert_eq!((here.export(), there.export()), (texts([&new]), texts([&new])));
     let ran = here.sync(&relay.url(), &["--dir", "both"]).good();
     assert_eq!((numbers(&ran), ran.count("round trips to compare")), ([0; 4], 1), "{ran:?}");
+}
+
+#[test]
+fn a_newer_version_is_sent_up_even_where_it_is_outside_of_the_range_or_the_filter() {
+    let key = Key::named("k");
+    let profile = |n: u64| key.event(0, AT + n, json!([]), &n.to_string());
+    let article = |n: u64, topic: &str| key.event(30_023, AT + n, json!([["d", "a"], ["t", topic]]), &n.to_string());
+    let cases = [
+        ("--range", format!("..{}", AT + 10), profile(0), profile(1_000)),
+        ("--filter", r##"{"#t":["draft"]}"##.to_owned(), article(0, "draft"), article(1, "done")),
+    ];
+    for (option, value, old, new) in cases {
+        let (here, there) = (Home::with(std::slice::from_ref(&new)), Home::with(std::slice::from_ref(&old)));
+        let relay = there.serve("");
+        let ran = here.sync(&relay.url(), &["--dir", "both", option, &value]).good();
+        assert_eq!((numbers(&ran), ran.count("replaced")), ([1, 1, 0, 1], 1), "{ran:?}");
+        assert_eq!((here.export(), there.export()), (texts([&new]), texts([&new])));
+        let ran = here.sync(&relay.url(), &["--dir", "both", option, &value]).good();
+        assert_eq!((numbers(&ran), ran.count("round trips to compare")), ([0; 4], 1), "{ran:?}");
+        // Nobody gets it by making up an older version.
+        let sig = field(&old.text, "sig").as_str().expect("a signature").to_owned();
+        let forged = old.with(&sig, &"ab".repeat(64));
+        let mut honest = Honest::with(&[forged]);
+        let peer = Peer::answering(move |message, line| {
+            assert_ne!(Honest::verb(message), "EVENT");
+            honest.answer(message, line);
+        });
+        let ran = here.sync(&peer.url, &["--dir", "both", option, &value]).good();
+        peer.end();
+        assert_eq!(ran.counts(["missing here", "missing there", "sent"]), [1, 0, 0], "{ran:?}");
+    }
 }
 
 #[test]

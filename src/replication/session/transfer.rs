@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::import::LineOutcome;
-use crate::nostr::EventId;
+use crate::nostr::{Event, EventId, VerifiedEvent};
 use crate::peer::event_id;
 use crate::pipeline::now;
 use crate::replication::error::SyncError;
@@ -11,6 +11,7 @@ use crate::replication::local::Sending;
 use crate::replication::refusal::Refusal;
 use crate::replication::remembered::Kept;
 use crate::replication::scope::by_ids;
+use crate::schnorr::{self, Verifier};
 
 impl Session<'_> {
     /// Asks for more events, as many as may be in flight.
@@ -32,8 +33,29 @@ impl Session<'_> {
         }
         if self.task.direction.is_down() && !self.task.only_tells {
             feed.push(text).await?;
+            self.send_newer(text)?;
         }
         self.advance();
+        Ok(())
+    }
+
+    /// Sends up the newer version of an event of the relay's, if we hold one outside of what is compared.
+    fn send_newer(&mut self, text: &str) -> Result<(), SyncError> {
+        if !self.task.direction.is_up() || self.task.scope.is_everything() {
+            return Ok(());
+        }
+        let event = self.parser.parse(text.as_bytes(), |root| Event::from_value(root.as_array()?.nth(2)?).ok());
+        let (Ok(Some(event)), scope) = (event, self.task.scope.whole()) else { return Ok(()) };
+        if !scope.matches(event.view()) {
+            return Ok(());
+        }
+        let Some(newer) = self.task.look().newer_outside(event.view(), &scope)? else { return Ok(()) };
+        // Nobody gets what is outside by making up an older version of it.
+        let verifier = self.verifier.get_or_insert_with(|| Verifier::new(schnorr::Options::default()));
+        if VerifiedEvent::verify_one(verifier, event).is_ok() {
+            self.report.missing_there += 1;
+            self.uploads.add([newer]);
+        }
         Ok(())
     }
 

@@ -131,6 +131,17 @@ impl<'s> Snapshot<'s> {
         self.records().by_id(id)
     }
 
+    /// The version that the store holds of a replaceable or addressable event, visible or not; `None` also for other
+    /// kinds.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn version_of(&self, event: EventView<'_>) -> Result<Option<(Seq, EventView<'_>)>, StoreError> {
+        let Some(address) = self.store.secret().address_of(event) else { return Ok(None) };
+        let Some(seq) = self.lookup().holder(&address)? else { return Ok(None) };
+        Ok(self.get(seq)?.map(|held| (seq, held)))
+    }
+
     /// Whether a vanish request covers the event (NIP-62), so that it must not be served although its record is still
     /// there. The reader checks expiration, see [`EventView::is_expired`].
     ///
