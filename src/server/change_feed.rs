@@ -3,7 +3,8 @@
 //! It is off unless the `[changes]` section turns it on: on the address of the metrics for whoever reaches that, and on
 //! the clients' address for whoever knows the token. Answers are bounded, and so is their number: a place is held from
 //! the request until the last byte of the answer has left. Nothing is read from the store on an io thread, except for
-//! the number of its last commit.
+//! the number of its last commit. No web page may read it: the answers have no CORS headers, because a browser may reach
+//! an address that its pages must not.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use hyper::{HeaderMap, Method, Response, StatusCode};
 use serde_json::json;
 
 use super::context::IoContext;
-use super::response::{method_not_allowed, with_cors};
+use super::response::method_not_allowed;
 use crate::pipeline::query::changes::{ChangesJob, Cursor, MOST_LINES, Told, Untold};
 use crate::policy::Act;
 
@@ -96,9 +97,6 @@ pub async fn answer(context: &IoContext, (method, query): (&Method, &str), addre
         Ok(ask) => ask,
         Err(why) => return error(StatusCode::BAD_REQUEST, "query", &why),
     };
-    if *method == Method::HEAD {
-        return lines(Bytes::new());
-    }
     let Some(place) = context.front.changes.enter() else {
         return busy("others read the feed already");
     };
@@ -141,7 +139,7 @@ async fn tell(context: &IoContext, mut ask: Ask, address: IpAddr) -> Result<Told
 }
 
 fn lines(body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = with_cors(Response::builder(), body);
+    let mut response = Response::new(Full::new(body));
     response.headers_mut().insert(CONTENT_TYPE, LINES);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -156,7 +154,10 @@ fn busy(why: &str) -> Response<Full<Bytes>> {
 /// An error that a program understands by its name, and people by what it says.
 fn error(status: StatusCode, name: &str, why: &str) -> Response<Full<Bytes>> {
     let text = json!({ "error": name, "message": why }).to_string() + "\n";
-    with_cors(Response::builder().status(status).header(CONTENT_TYPE, "application/json"), text.into())
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 #[cfg(test)]

@@ -212,6 +212,8 @@ fn whatever_else_is_asked_is_refused_in_json() {
     let is_lines =
         head.contains("\r\ncontent-type: application/x-ndjson\r\n") && head.contains("cache-control: no-store");
     assert!(head.starts_with("http/1.1 200") && is_lines && body.is_empty(), "{head}");
+    let (head, body) = relay.watch_by("HEAD", &format!("/changes?since={other}.0.0"));
+    assert!(head.starts_with("http/1.1 410") && body.is_empty(), "{head}");
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         let (head, _) = relay.watch_by(method, "/changes");
         assert!(head.starts_with("http/1.1 405") && head.contains("\r\nallow: get, head\r\n"), "{method}: {head}");
@@ -249,6 +251,7 @@ fn the_feed_is_off_until_it_is_turned_on_and_the_public_one_asks_for_the_token()
     let (status, head, body) = ask(&relay, "GET /changes?limit=5", &with(token));
     assert_eq!(status, "http/1.1 200 ok");
     assert!(head.contains("\r\ncontent-type: application/x-ndjson"), "{head}");
+    assert!(!head.contains("access-control"), "no web page may read it: {head}");
     let lines: Vec<String> = body.lines().map(str::to_owned).collect();
     let store = store_of(&lines);
     assert_eq!(lines, [arrived(&store, 1, 0, &notes("alice", 0..1)[0]), end(&store, 1, 0, false)]);
