@@ -3,8 +3,8 @@
 //! It is off unless the `[changes]` section turns it on: on the address of the metrics for whoever reaches that, and on
 //! the clients' address for whoever knows the token. Answers are bounded, and so is their number: a place is held from
 //! the request until the last byte of the answer has left. Nothing is read from the store on an io thread, except for
-//! the number of its last commit. No web page may read it: the answers have no CORS headers, because a browser may reach
-//! an address that its pages must not.
+//! the number of its last commit. No web page may read it: the answers have no CORS headers, because a browser may
+//! reach an address that its pages must not.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
