@@ -96,8 +96,7 @@ impl<'l> Conversation<'l> {
         connection: Connection,
     ) -> Result<(), SyncError> {
         let shared = &link.shared;
-        let mut failures = shared.intake.failures();
-        failures.mark_unchanged();
+        let failures = shared.intake.failures();
         let account = Arc::new(Account::new(Arc::clone(&link.recent), Arc::clone(&link.status)));
         let live = Live { filter: link.options.stream.scope.whole(), account: Arc::clone(&account) };
         let origin = Origin::Relay(link.options.url.as_str().into(), Arc::new(live));

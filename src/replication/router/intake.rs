@@ -60,10 +60,13 @@ impl Intake {
         Some(Feed::new(current.clone()?, origin, Some(Arc::clone(window))))
     }
 
-    /// Changes when an import has failed: what a feed brought since its beginning may be lost.
+    /// Changes when an import fails from now on: what a feed brought since its beginning may be lost.
     #[must_use]
     pub fn failures(&self) -> watch::Receiver<u64> {
-        self.failures.clone()
+        let mut failures = self.failures.clone();
+        // A clone knows only what the original has seen.
+        failures.mark_unchanged();
+        failures
     }
 }
 
@@ -169,4 +172,22 @@ impl Observer for Silent {
     fn not_stored(&mut self, _: &Verdict) {}
 
     fn progress(&mut self, _: &import::Report) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_after_a_failure_is_told_only_of_the_next_one() {
+        let (failed, failures) = watch::channel(0);
+        let intake = Intake { current: Arc::default(), failures };
+        let has_changed = |failures: &watch::Receiver<u64>| failures.has_changed().expect("its sender is there");
+        let before = intake.failures();
+        failed.send_modify(|count| *count += 1);
+        let after = intake.failures();
+        assert_eq!((has_changed(&before), has_changed(&after)), (true, false));
+        failed.send_modify(|count| *count += 1);
+        assert!(has_changed(&after));
+    }
 }
