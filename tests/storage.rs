@@ -7,6 +7,7 @@ mod support;
 
 mod storage {
     mod brake;
+    mod commands;
     mod full;
     mod killed;
     mod retention;

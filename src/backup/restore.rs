@@ -110,13 +110,31 @@ pub fn restore(
 ) -> Result<Restored, BackupError> {
     let manifest = Manifest::read_present(dir)?;
     let state = which.of(&manifest)?;
+    let store = Store::begin_restore(path, options, Secret(contents::secret(dir, &manifest)?))?;
+    let restored = fill(&store, dir, (&manifest, state, now), progress, stop);
+    if restored.is_err() {
+        // The error matters more. What cannot be removed now, the next restore removes.
+        let _ = store.abandon_restore();
+        return restored;
+    }
+    store.finish_restore()?;
+    restored
+}
+
+/// Puts a state of the backup into an empty store.
+fn fill(
+    store: &Store,
+    dir: &Path,
+    (manifest, state, now): (&Manifest, &State, Timestamp),
+    progress: &mut dyn FnMut(u64),
+    stop: &AtomicBool,
+) -> Result<Restored, BackupError> {
     let (held, newest) = (contents::held(dir, state)?, contents::held(dir, manifest.newest())?);
     let (mut held, mut newest) = (held.ascending(), newest.ascending());
-    let store = Store::begin_restore(path, options, Secret(contents::secret(dir, &manifest)?))?;
     let mut writer = store.writer();
     let tombstones = tombstones(dir, state, &mut writer)?;
     let mut restored = Restored { tombstones, ..Restored::default() };
-    let mut arrivals = Arrivals::new(&manifest);
+    let mut arrivals = Arrivals::new(manifest);
     let is_request = |kind| kind == Kind::DELETION || kind == Kind::VANISH;
     let (mut last, mut read, mut batch) = (Seq(0), 0, Vec::with_capacity(BATCH));
     for listed in &manifest.records {
@@ -147,7 +165,6 @@ pub fn restore(
         return Err(BackupError::damaged(&dir.join(&state.held.name), "it does not match the records"));
     }
     arrivals.put(&mut writer)?;
-    store.finish_restore()?;
     Ok(restored)
 }
 

@@ -4,11 +4,13 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
+use anyhow::Context as _;
 use indicatif::BinaryBytes;
 
 use super::global::Global;
 use super::interrupt;
 use super::output::{progress_of, say, stdout};
+use super::room::want_of_room;
 use crate::store::{Compacted, Compaction, Stage};
 
 /// Arguments of `weir compact`.
@@ -18,8 +20,9 @@ use crate::store::{Compacted, Compaction, Stage};
   weir compact --no-check      do not verify the copy before switching to it
 
 Copies the store into a new file, applies the changes made meanwhile, and switches to the new file. A running relay
-follows; its writes pause for a few milliseconds. The file system needs room for both files. If it is interrupted or
-killed, the store is unchanged. LMDB reuses free pages, so a store whose size is stable need not be compacted: use
+follows; its writes pause for a few milliseconds. The file system needs room for both files; when it has less free than
+storage.min_free_disk_bytes, the command removes the copy and exits with 1. If it is interrupted or killed, the store
+is unchanged. LMDB reuses free pages, so a store whose size is stable need not be compacted: use
 this after a mass deletion.")]
 pub struct Arguments {
     /// Do not check every record and index entry of the copy before switching to it
@@ -34,7 +37,16 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut compaction = Compaction::begin(&store)?;
     let (_, rows) = compaction.progress();
     let bar = progress_of(rows, "rows");
-    while compaction.step()? != Stage::Ready {
+    loop {
+        match compaction.step() {
+            Ok(Stage::Ready) => break,
+            Ok(Stage::Copying | Stage::CatchingUp) => {}
+            Err(error) => {
+                compaction.abort()?;
+                bar.finish_and_clear();
+                return Err(want_of_room(error)).context("the store is unchanged");
+            }
+        }
         bar.set_position(compaction.progress().0);
         if stop.load(Ordering::Relaxed) {
             compaction.abort()?;

@@ -16,6 +16,7 @@ use super::global::Global;
 use super::interrupt;
 use super::log;
 use super::output::{progress, say, stdout};
+use super::room::make_room;
 use crate::import::{self, Decisions, End, LineOutcome, Observer, Parts, Report, Rules, Verdict};
 use crate::management::Journal;
 use crate::policy::{Settings, Source};
@@ -41,8 +42,8 @@ them; plain or compressed with gzip or zstd. Works while the relay runs on the s
 the new events. The configured limits and date checks do not apply; the lists of [access] and the \
 rules of [policy] do if policy.sources has \"import\", and a plugin judges the events if plugin.sources has it. \
 Expired and ephemeral events are not stored, nor are events that the retention rules have removed or would remove for \
-their age. Bad lines are counted and skipped. Exits with 1 if the input holds no event, or if reading or storing fails; \
-it then names the line to resume \
+their age. Bad lines are counted and skipped. Exits with 1 if the input holds no event, or if reading or storing fails, or \
+if storage.max_bytes, storage.map_bytes or storage.min_free_disk_bytes leave no room; it then names the line to resume \
 from.")]
 pub struct Arguments {
     /// The file with the events; - means standard input
@@ -163,9 +164,9 @@ fn end(report: Report, file: &Path) -> anyhow::Result<ExitCode> {
             say(format_args!("weir: interrupted; resume from line {next_line}"));
             Ok(interrupt::EXIT_CODE.into())
         }
-        End::Full => anyhow::bail!(
-            "the store is full: line {next_line} was not stored; free space or raise storage.max_bytes and \
-             storage.map_bytes, then resume from there"
+        End::Full(limit) => anyhow::bail!(
+            "the store is full: line {next_line} was not stored; {}, then resume from there",
+            make_room(limit)
         ),
         End::Unreadable(error) => Err(error).context("cannot read the input").with_context(go_on),
         End::Store(error) => Err(error).with_context(go_on),

@@ -31,6 +31,7 @@ mod output;
 mod purge;
 mod restore;
 mod retention;
+mod room;
 mod router;
 mod scan;
 mod serve;

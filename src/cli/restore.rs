@@ -9,6 +9,7 @@ use indicatif::{BinaryBytes, HumanCount};
 
 use super::global::Global;
 use super::output::{progress_of, say, stdout};
+use super::room::want_of_room;
 use super::{interrupt, time};
 use crate::backup::{self, BackupError, Manifest, Restored, Which};
 use crate::config::Config;
@@ -27,6 +28,7 @@ use crate::store::Store;
 An existing store is never touched. Deleted events stay deleted, even if somebody sends them again. An earlier state
 (--as-of) includes events that retention rules or weir delete removed since, but not events that their authors deleted
 since; weir backup DIR --list shows the states. A restore that is killed leaves no store, and the next one starts over.
+Nor does one that would leave less free on the disk than storage.min_free_disk_bytes; it exits with 1.
 At the end the store is checked, as by weir check.")]
 pub struct Arguments {
     /// The directory of the backup
@@ -82,7 +84,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         say(format_args!("weir: interrupted; there is no store in {}", path.display()));
         return Ok(interrupt::EXIT_CODE.into());
     }
-    let Restored { stored, expired, superseded, tombstones } = restored.context("nothing was restored")?;
+    let restored = restored.map_err(want_of_room).context("nothing was restored")?;
+    let Restored { stored, expired, superseded, tombstones } = restored;
     let mut out = stdout();
     writeln!(out, "{} events and {tombstones} tombstones restored to {}", HumanCount(stored), path.display())?;
     writeln!(out, "the state is that of run {}, {} UTC", state.run, time::display(Timestamp(state.created_at)))?;

@@ -14,6 +14,7 @@ use super::arguments::time;
 use super::global::Global;
 use super::import::decisions;
 use super::output::{say, stdout, watching};
+use super::room::make_room;
 use super::{interrupt, log};
 use crate::import::{self, LineOutcome};
 use crate::management::Journal;
@@ -162,9 +163,7 @@ fn end(report: Report, url: &PeerUrl) -> anyhow::Result<ExitCode> {
             Ok(interrupt::EXIT_CODE.into())
         }
         End::Failed(error) => Err(error).with_context(|| format!("the sync with {url} did not end; run it again")),
-        End::Full => anyhow::bail!(
-            "the store is full: free space or raise storage.max_bytes and storage.map_bytes, then run it again"
-        ),
+        End::Full(limit) => anyhow::bail!("the store is full: {}, then run it again", make_room(limit)),
         End::Store(error) => Err(error).context("the sync did not end; run it again"),
     }
 }

@@ -113,6 +113,7 @@ impl Storage {
         store::Options {
             map_bytes: usize::try_from(self.map_bytes).unwrap_or(usize::MAX),
             full_bytes: (self.max_bytes > 0).then_some(self.max_bytes),
+            min_free_disk_bytes: self.min_free_disk_bytes,
             max_readers: self.max_readers,
             durability: match self.durability {
                 Durability::Full => store::Durability::Full,

@@ -17,6 +17,7 @@ mod origin;
 mod pieces;
 mod rules;
 mod split;
+mod storing;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -32,11 +33,13 @@ use crate::nostr::{EventView, Kind, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::{StartError, now, pinned_pool};
 use crate::policy::{Moderation, Source};
+use crate::retention::Limit;
 use crate::schnorr::Verifier;
-use crate::store::{Outcome, Store, StoreError, Writer};
+use crate::store::{Store, StoreError};
 use checker::{Checked, Checker};
 use judge::Judge;
 use pieces::Pieces;
+use storing::{Stored, Storing};
 
 pub use format::Unsupported;
 pub use origin::{Origin, Wanted};
@@ -56,9 +59,6 @@ const PAUSE_BETWEEN_COMMITS: Duration = Duration::from_millis(1);
 
 /// The maximum size of a batch in bytes of records, whatever the number of events.
 const BATCH_BYTES: usize = 64 << 20;
-
-/// Events per commit once the store has no room for a whole batch, to find the line at which it became full.
-const LAST_EVENTS: usize = 256;
 
 /// How to import.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,8 +90,8 @@ pub enum End {
     Complete,
     /// [`Parts::stop`] was set.
     Interrupted,
-    /// The store is full.
-    Full,
+    /// The store is full: this limit is reached.
+    Full(Limit),
     /// The input is not text.
     Unsupported(Unsupported),
     /// The input could not be read.
@@ -190,7 +190,7 @@ fn run(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = pinned_pool(if options.threads == 0 { cores } else { options.threads }, cores)?;
     let Options { verify, batch_events, max_delay, max_line_bytes, .. } = options;
-    let writer = store.writer();
+    let storing = Storing::new(store.clone(), Arc::clone(&rules.settings));
     let judge = Judge::start(&rules.settings.load().plugin, source)?;
     let verifier = Arc::new(verifier);
     let checker = Checker { store, rules, verifier, verify, judge, max_line_bytes };
@@ -201,7 +201,7 @@ fn run(
     let (counts, looks_like) = ([0; LineOutcome::ALL.len()], format::describe(b""));
     let report = Report { counts, bytes: 0, next_line: 1, looks_like, end: End::Complete };
     let batch = Batch {
-        writer,
+        storing,
         observer,
         decisions,
         report,
@@ -285,7 +285,7 @@ impl Passing {
 
 /// The next batch, and the report on those before.
 struct Batch<'o, O> {
-    writer: Writer,
+    storing: Storing,
     observer: &'o mut O,
     decisions: Decisions,
     report: Report,
@@ -358,7 +358,7 @@ impl<O: Observer> Batch<'_, O> {
         };
         let lines = pieces.iter().enumerate().flat_map(|(number, piece)| piece.lines.iter().map(move |&l| (number, l)));
         let (places, events): (Vec<_>, Vec<VerifiedEvent>) = lines.zip(events).filter(is_welcome).unzip();
-        let outcomes = store(&mut self.writer, &events).map_err(End::Store)?;
+        let Stored { outcomes, reached } = self.storing.store(&events).map_err(End::Store)?;
         for (number, verdict) in refused {
             pieces[number].verdicts.push(verdict);
         }
@@ -388,7 +388,7 @@ impl<O: Observer> Batch<'_, O> {
         }
         self.report.next_line = first_without_room.unwrap_or(next_line);
         self.observer.progress(&self.report);
-        if first_without_room.is_some() { Err(End::Full) } else { Ok(()) }
+        reached.map_or(Ok(()), |limit| Err(End::Full(limit)))
     }
 }
 
@@ -397,33 +397,4 @@ fn refuse_banned(moderation: &Moderation, line: u64, event: EventView<'_>) -> Op
     let refusal = moderation.check_bans(event).err().filter(|_| event.kind() != Kind::VANISH)?;
     let (event, outcome) = (Some((event.id(), event.created_at())), LineOutcome::Refused);
     Some(Verdict { line, event, outcome, reason: refusal.reason.text })
-}
-
-/// Commits events; if there is no room for all of them, as many as fit, from the first on.
-fn store(writer: &mut Writer, events: &[VerifiedEvent]) -> Result<Vec<Outcome>, StoreError> {
-    let commit = |writer: &mut Writer, events: &[VerifiedEvent]| match writer.commit(events, now()) {
-        // None of them is stored.
-        Err(StoreError::Full) => Ok(vec![Outcome::Full; events.len()]),
-        result => result,
-    };
-    if events.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut outcomes = commit(writer, events)?;
-    if events.len() <= LAST_EVENTS || !outcomes.contains(&Outcome::Full) {
-        return Ok(outcomes);
-    }
-    for (events, outcomes) in events.chunks(LAST_EVENTS).zip(outcomes.chunks_mut(LAST_EVENTS)) {
-        let again = commit(writer, events)?;
-        for (outcome, again) in outcomes.iter_mut().zip(again) {
-            // Deletions were stored at the first attempt.
-            if *outcome == Outcome::Full {
-                *outcome = again;
-            }
-        }
-        if outcomes.contains(&Outcome::Full) {
-            break;
-        }
-    }
-    Ok(outcomes)
 }

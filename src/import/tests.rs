@@ -141,7 +141,7 @@ fn a_full_store_keeps_all_lines_before_the_one_it_names() {
     let text = |n: u64| line(&event(author(n), 1, n, &[], &"x".repeat(2000)));
     let options = Options { verify: false, ..Options::default() };
     let (report, _) = run(&store, options, (1..=4000).map(text).collect());
-    assert!(matches!(report.end, End::Full), "{:?}", report.end);
+    assert!(matches!(report.end, End::Full(Limit::MapBytes)), "{:?}", report.end);
     let stored = report.count(LineOutcome::Stored);
     assert!(stored > 1000, "the map holds 8 MiB, half of it for deletions, not only {stored} events");
     assert_eq!(report.next_line, stored + 1);

@@ -6,6 +6,7 @@ use super::error::SyncError;
 use crate::import::LineOutcome;
 use crate::nostr::EventId;
 use crate::peer::Traffic;
+use crate::retention::Limit;
 use crate::store::StoreError;
 
 /// Reasons that are kept for the summary.
@@ -88,8 +89,8 @@ pub enum End {
     Interrupted,
     /// It could not go on.
     Failed(SyncError),
-    /// This store is full.
-    Full,
+    /// This store is full: this limit is reached.
+    Full(Limit),
     /// This store could not be read or written.
     Store(StoreError),
 }

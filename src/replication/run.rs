@@ -179,7 +179,7 @@ fn run_pass(
 /// The end of both halves: the store's troubles come first, since they end the other half too.
 fn end_of(talked: Result<(), SyncError>, imported: import::End) -> End {
     match (imported, talked) {
-        (import::End::Full, _) => End::Full,
+        (import::End::Full(limit), _) => End::Full(limit),
         (import::End::Store(error), _) | (_, Err(SyncError::Store(error))) => End::Store(error),
         (import::End::Interrupted, _) | (_, Err(SyncError::Interrupted)) => End::Interrupted,
         (_, Err(error)) => End::Failed(error),

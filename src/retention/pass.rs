@@ -219,7 +219,9 @@ impl<'a> Removal<'a> {
         let seqs: Vec<Seq> = self.found.drain(..).map(|one| one.seq).collect();
         self.writer.evict(Evicted { seqs: &seqs, horizons: Some(&self.horizons.to_bytes()) })?;
         self.last_commit = self.store.txn_id()?;
-        self.stride = if is_alone { (2 * self.stride).min(ALONE) } else { BESIDE };
+        // Large commits need more new pages.
+        let may_grow = is_alone && !is_disk_low(self.store, self.rules)?;
+        self.stride = if may_grow { (2 * self.stride).min(ALONE) } else { BESIDE };
         Ok(())
     }
 }

@@ -48,9 +48,10 @@ pub use upkeep::compact::{Compacted, Compaction, Stage};
 pub use upkeep::repair::Repaired;
 pub use upkeep::restore::{Tombstone, TombstoneTable};
 pub use upkeep::upgrade::Upgrade;
-pub use write::group::{Added, Group, footprint_of};
+pub use write::group::{Added, Group};
 pub use write::outcome::{Evicted, Outcome, Removed};
 pub use write::removal::{Note, Return};
+pub use write::size::{footprint_of, growth_of};
 pub use write::transaction::Writer;
 
 impl Store {

@@ -87,6 +87,16 @@ fn a_full_store_ends_the_sync_with_advice_and_keeps_what_fits() {
     let ran = here.sync_under("[storage]\nmap_bytes = 8388608\n", &relay.url(), &[]);
     let stored = ran.count("stored");
     assert!(stored > 500 && stored < 4_000, "{ran:?}");
-    ran.failed("weir: the store is full: free space");
+    ran.failed("weir: the store is full: free space or raise storage.map_bytes, then run it again\n");
     assert_eq!(here.export().len() as u64, stored);
+}
+
+#[test]
+fn a_sync_stores_nothing_where_the_disk_has_less_free_than_it_must() {
+    let (here, there) = (Home::with(&[]), Home::with(&notes("a", 0..100)));
+    let relay = there.serve("");
+    let ran = here.sync_under("[storage]\nmin_free_disk_bytes = 1152921504606846976\n", &relay.url(), &[]);
+    let advice = "free space on the disk, of which storage.min_free_disk_bytes must stay free";
+    assert_eq!((ran.count("stored"), here.export().len()), (0, 0));
+    ran.failed(&format!("weir: the store is full: {advice}, then run it again\n"));
 }

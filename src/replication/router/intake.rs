@@ -129,7 +129,7 @@ impl Looping {
             let why = match self.import(move || waiting.blocking_recv()) {
                 Ok(report) => match report.end {
                     End::Complete if self.stopped.is_closed() => return,
-                    End::Full => "the store is full".to_owned(),
+                    End::Full(limit) => format!("the store is full: see {}", limit.key()),
                     End::Store(error) => error.to_string(),
                     end => format!("the import ended: {end:?}"),
                 },

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use crate::store::file::generation::{self, DATA_FILE};
 use crate::store::file::handle::Store;
 use crate::store::format::error::StoreError;
@@ -36,11 +38,39 @@ impl Store {
     /// # Errors
     /// When the system call fails.
     pub fn disk_space(&self) -> Result<Space, StoreError> {
-        let error = |source| StoreError::Io { path: self.path().into(), source };
-        let stat = rustix::fs::statvfs(self.path()).map_err(|errno| error(errno.into()))?;
-        let unit = stat.f_frsize;
-        Ok(Space { free_bytes: stat.f_bavail.saturating_mul(unit), total_bytes: stat.f_blocks.saturating_mul(unit) })
+        space(self.path()).map_err(|errno| StoreError::Io { path: self.path().into(), source: errno.into() })
     }
+
+    /// Whether a restore or a compaction, which adds a file, may go on.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when the file system has less free than [`Options::min_free_disk_bytes`]; otherwise when
+    /// the system call fails.
+    ///
+    /// [`Options::min_free_disk_bytes`]: crate::store::Options::min_free_disk_bytes
+    pub(in crate::store) fn may_add_file(&self) -> Result<(), StoreError> {
+        let is_low = self.disk_space()?.free_bytes < self.shared.options.min_free_disk_bytes;
+        if is_low { Err(StoreError::Full) } else { Ok(()) }
+    }
+}
+
+fn space(path: &Path) -> Result<Space, Errno> {
+    let stat = rustix::fs::statvfs(path)?;
+    let unit = stat.f_frsize;
+    Ok(Space { free_bytes: stat.f_bavail.saturating_mul(unit), total_bytes: stat.f_blocks.saturating_mul(unit) })
+}
+
+/// With less free than this, a write failed for want of room: LMDB writes at most 64 pages at once, unless one record
+/// takes more.
+const NO_ROOM: u64 = 64 * 4096;
+
+/// The error of a write to the data file in `directory`. When a file system takes only a part of a write, LMDB returns
+/// EIO (`mdb_page_flush`), as when a disk fails. It was want of room if the file system has none left.
+pub(in crate::store) fn of_write(directory: &Path, error: StoreError) -> StoreError {
+    let is_short =
+        matches!(&error, StoreError::Lmdb(heed::Error::Io(io)) if Errno::from_io_error(io) == Some(Errno::IO));
+    let is_full = || space(directory).is_ok_and(|space| space.free_bytes < NO_ROOM);
+    if is_short && is_full() { StoreError::Full } else { error }
 }
 
 /// Space on a file system, as available to users other than root.
@@ -50,4 +80,17 @@ pub struct Space {
     pub free_bytes: u64,
     /// Bytes in all.
     pub total_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_io_error_on_a_disk_that_has_room_stays_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let error = |errno: Errno| of_write(dir.path(), StoreError::from(heed::Error::Io(errno.into())));
+        assert!(matches!(error(Errno::IO), StoreError::Lmdb(heed::Error::Io(_))));
+        assert!(matches!(error(Errno::NOSPC), StoreError::Full));
+    }
 }

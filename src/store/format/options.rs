@@ -22,6 +22,9 @@ pub struct Options {
     /// Once the events take this many bytes, the store accepts only deletions and vanish requests. See
     /// [`Store::set_full`](crate::store::Store::set_full).
     pub full_bytes: Option<u64>,
+    /// Restores and compactions, which add a file, end when the file system has less free than this, in bytes. For
+    /// other writes see [`Store::set_full`](crate::store::Store::set_full).
+    pub min_free_disk_bytes: u64,
     /// The most read transactions at a time, over all processes. Each reading thread has one.
     pub max_readers: u32,
     /// The guarantee that a commit gives.
@@ -30,6 +33,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { map_bytes: 1 << 40, full_bytes: None, max_readers: 512, durability: Durability::Full }
+        Self {
+            map_bytes: 1 << 40,
+            full_bytes: None,
+            min_free_disk_bytes: 0,
+            max_readers: 512,
+            durability: Durability::Full,
+        }
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use heed::{PutFlags, RoTxn, RwTxn};
 
+use crate::store::file::disk;
 use crate::store::file::generation::{self, DATA_FILE, Generation, Inner, LOCK_FILE};
 use crate::store::file::handle::Store;
 use crate::store::file::journal::{self, Note, Noted, State};
@@ -186,8 +187,14 @@ impl Compaction {
     /// Continues for one slice and returns the next stage.
     ///
     /// # Errors
-    /// When the disk or the store fails; the store is unchanged.
+    /// When the disk or the store fails, and [`StoreError::Full`] when the file system has less free than
+    /// [`Options::min_free_disk_bytes`]; the store is unchanged.
     pub fn step(&mut self) -> Result<Stage, StoreError> {
+        let stage = self.store.may_add_file().and_then(|()| self.advance());
+        stage.map_err(|error| disk::of_write(self.to.env.path(), error))
+    }
+
+    fn advance(&mut self) -> Result<Stage, StoreError> {
         match self.stage {
             Stage::Copying => self.copy()?,
             Stage::CatchingUp => {
@@ -301,8 +308,9 @@ impl Compaction {
     pub fn abort(self) -> Result<(), StoreError> {
         let Self { store, from, to, _lock, .. } = self;
         to.env.prepare_for_closing().wait();
-        forget(&from)?;
-        remove_others(store.path(), from.inner.number)
+        // The copy first: it may have taken the room that ending its journal needs.
+        remove_others(store.path(), from.inner.number)?;
+        forget(&from)
     }
 }
 

@@ -146,6 +146,16 @@ impl Store {
         Ok(Self { shared: Arc::new(Shared { current, moving, secret, full, path, options }) })
     }
 
+    /// Removes what was restored so far, so that it takes no room.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn abandon_restore(self) -> Result<(), StoreError> {
+        let directory = generation::directory(self.path(), RESTORED);
+        drop(self);
+        std::fs::remove_dir_all(&directory).map_err(|source| StoreError::Io { path: directory, source })
+    }
+
     /// Makes the restored generation the store of its directory, durably.
     ///
     /// # Errors
@@ -169,8 +179,9 @@ impl Writer {
     /// there for their removal, after a vanish request, are not restored.
     ///
     /// # Errors
-    /// As for [`Writer::commit`].
+    /// As for [`Writer::commit`]; [`StoreError::Full`] also when [`Options::min_free_disk_bytes`] are not free.
     pub fn restore(&mut self, batch: &[(Seq, VerifiedEvent)], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+        self.store.may_add_file()?;
         self.update(|txn| batch.iter().map(|(seq, event)| txn.restore(*seq, event, now)).collect())
     }
 }

@@ -13,20 +13,13 @@ use crate::nostr::{Timestamp, VerifiedEvent};
 use crate::store::file::handle::Store;
 use crate::store::file::wal::{FRAME, LENGTH, LOG_BYTES};
 use crate::store::format::error::StoreError;
-use crate::store::format::keys;
 use crate::store::format::options::Durability;
 use crate::store::read::lookup;
 use crate::store::write::outcome::Outcome;
 use crate::store::write::outcome::{Evicted, Removed};
+use crate::store::write::size::{GROWTH, growth};
 use crate::store::write::transaction::Transaction;
 use crate::store::write::transaction::Writer;
-
-/// Bytes that one index entry may need in the worst case: new copies of its leaf and of the branch above it, and the
-/// numbers of the old pages in LMDB's list of free pages.
-const ROW_BYTES: u64 = 12 << 10;
-
-/// An estimate of the bytes that a record takes with its index entries, for each byte of the record.
-const GROWTH: u64 = 3;
 
 /// The most index entries of one group: LMDB holds about as many pages in memory.
 const MAX_ROWS: usize = 16 << 10;
@@ -50,13 +43,6 @@ pub struct Added {
     pub evicted: Removed,
     /// Why the log could not be used, if it failed. The caller ends the group at once: see `is_durable`.
     pub log_failure: Option<StoreError>,
-}
-
-/// The footprint of those events of a batch that a full store refuses.
-#[must_use]
-pub fn footprint_of(batch: &[VerifiedEvent]) -> u64 {
-    let needs_room = batch.iter().map(VerifiedEvent::view).filter(|event| !lookup::is_immune(event.kind()));
-    needs_room.map(keys::footprint).sum()
 }
 
 /// An open write transaction, which batches join.
@@ -151,7 +137,7 @@ impl<'g, 's> Group<'g, 's> {
     /// Writes the events of the last batch to the log, if that is possible; true when they are durable.
     fn log(&mut self, start: usize) -> bool {
         let (id, rows) = (self.txn.id(), self.txn.rows());
-        let needed = rows as u64 * ROW_BYTES + GROWTH * self.txn.buffers.records.len() as u64;
+        let needed = growth(rows as u64, self.txn.buffers.records.len() as u64);
         let records = &mut self.txn.buffers.records;
         if records.len() == start + FRAME {
             records.truncate(start);

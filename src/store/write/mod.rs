@@ -3,10 +3,12 @@
 
 pub mod arrivals;
 pub mod deletion;
+pub mod fitting;
 pub mod group;
 pub mod notes;
 pub mod outcome;
 pub mod remember_removals;
 pub mod removal;
+pub mod size;
 pub mod transaction;
 pub mod vanish;

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use heed::{PutFlags, RwTxn};
 
 use crate::nostr::{EventId, EventView, Kind, Timestamp, VerifiedEvent};
+use crate::store::file::disk;
 use crate::store::file::generation::Generation;
 use crate::store::file::handle::Store;
 use crate::store::file::journal::{self, Noted, State};
@@ -79,6 +80,8 @@ pub(in crate::store) struct Transaction<'s> {
     pub removals: Vec<(Seq, EventId)>,
     /// Whether the store accepts only deletions, for want of room.
     pub only_deletions: bool,
+    /// The footprint that events may add: from the first one on that exceeds it, only deletions are accepted.
+    pub allowance: u64,
     pub buffers: Buffers,
     /// The arrival number of the first slot.
     first: u64,
@@ -86,7 +89,7 @@ pub(in crate::store) struct Transaction<'s> {
     /// The slots with `is_held`, by id.
     ids: HashMap<EventId, Seq>,
     /// The changes of the tallies.
-    tally: Tally,
+    pub tally: Tally,
     /// The number of index entries that it has removed.
     deleted_rows: usize,
 }
@@ -120,10 +123,23 @@ impl Writer {
         now: Timestamp,
         evicted: Evicted<'_>,
     ) -> Result<(Vec<Outcome>, Option<Removed>), StoreError> {
-        let tried = self.update(|txn| {
+        self.commit_or_deletions(batch, now, |txn| {
             let removed = txn.evict(evicted)?;
             txn.only_deletions = txn.is_full()?;
-            Ok((txn.admit_all(batch, now)?, Some(removed)))
+            Ok(removed)
+        })
+    }
+
+    /// Commits a batch after `begin`; without room for that, only its deletions and vanish requests.
+    pub(in crate::store) fn commit_or_deletions<T>(
+        &mut self,
+        batch: &[VerifiedEvent],
+        now: Timestamp,
+        begin: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<(Vec<Outcome>, Option<T>), StoreError> {
+        let tried = self.update(|txn| {
+            let begun = begin(txn)?;
+            Ok((txn.admit_all(batch, now)?, Some(begun)))
         });
         match tried {
             // LMDB's transaction can do nothing more. Another one stores the deletions.
@@ -143,9 +159,10 @@ impl Writer {
         loop {
             let generation = self.store.generation();
             if let Some(mut txn) = Transaction::begin(&generation, std::mem::take(&mut self.buffers))? {
-                let result = work(&mut txn)?;
+                let of_write = |error| disk::of_write(generation.inner.env.path(), error);
+                let result = work(&mut txn).map_err(of_write)?;
                 let rows = txn.rows();
-                self.buffers = txn.commit()?;
+                self.buffers = txn.commit().map_err(of_write)?;
                 if rows >= LARGE_ROWS {
                     // This only saves space. The caller's work is committed, whether this succeeds or not.
                     let _ = self.commit_tiny();
@@ -232,6 +249,7 @@ impl<'s> Transaction<'s> {
             removed: None,
             removals: Vec::new(),
             only_deletions: false,
+            allowance: u64::MAX,
             buffers,
             first,
             slots,
@@ -264,8 +282,11 @@ impl<'s> Transaction<'s> {
         if let Some(outcome) = Outcome::of(known) {
             return Ok(outcome);
         }
-        if self.only_deletions && !lookup::is_immune(event.kind()) {
-            return Ok(Outcome::Full);
+        if !lookup::is_immune(event.kind()) {
+            self.only_deletions |= self.exceeds_allowance(event);
+            if self.only_deletions {
+                return Ok(Outcome::Full);
+            }
         }
         if event.kind() == Kind::DELETION && !self.delete_targets(event)? {
             return Ok(Outcome::InvalidDeletion);
@@ -404,7 +425,7 @@ impl<'s> Transaction<'s> {
     }
 
     /// Whether the store accepts only deletions after this transaction.
-    fn is_full(&self) -> Result<bool, StoreError> {
+    pub fn is_full(&self) -> Result<bool, StoreError> {
         let inner = &self.store.inner;
         Ok(inner.full().is_reached(self.used_bytes()?, inner.page_bytes_in_use(&self.txn)?))
     }
