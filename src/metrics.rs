@@ -146,7 +146,7 @@ pub struct Metrics {
     pub disk_free_bytes: Gauge,
     /// Events that the retention rules removed, by rule and cause.
     pub evicted_events: Family<EvictionLabel, Counter>,
-    /// Bytes of their records.
+    /// Bytes that they took, as `storage.max_bytes` counts them.
     pub evicted_bytes: Family<EvictionLabel, Counter>,
     /// Events that the rules would remove once the operator confirms it.
     pub retention_waiting: Gauge,
@@ -277,7 +277,7 @@ impl Metrics {
                 "Events to be removed once the operator confirms it",
             ),
             eviction_seconds: histogram(&mut r, "eviction_seconds", "One step of removals, without its commit", 50e-6),
-            evicted_bytes: add(&mut r, "evicted_bytes", "Bytes of the records that the retention rules removed"),
+            evicted_bytes: add(&mut r, "evicted_bytes", "Bytes that evicted events took, as storage.max_bytes counts"),
             replication_connected: add(&mut r, "replication_connected", "1 while a link of a stream is connected"),
             replication_received: add(&mut r, "replication_received", "Events that a link brought, by outcome"),
             replication_sent: add(&mut r, "replication_sent", "Events that a link was to send, by result"),

@@ -214,7 +214,7 @@ impl Facts {
                 "used_bytes": amount.footprint, "missed_bytes": missed})
         };
         let next = self.next.map(|next| json!({"events": next.events, "bytes": next.bytes}));
-        let waiting = self.waiting.map(|waiting| json!({"events": waiting.events, "bytes": waiting.bytes}));
+        let waiting = self.waiting.map(|waiting| json!({"events": waiting.events, "used_bytes": waiting.bytes}));
         let daily =
             |[events, bytes]: [f64; 2]| json!({"events": events.round() as i64, "used_bytes": bytes.round() as i64});
         let growth = self.forecast.map(|Forecast { daily: one, .. }| {

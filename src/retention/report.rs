@@ -30,7 +30,7 @@ impl Report {
         for (&cause, part) in &parts.by_cause {
             let label = EvictionLabel { rule: (cause.rule() + 1).min(RULES) as u32, cause: word(cause) };
             metrics.evicted_events.get_or_create(&label).inc_by(part.events);
-            metrics.evicted_bytes.get_or_create(&label).inc_by(part.bytes);
+            metrics.evicted_bytes.get_or_create(&label).inc_by(part.footprint);
             self.parts.merge(cause, *part);
         }
     }
@@ -42,9 +42,9 @@ impl Report {
         }
         self.told = Instant::now();
         for (cause, part) in std::mem::take(&mut self.parts).by_cause {
-            let Part { events, bytes, oldest, newest, .. } = part;
+            let Part { events, footprint: used_bytes, oldest, newest, .. } = part;
             let (rule, cause) = (cause.rule() + 1, word(cause).as_str());
-            tracing::info!(rule, cause, events, bytes, %oldest, %newest, "the retention rules removed events");
+            tracing::info!(rule, cause, events, used_bytes, %oldest, %newest, "the retention rules removed events");
         }
     }
 }

@@ -9,6 +9,13 @@ use crate::support::wire::{Key, Signed, now};
 /// The line of the log at which the relay says that it removes nothing.
 const WAITS: &str = "the retention rules would remove more than 10 % of the store, so they wait, and until then";
 
+/// A number in a line of the log.
+#[track_caller]
+fn number(line: &str, field: &str) -> u64 {
+    let value = line.split(' ').find_map(|word| word.strip_prefix(field)?.strip_prefix('='));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {field} in {line}"))
+}
+
 #[test]
 fn rules_that_would_remove_much_wait_until_they_are_accepted_and_others_wait_again() {
     let monitor = free_address();
@@ -27,9 +34,13 @@ fn rules_that_would_remove_much_wait_until_they_are_accepted_and_others_wait_aga
     // A query sees to it that they are committed.
     assert_eq!((held(&mut client, &old), held(&mut client, &all)), (old.clone(), all.clone()));
     relay.reload(&rules("10m"));
-    relay.wait_for_log(WAITS);
+    let waits = relay.wait_for_log(WAITS);
     let line = relay.wait_for_log("would be removed");
     assert!(line.contains("rule=1") && line.contains("cause=\"age\"") && line.contains("events=20"), "{line}");
+    assert_eq!([&waits, &line].map(|line| number(line, "events")), [20; 2]);
+    let to_go = number(&line, "used_bytes");
+    assert_eq!((number(&waits, "of_events"), number(&waits, "used_bytes")), (60, to_go));
+    assert_eq!(number(&waits, "of_used_bytes"), metric(monitor, "weir_store_used_bytes"));
     assert_eq!(metric(monitor, "weir_retention_waiting_events"), 20);
     assert_eq!(get(monitor, "/readyz").0, "200");
     eventually("info says so", || text(&weir(&relay.data(), &["info"]).stdout).contains("will remove 20 events"));
@@ -40,6 +51,8 @@ fn rules_that_would_remove_much_wait_until_they_are_accepted_and_others_wait_aga
     relay.wait_for_log("the operator accepted");
     let line = relay.wait_for_log("the retention rules removed events");
     assert!(line.contains("rule=1") && line.contains("cause=\"age\"") && line.contains("events=20"), "{line}");
+    assert_eq!(number(&line, "used_bytes"), to_go);
+    assert_eq!(metric(monitor, "weir_evicted_bytes_total{rule=\"1\",cause=\"age\"}"), to_go);
     assert_eq!((held(&mut client, &old), held(&mut client, &all)), (vec![], all.clone()));
     assert_eq!(metric(monitor, "weir_retention_waiting_events"), 0);
     assert_eq!(metric(monitor, "weir_evicted_events_total{rule=\"1\",cause=\"age\"}"), 20);

@@ -9,7 +9,7 @@ use crate::pipeline::channel::Sender;
 use crate::pipeline::queues::WriteCommand;
 use crate::policy::Retention;
 use crate::retention::brake::{Removal, held_events};
-use crate::retention::parts::Parts;
+use crate::retention::parts::{Part, Parts};
 use crate::retention::pass::Trial;
 use crate::retention::slice::SLICE_ROWS;
 use crate::retention::{due, word};
@@ -100,16 +100,16 @@ impl Asked {
         };
         tracing::warn!(
             events = removal.events,
-            of = held_events,
-            bytes = removal.bytes,
-            of_bytes = used_bytes,
+            of_events = held_events,
+            used_bytes = removal.bytes,
+            of_used_bytes = used_bytes,
             "the retention rules would remove more than {percent} % of the store, so they wait, and until then \
              {until_then}: run 'weir retention --dry-run', then change the rules or run 'weir retention --accept'"
         );
         for (cause, part) in &parts.by_cause {
             let (rule, cause) = (cause.rule() + 1, word(*cause).as_str());
-            let (oldest, newest) = (part.oldest, part.newest);
-            tracing::warn!(rule, cause, part.events, part.bytes, %oldest, %newest, "would be removed");
+            let Part { events, footprint: used_bytes, oldest, newest, .. } = *part;
+            tracing::warn!(rule, cause, events, used_bytes, %oldest, %newest, "would be removed");
         }
     }
 }
