@@ -42,6 +42,9 @@ const PING: Duration = Duration::from_secs(5);
 /// How often the figures are brought up to date.
 const MEASURE: Duration = Duration::from_secs(1);
 
+/// How many times as long as for any answer to wait for that to one event while the relay answers others.
+const ANSWERS: u32 = 4;
+
 /// Messages that nobody asked for, and events that do not match or are not signed, before the relay is given up.
 const MAX_UNASKED: u64 = 10_000;
 const MAX_BAD: u64 = 1_000;
@@ -257,6 +260,7 @@ impl<'l> Conversation<'l> {
                 self.down.ask_again_at(Instant::now());
                 if let Some(up) = &mut self.up {
                     up.pause.end();
+                    up.outgoing.hurry();
                 }
                 Ok(())
             }
@@ -289,16 +293,17 @@ impl<'l> Conversation<'l> {
         if now.duration_since(self.measured_at) >= MEASURE {
             self.measured_at = now;
             self.link.measure(self.progress);
+            let patience = ANSWERS * self.link.options.stream.patience;
+            if let Some(up) = self.up.as_mut().filter(|_| now.duration_since(self.listens_since) > patience) {
+                up.look_for_left_out(now, patience);
+            }
         }
         let patience = self.link.options.stream.patience;
-        let owed_since = [
-            self.ping.as_ref().map(|ping| ping.sent_at),
-            self.down.waiting_since(),
-            self.up.as_ref().and_then(Up::waiting_since),
-        ];
+        let owed_since = [self.ping.as_ref().map(|ping| ping.sent_at), self.down.waiting_since()];
         // Not while we did not listen.
         let is_overdue = |since: Instant| now.duration_since(since.max(self.listens_since)) >= patience;
-        if owed_since.into_iter().flatten().any(is_overdue) {
+        let stalls = |up: &mut Up| up.waiting_since().is_some_and(is_overdue) && !up.may_go_on(now);
+        if owed_since.into_iter().flatten().any(is_overdue) || self.up.as_mut().is_some_and(stalls) {
             return Err(SyncError::TimedOut(patience.as_secs(), self.notice.clone()));
         }
         Ok(())
@@ -310,11 +315,10 @@ impl<'l> Conversation<'l> {
         if let Some(reading) = self.reading.take() {
             drop(reading.await);
         }
-        if let Some(up) = &self.up {
-            self.progress.is_cautious = up.is_waiting();
+        if let Some(up) = self.up.take() {
             let is_cut = matches!(ended, Err(SyncError::Peer(PeerError::Closed(_) | PeerError::Broken(_))));
-            if let Some(id) = up.only().filter(|_| is_cut) {
-                self.progress.suspect(id);
+            if let Some(id) = up.end(is_cut, self.progress) {
+                self.pass_over(&id, "the relay ends the connection whenever it gets this event");
             }
         }
         self.connection.close(Duration::from_secs(1)).await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use super::outgoing::Outgoing;
 use super::state::{self, State};
 use crate::nostr::{EventId, Timestamp};
 use crate::replication::file::FileError;
@@ -12,9 +13,6 @@ use crate::store::Seq;
 
 /// How often the file is replaced at most. After a kill, what was sent meanwhile is sent again, as duplicates.
 const APART: Duration = Duration::from_secs(1);
-
-/// How often the other relay may end the connection when it gets an event, before the event is passed over.
-const MAX_ENDINGS: u32 = 3;
 
 /// See the module.
 pub struct Progress {
@@ -28,9 +26,10 @@ pub struct Progress {
     pub began_at: Timestamp,
     /// When everything was last sent.
     pub sent_all_at: Timestamp,
-    suspect: Option<(EventId, u32)>,
-    /// Whether events were unanswered when the last connection ended.
-    pub is_cautious: bool,
+    /// What is on its way up, between two connections.
+    pub outgoing: Option<Outgoing>,
+    /// An event that the other relay has answered.
+    pub proof: Option<EventId>,
 }
 
 impl Progress {
@@ -48,8 +47,8 @@ impl Progress {
             saving: None,
             began_at: now,
             sent_all_at: now,
-            suspect: None,
-            is_cautious: false,
+            outgoing: None,
+            proof: None,
         };
         (progress, error)
     }
@@ -95,17 +94,5 @@ impl Progress {
                 drop(saving.await);
             }
         }
-    }
-
-    /// The other relay ended the connection while this event alone was unanswered.
-    pub fn suspect(&mut self, id: EventId) {
-        let times = self.suspect.filter(|(same, _)| *same == id).map_or(0, |(_, times)| times);
-        self.suspect = Some((id, times + 1));
-    }
-
-    /// The event with which the other relay ends each connection, if there is one.
-    #[must_use]
-    pub fn poison(&self) -> Option<EventId> {
-        self.suspect.filter(|(_, times)| *times >= MAX_ENDINGS).map(|(id, _)| id)
     }
 }

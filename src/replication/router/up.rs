@@ -1,6 +1,10 @@
-//! The way up: which events the relay owes answers for, and when the next may be sent.
+//! The way up: which events the relay owes answers for, and what may be sent next.
+//!
+//! An event that gets no answer is passed over only if it was sent by itself several times, each time to a relay that
+//! answers others on the same connection. If there are no others, one that it has answered before is sent once more, to
+//! see that it does.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::backoff::Pause;
 use super::link::Link;
@@ -13,31 +17,61 @@ use crate::store::Seq;
 pub struct Up {
     /// The window.
     pub outgoing: Outgoing,
-    /// An event that is passed over.
-    pub poison: Option<EventId>,
     /// Until when nothing is sent.
     pub pause: Pause,
     /// When the relay last answered, or events were sent after a silence.
-    pub moved_at: Instant,
+    moved_at: Instant,
+    /// Whether the relay has answered an event on this connection, since one stayed unanswered.
+    is_proven: bool,
+    /// The last event that it has answered.
+    proof: Option<EventId>,
+    /// Whether that is sent once more.
+    is_proving: bool,
+    /// An event that was sent by itself and stayed unanswered. It is its fault if the relay answers another.
+    silent: Option<EventId>,
+}
+
+/// What to read from the store and to send.
+pub enum Next {
+    /// These events, once more.
+    Again(Vec<(Seq, EventId)>),
+    /// So many events after that one.
+    After(Seq, usize),
 }
 
 impl Up {
-    /// Goes on after the cursor. A new link begins with what arrives from now on.
+    /// Goes on where the last connection ended, or after the cursor. A new link begins with what arrives from now on.
     pub fn begin(link: &Link, progress: &mut Progress) -> Self {
-        let last = *link.shared.arrivals.borrow();
-        let cursor = progress.state.cursor.filter(|cursor| *cursor <= last).unwrap_or_else(|| {
-            // Either it is new, or this is another store.
-            progress.state.has_compared = false;
-            last
+        let outgoing = progress.outgoing.take().unwrap_or_else(|| {
+            let last = *link.shared.arrivals.borrow();
+            let cursor = progress.state.cursor.filter(|cursor| *cursor <= last);
+            Outgoing::after(cursor.unwrap_or_else(|| {
+                // Either it is new, or this is another store.
+                progress.state.has_compared = false;
+                last
+            }))
         });
-        // The relay may have ended the connection because of one event: then it is found alone.
-        let width = if progress.is_cautious { 1 } else { usize::MAX };
         Self {
-            outgoing: Outgoing::after(cursor, width),
-            poison: progress.poison(),
+            outgoing,
             pause: Pause::default(),
             moved_at: Instant::now(),
+            is_proven: false,
+            proof: progress.proof,
+            is_proving: false,
+            silent: None,
         }
+    }
+
+    /// The connection has ended. Returns the event that is to be passed over, if `is_cut`: the relay ended it.
+    pub fn end(mut self, is_cut: bool, progress: &mut Progress) -> Option<EventId> {
+        let alone = self.outgoing.unanswered(Instant::now());
+        let poison = alone.filter(|id| is_cut && self.is_proven && self.outgoing.strike(id));
+        if let Some(id) = &poison {
+            self.outgoing.answered(id);
+        }
+        progress.answered_until(self.outgoing.cursor());
+        (progress.outgoing, progress.proof) = (Some(self.outgoing), self.proof);
+        poison
     }
 
     /// Every event up to here was dealt with.
@@ -45,19 +79,89 @@ impl Up {
         self.outgoing.cursor()
     }
 
-    /// Whether answers are owed.
-    pub fn is_waiting(&self) -> bool {
-        self.outgoing.is_waiting()
+    /// What may be sent now, if the store has events up to `last`.
+    pub fn next(&mut self, now: Instant, last: Seq) -> Option<Next> {
+        let is_waiting = self.waiting_since().is_some();
+        let next = self.choose(is_waiting, now, last)?;
+        if !is_waiting {
+            self.moved_at = now;
+        }
+        Some(next)
     }
 
-    /// The only event that is unanswered, if it is one.
-    pub fn only(&self) -> Option<EventId> {
-        self.outgoing.only()
+    fn choose(&mut self, is_waiting: bool, now: Instant, last: Seq) -> Option<Next> {
+        if self.outgoing.has_doubtful(now) {
+            if is_waiting {
+                return None;
+            }
+            if let Some(proof) = self.proof.filter(|_| !self.is_proven) {
+                self.is_proving = true;
+                return Some(Next::Again(vec![(Seq(0), proof)]));
+            }
+            return self.outgoing.take_doubtful(now).map(|event| Next::Again(vec![event]));
+        }
+        let again = self.outgoing.take_again(now);
+        if !again.is_empty() {
+            return Some(Next::Again(again));
+        }
+        let (after, room) = (self.outgoing.read(), self.outgoing.room_for_new());
+        (room > 0 && after < last).then_some(Next::After(after, room))
+    }
+
+    /// Whether this is the event that is sent only to see that the relay answers.
+    pub fn is_proof(&self, id: &EventId) -> bool {
+        self.is_proving && self.proof == Some(*id)
+    }
+
+    /// An event is gone, or need not be sent any more.
+    pub fn gone(&mut self, id: &EventId) {
+        if self.is_proof(id) {
+            (self.proof, self.is_proving) = (None, false);
+        }
+        self.outgoing.answered(id);
+    }
+
+    /// The relay has answered an event. Returns another one that is to be passed over: it has never answered that.
+    pub fn heard(&mut self, id: &EventId) -> Option<EventId> {
+        (self.moved_at, self.is_proven) = (Instant::now(), true);
+        if self.is_proof(id) {
+            self.is_proving = false;
+        }
+        let silent = self.silent.take().filter(|silent| silent != id && self.outgoing.strike(silent))?;
+        self.outgoing.answered(&silent);
+        Some(silent)
+    }
+
+    /// The relay has taken an event, or had it.
+    pub fn taken(&mut self, id: EventId) {
+        self.proof = Some(id);
+        if self.outgoing.answered(&id).is_some_and(|tries| tries > 0) {
+            // It may take others now, too.
+            self.outgoing.hurry();
+        }
+    }
+
+    /// The relay has answered nothing for too long. Returns whether it is worth to go on, because it has answered others
+    /// before: then what is unanswered is sent again, more carefully.
+    pub fn may_go_on(&mut self, now: Instant) -> bool {
+        if self.is_proving || !std::mem::take(&mut self.is_proven) {
+            return false;
+        }
+        self.silent = self.outgoing.unanswered(now);
+        self.moved_at = now;
+        true
+    }
+
+    /// Looks for events that the relay leaves out for so long while it answers others.
+    pub fn look_for_left_out(&mut self, now: Instant, patience: Duration) {
+        if let Some(time) = now.checked_sub(patience).filter(|_| self.is_proven) {
+            self.outgoing.left_out(time, now);
+        }
     }
 
     /// Since when the relay has answered nothing, although it owes an answer.
     pub fn waiting_since(&self) -> Option<Instant> {
-        self.is_waiting().then_some(self.moved_at)
+        (self.is_proving || self.outgoing.is_waiting()).then_some(self.moved_at)
     }
 
     /// The relay asks for patience: waits, and has fewer unanswered afterwards.

@@ -1,5 +1,6 @@
 //! Relays that are silent, slow, full of words, or lie. None of them keeps another stream waiting.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -115,6 +116,10 @@ fn taking(answer: impl Fn(&str, usize) -> (bool, &'static str) + Send + 'static)
             return;
         }
         let (accepted, reason) = answer(content, count);
+        if reason == "silent" {
+            line.send(json!(["NOTICE", "invalid: event too large"]).to_string());
+            return;
+        }
         if reason == "cut" {
             let _ = line.0.close(None);
             return;
@@ -172,6 +177,57 @@ fn an_event_at_which_the_relay_ends_each_connection_is_passed_over() {
         (0..20).map(|n| format!("up {n}")).filter(|content| content != "up 10").collect();
     let now = || taken.lock().expect("no test panicked").iter().cloned().collect();
     until(|| expected == now(), || format!("{:#?}", router.said()));
+}
+
+#[test]
+fn an_event_that_alone_is_never_answered_is_passed_over_and_keeps_no_other_waiting() {
+    let (peer, taken) = taking(|content, _| if content == "up 0" { (false, "silent") } else { (true, "") });
+    let here = Home::with(&[]);
+    let router = Router::start(&here, &stream_to("push", "up", &peer.url));
+    router.until_said(&["level", "push"]);
+    let events = fresh("up", 0..20);
+    here.hold(&events[..10]);
+    until_taken(&taken, 0..10, "up 0", &router);
+    router.until_said(&["is passed over: the relay answers others, but never this event", &events[0].id]);
+    here.hold(&events[10..]);
+    until_taken(&taken, 0..20, "up 0", &router);
+    assert_eq!(router.count(&["is passed over"]), 1, "{:#?}", router.said());
+    router.stop();
+}
+
+#[test]
+fn an_event_that_is_refused_for_the_moment_again_and_again_keeps_no_other_waiting() {
+    let takes_all = Arc::new(AtomicBool::new(false));
+    let takes = Arc::clone(&takes_all);
+    let (peer, taken) = taking(move |content, _| match content {
+        "up 0" if !takes.load(Ordering::Relaxed) => (false, "rate-limited: not yet"),
+        _ => (true, ""),
+    });
+    let here = Home::with(&[]);
+    let router = Router::start(&here, &stream_to("push", "up", &peer.url));
+    router.until_said(&["level", "push"]);
+    for part in fresh("up", 0..30).chunks(10) {
+        here.hold(part);
+    }
+    until_taken(&taken, 0..30, "up 0", &router);
+    // It is owed even after a restart.
+    router.stop();
+    takes_all.store(true, Ordering::Relaxed);
+    let router = Router::start(&here, &stream_to("push", "up", &peer.url));
+    until_taken(&taken, 0..30, "", &router);
+    router.stop();
+}
+
+#[test]
+fn a_relay_that_ends_each_connection_for_a_while_loses_no_event() {
+    let (peer, taken) = taking(|_, count| if count <= 6 { (false, "cut") } else { (true, "") });
+    let here = Home::with(&[]);
+    let router = Router::start(&here, &stream_to("push", "up", &peer.url));
+    router.until_said(&["level", "push"]);
+    here.hold(&fresh("up", 0..10));
+    until_taken(&taken, 0..10, "", &router);
+    assert_eq!(router.count(&["is passed over"]), 0, "{:#?}", router.said());
+    router.stop();
 }
 
 #[test]

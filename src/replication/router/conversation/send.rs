@@ -10,6 +10,7 @@ use crate::pipeline::now;
 use crate::replication::error::SyncError;
 use crate::replication::refusal::Refusal;
 use crate::replication::router::follow::{Follow, Found};
+use crate::replication::router::up::Next;
 
 /// How often the relay may fail with an event, or want a key that is proven, before that counts as its answer.
 const MAX_TRIES: u32 = 8;
@@ -18,54 +19,49 @@ impl Conversation<'_> {
     /// Reads more from the store, if there is more and room for it.
     pub(super) fn go_on_up(&mut self, at: Instant) {
         let Some(up) = &mut self.up else { return };
-        if self.reading.is_some() || !up.pause.is_over(at) || up.outgoing.room() == 0 {
+        if self.reading.is_some() || !up.pause.is_over(at) {
             return;
         }
-        let again = up.outgoing.take_again();
-        let (after, room) = (up.outgoing.read(), up.outgoing.room());
-        if again.is_empty() && after >= *self.arrivals.borrow() {
-            return;
-        }
+        let Some(next) = up.next(at, *self.arrivals.borrow()) else { return };
         let link = Arc::clone(self.link);
         self.reading = Some(tokio::task::spawn_blocking(move || {
             let filter = link.options.stream.scope.whole();
             let follow = Follow { store: &link.shared.store, filter: &filter, recent: &link.recent, now: now() };
-            if again.is_empty() { follow.after(after, room) } else { follow.again(&again) }
+            match next {
+                Next::Again(events) => follow.again(&events),
+                Next::After(seq, room) => follow.after(seq, room),
+            }
         }));
     }
 
     /// Sends what was read.
     pub(super) fn found(&mut self, found: Found) -> Result<(), SyncError> {
         let Some(up) = &mut self.up else { return Ok(()) };
-        if !up.is_waiting() {
-            up.moved_at = Instant::now();
-        }
         found.passed.iter().for_each(|result| self.link.status.sent(*result));
         for (seq, id, text) in found.messages {
-            if up.poison == Some(id) {
-                tracing::warn!(
-                    stream = self.link.options.stream.name, url = %self.link.options.url,
-                    "{id} is passed over: the relay ends the connection whenever it gets this event"
-                );
-                self.link.status.sent(Sent::Unanswered);
-                up.outgoing.answered(&id);
-                up.outgoing.read_up_to(seq);
-                continue;
+            if !up.is_proof(&id) {
+                up.outgoing.sent(seq, id, text.len(), Instant::now());
             }
-            up.outgoing.sent(seq, id, text.len());
             self.connection.send(text)?;
         }
-        for id in found.gone {
-            up.outgoing.answered(&id);
-        }
+        found.gone.iter().for_each(|id| up.gone(id));
         up.outgoing.read_up_to(found.read);
         Ok(())
     }
 
     /// The relay's word on an event that was sent up.
     pub(super) fn sent_up(&mut self, id: EventId, accepted: bool, reason: &str) -> Result<(), SyncError> {
-        let Some(up) = self.up.as_mut().filter(|up| up.outgoing.is_unanswered(&id)) else { return self.unasked() };
-        up.moved_at = Instant::now();
+        let Some(up) = &mut self.up else { return self.unasked() };
+        let is_proof = up.is_proof(&id);
+        if !is_proof && !up.outgoing.is_unanswered(&id) {
+            return self.unasked();
+        }
+        if let Some(silent) = up.heard(&id) {
+            self.pass_over(&silent, "the relay answers others, but never this event");
+        }
+        if is_proof {
+            return Ok(());
+        }
         let is_duplicate = reason.starts_with("duplicate:");
         let result = match Refusal::of(reason) {
             _ if is_duplicate => Sent::Duplicate,
@@ -82,7 +78,11 @@ impl Conversation<'_> {
         if accepted {
             up.pause.reset();
         }
-        up.outgoing.answered(&id);
+        if accepted || is_duplicate {
+            up.taken(id);
+        } else {
+            up.outgoing.answered(&id);
+        }
         self.link.status.sent(result);
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Conversation<'_> {
     fn postpone(&mut self, id: EventId, reason: Option<&str>) -> Result<(), SyncError> {
         let wants_key = reason.is_some_and(|reason| self.wants_key(reason));
         let Some(up) = &mut self.up else { return Ok(()) };
-        let tries = up.outgoing.refused_for_now(&id).unwrap_or_default();
+        let tries = up.outgoing.refused_for_now(&id, Instant::now()).unwrap_or_default();
         match reason {
             Some(reason) if wants_key && tries > MAX_TRIES => return Err(SyncError::Refused(reason.into())),
             Some(_) if tries > MAX_TRIES => {
@@ -99,11 +99,21 @@ impl Conversation<'_> {
                 self.link.status.sent(Sent::Error);
             }
             _ => {
-                up.wait();
+                // If it is the only one again, the others need not wait.
+                if tries <= 1 || up.outgoing.aside() > 1 {
+                    up.wait();
+                }
                 self.link.status.sent(Sent::Postponed);
             }
         }
         Ok(())
+    }
+
+    /// Says and counts that an event is not sent any more.
+    pub(super) fn pass_over(&self, id: &EventId, why: &str) {
+        let (stream, url) = (&self.link.options.stream.name, &self.link.options.url);
+        tracing::warn!(stream, %url, "{id} is passed over: {why}");
+        self.link.status.sent(Sent::Unanswered);
     }
 }
 
