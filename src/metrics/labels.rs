@@ -352,7 +352,7 @@ label_values!(
         Error = "error",
         /// Refused in other words.
         Refused = "refused",
-        /// The other relay ended the connection whenever it got it.
+        /// The other relay answers others, but never this one.
         Unanswered = "unanswered",
     }
 );

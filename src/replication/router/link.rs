@@ -24,6 +24,8 @@ pub const MEASURE: Duration = Duration::from_secs(1);
 pub struct Shared {
     /// The store.
     pub store: Store,
+    /// Which store it is.
+    pub store_id: [u8; 16],
     /// The rules for what arrives.
     pub rules: Rules,
     /// The way in.

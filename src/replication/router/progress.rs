@@ -39,10 +39,13 @@ impl Progress {
             Ok(state) => (state, None),
             Err(error) => (State::default(), Some(error)),
         };
+        let saved = state;
+        // Nobody has seen the future: the clock was ahead.
+        let state = State { mark: state.mark.map(|mark| mark.min(now)), ..state };
         let progress = Self {
             file,
             state,
-            saved: state,
+            saved,
             saved_at: None,
             saving: None,
             began_at: now,
@@ -51,6 +54,15 @@ impl Progress {
             proof: None,
         };
         (progress, error)
+    }
+
+    /// Notes where a new link begins, so that it begins there whenever the relay can be reached first: at this time and,
+    /// up, after this event.
+    pub fn begin(&mut self, last: Option<Seq>) {
+        self.state.mark.get_or_insert(self.began_at);
+        if let Some(last) = last {
+            self.state.cursor.get_or_insert(last);
+        }
     }
 
     /// Nothing that the relay has shown until now is missing here.
@@ -94,5 +106,30 @@ impl Progress {
                 drop(saving.await);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_link_begins_at_its_first_start_and_no_mark_is_in_the_future() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("a.link");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let start = |now: u64, last: u64| {
+            let (mut progress, error) = Progress::load(file.clone(), Timestamp(now));
+            assert!(error.is_none());
+            progress.begin(Some(Seq(last)));
+            runtime.block_on(progress.save());
+            progress.state
+        };
+        let first = State { mark: Some(Timestamp(1_000)), cursor: Some(Seq(7)), has_compared: false };
+        assert_eq!(start(1_000, 7), first);
+        // The relay was never reached meanwhile.
+        assert_eq!(start(5_000, 90), first);
+        assert_eq!(start(900, 90), State { mark: Some(Timestamp(900)), ..first });
+        assert_eq!(state::load(&file).expect("a good file").mark, Some(Timestamp(900)));
     }
 }

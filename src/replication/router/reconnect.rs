@@ -18,11 +18,14 @@ const GOOD: Duration = Duration::from_secs(30);
 
 /// Runs until it is told to stop.
 pub async fn run(link: Arc<Link>) {
-    let (mut progress, error) = Progress::load(state::path(&link.shared.states, &link.options), now());
+    let file = state::path(&link.shared.states, &link.shared.store_id, &link.options);
+    let (mut progress, error) = Progress::load(file.clone(), now());
     if let Some(error) = error {
-        let file = state::path(&link.shared.states, &link.options);
         tracing::warn!("{} is ignored, so the link begins as a new one: {error}", file.display());
     }
+    let last = *link.shared.arrivals.borrow();
+    progress.begin(link.options.stream.direction.is_up().then_some(last));
+    progress.save().await;
     let (mut backoff, mut stop, mut said) = (Backoff::default(), link.stop.clone(), String::new());
     while !*stop.borrow() {
         let began = Instant::now();

@@ -81,10 +81,13 @@ impl Router {
             import: parts.import.clone(),
             on_failure: Arc::clone(&parts.on_failure),
         })?;
-        let last = parts.store.read()?.last_seq()?;
+        let (last, store_id) = {
+            let snapshot = parts.store.read()?;
+            (snapshot.last_seq()?, snapshot.store_id()?)
+        };
         let (wanted, told) = watch::channel(Vec::new());
         let on_failure = Arc::clone(&parts.on_failure);
-        let router = Links::new(parts, running.intake().clone(), last);
+        let router = Links::new(parts, running.intake().clone(), last, store_id);
         let run = move || {
             router.run(&runtime, told);
             // Comparisons that do not end in time are left behind.
@@ -125,14 +128,15 @@ struct Links {
     parts: Parts,
     intake: Intake,
     arrived: watch::Sender<Seq>,
+    store_id: [u8; 16],
     active: Vec<Active>,
     recents: HashMap<String, Weak<Recent>>,
 }
 
 impl Links {
-    fn new(parts: Parts, intake: Intake, last: Seq) -> Self {
+    fn new(parts: Parts, intake: Intake, last: Seq, store_id: [u8; 16]) -> Self {
         let (arrived, _) = watch::channel(last);
-        Self { parts, intake, arrived, active: Vec::new(), recents: HashMap::new() }
+        Self { parts, intake, arrived, store_id, active: Vec::new(), recents: HashMap::new() }
     }
 
     fn run(mut self, runtime: &Runtime, mut told: watch::Receiver<Vec<Stream>>) {
@@ -187,6 +191,7 @@ impl Links {
         let records = COMPARED_BYTES / 41 / wanted.len().max(1);
         let shared = Arc::new(Shared {
             store: self.parts.store.clone(),
+            store_id: self.store_id,
             rules: self.parts.rules.clone(),
             intake: self.intake.clone(),
             arrivals: self.arrived.subscribe(),

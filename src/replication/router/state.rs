@@ -43,10 +43,12 @@ pub struct State {
     pub has_compared: bool,
 }
 
-/// The file of a link in the directory `dir`. Another filter makes another link.
+/// The file of a link in the directory `dir`. Another filter makes another link, and so does another store, whose
+/// arrival numbers are its own.
 #[must_use]
-pub fn path(dir: &Path, options: &LinkOptions) -> PathBuf {
+pub fn path(dir: &Path, store_id: &[u8; 16], options: &LinkOptions) -> PathBuf {
     let mut name = Sha256::new();
+    name.update(store_id);
     let scope = &options.stream.scope;
     let (since, until) = (scope.window().since, scope.window().until);
     for part in [&options.stream.name, options.url.as_str(), &scope.name(), &format!("{since}..{until}")] {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::scene::{Router, fresh, stream, until, until_holds, write};
+use super::scene::{Router, fresh, stream, stream_to, until, until_holds, write};
 use crate::replication::scene::{Home, key_file, texts};
 use crate::support::wire::{Key, now};
 
@@ -219,4 +219,40 @@ fn a_file_that_changes_stops_and_starts_only_the_streams_that_differ() {
     let started = ["a", "b", "c"].map(|name| router.count(&["started", &format!("\"{name}\"")]));
     assert_eq!((started, router.count(&["stopped"])), ([1, 1, 1], 1), "{:#?}", router.said());
     router.stop();
+}
+
+#[test]
+fn another_store_in_the_directory_makes_new_streams() {
+    let (here, there) = (Home::with(&[]), Home::with(&[]));
+    let theirs = there.serve("");
+    let router = Router::start(&here, &stream("push", "up", &theirs));
+    router.until_said(&["level", "push"]);
+    let first = fresh("first", 0..5);
+    here.hold(&first);
+    until_holds(&there, &first, &router);
+    router.stop();
+    let kept = here.path("kept");
+    std::fs::rename(here.path("data").join("streams"), &kept).expect("the disk is good");
+    std::fs::remove_dir_all(here.path("data")).expect("nobody has it open");
+    // More than the cursor of the former store.
+    let second = fresh("second", 0..20);
+    here.hold(&second);
+    std::fs::rename(&kept, here.path("data").join("streams")).expect("the disk is good");
+    let router = Router::start(&here, &stream("push", "up", &theirs));
+    until_holds(&there, first.iter().chain(&second), &router);
+    router.stop();
+}
+
+#[test]
+fn a_new_stream_begins_at_its_first_start_even_if_the_relay_is_away_then() {
+    let here = Home::with(&fresh("old", 0..5));
+    let began = now();
+    let router = Router::start(&here, &stream_to("push", "up", "ws://127.0.0.1:1"));
+    router.until_said(&["not connected", "push"]);
+    router.stop();
+    let file = std::fs::read_dir(here.path("data").join("streams")).expect("a directory").next();
+    let bytes = std::fs::read(file.expect("a file").expect("an entry").path()).expect("a file");
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    assert!((began..=now()).contains(&number(16)), "the mark: {}", number(16));
+    assert_eq!(number(24), 5, "the cursor");
 }
