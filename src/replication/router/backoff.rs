@@ -10,6 +10,9 @@ const FIRST: Duration = Duration::from_millis(500);
 /// The longest pause. A relay that is away for days is back within a minute and a half.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// What stood for so long was good: the next pause is a short one.
+pub const GOOD: Duration = Duration::from_secs(30);
+
 /// The failures so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Backoff {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, GOOD};
 use crate::nostr::Timestamp;
 use crate::replication::error::SyncError;
 use crate::replication::report::Report;
@@ -47,11 +47,15 @@ pub struct Pending {
 pub struct Down {
     /// Where the subscription stands.
     pub subscribed: Subscribed,
+    /// Since when it stands.
+    pub live_since: Option<Instant>,
     /// How often it was refused in a row.
     pub tries: u32,
+    /// How long to wait before it is asked for again.
+    pub resubscribes: Backoff,
     /// When to compare next.
     pub compares_at: Option<Instant>,
-    /// How long to wait after refusals and failures.
+    /// How long to wait after comparisons that failed.
     pub backoff: Backoff,
     /// The comparison that runs.
     pub catching: Option<JoinHandle<Result<Report, SyncError>>>,
@@ -105,6 +109,19 @@ impl Down {
         self.pending.take_if(|pending| pending.pieces <= pieces).map(|pending| pending.time)
     }
 
+    /// The relay refused the subscription, or ended it. Returns how often that happened in a row; one that stood for long
+    /// enough begins a new row.
+    pub fn refused(&mut self, now: Instant) -> u32 {
+        if self.live_since.take().is_some_and(|since| now.duration_since(since) >= GOOD) {
+            self.tries = 0;
+            self.resubscribes.reset();
+        }
+        self.tries += 1;
+        self.is_level = false;
+        self.pending = None;
+        self.tries
+    }
+
     /// Ends the comparison.
     pub async fn stop(&mut self) {
         if let Some(stop) = &self.stop {
@@ -114,5 +131,21 @@ impl Down {
             // It may wait for the disk; it changes nothing that matters any more.
             let _ = tokio::time::timeout(LAST_WAIT, &mut catching).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_that_is_ended_soon_again_and_again_is_a_row_of_refusals() {
+        let (mut down, now) = (Down::default(), Instant::now());
+        let mut ended_after = |seconds| {
+            down.live_since = Some(now);
+            down.refused(now + Duration::from_secs(seconds))
+        };
+        assert_eq!([0, 5, 29, 30, 1].map(&mut ended_after), [1, 2, 3, 1, 2]);
+        assert_eq!([(); 2].map(|()| down.refused(now)), [3, 4]);
     }
 }

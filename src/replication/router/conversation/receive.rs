@@ -60,6 +60,7 @@ impl Conversation<'_> {
             return self.unasked();
         }
         self.down.subscribed = Subscribed::Live;
+        self.down.live_since = Some(Instant::now());
         self.down.compares_at = Some(Instant::now());
         Ok(())
     }
@@ -69,18 +70,16 @@ impl Conversation<'_> {
         if name != LIVE || !self.down.is_asked() {
             return self.unasked();
         }
-        self.down.tries = if self.down.is_waiting() { self.down.tries + 1 } else { 1 };
-        self.down.is_level = false;
-        self.down.pending = None;
+        let tries = self.down.refused(Instant::now());
         let is_for_want_of_key = self.wants_key(reason);
         if is_for_want_of_key {
             self.key_is_wanted(reason)?;
         }
         let may_pass = is_for_want_of_key || matches!(Refusal::of(reason), Refusal::TooFast | Refusal::Dropped);
-        if !may_pass || self.down.tries > MAX_TRIES {
+        if !may_pass || tries > MAX_TRIES {
             return Err(SyncError::Refused(reason.into()));
         }
-        self.down.subscribed = Subscribed::From(Instant::now() + self.down.backoff.next(chance()));
+        self.down.subscribed = Subscribed::From(Instant::now() + self.down.resubscribes.next(chance()));
         Ok(())
     }
 
@@ -125,6 +124,7 @@ impl Conversation<'_> {
             }
         }
         self.down.backoff.reset();
+        self.down.said.clear();
         self.progress.state.has_compared |= self.link.options.stream.direction.is_up();
         if !matches!(self.down.subscribed, Subscribed::Live) {
             // It was ended meanwhile, and is compared again when there is another one.
@@ -132,7 +132,6 @@ impl Conversation<'_> {
         }
         self.down.compares_at = Some(Instant::now() + COMPARE);
         self.down.is_level = true;
-        self.down.tries = 0;
         self.flush().await?;
         self.down.pending = Some(Pending { time: self.down.catching_since, pieces: self.feed.passed });
         Ok(())
