@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::account::{Account, Fetched, WINDOW};
 use super::link::Link;
@@ -19,6 +20,9 @@ use crate::replication::report::{Direction, Progress, Report, Side, Watch};
 use crate::replication::run::MAX_MESSAGE_BYTES;
 use crate::replication::scope::Scope;
 use crate::replication::session::{Session, Task};
+
+/// How often it is looked whether a comparison that still connects is to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What is compared.
 pub struct Gap {
@@ -43,7 +47,10 @@ pub async fn catch_up(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report
 async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncError> {
     let (shared, stream, url) = (&link.shared, &link.options.stream, &link.options.url);
     let options = Options { timeout: stream.patience, max_message_bytes: MAX_MESSAGE_BYTES };
-    let connection = Connection::open(url, stream.tls.clone(), &options).await?;
+    let connection = tokio::select! {
+        connection = Connection::open(url, stream.tls.clone(), &options) => connection?,
+        () = stopped(stop) => return Err(SyncError::Interrupted),
+    };
     // Of the whole filter, as `weir sync` remembers it: the window moves.
     let memory = file::path(&shared.memory, url.as_str(), &gap.scope.name());
     let mut remembered = file::load(&memory).unwrap_or_else(|error| {
@@ -93,6 +100,13 @@ async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncErr
         return Err(SyncError::Interrupted);
     }
     passed.map(|()| report)
+}
+
+/// Waits until it is to stop.
+async fn stopped(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 impl Watch for Link {

@@ -4,12 +4,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task;
+use tokio::time::Interval;
 
 use super::intake::{self, Intake, Running};
 use super::link::{Link, Shared};
@@ -150,7 +152,7 @@ impl Links {
                             break;
                         }
                         let streams = told.borrow_and_update().clone();
-                        self.apply(streams).await;
+                        self.apply(streams, &mut look).await;
                     }
                     _ = look.tick() => self.look(),
                 }
@@ -178,7 +180,7 @@ impl Links {
         }
     }
 
-    async fn apply(&mut self, streams: Vec<Stream>) {
+    async fn apply(&mut self, streams: Vec<Stream>, look: &mut Interval) {
         let wanted = LinkOptions::of(streams);
         let is_wanted = |active: &Active| wanted.iter().any(|options| options.is_same(&active.options));
         let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active).into_iter().partition(is_wanted);
@@ -186,8 +188,15 @@ impl Links {
         for ended in &go {
             tracing::info!(stream = ended.options.stream.name, url = %ended.options.url, "stopped");
         }
-        end(go).await;
         self.active = stay;
+        let mut ending = pin!(end(go));
+        loop {
+            tokio::select! {
+                () = &mut ending => break,
+                // The others need not wait for them.
+                _ = look.tick() => self.look(),
+            }
+        }
         let records = COMPARED_BYTES / 41 / wanted.len().max(1);
         let shared = Arc::new(Shared {
             store: self.parts.store.clone(),

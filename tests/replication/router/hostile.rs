@@ -272,3 +272,35 @@ fn a_full_store_stops_nothing_for_good() {
     router.stop();
     here.assert_clean();
 }
+
+#[test]
+fn a_comparison_that_waits_for_a_silent_server_keeps_nobody_waiting_at_the_end() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("ws://{}", listener.local_addr().expect("an address"));
+    let (says, waits) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // The live connection is a good one; that of the comparison gets no answer to its handshake.
+        let (live, _) = listener.accept().expect("a connection");
+        std::thread::spawn(move || {
+            let mut line = Line(tokio_tungstenite::tungstenite::accept(live).expect("a WebSocket"));
+            let mut honest = Honest::with(&[]);
+            while let Some(message) = line.next() {
+                honest.answer(&message, &mut line);
+            }
+        });
+        let silent = listener.accept().expect("a connection");
+        says.send(()).expect("the test waits");
+        // Until the test ends.
+        std::thread::park();
+        drop(silent);
+    });
+    let here = Home::with(&[]);
+    let text = format!("connectionTimeout = 600\nstreams {{\n{}\n}}\n", stream_to("mirror", "down", &url));
+    std::fs::write(here.path("router.conf"), text).expect("the disk is good");
+    let router = Router::run(&here, &[]);
+    waits.recv().expect("it compares");
+    let began = std::time::Instant::now();
+    router.stop();
+    // A link that does not end is left behind after ten seconds.
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+}

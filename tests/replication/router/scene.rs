@@ -26,6 +26,11 @@ impl Router {
     /// The same with arguments.
     pub fn start_with(home: &Home, streams: &str, arguments: &[&str]) -> Self {
         write(home, streams);
+        Self::run(home, arguments)
+    }
+
+    /// Runs the file that is there.
+    pub fn run(home: &Home, arguments: &[&str]) -> Self {
         let mut command = home.command(&["router"]);
         let command = command.arg(home.path("router.conf")).args(arguments);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("it runs");
