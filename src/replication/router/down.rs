@@ -109,8 +109,8 @@ impl Down {
         self.pending.take_if(|pending| pending.pieces <= pieces).map(|pending| pending.time)
     }
 
-    /// The relay refused the subscription, or ended it. Returns how often that happened in a row; one that stood for long
-    /// enough begins a new row.
+    /// The relay refused the subscription, or ended it. Returns how often that happened in a row; one that stood for
+    /// long enough begins a new row.
     pub fn refused(&mut self, now: Instant) -> u32 {
         if self.live_since.take().is_some_and(|since| now.duration_since(since) >= GOOD) {
             self.tries = 0;

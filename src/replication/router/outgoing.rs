@@ -153,8 +153,8 @@ impl Outgoing {
         Some(unanswered.tries)
     }
 
-    /// The relay did not take an event, and may do so later: it is put aside. Returns how often that happened; `None` if
-    /// no answer was owed.
+    /// The relay did not take an event, and may do so later: it is put aside. Returns how often that happened; `None`
+    /// if no answer was owed.
     pub fn refused_for_now(&mut self, id: &EventId, now: Instant) -> Option<u32> {
         let seq = *self.by_id.get(id)?;
         let unanswered = self.unanswered.get_mut(&seq).expect("both know the same events");
@@ -178,8 +178,8 @@ impl Outgoing {
         self.again.len()
     }
 
-    /// The relay answers none of what was sent, or the connection ended: all of it is sent again, carefully. Returns the
-    /// event that was sent by itself.
+    /// The relay answers none of what was sent, or the connection ended: all of it is sent again, carefully. Returns
+    /// the event that was sent by itself.
     pub fn unanswered(&mut self, now: Instant) -> Option<EventId> {
         let lone = self.lone().filter(|lone| lone.sent_at.is_some()).map(|lone| (lone.id, lone.doubts > 0));
         if let Some((id, _)) = lone {
@@ -229,7 +229,8 @@ impl Outgoing {
         self.width = if self.width > 1 { self.width / 2 } else { 1 };
     }
 
-    /// The events to send again for which there is room and whose time has come, the oldest first; they stay unanswered.
+    /// The events to send again for which there is room and whose time has come, the oldest first; they stay
+    /// unanswered.
     pub fn take_again(&mut self, now: Instant) -> Vec<(Seq, EventId)> {
         let is_full = self.again.len() >= MAX_ASIDE;
         let may_go = |seq: &&Seq| {

@@ -56,8 +56,8 @@ impl Progress {
         (progress, error)
     }
 
-    /// Notes where a new link begins, so that it begins there whenever the relay can be reached first: at this time and,
-    /// up, after this event.
+    /// Notes where a new link begins, so that it begins there whenever the relay can be reached first: at this time
+    /// and, up, after this event.
     pub fn begin(&mut self, last: Option<Seq>) {
         self.state.mark.get_or_insert(self.began_at);
         if let Some(last) = last {

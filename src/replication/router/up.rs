@@ -141,8 +141,8 @@ impl Up {
         }
     }
 
-    /// The relay has answered nothing for too long. Returns whether it is worth to go on, because it has answered others
-    /// before: then what is unanswered is sent again, more carefully.
+    /// The relay has answered nothing for too long. Returns whether to go on, because it has answered others before:
+    /// then what is unanswered is sent again, more carefully.
     pub fn may_go_on(&mut self, now: Instant) -> bool {
         if self.is_proving || !std::mem::take(&mut self.is_proven) {
             return false;
