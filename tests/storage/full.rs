@@ -49,7 +49,7 @@ fn is_full_and_recovers(
         let event = author.event(1, now(), json!([]), &format!("after {number}"));
         storm(&mut client, [event]).stored.len() == 1
     });
-    assert_eq!(metric(monitor, "weir_storage_writable"), 1);
+    eventually("the gauge says so", || metric(monitor, "weir_storage_writable") == 1);
     assert!(held(&mut client, &answers.stored).len() >= answers.stored.len() / 3);
     assert_clean(relay);
 }
