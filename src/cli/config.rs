@@ -1,6 +1,6 @@
 //! `weir config`: prints or checks the configuration, or writes one from strfry's.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -90,9 +90,16 @@ fn from_strfry(file: Option<&Path>) -> anyhow::Result<String> {
 /// Reads strfry's configuration.
 pub fn read_strfry(file: &Path) -> anyhow::Result<Node> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-    let outside = Outside { variable: &|name| std::env::var(name).ok(), file: &|name| std::fs::read_to_string(name) };
+    let text = read_some(file).with_context(|| format!("cannot read {name}"))?;
+    let outside = Outside { variable: &|name| std::env::var(name).ok(), file: &|name| read_some(Path::new(name)) };
     Ok(strfry::parse(&name, &text, &outside)?)
+}
+
+/// Reads as much as is enough to see that it is too much.
+fn read_some(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(file)?.take(strfry::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Where strfry looks for its configuration.

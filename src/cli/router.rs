@@ -138,6 +138,11 @@ fn watch(
                 continue;
             }
             seen = now;
+            if now.is_some_and(|(_, bytes)| bytes == 0) {
+                // Editors may empty a file before they write it.
+                tracing::error!("the former streams go on: {} is empty", arguments.file.display());
+                continue;
+            }
             match read(arguments, key).and_then(|file| Ok((streams(&file.replication)?, file))) {
                 Ok((streams, file)) => {
                     warn(&arguments.file, &file);

@@ -12,5 +12,5 @@ mod value;
 
 pub use router::{Remark, RouterFile, router};
 pub use settings::{Leftover, Translation, translate};
-pub use syntax::{Outside, SyntaxError, parse};
+pub use syntax::{MAX_BYTES, Outside, SyntaxError, parse};
 pub use value::{Node, Place, Value};

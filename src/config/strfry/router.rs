@@ -74,7 +74,10 @@ impl Reader {
         for (key, node) in members(&root.value) {
             match key.as_str() {
                 "connectionTimeout" => match node.value {
-                    Value::Integer(seconds) => replication.timeout_s = u64::try_from(seconds).unwrap_or(0),
+                    Value::Integer(seconds) => match u64::try_from(seconds) {
+                        Ok(seconds) => replication.timeout_s = seconds,
+                        Err(_) => self.wrong(node.place, key, format!("{seconds} is not between 1 and 3600")),
+                    },
                     _ => self.wrong(node.place, key, format!("is {}, not a number of seconds", node.value.kind())),
                 },
                 // The log says what there is to say; log.level says how much.

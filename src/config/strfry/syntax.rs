@@ -14,7 +14,7 @@ use crate::config::error;
 const MAX_DEPTH: u32 = 64;
 /// The most bytes of text, all included files together. Places are counted from the start of a file, so more would be
 /// slow.
-const MAX_BYTES: usize = 256 << 10;
+pub const MAX_BYTES: usize = 256 << 10;
 
 /// What a file may ask of its surroundings.
 pub struct Outside<'a> {

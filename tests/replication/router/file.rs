@@ -106,6 +106,14 @@ fn hostile_files_are_refused_soon() {
 }
 
 #[test]
+fn a_file_without_end_is_refused_and_a_negative_time_named() {
+    let home = Home::with(&[]);
+    let ran = home.command(&["router", "--check", "/dev/zero"]).output().expect("it runs");
+    Ran::from(ran).failed("the files hold more than 262144 bytes");
+    check("connectionTimeout = -5").failed("router.conf:1:1: connectionTimeout: -5 is not between 1 and 3600");
+}
+
+#[test]
 fn a_key_that_others_may_read_is_refused_before_anything_runs() {
     use std::os::unix::fs::PermissionsExt as _;
     let home = Home::with(&[]);

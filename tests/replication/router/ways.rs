@@ -212,6 +212,9 @@ fn a_file_that_changes_stops_and_starts_only_the_streams_that_differ() {
     write(&here, "a { dir = \"sideways\" }");
     router.until_said(&["the former streams go on"]);
     router.until_said(&["streams.a.dir: \"sideways\" is not down, up or both"]);
+    // Nor does a file that is about to be written.
+    std::fs::write(here.path("router.conf"), "").expect("the disk is good");
+    router.until_said(&["the former streams go on: ", "is empty"]);
     let events = fresh("x", 0..2);
     first.connect().publish(&events[0]);
     second.connect().publish(&events[1]);
