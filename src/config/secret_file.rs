@@ -1,4 +1,5 @@
-//! Reads a file with a secret key, the relay's own or a stream's: one line with `nsec1…` or 64 hexadecimal digits.
+//! Reads a file with one secret: a key, the relay's own or a stream's, as `nsec1…` or 64 hexadecimal digits, or
+//! another entry of one line.
 //!
 //! What it holds is in no message.
 
@@ -10,30 +11,49 @@ use super::error::Fault;
 use super::list_file;
 use crate::nostr::bech32::parse_secret;
 use crate::policy::SecretFile;
-use crate::schnorr::SigningKey;
 
 /// Reads the file that `key` names, if there is one. A relative path is resolved against `directory`.
 pub fn read(key: &str, file: &mut SecretFile, directory: &Path) -> Vec<Fault> {
-    if file.path.is_empty() {
-        return Vec::new();
-    }
-    let path = directory.join(&file.path);
     let parse = |text: &str| {
         parse_secret(text)
             .map(Arc::new)
             .ok_or_else(|| "this is not a secret key: nsec1… or 64 lower-case hexadecimal digits".to_owned())
     };
-    let texts = match list_file::read::<Arc<SigningKey>, Vec<_>>(&path, parse) {
-        Ok((mut signers, _)) if signers.len() == 1 => {
-            file.signer = signers.pop();
-            let mode = path.metadata().map_or(0, |metadata| metadata.permissions().mode());
-            file.is_open_to_others = mode & 0o077 != 0;
-            return Vec::new();
+    match read_only_entry(key, &file.path, directory, "keys", parse) {
+        Ok(None) => Vec::new(),
+        Ok(Some((entry, is_open_to_others))) => {
+            (file.signer, file.is_open_to_others) = (Some(entry), is_open_to_others);
+            Vec::new()
         }
-        Ok((signers, _)) => vec![format!("{}: holds {} keys, not one", path.display(), signers.len())],
+        Err(faults) => faults,
+    }
+}
+
+/// The entry of a file that must hold exactly one, and whether others than its owner may read the file. Nothing if
+/// `file` is empty: then the configuration names no file. `what` names entries in messages.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(super) fn read_only_entry<T>(
+    key: &str,
+    file: &str,
+    directory: &Path,
+    what: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<(T, bool)>, Vec<Fault>> {
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let path = directory.join(file);
+    let texts = match list_file::read::<T, Vec<_>>(&path, parse) {
+        Ok((mut entries, _)) if entries.len() == 1 => {
+            let mode = path.metadata().map_or(0, |metadata| metadata.permissions().mode());
+            return Ok(entries.pop().map(|entry| (entry, mode & 0o077 != 0)));
+        }
+        Ok((entries, _)) => vec![format!("{}: holds {} {what}, not one", path.display(), entries.len())],
         Err(texts) => texts,
     };
-    texts.into_iter().map(|text| Fault { key: key.to_owned().into(), text }).collect()
+    Err(texts.into_iter().map(|text| Fault { key: key.to_owned().into(), text }).collect())
 }
 
 #[cfg(test)]

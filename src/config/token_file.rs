@@ -2,11 +2,10 @@
 //!
 //! What it holds is in no message, and only its hash is kept.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::error::Fault;
-use super::list_file;
+use super::secret_file::read_only_entry;
 use crate::server::{TokenFile, TokenHash};
 
 const KEY: &str = "changes.token_file";
@@ -16,30 +15,25 @@ const SHORTEST: usize = 32;
 
 /// Reads the file, if there is one. A relative path is resolved against `directory`.
 pub fn read(file: &mut TokenFile, directory: &Path) -> Vec<Fault> {
-    if file.path.is_empty() {
-        return Vec::new();
-    }
-    let path = directory.join(&file.path);
     let parse = |text: &str| {
         let is_token = text.len() >= SHORTEST && text.bytes().all(|byte| byte.is_ascii_graphic());
         let why = || format!("this is not a token: at least {SHORTEST} characters of ASCII without a space or #");
         is_token.then(|| TokenHash::of(text)).ok_or_else(why)
     };
-    let texts = match list_file::read::<TokenHash, Vec<_>>(&path, parse) {
-        Ok((tokens, _)) if tokens.len() == 1 => {
-            file.token = tokens.first().copied();
-            let mode = path.metadata().map_or(0, |metadata| metadata.permissions().mode());
-            file.is_open_to_others = mode & 0o077 != 0;
-            return Vec::new();
+    match read_only_entry(KEY, &file.path, directory, "tokens", parse) {
+        Ok(None) => Vec::new(),
+        Ok(Some((entry, is_open_to_others))) => {
+            (file.token, file.is_open_to_others) = (Some(entry), is_open_to_others);
+            Vec::new()
         }
-        Ok((tokens, _)) => vec![format!("{}: holds {} tokens, not one", path.display(), tokens.len())],
-        Err(texts) => texts,
-    };
-    texts.into_iter().map(|text| Fault { key: KEY.into(), text }).collect()
+        Err(faults) => faults,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::config::Config;
 
