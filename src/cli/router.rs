@@ -23,6 +23,7 @@ use crate::config::strfry::{self, RouterFile};
 use crate::import::Rules;
 use crate::management::Journal;
 use crate::metrics::Metrics;
+use crate::plugin::FileVersion;
 use crate::policy::Settings;
 use crate::replication::{Router, RouterParts};
 use crate::schnorr::SigningKey;
@@ -119,7 +120,7 @@ fn watch(
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (mut hangup, mut look) = (signal(SignalKind::hangup())?, tokio::time::interval(LOOK));
-        let (mut seen, mut renewed) = (stamp(&arguments.file), Instant::now());
+        let (mut seen, mut renewed) = (FileVersion::at(&arguments.file), Instant::now());
         loop {
             let is_asked = tokio::select! {
                 _ = terminate.recv() => return Ok(()),
@@ -133,12 +134,12 @@ fn watch(
                     tracing::error!("the rules were not read again, the former ones stay in force: {error:#}");
                 }
             }
-            let now = stamp(&arguments.file);
+            let now = FileVersion::at(&arguments.file);
             if !is_asked && (now == seen || now.is_none()) {
                 continue;
             }
             seen = now;
-            if now.is_some_and(|(_, bytes)| bytes == 0) {
+            if now.is_some_and(FileVersion::is_empty) {
                 // Editors may empty a file before they write it.
                 tracing::error!("the former streams go on: {} is empty", arguments.file.display());
                 continue;
@@ -153,12 +154,6 @@ fn watch(
             }
         }
     })
-}
-
-/// What changes with a file.
-fn stamp(file: &Path) -> Option<(std::time::SystemTime, u64)> {
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// Reads the file, and adds what the command line says.

@@ -36,6 +36,12 @@ impl FileVersion {
     pub fn at(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
     }
+
+    /// Whether the file holds nothing.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.bytes == 0
+    }
 }
 
 impl<'a> Stamp<'a> {
