@@ -19,7 +19,7 @@
 //! | deleted_address | coordinate hash 16            | until 6: versions up to then are deleted     |
 //! | vanished        | author 32                     | until 6, seq 6: see [`crate::store::write::vanish`]        |
 //! | purge           | author 32                     | until 6, seq 6, stage 1, last visited key    |
-//! | removed         | number 6                      | seq 6, id 32: see [`crate::store::read::removals`]       |
+//! | removed         | number 6                      | seq 6, id 32: see [`crate::store::read::remembered_removals`]       |
 
 use std::path::Path;
 

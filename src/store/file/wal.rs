@@ -144,7 +144,7 @@ impl Wal {
     /// When the disk fails.
     pub fn take_over(&self, txn: u64) -> Result<Vec<u8>, StoreError> {
         match self.first_number()? {
-            Some(number) if number == txn => self.left(txn),
+            Some(number) if number == txn => self.records(txn),
             Some(number) if number > txn => self.erase().map(|()| Vec::new()),
             _ => Ok(Vec::new()),
         }
@@ -161,10 +161,12 @@ impl Wal {
     /// the records of all whole frames, each preceded by its length. Nearly always there are none, and then the call
     /// costs one small read.
     pub fn left(&self, txn: u64) -> Result<Vec<u8>, StoreError> {
+        if self.first_number()? == Some(txn) { self.records(txn) } else { Ok(Vec::new()) }
+    }
+
+    /// The records of all whole frames of the transaction `txn`.
+    fn records(&self, txn: u64) -> Result<Vec<u8>, StoreError> {
         let Some(file) = self.file()? else { return Ok(Vec::new()) };
-        if self.first_number()? != Some(txn) {
-            return Ok(Vec::new());
-        }
         let mut bytes = vec![0; LOG_BYTES];
         let mut len = 0;
         while len < bytes.len() {
