@@ -25,9 +25,8 @@ impl Rules {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn load(mut settings: Settings, store: &Store) -> Result<Self, StoreError> {
-        settings.retention = resolve(settings.retention, store)?;
-        settings.trusted = trusted(store, &settings.policy.trust)?;
+    pub fn load(settings: Settings, store: &Store) -> Result<Self, StoreError> {
+        let settings = resolved(settings, store)?;
         let horizons = Arc::new(Horizons::load(&settings.retention, store)?);
         Ok(Self { settings: Arc::new(ArcSwap::from_pointee(settings)), horizons })
     }
@@ -36,11 +35,17 @@ impl Rules {
     ///
     /// # Errors
     /// When the store cannot be read; then nothing has changed.
-    pub fn renew(&self, mut settings: Settings, store: &Store) -> Result<(), StoreError> {
-        settings.retention = resolve(settings.retention, store)?;
-        settings.trusted = trusted(store, &settings.policy.trust)?;
+    pub fn renew(&self, settings: Settings, store: &Store) -> Result<(), StoreError> {
+        let settings = resolved(settings, store)?;
         self.horizons.resume(&settings.retention, store)?;
         self.settings.store(Arc::new(settings));
         Ok(())
     }
+}
+
+/// The settings, with what depends on stored events read from the store.
+fn resolved(mut settings: Settings, store: &Store) -> Result<Settings, StoreError> {
+    settings.retention = resolve(settings.retention, store)?;
+    settings.trusted = trusted(store, &settings.policy.trust)?;
+    Ok(settings)
 }
