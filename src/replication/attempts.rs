@@ -4,14 +4,13 @@
 
 use std::time::Duration;
 
+use super::pause::doubled;
+
 /// Attempts in a row, after which the relay is given up. They take 15 seconds.
 const MAX_IN_A_ROW: u32 = 5;
 
 /// Attempts of one sync.
 const MAX_IN_ALL: u32 = 100;
-
-/// The first pause; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The attempts so far.
 #[derive(Default)]
@@ -33,7 +32,7 @@ impl Attempts {
         if self.in_a_row == MAX_IN_A_ROW || self.in_all == MAX_IN_ALL {
             return None;
         }
-        let pause = FIRST_PAUSE * (1 << self.in_a_row);
+        let pause = doubled(self.in_a_row, Duration::MAX);
         self.in_a_row += 1;
         self.in_all += 1;
         Some(pause)

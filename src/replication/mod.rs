@@ -25,6 +25,7 @@ pub(crate) mod fuzz;
 mod local;
 mod ongoing;
 mod pages;
+mod pause;
 mod refusal;
 mod remembered;
 mod report;

@@ -19,6 +19,7 @@ use super::error::SyncError;
 use super::feed::Feed;
 use super::local::{Held, Look};
 use super::ongoing::{Comparing, Reading};
+use super::pause::doubled;
 use super::refusal::{Refusal, refuses};
 use super::remembered::Remembered;
 use super::report::{Direction, Progress, Report, Watch};
@@ -38,8 +39,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often a relay may refuse in a row before it is given up.
 const MAX_TRIES: u32 = 8;
 
-/// The first and the longest pause after a refusal.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause after a refusal.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Messages that nobody asked for before the relay counts as flooding.
@@ -271,7 +271,7 @@ impl<'a> Session<'a> {
         if self.tries > MAX_TRIES {
             return Err(SyncError::Refused(reason.into()));
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << (self.tries - 1)).min(LONGEST_PAUSE);
+        let pause = doubled(self.tries - 1, LONGEST_PAUSE);
         self.paused_until = Some(Instant::now() + pause);
         Ok(())
     }

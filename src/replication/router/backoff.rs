@@ -4,8 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The first pause.
-const FIRST: Duration = Duration::from_millis(500);
+use crate::replication::pause::doubled;
 
 /// The longest pause. A relay that is away for days is back within a minute and a half.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -22,7 +21,7 @@ pub struct Backoff {
 impl Backoff {
     /// The next pause: twice the one before, and between half and one and a half times that, as `chance` says.
     pub fn next(&mut self, chance: u32) -> Duration {
-        let whole = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        let whole = doubled(self.failures, LONGEST);
         self.failures = self.failures.saturating_add(1);
         whole.mul_f64(0.5 + f64::from(chance) / f64::from(u32::MAX))
     }
@@ -35,16 +34,11 @@ impl Backoff {
 
 /// Until when nothing is sent to a relay that asks for patience. What it refuses meanwhile was sent before, so a burst
 /// of refusals is one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Pause {
     until: Option<Instant>,
-    next: Duration,
-}
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self { until: None, next: FIRST }
-    }
+    /// Pauses since the relay last took something.
+    begun: u32,
 }
 
 impl Pause {
@@ -55,8 +49,8 @@ impl Pause {
     pub fn begin(&mut self, now: Instant) -> bool {
         let begins = self.is_over(now);
         if begins {
-            self.until = Some(now + self.next);
-            self.next = (self.next * 2).min(Self::LONGEST);
+            self.until = Some(now + doubled(self.begun, Self::LONGEST));
+            self.begun = self.begun.saturating_add(1);
         }
         begins
     }
@@ -74,7 +68,7 @@ impl Pause {
 
     /// The relay took something: the next pause is the first one again.
     pub const fn reset(&mut self) {
-        self.next = FIRST;
+        self.begun = 0;
     }
 }
 
@@ -87,6 +81,7 @@ pub fn chance() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::pause::FIRST;
 
     #[test]
     fn pauses_double_up_to_a_bound_and_begin_again_after_a_success() {

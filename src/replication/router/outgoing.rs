@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::nostr::EventId;
+use crate::replication::pause::doubled;
 use crate::store::Seq;
 
 /// The most events that may be unanswered. A relay that commits in groups answers hundreds at a time.
@@ -19,8 +20,7 @@ const MAX_EVENTS: usize = 500;
 /// The most events that are put aside. Nothing else is sent while there are as many.
 const MAX_ASIDE: usize = 500;
 
-/// How long an event is put aside at first, and at most.
-const FIRST_ASIDE: Duration = Duration::from_millis(500);
+/// How long an event is put aside at most.
 const LONGEST_ASIDE: Duration = Duration::from_secs(30);
 
 /// How often a doubtful event may stay without an answer from a relay that answers others, before it is passed over.
@@ -56,7 +56,7 @@ impl Unanswered {
 
 /// How long an event is put aside the n-th time.
 fn aside(times: u32) -> Duration {
-    FIRST_ASIDE.saturating_mul(1 << times.saturating_sub(1).min(16)).min(LONGEST_ASIDE)
+    doubled(times.saturating_sub(1), LONGEST_ASIDE)
 }
 
 /// See the module.
@@ -277,6 +277,7 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::pause::FIRST;
 
     fn id(n: u64) -> EventId {
         EventId(std::array::from_fn(|at| n.to_le_bytes()[at % 8]))
@@ -328,13 +329,13 @@ mod tests {
         assert_eq!([3, 1, 9].map(|n| outgoing.refused_for_now(&id(n), now)), [Some(1), Some(1), None]);
         assert!(outgoing.is_waiting() && outgoing.room_for_new() > 0);
         assert_eq!(outgoing.take_again(now), []);
-        let later = now + FIRST_ASIDE;
+        let later = now + FIRST;
         assert_eq!(outgoing.take_again(later), [(Seq(1), id(1)), (Seq(3), id(3))]);
         assert_eq!(outgoing.refused_for_now(&id(1), later), Some(2));
-        assert_eq!(outgoing.take_again(later + FIRST_ASIDE), []);
+        assert_eq!(outgoing.take_again(later + FIRST), []);
         assert_eq!([2, 3].map(|n| outgoing.answered(&id(n))), [Some(0), Some(1)]);
         assert_eq!(outgoing.cursor(), Seq(0));
-        assert_eq!(outgoing.take_again(later + FIRST_ASIDE * 2), [(Seq(1), id(1))]);
+        assert_eq!(outgoing.take_again(later + FIRST * 2), [(Seq(1), id(1))]);
         assert!(outgoing.answered(&id(1)).is_some());
         assert_eq!(outgoing.cursor(), Seq(3));
     }
@@ -360,7 +361,7 @@ mod tests {
         assert_eq!(outgoing.take_again(now), [(Seq(1), id(1))], "one at a time");
         sent(&mut outgoing, 1..=1);
         assert_eq!(outgoing.unanswered(now), None, "it was not sent by itself yet");
-        let later = now + FIRST_ASIDE;
+        let later = now + FIRST;
         assert_eq!(outgoing.take_again(later), [(Seq(2), id(2))]);
         assert!(outgoing.has_doubtful(later) && outgoing.take_doubtful(later).is_none());
         sent(&mut outgoing, 2..=2);
