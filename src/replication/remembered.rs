@@ -148,6 +148,13 @@ impl Remembered {
         }
     }
 
+    /// Notes that the other relay named events, and sent none of them.
+    pub fn refuse_undelivered(&mut self, ids: impl IntoIterator<Item = EventId>, noted_at: Timestamp) {
+        for id in ids {
+            self.refuse(id, Timestamp(0), Refused::Undelivered, noted_at);
+        }
+    }
+
     /// Notes that the other relay does not show an event that is stored here.
     pub fn keep(&mut self, id: EventId, reason: Kept, noted_at: Timestamp) {
         if self.kept.len() < MAX_REMEMBERED {

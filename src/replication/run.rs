@@ -73,7 +73,8 @@ pub struct Parts<'a> {
 pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let memory = file::path(&parts.memory, parts.url.as_str(), &parts.scope.name());
-    let remembered = if parts.forget { Remembered::default() } else { load(&memory, watch) };
+    let warn = |text: String| watch.warn(&text);
+    let remembered = if parts.forget { Remembered::default() } else { load(&memory, warn) };
     let remembered = Mutex::new(remembered);
     let options = peer::Options { timeout: parts.patience, max_message_bytes: MAX_MESSAGE_BYTES };
     let connection = match runtime.block_on(Connection::open(&parts.url, parts.tls.clone(), &options)) {
@@ -127,9 +128,9 @@ pub(super) fn longest_message(rules: &import::Rules) -> usize {
 }
 
 /// What is remembered of the relay. A file that cannot be used costs the next sync work, and nothing else.
-fn load(file: &Path, watch: &impl Watch) -> Remembered {
+pub(super) fn load(file: &Path, warn: impl FnOnce(String)) -> Remembered {
     let mut remembered = file::load(file).unwrap_or_else(|error| {
-        watch.warn(&format!("{} is ignored: {error}", file.display()));
+        warn(format!("{} is ignored: {error}", file.display()));
         Remembered::default()
     });
     remembered.forget_old(now());
@@ -170,8 +171,7 @@ fn run_pass(
     let missing = asked.take_missing();
     if is_whole {
         report.undelivered += missing.len() as u64;
-        let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        missing.into_iter().for_each(|id| remembered.refuse(id, Timestamp(0), Refused::Undelivered, now()));
+        remembered.lock().unwrap_or_else(PoisonError::into_inner).refuse_undelivered(missing, now());
     }
     Ok((end_of(talked, imported.end), outdated))
 }

@@ -9,15 +9,14 @@ use std::time::Duration;
 use super::account::{Account, Fetched, WINDOW};
 use super::link::Link;
 use crate::import::Origin;
-use crate::nostr::{EventId, Timestamp};
+use crate::nostr::EventId;
 use crate::peer::{Connection, Options};
 use crate::pipeline::now;
 use crate::replication::download::Asked;
 use crate::replication::error::SyncError;
 use crate::replication::file;
-use crate::replication::remembered::{Refused, Remembered};
 use crate::replication::report::{Direction, Progress, Report, Side, Watch};
-use crate::replication::run::MAX_MESSAGE_BYTES;
+use crate::replication::run::{MAX_MESSAGE_BYTES, load};
 use crate::replication::scope::Scope;
 use crate::replication::session::{Session, Task};
 
@@ -53,12 +52,7 @@ async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncErr
     };
     // Of the whole filter, as `weir sync` remembers it: the window moves.
     let memory = file::path(&shared.memory, url.as_str(), &gap.scope.name());
-    let mut remembered = file::load(&memory).unwrap_or_else(|error| {
-        tracing::warn!("{} is ignored: {error}", memory.display());
-        Remembered::default()
-    });
-    remembered.forget_old(now());
-    let remembered = Arc::new(Mutex::new(remembered));
+    let remembered = Arc::new(Mutex::new(load(&memory, |text| tracing::warn!("{text}"))));
     let asked = Arc::new(Asked::new(gap.scope.whole()));
     let account = Arc::new(Account::new(Arc::clone(&link.recent), Arc::clone(&link.status)));
     let task = Task {
@@ -90,7 +84,7 @@ async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncErr
     if passed.is_ok() {
         let missing = asked.take_missing();
         report.undelivered = missing.len() as u64;
-        missing.into_iter().for_each(|id| remembered.refuse(id, Timestamp(0), Refused::Undelivered, now()));
+        remembered.refuse_undelivered(missing, now());
     }
     remembered.was_equal = passed.is_ok() && report.leaves_nothing(gap.direction);
     if let Err(error) = file::save(&memory, &remembered) {
