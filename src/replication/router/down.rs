@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::backoff::{Backoff, GOOD};
+use super::said::Said;
 use crate::nostr::Timestamp;
 use crate::replication::error::SyncError;
 use crate::replication::report::Report;
@@ -59,8 +60,8 @@ pub struct Down {
     pub backoff: Backoff,
     /// The comparison that runs.
     pub catching: Option<JoinHandle<Result<Report, SyncError>>>,
-    /// Why the last one failed.
-    pub said: String,
+    /// Why the last one failed, as it was told.
+    pub said: Said,
     /// When it began.
     pub catching_since: Timestamp,
     /// Ends it.

@@ -27,6 +27,7 @@ mod progress;
 mod recent;
 mod reconnect;
 mod run;
+mod said;
 pub(super) mod state;
 mod status;
 mod stream;

@@ -7,14 +7,12 @@ use super::backoff::{Backoff, GOOD, chance};
 use super::conversation::Conversation;
 use super::link::{Link, MEASURE};
 use super::progress::Progress;
+use super::said::Said;
 use super::state;
 use crate::peer::{Connection, Options};
 use crate::pipeline::now;
 use crate::replication::error::SyncError;
 use crate::replication::run::MAX_MESSAGE_BYTES;
-
-/// How often operators are reminded of a relay that stays away for the same reason.
-const REMIND: Duration = Duration::from_secs(3600);
 
 /// Runs until it is told to stop.
 pub async fn run(link: Arc<Link>) {
@@ -71,24 +69,6 @@ async fn connect(
     Conversation::hold(link, progress, connection).await
 }
 
-/// Why the last connection ended, and since when that is so.
-#[derive(Default)]
-struct Said {
-    why: String,
-    at: Option<Instant>,
-}
-
-impl Said {
-    /// Whether operators are to be told: it is another reason, or the same for an hour.
-    fn is_news(&mut self, why: &str, now: Instant) -> bool {
-        let is_news = self.why != why || self.at.is_none_or(|at| now.duration_since(at) >= REMIND);
-        if is_news {
-            (self.why, self.at) = (why.to_owned(), Some(now));
-        }
-        is_news
-    }
-}
-
 /// Logs why a connection ended; again and again the same only for those who want details.
 fn tell(link: &Link, ended: &Result<(), SyncError>, pause: Duration, said: &mut Said) {
     let why = ended.as_ref().map_or_else(ToString::to_string, |()| "it ended".to_owned());
@@ -97,18 +77,5 @@ fn tell(link: &Link, ended: &Result<(), SyncError>, pause: Duration, said: &mut 
         tracing::warn!(stream, %url, next_s, "not connected: {why}");
     } else {
         tracing::debug!(stream, %url, next_s, "not connected: {why}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_reason_is_told_once_an_hour_and_another_at_once() {
-        let (mut said, now) = (Said::default(), Instant::now());
-        let mut told = |why: &str, seconds| said.is_news(why, now + Duration::from_secs(seconds));
-        assert_eq!([told("a", 0), told("a", 5), told("b", 6), told("a", 7)], [true, false, true, true]);
-        assert_eq!([told("a", 3_606), told("a", 3_607), told("a", 3_608)], [false, true, false]);
     }
 }

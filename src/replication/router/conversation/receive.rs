@@ -15,6 +15,7 @@ use crate::replication::report::{Direction, Report};
 use crate::replication::router::backoff::chance;
 use crate::replication::router::catch_up::{Gap, catch_up};
 use crate::replication::router::down::{LIVE, Pending, Subscribed};
+use crate::replication::router::said::Said;
 use crate::replication::window::Window;
 
 /// The seconds before the mark that are always compared: a relay may take as long to show an event, and the clocks of
@@ -114,17 +115,16 @@ impl Conversation<'_> {
                 let pause = self.down.backoff.next(chance());
                 self.down.compares_at = Some(Instant::now() + pause);
                 let (next_s, why) = (pause.as_secs_f32(), error.to_string());
-                if self.down.said == why {
-                    tracing::debug!(stream = name, %url, next_s, "not level yet: {why}");
-                } else {
+                if self.down.said.is_news(&why, Instant::now()) {
                     tracing::warn!(stream = name, %url, next_s, "not level yet: {why}");
-                    self.down.said = why;
+                } else {
+                    tracing::debug!(stream = name, %url, next_s, "not level yet: {why}");
                 }
                 return Ok(());
             }
         }
         self.down.backoff.reset();
-        self.down.said.clear();
+        self.down.said = Said::default();
         self.progress.state.has_compared |= self.link.options.stream.direction.is_up();
         if !matches!(self.down.subscribed, Subscribed::Live) {
             // It was ended meanwhile, and is compared again when there is another one.
