@@ -31,10 +31,10 @@ pub fn import_options(threads: usize) -> import::Options {
 /// When certificates cannot be read.
 pub fn streams(section: &Replication) -> anyhow::Result<Vec<Stream>> {
     let mut known: HashMap<Option<PathBuf>, Tls> = HashMap::new();
-    let (mut streams, patience) = (Vec::new(), Duration::from_secs(section.timeout_s));
+    let (mut streams, timeout) = (Vec::new(), Duration::from_secs(section.timeout_s));
     for options in &section.streams {
         let mut stream =
-            options.stream(patience).with_context(|| format!("the stream {} is not valid", options.name))?;
+            options.stream(timeout).with_context(|| format!("the stream {} is not valid", options.name))?;
         if stream.urls.iter().any(PeerUrl::is_secure) {
             let made = match known.get(&stream.ca) {
                 Some(tls) => tls.clone(),

@@ -124,7 +124,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         scope: arguments.range.into_iter().fold(scope, Scope::within),
         direction: arguments.dir,
         only_tells: arguments.print_missing,
-        patience: Duration::from_secs(arguments.timeout),
+        timeout: Duration::from_secs(arguments.timeout),
         key,
         max_records: config.negentropy.max_records,
         memory: config.storage.data.join("replication"),

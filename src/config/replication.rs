@@ -133,7 +133,7 @@ impl StreamOptions {
 
     /// The stream, whose relays have this long for an answer, without what it takes for TLS; `None` if it has faults.
     #[must_use]
-    pub fn stream(&self, patience: Duration) -> Option<Stream> {
+    pub fn stream(&self, timeout: Duration) -> Option<Stream> {
         let urls: Result<_, _> = self.urls.iter().map(|url| PeerUrl::parse(url)).collect();
         Some(Stream {
             name: self.name.clone(),
@@ -144,7 +144,7 @@ impl StreamOptions {
             key: self.key_file.signer.clone(),
             ca: (!self.ca_file.as_os_str().is_empty()).then(|| self.ca_file.clone()),
             tls: None,
-            patience,
+            timeout,
         })
     }
 }

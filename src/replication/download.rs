@@ -196,8 +196,8 @@ impl Downloads {
 
     /// Whether a query has been open for longer than this.
     #[must_use]
-    pub fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
-        self.open.values().any(|open| now.duration_since(open.since) > patience)
+    pub fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
+        self.open.values().any(|open| now.duration_since(open.since) > timeout)
     }
 }
 

@@ -27,8 +27,8 @@ impl Comparing {
     }
 
     /// Whether an answer has been owed for longer than this.
-    pub fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
-        self.is_waiting() && now.duration_since(self.since) > patience
+    pub fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
+        self.is_waiting() && now.duration_since(self.since) > timeout
     }
 
     /// Whether it has not answered at all.
@@ -54,7 +54,7 @@ impl Reading {
     }
 
     /// Whether the page has been owed for longer than this.
-    pub fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
-        self.is_waiting() && now.duration_since(self.since) > patience
+    pub fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
+        self.is_waiting() && now.duration_since(self.since) > timeout
     }
 }

@@ -53,7 +53,7 @@ pub struct Parts<'a> {
     /// Whether missing events are only told.
     pub only_tells: bool,
     /// How long the relay may take for an answer.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// The key to prove to the relay, if it asks (NIP-42).
     pub key: Option<SigningKey>,
     /// Events that are compared at a time; each takes 41 bytes of memory.
@@ -76,7 +76,7 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
     let warn = |text: String| watch.warn(&text);
     let remembered = if parts.forget { Remembered::default() } else { load(&memory, warn) };
     let remembered = Mutex::new(remembered);
-    let options = peer::Options { timeout: parts.patience, max_message_bytes: MAX_MESSAGE_BYTES };
+    let options = peer::Options { timeout: parts.timeout, max_message_bytes: MAX_MESSAGE_BYTES };
     let connection = match runtime.block_on(Connection::open(&parts.url, parts.tls.clone(), &options)) {
         Ok(connection) => connection,
         Err(error) => return Ok(Report { end: End::Failed(error.into()), ..Report::default() }),
@@ -89,7 +89,7 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
         scope: &parts.scope,
         direction: parts.direction,
         only_tells: parts.only_tells,
-        patience: parts.patience,
+        timeout: parts.timeout,
         key: parts.key.as_ref(),
         store: parts.store,
         max_records: parts.max_records,

@@ -2,7 +2,7 @@
 //!
 //! One task does all of it and never waits for anything but the next message, the import or a tick of the clock. Every
 //! wait for the relay ends: what brings the sync further counts as progress, and a relay that owes something and brings
-//! no progress for `patience` is given up. [`compare`] finds what differs, [`transfer`] moves events.
+//! no progress for `timeout` is given up. [`compare`] finds what differs, [`transfer`] moves events.
 
 mod compare;
 mod resume;
@@ -45,9 +45,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Messages that nobody asked for before the relay counts as flooding.
 const MAX_UNASKED: u64 = 10_000;
 
-/// What a query or an event may take altogether, in multiples of the patience for one answer: a relay that drips, or
+/// What a query or an event may take altogether, in multiples of the time for one answer: a relay that drips, or
 /// that answers others, is not waited for without end.
-const QUERY_PATIENCE: u32 = 10;
+const QUERY_TIMEOUTS: u32 = 10;
 
 /// What a session is about.
 pub(super) struct Task<'a> {
@@ -60,7 +60,7 @@ pub(super) struct Task<'a> {
     /// Whether differences are only told.
     pub only_tells: bool,
     /// How long an answer may take.
-    pub patience: Duration,
+    pub timeout: Duration,
     pub key: Option<&'a SigningKey>,
     pub store: &'a Store,
     /// Events that are compared at a time.
@@ -323,9 +323,9 @@ impl<'a> Session<'a> {
         if !is_waiting {
             self.progress_at = now;
         }
-        let patience = self.task.patience;
-        let is_overdue = is_tick && self.is_overdue(now, patience * QUERY_PATIENCE);
-        if !is_overdue && now.duration_since(self.progress_at) < patience {
+        let timeout = self.task.timeout;
+        let is_overdue = is_tick && self.is_overdue(now, timeout * QUERY_TIMEOUTS);
+        if !is_overdue && now.duration_since(self.progress_at) < timeout {
             return Ok(());
         }
         if let Some(name) = self.comparing.as_ref().filter(|it| it.is_unanswered()).map(|it| it.name.clone()) {
@@ -334,15 +334,15 @@ impl<'a> Session<'a> {
             return self.not_compared(&name, "no answer to NEG-OPEN");
         }
         let notice = if self.notice.is_empty() { String::new() } else { format!("; it said: {}", self.notice) };
-        Err(SyncError::TimedOut(patience.as_secs(), notice))
+        Err(SyncError::TimedOut(timeout.as_secs(), notice))
     }
 
     /// Whether anything has been owed for longer than this.
-    fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
-        self.downloads.is_overdue(now, patience)
-            || self.uploads.is_overdue(now, patience)
-            || self.comparing.as_ref().is_some_and(|comparing| comparing.is_overdue(now, patience))
-            || self.reading.as_ref().is_some_and(|reading| reading.is_overdue(now, patience))
+    fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
+        self.downloads.is_overdue(now, timeout)
+            || self.uploads.is_overdue(now, timeout)
+            || self.comparing.as_ref().is_some_and(|comparing| comparing.is_overdue(now, timeout))
+            || self.reading.as_ref().is_some_and(|reading| reading.is_overdue(now, timeout))
     }
 
     fn tell(&self) {

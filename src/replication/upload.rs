@@ -92,8 +92,8 @@ impl Uploads {
 
     /// Whether an answer has been owed for longer than this.
     #[must_use]
-    pub fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
-        self.unanswered.values().any(|(_, since)| now.duration_since(*since) > patience)
+    pub fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
+        self.unanswered.values().any(|(_, since)| now.duration_since(*since) > timeout)
     }
 
     /// Sends an event again, after the others.
@@ -154,8 +154,8 @@ mod tests {
     fn an_answer_is_overdue_once_it_is_owed_for_too_long() {
         let mut uploads = Uploads::default();
         uploads.sent(ids(0..1)[0], 1);
-        let (now, patience) = (Instant::now(), Duration::from_secs(9));
-        assert!(!uploads.is_overdue(now, patience) && uploads.is_overdue(now + 2 * patience, patience));
+        let (now, timeout) = (Instant::now(), Duration::from_secs(9));
+        assert!(!uploads.is_overdue(now, timeout) && uploads.is_overdue(now + 2 * timeout, timeout));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub async fn catch_up(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report
 
 async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncError> {
     let (shared, stream, url) = (&link.shared, &link.options.stream, &link.options.url);
-    let options = Options { timeout: stream.patience, max_message_bytes: MAX_MESSAGE_BYTES };
+    let options = Options { timeout: stream.timeout, max_message_bytes: MAX_MESSAGE_BYTES };
     let connection = tokio::select! {
         connection = Connection::open(url, stream.tls.clone(), &options) => connection?,
         () = stopped(stop) => return Err(SyncError::Interrupted),
@@ -62,7 +62,7 @@ async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncErr
         scope: &gap.scope,
         direction: gap.direction,
         only_tells: false,
-        patience: stream.patience,
+        timeout: stream.timeout,
         key: stream.key.as_deref(),
         store: &shared.store,
         max_records: shared.max_records,

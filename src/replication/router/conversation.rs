@@ -293,18 +293,18 @@ impl<'l> Conversation<'l> {
         if now.duration_since(self.measured_at) >= MEASURE {
             self.measured_at = now;
             self.link.measure(self.progress);
-            let patience = ANSWERS * self.link.options.stream.patience;
-            if let Some(up) = self.up.as_mut().filter(|_| now.duration_since(self.listens_since) > patience) {
-                up.look_for_left_out(now, patience);
+            let timeout = ANSWERS * self.link.options.stream.timeout;
+            if let Some(up) = self.up.as_mut().filter(|_| now.duration_since(self.listens_since) > timeout) {
+                up.look_for_left_out(now, timeout);
             }
         }
-        let patience = self.link.options.stream.patience;
+        let timeout = self.link.options.stream.timeout;
         let owed_since = [self.ping.as_ref().map(|ping| ping.sent_at), self.down.waiting_since()];
         // Not while we did not listen.
-        let is_overdue = |since: Instant| now.duration_since(since.max(self.listens_since)) >= patience;
+        let is_overdue = |since: Instant| now.duration_since(since.max(self.listens_since)) >= timeout;
         let stalls = |up: &mut Up| up.waiting_since().is_some_and(is_overdue) && !up.may_go_on(now);
         if owed_since.into_iter().flatten().any(is_overdue) || self.up.as_mut().is_some_and(stalls) {
-            return Err(SyncError::TimedOut(patience.as_secs(), self.notice.clone()));
+            return Err(SyncError::TimedOut(timeout.as_secs(), self.notice.clone()));
         }
         Ok(())
     }

@@ -57,7 +57,7 @@ async fn connect(
     progress: &mut Progress,
     connected_at: &mut Option<Instant>,
 ) -> Result<(), SyncError> {
-    let options = Options { timeout: link.options.stream.patience, max_message_bytes: MAX_MESSAGE_BYTES };
+    let options = Options { timeout: link.options.stream.timeout, max_message_bytes: MAX_MESSAGE_BYTES };
     let mut stop = link.stop.clone();
     let opening = Connection::open(&link.options.url, link.options.stream.tls.clone(), &options);
     let connection = tokio::select! {

@@ -36,7 +36,7 @@ pub struct Stream {
     /// Whose certificates are trusted; needed for `wss://`.
     pub tls: Option<Tls>,
     /// How long a relay may take for an answer.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 /// The part of a stream that one relay has.
@@ -71,7 +71,7 @@ impl LinkOptions {
             && one.scope == two.scope
             && one.catch_up_s == two.catch_up_s
             && one.ca == two.ca
-            && one.patience == two.patience
+            && one.timeout == two.timeout
             && key(one) == key(two)
     }
 }

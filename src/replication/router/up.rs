@@ -153,8 +153,8 @@ impl Up {
     }
 
     /// Looks for events that the relay leaves out for so long while it answers others.
-    pub fn look_for_left_out(&mut self, now: Instant, patience: Duration) {
-        if let Some(time) = now.checked_sub(patience).filter(|_| self.is_proven) {
+    pub fn look_for_left_out(&mut self, now: Instant, timeout: Duration) {
+        if let Some(time) = now.checked_sub(timeout).filter(|_| self.is_proven) {
             self.outgoing.left_out(time, now);
         }
     }
