@@ -89,7 +89,6 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
         scope: &parts.scope,
         direction: parts.direction,
         only_tells: parts.only_tells,
-        timeout: parts.timeout,
         key: parts.key.as_ref(),
         store: parts.store,
         max_records: parts.max_records,

@@ -2,7 +2,7 @@
 //!
 //! One task does all of it and never waits for anything but the next message, the import or a tick of the clock. Every
 //! wait for the relay ends: what brings the sync further counts as progress, and a relay that owes something and brings
-//! no progress for `timeout` is given up. [`compare`] finds what differs, [`transfer`] moves events.
+//! no progress within its time-out is given up. [`compare`] finds what differs, [`transfer`] moves events.
 
 mod compare;
 mod resume;
@@ -53,14 +53,12 @@ const QUERY_TIMEOUTS: u32 = 10;
 pub(super) struct Task<'a> {
     pub url: &'a PeerUrl,
     pub tls: Option<Tls>,
-    /// How to connect again.
+    /// How to connect again, and how long an answer may take.
     pub options: peer::Options,
     pub scope: &'a Scope,
     pub direction: Direction,
     /// Whether differences are only told.
     pub only_tells: bool,
-    /// How long an answer may take.
-    pub timeout: Duration,
     pub key: Option<&'a SigningKey>,
     pub store: &'a Store,
     /// Events that are compared at a time.
@@ -323,7 +321,7 @@ impl<'a> Session<'a> {
         if !is_waiting {
             self.progress_at = now;
         }
-        let timeout = self.task.timeout;
+        let timeout = self.task.options.timeout;
         let is_overdue = is_tick && self.is_overdue(now, timeout * QUERY_TIMEOUTS);
         if !is_overdue && now.duration_since(self.progress_at) < timeout {
             return Ok(());

@@ -62,7 +62,6 @@ async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncErr
         scope: &gap.scope,
         direction: gap.direction,
         only_tells: false,
-        timeout: stream.timeout,
         key: stream.key.as_deref(),
         store: &shared.store,
         max_records: shared.max_records,
