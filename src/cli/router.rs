@@ -25,7 +25,7 @@ use crate::management::Journal;
 use crate::metrics::Metrics;
 use crate::plugin::FileVersion;
 use crate::policy::Settings;
-use crate::replication::{Router, RouterParts};
+use crate::replication::{IntakeParts, Router, RouterParts};
 use crate::schnorr::SigningKey;
 
 /// How often the file is looked at.
@@ -87,14 +87,16 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let rules = Rules::load(Settings { moderation: decisions(), ..config.settings() }, &store)?;
     let failed = Arc::new(AtomicBool::new(false));
     let router = Router::start(RouterParts {
-        store: store.clone(),
-        rules: rules.clone(),
-        decisions,
-        verify: config.verify,
-        import: import_options(config.pipeline.verify_threads),
+        intake: IntakeParts {
+            store: store.clone(),
+            rules: rules.clone(),
+            decisions,
+            verify: config.verify,
+            import: import_options(config.pipeline.verify_threads),
+            on_failure: on_failure(&failed, "router"),
+        },
         max_records: config.negentropy.max_records,
         metrics: Arc::new(Metrics::new()),
-        on_failure: on_failure(&failed, "router"),
     })?;
     router.apply(streams(&file.replication)?);
     warn(&arguments.file, &file);

@@ -12,7 +12,7 @@ use crate::import::{self, Rules};
 use crate::peer::{PeerUrl, Tls, tls};
 use crate::pipeline::{OnFailure, Serving};
 use crate::policy::{PluginOptions, Source};
-use crate::replication::{Router, RouterParts, Stream};
+use crate::replication::{IntakeParts, Router, RouterParts, Stream};
 
 /// Events per commit of what streams bring: publishers of the running relay wait for one commit.
 const BATCH_EVENTS: usize = 1000;
@@ -90,15 +90,17 @@ impl Streams {
         let Serving { store, settings, horizons, metrics, .. } = &self.serving;
         let admins = Arc::clone(settings);
         Ok(Router::start(RouterParts {
-            store: store.clone(),
-            rules: Rules { settings: Arc::clone(settings), horizons: Arc::clone(horizons) },
-            decisions: Arc::new(move || Arc::clone(&admins.load().moderation)),
-            verify: config.verify,
-            // The relay's own threads need the other cores.
-            import: import_options(1),
+            intake: IntakeParts {
+                store: store.clone(),
+                rules: Rules { settings: Arc::clone(settings), horizons: Arc::clone(horizons) },
+                decisions: Arc::new(move || Arc::clone(&admins.load().moderation)),
+                verify: config.verify,
+                // The relay's own threads need the other cores.
+                import: import_options(1),
+                on_failure: Arc::clone(&self.on_failure),
+            },
             max_records: config.negentropy.max_records,
             metrics: Arc::clone(metrics),
-            on_failure: Arc::clone(&self.on_failure),
         })?)
     }
 

@@ -38,7 +38,7 @@ mod window;
 
 pub use error::SyncError;
 pub use report::{Direction, End, Progress, Report, Side, Watch};
-pub use router::{LINK_BYTES, MAX_LINKS, Parts as RouterParts, Router, Stream};
+pub use router::{IntakeParts, LINK_BYTES, MAX_LINKS, Parts as RouterParts, Router, Stream};
 pub use run::{Parts, sync};
 pub use scope::Scope;
 pub use window::Window;

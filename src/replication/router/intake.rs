@@ -27,18 +27,19 @@ const QUEUE: usize = 2 * MAX_LINKS * WINDOW;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// What the import needs.
+#[derive(Clone)]
 pub struct Parts {
-    /// The store.
+    /// The store. A relay may run on it.
     pub store: Store,
-    /// The rules, which may change at any time.
+    /// The rules for events from other relays, which may change at any time.
     pub rules: Rules,
     /// Bans that are younger than the rules.
     pub decisions: import::Decisions,
     /// The signature engines.
     pub verify: schnorr::Options,
-    /// How to import.
+    /// How events are committed.
     pub import: import::Options,
-    /// Is told when the thread has panicked.
+    /// Is told when a thread or a link has panicked.
     pub on_failure: OnFailure,
 }
 

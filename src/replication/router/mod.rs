@@ -33,5 +33,6 @@ mod status;
 mod stream;
 mod up;
 
+pub use intake::Parts as IntakeParts;
 pub use run::{Parts, Router};
 pub use stream::{LINK_BYTES, MAX_LINKS, Stream};

@@ -19,10 +19,8 @@ use super::recent::Recent;
 use super::reconnect;
 use super::status::Status;
 use super::stream::{LinkOptions, Stream};
-use crate::import::{self, Rules};
 use crate::metrics::Metrics;
-use crate::pipeline::{OnFailure, StartError, threads};
-use crate::schnorr;
+use crate::pipeline::{StartError, threads};
 use crate::store::{Seq, Store};
 use crate::sync::thread::JoinHandle;
 
@@ -43,22 +41,13 @@ const MIN_RECORDS: usize = 20_000;
 
 /// What a router needs.
 pub struct Parts {
-    /// The store. A relay may run on it.
-    pub store: Store,
-    /// The rules for events from other relays, which may change at any time. The plugin is the one that they name now.
-    pub rules: Rules,
-    /// Bans that are younger than the rules.
-    pub decisions: import::Decisions,
-    /// The signature engines.
-    pub verify: schnorr::Options,
-    /// How events are committed.
-    pub import: import::Options,
+    /// What stores the events that come, with the store and the rules for them. The plugin is the one that the rules
+    /// name now.
+    pub intake: intake::Parts,
     /// Events that are compared at a time, at most.
     pub max_records: usize,
     /// Where the figures of links appear.
     pub metrics: Arc<Metrics>,
-    /// Is told when a thread or a link has panicked.
-    pub on_failure: OnFailure,
 }
 
 /// The running streams.
@@ -75,20 +64,13 @@ impl Router {
     /// When threads cannot be started or the store cannot be read.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let runtime = Builder::new_current_thread().enable_all().thread_name("replicate-io").build()?;
-        let running = Running::start(intake::Parts {
-            store: parts.store.clone(),
-            rules: parts.rules.clone(),
-            decisions: Arc::clone(&parts.decisions),
-            verify: parts.verify,
-            import: parts.import.clone(),
-            on_failure: Arc::clone(&parts.on_failure),
-        })?;
+        let running = Running::start(parts.intake.clone())?;
         let (last, store_id) = {
-            let snapshot = parts.store.read()?;
+            let snapshot = parts.intake.store.read()?;
             (snapshot.last_seq()?, snapshot.store_id()?)
         };
         let (wanted, told) = watch::channel(Vec::new());
-        let on_failure = Arc::clone(&parts.on_failure);
+        let on_failure = Arc::clone(&parts.intake.on_failure);
         let router = Links::new(parts, running.intake().clone(), last, store_id);
         let run = move || {
             router.run(&runtime, told);
@@ -170,9 +152,9 @@ impl Links {
     fn look(&self) {
         if self.active.iter().any(|active| active.task.is_finished()) {
             // Only a panic ends it, and that was logged.
-            (self.parts.on_failure)("the task of a stream panicked");
+            (self.parts.intake.on_failure)("the task of a stream panicked");
         }
-        match self.parts.store.read().and_then(|snapshot| snapshot.last_seq()) {
+        match self.parts.intake.store.read().and_then(|snapshot| snapshot.last_seq()) {
             Ok(last) => {
                 self.arrived.send_if_modified(|seq| std::mem::replace(seq, last) != last);
             }
@@ -199,14 +181,14 @@ impl Links {
         }
         let records = COMPARED_BYTES / 41 / wanted.len().max(1);
         let shared = Arc::new(Shared {
-            store: self.parts.store.clone(),
+            store: self.parts.intake.store.clone(),
             store_id: self.store_id,
-            rules: self.parts.rules.clone(),
+            rules: self.parts.intake.rules.clone(),
             intake: self.intake.clone(),
             arrivals: self.arrived.subscribe(),
             max_records: records.clamp(MIN_RECORDS, self.parts.max_records.max(MIN_RECORDS)),
-            memory: directory(&self.parts.store, "replication"),
-            states: directory(&self.parts.store, "streams"),
+            memory: directory(&self.parts.intake.store, "replication"),
+            states: directory(&self.parts.intake.store, "streams"),
         });
         for options in wanted {
             if !self.active.iter().any(|active| active.options.is_same(&options)) {
