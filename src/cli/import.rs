@@ -42,8 +42,8 @@ them; plain or compressed with gzip or zstd. Works while the relay runs on the s
 the new events. The configured limits and date checks do not apply; the lists of [access] and the \
 rules of [policy] do if policy.sources has \"import\", and a plugin judges the events if plugin.sources has it. \
 Expired and ephemeral events are not stored, nor are events that the retention rules have removed or would remove for \
-their age. Bad lines are counted and skipped. Exits with 1 if the input holds no event, or if reading or storing fails, or \
-if storage.max_bytes, storage.map_bytes or storage.min_free_disk_bytes leave no room; it then names the line to resume \
+their age. Bad lines are counted and skipped. Exits with 1 if the input holds no event, or if reading or storing fails, \
+or if storage.max_bytes, storage.map_bytes or storage.min_free_disk_bytes leave no room; it then names the line to resume \
 from.")]
 pub struct Arguments {
     /// The file with the events; - means standard input

@@ -58,7 +58,8 @@ mod upgrade;
   weir sync wss://relay.example.com      fetch the events that another relay has and this one lacks
   weir backup /backups/relay             create a backup, or add new events to it
 
-import, export, scan, delete, sync, router, info, trust, retention, check, backup and compact also work while the relay runs.
+import, export, scan, delete, sync, router, info, trust, retention, check, backup and compact also work while the relay
+runs.
 
 Exit codes: 0 success, 1 failure or problems found, 2 wrong arguments, 130 interrupted.")]
 struct Arguments {

@@ -51,11 +51,11 @@ The file is that of strfry's router:
     }
   }
 
-Each stream begins with what was created within --catch-up before its start, and goes on where it ended, so nothing that \
-passed while it was away or killed is lost. Works while the relay runs on the same store; [[replication.streams]] in \
+Each stream begins with what was created within --catch-up before its start, and goes on where it ended, so nothing \
+that passed while it was away or killed is lost. Works while the relay runs on the same store; [[replication.streams]] in \
 weir.toml runs the same streams inside weir serve. What arrives passes the lists of [access] and the rules of [policy] \
-if policy.sources has \"sync\", and the plugin if plugin.sources has it. Protected events (NIP-70) are not sent and not \
-accepted. The file is read again when it changes or on SIGHUP: streams that are the same go on.")]
+if policy.sources has \"sync\", and the plugin if plugin.sources has it. Protected events (NIP-70) are not sent and \
+not accepted. The file is read again when it changes or on SIGHUP: streams that are the same go on.")]
 pub struct Arguments {
     /// The file with the streams
     #[arg(value_name = "FILE")]
