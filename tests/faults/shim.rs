@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use crate::support::preload::compiled;
-use crate::support::relay::TIMEOUT;
+pub use crate::support::wait::eventually;
 
 /// The library, compiled once for each run of the tests.
 fn library() -> &'static Path {
@@ -61,15 +60,5 @@ impl Faults {
     #[track_caller]
     pub fn wait_for(&self, name: &str) {
         eventually(name, || self.has_said(name));
-    }
-}
-
-/// Asks again and again until `wanted` says yes.
-#[track_caller]
-pub fn eventually(what: &str, mut wanted: impl FnMut() -> bool) {
-    let end = Instant::now() + 3 * TIMEOUT;
-    while !wanted() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -5,13 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
 use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::require::{self, Need};
+pub use crate::support::wait::eventually;
 use crate::support::wire::{Key, Signed, now};
 
 /// A file system of a few megabytes, unmounted when it is dropped.
@@ -148,16 +148,6 @@ pub fn metric(address: SocketAddr, name: &str) -> u64 {
     let (_, body) = get(address, "/metrics");
     let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {body}")).parse().expect("a whole number")
-}
-
-/// Asks again and again until `wanted` says yes: the relay does it in its own time.
-#[track_caller]
-pub fn eventually(what: &str, mut wanted: impl FnMut() -> bool) {
-    let end = Instant::now() + 3 * TIMEOUT;
-    while !wanted() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Runs `weir` on the relay's store.

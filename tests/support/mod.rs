@@ -11,6 +11,7 @@ pub mod client;
 pub mod preload;
 pub mod relay;
 pub mod require;
+pub mod wait;
 pub mod wire;
 
 /// The same builders that the unit tests use.

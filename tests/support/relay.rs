@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use socket2::{Domain, Socket, Type};
 
-/// How long a test waits for what must come. Long, so that a busy machine fails nothing.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+pub use super::wait::TIMEOUT;
 
 /// The built binary. If `WEIR_RUNNER` names a program, such as an emulator of another CPU, that runs it.
 fn binary() -> Command {

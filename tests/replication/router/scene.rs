@@ -3,12 +3,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::replication::scene::{Home, texts};
-use crate::support::relay::{Relay, TIMEOUT};
+use crate::support::relay::Relay;
+pub use crate::support::wait::until;
 use crate::support::wire::{Key, Signed};
 
 /// A running `weir router`. It is killed when it is dropped.
@@ -87,16 +87,6 @@ impl Drop for Router {
 pub fn write(home: &Home, streams: &str) {
     let text = format!("connectionTimeout = 5\nstreams {{\n{streams}\n}}\n");
     std::fs::write(home.path("router.conf"), text).expect("the disk is good");
-}
-
-/// Waits until this is true.
-#[track_caller]
-pub fn until(mut is_true: impl FnMut() -> bool, told: impl Fn() -> String) {
-    let end = Instant::now() + 3 * TIMEOUT;
-    while !is_true() {
-        assert!(Instant::now() < end, "not true in time: {}", told());
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Waits until the store holds exactly these events.
