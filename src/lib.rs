@@ -6,7 +6,7 @@
 //!   (connections to other relays).
 //! - Layer 2: [`retention`] (which events the operator's rules no longer keep), [`backup`] (backup and restore),
 //!   [`plugin`] (the operator's programs that judge events), [`management`] (what admins decide while the relay runs),
-//!   [`trust`] (whom the operator's keys follow).
+//!   [`trust`] (whom the operator's keys follow), [`pages`] (what a browser is shown).
 //! - Layer 3: [`pipeline`] (threads and queues; ordering and durability).
 //! - Layer 4: [`server`] (clients, one at a time), [`import`] (events from files).
 //! - Layer 5: [`replication`] (the same events as another relay).
@@ -32,6 +32,7 @@ pub mod management;
 pub mod metrics;
 pub mod negentropy;
 pub mod nostr;
+pub mod pages;
 pub mod peer;
 pub mod pipeline;
 pub mod plugin;

@@ -4,6 +4,7 @@ mod support;
 
 mod operating {
     mod clock;
+    mod front_door;
     mod monitoring;
     mod page;
     mod replaced;

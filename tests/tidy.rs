@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 11] = [
     &["schnorr"],
     &["nostr"],
     &["store", "live", "ws", "policy", "negentropy", "peer"],
-    &["retention", "backup", "plugin", "management", "trust"],
+    &["retention", "backup", "plugin", "management", "trust", "pages"],
     &["pipeline"],
     &["server", "import"],
     &["replication"],
@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 11] = [
 ];
 
 /// Where each heavy crate lives; nobody else names it.
-const HOMES: [(&str, &[&str]); 16] = [
+const HOMES: [(&str, &[&str]); 18] = [
     ("shuttle", &["src/sync.rs"]),
     ("heed", &["src/store/"]),
     ("hyper", &["src/server/", "src/ws/upgrade"]),
@@ -41,6 +41,8 @@ const HOMES: [(&str, &[&str]); 16] = [
     ("tokio_tungstenite", &["src/peer/"]),
     ("rustls", &["src/peer/"]),
     ("ratatui", &["src/cli/top/"]),
+    ("maud", &["src/pages/"]),
+    ("qrcode", &["src/pages/"]),
 ];
 
 const LONGEST_FILE: usize = 500;

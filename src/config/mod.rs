@@ -19,6 +19,7 @@ mod secret_file;
 mod sections;
 mod storage;
 pub mod strfry;
+mod template_file;
 #[cfg(test)]
 mod tests;
 mod token_file;
@@ -80,6 +81,7 @@ impl Config {
                 faults.extend(secret_file::read(key, &mut read.config.membership.key_file, directory));
                 faults.extend(read.config.replication.read_files(directory));
                 faults.extend(token_file::read(&mut read.config.changes.token_file, directory));
+                faults.extend(template_file::read(&mut read.config.info.template_file, directory));
                 faults.extend(compile(&mut read.config.policy.content));
                 if faults.is_empty() {
                     faults = validate::check(&read.config);

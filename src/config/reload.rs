@@ -54,6 +54,7 @@ pub fn compare(old: &Config, new: &Config) -> Changes {
         ("access", old.access != new.access),
         ("membership", old.membership != new.membership),
         ("replication", old.replication != new.replication),
+        ("info", old.info != new.info),
     ] {
         if is_other && !keys.iter().any(|key| key.starts_with(section)) {
             keys.push(section.into());

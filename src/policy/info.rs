@@ -1,6 +1,8 @@
 //! The operator's part of the NIP-11 document. Limits are not part of it: they are read from the settings that are
 //! enforced (see [`limitation`](super::limitation())). Empty strings are left out of the document.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::sets::OptionalKey;
@@ -32,8 +34,34 @@ pub struct Info {
     pub software: String,
     /// Whether NIP-11 says that the relay charges money. This enforces nothing: `[auth]` controls who may write.
     pub payment_required: bool,
+    /// Whether the page for browsers says how much the relay holds, how fresh it is and how many clients there are.
+    pub public_stats: bool,
+    /// The operator's own page for browsers, in place of the relay's.
+    pub template_file: TemplateFile,
     /// Prices (NIP-11 `fees`).
     pub fees: Fees,
+}
+
+/// A file with a page, written as its path; an empty path is no file. The text is read and checked separately.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct TemplateFile {
+    /// Its path, as written; empty if there is no file.
+    pub path: String,
+    /// What it held when it was read.
+    pub text: Arc<str>,
+}
+
+impl From<String> for TemplateFile {
+    fn from(path: String) -> Self {
+        Self { path, text: Arc::default() }
+    }
+}
+
+impl From<TemplateFile> for String {
+    fn from(file: TemplateFile) -> Self {
+        file.path
+    }
 }
 
 /// NIP-11's `fees`.
@@ -78,6 +106,8 @@ impl Default for Info {
             payments_url: String::new(),
             software: env!("CARGO_PKG_REPOSITORY").into(),
             payment_required: false,
+            public_stats: false,
+            template_file: TemplateFile::default(),
             fees: Fees::default(),
         }
     }

@@ -66,4 +66,4 @@ pub use rules::{ContentRule, KindLimits};
 pub use sets::{KindSet, OptionalKey};
 pub use settings::{Auth, ChallengeWhen, Settings, Who};
 pub use urls::{RelayUrl, RelayUrls};
-pub use write::{Decision, check_event, check_import, check_still_welcome};
+pub use write::{Decision, accepts_kind, check_event, check_import, check_still_welcome, kind_edges};

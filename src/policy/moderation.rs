@@ -147,6 +147,11 @@ impl Moderation {
         self.blocked_addresses.contains(address)
     }
 
+    /// The kinds that admins banned or allowed, in any order.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> + '_ {
+        self.banned_kinds.iter().chain(&*self.allowed_kinds).copied()
+    }
+
     /// The configured document with the name, description and icon that admins gave the relay.
     #[must_use]
     pub fn info(&self, configured: &Info) -> Info {

@@ -7,12 +7,14 @@ use std::borrow::Cow;
 use super::access::Access;
 use super::limits::{Limits, TierLimits};
 use super::membership::check_request;
+use super::moderation::Moderation;
 use super::options::PolicyOptions;
 use super::peer::Peer;
 use super::plugin::Source;
 use super::refusal::Refusal;
 use super::rule::is_addressed;
 use super::rules::{self, Action};
+use super::sets::KindSet;
 use super::settings::Settings;
 use crate::metrics::PolicyRule;
 use crate::nostr::json::{Parser, Value};
@@ -236,11 +238,8 @@ fn check_vanish(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal
 /// The operator's lists, with what admins allowed beside them. What the lists refuse is refused, whatever admins
 /// allowed.
 fn check_lists(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal> {
-    let (access, moderation, kind) = (&settings.access, &*settings.moderation, event.kind());
-    let is_named = access.allow_kinds.is_empty() || access.allow_kinds.contains(kind) || moderation.allows_kind(kind);
-    if access.deny_kinds.contains(kind) || !is_named {
-        return Err(Refusal::kind(kind));
-    }
+    let (access, moderation) = (&settings.access, &*settings.moderation);
+    check_kind(access, moderation, event.kind())?;
     let author = event.pubkey();
     if access.denies(&author) {
         return Err(Refusal::author());
@@ -251,6 +250,32 @@ fn check_lists(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal>
         return Ok(());
     }
     Err(if has_members { Refusal::not_a_member() } else { Refusal::stranger() })
+}
+
+/// What those lists say about a kind.
+fn check_kind(access: &Access, moderation: &Moderation, kind: Kind) -> Result<(), Refusal> {
+    let is_named = access.allow_kinds.is_empty() || access.allow_kinds.contains(kind) || moderation.allows_kind(kind);
+    if access.deny_kinds.contains(kind) || !is_named {
+        return Err(Refusal::kind(kind));
+    }
+    Ok(())
+}
+
+/// Whether any event of this kind is accepted from clients, to be told to people.
+#[must_use]
+pub fn accepts_kind(settings: &Settings, kind: Kind) -> bool {
+    let has_lists = settings.policy.sources.contains(&Source::Ws);
+    check_publishable(&settings.policy, kind).is_ok()
+        && (kind == Kind::VANISH || !settings.moderation.bans_kind(kind))
+        && (kind == Kind::VANISH || !has_lists || check_kind(&settings.access, &settings.moderation, kind).is_ok())
+}
+
+/// The kinds at which [`accepts_kind`] may change, in any order.
+pub fn kind_edges(settings: &Settings) -> impl Iterator<Item = Kind> {
+    let sets = [&settings.policy.private_kinds, &settings.access.allow_kinds, &settings.access.deny_kinds];
+    let single = settings.moderation.kinds().chain([Kind::CLIENT_AUTH, Kind::VANISH]);
+    let single = single.flat_map(|kind| [Some(kind.0), kind.0.checked_add(1)]).flatten().map(Kind);
+    sets.into_iter().flat_map(KindSet::edges).chain(single)
 }
 
 /// Whether the author is in the web of trust, if there is one and it is known.

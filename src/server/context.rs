@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::admission::{Admission, Door, Waiting};
 use super::cold::Cold;
 use super::feed_access::{Feed, Options as ChangesOptions};
+use super::front_door;
 use super::management::link::Link;
 use super::options::Options;
 use super::partial::PartialMessages;
@@ -79,6 +80,8 @@ pub struct Front {
     pub management: Link,
     /// The readers of the feed of changes.
     pub(super) changes: Feed,
+    /// The page for browsers.
+    pub(super) page: front_door::Kept,
 }
 
 /// What the connections of one io thread share.
@@ -135,6 +138,7 @@ impl Front {
             proxy_faults: ProxyFaults::default(),
             management,
             changes: Feed::new(changes),
+            page: front_door::Kept::default(),
             options,
             pipeline,
         }

@@ -1,4 +1,4 @@
-//! Plain HTTP: the upgrade, the information document (NIP-11), CORS, and a greeting for browsers.
+//! Plain HTTP: the upgrade, the information document (NIP-11), CORS, and a page for browsers.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -13,7 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, CONNECTION, CONTENT_TYPE, HOST, HeaderValue,
-    RETRY_AFTER,
+    RETRY_AFTER, VARY,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,6 +25,7 @@ use super::admission::Waiting;
 use super::change_feed;
 use super::connection;
 use super::context::IoContext;
+use super::front_door;
 use super::info;
 use super::management;
 use super::options::Options;
@@ -37,6 +38,9 @@ use crate::ws::upgrade;
 
 /// The media type of the information document (NIP-11).
 const NOSTR_JSON: &str = "application/nostr+json";
+
+/// The media type that browsers ask for.
+const HTML: &str = "text/html";
 
 /// How many requests one socket is answered. Each is charged to its address. hyper handles up to 16 of them, about a
 /// millisecond's work, before it yields.
@@ -174,15 +178,20 @@ fn handle_at_once(context: &Rc<IoContext>, mut request: Request<Incoming>, calle
     if is_managed && management::is_meant(request.method(), request.headers()) {
         return Handled::Management(request, payer);
     }
-    let response = match *request.method() {
+    let mut response = match *request.method() {
         Method::OPTIONS => with_cors(Response::builder().status(StatusCode::NO_CONTENT), Bytes::new()),
-        Method::GET | Method::HEAD if wants_info(request.headers()) => {
+        Method::GET | Method::HEAD if names(request.headers(), NOSTR_JSON) => {
             let response = Response::builder().header(CONTENT_TYPE, NOSTR_JSON);
             with_cors(response, info::document(&settings, front.pipeline.reading.sessions.options().enabled).into())
+        }
+        Method::GET | Method::HEAD if names(request.headers(), HTML) => {
+            front_door::answer((&front.page, &front.pipeline), (&settings, &front.options.path), request.headers())
         }
         Method::GET | Method::HEAD => text(StatusCode::OK, info::greeting(&settings)),
         _ => method_not_allowed(if is_managed { MANAGED_METHODS } else { METHODS }),
     };
+    // Caches keep the document and the page apart.
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response.into()
 }
 
@@ -260,11 +269,11 @@ fn turn_away(context: &IoContext, reason: TurnedAway, address: IpAddr) -> Respon
     response
 }
 
-/// Whether the Accept headers name NIP-11's media type, also in a list or with parameters.
-fn wants_info(headers: &HeaderMap) -> bool {
+/// Whether the Accept headers name a media type, also in a list or with parameters.
+fn names(headers: &HeaderMap, media_type: &str) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut types = values.flat_map(|value| value.split(','));
-    types.any(|one| one.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(NOSTR_JSON)))
+    types.any(|one| one.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(media_type)))
 }
 
 #[cfg(test)]
@@ -272,17 +281,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_information_document_is_found_in_a_list_of_types() {
+    fn a_media_type_is_found_in_a_list_of_types() {
         let asks = |accept: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
-            wants_info(&headers)
+            [NOSTR_JSON, HTML].map(|media_type| names(&headers, media_type))
         };
-        assert!(asks("application/nostr+json"));
-        assert!(asks("text/html, application/nostr+json;q=0.9, */*"));
-        assert!(asks("Application/Nostr+JSON"));
-        assert!(!asks("*/*"));
-        assert!(!asks("application/nostr+json+rpc"));
-        assert!(!wants_info(&HeaderMap::new()));
+        assert_eq!(asks("application/nostr+json"), [true, false]);
+        assert_eq!(asks("text/html, application/nostr+json;q=0.9, */*"), [true, true]);
+        assert_eq!(asks("Application/Nostr+JSON"), [true, false]);
+        assert_eq!(asks("Text/HTML;q=0.5,*/*"), [false, true]);
+        assert_eq!(asks("*/*"), [false, false]);
+        assert_eq!(asks("application/nostr+json+rpc"), [false, false]);
+        assert!(!names(&HeaderMap::new(), HTML));
     }
 }

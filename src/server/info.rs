@@ -1,4 +1,5 @@
-//! The relay information document (NIP-11), rendered from the settings that are enforced, and a greeting for browsers.
+//! The relay information document (NIP-11), rendered from the settings that are enforced, and a greeting for
+//! whoever asks for neither it nor a page.
 //!
 //! Nothing that is stated here can disagree with what the relay does.
 
@@ -46,19 +47,25 @@ pub fn document(settings: &Settings, negentropy: bool) -> String {
             document.insert(key.into(), json!(value.to_string()));
         }
     }
-    let mut nips = ALWAYS.to_vec();
-    nips.extend(settings.membership.is_on().then_some(MEMBERSHIP));
-    nips.extend(negentropy.then_some(NEGENTROPY));
-    nips.extend(settings.limits.eose_hints.then_some(EOSE_HINTS));
-    nips.extend((!settings.admins.is_empty()).then_some(MANAGEMENT));
-    nips.sort_unstable();
-    document.insert("supported_nips".into(), json!(nips));
+    document.insert("supported_nips".into(), json!(nips(settings, negentropy)));
     document.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
     document.insert("limitation".into(), Value::Object(limitation(settings, Tier::Anonymous)));
     if let Some(fees) = fees(info) {
         document.insert("fees".into(), fees);
     }
     Value::Object(document).to_string()
+}
+
+/// The NIPs that are advertised, in order.
+#[must_use]
+pub fn nips(settings: &Settings, negentropy: bool) -> Vec<u32> {
+    let mut nips = ALWAYS.to_vec();
+    nips.extend(settings.membership.is_on().then_some(MEMBERSHIP));
+    nips.extend(negentropy.then_some(NEGENTROPY));
+    nips.extend(settings.limits.eose_hints.then_some(EOSE_HINTS));
+    nips.extend((!settings.admins.is_empty()).then_some(MANAGEMENT));
+    nips.sort_unstable();
+    nips
 }
 
 fn fees(info: &Info) -> Option<Value> {
@@ -86,7 +93,7 @@ fn fee(fee: &Fee) -> Value {
     value
 }
 
-/// The text for browsers.
+/// The text for whoever asks for neither this document nor a page, such as `curl`.
 #[must_use]
 pub fn greeting(settings: &Settings) -> String {
     let Info { name, description, contact, .. } = &settings.moderation.info(&settings.info);

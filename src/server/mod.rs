@@ -12,6 +12,7 @@ mod connection;
 mod context;
 mod engine;
 mod feed_access;
+mod front_door;
 pub mod gauges;
 mod http;
 mod info;
