@@ -81,9 +81,9 @@ impl<'a> Successors<'a> {
             match result {
                 Ok(()) if current.is_ready => return,
                 Ok(()) => {
-                    tracing::info!("the new process is ready; new events wait until those before are answered");
-                    (current.is_ready, current.deadline) = (true, Instant::now() + ANSWERED_WITHIN);
                     server.hold_events();
+                    (current.is_ready, current.deadline) = (true, Instant::now() + ANSWERED_WITHIN);
+                    tracing::info!("the new process is ready; new events wait until those before are answered");
                 }
                 Err(error) => self.give_up(&error, server),
             }
