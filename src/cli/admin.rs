@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::global::Global;
 use crate::config::Config;
 use crate::management::socket::{self, Client};
-use crate::management::{self, Configured, Journal, Request, Who};
+use crate::management::{self, Actor, Configured, Journal, Request};
 use crate::pipeline::now;
 
 /// The way to the decisions of a relay.
@@ -59,6 +59,6 @@ impl Admin {
 }
 
 /// Who runs this command, for the audit.
-pub fn me() -> Who {
-    Who { by: format!("uid:{}", rustix::process::getuid().as_raw()), auth: None }
+pub fn me() -> Actor {
+    Actor { by: format!("uid:{}", rustix::process::getuid().as_raw()), auth: None }
 }

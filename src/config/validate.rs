@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::error::Fault;
 use super::sections::Config;
 use crate::management::members::MAX_TTL_S;
-use crate::policy::{Membership, PluginOptions, Rate, TierLimits, TrustOptions, Who};
+use crate::policy::{Audience, Membership, PluginOptions, Rate, TierLimits, TrustOptions};
 use crate::server::CHANGES_PATH;
 
 /// The faults found so far.
@@ -218,7 +218,7 @@ fn access(config: &Config, faults: &mut Faults) {
     let nobody = config.access.lists_nobody();
     for (key, who) in [("auth.read", config.auth.read), ("auth.write", config.auth.write)] {
         let text = "access.listed_pubkeys is empty, so this locks everyone out";
-        faults.unless(who != Who::Listed || !nobody, key, text);
+        faults.unless(who != Audience::Listed || !nobody, key, text);
     }
     faults.range("auth.window", config.auth.window, 1..=u64::MAX);
 }

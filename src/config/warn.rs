@@ -6,7 +6,7 @@ use rustix::fs::{Access, access};
 
 use super::replication::StreamOptions;
 use super::sections::Config;
-use crate::policy::Who;
+use crate::policy::Audience;
 
 /// Everything in `config` that an operator should look at.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -86,8 +86,8 @@ fn plugin(config: &Config) -> Option<String> {
 /// Whether the operator requires authentication for something. Kinds of direct messages do so by default.
 fn requires_authentication(config: &Config) -> bool {
     let auth = &config.auth;
-    auth.read != Who::Anyone
-        || auth.write != Who::Anyone
+    auth.read != Audience::Anyone
+        || auth.write != Audience::Anyone
         || [&auth.read_kinds, &auth.write_kinds, &auth.author_only_kinds].iter().any(|kinds| !kinds.is_empty())
 }
 

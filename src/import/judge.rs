@@ -26,7 +26,7 @@ pub struct Judge {
 }
 
 /// An event that waits for its verdict.
-struct Held {
+struct PendingEvent {
     event: VerifiedEvent,
     place: usize,
     origin: Arc<Origin>,
@@ -36,7 +36,7 @@ struct Held {
 /// An event by its place in a piece, and its verdict; `None` if the program failed.
 type Judged = (usize, VerifiedEvent, Option<Verdict>);
 
-impl Candidate for Held {
+impl Candidate for PendingEvent {
     fn event(&self) -> EventView<'_> {
         self.event.view()
     }
@@ -48,10 +48,10 @@ impl Candidate for Held {
 
 /// The events that no worker has taken; `None` once there are no workers.
 #[derive(Clone)]
-struct Waiting(Arc<Mutex<Option<VecDeque<Held>>>>);
+struct Waiting(Arc<Mutex<Option<VecDeque<PendingEvent>>>>);
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Held>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<PendingEvent>>> {
         self.0.lock().expect("nothing panics while it holds the queue")
     }
 }
@@ -66,18 +66,18 @@ impl Drop for Closing {
 }
 
 impl Queue for Waiting {
-    type Candidate = Held;
+    type Candidate = PendingEvent;
 
-    fn next(&self) -> Option<Held> {
+    fn next(&self) -> Option<PendingEvent> {
         self.lock().as_mut()?.pop_front()
     }
 
-    fn judged(&self, held: Held, verdict: Option<Verdict>) {
+    fn judged(&self, held: PendingEvent, verdict: Option<Verdict>) {
         // The receiver is gone only if the import has ended early.
         let _ = held.answer.send((held.place, held.event, verdict));
     }
 
-    fn spent(&self, _: &Held, _: Duration) {}
+    fn spent(&self, _: &PendingEvent, _: Duration) {}
 
     fn flush(&self) {}
 }
@@ -120,9 +120,14 @@ impl Judge {
         let (count, (answer, answers)) = (events.len(), channel(events.len()));
         let origin = Arc::new(origin.clone());
         let held = events.into_iter().enumerate();
-        let held =
-            held.map(|(place, event)| Held { event, place, origin: Arc::clone(&origin), answer: answer.clone() });
-        let (obeyed, held): (Vec<Held>, Vec<Held>) = held.partition(|held| held.event().kind() == Kind::VANISH);
+        let held = held.map(|(place, event)| PendingEvent {
+            event,
+            place,
+            origin: Arc::clone(&origin),
+            answer: answer.clone(),
+        });
+        let (obeyed, held): (Vec<PendingEvent>, Vec<PendingEvent>) =
+            held.partition(|held| held.event().kind() == Kind::VANISH);
         obeyed.into_iter().for_each(|held| self.waiting.judged(held, Some(Verdict::Accept)));
         self.waiting.lock().as_mut().expect("the workers end with this").extend(held);
         drop(answer);

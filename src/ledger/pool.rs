@@ -20,7 +20,7 @@ pub struct Pool<T> {
     max: u64,
     total: u64,
     next: Key,
-    addresses: HashMap<IpAddr, Held<T>>,
+    addresses: HashMap<IpAddr, AddressPlaces<T>>,
     /// Every address by the units it holds, the largest last; among equals, the one with the oldest place last.
     ranks: BTreeSet<Rank>,
 }
@@ -29,12 +29,12 @@ type Rank = (u64, Reverse<Key>, IpAddr);
 
 /// The places of one address, at least one.
 #[derive(Debug)]
-struct Held<T> {
+struct AddressPlaces<T> {
     units: u64,
     places: BTreeMap<Key, (u64, T)>,
 }
 
-impl<T> Held<T> {
+impl<T> AddressPlaces<T> {
     const fn new() -> Self {
         Self { units: 0, places: BTreeMap::new() }
     }
@@ -85,7 +85,7 @@ impl<T> Pool<T> {
 
     /// Changes the units of a place and returns evicted places like [`Pool::enter`]. Does nothing if the place is gone.
     pub fn resize(&mut self, address: IpAddr, key: Key, units: u64, max_of_address: u64) -> Vec<EvictedPlace<T>> {
-        let set = |held: &mut Held<T>| {
+        let set = |held: &mut AddressPlaces<T>| {
             let place = held.places.get_mut(&key)?;
             let before = std::mem::replace(&mut place.0, units);
             held.units = held.units - before + units;
@@ -132,8 +132,8 @@ impl<T> Pool<T> {
     }
 
     /// Changes the places of an address and updates its rank.
-    fn change<R>(&mut self, address: IpAddr, change: impl FnOnce(&mut Held<T>) -> R) -> R {
-        let held = self.addresses.entry(address).or_insert_with(Held::new);
+    fn change<R>(&mut self, address: IpAddr, change: impl FnOnce(&mut AddressPlaces<T>) -> R) -> R {
+        let held = self.addresses.entry(address).or_insert_with(AddressPlaces::new);
         let before = held.rank(address);
         let changed = change(held);
         let after = held.rank(address);

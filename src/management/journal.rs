@@ -16,7 +16,7 @@ use crate::policy::Moderation;
 
 /// Who acts.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Who {
+pub struct Actor {
     /// An admin's key in hex, or `uid:` and the number of a local user.
     pub by: String,
     /// The id of the event that authorized the act (NIP-98), or of the member's request (NIP-43).
@@ -128,7 +128,7 @@ impl Journal {
         subject: Subject,
         decision: Option<(Verdict, &str)>,
         reason: &str,
-        by: (&Who, Timestamp),
+        by: (&Actor, Timestamp),
     ) -> Result<bool, JournalError> {
         self.decide_if(method, subject, decision, reason, by, |_| true)
     }
@@ -144,7 +144,7 @@ impl Journal {
         subject: Subject,
         decision: Option<(Verdict, &str)>,
         reason: &str,
-        (who, now): (&Who, Timestamp),
+        (who, now): (&Actor, Timestamp),
         may: impl FnOnce(Option<&Decision>) -> bool,
     ) -> Result<bool, JournalError> {
         let _lock = self.locked()?;
@@ -173,7 +173,7 @@ impl Journal {
     /// # Errors
     /// When there is no such act, another one about the subject followed and was not taken back, or it cannot be
     /// recorded.
-    pub fn undo(&mut self, number: u64, (who, now): (&Who, Timestamp)) -> Result<Subject, JournalError> {
+    pub fn undo(&mut self, number: u64, (who, now): (&Actor, Timestamp)) -> Result<Subject, JournalError> {
         let _lock = self.locked()?;
         let mut found = None;
         for path in self.newest_first() {
@@ -229,7 +229,7 @@ impl Journal {
         subject: Subject,
         events: u64,
         reason: &str,
-        (who, now): (&Who, Timestamp),
+        (who, now): (&Actor, Timestamp),
     ) -> Result<(), JournalError> {
         let _lock = self.locked()?;
         let mut entry = self.entry("purge", subject, reason, (who, now));
@@ -279,7 +279,7 @@ impl Journal {
         Ok(lock)
     }
 
-    fn entry(&self, method: &str, subject: Subject, reason: &str, (who, now): (&Who, Timestamp)) -> AuditEntry {
+    fn entry(&self, method: &str, subject: Subject, reason: &str, (who, now): (&Actor, Timestamp)) -> AuditEntry {
         AuditEntry {
             number: self.state.last() + 1,
             at: now.0,

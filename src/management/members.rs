@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::audit::{Decision, Verdict};
 use super::error::JournalError;
-use super::journal::{Journal, Who};
+use super::journal::{Actor, Journal};
 use super::request::{CallError, Done, Request};
 use super::subject::{InviteCode, Subject};
 use crate::nostr::{EventId, Pubkey, Timestamp};
@@ -93,7 +93,7 @@ pub fn join(
     membership: &Membership,
     (key, asked): (Pubkey, Asked),
     claim: &str,
-    by: (&Who, Timestamp),
+    by: (&Actor, Timestamp),
 ) -> Result<Joined, NotJoined> {
     journal.refresh()?;
     if journal.holds_request(&asked.0, asked.1)? {
@@ -120,7 +120,7 @@ fn spend(
     journal: &mut Journal,
     membership: &Membership,
     (claim, asked): (&str, Asked),
-    by: (&Who, Timestamp),
+    by: (&Actor, Timestamp),
 ) -> Result<String, NotJoined> {
     if membership.claims.iter().any(|own| own == claim) {
         admit(journal, asked)?;
@@ -152,7 +152,7 @@ fn admit(journal: &mut Journal, (id, created_at): Asked) -> Result<(), NotJoined
 ///
 /// # Errors
 /// When the request was used before, or it cannot be recorded.
-pub fn leave(journal: &mut Journal, (key, asked): (Pubkey, Asked), by: (&Who, Timestamp)) -> Result<bool, NotJoined> {
+pub fn leave(journal: &mut Journal, (key, asked): (Pubkey, Asked), by: (&Actor, Timestamp)) -> Result<bool, NotJoined> {
     journal.refresh()?;
     if journal.holds_request(&asked.0, asked.1)? {
         return Err(NotJoined::Used);
@@ -173,7 +173,7 @@ pub fn invite(
     journal: &mut Journal,
     (uses, ttl_s): (u64, u64),
     reason: &str,
-    by: (&Who, Timestamp),
+    by: (&Actor, Timestamp),
 ) -> Result<(InviteCode, Invite), JournalError> {
     journal.refresh()?;
     let is_over =
@@ -195,7 +195,7 @@ pub fn invite(
 pub fn invite_of(
     journal: &mut Journal,
     membership: &Membership,
-    by: (&Who, Timestamp),
+    by: (&Actor, Timestamp),
 ) -> Result<InviteCode, JournalError> {
     let is_own = |decision: &Decision| {
         Invite::of(decision).is_some_and(|invite| invite.by == by.0.by && invite.until >= by.1 && invite.uses > 0)
@@ -221,7 +221,7 @@ pub fn call(
     journal: &mut Journal,
     membership: &Membership,
     request: &Request,
-    by: (&Who, Timestamp),
+    by: (&Actor, Timestamp),
 ) -> Result<Done, CallError> {
     match request.method.as_str() {
         "invite" => {

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::audit::Verdict;
-use super::journal::{Journal, Who};
+use super::journal::{Actor, Journal};
 use super::request::{CallError, Done, MAX_REASON, MAX_TEXT, Request};
 use super::subject::Subject;
 use super::{members, roles};
@@ -73,7 +73,7 @@ pub fn call(
     journal: &mut Journal,
     Configured { access, membership }: Configured<'_>,
     request: &Request,
-    by: (&Who, Timestamp),
+    by: (&Actor, Timestamp),
 ) -> Result<Done, CallError> {
     let (ban, allow) = (Some(Verdict::Ban), Some(Verdict::Allow));
     match request.method.as_str() {
@@ -129,7 +129,7 @@ fn decide(
     request: &Request,
     subject: Subject,
     verdict: Option<Verdict>,
-    by: (&Who, Timestamp),
+    by: (&Actor, Timestamp),
 ) -> Result<Done, CallError> {
     let reason = request.reason(1)?;
     let decision = verdict.map(|verdict| (verdict, reason));
@@ -143,7 +143,7 @@ fn take_back(
     request: &Request,
     subject: Subject,
     verdict: Verdict,
-    by: (&Who, Timestamp),
+    by: (&Actor, Timestamp),
 ) -> Result<Done, CallError> {
     let reason = request.reason(1)?;
     // Another process may just have decided.
@@ -160,7 +160,7 @@ fn rename(
     journal: &mut Journal,
     request: &Request,
     subject: Subject,
-    by: (&Who, Timestamp),
+    by: (&Actor, Timestamp),
 ) -> Result<Done, CallError> {
     if request.param(0).is_none() {
         return Err(CallError::Param(0, "is missing"));

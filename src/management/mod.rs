@@ -25,7 +25,7 @@ pub mod used;
 
 pub use audit::{AuditEntry, Change, Decision, Verdict};
 pub use error::JournalError;
-pub use journal::{Journal, Who};
+pub use journal::{Actor, Journal};
 pub use members::{Joined, NotJoined};
 pub use methods::{Configured, call};
 pub use options::Options;

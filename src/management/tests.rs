@@ -11,8 +11,8 @@ use crate::nostr::{Pubkey, Timestamp};
 use crate::policy::{Access, Membership};
 use crate::require::{self, Need};
 
-fn who() -> Who {
-    Who { by: "uid:0".into(), auth: None }
+fn who() -> Actor {
+    Actor { by: "uid:0".into(), auth: None }
 }
 
 /// Calls a method at time 7; its result, or its error.

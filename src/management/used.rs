@@ -22,7 +22,7 @@ const MAX_LINES: u64 = 2 * MAX_IDS as u64;
 
 /// The authorizations that were used.
 #[derive(Default)]
-pub struct Used {
+pub struct UsedAuthorizations {
     ids: HashSet<EventId>,
     /// In the order of their use, with their `created_at`.
     order: VecDeque<(EventId, Timestamp)>,
@@ -30,7 +30,7 @@ pub struct Used {
     forgotten: Option<Timestamp>,
 }
 
-impl Used {
+impl UsedAuthorizations {
     /// Whether an authorization was used before, or may have been.
     #[must_use]
     pub fn holds(&self, id: &EventId, created_at: Timestamp) -> bool {
@@ -73,7 +73,7 @@ impl Line {
 /// The authorizations that any process used, as far as this one has read their file.
 #[derive(Default)]
 pub struct Authorizations {
-    used: Used,
+    used: UsedAuthorizations,
     seen: Seen,
     /// Of the file.
     lines: u64,
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_authorization_is_good_once_even_when_the_clock_goes_back() {
-        let mut used = Used::default();
+        let mut used = UsedAuthorizations::default();
         let [now, earlier] = [5_000, 1_000].map(Timestamp);
         assert_eq!([used.admit(id(1), now), used.admit(id(1), now)], [true, false]);
         assert_eq!([used.admit(id(2), earlier), used.admit(id(2), earlier)], [true, false]);
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_what_it_forgot_is_not_good_again() {
-        let mut used = Used::default();
+        let mut used = UsedAuthorizations::default();
         for number in 0..2 * MAX_IDS as u64 {
             assert!(used.admit(id(number), Timestamp(number)));
         }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::limits::Tier;
-use super::settings::{Settings, Who};
+use super::settings::{Audience, Settings};
 use crate::nostr::SubscriptionId;
 
 /// NIP-11's `limitation` object: the limits that `settings` enforce for clients of `tier`.
@@ -11,7 +11,7 @@ use crate::nostr::SubscriptionId;
 pub fn limitation(settings: &Settings, tier: Tier) -> Map<String, Value> {
     let (limits, own) = (&settings.limits, settings.tiers.get(tier));
     let (auth, access) = (&settings.auth, &settings.access);
-    let is_restricted = auth.write != Who::Anyone || access.allows_members_only() || settings.membership.is_on();
+    let is_restricted = auth.write != Audience::Anyone || access.allows_members_only() || settings.membership.is_on();
     let fields = [
         ("max_message_length", json!(limits.max_message_length)),
         ("max_subscriptions", json!(own.max_subscriptions)),
@@ -20,7 +20,7 @@ pub fn limitation(settings: &Settings, tier: Tier) -> Map<String, Value> {
         ("max_event_tags", json!(limits.max_event_tags)),
         ("max_content_length", json!(limits.max_content_length)),
         ("min_pow_difficulty", json!(limits.min_pow_difficulty)),
-        ("auth_required", json!(auth.read != Who::Anyone && auth.write != Who::Anyone)),
+        ("auth_required", json!(auth.read != Audience::Anyone && auth.write != Audience::Anyone)),
         ("payment_required", json!(settings.info.payment_required)),
         ("restricted_writes", json!(is_restricted)),
         ("created_at_upper_limit", json!(limits.created_at_upper_limit)),
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn nip_11_advertises_what_is_enforced() {
         let mut settings = Settings::default();
-        settings.auth.write = Who::Listed;
+        settings.auth.write = Audience::Listed;
         let mut expected = json!({
             "max_message_length": 1_048_576, "max_subscriptions": 100, "max_limit": 1000, "max_subid_length": 64,
             "max_event_tags": 15_000, "max_content_length": 524_288, "min_pow_difficulty": 0,

@@ -64,6 +64,6 @@ pub use retention::{Limits as RetentionLimits, Origin, Retention, RuleOfAll};
 pub use rule::{Age, AgeBy, Bounds, Keep, Rule, Selector, is_addressed};
 pub use rules::{ContentRule, KindLimits};
 pub use sets::{KindSet, OptionalKey};
-pub use settings::{Auth, ChallengeWhen, Settings, Who};
+pub use settings::{Audience, Auth, ChallengeWhen, Settings};
 pub use urls::{RelayUrl, RelayUrls};
 pub use write::{Decision, accepts_kind, check_event, check_import, check_still_welcome, kind_edges};

@@ -42,11 +42,11 @@ const SWEEP_EVERY_US: u64 = 1_000_000;
 #[derive(Debug)]
 pub struct Newcomers {
     max: usize,
-    held: Mutex<Held>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct State {
     /// When each new key was first seen, and its bucket.
     keys: HashMap<Pubkey, (u64, Bucket)>,
     addresses: HashMap<IpAddr, Bucket>,
@@ -83,14 +83,14 @@ impl Newcomers {
     /// A table of at most `max` keys and as many addresses, about 60 bytes each.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { max, held: Mutex::default() }
+        Self { max, state: Mutex::default() }
     }
 
     /// Whether this key is known to be new, or known not to be; `None` if only the store can tell.
     #[must_use]
     pub fn is_new(&self, options: &NewcomerOptions, key: &Pubkey, now_us: u64) -> Option<bool> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since_us, _) = held.keys.get(key)?;
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since_us, _) = state.keys.get(key)?;
         Some(now_us.saturating_sub(*since_us) < period_us(options))
     }
 
@@ -100,8 +100,8 @@ impl Newcomers {
     /// # Errors
     /// `rate-limited:` with the time to wait, without charging anything.
     pub fn charge(&self, options: &NewcomerOptions, key: Pubkey, address: IpAddr, now_us: u64) -> Result<(), Refusal> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let Held { keys, addresses, overflow, next_sweep_us } = &mut *held;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { keys, addresses, overflow, next_sweep_us } = &mut *state;
         let is_full = keys.len() >= self.max || addresses.len() >= self.max;
         if is_full && now_us >= *next_sweep_us {
             *next_sweep_us = now_us.saturating_add(SWEEP_EVERY_US);
@@ -191,7 +191,7 @@ mod tests {
         let later = 2 * HOUR_US + 1;
         assert_eq!([at(5, later), at(6, later), at(5, later), at(6, later)], [0; 4]);
         assert_eq!(table.is_new(&OPTIONS, &key(5), later), Some(true));
-        assert_eq!(table.held.lock().expect("no panic").keys.len(), 2);
+        assert_eq!(table.state.lock().expect("no panic").keys.len(), 2);
     }
 
     #[test]

@@ -60,11 +60,11 @@ const SWEEP_EVERY_US: u64 = 1_000_000;
 #[derive(Debug)]
 pub struct Offenders {
     max: usize,
-    held: Mutex<Held>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct State {
     records: HashMap<Suspect, Record>,
     next_sweep_us: u64,
 }
@@ -87,7 +87,7 @@ impl Offenders {
     /// A table of at most `max` suspects, about 80 bytes each.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { max, held: Mutex::default() }
+        Self { max, state: Mutex::default() }
     }
 
     /// Counts an offence. Once the table is full of others that are not over, a new suspect's are not counted.
@@ -95,16 +95,16 @@ impl Offenders {
         if options.offences == 0 {
             return;
         }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.records.len() >= self.max && now_us >= held.next_sweep_us {
-            held.next_sweep_us = now_us.saturating_add(SWEEP_EVERY_US);
-            held.records.retain(|_, record| !record.is_over(options, now_us));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.records.len() >= self.max && now_us >= state.next_sweep_us {
+            state.next_sweep_us = now_us.saturating_add(SWEEP_EVERY_US);
+            state.records.retain(|_, record| !record.is_over(options, now_us));
         }
-        if held.records.len() >= self.max && !held.records.contains_key(&suspect) {
+        if state.records.len() >= self.max && !state.records.contains_key(&suspect) {
             return;
         }
         let new = Record { since_us: now_us, offences: 0, until_us: 0 };
-        let record = held.records.entry(suspect).or_insert(new);
+        let record = state.records.entry(suspect).or_insert(new);
         if record.is_over(options, now_us) {
             *record = new;
         }
@@ -120,8 +120,8 @@ impl Offenders {
         if options.offences == 0 {
             return None;
         }
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait_us = held.records.get(&suspect)?.until_us.checked_sub(now_us).filter(|wait_us| *wait_us > 0)?;
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait_us = state.records.get(&suspect)?.until_us.checked_sub(now_us).filter(|wait_us| *wait_us > 0)?;
         let text = format!("too many refused events; try again in {} s", wait_us.div_ceil(1_000_000));
         Some(Reason::new(Prefix::Blocked, text))
     }
@@ -182,7 +182,7 @@ mod tests {
             table.count(&OPTIONS, from(3), us(now_s));
         }
         assert_eq!([wait(&table, from(1), 12), wait(&table, from(3), 12)], [48, 60], "the second one was over");
-        assert_eq!(table.held.lock().expect("no panic").records.len(), 2);
+        assert_eq!(table.state.lock().expect("no panic").records.len(), 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::limits::Tier;
-use super::settings::{Settings, Who};
+use super::settings::{Audience, Settings};
 use crate::nostr::{Prefix, Pubkey, Reason};
 
 /// A client as policy sees it.
@@ -78,11 +78,11 @@ impl Peer {
     ///
     /// # Errors
     /// `auth-required:` when it has not authenticated, `restricted:` when none of its keys is listed.
-    pub fn check(&self, settings: &Settings, who: Who, what: &'static str) -> Result<(), Reason> {
+    pub fn check(&self, settings: &Settings, who: Audience, what: &'static str) -> Result<(), Reason> {
         match (who, self.tier(settings)) {
-            (Who::Anyone, _)
-            | (Who::Authenticated, Tier::Authenticated | Tier::Listed)
-            | (Who::Listed, Tier::Listed) => Ok(()),
+            (Audience::Anyone, _)
+            | (Audience::Authenticated, Tier::Authenticated | Tier::Listed)
+            | (Audience::Listed, Tier::Listed) => Ok(()),
             (_, Tier::Anonymous) => {
                 Err(Reason::new(Prefix::AuthRequired, format!("only authenticated clients may {what}")))
             }
@@ -125,14 +125,14 @@ mod tests {
         settings.access.listed_pubkeys = [Pubkey([2; 32])].into_iter().collect();
         let mut peer = peer();
         let said = |peer: &Peer, who| peer.check(&settings, who, "write").map_err(|reason| reason.to_string());
-        assert_eq!(said(&peer, Who::Anyone), Ok(()));
+        assert_eq!(said(&peer, Audience::Anyone), Ok(()));
         let asked = "auth-required: only authenticated clients may write".to_string();
-        assert_eq!(said(&peer, Who::Listed), Err(asked.clone()));
-        assert_eq!(said(&peer, Who::Authenticated), Err(asked));
+        assert_eq!(said(&peer, Audience::Listed), Err(asked.clone()));
+        assert_eq!(said(&peer, Audience::Authenticated), Err(asked));
         assert_eq!(peer.authenticate(Pubkey([1; 32])), Ok(()));
-        assert_eq!(said(&peer, Who::Authenticated), Ok(()));
-        assert_eq!(said(&peer, Who::Listed), Err("restricted: your key may not write here".into()));
+        assert_eq!(said(&peer, Audience::Authenticated), Ok(()));
+        assert_eq!(said(&peer, Audience::Listed), Err("restricted: your key may not write here".into()));
         assert_eq!(peer.authenticate(Pubkey([2; 32])), Ok(()));
-        assert_eq!((said(&peer, Who::Listed), peer.tier(&settings)), (Ok(()), Tier::Listed));
+        assert_eq!((said(&peer, Audience::Listed), peer.tier(&settings)), (Ok(()), Tier::Listed));
     }
 }

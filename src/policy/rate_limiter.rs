@@ -98,11 +98,11 @@ impl RateLimiter {
 pub struct RateTable<K> {
     max: usize,
     overflow: Arc<Buckets>,
-    held: Mutex<Held<K>>,
+    state: Mutex<State<K>>,
 }
 
 #[derive(Debug)]
-struct Held<K> {
+struct State<K> {
     buckets: HashMap<K, Arc<Buckets>>,
     /// When the next sweep may run: sweeping for every newcomer would itself make an attack.
     next_sweep_us: u64,
@@ -114,25 +114,25 @@ impl<K: Eq + Hash> RateTable<K> {
     /// A table of at most `max` entries, about 100 bytes each.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        let held = Held { buckets: HashMap::new(), next_sweep_us: 0 };
-        Self { max, overflow: Arc::default(), held: Mutex::new(held) }
+        let state = State { buckets: HashMap::new(), next_sweep_us: 0 };
+        Self { max, overflow: Arc::default(), state: Mutex::new(state) }
     }
 
     /// The buckets of `key`; new, full ones if it has none.
     pub fn get(&self, key: K, now_us: u64) -> Arc<Buckets> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(buckets) = held.buckets.get(&key) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(buckets) = state.buckets.get(&key) {
             return buckets.clone();
         }
-        if held.buckets.len() >= self.max && now_us >= held.next_sweep_us {
-            held.next_sweep_us = now_us.saturating_add(SWEEP_EVERY_US);
+        if state.buckets.len() >= self.max && now_us >= state.next_sweep_us {
+            state.next_sweep_us = now_us.saturating_add(SWEEP_EVERY_US);
             let now_ns = now_us.saturating_mul(1_000);
-            held.buckets.retain(|_, buckets| Arc::strong_count(buckets) > 1 || !buckets.are_full(now_ns));
+            state.buckets.retain(|_, buckets| Arc::strong_count(buckets) > 1 || !buckets.are_full(now_ns));
         }
-        if held.buckets.len() >= self.max {
+        if state.buckets.len() >= self.max {
             return self.overflow.clone();
         }
-        held.buckets.entry(key).or_default().clone()
+        state.buckets.entry(key).or_default().clone()
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn entries<K>(table: &RateTable<K>) -> usize {
-        table.held.lock().expect("no panic").buckets.len()
+        table.state.lock().expect("no panic").buckets.len()
     }
 
     /// Charges one event; the debt in microseconds.

@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn auth_to_read_is_asked_for_at_the_very_start_of_the_text() {
         let mut settings = Settings::default();
-        settings.auth.read = super::super::settings::Who::Authenticated;
+        settings.auth.read = super::super::settings::Audience::Authenticated;
         let [nobody, author, ..] = peers();
         let refused = said(ask(&settings, &nobody, "{}"));
         assert_eq!(refused, "auth-required: only authenticated clients may read");

@@ -77,7 +77,7 @@ impl Settings {
 /// The clients that may do something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Who {
+pub enum Audience {
     /// Every client.
     #[default]
     Anyone,
@@ -113,9 +113,9 @@ pub struct Auth {
     /// How many seconds the `created_at` of an AUTH event may differ from the current time.
     pub window: u64,
     /// Who may send REQ, COUNT and NEG-OPEN.
-    pub read: Who,
+    pub read: Audience,
     /// Who may publish.
-    pub write: Who,
+    pub write: Audience,
     /// Kinds that only authenticated clients may publish.
     pub write_kinds: KindSet,
     /// Kinds that only authenticated clients may read.
@@ -132,8 +132,8 @@ impl Default for Auth {
             challenge: ChallengeWhen::Auto,
             urls: RelayUrls::default(),
             window: 600,
-            read: Who::Anyone,
-            write: Who::Anyone,
+            read: Audience::Anyone,
+            write: Audience::Anyone,
             write_kinds: KindSet::default(),
             read_kinds: KindSet::default(),
             involved_kinds: KindSet::of(&[4, 1059, 21059]),
@@ -149,7 +149,7 @@ impl Auth {
     #[must_use]
     pub fn challenges_at_connect(&self) -> bool {
         match self.challenge {
-            ChallengeWhen::Auto => self.read != Who::Anyone || self.write != Who::Anyone,
+            ChallengeWhen::Auto => self.read != Audience::Anyone || self.write != Audience::Anyone,
             ChallengeWhen::Connect => true,
             ChallengeWhen::Demand => false,
         }
@@ -166,7 +166,7 @@ mod tests {
         let auth = Auth { read_kinds, write_kinds, ..Auth::default() };
         assert!(!auth.challenges_at_connect());
         let with = |challenge, read, write| Auth { challenge, read, write, ..Auth::default() }.challenges_at_connect();
-        let (anyone, authenticated, listed) = (Who::Anyone, Who::Authenticated, Who::Listed);
+        let (anyone, authenticated, listed) = (Audience::Anyone, Audience::Authenticated, Audience::Listed);
         assert!(with(ChallengeWhen::Auto, authenticated, anyone) && with(ChallengeWhen::Auto, anyone, listed));
         assert!(with(ChallengeWhen::Connect, anyone, anyone));
         assert!(!with(ChallengeWhen::Demand, listed, authenticated));

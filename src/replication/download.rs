@@ -28,12 +28,12 @@ const MAX_FRUITLESS: usize = 10_000;
 const MAX_MISSING: usize = 1 << 20;
 
 /// What was asked for and has not come, and the filter that it must match. Threads that check events share it.
-pub struct Asked {
+pub struct Requested {
     filter: Filter,
     missing: Mutex<HashSet<EventId>>,
 }
 
-impl Asked {
+impl Requested {
     /// Nothing yet. Whatever is asked for must match the filter.
     #[must_use]
     pub fn new(filter: Filter) -> Self {
@@ -59,7 +59,7 @@ impl Asked {
     }
 }
 
-impl Wanted for Asked {
+impl Wanted for Requested {
     fn wants(&self, event: EventView<'_>) -> bool {
         self.missing().remove(&event.id()) && self.filter.matches(event)
     }
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn an_event_is_wanted_once_and_only_if_it_was_asked_for_and_matches() {
         let filter = Filter { since: Some(crate::nostr::Timestamp(10)), ..Filter::default() };
-        let asked = Asked::new(filter);
+        let asked = Requested::new(filter);
         let (new, old) = (event(author(1), 1, 10, &[], "new"), event(author(1), 1, 9, &[], "old"));
         assert!(!asked.wants(new.view()));
         assert_eq!(asked.add(&[new.view().id(), old.view().id()]).map(|fresh| fresh.len()), Some(2));

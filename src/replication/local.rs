@@ -15,7 +15,7 @@ use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, Store, StoreE
 const SLICE: Budget = Budget { rows: 1 << 16, time: Duration::from_millis(50) };
 
 /// What is stored of a window.
-pub struct Held {
+pub struct StoredPart {
     /// The part of the window that was read: all of it, or its newest part when there is too much.
     pub window: Window,
     /// The rest, to be compared next.
@@ -46,7 +46,7 @@ impl Look<'_> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn find(&self, window: Window, remembered: &Remembered) -> Result<Option<Held>, StoreError> {
+    pub fn find(&self, window: Window, remembered: &Remembered) -> Result<Option<StoredPart>, StoreError> {
         let filter =
             Filter { since: Some(window.since), until: Some(window.until), limit: None, ..self.filter.clone() };
         let mut scan = Scan::new(Query { filters: [filter].into(), until_seq: Seq::MAX, limits: None });
@@ -67,7 +67,7 @@ impl Look<'_> {
         for (id, created_at) in remembered.as_if_held().filter(|(_, created_at)| window.contains(*created_at)) {
             records.push(created_at, id).expect("there is no limit");
         }
-        Ok(Some(Held { window, rest, records: records.finish() }))
+        Ok(Some(StoredPart { window, rest, records: records.finish() }))
     }
 
     /// What the store knows of an id that the other relay names.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::download::Asked;
+use super::download::Requested;
 use super::error::SyncError;
 use super::feed::feed;
 use super::file;
@@ -81,7 +81,7 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
         Ok(connection) => connection,
         Err(error) => return Ok(Report { end: End::Failed(error.into()), ..Report::default() }),
     };
-    let asked = Arc::new(Asked::new(parts.scope.whole()));
+    let asked = Arc::new(Requested::new(parts.scope.whole()));
     let task = Task {
         url: &parts.url,
         tls: parts.tls.clone(),
@@ -143,7 +143,7 @@ fn run_pass(
     runtime: &tokio::runtime::Runtime,
     session: &mut Session<'_>,
     remembered: &Mutex<Remembered>,
-    asked: &Arc<Asked>,
+    asked: &Arc<Requested>,
 ) -> Result<(End, bool), StartError> {
     let (feed, mut pieces) = feed(Origin::Relay(parts.url.as_str().into(), Arc::clone(asked) as _));
     let mut observer = Remembering { remembered, now: now(), outdated: false, reasons: Vec::new() };

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use super::attempts::Attempts;
 use super::auth::Auth;
-use super::download::{Abuse, Asked, Downloads};
+use super::download::{Abuse, Downloads, Requested};
 use super::error::SyncError;
 use super::feed::Feed;
-use super::local::{Held, Look};
+use super::local::{Look, StoredPart};
 use super::ongoing::{Comparing, Reading};
 use super::pause::doubled;
 use super::refusal::{Refusal, refuses};
@@ -92,7 +92,7 @@ pub(super) struct Session<'a> {
     task: Task<'a>,
     connection: Connection,
     parser: Parser,
-    asked: Arc<Asked>,
+    asked: Arc<Requested>,
     /// What is still to be compared, the next window last.
     windows: Vec<Window>,
     comparing: Option<Comparing>,
@@ -120,7 +120,7 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(task: Task<'a>, connection: Connection, asked: Arc<Asked>) -> Self {
+    pub fn new(task: Task<'a>, connection: Connection, asked: Arc<Requested>) -> Self {
         Self {
             task,
             connection,
@@ -182,7 +182,7 @@ impl<'a> Session<'a> {
     }
 
     /// What is stored of a window, as it is compared.
-    fn held(&self, window: Window) -> Result<Held, SyncError> {
+    fn held(&self, window: Window) -> Result<StoredPart, SyncError> {
         let found = if self.task.only_tells {
             // Everything that differs is told, also what is known to stay so.
             self.task.look().find(window, &Remembered::default())

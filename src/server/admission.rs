@@ -21,10 +21,10 @@ const LEAST_AT_THE_DOOR: usize = 8;
 pub struct Admission {
     max: usize,
     max_per_address: usize,
-    held: Mutex<Held>,
+    state: Mutex<State>,
 }
 
-struct Held {
+struct State {
     open: usize,
     open_by_address: HashMap<IpAddr, usize>,
     /// One door for clients and one for trusted proxies. The second has no limit by address, because a proxy's client
@@ -63,39 +63,39 @@ impl Admission {
     /// Counters for `max` connections in all and `max_per_address`, and for `max_half_open` sockets at each door.
     pub fn new(max: usize, max_per_address: usize, max_half_open: usize) -> Arc<Self> {
         let doors = [max_half_open, max_half_open].map(|max| Pool::new(max as u64));
-        let held = Held { open: 0, open_by_address: HashMap::new(), doors };
-        Arc::new(Self { max, max_per_address, held: Mutex::new(held) })
+        let state = State { open: 0, open_by_address: HashMap::new(), doors };
+        Arc::new(Self { max, max_per_address, state: Mutex::new(state) })
     }
 
     /// Takes a place at the door for a socket from the network `address`. Returns which sockets had to leave for it,
     /// and why.
     pub fn arrive(self: &Arc<Self>, address: IpAddr, door: Door) -> (Waiting, Vec<(TurnedAway, IpAddr)>) {
         let leave = Arc::new(Notify::new());
-        let mut held = self.held();
+        let mut state = self.state();
         let max_of_address = match door {
             Door::Clients { is_exempt: false } => {
-                let open = held.open_by_address.get(&address).copied().unwrap_or_default();
+                let open = state.open_by_address.get(&address).copied().unwrap_or_default();
                 self.max_per_address.saturating_sub(open).max(LEAST_AT_THE_DOOR) as u64
             }
             Door::Clients { is_exempt: true } | Door::Proxies => u64::MAX,
         };
-        let (key, gone) = held.door(door).enter(address, 1, max_of_address, Arc::clone(&leave));
-        drop(held);
+        let (key, gone) = state.door(door).enter(address, 1, max_of_address, Arc::clone(&leave));
+        drop(state);
         let waiting = Waiting { admission: Arc::clone(self), door, address, key, leave };
         (waiting, gone.into_iter().map(send_away).collect())
     }
 
     /// Sends away the oldest socket of the greediest address at the door, to free its descriptor.
     pub fn make_room(&self) -> Option<(TurnedAway, IpAddr)> {
-        let mut held = self.held();
-        let gone = held.doors.iter_mut().find_map(Pool::evict_largest);
-        drop(held);
+        let mut state = self.state();
+        let gone = state.doors.iter_mut().find_map(Pool::evict_largest);
+        drop(state);
         gone.map(send_away)
     }
 
     /// How many sockets are at both doors.
     pub fn half_open(&self) -> u64 {
-        self.held().doors.iter().map(Pool::units).sum()
+        self.state().doors.iter().map(Pool::units).sum()
     }
 
     /// Takes a place among the connections for a client from the network `address`.
@@ -103,25 +103,25 @@ impl Admission {
     /// # Errors
     /// When the relay is full, or the address has all the connections that it may.
     pub fn enter(self: &Arc<Self>, address: IpAddr, is_exempt: bool) -> Result<Place, TurnedAway> {
-        let mut held = self.held();
-        if held.open >= self.max {
+        let mut state = self.state();
+        if state.open >= self.max {
             return Err(TurnedAway::Full);
         }
-        let own = held.open_by_address.entry(address).or_default();
+        let own = state.open_by_address.entry(address).or_default();
         if *own >= self.max_per_address && !is_exempt {
             return Err(TurnedAway::Address);
         }
         *own += 1;
-        held.open += 1;
+        state.open += 1;
         Ok(Place { admission: Arc::clone(self), address })
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl State {
     const fn door(&mut self, door: Door) -> &mut Pool<Arc<Notify>> {
         match door {
             Door::Clients { .. } => &mut self.doors[0],
@@ -145,18 +145,18 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.admission.held().door(self.door).leave(self.address, self.key);
+        self.admission.state().door(self.door).leave(self.address, self.key);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut held = self.admission.held();
-        held.open -= 1;
-        if let Some(own) = held.open_by_address.get_mut(&self.address) {
+        let mut state = self.admission.state();
+        state.open -= 1;
+        if let Some(own) = state.open_by_address.get_mut(&self.address) {
             *own -= 1;
             if *own == 0 {
-                held.open_by_address.remove(&self.address);
+                state.open_by_address.remove(&self.address);
             }
         }
     }
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn half_open_sockets_take_of_the_share_of_their_address_and_a_few_are_left_for_a_word() {
         let admission = Admission::new(99, 20, 99);
-        let held: Vec<_> =
+        let state: Vec<_> =
             (0..11).map(|_| admission.enter(address(1), false).map_err(drop).expect("a place")).collect();
         let nine: Vec<_> = (0..9).map(|_| admission.arrive(address(1), CLIENTS)).collect();
         assert!(nine.iter().all(|(_, told)| told.is_empty()), "11 open and 9 at the door are 20");
@@ -219,7 +219,7 @@ mod tests {
         let (_last, told) = admission.arrive(address(1), CLIENTS);
         assert_eq!(told, [(TurnedAway::Address, address(1)); 2], "8 stay where 20 are open");
         assert_eq!(admission.half_open(), 8);
-        drop((held, more));
+        drop((state, more));
     }
 
     #[test]

@@ -113,9 +113,9 @@ impl AddressOutboxes {
         self.all.leaving_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn held(&self) -> Held<Arc<dyn Evict>> {
+    fn held(&self) -> AddressShare<Arc<dyn Evict>> {
         let outboxes: Vec<_> = self.outboxes().iter().filter_map(Weak::upgrade).collect();
-        Held::new(outboxes.into_iter().map(|outbox| (outbox.evictable_bytes(), outbox)))
+        AddressShare::new(outboxes.into_iter().map(|outbox| (outbox.evictable_bytes(), outbox)))
     }
 }
 
@@ -137,19 +137,19 @@ fn excess_bytes(budget: &Budget, leaving_bytes: &AtomicU64) -> Option<u64> {
     Some(over + budget.max_bytes() / 8)
 }
 
-fn evict(held: Vec<Held<Arc<dyn Evict>>>, bytes: u64) {
+fn evict(held: Vec<AddressShare<Arc<dyn Evict>>>, bytes: u64) {
     victims(held, bytes).into_iter().for_each(|outbox| outbox.evict());
 }
 
 /// What one address holds.
 #[derive(Debug)]
-struct Held<T> {
+struct AddressShare<T> {
     bytes: u64,
     /// By size, the largest last; among equals, the oldest last.
     outboxes: Vec<(u64, T)>,
 }
 
-impl<T> Held<T> {
+impl<T> AddressShare<T> {
     /// Takes the outboxes oldest first.
     fn new(outboxes: impl Iterator<Item = (u64, T)>) -> Self {
         let mut outboxes: Vec<_> = outboxes.filter(|(bytes, _)| *bytes > 0).collect();
@@ -161,7 +161,7 @@ impl<T> Held<T> {
 
 /// Which outboxes to evict so that `bytes` are freed: time after time, the largest one of the address that then holds
 /// the most.
-fn victims<T>(mut held: Vec<Held<T>>, bytes: u64) -> Vec<T> {
+fn victims<T>(mut held: Vec<AddressShare<T>>, bytes: u64) -> Vec<T> {
     let mut ranks: BinaryHeap<(u64, usize)> = held.iter().enumerate().map(|(at, held)| (held.bytes, at)).collect();
     let (mut gone, mut freed_bytes) = (Vec::new(), 0);
     while freed_bytes < bytes
@@ -191,9 +191,9 @@ mod tests {
     fn the_largest_of_the_address_that_then_holds_the_most_goes_until_enough_is_freed() {
         let held = || {
             vec![
-                Held::new([(10, "a10"), (40, "a40"), (30, "a30")].into_iter()),
-                Held::new([(0, "closed"), (60, "b60")].into_iter()),
-                Held::new([(5, "c5")].into_iter()),
+                AddressShare::new([(10, "a10"), (40, "a40"), (30, "a30")].into_iter()),
+                AddressShare::new([(0, "closed"), (60, "b60")].into_iter()),
+                AddressShare::new([(5, "c5")].into_iter()),
             ]
         };
         assert_eq!(victims(held(), 1), ["a40"]);

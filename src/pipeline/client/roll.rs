@@ -10,43 +10,43 @@ use crate::sync::{Arc, Mutex, MutexGuard};
 /// The open connections; `server.max_connections` bounds them.
 #[derive(Default)]
 pub struct Roll {
-    held: Mutex<Held>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Held {
+struct State {
     next: u64,
     clients: HashMap<u64, Arc<ClientHandle>>,
 }
 
 impl Roll {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().expect("nothing panics while it holds the roll")
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds the roll")
     }
 
     /// Enters a connection; returns its number, which no later one gets.
     pub fn enter(&self, client: &Arc<ClientHandle>) -> u64 {
-        let mut held = self.held();
-        let number = held.next;
-        held.next += 1;
-        held.clients.insert(number, Arc::clone(client));
+        let mut state = self.state();
+        let number = state.next;
+        state.next += 1;
+        state.clients.insert(number, Arc::clone(client));
         number
     }
 
     /// Removes a connection.
     pub fn leave(&self, number: u64) {
-        self.held().clients.remove(&number);
+        self.state().clients.remove(&number);
     }
 
     /// All of them, in no order.
     #[must_use]
     pub fn clients(&self) -> Vec<(u64, Arc<ClientHandle>)> {
-        self.held().clients.iter().map(|(number, client)| (*number, Arc::clone(client))).collect()
+        self.state().clients.iter().map(|(number, client)| (*number, Arc::clone(client))).collect()
     }
 
     /// The connection with this number, if it is still open.
     #[must_use]
     pub fn find(&self, number: u64) -> Option<Arc<ClientHandle>> {
-        self.held().clients.get(&number).map(Arc::clone)
+        self.state().clients.get(&number).map(Arc::clone)
     }
 }

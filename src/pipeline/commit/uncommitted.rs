@@ -23,14 +23,14 @@ const MOST_COMPARED: usize = 512;
 
 /// Events that are acknowledged and not yet committed, and queries `Q` that wait for the commit.
 pub struct Uncommitted<Q> {
-    held: Mutex<Held<Q>>,
+    state: Mutex<State<Q>>,
     max_waiting: usize,
     is_empty: AtomicBool,
     is_wanted: AtomicBool,
     writer: WeakSender<WriteCommand>,
 }
 
-struct Held<Q> {
+struct State<Q> {
     batches: Vec<Arc<[Committed]>>,
     events: usize,
     /// What the group does to events, by id.
@@ -43,7 +43,7 @@ struct Held<Q> {
     waiting: Vec<Q>,
 }
 
-impl<Q> Default for Held<Q> {
+impl<Q> Default for State<Q> {
     fn default() -> Self {
         Self {
             batches: Vec::new(),
@@ -57,7 +57,7 @@ impl<Q> Default for Held<Q> {
     }
 }
 
-impl<Q> Held<Q> {
+impl<Q> State<Q> {
     fn concerns(&self, filters: &[Filter]) -> bool {
         let names = |filter: &Filter| match &filter.ids {
             Some(ids) => ids.iter().any(|id| self.changes.contains_key(id)),
@@ -110,26 +110,26 @@ impl<Q> Uncommitted<Q> {
     #[must_use]
     pub fn new(writer: WeakSender<WriteCommand>, max_waiting: usize) -> Self {
         let (is_empty, is_wanted) = (AtomicBool::new(true), AtomicBool::new(false));
-        Self { held: Mutex::default(), max_waiting, is_empty, is_wanted, writer }
+        Self { state: Mutex::default(), max_waiting, is_empty, is_wanted, writer }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held<Q>> {
-        self.held.lock().expect("nothing panics while it holds what is uncommitted")
+    fn state(&self) -> MutexGuard<'_, State<Q>> {
+        self.state.lock().expect("nothing panics while it holds what is uncommitted")
     }
 
     /// Adds a durable batch, and the records that it removes. To be called before live gets the batch and before its
     /// OKs.
     pub fn add(&self, batch: &Arc<[Committed]>, removed: Vec<Box<[u8]>>) {
-        let mut held = self.held();
-        held.changes.extend(batch.iter().map(|one| (one.event.view().id(), Change::Added)));
-        held.has_vanish |= batch.iter().any(|one| one.event.view().kind() == Kind::VANISH);
-        held.last = batch.last().map_or(held.last, |one| one.seq);
-        held.events += batch.len();
-        held.batches.push(Arc::clone(batch));
+        let mut state = self.state();
+        state.changes.extend(batch.iter().map(|one| (one.event.view().id(), Change::Added)));
+        state.has_vanish |= batch.iter().any(|one| one.event.view().kind() == Kind::VANISH);
+        state.last = batch.last().map_or(state.last, |one| one.seq);
+        state.events += batch.len();
+        state.batches.push(Arc::clone(batch));
         for event in removed.iter().filter_map(|record| EventView::from_record(record)) {
-            held.changes.insert(event.id(), Change::Removed);
+            state.changes.insert(event.id(), Change::Removed);
         }
-        held.removed.extend(removed);
+        state.removed.extend(removed);
         self.is_empty.store(false, Ordering::Release);
     }
 
@@ -137,9 +137,9 @@ impl<Q> Uncommitted<Q> {
     #[must_use]
     pub fn clear(&self) -> Vec<Q> {
         self.is_wanted.store(false, Ordering::Release);
-        let mut held = self.held();
+        let mut state = self.state();
         self.is_empty.store(true, Ordering::Release);
-        std::mem::take(&mut *held).waiting
+        std::mem::take(&mut *state).waiting
     }
 
     /// Whether a query waits for the commit.
@@ -151,20 +151,20 @@ impl<Q> Uncommitted<Q> {
     /// What the group does to an event, if anything: the store does not know yet.
     #[must_use]
     pub fn change(&self, id: &EventId) -> Option<Change> {
-        if self.is_empty.load(Ordering::Acquire) { None } else { self.held().changes.get(id).copied() }
+        if self.is_empty.load(Ordering::Acquire) { None } else { self.state().changes.get(id).copied() }
     }
 
     /// The number of the latest event that was added since the commit.
     #[must_use]
     pub fn last(&self) -> Seq {
-        self.held().last
+        self.state().last
     }
 
     /// Whether an event up to this number waits for the commit.
     #[must_use]
     pub fn holds(&self, seq: Seq) -> bool {
-        let held = self.held();
-        let first = held.batches.iter().find_map(|batch| batch.first());
+        let state = self.state();
+        let first = state.batches.iter().find_map(|batch| batch.first());
         first.is_some_and(|first| first.seq <= seq)
     }
 
@@ -174,22 +174,22 @@ impl<Q> Uncommitted<Q> {
         if self.is_empty.load(Ordering::Acquire) {
             return Look::Unconcerned(Seq::default());
         }
-        let held = self.held();
-        if held.concerns(filters) { Look::Concerned } else { Look::Unconcerned(held.last) }
+        let state = self.state();
+        if state.concerns(filters) { Look::Concerned } else { Look::Unconcerned(state.last) }
     }
 
     /// Parks a query until the commit, and requests that. It comes back at once when everything is committed or too
     /// many are parked.
     pub fn wait<J: Into<Q>>(&self, query: J) -> Wait<J> {
-        let mut held = self.held();
-        if held.batches.is_empty() {
+        let mut state = self.state();
+        if state.batches.is_empty() {
             return Wait::Over(query);
         }
-        if held.waiting.len() >= self.max_waiting {
+        if state.waiting.len() >= self.max_waiting {
             return Wait::Full(query);
         }
-        held.waiting.push(query.into());
-        drop(held);
+        state.waiting.push(query.into());
+        drop(state);
         if !self.is_wanted.swap(true, Ordering::AcqRel) {
             // A writer whose queue is full checks the flag after its current batch; one that has ended cleared this
             // list.

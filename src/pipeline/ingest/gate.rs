@@ -20,12 +20,12 @@ use crate::sync::{Mutex, MutexGuard};
 pub struct Gate {
     max_events: usize,
     /// What one address holds changes under the same lock, so deciding and counting are one step.
-    held: Mutex<Held>,
+    state: Mutex<State>,
     room: Notify,
 }
 
 #[derive(Default)]
-struct Held {
+struct State {
     /// Events of all addresses.
     events: usize,
     is_closed: bool,
@@ -35,18 +35,18 @@ impl Gate {
     /// A gate with the bounds of Q1.
     #[must_use]
     pub fn new(bounds: &Bounds) -> Self {
-        Self { max_events: bounds.ingest_events, held: Mutex::default(), room: Notify::new() }
+        Self { max_events: bounds.ingest_events, state: Mutex::default(), room: Notify::new() }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().expect("nothing panics while it holds the gate, but for an invariant that ends the process")
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds the gate, but for an invariant that ends the process")
     }
 
     /// Takes a place for one event of `bytes`; `false` if there is none, which changes nothing and wakes nobody.
     ///
     /// An event larger than a bound on bytes may enter alone; otherwise its client would wait forever.
     pub fn try_enter(&self, address: &Address, bytes: usize) -> bool {
-        let mut all = self.held();
+        let mut all = self.state();
         let own = address.events.load(Ordering::Relaxed);
         let has_room = !all.is_closed
             && all.events + own < self.max_events
@@ -60,7 +60,7 @@ impl Gate {
 
     /// Frees the places of events once they are answered, each with the bytes that it entered with.
     pub fn leave<'a>(&self, events: impl IntoIterator<Item = (&'a Address, usize)>) {
-        let mut all = self.held();
+        let mut all = self.state();
         for (address, bytes) in events {
             let own = address.events.load(Ordering::Relaxed);
             assert!(own > 0 && all.events > 0, "INV-12: more events left the gate than entered");
@@ -74,18 +74,18 @@ impl Gate {
 
     /// Lets nobody in until [`Gate::open`].
     pub fn close(&self) {
-        self.held().is_closed = true;
+        self.state().is_closed = true;
     }
 
     /// Lets events in again.
     pub fn open(&self) {
-        self.held().is_closed = false;
+        self.state().is_closed = false;
         self.wake();
     }
 
     /// Whether nobody is let in.
     pub fn is_closed(&self) -> bool {
-        self.held().is_closed
+        self.state().is_closed
     }
 
     /// Lets those that wait for room look again.
@@ -101,7 +101,7 @@ impl Gate {
 
     /// Events on their way now.
     pub fn events(&self) -> usize {
-        self.held().events
+        self.state().events
     }
 }
 

@@ -59,11 +59,11 @@ impl Options {
 /// Counts sessions and their records, in all and by address.
 pub struct Sessions {
     options: Options,
-    held: Mutex<Held>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Held {
+struct State {
     sessions: usize,
     records: usize,
     by_address: HashMap<IpAddr, Own>,
@@ -80,7 +80,7 @@ impl Sessions {
     /// No sessions yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options, held: Mutex::default() }
+        Self { options, state: Mutex::default() }
     }
 
     /// What the operator chose.
@@ -92,12 +92,12 @@ impl Sessions {
     /// Sessions and records now.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
-        let held = self.held();
-        (held.sessions, held.records)
+        let state = self.state();
+        (state.sessions, state.records)
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a place for a session.
@@ -105,29 +105,29 @@ impl Sessions {
     /// # Errors
     /// `rate-limited:` when there are too many.
     pub fn enter(&self, address: IpAddr) -> Result<(), Reason> {
-        let mut held = self.held();
-        if held.sessions >= self.options.max_sessions {
+        let mut state = self.state();
+        if state.sessions >= self.options.max_sessions {
             return Err(busy("too many sessions are open at this relay"));
         }
-        let own = held.by_address.entry(address).or_default();
+        let own = state.by_address.entry(address).or_default();
         if own.sessions >= self.options.max_sessions_per_address {
             return Err(busy("too many sessions are open from this address"));
         }
         own.sessions += 1;
-        held.sessions += 1;
+        state.sessions += 1;
         Ok(())
     }
 
     /// Frees a place and the records of its session.
     pub fn leave(&self, address: IpAddr, records: usize) {
-        let mut held = self.held();
-        held.sessions -= 1;
-        held.records -= records;
-        if let Some(own) = held.by_address.get_mut(&address) {
+        let mut state = self.state();
+        state.sessions -= 1;
+        state.records -= records;
+        if let Some(own) = state.by_address.get_mut(&address) {
             own.sessions -= 1;
             own.records -= records;
             if own.sessions == 0 {
-                held.by_address.remove(&address);
+                state.by_address.remove(&address);
             }
         }
     }
@@ -138,18 +138,18 @@ impl Sessions {
     /// # Errors
     /// `rate-limited:` when the sessions of the address, or all together, hold as many as they may.
     pub fn add_records(&self, address: IpAddr, records: usize) -> Result<(), Reason> {
-        let mut held = self.held();
-        if held.records + records > self.options.max_records_total {
+        let mut state = self.state();
+        if state.records + records > self.options.max_records_total {
             return Err(busy("all open sessions together hold as much as they may; try again later"));
         }
-        let Some(own) = held.by_address.get_mut(&address) else {
+        let Some(own) = state.by_address.get_mut(&address) else {
             unreachable!("a session that takes records is counted");
         };
         if own.records + records > self.options.max_records_per_address {
             return Err(busy("all sessions of your address together hold as much as they may; try again later"));
         }
         own.records += records;
-        held.records += records;
+        state.records += records;
         Ok(())
     }
 }

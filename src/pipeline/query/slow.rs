@@ -50,11 +50,11 @@ pub struct SlowQuery {
 pub struct SlowQueries {
     /// `None` tells of none.
     least: Option<Duration>,
-    held: Mutex<Held>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Held {
+struct State {
     last: VecDeque<SlowQuery>,
     minute_ends_us: u64,
     lines: u32,
@@ -65,7 +65,7 @@ impl SlowQueries {
     /// Queries that take `least_ms` or more are slow; with 0, none is.
     #[must_use]
     pub fn new(least_ms: u64) -> Self {
-        Self { least: (least_ms > 0).then(|| Duration::from_millis(least_ms)), held: Mutex::default() }
+        Self { least: (least_ms > 0).then(|| Duration::from_millis(least_ms)), state: Mutex::default() }
     }
 
     /// Whether a query that was worked on for this long is slow.
@@ -76,31 +76,31 @@ impl SlowQueries {
 
     /// Keeps a slow query that ended at `now_us`, and logs it if there is a line left.
     pub fn note(&self, query: SlowQuery, now_us: u64) {
-        let admitted = self.held().admit(now_us);
+        let admitted = self.state().admit(now_us);
         if let Some(left_out) = admitted {
             let SlowQuery { address, verb, filters, plan, rows, worked, waited } = &query;
             let (worked_ms, waited_ms) = (worked.as_millis() as u64, waited.as_millis() as u64);
             tracing::warn!(%address, verb, filters, plan, rows, worked_ms, waited_ms, left_out, "a slow query");
         }
-        let mut held = self.held();
-        if held.last.len() == KEPT {
-            held.last.pop_front();
+        let mut state = self.state();
+        if state.last.len() == KEPT {
+            state.last.pop_front();
         }
-        held.last.push_back(query);
+        state.last.push_back(query);
     }
 
     /// The last slow queries, the latest first.
     #[must_use]
     pub fn last(&self) -> Vec<SlowQuery> {
-        self.held().last.iter().rev().cloned().collect()
+        self.state().last.iter().rev().cloned().collect()
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl State {
     /// Takes one of the minute's lines; returns how many were left out since the last one.
     fn admit(&mut self, now_us: u64) -> Option<u64> {
         if now_us >= self.minute_ends_us {
@@ -200,8 +200,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_slow_queries_is_some_lines_a_minute_and_the_last_are_kept() {
-        let mut held = Held::default();
-        let lines = (0..100_u64).filter_map(|second| held.admit(second * 1_000_000)).collect::<Vec<_>>();
+        let mut state = State::default();
+        let lines = (0..100_u64).filter_map(|second| state.admit(second * 1_000_000)).collect::<Vec<_>>();
         assert_eq!(lines.len(), 2 * LINES as usize);
         assert_eq!(lines.iter().copied().filter(|left_out| *left_out > 0).collect::<Vec<_>>(), [30], "told once");
         let slow = SlowQueries::new(1);

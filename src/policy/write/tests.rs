@@ -6,7 +6,7 @@ use super::super::list_file::KeyFile;
 use super::super::moderation::{Moderation, Ruling};
 use super::super::retention::{Limits as RetentionLimits, Retention};
 use super::super::sets::KindSet;
-use super::super::settings::Who;
+use super::super::settings::Audience;
 use super::super::testing::{AUTHOR, NOW, event, event_at, said};
 use super::super::urls::RelayUrl;
 use super::*;
@@ -114,7 +114,7 @@ fn wraps_and_what_wallets_and_signers_send_to_a_member_pass_from_anyone_and_a_de
     let to_member = |kind| event(kind, &format!(r#"[["p","{}"]]"#, "01".repeat(32)), r#""""#);
     let by_list = settings(|s| s.access.allow_pubkeys = [Pubkey(member)].into_iter().collect());
     let by_proof = settings(|s| {
-        s.auth.write = Who::Listed;
+        s.auth.write = Audience::Listed;
         s.access.listed_pubkeys = [Pubkey(member)].into_iter().collect();
     });
     for kind in [1059, 21059, 9735, 23194, 23195, 24133] {
@@ -226,7 +226,7 @@ fn work_must_reach_the_minimum_and_be_committed_to() {
 fn a_client_is_asked_to_authenticate_before_it_is_refused() {
     let note = event(1, "[]", r#""""#);
     let closed = settings(|s| {
-        s.auth.write = Who::Listed;
+        s.auth.write = Audience::Listed;
         s.access.listed_pubkeys = [Pubkey([1; 32])].into_iter().collect();
     });
     assert_eq!(check(&closed, &nobody(), &note), "auth-required: only authenticated clients may publish");
@@ -278,7 +278,7 @@ fn a_repost_may_not_embed_a_protected_event_however_it_is_written() {
 fn a_request_to_vanish_names_this_relay_among_any_others() {
     let settings = settings(|s| {
         s.auth.urls = RelayUrl::parse("wss://relay.example.com").into_iter().collect();
-        s.auth.write = Who::Listed;
+        s.auth.write = Audience::Listed;
         s.access.deny_pubkeys = [Pubkey(AUTHOR)].into_iter().collect();
         s.access.allow_kinds = KindSet::of(&[1]);
         s.limits.min_pow_difficulty = 200;
@@ -354,7 +354,7 @@ fn what_files_and_admins_allow_counts_as_what_the_configuration_allows() {
     assert_eq!(with(&known), "");
     let listed = |key| {
         with(&|s: &mut Settings| {
-            s.auth.write = Who::Listed;
+            s.auth.write = Audience::Listed;
             s.access.listed_pubkeys_file = file(key);
         })
     };

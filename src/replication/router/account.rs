@@ -12,7 +12,7 @@ use super::status::Status;
 use crate::import::{LineOutcome, Verdict, Wanted};
 use crate::nostr::{EventId, EventView, Filter, Timestamp};
 use crate::pipeline::now;
-use crate::replication::download::Asked;
+use crate::replication::download::Requested;
 use crate::replication::feed::Window;
 use crate::replication::remembered::{Refused, Remembered};
 
@@ -95,7 +95,7 @@ impl Wanted for Live {
 /// What a comparison fetches: what was asked for.
 pub struct Fetched {
     /// The ids, and the filter.
-    pub asked: Arc<Asked>,
+    pub asked: Arc<Requested>,
     /// What stays different.
     pub remembered: Arc<Mutex<Remembered>>,
     /// The connection's.

@@ -12,7 +12,7 @@ use crate::import::Origin;
 use crate::nostr::EventId;
 use crate::peer::{Connection, Options};
 use crate::pipeline::now;
-use crate::replication::download::Asked;
+use crate::replication::download::Requested;
 use crate::replication::error::SyncError;
 use crate::replication::file;
 use crate::replication::report::{Direction, Progress, Report, Side, Watch};
@@ -53,7 +53,7 @@ async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncErr
     // Of the whole filter, as `weir sync` remembers it: the window moves.
     let memory = file::path(&shared.memory, url.as_str(), &gap.scope.name());
     let remembered = Arc::new(Mutex::new(load(&memory, |text| tracing::warn!("{text}"))));
-    let asked = Arc::new(Asked::new(gap.scope.whole()));
+    let asked = Arc::new(Requested::new(gap.scope.whole()));
     let account = Arc::new(Account::new(Arc::clone(&link.recent), Arc::clone(&link.status)));
     let task = Task {
         url,

@@ -30,7 +30,7 @@ pub enum Subscribed {
     /// The relay refused it for now.
     From(Instant),
     /// Asked for, at this time.
-    Asked(Instant),
+    Requested(Instant),
     /// What arrives comes.
     Live,
 }
@@ -75,18 +75,18 @@ pub struct Down {
 impl Down {
     /// Whether events of the subscription may come.
     pub const fn is_asked(&self) -> bool {
-        matches!(self.subscribed, Subscribed::Asked(_) | Subscribed::Live)
+        matches!(self.subscribed, Subscribed::Requested(_) | Subscribed::Live)
     }
 
     /// Whether the relay has not answered the subscription.
     pub const fn is_waiting(&self) -> bool {
-        matches!(self.subscribed, Subscribed::Asked(_))
+        matches!(self.subscribed, Subscribed::Requested(_))
     }
 
     /// Since when it has not.
     pub const fn waiting_since(&self) -> Option<Instant> {
         match self.subscribed {
-            Subscribed::Asked(since) => Some(since),
+            Subscribed::Requested(since) => Some(since),
             Subscribed::No | Subscribed::From(_) | Subscribed::Live => None,
         }
     }

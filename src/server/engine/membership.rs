@@ -8,7 +8,7 @@ use super::Engine;
 use crate::metrics::PolicyRule;
 use crate::nostr::{Event, Prefix, Pubkey, Reason, RelayMessage, SubscriptionId};
 use crate::pipeline::client::Replies;
-use crate::server::management::link::Asked;
+use crate::server::management::link::MembershipRequest;
 
 const BUSY: &str = "too many requests about membership are waiting; try again later";
 
@@ -17,7 +17,7 @@ impl Engine {
     pub(super) fn pass_request(&self, event: Event) {
         let front = Arc::clone(&self.context.front);
         let (id, bytes) = (event.view().id(), event.view().record().len());
-        let asked = Asked::Request { event, from: Arc::clone(&self.client), received: self.received };
+        let asked = MembershipRequest::Request { event, from: Arc::clone(&self.client), received: self.received };
         if front.management.ask(asked).is_err() {
             front.pipeline.gate.leave([(&*self.client.memory, bytes)]);
             front.pipeline.metrics.refused(PolicyRule::Rate);
@@ -29,7 +29,7 @@ impl Engine {
     /// Asks for the invite of a member. The query that follows waits for it, as it waits for the OKs of EVENTs.
     pub(super) fn ask_for_invite(&self, sub: SubscriptionId, member: Pubkey) {
         self.client.owe();
-        let asked = Asked::Invite { member, sub, from: Arc::clone(&self.client) };
+        let asked = MembershipRequest::Invite { member, sub, from: Arc::clone(&self.client) };
         if self.context.front.management.ask(asked).is_err() {
             self.answer_owed(&RelayMessage::Notice(Reason::new(Prefix::RateLimited, BUSY)));
         }

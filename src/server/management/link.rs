@@ -30,7 +30,7 @@ pub struct Job {
 }
 
 /// What a client asks about membership. It is owed an answer.
-pub enum Asked {
+pub enum MembershipRequest {
     /// To join or to leave. The request entered the gate; everything about it is right but perhaps the signature and
     /// the claim.
     Request {
@@ -67,7 +67,7 @@ pub enum Answer {
 #[derive(Clone)]
 pub struct Link {
     jobs: Sender<Job>,
-    asked: Sender<Asked>,
+    asked: Sender<MembershipRequest>,
 }
 
 /// The thread's ends of it.
@@ -75,7 +75,7 @@ pub struct Inbox {
     /// From admins.
     pub jobs: Receiver<Job>,
     /// From members, and from those who want to be.
-    pub asked: Receiver<Asked>,
+    pub asked: Receiver<MembershipRequest>,
 }
 
 impl Link {
@@ -97,7 +97,7 @@ impl Link {
     ///
     /// # Errors
     /// What was asked, when too much waits or the thread has ended.
-    pub fn ask(&self, asked: Asked) -> Result<(), Box<Asked>> {
+    pub fn ask(&self, asked: MembershipRequest) -> Result<(), Box<MembershipRequest>> {
         self.asked.try_send(asked).map_err(|error| match error {
             TrySendError::Full(asked) | TrySendError::Closed(asked) => Box::new(asked),
         })
@@ -157,11 +157,11 @@ mod tests {
         let from = Arc::new(ClientHandle::new(outbox, false, rates, (address, address), memory));
         let asked = |number| {
             let event = signed(1, 28_934, number, &[], "");
-            link.ask(Asked::Request { event, from: Arc::clone(&from), received: Instant::now() })
+            link.ask(MembershipRequest::Request { event, from: Arc::clone(&from), received: Instant::now() })
         };
         assert!((0..256).all(|number| asked(number).is_ok()), "nobody takes them");
         let Err(back) = asked(256) else { panic!("it waits too") };
-        assert!(matches!(*back, Asked::Request { event, .. } if event.view().created_at().0 == 256));
+        assert!(matches!(*back, MembershipRequest::Request { event, .. } if event.view().created_at().0 == 256));
         drop(inbox);
         assert!(asked(257).is_err(), "the thread has ended");
     }

@@ -15,7 +15,7 @@ use super::purge::Purge;
 use super::service::Service;
 use super::view;
 use crate::management::socket::MAX_REQUEST;
-use crate::management::{Request, Subject, Who};
+use crate::management::{Actor, Request, Subject};
 
 /// Connections at a time; one more is told so and closed.
 const MAX_CONNECTIONS: usize = 16;
@@ -57,7 +57,7 @@ pub async fn serve(service: Rc<Service>, listener: UnixListener) {
 }
 
 async fn converse(service: &Service, stream: UnixStream) -> std::io::Result<()> {
-    let who = Who { by: format!("uid:{}", stream.peer_cred()?.uid()), auth: None };
+    let who = Actor { by: format!("uid:{}", stream.peer_cred()?.uid()), auth: None };
     let (reader, mut writer) = stream.into_split();
     let (mut reader, mut line) = (BufReader::new(reader), Vec::new());
     loop {
@@ -92,7 +92,7 @@ async fn tell(writer: &mut OwnedWriteHalf, line: &Value) -> std::io::Result<()> 
 async fn purge(
     service: &Service,
     request: &Request,
-    who: &Who,
+    who: &Actor,
     writer: &mut OwnedWriteHalf,
 ) -> std::io::Result<Result<Value, String>> {
     let subject = request.param(0).and_then(Value::as_str).map(str::parse::<Subject>);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::service::Service;
-use crate::management::{Subject, Who};
+use crate::management::{Actor, Subject};
 use crate::nostr::EventView;
 use crate::store::{Budget, Flow, Query, Scan, Seq, Step};
 
@@ -31,7 +31,7 @@ impl Purge {
         subject: Subject,
         events: Option<u64>,
         reason: &str,
-        who: &Who,
+        who: &Actor,
     ) -> Result<Self, String> {
         let filter = subject.filter().ok_or("only events of a key, an event or a kind can be purged")?;
         service.note_purge(subject, events.unwrap_or_default(), reason, who).await?;

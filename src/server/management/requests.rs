@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use tokio::time::{sleep, timeout};
 
-use super::link::Asked;
+use super::link::MembershipRequest;
 use super::published::{Difference, Stored, difference};
 use super::service::{COMMITTED_WITHIN, LOOK, Service};
-use crate::management::{Joined, NotJoined, Who, members};
+use crate::management::{Actor, Joined, NotJoined, members};
 use crate::metrics::{EventOutcome, PolicyRule};
 use crate::nostr::{
     Event, EventId, Kind, Prefix, Pubkey, Reason, RelayMessage, SubscriptionId, Timestamp, VerifiedEvent, own_event,
@@ -26,9 +26,9 @@ const AT_ONCE: usize = 64;
 
 impl Service {
     /// Answers what a client asks.
-    pub(super) async fn serve_member(&self, asked: Asked) {
+    pub(super) async fn serve_member(&self, asked: MembershipRequest) {
         match asked {
-            Asked::Request { event, from, received } => {
+            MembershipRequest::Request { event, from, received } => {
                 let (id, bytes) = (event.view().id(), event.view().record().len());
                 let reply = match self.request(event, &from).await {
                     Ok(reason) => {
@@ -39,7 +39,7 @@ impl Service {
                 };
                 answer(self, &from, received, bytes, &reply);
             }
-            Asked::Invite { member, sub, from } => self.invite(member, &sub, &from),
+            MembershipRequest::Invite { member, sub, from } => self.invite(member, &sub, &from),
         }
     }
 
@@ -59,7 +59,7 @@ impl Service {
         };
         let view = event.view();
         let (id, key) = (view.id(), view.pubkey());
-        let who = Who { by: key.to_string(), auth: Some(id) };
+        let who = Actor { by: key.to_string(), auth: Some(id) };
         let asked = (id, view.created_at());
         let done = match view.kind() {
             Kind::JOIN => self.join(&settings, (key, asked), &claim(view).unwrap_or_default(), from, (&who, now)),
@@ -81,7 +81,7 @@ impl Service {
         (key, asked): (Pubkey, members::Asked),
         claim: &str,
         from: &ClientHandle,
-        by: (&Who, Timestamp),
+        by: (&Actor, Timestamp),
     ) -> Result<Reason, Refusal> {
         let joined = if settings.access.allows(&key) {
             Ok(Joined::Already)
@@ -109,7 +109,7 @@ impl Service {
         &self,
         settings: &Settings,
         (key, asked): (Pubkey, members::Asked),
-        by: (&Who, Timestamp),
+        by: (&Actor, Timestamp),
     ) -> Result<Reason, Refusal> {
         let left = members::leave(&mut self.journal.borrow_mut(), (key, asked), by);
         match left {
@@ -130,7 +130,7 @@ impl Service {
     /// Gives a member its invite.
     fn invite(&self, member: Pubkey, sub: &SubscriptionId, from: &ClientHandle) {
         let (settings, now) = (self.serving().settings.load(), self.serving().clock.now());
-        let who = Who { by: member.to_string(), auth: None };
+        let who = Actor { by: member.to_string(), auth: None };
         let code = members::invite_of(&mut self.journal.borrow_mut(), &settings.membership, (&who, now));
         let mut replies = Replies::default();
         match (code, settings.membership.signer()) {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::link::{Answer, Inbox};
 use super::{members, reported};
-use crate::management::{self, Configured, Done, Journal, Request, Subject, Who};
+use crate::management::{self, Actor, Configured, Done, Journal, Request, Subject};
 use crate::nostr::{EventId, VerifiedEvent};
 use crate::pipeline::Serving;
 use crate::pipeline::commit::uncommitted::Change;
@@ -84,7 +84,7 @@ impl Service {
             Ok(false) => return Answer::Unauthorized("this authorization was used before; sign a new one"),
             Err(error) => return Answer::Failed(error.to_string()),
         }
-        let who = Who { by: auth.view().pubkey().to_string(), auth: Some(id) };
+        let who = Actor { by: auth.view().pubkey().to_string(), auth: Some(id) };
         let answer = match Request::parse(body) {
             Ok(request) => self.call(&request, &who).await,
             Err(error) => Err(error.to_string()),
@@ -93,7 +93,7 @@ impl Service {
     }
 
     /// Carries out a request.
-    pub async fn call(&self, request: &Request, who: &Who) -> Result<serde_json::Value, String> {
+    pub async fn call(&self, request: &Request, who: &Actor) -> Result<serde_json::Value, String> {
         const REPORTED: &str = "listeventsneedingmoderation";
         match request.method.as_str() {
             "supportedmethods" => {
@@ -129,7 +129,7 @@ impl Service {
     }
 
     /// Records a purge, once what was acknowledged is committed, so that the purge finds it.
-    pub async fn note_purge(&self, subject: Subject, events: u64, reason: &str, who: &Who) -> Result<(), String> {
+    pub async fn note_purge(&self, subject: Subject, events: u64, reason: &str, who: &Actor) -> Result<(), String> {
         self.committed().await?;
         let now = self.serving.clock.now();
         tracing::info!(by = who.by, %subject, events, "a purge");

@@ -50,7 +50,7 @@ const COPIES: usize = 1024;
 pub const COPY_BYTES: usize = 16 << 20;
 
 /// An event that is to be judged.
-pub struct Held {
+pub struct PendingEvent {
     verified: Verified,
     /// Its place among the events of its connection; `None` for the copy of an event that has passed already.
     place: Option<Place>,
@@ -58,7 +58,7 @@ pub struct Held {
     cost_us: u64,
 }
 
-impl Candidate for Held {
+impl Candidate for PendingEvent {
     fn event(&self) -> EventView<'_> {
         self.verified.event.view()
     }
@@ -86,7 +86,7 @@ enum Ruling {
 struct State {
     options: PluginOptions,
     /// One for each worker.
-    queues: Vec<FairQueue<Held>>,
+    queues: Vec<FairQueue<PendingEvent>>,
     order: Order<(Verified, Ruling)>,
     /// Events that were let go since the last flush.
     gone: Vec<(Verified, Ruling)>,
@@ -146,11 +146,11 @@ impl Bench {
             self.enter_copy(&verified);
             return self.decide(verified, place, Ruling::Pass);
         }
-        self.line_up(Held { verified, place, cost_us: 0 });
+        self.line_up(PendingEvent { verified, place, cost_us: 0 });
     }
 
     /// Puts an event in line for its worker. Requests to vanish are obeyed, whatever a plugin thinks of them (NIP-62).
-    fn line_up(&self, mut held: Held) {
+    fn line_up(&self, mut held: PendingEvent) {
         let mut state = self.state.borrow_mut();
         let (workers, address) = (state.queues.len(), held.verified.from.address);
         if workers == 0 || held.event().kind() == Kind::VANISH {
@@ -181,10 +181,10 @@ impl Bench {
         drop(state);
         let Verified { event, from, received } = verified;
         let verified = Verified { event: event.clone(), from: Arc::clone(from), received: *received };
-        self.line_up(Held { verified, place: None, cost_us: 0 });
+        self.line_up(PendingEvent { verified, place: None, cost_us: 0 });
     }
 
-    fn judged(&self, held: Held, verdict: Option<Verdict>) {
+    fn judged(&self, held: PendingEvent, verdict: Option<Verdict>) {
         let ruling = match (verdict, self.state.borrow().options.on_failure) {
             (Some(Verdict::Accept), _) | (None, OnFailure::Accept) => Ruling::Pass,
             (Some(Verdict::Reject(reason)), _) => Ruling::Refuse(reason),
@@ -245,20 +245,20 @@ pub struct Seat {
 }
 
 impl Queue for Seat {
-    type Candidate = Held;
+    type Candidate = PendingEvent;
 
-    fn next(&self) -> Option<Held> {
+    fn next(&self) -> Option<PendingEvent> {
         let now_us = self.bench.judging.clock.now_us();
         let mut state = self.bench.state.borrow_mut();
         let (_, held) = state.queues.get_mut(self.worker)?.pop(|cost_us| cost_us, now_us)?;
         Some(held)
     }
 
-    fn judged(&self, held: Held, verdict: Option<Verdict>) {
+    fn judged(&self, held: PendingEvent, verdict: Option<Verdict>) {
         self.bench.judged(held, verdict);
     }
 
-    fn spent(&self, held: &Held, time: Duration) {
+    fn spent(&self, held: &PendingEvent, time: Duration) {
         let (now_us, spent_us) = (self.bench.judging.clock.now_us(), time.as_micros() as u64);
         let mut state = self.bench.state.borrow_mut();
         state.cost_us = (state.cost_us * (AVERAGED - 1) + spent_us) / AVERAGED;

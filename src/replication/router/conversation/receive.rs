@@ -35,7 +35,7 @@ impl Conversation<'_> {
         let stream = &self.link.options.stream;
         if stream.direction.is_down() {
             self.connection.send(stream.scope.live(LIVE))?;
-            self.down.subscribed = Subscribed::Asked(Instant::now());
+            self.down.subscribed = Subscribed::Requested(Instant::now());
         } else if !self.progress.state.has_compared {
             self.down.compares_at = Some(Instant::now());
         }
