@@ -89,7 +89,7 @@ struct Churn {
 }
 
 impl Churn {
-    /// Stores so many events in one commit.
+    /// Stores this many events in one commit.
     fn insert(&mut self, events: u64, writer: &mut Writer) {
         let mut batch = Vec::with_capacity(events as usize);
         for _ in 0..events {

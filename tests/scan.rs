@@ -147,7 +147,7 @@ const KINDS: [u64; 10] = [0, 1, 1, 1, 7, 3, 30_000, 65_535, 256, 9735];
 const WORDS: [&str; 4] = ["x", "y", "z", ""];
 
 impl World {
-    /// A world of about so many authors; only a filter on many of them is worth a walk through the newest rows.
+    /// A world of about this many authors; only a filter on many of them is worth a walk through the newest rows.
     fn new(mut random: Random, authors: u64) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let options = Options { durability: Durability::None, map_bytes: 1 << 28, ..Options::default() };

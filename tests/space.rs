@@ -56,7 +56,7 @@ impl Storm {
         }
     }
 
-    /// Waits until so many more notes are acknowledged, and gives what is.
+    /// Waits until this many more notes are acknowledged, and gives what is.
     fn after(&self, more: usize) -> Acknowledged {
         let acknowledged = self.acknowledged.lock().expect("nobody panicked");
         let target = acknowledged.notes.len() + more;

@@ -26,7 +26,7 @@ fn batch(by: u64, number: u64) -> Vec<VerifiedEvent> {
         .collect()
 }
 
-/// Not a test of its own: the other process. Says each id on standard output once it is committed.
+/// Not a test: the other process. Says each id on standard output once it is committed.
 #[test]
 fn other_process() {
     let Some(path) = std::env::var_os(DIRECTORY) else { return };
@@ -109,7 +109,7 @@ fn a_killed_writer_leaves_a_sound_store_with_everything_it_acknowledged() {
             }
         }
         drop(snapshot);
-        // The next round writes the same events anew.
+        // The next round writes the same events again.
         let last = store.read().expect("a snapshot").last_seq().expect("a number");
         let all: Vec<Seq> = (1..=last.0).map(Seq).collect();
         store.writer().remove(&all, weir::store::Return::Allowed).expect("a commit");

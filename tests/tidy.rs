@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 mod tidy {
     mod imports;
+    mod names;
 }
 
 /// The layers of the crate, lowest first. A module uses only modules of lower layers; those of one layer do not use

@@ -19,7 +19,7 @@ const CURVE: [f64; 18] =
 const DELAYED_ACK: Range<Duration> = Duration::from_millis(39)..Duration::from_millis(46);
 /// Such values within this time are one occurrence.
 const EPISODE: Duration = Duration::from_millis(10);
-/// So many of them are no accident.
+/// This many of them are no accident.
 const MIN_EPISODES: u64 = 20;
 
 /// A recorder.

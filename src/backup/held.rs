@@ -15,7 +15,7 @@ const LENGTH_BYTES: u32 = 7;
 const MALFORMED: &str = "it is not a list of arrival numbers";
 const OTHER_LEN: &str = "it holds a different number of events";
 
-/// The most bytes of a set of so many numbers: each is a run of its own, behind one of absent numbers.
+/// The most bytes of a set of this many numbers: each is its own run, behind one of absent numbers.
 pub const fn most_bytes(numbers: u64) -> u64 {
     numbers.saturating_mul(2 * LENGTH_BYTES as u64)
 }

@@ -78,7 +78,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Hands out at most so many bytes at a time.
+/// Hands out at most this many bytes at a time.
 struct Steps(Cursor<Vec<u8>>, usize);
 
 impl Read for Steps {

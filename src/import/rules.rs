@@ -1,6 +1,6 @@
 //! The rules that events of an import must pass.
 //!
-//! They are read anew for each piece: those of a running relay change while events arrive.
+//! They are read again for each piece: those of a running relay change while events arrive.
 
 use std::sync::Arc;
 

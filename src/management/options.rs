@@ -91,7 +91,7 @@ mod tests {
         std::fs::create_dir(&link).expect("a directory");
         assert_eq!((linked("management"), target()), (Ok(()), None), "the same");
         assert_eq!((linked("one"), target()), (Ok(()), Some("one".into())), "it was empty");
-        assert_eq!((linked("one"), linked("two"), target()), (Ok(()), Ok(()), Some("two".into())), "configured anew");
+        assert_eq!((linked("one"), linked("two"), target()), (Ok(()), Ok(()), Some("two".into())), "configured again");
         assert_eq!((linked(""), target()), (Ok(()), Some("two".into())), "it is still where decisions are");
         drop(Files::new(home.path().join("two")).lock().expect("a journal"));
         let hidden = |name| {

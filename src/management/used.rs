@@ -17,7 +17,7 @@ use crate::nostr::{EventId, Timestamp};
 /// Ids that are remembered, at about 100 bytes each. Admins would have to call 68 times a second to be refused.
 const MAX_IDS: usize = 8192;
 
-/// Once the file has this many lines, it is written anew.
+/// Once the file has this many lines, it is rewritten.
 const MAX_LINES: u64 = 2 * MAX_IDS as u64;
 
 /// The authorizations that were used.

@@ -340,7 +340,7 @@ label_values!(
         Echo = "echo",
         /// Only its author may send it (NIP-70).
         Protected = "protected",
-        /// The other relay asked for patience; it is sent again.
+        /// The other relay asked weir to wait; it is sent again.
         Postponed = "postponed",
         /// Refused: blocked, or restricted.
         Blocked = "blocked",

@@ -11,7 +11,7 @@ use crate::nostr::Timestamp;
 
 type Key = (u64, [u8; 32]);
 
-/// The records of the sides that inputs choose from: so many, over so many seconds.
+/// The records of the sides that inputs choose from: this many, over this many seconds.
 static RECORDS: LazyLock<[Arc<Records>; 5]> = LazyLock::new(|| {
     [(0, 1), (1, 1), (150, 3), (700, 20), (3_000, 1_000_000)].map(|(count, seconds)| {
         records((0..count).map(|number: u64| (1_700_000_000 + number * 7_919 % seconds, id(number))))

@@ -20,7 +20,7 @@ pub struct Options {
     pub inline_rows: u32,
     /// Microseconds that a scan may take on the io thread; 0 always uses a reader.
     pub inline_us: u64,
-    /// Milliseconds of work from which on a query is slow, and is logged with its plan; 0 logs none.
+    /// A query that takes at least this many milliseconds of work is slow, and is logged with its plan; 0 logs none.
     pub slow_query_ms: u64,
     /// Milliseconds that events may be in the write-ahead log only; 0 commits each batch before its OKs.
     pub commit_interval_ms: u64,

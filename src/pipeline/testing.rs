@@ -40,7 +40,7 @@ pub fn start_with(store: Store, settings: Settings, bounds: Bounds) -> (Pipeline
     (Pipeline::start(parts, &on_failure).expect("the threads start"), failures)
 }
 
-/// Whether `work` ends in time; it runs on a thread of its own, which is left behind if it hangs.
+/// Whether `work` ends in time; it runs on its own thread, which is left behind if it hangs.
 pub fn ends(work: impl FnOnce() + Send + 'static) -> bool {
     let (done, ended) = channel();
     std::thread::spawn(move || {

@@ -1,6 +1,6 @@
 //! One process of a plugin: how it is started and ended, and its pipes.
 //!
-//! Nothing here blocks. A process has a group of its own, so that what it started ends with it.
+//! Nothing here blocks. A process has its own group, so that what it started ends with it.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -61,7 +61,7 @@ fn limit_is(limit: usize, kind: Option<Kind>) -> String {
     kind.map_or_else(|| format!("the limit is {limit}"), |kind| format!("the limit for kind {kind} is {limit}"))
 }
 
-/// The refusal of an event of so many bytes.
+/// The refusal of an event of this many bytes.
 pub(super) fn too_large(bytes: usize, limit: usize, kind: Option<Kind>) -> Refusal {
     let text = format!("the event is too large: {bytes} bytes, {}", limit_is(limit, kind));
     Refusal::new(PolicyRule::Size, Prefix::Invalid, text)

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use crate::import::Wanted;
 use crate::nostr::{EventId, EventView, Filter};
 
-/// Ids in one query. Relays take 500 or more, and a message of so many is below 16 KiB.
+/// Ids in one query. Relays take 500 or more, and a message of this many is below 16 KiB.
 const BATCH: usize = 200;
 
 /// Queries open at a time: 1,200 ids in flight. Relays allow ten subscriptions or more.
 const MAX_OPEN: usize = 6;
 
-/// Ids that wait to be asked for, from which on the comparison is held back.
+/// The comparison is held back while this many ids wait to be asked for.
 const ENOUGH: usize = 20_000;
 
 /// Events beyond those asked for that one query may bring before the relay counts as flooding.

@@ -13,7 +13,7 @@ use crate::import::{Origin, Piece};
 /// Pieces that wait to be checked.
 const AHEAD: usize = 16;
 
-/// A piece of so many events or bytes is passed on. Signatures are cheaper by the hundred.
+/// A piece of this many events or bytes is passed on. Signatures are cheaper by the hundred.
 const PIECE_EVENTS: usize = 128;
 const PIECE_BYTES: usize = 128 << 10;
 

@@ -12,7 +12,7 @@ use crate::nostr::{EventId, Timestamp};
 /// Events asked for at a time. Most relays allow as many, and the others return fewer.
 pub const PAGE_EVENTS: usize = 500;
 
-/// Events of one page, from which on the relay counts as flooding. Some ignore the limit.
+/// A relay that sends this many events in one page counts as flooding. Some ignore the limit.
 const MAX_PAGE_EVENTS: usize = 50_000;
 
 /// A part of the window that was read in full.

@@ -13,7 +13,7 @@ const MAX_EVENTS: usize = 500;
 /// Bytes of events that may be unanswered.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Ids that wait to be sent, from which on the comparison is held back.
+/// The comparison is held back while this many ids wait to be sent.
 const ENOUGH: usize = 20_000;
 
 /// The queue and the window.
@@ -62,7 +62,7 @@ impl Uploads {
         self.queue.drain(..room.min(self.queue.len())).collect()
     }
 
-    /// An event of so many bytes was sent.
+    /// An event of this many bytes was sent.
     pub fn sent(&mut self, id: EventId, bytes: usize) {
         if self.unanswered.insert(id, (bytes, Instant::now())).is_none() {
             self.bytes += bytes;

@@ -141,7 +141,7 @@ impl Trial {
 }
 
 /// Events per commit while somebody else writes, who has to wait for it: a few milliseconds.
-const BESIDE: usize = 256;
+const NOT_ALONE: usize = 256;
 
 /// The same while nobody else writes. With more events in a commit, more of them share the pages that they change.
 const ALONE: usize = 8192;
@@ -180,7 +180,7 @@ impl<'a> Removal<'a> {
             parts: Parts::default(),
             samples: Samples::default(),
             found: Vec::new(),
-            stride: BESIDE,
+            stride: NOT_ALONE,
             last_commit: store.txn_id()?,
         })
     }
@@ -221,7 +221,7 @@ impl<'a> Removal<'a> {
         self.last_commit = self.store.txn_id()?;
         // Large commits need more new pages.
         let may_grow = is_alone && !is_disk_low(self.store, self.rules)?;
-        self.stride = if may_grow { (2 * self.stride).min(ALONE) } else { BESIDE };
+        self.stride = if may_grow { (2 * self.stride).min(ALONE) } else { NOT_ALONE };
         Ok(())
     }
 }

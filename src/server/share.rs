@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// What was taken of a share.
 #[derive(Debug)]
 pub struct Share {
-    /// The share is one part of so many.
+    /// The share is one part of this many.
     parts: u32,
     /// What may be taken at once after a pause.
     credit: Duration,

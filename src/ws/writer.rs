@@ -22,7 +22,7 @@ use super::wakeups::Wakeups;
 /// Small parts are copied together, so 64 pieces are at least 64 KiB unless fewer bytes are pending.
 const MAX_PIECES: usize = 64;
 
-/// Parts up to this length are copied into one buffer; each longer part gets a slice of its own.
+/// Parts up to this length are copied into one buffer; each longer part gets its own slice.
 ///
 /// Over loopback, 16 frames with a head of 60 B and a body of 100, 600, 1,000, 2,000 and 4,000 B cost 0.9, 1.3, 1.5,
 /// 2.9 and 4.2 µs of CPU as slices, and 0.6, 0.8, 1.0, 1.8 and 3.6 µs copied. With 64 frames, copying is no better from

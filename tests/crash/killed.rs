@@ -111,7 +111,7 @@ fn whatever_was_accepted_is_there_after_a_kill() {
     }
 }
 
-/// Kills relays on one store, so many times in a storm; how many kills there were in all.
+/// Kills relays on one store, this many times in a storm; how many kills there were in all.
 fn kill_often(random: &mut Random, name: &str, rounds: u64, checks_each: bool) -> u64 {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("data");

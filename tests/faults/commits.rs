@@ -97,7 +97,7 @@ fn commits_that_fail_are_shown_until_one_succeeds_and_nothing_acknowledged_is_lo
     wait_until_ready_says(&relay, 503, "events cannot be stored: LMDB: Input/output error (os error 5)");
     assert_eq!(metric(&relay, "weir_store_committing"), 0);
     assert!(metric(&relay, "weir_store_failures_total{operation=\"commit\"}") > 0);
-    // The log keeps what it has until that is committed, so another event needs a commit of its own.
+    // The log keeps what it has until that is committed, so another event needs its own commit.
     client.refused(&second, UNCONFIRMED);
     relay.wait_for_log("a commit failed; events are refused until one succeeds");
 

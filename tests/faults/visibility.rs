@@ -36,7 +36,7 @@ fn note() -> VerifiedEvent {
     trusted(author(1), 1, NOW.0, &[], "by another process")
 }
 
-/// Not a test of its own: the other process.
+/// Not a test: the other process.
 #[test]
 fn other_process() {
     let (Some(path), Ok(work)) = (std::env::var_os(DIRECTORY), std::env::var(WORK)) else { return };

@@ -32,7 +32,7 @@ impl Scene {
         Self { relay, clock, _dir: dir }
     }
 
-    /// Moves the clock by so many seconds from the real time.
+    /// Moves the clock by this many seconds from the real time.
     fn set(&self, seconds: i64) {
         let new = self.clock.with_extension("new");
         std::fs::write(&new, seconds.to_string()).expect("a clock");

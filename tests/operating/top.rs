@@ -158,7 +158,7 @@ fn without_a_relay_or_a_terminal_it_says_so() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "weir: standard output is not a terminal; use --once\n");
 }
 
-/// `weir top` on a terminal of its own.
+/// `weir top` on its own terminal.
 struct OnTerminal {
     child: Child,
     terminal: std::fs::File,

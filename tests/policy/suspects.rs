@@ -15,7 +15,7 @@ fn a_new_key_has_a_stricter_rate_and_one_that_has_published_here_does_not() {
     let [old, new, victim] = ["old", "new", "victim"].map(Key::named);
     let mut client = strict_but_to(&old, &relay, "");
     publishes_two_and_no_third(&mut client, &new);
-    // A wrap has a key of its own, and forged events spend nothing of their victim's.
+    // A wrap has its own key, and forged events spend nothing of their victim's.
     client.publish(&new.event(1059, now(), json!([["p", old.hex]]), "wrapped"));
     for number in 0..3 {
         client.send(victim.note("forged").with("forged", &format!("forge{number}")).message());

@@ -83,7 +83,7 @@ pub fn cut(plan: &Plan) -> Result<(), Loss> {
     Ok(())
 }
 
-/// Cuts at each call of the creation of a store, so many times; the next command must make one.
+/// Cuts at each call of the creation of a store, this many times; the next command must make one.
 pub fn cut_creation(random: &mut Random, times: u64) -> Result<u64, Loss> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let recorder = Recorder::of(dir.path(), "");

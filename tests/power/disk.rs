@@ -15,12 +15,12 @@ use crate::corpus::Random;
 
 const SECTOR: usize = 512;
 
-/// Files that the relay makes anew whenever nobody has them open, and one that tests write.
+/// Files that the relay makes again whenever nobody has them open, and one that tests write.
 const IGNORED: [&str; 2] = ["lock.mdb", "weir.toml"];
 
 /// What becomes of the writes that no sync has covered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub enum Outcome {
     /// All are kept: a process was killed, or the disk was quick.
     Kept,
     /// All are dropped.
@@ -33,7 +33,7 @@ pub enum Fate {
     Torn,
 }
 
-impl Fate {
+impl Outcome {
     const ALL: [Self; 5] = [Self::Kept, Self::Dropped, Self::Prefix, Self::Some, Self::Torn];
 }
 
@@ -225,19 +225,19 @@ impl<'o> Disk<'o> {
 
     /// Writes what the disk may hold after a cut at this instant to an empty directory; says what was decided.
     pub fn cut(&self, random: &mut Random, to: &Path) -> String {
-        let all = random.once_in(2).then(|| *random.pick(&Fate::ALL));
+        let all = random.once_in(2).then(|| *random.pick(&Outcome::ALL));
         let mut said = Vec::new();
         self.write_directory(self.root, random, all, to, &mut said);
         said.join(", ")
     }
 
-    fn write_directory(&self, id: Id, random: &mut Random, all: Option<Fate>, to: &Path, said: &mut Vec<String>) {
+    fn write_directory(&self, id: Id, random: &mut Random, all: Option<Outcome>, to: &Path, said: &mut Vec<String>) {
         let directory = &self.directories[&id];
-        let fate = all.unwrap_or_else(|| *random.pick(&Fate::ALL));
+        let outcome = all.unwrap_or_else(|| *random.pick(&Outcome::ALL));
         if !directory.pending.is_empty() {
-            said.push(format!("{} changed names of {}: {fate:?}", directory.pending.len(), to.display()));
+            said.push(format!("{} changed names of {}: {outcome:?}", directory.pending.len(), to.display()));
         }
-        for (name, id) in names_after(directory, fate, random) {
+        for (name, id) in names_after(directory, outcome, random) {
             let path = to.join(&name);
             if self.directories.contains_key(&id) {
                 std::fs::create_dir(&path).expect("a directory");
@@ -245,18 +245,18 @@ impl<'o> Disk<'o> {
             } else if name == "lock.mdb" {
                 write_lock(random, &path);
             } else if !IGNORED.contains(&name.as_str()) {
-                let fate = all.unwrap_or_else(|| *random.pick(&Fate::ALL));
+                let outcome = all.unwrap_or_else(|| *random.pick(&Outcome::ALL));
                 let file = &self.files[&id];
                 if !file.pending.is_empty() {
-                    said.push(format!("{} writes of {}: {fate:?}", file.pending.len(), path.display()));
+                    said.push(format!("{} writes of {}: {outcome:?}", file.pending.len(), path.display()));
                 }
-                std::fs::write(path, self.contents(file, fate, random)).expect("a file");
+                std::fs::write(path, self.contents(file, outcome, random)).expect("a file");
             }
         }
     }
 
     /// What a file may hold.
-    fn contents(&self, file: &File, fate: Fate, random: &mut Random) -> Vec<u8> {
+    fn contents(&self, file: &File, outcome: Outcome, random: &mut Random) -> Vec<u8> {
         let pending = &file.pending;
         // The writes that touch each sector, and how many of them the disk has for certain.
         let mut touching: HashMap<usize, (Vec<usize>, usize)> = HashMap::new();
@@ -278,20 +278,20 @@ impl<'o> Disk<'o> {
         sectors.sort_unstable_by_key(|(sector, _)| *sector);
         let mut until = HashMap::new();
         for (sector, (writes, least)) in sectors {
-            let reached = match fate {
-                Fate::Kept => writes.len(),
-                Fate::Dropped => 0,
-                Fate::Prefix => writes.iter().filter(|&&place| place < prefix).count(),
-                Fate::Some => writes.iter().rposition(|&place| is_kept[place]).map_or(0, |last| last + 1),
-                Fate::Torn => random.below(writes.len() as u64 + 1) as usize,
+            let reached = match outcome {
+                Outcome::Kept => writes.len(),
+                Outcome::Dropped => 0,
+                Outcome::Prefix => writes.iter().filter(|&&place| place < prefix).count(),
+                Outcome::Some => writes.iter().rposition(|&place| is_kept[place]).map_or(0, |last| last + 1),
+                Outcome::Torn => random.below(writes.len() as u64 + 1) as usize,
             };
             until.insert(sector, reached.max(least).checked_sub(1).map_or(0, |last| writes[last] + 1));
         }
-        let is_cut = |place: usize| match fate {
-            Fate::Kept => true,
-            Fate::Dropped => false,
-            Fate::Prefix => place < prefix,
-            Fate::Some | Fate::Torn => is_kept[place],
+        let is_cut = |place: usize| match outcome {
+            Outcome::Kept => true,
+            Outcome::Dropped => false,
+            Outcome::Prefix => place < prefix,
+            Outcome::Some | Outcome::Torn => is_kept[place],
         };
         let mut bytes = file.durable.clone();
         for (place, &at) in pending.iter().enumerate() {
@@ -356,18 +356,18 @@ fn apply(op: &Op, to: &mut Vec<u8>, reaches: impl Fn(usize) -> bool) {
 
 /// The names of a directory. Changes of one name happen in their order, those of different names in any; a rename is
 /// whole or not at all.
-fn names_after(directory: &Directory, fate: Fate, random: &mut Random) -> BTreeMap<String, Id> {
+fn names_after(directory: &Directory, outcome: Outcome, random: &mut Random) -> BTreeMap<String, Id> {
     let mut names = directory.durable.clone();
     let pending = &directory.pending;
     let prefix = random.below(pending.len() as u64 + 1) as usize;
     // A change that is dropped takes with it all later ones of its names, and what depends on those.
     let mut stuck: Vec<&String> = Vec::new();
     for (place, (_, change)) in pending.iter().enumerate() {
-        let is_kept = match fate {
-            Fate::Kept => true,
-            Fate::Dropped => false,
-            Fate::Prefix => place < prefix,
-            Fate::Some | Fate::Torn => random.once_in(2),
+        let is_kept = match outcome {
+            Outcome::Kept => true,
+            Outcome::Dropped => false,
+            Outcome::Prefix => place < prefix,
+            Outcome::Some | Outcome::Torn => random.once_in(2),
         };
         if is_kept && !change.names().iter().any(|name| stuck.contains(name)) {
             change.apply(&mut names);

@@ -15,7 +15,7 @@ use crate::corpus::Random;
 use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::{Key, Signed, now};
 
-/// Authors that publish, each over a connection of its own.
+/// Authors that publish, each over its own connection.
 const PUBLISHERS: usize = 3;
 
 /// Events back from the newest that a deletion or a removal may name.
@@ -199,7 +199,7 @@ impl Beside<'_> {
         backups
     }
 
-    /// Waits until so many more answers came.
+    /// Waits until this many more answers came.
     fn wait(&self, answers: usize) {
         for _ in 0..answers {
             self.heard.recv_timeout(TIMEOUT).expect("events are answered");

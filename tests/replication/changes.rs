@@ -325,9 +325,9 @@ fn whoever_follows_the_feed_holds_what_the_store_holds_whatever_removes_events()
         while seldom.read(&relay, 10_000) {}
         often.held == seldom.held && often.held.keys().cloned().collect::<Vec<_>>() == ids(&home)
     });
-    let mut anew = Copy::new();
-    while anew.read(&relay, 10_000) {}
-    assert_eq!(anew.held, often.held);
+    let mut whole = Copy::new();
+    while whole.read(&relay, 10_000) {}
+    assert_eq!(whole.held, often.held);
     assert!(relay.metric("weir_changes_told_total{change=\"removed\"}") > 100);
     drop(client);
     drop(relay);

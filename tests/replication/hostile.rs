@@ -12,12 +12,12 @@ use super::peer::{Honest, Line, Peer};
 use super::scene::{Home, Ran, notes, texts};
 use crate::support::wire::{Key, hex};
 
-/// A sync with a relay that answers by `answer`, from an empty store and with little patience unless
+/// A sync with a relay that answers by `answer`, from an empty store and with a short time-out unless
 /// `arguments` have more.
 fn sync(answer: impl FnMut(&Value, &mut Line) + Send + 'static, arguments: &[&str]) -> (Home, Ran) {
     let (here, peer) = (Home::with(&[]), Peer::answering(answer));
-    let patience: &[&str] = if arguments.contains(&"--timeout") { &[] } else { &["--timeout", "1"] };
-    let ran = here.sync(&peer.url, &[patience, arguments].concat());
+    let timeout: &[&str] = if arguments.contains(&"--timeout") { &[] } else { &["--timeout", "1"] };
+    let ran = here.sync(&peer.url, &[timeout, arguments].concat());
     peer.end();
     (here, ran)
 }
@@ -294,7 +294,7 @@ fn a_notice_refuses_negentropy_and_a_greeting_does_not() {
             }
             is_neg
         },
-        // Patience would end it otherwise.
+        // The time-out would end it otherwise.
         &["--timeout", "60"],
     );
     assert!(ran.good().err.contains("negentropy disabled); it is read page by page"));

@@ -52,7 +52,7 @@ impl Ran {
     }
 }
 
-/// A store in a directory of its own.
+/// A store in its own directory.
 pub struct Home {
     dir: tempfile::TempDir,
 }

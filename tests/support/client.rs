@@ -104,8 +104,8 @@ impl<'relay> Client<'relay> {
     }
 
     /// Waits for a frame for less than [`TIMEOUT`].
-    pub fn wait_at_most(&self, patience: Duration) {
-        self.socket.get_ref().set_read_timeout(Some(patience)).expect("a timeout");
+    pub fn wait_at_most(&self, timeout: Duration) {
+        self.socket.get_ref().set_read_timeout(Some(timeout)).expect("a timeout");
     }
 
     /// Sends one text message.

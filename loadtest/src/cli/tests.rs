@@ -69,7 +69,7 @@ fn process_ids_are_taken_as_pidof_prints_them() {
 /// Holds a command line for [`runs_alone_where_its_variable_is_set`].
 const ALONE: &str = "LOADTEST_COMMAND_LINE";
 
-/// Not a test but the tool: the test below runs it in a process of its own, which can be interrupted.
+/// Not a test but the tool: the test below runs it in its own process, which can be interrupted.
 #[test]
 fn runs_alone_where_its_variable_is_set() {
     let Ok(line) = std::env::var(ALONE) else { return };

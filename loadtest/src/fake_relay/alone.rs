@@ -1,4 +1,4 @@
-//! The relay of the tests as a process of its own, which can be killed.
+//! The relay of the tests as its own process, which can be killed.
 //!
 //! It must never outlive the test that starts it.
 
@@ -11,7 +11,7 @@ use super::{Fault, State, listen};
 /// Tells [`serves_alone_where_its_variable_is_set`] the port, the file of its events and whether it forgets.
 const ALONE: &str = "LOADTEST_FAKE_RELAY";
 
-/// A command of `sh` that runs this relay as a process of its own. It writes events to `file`, unless it forgets, and
+/// A command of `sh` that runs this relay as its own process. It writes events to `file`, unless it forgets, and
 /// ends with the thread that starts it.
 pub fn command(port: &str, file: &str, fault: Fault) -> String {
     let program = std::env::current_exe().expect("the path of the tests");
@@ -31,7 +31,7 @@ pub fn start_process(file: &std::path::Path, fault: Fault) -> (std::process::Chi
     (child, command, format!("ws://{free}"))
 }
 
-/// Not a test but a relay: the tests run it in a process of its own, which can be killed.
+/// Not a test but a relay: the tests run it in its own process, which can be killed.
 #[test]
 fn serves_alone_where_its_variable_is_set() {
     let Ok(setting) = std::env::var(ALONE) else { return };

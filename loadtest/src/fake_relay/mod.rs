@@ -78,7 +78,7 @@ pub enum Fault {
     Deflate,
     /// Nothing works before AUTH (NIP-42): right.
     Authenticate,
-    /// Events stay in memory; only of a relay that is a process of its own.
+    /// Events stay in memory; only of a relay that is its own process.
     Forget,
 }
 

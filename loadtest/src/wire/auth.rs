@@ -15,7 +15,7 @@ use super::stream::Upgraded;
 use crate::corpus::draft::{Draft, Fields, Signer, Tags};
 
 /// A relay that has not asked for authentication or not answered it by then is taken not to.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The key that a run authenticates with.
 #[derive(Clone)]
@@ -71,7 +71,7 @@ impl Identity {
 /// # Errors
 /// If the relay does not ask within ten seconds, refuses, or closes the connection.
 pub async fn authenticate(upgraded: &mut Upgraded, identity: &Identity, relay: &str) -> Result<()> {
-    tokio::time::timeout(PATIENCE, exchange(upgraded, identity, relay))
+    tokio::time::timeout(TIMEOUT, exchange(upgraded, identity, relay))
         .await
         .context("--auth: the relay sent no challenge, or did not answer ours, within 10 s")?
 }

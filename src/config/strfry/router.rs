@@ -186,7 +186,7 @@ impl Reader {
         let text = node.value.to_string();
         match serde_json::from_str::<Map<String, Json>>(&text) {
             Ok(mut filter) => {
-                // strfry asks with a limit of its own.
+                // strfry asks with its own limit.
                 if filter.remove("limit").is_some() {
                     self.warn(node.place, &format!("{path}.limit"), "ignored: a stream has no end");
                 }

@@ -50,7 +50,7 @@ impl Stride {
         Self { rows, aim, least: *bounds.start(), most: *bounds.end() }
     }
 
-    /// Learns from a step: it took so long for so many rows. A step that found fewer rows than it could take says
+    /// Learns from a step: it took so long for this many rows. A step that found fewer rows than it could take says
     /// little.
     fn learn(&mut self, rows: usize, took: Duration) {
         if rows < self.rows && took <= self.aim {
@@ -130,7 +130,7 @@ impl BackgroundWork {
         self.stride
     }
 
-    /// Learns how long a commit took that removed so many events.
+    /// Learns how long a commit took that removed this many events.
     pub fn learn(&mut self, rows: usize, took: Duration) {
         if rows == 0 {
             return;

@@ -90,7 +90,7 @@ pub struct Told {
 /// Why a reader is told nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Untold {
-    /// Not everything since its cursor is known: it has to begin anew.
+    /// Not everything since its cursor is known: it has to start over.
     Lost,
     /// Too many queries wait.
     Busy,

@@ -32,7 +32,7 @@ impl Backoff {
     }
 }
 
-/// Until when nothing is sent to a relay that asks for patience. What it refuses meanwhile was sent before, so a burst
+/// Until when nothing is sent to a relay that asks weir to wait. What it refuses meanwhile was sent before, so a burst
 /// of refusals is one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Pause {
@@ -45,7 +45,7 @@ impl Pause {
     /// The longest pause.
     const LONGEST: Duration = Duration::from_secs(30);
 
-    /// The relay asks for patience. Returns whether a pause begins, twice as long as the one before.
+    /// The relay asks weir to wait. Returns whether a pause begins, twice as long as the one before.
     pub fn begin(&mut self, now: Instant) -> bool {
         let begins = self.is_over(now);
         if begins {

@@ -1,4 +1,4 @@
-//! Catches up: compares a window by a connection of its own, as `weir sync` does, while the live one goes on.
+//! Catches up: compares a window by its own connection, as `weir sync` does, while the live one goes on.
 //!
 //! It runs on a thread that may wait for the disk. What it brings is on disk when it returns.
 

@@ -105,7 +105,7 @@ impl Down {
         }
     }
 
-    /// So many pieces are on disk. Returns the mark, if it moves.
+    /// This many pieces are on disk. Returns the mark, if it moves.
     pub fn committed(&mut self, pieces: u64) -> Option<Timestamp> {
         self.pending.take_if(|pending| pending.pieces <= pieces).map(|pending| pending.time)
     }

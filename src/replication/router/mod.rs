@@ -1,6 +1,6 @@
 //! The router: streams of live events between this relay and others, which lose nothing of what passed while apart.
 //!
-//! Each relay of a stream is a [`link`] with a task of its own, so that one which is slow, away or hostile keeps no
+//! Each relay of a stream is a [`link`] with its own task, so that one which is slow, away or hostile keeps no
 //! other waiting. A link may be killed at any time: what it has done is on disk beside the store ([`state`]), and it
 //! goes on from there.
 //!
@@ -26,13 +26,13 @@ mod outgoing;
 mod progress;
 mod recent;
 mod reconnect;
-mod run;
 mod said;
+mod service;
 pub(super) mod state;
 mod status;
 mod stream;
 mod up;
 
 pub use intake::Parts as IntakeParts;
-pub use run::{Parts, Router};
+pub use service::{Parts, Router};
 pub use stream::{LINK_BYTES, MAX_LINKS, Stream};

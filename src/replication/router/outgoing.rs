@@ -2,7 +2,7 @@
 //!
 //! Pure. The cursor is durable elsewhere: every event up to it was answered by the relay or is none of its business, so
 //! whoever goes on from there loses nothing. The window widens with each answer and halves when the relay asks for
-//! patience.
+//! time.
 //!
 //! An event that the relay does not take for now is put aside, and the others go on. One that stayed without an answer
 //! although it was the only one is doubtful: it is sent by itself from then on.
@@ -34,7 +34,7 @@ struct Unanswered {
     bytes: usize,
     /// When it was sent, if it was not put aside since.
     sent_at: Option<Instant>,
-    /// How often the relay asked for patience or failed.
+    /// How often the relay asked weir to wait or failed.
     tries: u32,
     /// How often it stayed without an answer as the only one.
     doubts: u32,
@@ -126,7 +126,7 @@ impl Outgoing {
         self.by_id.contains_key(id)
     }
 
-    /// An event of so many bytes is sent, perhaps again.
+    /// An event of this many bytes is sent, perhaps again.
     pub fn sent(&mut self, seq: Seq, id: EventId, bytes: usize, now: Instant) {
         self.read_up_to(seq);
         if self.by_id.insert(id, seq).is_none() {
@@ -224,7 +224,7 @@ impl Outgoing {
         self.unanswered.values_mut().filter(|unanswered| unanswered.doubts == 0).for_each(|event| event.due = None);
     }
 
-    /// The relay asks for patience: fewer events are unanswered at a time from now on.
+    /// The relay asks weir to wait: fewer events are unanswered at a time from now on.
     pub const fn narrow(&mut self) {
         self.width = if self.width > 1 { self.width / 2 } else { 1 };
     }

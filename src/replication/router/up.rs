@@ -164,7 +164,7 @@ impl Up {
         (self.is_proving || self.outgoing.is_waiting()).then_some(self.moved_at)
     }
 
-    /// The relay asks for patience: waits, and has fewer unanswered afterwards.
+    /// The relay asks weir to wait: waits, and has fewer unanswered afterwards.
     pub fn wait(&mut self) {
         if self.pause.begin(Instant::now()) {
             self.outgoing.narrow();

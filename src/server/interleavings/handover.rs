@@ -33,7 +33,7 @@ fn publish(relay: &Relay, mut messages: Vec<String>) -> JoinHandle<Got> {
     })
 }
 
-/// Subscribes and leaves when it has got EOSE and so many events.
+/// Subscribes and leaves when it has got EOSE and this many events.
 fn subscribe(relay: &Relay, filter: &Value, most: usize) -> JoinHandle<Got> {
     let mut request = Some(json!(["REQ", "s", filter]).to_string());
     relay.connect(move |got| {

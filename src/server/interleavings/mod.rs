@@ -21,7 +21,7 @@ mod outboxes;
 mod relay;
 mod stopping;
 
-/// A fault may need so many changes of thread at just the wrong step to show.
+/// A fault may need this many changes of thread at just the wrong step to show.
 const DEPTH: usize = 3;
 
 /// Bytes of each thread's stack: LMDB and the JSON parser run on it.

@@ -100,7 +100,7 @@ impl AsyncWrite for Socket {
 const BOUNDS: OutboxOptions =
     OutboxOptions { max_bytes: 1_000, max_frames: 20, high_water_bytes: 40, low_water_bytes: 10 };
 
-/// One connection on an io thread of its own.
+/// One connection on its own io thread.
 struct Bench {
     budget: Arc<Budget>,
     all: Arc<Outboxes>,

@@ -133,7 +133,7 @@ impl Relay {
         Self { pipeline, front, intake, outbox: setup.outbox, stop, dir }
     }
 
-    /// A client on an io thread of its own, which follows `script`.
+    /// A client on its own io thread, which follows `script`.
     pub fn connect(&self, script: impl FnMut(&[Value]) -> Next + Send + 'static) -> JoinHandle<Got> {
         self.connect_by(Socket::default(), script)
     }

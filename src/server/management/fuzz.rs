@@ -6,7 +6,7 @@ use hyper::header::{AUTHORIZATION, HeaderValue};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::http::authorization;
+use super::endpoint::authorization;
 use crate::management::Request;
 use crate::nostr::json::Parser;
 use crate::nostr::testing::signed;

@@ -4,9 +4,9 @@
 //! An io thread only reads a request and checks what is cheap. Signatures, files and removals are left to the thread.
 //! It never waits for a client, and no client but an admin reaches it.
 
+mod endpoint;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod http;
 pub mod link;
 mod local;
 mod members;
@@ -30,7 +30,7 @@ use crate::management::socket::{self, Bound};
 use crate::pipeline::{OnFailure, Serving};
 use link::Link;
 
-pub use http::{answer, is_meant};
+pub use endpoint::{answer, is_meant};
 
 /// The running thread.
 pub struct Management {

@@ -208,10 +208,10 @@ fn a_connection_that_ends_in_line_is_called_no_more() {
     assert_eq!([(); 3].map(|()| thread.round(LONG)), [[3], [0], [3]]);
 }
 
-type Fate = (&'static str, fn(&mut Thread, usize));
+type Ending = (&'static str, fn(&mut Thread, usize));
 
 /// What can become of a connection whose turn has come. Each takes the rest of the tick, in which `number` was called.
-const FATES: [Fate; 6] = [
+const ENDINGS: [Ending; 6] = [
     ("it closed, was cancelled, panicked, or timed out: its task has dropped its place", Thread::disconnect),
     ("another place replaced it", |thread, number| thread.places[number] = Some(Place::new(thread.now))),
     ("it is never polled again, although it lives", |_, _| ()),
@@ -226,7 +226,7 @@ const FATES: [Fate; 6] = [
 
 #[test]
 fn whatever_becomes_of_one_that_was_called_the_next_tick_calls_another() {
-    for (fate, befalls) in FATES {
+    for (ending, befalls) in ENDINGS {
         let mut thread = Thread::new();
         let _ = [(); 3].map(|()| thread.connect(LONG));
         assert_eq!(thread.round(LONG), [0]);
@@ -235,7 +235,7 @@ fn whatever_becomes_of_one_that_was_called_the_next_tick_calls_another() {
         befalls(&mut thread, 1);
         let roots = thread.root.get();
         thread.tick();
-        assert!(thread.those_that(Place::is_called).contains(&2) && roots > 1, "{fate}");
+        assert!(thread.those_that(Place::is_called).contains(&2) && roots > 1, "{ending}");
     }
 }
 
@@ -247,7 +247,7 @@ fn among_connections_of_any_fate_every_tick_calls_one_that_lives() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) as usize % below
     };
-    let mut fates = [0; FATES.len()];
+    let mut endings = [0; ENDINGS.len()];
     for _ in 0..20_000 {
         if random(4) == 0 {
             thread.connect(LONG / (1 + random(100) as u32));
@@ -258,15 +258,15 @@ fn among_connections_of_any_fate_every_tick_calls_one_that_lives() {
         assert!(stood.is_empty() || stood.iter().any(|number| called.contains(number)), "{stood:?}, {called:?}");
         while let Some(number) = thread.next_ready() {
             if called.contains(&number) && random(2) == 0 {
-                let fate = random(FATES.len());
-                fates[fate] += 1;
-                FATES[fate].1(&mut thread, number);
+                let ending = random(ENDINGS.len());
+                endings[ending] += 1;
+                ENDINGS[ending].1(&mut thread, number);
             } else {
                 thread.poll(number, LONG / (1 + random(1_000) as u32));
             }
         }
     }
-    assert!(fates.iter().all(|times| *times > 100), "{fates:?}");
+    assert!(endings.iter().all(|times| *times > 100), "{endings:?}");
 }
 
 #[test]

@@ -196,7 +196,7 @@ impl Transaction<'_> {
         tally::replace(tables.meta, &mut self.txn, &kinds)
     }
 
-    /// Forgets the removals if they are damaged: their readers then begin anew. It reads them in one commit.
+    /// Forgets the removals if they are damaged: their readers then start over. It reads them in one commit.
     fn repair_removals(&mut self, done: &mut Repaired) -> Result<(), StoreError> {
         if remembered_removals::fault(&self.store.inner.tables, &self.txn)?.is_some() {
             done.removed += 1;

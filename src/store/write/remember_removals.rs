@@ -48,7 +48,7 @@ impl Transaction<'_> {
         gone.iter().try_for_each(|key| self.delete_row(Noted::Removed, key))
     }
 
-    /// Forgets every removal, because one cannot be recorded: every reader must begin anew. No copy of the store may be
+    /// Forgets every removal, because one cannot be recorded: every reader must start over. No copy of the store may be
     /// under way.
     pub fn forget_removals(&mut self) -> Result<(), StoreError> {
         let removed = self.store.inner.tables.removed;

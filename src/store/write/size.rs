@@ -11,7 +11,7 @@ const ROW_BYTES: u64 = 12 << 10;
 /// An estimate of the bytes that a record takes with its index entries, for each byte of the record.
 pub(in crate::store) const GROWTH: u64 = 3;
 
-/// The most bytes of new pages that a commit of so many index entries and bytes of records writes.
+/// The most bytes of new pages that a commit of this many index entries and bytes of records writes.
 pub(in crate::store) const fn growth(rows: u64, record_bytes: u64) -> u64 {
     rows * ROW_BYTES + GROWTH * record_bytes
 }

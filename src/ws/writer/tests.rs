@@ -206,7 +206,7 @@ fn rows_park_above_high_water_and_resume_once_at_low_water() {
     assert!(bench.outbox.park(resume()).is_some(), "drained: go on at once");
 }
 
-/// Drains until the close frame, on a runtime of its own.
+/// Drains until the close frame, on its own runtime.
 fn drain_to_the_close(writer: &mut Writer, socket: &mut Socket) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
     let flushed = runtime.block_on(std::future::poll_fn(|cx| {

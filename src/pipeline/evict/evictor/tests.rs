@@ -6,7 +6,7 @@ use crate::pipeline::testing::{ends, start};
 use crate::policy::Settings;
 use crate::store::{Durability, Options, Store, StoreError};
 
-/// An evictor on a pipeline of its own, without rules; `work` is its thread.
+/// An evictor on its own pipeline, without rules; `work` is its thread.
 fn with_evictor(work: impl FnOnce(&Evicting) + Send + 'static) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let options = Options { map_bytes: 64 << 20, durability: Durability::None, ..Options::default() };
