@@ -3,7 +3,7 @@
 
 use super::words::{bytes, count, counted, duration, kinds, ranges};
 use crate::policy::{
-    Access, KindSet, Limits, Rate, Rule, Settings, Source, Tier, TierLimits, Who, accepts_kind, kind_edges,
+    Access, Audience, KindSet, Limits, Rate, Rule, Settings, Source, Tier, TierLimits, accepts_kind, kind_edges,
 };
 
 /// Sentences about one thing.
@@ -34,9 +34,11 @@ fn of(set: &KindSet) -> String {
 fn reading(settings: &Settings) -> Vec<String> {
     let auth = &settings.auth;
     let mut lines = vec![match auth.read {
-        Who::Anyone => "Anyone may read.".to_owned(),
-        Who::Authenticated => "Clients read once they have proven a key (NIP-42).".to_owned(),
-        Who::Listed => "Clients read once they have proven a key that the operator has listed (NIP-42).".to_owned(),
+        Audience::Anyone => "Anyone may read.".to_owned(),
+        Audience::Authenticated => "Clients read once they have proven a key (NIP-42).".to_owned(),
+        Audience::Listed => {
+            "Clients read once they have proven a key that the operator has listed (NIP-42).".to_owned()
+        }
     }];
     if !auth.read_kinds.is_empty() {
         lines.push(format!("Events of {} are shown to clients that have proven a key.", of(&auth.read_kinds)));
@@ -62,10 +64,10 @@ fn publishing(settings: &Settings) -> Vec<String> {
         lines.push("Authors whom the operator has listed may publish.".into());
     }
     match auth.write {
-        Who::Anyone if lines.is_empty() => lines.push("Anyone may publish.".into()),
-        Who::Anyone => {}
-        Who::Authenticated => lines.push("Clients publish once they have proven a key (NIP-42).".into()),
-        Who::Listed => {
+        Audience::Anyone if lines.is_empty() => lines.push("Anyone may publish.".into()),
+        Audience::Anyone => {}
+        Audience::Authenticated => lines.push("Clients publish once they have proven a key (NIP-42).".into()),
+        Audience::Listed => {
             lines.push("Clients publish once they have proven a key that the operator has listed (NIP-42).".into());
         }
     }
@@ -92,7 +94,7 @@ fn publishing(settings: &Settings) -> Vec<String> {
 fn is_open(settings: &Settings) -> bool {
     let Settings { policy, access, auth, membership, .. } = settings;
     let has_lists = access.allows_members_only() || membership.is_on() || !policy.trust.roots.is_empty();
-    auth.write == Who::Anyone && !(has_lists && policy.sources.contains(&Source::Ws))
+    auth.write == Audience::Anyone && !(has_lists && policy.sources.contains(&Source::Ws))
 }
 
 fn events(settings: &Settings) -> Vec<String> {

@@ -5,7 +5,7 @@ use super::parts::{SCRIPT, STYLE};
 use super::*;
 use crate::nostr::Pubkey;
 use crate::policy::info::{Fee, TemplateFile};
-use crate::policy::{KindSet, OptionalKey, Settings, Who};
+use crate::policy::{Audience, KindSet, OptionalKey, Settings};
 
 /// Texts that try to leave the place where they stand.
 const HOSTILE: [&str; 10] = [
@@ -140,9 +140,9 @@ fn each_setting_that_is_enforced_changes_what_is_said() {
         change(&mut settings);
         assert!(said(&settings).contains(&line.to_owned()), "{line}: {:#?}", said(&settings));
     };
-    says(&|s| s.auth.read = Who::Authenticated, "Clients read once they have proven a key (NIP-42).");
+    says(&|s| s.auth.read = Audience::Authenticated, "Clients read once they have proven a key (NIP-42).");
     says(
-        &|s| s.auth.write = Who::Listed,
+        &|s| s.auth.write = Audience::Listed,
         "Clients publish once they have proven a key that the operator has listed (NIP-42).",
     );
     says(
