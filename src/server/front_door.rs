@@ -142,7 +142,7 @@ fn address(settings: &Settings, headers: &HeaderMap, path: &str) -> String {
     let is_secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme.as_bytes() == b"https");
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let of = |host: &str| format!("{}://{host}{path}", if is_secure { "wss" } else { "ws" });
-    let is_host = |url: &RelayUrl| !url.as_str().contains(['@', '?', '#', '\\']) && host.len() <= 255;
+    let is_host = |url: &RelayUrl| !url.as_str().contains(['@', '?', '#', '\\']) && (1..=255).contains(&host.len());
     RelayUrl::parse(&of(host)).filter(is_host).map_or_else(|| of("localhost"), |url| url.as_str().into())
 }
 
