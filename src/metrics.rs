@@ -162,6 +162,16 @@ pub struct Metrics {
     pub replication_behind_events: Family<LinkLabel, Gauge>,
     /// Seconds since a link had nothing left to do.
     pub replication_behind_seconds: Family<LinkLabel, Gauge>,
+    /// Whether this node of a cluster is connected to NATS (1) or not (0).
+    pub cluster_connected: Gauge,
+    /// What became of what this node had for the others.
+    pub cluster_sent: Family<NodeSentLabel, Counter>,
+    /// What became of messages of the cluster.
+    pub cluster_received: Family<NodeReceivedLabel, Counter>,
+    /// Arrival numbers that this node has not published yet.
+    pub cluster_behind_events: Gauge,
+    /// Messages of the cluster that this node has not acknowledged yet.
+    pub cluster_waiting_messages: Gauge,
     /// Resident memory of the process, including cached pages of the data file.
     pub resident_bytes: Gauge,
     /// Resident memory that is not backed by a file.
@@ -290,6 +300,15 @@ impl Metrics {
                 &mut r,
                 "replication_behind_seconds",
                 "Seconds since a link had nothing left to do",
+            ),
+            cluster_connected: add(&mut r, "cluster_connected", "1 while this node is connected to NATS"),
+            cluster_sent: add(&mut r, "cluster_sent", "What this node had for the other nodes, by result"),
+            cluster_received: add(&mut r, "cluster_received", "Messages of the cluster, by outcome"),
+            cluster_behind_events: add(&mut r, "cluster_behind_events", "Arrivals that are not published yet"),
+            cluster_waiting_messages: add(
+                &mut r,
+                "cluster_waiting_messages",
+                "Messages of the cluster that are not acknowledged yet",
             ),
             resident_bytes: add(
                 &mut r,

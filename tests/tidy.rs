@@ -25,7 +25,7 @@ const LAYERS: [&[&str]; 11] = [
 ];
 
 /// Where each heavy crate lives; nobody else names it.
-const HOMES: [(&str, &[&str]); 18] = [
+const HOMES: [(&str, &[&str]); 19] = [
     ("shuttle", &["src/sync.rs"]),
     ("heed", &["src/store/"]),
     ("hyper", &["src/server/", "src/ws/upgrade"]),
@@ -44,6 +44,7 @@ const HOMES: [(&str, &[&str]); 18] = [
     ("ratatui", &["src/cli/top/"]),
     ("maud", &["src/pages/"]),
     ("qrcode", &["src/pages/"]),
+    ("async_nats", &["src/replication/cluster/"]),
 ];
 
 const LONGEST_FILE: usize = 500;

@@ -21,7 +21,8 @@ use super::{descriptors, log, systemd};
 use crate::config::Config;
 use crate::management::Journal;
 use crate::metrics::Metrics;
-use crate::pipeline::{OnFailure, Parts, Pipeline, now};
+use crate::pipeline::{OnFailure, Parts, Pipeline, Serving, now};
+use crate::replication::{Cluster, ClusterParts};
 use crate::schnorr::Verifier;
 use crate::server::{Server, management};
 use crate::store::Store;
@@ -100,6 +101,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Err(error) = streams.apply(&config) {
         tracing::error!("streams do not run: {error:#}");
     }
+    let cluster = start_cluster(&config, &serving, &on_failure)?;
     let end = signals.wait(config, load, &pipeline, &server, &sockets, &mut streams);
     // Other relays may be slow to say goodbye.
     let streams = std::thread::Builder::new().name("streams".into()).spawn(move || streams.finish());
@@ -115,11 +117,27 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
             server.finish(if serving.health.is_lost() { LOST_DRAIN } else { drain_timeout });
         }
     }
+    cluster.into_iter().for_each(Cluster::finish);
     management.finish();
     // A panic was reported when it happened; without a thread they end with the process.
     let _ = streams.map(std::thread::JoinHandle::join);
     pipeline.finish();
     Ok(if failed.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Joins the other nodes of the cluster, if there is one.
+fn start_cluster(config: &Config, serving: &Serving, on_failure: &OnFailure) -> anyhow::Result<Option<Cluster>> {
+    if !config.cluster.is_on() {
+        return Ok(None);
+    }
+    let parts = ClusterParts {
+        options: config.cluster.clone(),
+        serving: serving.clone(),
+        journal: Journal::open(&config.management.directory(&config.storage.data))?,
+        verify: config.verify,
+        on_failure: OnFailure::clone(on_failure),
+    };
+    Ok(Some(Cluster::start(parts).context("the cluster cannot be started")?))
 }
 
 fn parts(config: &Config, metrics: Metrics) -> anyhow::Result<Parts> {

@@ -13,7 +13,7 @@ use crate::pipeline::fair::MAX_REMEMBERED;
 use crate::pipeline::ingest::plugin::COPY_BYTES;
 use crate::pipeline::query::changes::{MOST_ANSWERS, MOST_BYTES};
 use crate::plugin::worker::BUFFER_BYTES;
-use crate::replication::LINK_BYTES;
+use crate::replication::{CLUSTER_BYTES, LINK_BYTES, TAKEN_AT_ONCE};
 
 /// Memory of one open connection that no account counts: its task, session and outbox (4.1 KiB, measured with 4,000
 /// idle connections) and up to 4 KiB of an incomplete message. Kernel buffers are not included.
@@ -157,6 +157,9 @@ fn lines(config: &Config) -> Vec<Line> {
     let links: usize = config.replication.streams.iter().map(|stream| stream.urls.len()).sum();
     if links > 0 {
         lines.push(line("streams to other relays, while they compare", links as u64 * LINK_BYTES, 0, 0));
+    }
+    if config.cluster.is_on() {
+        lines.push(line("the other nodes of the cluster", CLUSTER_BYTES + TAKEN_AT_ONCE as u64 * 2 * largest, 0, 0));
     }
     if !plugin.command.is_empty() {
         let copies = if plugin.dry_run { COPY_BYTES as u64 } else { 0 };

@@ -3,6 +3,7 @@
 //! Every key has a default, so an empty file, or none, is valid. Nothing below `cli` sees this module: each module gets
 //! its own options by value. No other module uses toml.
 
+mod cluster;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -80,6 +81,7 @@ impl Config {
                 let key = "membership.key_file";
                 faults.extend(secret_file::read(key, &mut read.config.membership.key_file, directory));
                 faults.extend(read.config.replication.read_files(directory));
+                cluster::resolve(&mut read.config.cluster, directory);
                 faults.extend(token_file::read(&mut read.config.changes.token_file, directory));
                 faults.extend(template_file::read(&mut read.config.info.template_file, directory));
                 faults.extend(compile(&mut read.config.policy.content));

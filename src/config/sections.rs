@@ -17,6 +17,7 @@ use crate::pipeline;
 use crate::policy::{
     Access, Auth, Info, Limits, Membership, PluginOptions, PolicyOptions, RateOptions, Settings, Tiers,
 };
+use crate::replication::ClusterOptions;
 use crate::schnorr;
 use crate::server;
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub verify: schnorr::Options,
     /// Streams of events between this relay and others.
     pub replication: Replication,
+    /// Other nodes of the same relay.
+    pub cluster: ClusterOptions,
     /// Negentropy sync (NIP-77).
     pub negentropy: pipeline::query::sessions::Options,
     /// Bounds on the memory that clients can make the relay hold.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::cluster;
 use super::error::Fault;
 use super::sections::Config;
 use crate::management::members::MAX_TTL_S;
@@ -45,6 +46,7 @@ pub fn check(config: &Config) -> Vec<Fault> {
     plugin(config, &mut faults);
     membership(config, &mut faults);
     faults.0.extend(config.replication.faults());
+    faults.0.extend(cluster::faults(&config.cluster));
     pipeline(config, &mut faults);
     monitoring(config, &mut faults);
     faults.0

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::request::{MAX_REASON, MAX_TEXT};
 use super::subject::Subject;
 
 /// What was decided about a subject.
@@ -76,4 +77,41 @@ pub struct AuditEntry {
     /// The id of the event that authorized it (NIP-98), or of the member's request (NIP-43).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<String>,
+    /// Where it was done, if that was another node of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
+
+/// Where an act was done.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The node.
+    pub node: String,
+    /// The number of the act there.
+    pub number: u64,
+}
+
+impl AuditEntry {
+    /// Whether it is within the bounds of acts that are done here: one from another node may be anything.
+    ///
+    /// # Errors
+    /// What is out of bounds.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let after = self.change.as_ref().ok_or("it changes no decision")?.after.as_ref();
+        let is_short = |text: &str, most: usize| text.len() <= most;
+        if !is_short(&self.by, MAX_NAME) || !is_short(&self.method, MAX_NAME) {
+            return Err("a name is too long");
+        }
+        if !self.auth.as_deref().is_none_or(|auth| is_short(auth, MAX_NAME)) {
+            return Err("the id of its authorization is too long");
+        }
+        if !is_short(&self.reason, MAX_REASON) || !after.is_none_or(|after| is_short(&after.text, MAX_TEXT)) {
+            return Err("a text is too long");
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of the names in an act: of who did it, and of the method.
+const MAX_NAME: usize = 128;

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::audit::{AuditEntry, Change, Decision, Verdict};
+use super::audit::{AuditEntry, Change, Decision, Origin, Verdict};
 use super::error::JournalError;
 use super::files::{Files, OLDER, Seen};
 use super::state::State;
@@ -220,6 +220,34 @@ impl Journal {
         Ok(standing.pop())
     }
 
+    /// Records an act of another node, and makes its decision that of this one. The caller has found it to be the
+    /// latest about its subject among the acts up to number `last`. Returns false if there are others by now.
+    ///
+    /// # Errors
+    /// When it cannot be recorded, or there are too many decisions; nothing has changed then.
+    pub fn adopt(&mut self, act: &AuditEntry, origin: Origin, last: u64) -> Result<bool, JournalError> {
+        let _lock = self.locked()?;
+        if self.state.last() != last {
+            return Ok(false);
+        }
+        let before = self.state.get(&act.subject).cloned();
+        let after = act.change.as_ref().and_then(|change| change.after.clone());
+        if before.is_none() && after.is_some() {
+            self.state.check_room(&act.subject).map_err(JournalError::Full)?;
+        }
+        let number = self.state.last() + 1;
+        let after = after.map(|after| Decision { number, at: act.at, by: act.by.clone(), ..after });
+        self.record(&AuditEntry {
+            number,
+            change: Some(Change { before, after }),
+            undoes: None,
+            events: None,
+            origin: Some(origin),
+            ..act.clone()
+        })?;
+        Ok(true)
+    }
+
     /// Records that events of a subject are to be removed. No decision changes.
     ///
     /// # Errors
@@ -291,6 +319,7 @@ impl Journal {
             undoes: None,
             events: None,
             auth: who.auth.map(|id| id.to_string()),
+            origin: None,
         }
     }
 

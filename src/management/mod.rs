@@ -23,7 +23,7 @@ pub mod subject;
 mod tests;
 pub mod used;
 
-pub use audit::{AuditEntry, Change, Decision, Verdict};
+pub use audit::{AuditEntry, Change, Decision, Origin, Verdict};
 pub use error::JournalError;
 pub use journal::{Actor, Journal};
 pub use members::{Joined, NotJoined};

@@ -357,6 +357,48 @@ label_values!(
     }
 );
 
+label_values!(
+    /// What became of what this node had for the others of its cluster.
+    NodeSent {
+        /// NATS took the event.
+        Published = "published",
+        /// The event is larger than NATS takes.
+        TooLarge = "too_large",
+        /// An ephemeral event was published.
+        Ephemeral = "ephemeral",
+        /// An ephemeral event found no room.
+        Dropped = "dropped",
+        /// An act of an admin was published.
+        Act = "act",
+    }
+);
+
+label_values!(
+    /// What became of a message of the cluster.
+    NodeReceived {
+        /// The event is stored.
+        Stored = "stored",
+        /// The event was stored before, or a newer version.
+        Duplicate = "duplicate",
+        /// The event is refused: banned, deleted, vanished, expired, not kept, or too large.
+        Refused = "refused",
+        /// This node takes no events of that kind or author.
+        Unwanted = "unwanted",
+        /// This node published it.
+        Own = "own",
+        /// It could not be stored, and comes again.
+        Postponed = "postponed",
+        /// It is none of ours, and is passed over.
+        Poison = "poison",
+        /// An ephemeral event was delivered.
+        Ephemeral = "ephemeral",
+        /// An ephemeral event found no room.
+        Dropped = "dropped",
+        /// An act of an admin was recorded.
+        Act = "act",
+    }
+);
+
 macro_rules! label {
     ($($name:ident { $field:ident: $value:ty }),* $(,)?) => {$(
         /// A label set with one label.
@@ -369,6 +411,8 @@ macro_rules! label {
 }
 
 label!(
+    NodeSentLabel { result: NodeSent },
+    NodeReceivedLabel { outcome: NodeReceived },
     VerbLabel { verb: Verb },
     OutcomeLabel { outcome: EventOutcome },
     RefusalLabel { prefix: &'static str },

@@ -22,6 +22,12 @@ fn rendered() -> String {
     metrics.replication_behind_events.get_or_create(&link).set(0);
     metrics.replication_behind_seconds.get_or_create(&link).set(0);
     metrics.replication_received.get_or_create(&link.received("stored")).inc();
+    for &result in NodeSent::ALL {
+        metrics.cluster_sent.get_or_create(&NodeSentLabel { result }).inc();
+    }
+    for &outcome in NodeReceived::ALL {
+        metrics.cluster_received.get_or_create(&NodeReceivedLabel { outcome }).inc();
+    }
     for &result in Sent::ALL {
         metrics.replication_sent.get_or_create(&link.sent(result)).inc();
     }

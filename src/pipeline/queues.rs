@@ -13,6 +13,7 @@
 //! | changes       | wide subscriptions that `live` is to list or take out ([`live`](crate::pipeline::deliver::live)) | two for each subscription, whose filters are counted | never full |
 //! | removals      | [`Eviction`]s that the writer has taken from Q2 ([`background`](crate::pipeline::commit::background)) | the 16 that retention sends before it waits for an answer, and one of management | they wait |
 //! | held          | the batch that found no room, in the writer ([`room`](crate::pipeline::commit::room)) | one; later events wait in the backlog, which the gate bounds | the gate lets nothing in |
+//! | outward       | ephemeral events for other nodes of a cluster ([`outward`](crate::pipeline::deliver::outward)) | 1,024 events, 4 MiB | an event is dropped and counted |
 //! | answers       | [`Done`], from writer to retention | as many as there are removals | never full |
 //!
 //! Events are counted at the [`Gate`](super::ingest::gate::Gate), before they enter Q1. Q1 has room for everything that

@@ -20,6 +20,7 @@ use super::fair_channel::FairChannel;
 use super::health::{Health, OnFailure};
 use super::heartbeat::Heartbeat;
 use super::ingest::gate::Gate;
+use super::ingest::nodes::NodeEvents;
 use super::ingest::own::OwnEvents;
 use super::ingest::plugin::{self, Judging, door};
 use super::ingest::verify::{self, Intake, Onward, Verifying};
@@ -212,6 +213,8 @@ fn serving(
     Ok(Serving {
         roll: Arc::default(),
         own_events: OwnEvents::new(write.downgrade(), Arc::clone(&gate), Arc::clone(&memory)),
+        node_events: NodeEvents::new((write.downgrade(), live.downgrade()), Arc::clone(&gate), Arc::clone(&memory)),
+        outward: Arc::default(),
         welcome: Arc::default(),
         memory,
         heartbeat: Arc::default(),
@@ -291,6 +294,7 @@ fn delivering(of: &Serving) -> Delivering {
         settings: Arc::clone(&of.settings),
         gate: Arc::clone(&of.gate),
         outboxes: Arc::clone(&of.memory.outboxes),
+        outward: Arc::clone(&of.outward),
         metrics: Arc::clone(&of.metrics),
         health: Arc::clone(&of.health),
         clock: of.clock,

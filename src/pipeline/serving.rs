@@ -9,10 +9,12 @@ use tokio::sync::watch;
 
 use super::client::Roll;
 use super::clock::Clock;
+use super::deliver::outward::Outward;
 use super::evict::removals::Removals;
 use super::health::Health;
 use super::heartbeat::Heartbeat;
 use super::ingest::gate::Gate;
+use super::ingest::nodes::NodeEvents;
 use super::ingest::own::OwnEvents;
 use super::ingest::plugin::door;
 use super::query::job::Reading;
@@ -60,6 +62,10 @@ pub struct Serving {
     pub removals: Removals,
     /// The way of the relay's own events.
     pub own_events: OwnEvents,
+    /// The way of events from other nodes of the cluster.
+    pub node_events: NodeEvents,
+    /// What other nodes of the cluster are to get.
+    pub outward: Arc<Outward>,
     /// Changes with the settings that say who is welcome.
     pub welcome: Arc<watch::Sender<()>>,
     /// The signature engines, for AUTH and for management.

@@ -66,4 +66,4 @@ pub use rules::{ContentRule, KindLimits};
 pub use sets::{KindSet, OptionalKey};
 pub use settings::{Audience, Auth, ChallengeWhen, Settings};
 pub use urls::{RelayUrl, RelayUrls};
-pub use write::{Decision, accepts_kind, check_event, check_import, check_still_welcome, kind_edges};
+pub use write::{Decision, accepts_kind, check_event, check_from_node, check_import, check_still_welcome, kind_edges};

@@ -115,6 +115,20 @@ fn check_from_relay(settings: &Settings, event: EventView<'_>, now: Timestamp) -
     check_repost(event)
 }
 
+/// What this relay says about an event that another node of its cluster has accepted. The rules, rates and the plugin
+/// were asked there; protected events (NIP-70) travel too, since the nodes are one relay to their clients.
+///
+/// # Errors
+/// The refusal.
+pub fn check_from_node(settings: &Settings, event: EventView<'_>) -> Result<(), Refusal> {
+    check_publishable(&settings.policy, event.kind())?;
+    rules::check_size(event, settings.tiers.largest_event_bytes())?;
+    if event.kind() == Kind::VANISH {
+        return check_vanish(settings, event);
+    }
+    settings.moderation.check_bans(event)
+}
+
 /// Whether an event is welcome as far as it and its author were not banned or denied. That may have changed while it
 /// was on its way.
 ///

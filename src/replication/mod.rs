@@ -15,6 +15,8 @@
 
 mod attempts;
 mod auth;
+mod backoff;
+mod cluster;
 mod comparison;
 mod download;
 mod error;
@@ -26,6 +28,7 @@ mod local;
 mod ongoing;
 mod pages;
 mod pause;
+mod recent;
 mod refusal;
 mod remembered;
 mod report;
@@ -36,6 +39,7 @@ mod session;
 mod upload;
 mod window;
 
+pub use cluster::{CLUSTER_BYTES, Cluster, Options as ClusterOptions, Parts as ClusterParts, TAKEN_AT_ONCE};
 pub use error::SyncError;
 pub use report::{Direction, End, Progress, Report, Side, Watch};
 pub use router::{IntakeParts, LINK_BYTES, MAX_LINKS, Parts as RouterParts, Router, Stream};

@@ -14,10 +14,12 @@ pub enum Need {
     Root,
     /// Real events: a file that is not part of the repository.
     Corpus,
+    /// A server of NATS.
+    Nats,
 }
 
 impl Need {
-    const ALL: [Self; 4] = [Self::Avx512, Self::Mount, Self::Root, Self::Corpus];
+    const ALL: [Self; 5] = [Self::Avx512, Self::Mount, Self::Root, Self::Corpus, Self::Nats];
 
     const fn name(self) -> &'static str {
         match self {
@@ -25,6 +27,7 @@ impl Need {
             Self::Mount => "mount",
             Self::Root => "root",
             Self::Corpus => "corpus",
+            Self::Nats => "nats",
         }
     }
 }

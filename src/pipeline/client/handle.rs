@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::ledger::{Account, Address, Hold};
-use crate::nostr::{Prefix, Pubkey, Reason, RelayMessage};
+use crate::nostr::{EventId, Prefix, Pubkey, Reason, RelayMessage};
 use crate::policy::{OffenderOptions, Offenders, Quantity, RateLimiter, Settings, Suspect, Tier};
 use crate::store::Scan;
 use crate::sync::Arc;
@@ -40,7 +40,13 @@ pub struct ClientHandle {
     cpu_ns: AtomicU64,
     /// Microseconds of scans on the io thread that Q4 has not charged to its address yet.
     uncharged_us: AtomicU64,
+    /// Who is told of its OKs instead of a socket.
+    on_answer: Option<OnAnswer>,
 }
+
+/// Is told what became of an event: whether it was accepted, and why it was not or was not new. It is called on threads
+/// of the pipeline and must not wait.
+pub type OnAnswer = Arc<dyn Fn(EventId, bool, Option<&Reason>) + Send + Sync>;
 
 /// Scans on the io thread are charged to an address in Q4 by this many microseconds of a connection: a query by id
 /// takes a few of them.
@@ -80,7 +86,36 @@ impl ClientHandle {
             scans: AtomicUsize::new(0),
             cpu_ns: AtomicU64::new(0),
             uncharged_us: AtomicU64::new(0),
+            on_answer: None,
         }
+    }
+
+    /// The same, for events of another node: it is told of its OKs by a call.
+    #[must_use]
+    pub fn answering(self, on_answer: OnAnswer) -> Self {
+        Self { on_answer: Some(on_answer), ..self }
+    }
+
+    /// Whether it is another node of the cluster.
+    #[must_use]
+    pub fn is_node(&self) -> bool {
+        self.on_answer.is_some()
+    }
+
+    /// Tells it of an OK by a call, if that is its way. An event is no longer owed then.
+    pub(super) fn tell(&self, message: &RelayMessage) -> bool {
+        let (Some(on_answer), RelayMessage::Ok { id, accepted, reason }) = (&self.on_answer, message) else {
+            return false;
+        };
+        self.disown();
+        on_answer(*id, *accepted, reason.as_ref());
+        true
+    }
+
+    /// Takes back one [`ClientHandle::owe`].
+    pub fn disown(&self) {
+        let owed = self.unanswered.fetch_sub(1, Ordering::AcqRel);
+        assert!(owed > 0, "INV-14: an EVENT was answered twice");
     }
 
     /// The keys it has proven so far.

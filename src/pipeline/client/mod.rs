@@ -7,7 +7,7 @@ pub mod replies;
 pub mod roll;
 pub mod subscription;
 
-pub use handle::{ClientHandle, Identity};
+pub use handle::{ClientHandle, Identity, OnAnswer};
 pub use replies::{BatchReplies, Replies};
 pub use roll::Roll;
 pub use subscription::Subscription;

@@ -49,6 +49,9 @@ pub struct BatchReplies {
 impl BatchReplies {
     /// Answers one EVENT of `client`.
     pub fn answer(&mut self, client: &Arc<ClientHandle>, message: &RelayMessage) {
+        if client.tell(message) {
+            return;
+        }
         if self.client.as_ref().is_none_or(|last| !Arc::ptr_eq(last, client)) {
             self.flush();
             self.client = Some(Arc::clone(client));

@@ -160,6 +160,20 @@ impl<Q> Uncommitted<Q> {
         self.state().last
     }
 
+    /// The batches that wait for the commit and have events after this number, in the order of their numbers. What is
+    /// neither here nor in a snapshot taken later has no number up to theirs.
+    #[must_use]
+    pub fn after(&self, seq: Seq) -> Vec<Arc<[Committed]>> {
+        if self.is_empty.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let state = self.state();
+        let is_later = |batch: &&Arc<[Committed]>| batch.last().is_some_and(|last| last.seq > seq);
+        let mut batches: Vec<_> = state.batches.iter().rev().take_while(is_later).cloned().collect();
+        batches.reverse();
+        batches
+    }
+
     /// Whether an event up to this number waits for the commit.
     #[must_use]
     pub fn holds(&self, seq: Seq) -> bool {
@@ -251,7 +265,10 @@ mod tests {
         uncommitted.add(&batch(7, &[1, 3]), Vec::new());
         let last = uncommitted.last();
         assert_eq!((last, uncommitted.holds(last), uncommitted.holds(Seq(6))), (Seq(8), true, false));
+        let firsts = |seq| uncommitted.after(Seq(seq)).iter().map(|batch| batch[0].seq.0).collect::<Vec<_>>();
+        assert_eq!([6, 7, 8].map(firsts), [vec![7], vec![7], vec![]]);
         drop(uncommitted.clear());
+        assert_eq!(firsts(0), [0; 0]);
         uncommitted.add(&batch(9, &[1]), Vec::new());
         assert_eq!((uncommitted.holds(last), uncommitted.holds(Seq(9))), (false, true));
     }

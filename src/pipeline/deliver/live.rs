@@ -19,6 +19,7 @@ use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, reply};
 use crate::pipeline::channel::{Receiver, RecvError, WeakSender};
 use crate::pipeline::client::{BatchReplies, ClientHandle, Subscription};
 use crate::pipeline::clock::Clock;
+use crate::pipeline::deliver::outward::Outward;
 use crate::pipeline::health::Health;
 use crate::pipeline::ingest::answers::refuse_unwelcome;
 use crate::pipeline::ingest::gate::Gate;
@@ -257,6 +258,8 @@ pub struct Delivering {
     pub gate: Arc<Gate>,
     /// Where events in outboxes are counted.
     pub outboxes: Arc<Account>,
+    /// What other nodes of the cluster are to get.
+    pub outward: Arc<Outward>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Where failures are noted.
@@ -326,6 +329,7 @@ fn look(delivering: &Delivering, seen_txn: &mut Option<u64>) -> Result<(), Store
         delivering.store.follow()?;
         catch_up(delivering, Seq::MAX)?;
         *seen_txn = Some(txn);
+        delivering.outward.arrived();
     }
     Ok(())
 }
@@ -343,6 +347,7 @@ fn committed(delivering: &Delivering, events: &[Committed], at: Instant) {
         delivering.metrics.deliveries.inc_by(count as u64);
     }
     delivering.metrics.fanout_seconds.observe(at.elapsed().as_secs_f64());
+    delivering.outward.arrived();
 }
 
 /// Delivers stored events after the last delivered one, up to but not including `before`.
@@ -384,10 +389,16 @@ fn ephemeral(delivering: &Delivering, events: Vec<Verified>) {
     let settings = delivering.settings.load();
     let events = refuse_unwelcome(&settings, (&delivering.metrics, &delivering.gate), events);
     let mut replies = BatchReplies::default();
+    let has_nodes = delivering.outward.is_on();
     for Verified { event, from, received } in events {
         let view = event.view();
         let count = delivering.live.deliver(view, None, delivering, &settings);
-        let answer = if count > 0 {
+        let goes_on = has_nodes && !from.is_node();
+        if goes_on {
+            delivering.outward.ephemeral(&event);
+        }
+        // Somebody may listen at another node.
+        let answer = if count > 0 || goes_on {
             delivering.metrics.event(EventOutcome::Ephemeral, 1);
             RelayMessage::Ok { id: view.id(), accepted: true, reason: None }
         } else {

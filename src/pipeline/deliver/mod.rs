@@ -1,3 +1,4 @@
 //! Committed and ephemeral events to the subscriptions that match them.
 
 pub mod live;
+pub mod outward;

@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod backlog;
 pub mod gate;
+pub mod nodes;
 pub mod own;
 pub mod plugin;
 pub mod signatures;

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use super::recent::Recent;
 use super::status::Status;
 use crate::import::{LineOutcome, Verdict, Wanted};
 use crate::nostr::{EventId, EventView, Filter, Timestamp};
 use crate::pipeline::now;
 use crate::replication::download::Requested;
 use crate::replication::feed::Window;
+use crate::replication::recent::Recent;
 use crate::replication::remembered::{Refused, Remembered};
 
 /// Pieces of one connection that may be on their way to the disk: two thousand events, or a few megabytes.

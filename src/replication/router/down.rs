@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::backoff::{Backoff, GOOD};
 use super::said::Said;
 use crate::nostr::Timestamp;
+use crate::replication::backoff::{Backoff, GOOD};
 use crate::replication::error::SyncError;
 use crate::replication::report::Report;
 

@@ -4,10 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::recent::Recent;
 use crate::metrics::Sent;
 use crate::nostr::{EventId, Filter, Timestamp};
 use crate::replication::local::{self, Sending};
+use crate::replication::recent::Recent;
 use crate::store::{Seq, Store, StoreError};
 
 /// The limits of one read transaction.

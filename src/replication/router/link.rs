@@ -8,12 +8,12 @@ use tokio::sync::watch;
 
 use super::intake::Intake;
 use super::progress::Progress;
-use super::recent::Recent;
 use super::status::Status;
 use super::stream::LinkOptions;
 use crate::import::Rules;
 use crate::nostr::Timestamp;
 use crate::pipeline::now;
+use crate::replication::recent::Recent;
 use crate::replication::run::longest_message;
 use crate::store::{Seq, Store};
 

@@ -15,7 +15,6 @@
 //! which the relay has answered.
 
 mod account;
-mod backoff;
 mod catch_up;
 mod conversation;
 mod down;
@@ -24,7 +23,6 @@ mod intake;
 mod link;
 mod outgoing;
 mod progress;
-mod recent;
 mod reconnect;
 mod said;
 mod service;

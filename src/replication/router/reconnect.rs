@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::backoff::{Backoff, GOOD, chance};
 use super::conversation::Conversation;
 use super::link::{Link, MEASURE};
 use super::progress::Progress;
@@ -11,6 +10,7 @@ use super::said::Said;
 use super::state;
 use crate::peer::{Connection, Options};
 use crate::pipeline::now;
+use crate::replication::backoff::{Backoff, GOOD, chance};
 use crate::replication::error::SyncError;
 use crate::replication::run::MAX_MESSAGE_BYTES;
 

@@ -15,12 +15,12 @@ use tokio::time::Interval;
 
 use super::intake::{self, Intake, Running};
 use super::link::{Link, Shared};
-use super::recent::Recent;
 use super::reconnect;
 use super::status::Status;
 use super::stream::{LinkOptions, Stream};
 use crate::metrics::Metrics;
 use crate::pipeline::{StartError, threads};
+use crate::replication::recent::Recent;
 use crate::store::{Seq, Store};
 use crate::sync::thread::JoinHandle;
 

@@ -6,11 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::backoff::Pause;
 use super::link::Link;
 use super::outgoing::Outgoing;
 use super::progress::Progress;
 use crate::nostr::EventId;
+use crate::replication::backoff::Pause;
 use crate::store::Seq;
 
 /// See the module.

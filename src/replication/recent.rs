@@ -1,6 +1,6 @@
-//! The events that a relay has shown lately, so that they are not sent back to it.
+//! The events that a relay has shown lately, or that other nodes have brought, so that they are not sent back.
 //!
-//! Bounded: the oldest are forgotten, and then the relay calls an event that it gets back a duplicate.
+//! Bounded: the oldest are forgotten, and then whoever gets an event back calls it a duplicate.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,16 @@ use crate::nostr::EventId;
 const MAX_RECENT: usize = 1 << 15;
 
 /// See the module. Shared by all links to one relay.
-#[derive(Default)]
-pub struct Recent(Mutex<Inner>);
+pub struct Recent {
+    inner: Mutex<Inner>,
+    most: usize,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self::of(MAX_RECENT)
+    }
+}
 
 #[derive(Default)]
 struct Inner {
@@ -27,8 +35,14 @@ fn short(id: &EventId) -> u64 {
 }
 
 impl Recent {
+    /// Remembers so many.
+    #[must_use]
+    pub fn of(most: usize) -> Self {
+        Self { inner: Mutex::default(), most }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The relay has shown this event.
@@ -38,7 +52,7 @@ impl Recent {
             return;
         }
         inner.order.push_back(short(id));
-        if inner.order.len() > MAX_RECENT
+        if inner.order.len() > self.most
             && let Some(oldest) = inner.order.pop_front()
         {
             inner.ids.remove(&oldest);

@@ -1,0 +1,121 @@
+//! What a message from NATS holds, which anybody with credentials may have written.
+//!
+//! Pure. A message that is none of ours is poison: it is counted and passed, and stops nothing.
+
+use crate::management::AuditEntry;
+use crate::nostr::json::Parser;
+use crate::nostr::{Event, EventError, EventView};
+
+/// Why a message is passed over.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Poison {
+    /// It is too long for an event.
+    #[error("it has {0} bytes, and no event has so many")]
+    TooLong(usize),
+    /// It is no event.
+    #[error("it holds no event: {0}")]
+    NotAnEvent(EventError),
+    /// Its subject is that of another kind.
+    #[error("an event of kind {0} has the subject {1}")]
+    WrongSubject(u16, String),
+    /// Its signature is wrong.
+    #[error("the signature is wrong")]
+    BadSignature,
+    /// Stored events do not come as ephemeral ones, nor the other way round.
+    #[error("events of kind {0} do not come this way")]
+    WrongWay(u16),
+    /// It is no act.
+    #[error("it holds no act: {0}")]
+    NotAnAct(String),
+}
+
+/// The JSON of an event, as it travels.
+#[must_use]
+pub fn write(event: EventView<'_>) -> Vec<u8> {
+    let mut json = Vec::with_capacity(event.record().len() * 2);
+    event.write_json(&mut json);
+    json
+}
+
+/// Reads an event that came with `subject`. Its signature is not checked.
+///
+/// # Errors
+/// When the message is poison.
+pub fn read(
+    parser: &mut Parser,
+    subject: &str,
+    payload: &[u8],
+    max_bytes: usize,
+    is_ephemeral: bool,
+) -> Result<Event, Poison> {
+    if payload.len() > max_bytes {
+        return Err(Poison::TooLong(payload.len()));
+    }
+    let event = Event::parse(parser, payload).map_err(Poison::NotAnEvent)?;
+    let kind = event.view().kind();
+    let named = subject.rsplit('.').next().and_then(|token| token.parse().ok());
+    if named != Some(kind.0) {
+        // NATS filters by subject: a node that asks for some kinds only would get others.
+        return Err(Poison::WrongSubject(kind.0, subject.chars().take(128).collect()));
+    }
+    if kind.is_ephemeral() != is_ephemeral {
+        return Err(Poison::WrongWay(kind.0));
+    }
+    Ok(event)
+}
+
+/// The longest text of an act: a description, each byte escaped, and what is around it.
+const MAX_ACT_BYTES: usize = 64 << 10;
+
+/// Reads an act.
+///
+/// # Errors
+/// When the message is poison.
+pub fn read_act(payload: &[u8]) -> Result<AuditEntry, Poison> {
+    if payload.len() > MAX_ACT_BYTES {
+        return Err(Poison::TooLong(payload.len()));
+    }
+    let act: AuditEntry = serde_json::from_slice(payload).map_err(|error| Poison::NotAnAct(error.to_string()))?;
+    act.check().map_err(|text| Poison::NotAnAct(text.into()))?;
+    Ok(act)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nostr::testing::signed;
+
+    #[test]
+    fn an_event_comes_back_as_it_was_written() {
+        let mut parser = Parser::default();
+        for (kind, is_ephemeral) in [(1, false), (30_023, false), (20_001, true)] {
+            let event = signed(1, kind, 5, &[&["d", "x"], &["-"]], "line\nline \u{1f980} \u{1}");
+            let subject = format!("weir.main.ev.{kind}");
+            let read = read(&mut parser, &subject, &write(event.view()), 1 << 16, is_ephemeral);
+            assert_eq!(read, Ok(event));
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_of_ours_is_poison_and_says_why() {
+        let mut parser = Parser::default();
+        let event = signed(1, 1, 5, &[], "x");
+        let text = write(event.view());
+        let mut forged = text.clone();
+        let at = text.windows(4).position(|window| window == b"\"x\"}" || window == b"\"x\",").expect("the content");
+        forged[at + 1] = b'y';
+        let cases: [(&str, &[u8], bool, &str); 7] = [
+            ("a.1", b"", false, "it holds no event: not valid JSON"),
+            ("a.1", b"[]", false, "it holds no event: the event is not a JSON object"),
+            ("a.1", &forged, false, "it holds no event: id is not the SHA-256 of the event"),
+            ("a.2", &text, false, "an event of kind 1 has the subject a.2"),
+            ("", &text, false, "an event of kind 1 has the subject "),
+            ("a.1", &text, true, "events of kind 1 do not come this way"),
+            ("a.1", &[b' '; 5000], false, "it has 5000 bytes, and no event has so many"),
+        ];
+        for (subject, payload, is_ephemeral, why) in cases {
+            let read = read(&mut parser, subject, payload, 4096, is_ephemeral);
+            assert_eq!(read.map_err(|poison| poison.to_string()), Err(why.to_owned()));
+        }
+    }
+}

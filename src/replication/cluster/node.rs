@@ -1,0 +1,148 @@
+//! Runs this node: one session after the other, for as long as the relay runs.
+//!
+//! One thread. It waits for no client, and no thread of the pipeline waits for it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+
+use super::error::ClusterError;
+use super::known_acts::Acts;
+use super::names::Names;
+use super::options::{MAX_RECENT, Options};
+use super::shared::Node;
+use super::state::{self, State};
+use super::{session, watch as watching};
+use crate::management::Journal;
+use crate::metrics::{NodeReceived, NodeSent};
+use crate::nostr::bech32::parse_pubkey;
+use crate::nostr::hex;
+use crate::pipeline::{OnFailure, Serving, StartError, threads};
+use crate::replication::backoff::{Backoff, GOOD, chance};
+use crate::replication::recent::Recent;
+use crate::schnorr::{self, Verifier};
+use crate::sync::thread::JoinHandle;
+
+/// How often the log tells that the cluster cannot be reached while that stays so.
+const REMINDER: Duration = Duration::from_secs(3600);
+
+/// The longest pause between two attempts: nodes of one operator are near.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// How long the tasks that wait for the disk may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// What a node needs.
+pub struct Parts {
+    /// What the operator chose; valid, and with servers.
+    pub options: Options,
+    /// The running relay.
+    pub serving: Serving,
+    /// The decisions of admins, for this node alone to read.
+    pub journal: Journal,
+    /// The signature engines.
+    pub verify: schnorr::Options,
+    /// Is told when the thread has panicked.
+    pub on_failure: OnFailure,
+}
+
+/// The running node.
+pub struct Cluster {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Cluster {
+    /// Starts the node. It does not wait for NATS.
+    ///
+    /// # Errors
+    /// When the thread cannot be started or the store cannot be read.
+    pub fn start(parts: Parts) -> Result<Self, StartError> {
+        let runtime = Builder::new_current_thread().enable_all().thread_name("cluster-disk").build()?;
+        let on_failure = Arc::clone(&parts.on_failure);
+        let node = Arc::new(node(parts)?);
+        node.serving.outward.turn(true);
+        NodeSent::ALL.iter().for_each(|result| node.sent(*result, 0));
+        NodeReceived::ALL.iter().for_each(|outcome| node.received(*outcome, 0));
+        let (stop, stopped) = watch::channel(false);
+        let run = move || {
+            runtime.block_on(run(&node, stopped));
+            node.serving.outward.turn(false);
+            runtime.shutdown_timeout(ENDING);
+        };
+        let thread = threads::spawn("cluster", &on_failure, run)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops the node. What it has taken and not acknowledged comes again.
+    pub fn finish(self) {
+        self.stop.send_replace(true);
+        // A panic was reported when it happened.
+        let _ = self.thread.join();
+    }
+}
+
+fn node(Parts { options, serving, journal, verify, .. }: Parts) -> Result<Node, StartError> {
+    let snapshot = serving.store.read()?;
+    let (last, store) = (snapshot.last_seq()?, hex::encode(&snapshot.store_id()?));
+    drop(snapshot);
+    let file: PathBuf = state::path(serving.store.path(), &options.node);
+    let state = state::load(&file, &store).unwrap_or_else(|error| {
+        tracing::warn!("{} is ignored: {error}", file.display());
+        None
+    });
+    // What was stored before it became a node is for comparisons to find.
+    let new = || State { store: store.clone(), published: last.0, settled: last.0, ..State::default() };
+    let state = state.filter(|state| state.published <= last.0).unwrap_or_else(new);
+    Ok(Node {
+        names: Names::new(&options.name),
+        authors: options.authors.iter().filter_map(|author| parse_pubkey(author).ok()).collect(),
+        acts: Mutex::new(Acts::new(&options.node, journal)),
+        verifier: Verifier::new(verify),
+        file,
+        state: Mutex::new(state),
+        recent: Recent::of(MAX_RECENT),
+        told: Mutex::default(),
+        options,
+        serving,
+    })
+}
+
+/// Runs sessions until the node is to stop.
+async fn run(node: &Arc<Node>, mut stopped: watch::Receiver<bool>) {
+    let (mut backoff, mut told) = (Backoff::default(), None);
+    loop {
+        let began = Instant::now();
+        let error = tokio::select! {
+            Err(error) = session::run(node) => error,
+            _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
+        };
+        let was_connected = node.serving.metrics.cluster_connected.set(0) == 1;
+        if matches!(error, ClusterError::Stopping) {
+            break;
+        }
+        if was_connected || began.elapsed() >= GOOD {
+            backoff.reset();
+            told = None;
+        }
+        if told.is_none_or(|told: Instant| told.elapsed() >= REMINDER) {
+            told = Some(Instant::now());
+            tracing::warn!("not joined with the other nodes; events wait in the store: {error}");
+        } else {
+            tracing::debug!("not joined with the other nodes: {error}");
+        }
+        if let Err(error) = watching::measure(node) {
+            tracing::error!("{error}");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next(chance()).min(LONGEST)) => {}
+            _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
+        }
+    }
+    if let Err(error) = watching::save(node).await {
+        tracing::error!("{error}");
+    }
+}

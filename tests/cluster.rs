@@ -1,0 +1,13 @@
+//! Nodes that share what is published at any of them, with a real server of NATS between them.
+
+mod support;
+
+mod cluster {
+    mod acts;
+    mod away;
+    mod killed;
+    mod messages;
+    mod nats;
+    mod scene;
+    mod ways;
+}
