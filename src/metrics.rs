@@ -15,11 +15,13 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+mod exposition;
 mod labels;
 mod strfry;
 #[cfg(test)]
 mod tests;
 
+pub use exposition::{Buckets, Exposition};
 pub use labels::*;
 pub use strfry::StoredKinds;
 

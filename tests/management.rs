@@ -11,6 +11,8 @@ mod backups;
 mod bans;
 #[path = "management/commands.rs"]
 mod commands;
+#[path = "management/dashboard.rs"]
+mod dashboard;
 #[path = "management/methods.rs"]
 mod methods;
 #[path = "management/scene.rs"]

@@ -16,6 +16,7 @@ mod check;
 mod compact;
 mod completions;
 mod config;
+mod dashboard;
 mod delete;
 mod descriptors;
 mod export;
@@ -121,6 +122,8 @@ enum Command {
     Config(config::Arguments),
     /// Watch the running relay
     Top(top::Arguments),
+    /// Print a link that opens the dashboard of the running relay once
+    Dashboard(dashboard::Arguments),
     /// Take strfry's command line
     Strfry(strfry::Arguments),
     /// Print a script that completes commands and options in a shell
@@ -177,6 +180,7 @@ fn run(Arguments { global, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sync(arguments) => sync::run(&global, &arguments),
         Command::Router(arguments) => router::run(&global, &arguments),
         Command::Top(arguments) => top::run(&global, &arguments),
+        Command::Dashboard(arguments) => dashboard::run(&global, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => completions::write_pages(&arguments),
         Command::Strfry(arguments) => run(Arguments::parse_from(arguments.to_weir(&global)?)),

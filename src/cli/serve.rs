@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{OnFailure, Parts, Pipeline, Serving, now};
 use crate::replication::{Cluster, ClusterParts};
 use crate::schnorr::Verifier;
-use crate::server::{Server, management};
+use crate::server::{Board, Server, management};
 use crate::store::Store;
 
 /// How long clients get to disconnect after the store has failed: the sooner a new process serves them, the better.
@@ -81,13 +81,15 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tracing::info!("metrics on http://{}/metrics", monitor.local_addr()?);
     }
     let serving = pipeline.serving().clone();
-    let mut management = management::start(journal, serving.clone(), &on_failure)?;
+    let board = config.dashboard.is_on().then(|| Board::new(config.dashboard.clone())).transpose()?.map(Arc::new);
+    let mut management = management::start((journal, board.clone()), serving.clone(), &on_failure)?;
     if predecessor.is_none() {
         management.listen();
     }
     let links = (management.link(), &on_failure);
-    let server =
-        Server::start((options, config.changes.clone()), serving.clone(), &pipeline.intake(), listeners, links)?;
+    let choices = (options, config.changes.clone(), board);
+    let server = Server::start(choices, serving.clone(), &pipeline.intake(), listeners, links)?;
+    server.show_configuration(config.shown());
     tracing::info!("listening on {}", server.address);
     serving.metrics.start_time_seconds.set(now().0 as i64);
     if let Some(predecessor) = predecessor {

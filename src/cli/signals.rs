@@ -76,7 +76,10 @@ impl Signals {
                 tokio::select! {
                     _ = terminate.recv() => return End::Stopped,
                     _ = interrupt.recv() => return End::Stopped,
-                    _ = hangup.recv() => reload(&mut config, &load, pipeline, streams),
+                    _ = hangup.recv() => {
+                        reload(&mut config, &load, pipeline, streams);
+                        server.show_configuration(config.shown());
+                    }
                     _ = look.tick() => reread_lists(&mut config, pipeline),
                     _ = replace.recv() => successors.start(),
                     () = successors.is_ready(server) => {

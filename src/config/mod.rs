@@ -18,6 +18,7 @@ mod reload;
 mod replication;
 mod secret_file;
 mod sections;
+mod shown;
 mod storage;
 pub mod strfry;
 mod template_file;

@@ -67,6 +67,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// The feed of changes.
     pub changes: server::ChangesOptions,
+    /// The page on which admins see what the relay does and manage it.
+    pub dashboard: server::DashboardOptions,
     /// Logging.
     pub log: Log,
     /// The list files that were read.

@@ -32,6 +32,9 @@ impl Faults {
     }
 }
 
+/// A week: who keeps a session longer should log in again.
+const MAX_SESSION_S: u64 = 604_800;
+
 /// All faults in `config`, section by section.
 pub fn check(config: &Config) -> Vec<Fault> {
     let mut faults = Faults(Vec::new());
@@ -294,7 +297,22 @@ fn monitoring(config: &Config, faults: &mut Faults) {
     faults.unless(is_reachable, "changes.on_metrics_address", "has no effect without metrics.listen");
     let is_apart = changes.token_file.path.is_empty() || config.server.path != CHANGES_PATH;
     faults.unless(is_apart, "server.path", format!("{CHANGES_PATH} is where changes.token_file serves the feed"));
+    dashboard(config, faults);
     if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&config.log.level) {
         faults.unless(false, "log.level", format!("not a level: {error}"));
     }
+}
+
+fn dashboard(config: &Config, faults: &mut Faults) {
+    let dashboard = &config.dashboard;
+    let (path, served) = (&dashboard.path, [&config.server.path, "/", "/metrics", "/healthz", "/readyz", CHANGES_PATH]);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
+    let is_path = path.starts_with('/') && !path.ends_with('/') && path.bytes().all(is_plain);
+    let text = "must start with a slash, not end with one, and have only letters, digits, /, -, _ and .";
+    faults.unless(is_path, "dashboard.path", text);
+    let is_apart = served.iter().all(|other| path != other);
+    faults.unless(is_apart, "dashboard.path", "something else is served there");
+    faults.range("dashboard.session_s", dashboard.session_s, 60..=MAX_SESSION_S);
+    let is_reachable = !dashboard.on_metrics_address || config.metrics.listen.is_some();
+    faults.unless(is_reachable, "dashboard.on_metrics_address", "has no effect without metrics.listen");
 }

@@ -5,6 +5,7 @@
 
 mod accepted;
 pub mod csp;
+pub mod dashboard;
 pub mod front_door;
 mod nips;
 mod parts;

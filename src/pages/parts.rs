@@ -214,7 +214,7 @@ impl Parts<'_> {
             "limits",
             "Limits of a connection",
             &html! {
-                div.scroll role="region" aria-labelledby="limits" tabindex="0" {
+                div.scroll role="group" aria-labelledby="limits" tabindex="0" {
                     table {
                         thead { tr { td {} @for head in &table.heads { th scope="col" { (head) } } } }
                         tbody {

@@ -23,6 +23,9 @@ pub enum NotAuthorized {
     /// It is for another method.
     #[error("the method tag is not POST")]
     Method,
+    /// It does not answer the relay's question.
+    #[error("the challenge tag is not the relay's challenge")]
+    Challenge,
     /// The body is not the one that was signed.
     #[error("the payload tag is not the SHA-256 of the body")]
     Payload,
@@ -51,6 +54,50 @@ pub fn check_http_auth(settings: &Settings, event: EventView<'_>, now: Timestamp
     }
     if event.tags().values("method").any(|method| !method.to_text().eq_ignore_ascii_case("POST")) {
         return Err(NotAuthorized::Method);
+    }
+    if !settings.admins.contains(&event.pubkey()) {
+        return Err(NotAuthorized::NotAdmin);
+    }
+    Ok(())
+}
+
+/// What a key that logs in to the dashboard must name.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// The path that is asked.
+    pub path: &'a str,
+    /// Hosts besides those of `auth.urls`.
+    pub also: &'a [String],
+    /// What the relay gave to be signed.
+    pub challenge: &'a str,
+}
+
+/// Whether the author of `event` may log in at about `now`. The host keeps another site from having an admin sign what
+/// opens this relay.
+///
+/// # Errors
+/// The first thing that is wrong, cheap checks first.
+pub fn check_login(
+    settings: &Settings,
+    event: EventView<'_>,
+    now: Timestamp,
+    login: Login<'_>,
+) -> Result<(), NotAuthorized> {
+    if event.kind() != Kind::HTTP_AUTH {
+        return Err(NotAuthorized::Kind);
+    }
+    if event.created_at().0.abs_diff(now.0) > WINDOW_S || event.is_expired(now) {
+        return Err(NotAuthorized::Time);
+    }
+    let url = event.tags().values("u").next().map(TagElement::to_text).unwrap_or_default();
+    if !settings.auth.urls.name_page(url.as_bytes(), login.path, login.also) {
+        return Err(NotAuthorized::Url(settings.auth.urls.to_string()));
+    }
+    if !event.tags().values("method").next().is_some_and(|method| method.to_text().eq_ignore_ascii_case("POST")) {
+        return Err(NotAuthorized::Method);
+    }
+    if event.tags().values("challenge").next().is_none_or(|value| value.to_text() != login.challenge) {
+        return Err(NotAuthorized::Challenge);
     }
     if !settings.admins.contains(&event.pubkey()) {
         return Err(NotAuthorized::NotAdmin);
@@ -133,6 +180,34 @@ mod tests {
         ];
         for url in urls {
             assert_eq!(check(NOW, 27235, &tags(url, "post", &payload.to_uppercase())), Ok(()), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_login_is_for_one_page_one_challenge_and_an_admin() {
+        let try_login = |url: &str, method: &str, challenge: &str, at: u64, kind: u16| {
+            let tags = format!(r#"[["u","{url}"],["method","{method}"],["challenge","{challenge}"]]"#);
+            let event = event_at(at, kind, &tags, r#""""#);
+            let mut settings = Settings::default();
+            settings.auth.urls = RelayUrl::parse("wss://relay.example.com").into_iter().collect();
+            let login = Login { path: "/d/login", also: &["10.0.0.1".to_owned()], challenge: "c1" };
+            let stranger = check_login(&settings, event.view(), Timestamp(NOW), login);
+            settings.admins = [event.view().pubkey()].into_iter().collect();
+            let admin = check_login(&settings, event.view(), Timestamp(NOW), login);
+            assert_eq!(admin.is_ok(), stranger == Err(NotAuthorized::NotAdmin));
+            admin
+        };
+        let good = "https://relay.example.com/d/login";
+        assert_eq!(try_login(good, "POST", "c1", NOW, 27235), Ok(()));
+        assert_eq!(try_login("http://10.0.0.1:9/d/login", "POST", "c1", NOW, 27235), Ok(()));
+        assert_eq!(try_login(good, "POST", "c1", NOW, 22242), Err(NotAuthorized::Kind));
+        assert_eq!(try_login(good, "POST", "c1", NOW - 61, 27235), Err(NotAuthorized::Time));
+        assert_eq!(try_login(good, "GET", "c1", NOW, 27235), Err(NotAuthorized::Method));
+        assert_eq!(try_login(good, "POST", "c2", NOW, 27235), Err(NotAuthorized::Challenge));
+        for url in ["https://evil.example/d/login", "https://relay.example.com/", "wss://relay.example.com/d/login", ""]
+        {
+            let wrong = NotAuthorized::Url("wss://relay.example.com".into());
+            assert_eq!(try_login(url, "POST", "c1", NOW, 27235), Err(wrong), "{url}");
         }
     }
 }

@@ -42,7 +42,7 @@ pub use access::Access;
 pub use address_list::{AddressError, AddressSet, MalformedForwardedFor, Network, client_address};
 pub use auth::check_auth;
 pub use cost::Act;
-pub use http_auth::{NotAuthorized, check_http_auth, check_payload};
+pub use http_auth::{Login, NotAuthorized, check_http_auth, check_login, check_payload};
 pub use info::Info;
 pub use invites::check_invite;
 pub use key_set::{Follows, KeySet};

@@ -113,6 +113,18 @@ impl RelayUrls {
         }
     }
 
+    /// Whether `text` is the page at `path`, as browsers write its URL, on the host of one of the URLs or one of
+    /// `also`. The port does not count: behind a proxy or a tunnel, browsers see another one.
+    #[must_use]
+    pub fn name_page(&self, text: &[u8], path: &str, also: &[String]) -> bool {
+        let Ok(text) = std::str::from_utf8(text) else { return false };
+        let Some(rest) = text.strip_prefix("http") else { return false };
+        let Some(url) = RelayUrl::parse(&format!("ws{rest}")) else { return false };
+        let is_local = self.0.is_empty() && url.is_loopback();
+        let is_ours = is_local || self.0.iter().any(|own| own.host == url.host);
+        *url.path == *path && (is_ours || also.iter().any(|host| **host == *url.host))
+    }
+
     /// Whether `text` has the host of one of the URLs. That suffices for AUTH (NIP-42): behind a proxy, clients may see
     /// a different port or path than the operator configured.
     #[must_use]
@@ -252,5 +264,31 @@ mod tests {
             assert!(own.name(text.as_bytes()) && own.name_host(text.as_bytes()), "{text}");
         }
         assert!(!own.name(b"wss://relay.example.com") && !own.name_host(b"wss://relay.example.com"));
+    }
+
+    #[test]
+    fn a_page_is_named_by_host_and_path_and_never_by_its_port() {
+        let none = RelayUrls::default();
+        let own = urls(&["wss://relay.example.com"]);
+        let names = |urls: &RelayUrls, text: &str, also: &[String]| urls.name_page(text.as_bytes(), "/d/login", also);
+        for text in ["http://localhost:9090/d/login", "https://127.0.0.1/d/login", "http://[::1]:1/d/login"] {
+            assert!(names(&none, text, &[]), "{text}");
+            assert!(!names(&own, text, &[]), "{text}");
+        }
+        assert!(names(&own, "https://RELAY.example.com:8443/d/login", &[]));
+        assert!(names(&own, "http://10.0.0.1:9090/d/login", &["10.0.0.1".into()]));
+        for text in [
+            "https://relay.example.com/d",
+            "https://relay.example.com/d/login?x",
+            "wss://relay.example.com/d/login",
+            "https://relay.example.com.evil.example/d/login",
+            "https://evil.example/d/login",
+            "https://relay.example.com@evil.example/d/login",
+            "relay.example.com/d/login",
+            "http",
+            "",
+        ] {
+            assert!(!names(&own, text, &[]), "{text}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::admission::{Admission, Door, Waiting};
 use super::cold::Cold;
+use super::dashboard::board::Board;
 use super::feed_access::{Feed, Options as ChangesOptions};
 use super::front_door;
 use super::management::link::Link;
@@ -82,7 +83,12 @@ pub struct Front {
     pub(super) changes: Feed,
     /// The page for browsers.
     pub(super) page: front_door::Kept,
+    /// The dashboard, if any address serves it.
+    pub(super) board: Option<Arc<Board>>,
 }
+
+/// The operator's choices about what is served: to clients, to followers of changes, and to admins in browsers.
+pub type Choices = (Options, ChangesOptions, Option<Arc<Board>>);
 
 /// What the connections of one io thread share.
 pub struct IoContext {
@@ -120,7 +126,7 @@ pub struct IoContext {
 
 impl Front {
     /// Nobody is connected yet.
-    pub fn new((options, changes): (Options, ChangesOptions), pipeline: Serving, management: Link) -> Self {
+    pub fn new((options, changes, board): Choices, pipeline: Serving, management: Link) -> Self {
         Self {
             admission: Admission::new(
                 options.max_connections,
@@ -139,6 +145,7 @@ impl Front {
             management,
             changes: Feed::new(changes),
             page: front_door::Kept::default(),
+            board,
             options,
             pipeline,
         }

@@ -94,10 +94,8 @@ fn make((last, serving): (&Kept, &Serving), from: Made) -> Arc<Rendered> {
             let nips = info::nips(settings, negentropy);
             let door = FrontDoor { settings, nips: &nips, address, stats: from.stats, is_full: from.is_full };
             let Page { html, policy } = render(&door);
-            let digest: [u8; 32] = Sha256::digest(html.as_bytes()).into();
-            let tag = format!("\"{}\"", hex::encode(&digest[..12]));
-            let header = |text: &str| HeaderValue::try_from(text).expect("hashes and origins are visible ASCII");
-            Rendered { at, body: html.into(), tag: header(&tag), policy: header(&policy), from }
+            let policy = HeaderValue::try_from(policy).expect("hashes and origins are visible ASCII");
+            Rendered { at, tag: entity_tag(&html), body: html.into(), policy, from }
         }
     };
     let rendered = Arc::new(rendered);
@@ -122,6 +120,12 @@ fn respond(page: &Rendered, headers: &HeaderMap) -> Response<Full<Bytes>> {
     headers.insert(ETAG, page.tag.clone());
     headers.insert(CONTENT_SECURITY_POLICY, page.policy.clone());
     response
+}
+
+/// What a browser compares to see that a text is still the same.
+pub fn entity_tag(text: &str) -> HeaderValue {
+    let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    HeaderValue::try_from(format!("\"{}\"", hex::encode(&digest[..12]))).expect("digits are visible ASCII")
 }
 
 /// The headers of every page for browsers.

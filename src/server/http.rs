@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use super::admission::Waiting;
 use super::change_feed;
 use super::connection;
 use super::context::IoContext;
+use super::dashboard::{self, board::Board, board::Side};
 use super::front_door;
 use super::info;
 use super::management;
@@ -112,11 +114,14 @@ pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAd
     }
 }
 
-/// Answers one request. Only management and the feed of changes wait for anything.
+/// Answers one request. Only management, the dashboard and the feed of changes wait for anything.
 async fn handle(context: &Rc<IoContext>, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
     let mut response = match handle_at_once(context, request, caller) {
         Handled::Answered(response) => response,
         Handled::Management(request, payer) => management::answer(context, request, payer).await,
+        Handled::Dashboard(board, request, payer) => {
+            dashboard::site::answer(context, &board, (Side::Relay, payer), request).await
+        }
         Handled::Changes(request, payer) => {
             let asked = (request.method(), request.uri().query().unwrap_or_default());
             change_feed::answer_public(context, asked, request.headers(), payer).await
@@ -137,6 +142,8 @@ enum Handled {
     Answered(Response<Full<Bytes>>),
     /// It is for management, and charged to this address.
     Management(Request<Incoming>, IpAddr),
+    /// It is for the dashboard, and charged to this address.
+    Dashboard(Arc<Board>, Request<Incoming>, IpAddr),
     /// It is for the feed of changes, and charged to this address.
     Changes(Request<Incoming>, IpAddr),
 }
@@ -160,6 +167,11 @@ fn handle_at_once(context: &Rc<IoContext>, mut request: Request<Incoming>, calle
     }
     if request.uri().path() == change_feed::PATH && front.changes.is_public() {
         return Handled::Changes(request, payer);
+    }
+    if let Some(board) = front.board.as_ref().filter(|board| board.is_on(Side::Relay))
+        && board.below(request.uri().path()).is_some()
+    {
+        return Handled::Dashboard(Arc::clone(board), request, payer);
     }
     if request.uri().path() != front.options.path {
         return text(StatusCode::NOT_FOUND, "there is nothing here; the relay is elsewhere\n").into();

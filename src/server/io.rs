@@ -13,10 +13,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use super::context::{ACCEPT_PAUSE, Front, IoContext};
-use super::feed_access::Options as ChangesOptions;
+use super::context::{ACCEPT_PAUSE, Choices, Front, IoContext};
+use super::dashboard::board::Setting;
 use super::management::link::Link;
-use super::options::Options;
 use super::stage::{RESTARTING, Stage};
 use super::{http, monitor};
 use crate::allocator;
@@ -96,7 +95,7 @@ impl Server {
     /// # Errors
     /// When the listener or a thread cannot be used.
     pub fn start(
-        (options, changes): (Options, ChangesOptions),
+        (options, changes, board): Choices,
         pipeline: Serving,
         intake: &Intake,
         (listener, monitor): (StdListener, Option<StdListener>),
@@ -107,7 +106,10 @@ impl Server {
         let address = listener.local_addr()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.io_threads == 0 { cores.div_ceil(2) } else { options.io_threads };
-        let front = Arc::new(Front::new((options, changes), pipeline, management));
+        if let Some(board) = &board {
+            board.serve_at(monitor.as_ref().map(StdListener::local_addr).transpose()?, address);
+        }
+        let front = Arc::new(Front::new((options, changes, board), pipeline, management));
         let (stage, told) = watch::channel(Stage::Serving);
         let mut threads = Vec::new();
         let mut monitor = monitor;
@@ -137,6 +139,13 @@ impl Server {
     #[must_use]
     pub fn accept_rounds(&self) -> u64 {
         self.front.accept_rounds.load(Ordering::Relaxed)
+    }
+
+    /// Tells what the dashboard shows as the configuration in force.
+    pub fn show_configuration(&self, settings: Vec<Setting>) {
+        if let Some(board) = &self.front.board {
+            board.configuration.store(Arc::new(settings));
+        }
     }
 
     /// Lets no more events in: from now on an EVENT waits, with what its connection sent after it. Everything else is

@@ -10,6 +10,7 @@ mod change_feed;
 mod cold;
 mod connection;
 mod context;
+pub mod dashboard;
 mod engine;
 mod feed_access;
 mod front_door;
@@ -37,6 +38,7 @@ mod stage;
 mod turns;
 
 pub use change_feed::PATH as CHANGES_PATH;
+pub use dashboard::board::{Board, Options as DashboardOptions, Setting};
 pub use feed_access::{Options as ChangesOptions, TokenFile, TokenHash};
 pub use io::{Server, ServerError, listen};
 pub use options::Options;

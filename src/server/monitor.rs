@@ -1,4 +1,5 @@
-//! Serves `/metrics`, `/healthz` and `/readyz` to operators, on a separate address, and `/changes` if it is to.
+//! Serves `/metrics`, `/healthz` and `/readyz` to operators, on a separate address, and `/changes` and the
+//! dashboard if it is to.
 //!
 //! The first three are never reachable through the clients' address.
 
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 
 use super::change_feed;
 use super::context::{ACCEPT_PAUSE, IoContext};
+use super::dashboard::{self, board::Side};
 use super::gauges;
 use super::http::names_one_host;
 use super::response::{method_not_allowed, text};
@@ -57,7 +59,7 @@ pub async fn serve(context: Rc<IoContext>, listener: StdListener, mut told: watc
         let context = Rc::clone(&context);
         let service = service_fn(move |request| {
             let context = Rc::clone(&context);
-            async move { Ok::<_, Infallible>(handle(&context, &request, peer).await) }
+            async move { Ok::<_, Infallible>(handle(&context, request, peer).await) }
         });
         tokio::task::spawn_local(async move {
             let served = http1::Builder::new()
@@ -72,9 +74,14 @@ pub async fn serve(context: Rc<IoContext>, listener: StdListener, mut told: watc
     }
 }
 
-async fn handle(context: &IoContext, request: &Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+async fn handle(context: &IoContext, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
     if !names_one_host(request.version(), request.headers()) {
         return text(StatusCode::BAD_REQUEST, "a request names one host\n");
+    }
+    if let Some(board) = context.front.board.as_ref().filter(|board| board.is_on(Side::Metrics))
+        && board.below(request.uri().path()).is_some()
+    {
+        return dashboard::site::answer(context, board, (Side::Metrics, peer), request).await;
     }
     if request.uri().path() == change_feed::PATH && context.front.changes.is_on_metrics_address() {
         let query = request.uri().query().unwrap_or_default();

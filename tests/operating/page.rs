@@ -15,8 +15,9 @@ fn every_configuration_on_the_page_is_good() {
     let files = blocks(PAGE, "cat > /etc/weir/weir.toml <<'END'\n", "\nEND\n");
     let examples = blocks(PAGE, "```toml\n", "```");
     // Of the PROXY protocol, lists, rules about content, the web of trust and admins; of the small disk, the five
-    // policies, age by arrival, and whose events a rule is about; and of plugins, members and the page for browsers.
-    assert_eq!((files.len(), examples.len()), (1, 16));
+    // policies, age by arrival, and whose events a rule is about; and of plugins, members, the page for browsers and
+    // the dashboard.
+    assert_eq!((files.len(), examples.len()), (1, 17));
     for list in ["denied.txt", "addresses.txt"] {
         std::fs::write(dir.path().join(list), "").expect("the list is written");
     }

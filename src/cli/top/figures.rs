@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::sample::{Connection, Sample, SlowQuery};
+use crate::metrics::Buckets;
 
 /// See the module. Rates are per second.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -158,19 +159,10 @@ fn costs(before: Option<&Sample>, after: &Sample, interval_s: f64) -> Vec<Cost> 
 /// Quantiles of what was observed since `before`: the upper bounds of their buckets.
 fn latency(before: Option<&Sample>, after: &Sample, histogram: &str) -> Latency {
     let metric = format!("{histogram}_bucket");
-    let former: BTreeMap<&str, f64> = before.map(|before| before.by_label(&metric).collect()).unwrap_or_default();
-    let mut buckets: Vec<(f64, f64)> = after
-        .by_label(&metric)
-        .filter_map(|(label, count)| {
-            let bound = if label == "+Inf" { f64::INFINITY } else { label.parse().ok()? };
-            Some((bound, count - former.get(label).copied().unwrap_or_default()))
-        })
-        .collect();
-    buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let all = buckets.last().map_or(0.0, |(_, count)| *count);
-    let quantile = |share: f64| {
-        let found = buckets.iter().find(|(_, count)| all > 0.0 && *count >= share * all);
-        found.map(|(bound, _)| bound * 1e3).filter(|ms| ms.is_finite())
-    };
+    let mut passed = Buckets::of(after.by_label(&metric));
+    if let Some(before) = before {
+        passed.subtract(&Buckets::of(before.by_label(&metric)));
+    }
+    let quantile = |share: f64| passed.quantile(share).map(|bound| bound * 1e3);
     Latency { p50_ms: quantile(0.5), p99_ms: quantile(0.99) }
 }

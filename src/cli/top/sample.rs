@@ -2,11 +2,12 @@
 //!
 //! Everything comes over a socket, so nothing is taken for granted: what is missing is absent or zero.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::metrics::Exposition;
 
 /// A connection.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -74,8 +75,7 @@ pub struct Sample {
     pub connections: Vec<Connection>,
     /// The last slow queries, the latest first.
     pub slow_queries: Vec<SlowQuery>,
-    /// Every sample of the metrics by its name and labels, without the prefix `weir_`.
-    values: BTreeMap<String, f64>,
+    metrics: Exposition,
 }
 
 impl Sample {
@@ -85,25 +85,16 @@ impl Sample {
     /// When it is not what `view` returns.
     pub fn read(answer: Value, at: Instant) -> Result<Self, serde_json::Error> {
         let View { version, pid, metrics, connections, slow_queries } = serde_json::from_value(answer)?;
-        let lines = metrics.lines().filter(|line| !line.starts_with('#'));
-        let values = lines.filter_map(|line| {
-            let (name, value) = line.strip_prefix("weir_")?.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        });
-        Ok(Self { at, version, pid, connections, slow_queries, values: values.collect() })
+        Ok(Self { at, version, pid, connections, slow_queries, metrics: Exposition::read(&metrics) })
     }
 
     /// A sample of the metrics; 0 if there is none.
     pub fn value(&self, name: &str) -> f64 {
-        self.values.get(name).copied().unwrap_or_default()
+        self.metrics.value(name)
     }
 
     /// The samples of a metric with one label, by the label's value.
     pub fn by_label<'a>(&'a self, metric: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
-        let labelled = self.values.range(format!("{metric}{{")..).take_while(move |(name, _)| name.starts_with(metric));
-        labelled.filter_map(move |(name, value)| {
-            let label = name.strip_prefix(metric)?.strip_prefix('{')?.strip_suffix("\"}")?;
-            Some((label.split_once("=\"")?.1, *value))
-        })
+        self.metrics.by_label(metric)
     }
 }

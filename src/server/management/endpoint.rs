@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use super::link::{Answer, Job};
+use super::link::{Answer, Authority, Job};
 use crate::metrics::ManagementOutcome;
 use crate::nostr::json::Parser;
 use crate::nostr::{Event, VerifiedEvent};
@@ -103,13 +103,31 @@ async fn handle(context: &Rc<IoContext>, request: Request<Incoming>, payer: IpAd
     let body = read(request.into_body()).await?;
     context.charge(&settings, payer, Act::Message(body.len()));
     check_payload(auth.view(), &Sha256::digest(&body).into())?;
+    Ok(ask(context, Authority::Signed(auth), body).await?)
+}
+
+/// Passes a request on to the thread and waits for its answer.
+///
+/// # Errors
+/// When the thread is busy: the status and what is said.
+pub(in crate::server) async fn ask(
+    context: &IoContext,
+    by: Authority,
+    body: Bytes,
+) -> Result<Answer, (StatusCode, &'static str)> {
     let (answer, answered) = oneshot::channel();
-    let busy = || Refusal::Body(StatusCode::SERVICE_UNAVAILABLE, "the relay is busy; try again later");
-    context.front.management.send(Job { auth, body, answer }).map_err(|_| busy())?;
+    let busy = (StatusCode::SERVICE_UNAVAILABLE, "the relay is busy; try again later");
+    context.front.management.send(Job { by, body, answer }).map_err(|_| busy)?;
     match tokio::time::timeout(TIMEOUT, answered).await {
         Ok(Ok(answer)) => Ok(answer),
         // The act may still happen; the audit tells.
-        Ok(Err(_)) | Err(_) => Err(busy()),
+        Ok(Err(_)) | Err(_) => Err(busy),
+    }
+}
+
+impl From<(StatusCode, &'static str)> for Refusal {
+    fn from((status, why): (StatusCode, &'static str)) -> Self {
+        Self::Body(status, why)
     }
 }
 
@@ -123,7 +141,7 @@ impl From<NotAuthorized> for Refusal {
 ///
 /// # Errors
 /// What is wrong.
-pub(super) fn authorization(parser: &mut Parser, headers: &HeaderMap) -> Result<Event, &'static str> {
+pub(in crate::server) fn authorization(parser: &mut Parser, headers: &HeaderMap) -> Result<Event, &'static str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (value, other) = (values.next(), values.next());
     let value = value.ok_or("an Authorization header with a NIP-98 event is required")?;
@@ -139,13 +157,17 @@ pub(super) fn authorization(parser: &mut Parser, headers: &HeaderMap) -> Result<
     Event::parse(parser, &text).map_err(|_| "the Authorization header does not hold an event")
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+/// Reads a body, for those who may send one.
+///
+/// # Errors
+/// The status and what is wrong.
+pub(in crate::server) async fn read(body: Incoming) -> Result<Bytes, (StatusCode, &'static str)> {
     match tokio::time::timeout(TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Refusal::Body(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB"))
+            Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB"))
         }
-        Ok(Err(_)) => Err(Refusal::Body(StatusCode::BAD_REQUEST, "the body could not be read")),
-        Err(_) => Err(Refusal::Body(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body could not be read")),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long")),
     }
 }

@@ -19,10 +19,18 @@ const MAX_WAITING: usize = 16;
 /// the only query of its connection.
 const MAX_ASKED: usize = 256;
 
-/// A request that an io thread passes on. Its authorization is an admin's, but may have been used before.
+/// By what somebody may manage the relay.
+pub enum Authority {
+    /// A signature of an admin (NIP-98), which may have been used before.
+    Signed(VerifiedEvent),
+    /// A session of the dashboard, whose owner is named so in the audit.
+    Session(String),
+}
+
+/// A request that an io thread passes on.
 pub struct Job {
-    /// Its authorization.
-    pub auth: VerifiedEvent,
+    /// Its authority.
+    pub by: Authority,
     /// Its body.
     pub body: Bytes,
     /// Where the answer goes.
@@ -120,7 +128,8 @@ mod tests {
 
     fn job(number: u64) -> (Job, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
-        (Job { auth: trusted(author(1), 27_235, number, &[], ""), body: Bytes::new(), answer }, answered)
+        let by = Authority::Signed(trusted(author(1), 27_235, number, &[], ""));
+        (Job { by, body: Bytes::new(), answer }, answered)
     }
 
     #[test]
@@ -133,10 +142,14 @@ mod tests {
                 answered
             })
             .collect();
-        assert!(matches!(link.send(job(16).0), Err(TrySendError::Full(job)) if job.auth.view().created_at().0 == 16));
+        let number_of = |job: &Job| match &job.by {
+            Authority::Signed(auth) => auth.view().created_at().0,
+            Authority::Session(who) => panic!("a session of {who}"),
+        };
+        assert!(matches!(link.send(job(16).0), Err(TrySendError::Full(job)) if number_of(&job) == 16));
         for (number, answered) in answered.iter_mut().enumerate() {
             let first = waiting.try_recv().expect("it waits");
-            assert_eq!(first.auth.view().created_at().0, number as u64, "in their order");
+            assert_eq!(number_of(&first), number as u64, "in their order");
             assert!(first.answer.send(Answer::Failed(number.to_string())).is_ok());
             assert_eq!(answered.try_recv(), Ok(Answer::Failed(number.to_string())), "each gets its own answer");
         }

@@ -13,7 +13,6 @@ use tokio::time::timeout;
 
 use super::purge::Purge;
 use super::service::Service;
-use super::view;
 use crate::management::socket::MAX_REQUEST;
 use crate::management::{Actor, Request, Subject};
 
@@ -72,10 +71,8 @@ async fn converse(service: &Service, stream: UnixStream) -> std::io::Result<()> 
         }
         let answer = match Request::parse(&line) {
             Ok(request) if request.method == "purge" => purge(service, &request, &who, &mut writer).await?,
-            Ok(request) => match view::call(service.serving(), &request) {
-                Some(answer) => answer,
-                None => service.call(&request, &who).await,
-            },
+            Ok(request) if request.method == "dashboardlink" => service.dashboard_link(&who),
+            Ok(request) => service.call(&request, &who).await,
             Err(error) => Err(error.to_string()),
         };
         let answer = answer.map_or_else(|error| json!({ "error": error }), |result| json!({ "result": result }));

@@ -4,14 +4,19 @@
 //! An io thread only reads a request and checks what is cheap. Signatures, files and removals are left to the thread.
 //! It never waits for a client, and no client but an admin reaches it.
 
-mod endpoint;
+pub(in crate::server) mod endpoint;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod history;
 pub mod link;
 mod local;
+mod lookup;
 mod members;
+mod own;
 mod published;
 mod purge;
+mod purges;
+mod purging;
 mod reported;
 mod requests;
 mod service;
@@ -25,6 +30,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
+use super::dashboard::board::Board;
 use crate::management::Journal;
 use crate::management::socket::{self, Bound};
 use crate::pipeline::{OnFailure, Serving};
@@ -42,11 +48,16 @@ pub struct Management {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread with the decisions in `journal`, which are already in force.
+/// Starts the thread with the decisions in `journal`, which are already in force, and what the dashboard has, if there
+/// is one.
 ///
 /// # Errors
 /// When the system starts no more threads.
-pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std::io::Result<Management> {
+pub fn start(
+    (journal, board): (Journal, Option<Arc<Board>>),
+    serving: Serving,
+    on_failure: &OnFailure,
+) -> std::io::Result<Management> {
     let (link, inbox) = Link::new();
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -55,7 +66,7 @@ pub fn start(journal: Journal, serving: Serving, on_failure: &OnFailure) -> std:
     let data = serving.store.path().to_path_buf();
     let run = move || {
         let work = std::panic::AssertUnwindSafe(|| {
-            let service = service::Service::new(journal, serving);
+            let service = service::Service::new((journal, board), serving);
             let work = async {
                 tokio::task::spawn_local(serve_locally(Rc::clone(&service), socket));
                 Rc::clone(&service).run(inbox, stopped).await;

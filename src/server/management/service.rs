@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::link::{Answer, Inbox};
-use super::{members, reported};
+use super::history::History;
+use super::link::{Answer, Authority, Inbox};
+use super::purges::Purges;
+use super::{members, reported, view};
 use crate::management::{self, Actor, Configured, Done, Journal, Request, Subject};
-use crate::nostr::{EventId, VerifiedEvent};
+use crate::nostr::EventId;
 use crate::pipeline::Serving;
 use crate::pipeline::commit::uncommitted::Change;
 use crate::policy::Moderation;
+use crate::server::dashboard::board::Board;
 use crate::store::{Seq, Store, StoreError};
 
 /// How often the thread looks whether a command recorded something.
@@ -39,21 +42,32 @@ pub struct Service {
     in_force: Cell<u64>,
     /// What it has of members.
     pub(super) members: members::Members,
+    /// The dashboard, if any address serves it.
+    pub(super) board: Option<Arc<Board>>,
+    /// What the relay did lately.
+    pub(super) history: RefCell<History>,
+    /// What takes the room, and when that was found out.
+    pub(super) storage: RefCell<Option<(Instant, serde_json::Value)>>,
+    /// Purges that nobody waits for.
+    pub(super) purges: Purges,
     /// Events that were banned lately, and when.
     recent: RefCell<VecDeque<(Instant, EventId)>>,
 }
 
 impl Service {
     /// A service whose decisions are in force already.
-    pub fn new(journal: Journal, serving: Serving) -> Rc<Self> {
+    pub fn new((journal, board): (Journal, Option<Arc<Board>>), serving: Serving) -> Rc<Self> {
         serving.metrics.show_decisions(journal.state().counts());
         let (in_force, members) = (Cell::new(journal.state().last()), members::Members::default());
         let (journal, recent) = (RefCell::new(journal), RefCell::default());
-        Rc::new(Self { journal, serving, in_force, members, recent })
+        let (history, storage, purges) = (RefCell::default(), RefCell::default(), Purges::default());
+        Rc::new(Self { journal, serving, in_force, members, board, history, storage, purges, recent })
     }
 
     /// Serves until `stopped`.
     pub async fn run(self: Rc<Self>, Inbox { mut jobs, mut asked }: Inbox, mut stopped: watch::Receiver<bool>) {
+        tokio::task::spawn_local(Rc::clone(&self).take_history());
+        tokio::task::spawn_local(Rc::clone(&self).run_purges());
         self.remove_banned(&Moderation::default()).await;
         let mut watch = tokio::time::interval(WATCH);
         loop {
@@ -61,7 +75,7 @@ impl Service {
                 // An error means that nobody can stop it any more.
                 _ = stopped.wait_for(|is_stopped| *is_stopped) => return,
                 Some(job) = jobs.recv() => {
-                    let answer = self.serve(job.auth, &job.body).await;
+                    let answer = self.serve(job.by, &job.body).await;
                     // The client may have left.
                     let _ = job.answer.send(answer);
                 }
@@ -76,15 +90,20 @@ impl Service {
     }
 
     /// Carries out a request that came over HTTP.
-    async fn serve(&self, auth: VerifiedEvent, body: &[u8]) -> Answer {
-        let (id, created_at) = (auth.view().id(), auth.view().created_at());
-        let admitted = self.journal.borrow_mut().admit(id, created_at);
-        match admitted {
-            Ok(true) => {}
-            Ok(false) => return Answer::Unauthorized("this authorization was used before; sign a new one"),
-            Err(error) => return Answer::Failed(error.to_string()),
-        }
-        let who = Actor { by: auth.view().pubkey().to_string(), auth: Some(id) };
+    async fn serve(&self, by: Authority, body: &[u8]) -> Answer {
+        let who = match by {
+            Authority::Session(by) => Actor { by, auth: None },
+            Authority::Signed(auth) => {
+                let (id, created_at) = (auth.view().id(), auth.view().created_at());
+                let admitted = self.journal.borrow_mut().admit(id, created_at);
+                match admitted {
+                    Ok(true) => {}
+                    Ok(false) => return Answer::Unauthorized("this authorization was used before; sign a new one"),
+                    Err(error) => return Answer::Failed(error.to_string()),
+                }
+                Actor { by: auth.view().pubkey().to_string(), auth: Some(id) }
+            }
+        };
         let answer = match Request::parse(body) {
             Ok(request) => self.call(&request, &who).await,
             Err(error) => Err(error.to_string()),
@@ -98,7 +117,10 @@ impl Service {
         match request.method.as_str() {
             "supportedmethods" => {
                 let settings = self.serving.settings.load();
-                return Ok(management::methods::methods(&settings.membership).chain([REPORTED]).collect());
+                return Ok(management::methods::methods(&settings.membership)
+                    .chain([REPORTED])
+                    .chain(view::METHODS)
+                    .collect());
             }
             REPORTED => {
                 self.committed().await?;
@@ -106,6 +128,9 @@ impl Service {
                 return listed.map_err(|error| error.to_string());
             }
             _ => {}
+        }
+        if let Some(answer) = self.call_own(request, who).await {
+            return answer;
         }
         let (settings, now) = (self.serving.settings.load_full(), self.serving.clock.now());
         let configured = Configured { access: &settings.access, membership: &settings.membership };
@@ -138,7 +163,7 @@ impl Service {
     }
 
     /// Waits until what was acknowledged before is committed: only then is it read.
-    async fn committed(&self) -> Result<(), String> {
+    pub(super) async fn committed(&self) -> Result<(), String> {
         let uncommitted = &self.serving.reading.uncommitted;
         let last = uncommitted.last();
         let committed = tokio::time::timeout(COMMITTED_WITHIN, async {

@@ -1,4 +1,4 @@
-//! What `weir top` asks over the local socket: numbers that are gathered only then, and the end of a connection.
+//! What `weir top` and the dashboard ask: numbers that are gathered only then, and the end of a connection.
 //!
 //! The answer is bounded: the metrics, some connections and the last slow queries. Nothing here changes a decision.
 
@@ -8,6 +8,22 @@ use crate::management::Request;
 use crate::pipeline::{ClientHandle, Serving};
 use crate::server::gauges;
 use crate::ws::CloseCode;
+
+/// The methods about the running relay, which NIP-86 does not have.
+pub const METHODS: [&str; 12] = [
+    "closeconnection",
+    "configuration",
+    "countevents",
+    "explain",
+    "figures",
+    "lookup",
+    "purges",
+    "reload",
+    "startpurge",
+    "stoppurge",
+    "storage",
+    "view",
+];
 
 /// The most connections of one answer.
 const MAX_CONNECTIONS: u64 = 1_000;
@@ -44,7 +60,7 @@ fn view(serving: &Serving, most: Option<u64>) -> Value {
     })
 }
 
-fn connection(number: u64, client: &ClientHandle) -> Value {
+pub(super) fn connection(number: u64, client: &ClientHandle) -> Value {
     let (unsent_bytes, _) = client.outbox.unsent();
     json!({
         "id": number,

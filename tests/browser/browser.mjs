@@ -1,0 +1,9 @@
+// The pages of the built relay in a real browser.
+
+import './front_door.mjs';
+import './dashboard.mjs';
+import { runAll } from './stage.mjs';
+
+const { passed, failed } = await runAll();
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed ? 1 : 0);
