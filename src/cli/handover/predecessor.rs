@@ -36,7 +36,7 @@ impl Predecessor {
         find().with_context(|| format!("{TAKE_OVER} is set, but no relay hands over its sockets at standard input"))
     }
 
-    /// Waits until the store is this process's: the old one writes no more, or is dead.
+    /// Waits until the store is this process's: the old one stores no more events of clients, or is dead.
     ///
     /// # Errors
     /// When the old process says something else.
