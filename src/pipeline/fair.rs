@@ -1,7 +1,7 @@
 //! A queue that serves the address that used least lately, and is bounded in jobs.
 //!
-//! Light users get at most three quarters of the time while others wait. So whoever used more than they, but less than
-//! the rest, waits for a few slices however many newcomers there are, and not until each of them has used as much.
+//! Light users get at most three quarters of the time while others wait. So an address that used more than they, but
+//! less than the rest, waits only a few slices, however many newcomers there are.
 //!
 //! A pure data structure: it reads no clock, starts no thread and runs no job. What an address used is one number of
 //! microseconds that halves every [`HALF_LIFE_US`], so nobody saves up credit and no debt lasts. An address below
@@ -42,7 +42,7 @@ const LIGHT_SHARE: i64 = 3;
 /// Microseconds that are reserved for the others before the first of them is served, whatever its job has cost.
 const MOST_RESERVED_US: u64 = 4_000;
 
-/// How far a job has come that has cost so much.
+/// The step of a job that has cost this much.
 fn step(cost_us: u64) -> u8 {
     let doublings = (cost_us / SHORT_US).checked_ilog2().map_or(0, |doublings| doublings + 1);
     doublings.min(LAST_STEP.into()) as u8

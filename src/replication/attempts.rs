@@ -1,4 +1,4 @@
-//! How often a connection that was lost is made again, and after which pauses.
+//! How often a lost connection is reestablished, and the pauses in between.
 //!
 //! Pure.
 

@@ -46,8 +46,7 @@ impl Found {
 }
 
 /// Executes the rules once on the whole store. Calls `progress` with the sum so far after each slice, and stops early
-/// when
-/// `stop` is set.
+/// when `stop` is set.
 ///
 /// # Errors
 /// When the store is damaged or a commit fails; what was removed before stays removed.

@@ -42,7 +42,7 @@ const QUERY_PARTS: u32 = 4;
 /// What they may take at once after a pause.
 const QUERY_CREDIT: Duration = Duration::from_millis(2);
 
-/// What is not yet worked off of what they took is forgotten beyond this.
+/// What they owe is capped at this.
 const MOST_QUERY_TIME: Duration = Duration::from_millis(50);
 
 /// Bytes read from a socket at a time; one buffer per io thread.

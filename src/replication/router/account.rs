@@ -1,4 +1,4 @@
-//! What a link may bring, and what became of it: the import asks and tells.
+//! What a link may deliver, and the outcome. The import asks first and reports afterwards.
 //!
 //! Two connections of a link bring events: the live one, and that of a comparison.
 

@@ -79,10 +79,10 @@ impl Position {
 ///
 /// The ids of two events of one second tie by chance once in 2^24 pairs, so more than two only because somebody made
 /// them tie. That takes 2^24 hashes for each event: two seconds of a core, two minutes for one event more than are
-/// sorted. What he gets is that his events of one second are out of order among themselves. Every event still comes
-/// once, and no other event moves unless it ties by chance.
+/// sorted. All an attacker gains is that their own events of one second are out of order. Every event still comes once,
+/// and no other event moves unless it ties by chance.
 ///
-/// Without the limit the order would be exact, but every query that comes to that second would read all of his events
+/// Without the limit the order would be exact, but every query that comes to that second would read all of their events
 /// before it could send the first: with a date some minutes ahead, all that ask for the newest notes. Now it is at most
 /// this many records beyond a page, which take about 0.1 ms.
 pub(in crate::store) const MAX_TIED: usize = 64;

@@ -164,7 +164,7 @@ impl Bench {
         assert!(refused.is_none(), "a queue without a bound refuses nothing");
     }
 
-    /// Has an event judged that passes all the same.
+    /// Queues a copy for a dry run; the event itself passes regardless.
     fn enter_copy(&self, verified: &Verified) {
         let bytes = verified.event.view().record().len();
         let mut state = self.state.borrow_mut();
