@@ -23,7 +23,8 @@ pub struct Actor {
     pub auth: Option<EventId>,
 }
 
-/// See the module.
+/// The open journal: its files, the decisions in force, and the authorizations and requests that were used. One for
+/// each process.
 pub struct Journal {
     files: Files,
     state: State,

@@ -25,7 +25,8 @@ pub const MAX_ROLES: usize = 100;
 /// See [`MAX_ROLES`].
 pub const MAX_HOLDERS: usize = 10_000;
 
-/// See the module.
+/// The decision on each subject that has one, with their numbers by kind of subject: at most 100,000 keys and as many
+/// events, 10,000 addresses, invites and keys with roles, and 100 roles.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct State {
     decisions: BTreeMap<Subject, Decision>,

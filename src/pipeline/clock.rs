@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::nostr::Timestamp;
 
-/// See the module. Copies agree with each other.
+/// Tells the time of day in seconds, and microseconds since the start of the pipeline. Copies agree with each other.
 #[derive(Clone, Copy)]
 pub struct Clock {
     epoch: Instant,

@@ -167,7 +167,7 @@ impl<T> Line<T> {
     }
 }
 
-/// See the module.
+/// Jobs that wait, by address, with the recent use of each address in microseconds. Holds at most `max_jobs`.
 pub struct FairQueue<T> {
     max_jobs: usize,
     keeps_order: bool,

@@ -21,7 +21,7 @@ pub type OnFailure = Arc<dyn Fn(&str) + Send + Sync>;
 /// How often the same failure of one operation is logged: a damaged page fails every query that reads it.
 const SAME_LINE: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// The failures of the store so far, and those that last. Shared by all threads that use the store.
 pub struct Health {
     failures: Family<StoreLabel, Counter>,
     is_committing: Gauge,

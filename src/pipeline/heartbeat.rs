@@ -8,7 +8,8 @@ use std::time::Duration;
 /// The writer wakes at least every few seconds, idle or not. If it has not for this long, it is stuck: the disk hangs.
 pub const STUCK_AFTER: Duration = Duration::from_secs(20);
 
-/// See the module.
+/// When the writer last went round its loop, how often it did, and how often the retention rules were executed from end
+/// to end.
 #[derive(Default)]
 pub struct Heartbeat {
     writer_rounds: AtomicU64,

@@ -27,7 +27,7 @@ use crate::retention::Horizons;
 use crate::schnorr::Verifier;
 use crate::store::Store;
 
-/// See the module. Clones share everything.
+/// What the server may use of the running pipeline. Clones share everything.
 #[derive(Clone)]
 pub struct Serving {
     /// The reloadable settings; a message is handled under one load of them (INV-13).

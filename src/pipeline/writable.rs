@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 /// The least time between two lines of the log about a full store, in microseconds.
 const LOG_INTERVAL_US: u64 = 1_000_000;
 
-/// See the module.
+/// Whether there is room, whether rules make room, and what the log said last (at most once a second).
 pub struct Writable {
     clock: Clock,
     gauge: Gauge,

@@ -44,7 +44,7 @@ pub enum Heard<C> {
     Rubbish(&'static str),
 }
 
-/// See the module. One for each life of a process.
+/// The questions to one process that have no answer yet, at most `plugin.in_flight`. One for each life of a process.
 pub struct Conversation<C> {
     /// The most events in flight.
     limit: usize,

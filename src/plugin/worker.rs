@@ -86,7 +86,7 @@ enum End {
     Failed(PluginFailure),
 }
 
-/// See the module.
+/// Runs the plugin for the events of one queue, one process at a time.
 pub struct Worker<Q: Queue> {
     queue: Q,
     post: Arc<Post>,

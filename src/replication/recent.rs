@@ -10,7 +10,7 @@ use crate::nostr::EventId;
 /// Events remembered of one relay: about a megabyte.
 const MAX_RECENT: usize = 1 << 15;
 
-/// See the module. Shared by all links to one relay.
+/// The ids of the last events that a relay has shown, shortened to 8 bytes. Shared by all links to one relay.
 pub struct Recent {
     inner: Mutex<Inner>,
     most: usize,

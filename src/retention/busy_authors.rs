@@ -39,7 +39,8 @@ impl Activity {
     }
 }
 
-/// See the module.
+/// New events and bytes by author since each was last checked, and the authors that are due for a check. Remembers up
+/// to 65,536 authors.
 pub struct BusyAuthors {
     /// The last arrival number that was counted.
     counted: Seq,

@@ -26,7 +26,7 @@ pub struct Hitter {
     pub missed: u64,
 }
 
-/// See the module.
+/// Counters by key: events and bytes. At most 65,536 unless it is made with another number.
 pub struct HeavyHitters {
     counters: HashMap<Pubkey, (Amount, u64)>,
     most: usize,

@@ -45,7 +45,8 @@ pub struct Horizon {
 /// A limit that an author has reached: of a rule and kind, or of all kinds together.
 type Reached = (Pubkey, Option<(usize, Kind)>);
 
-/// See the module.
+/// The horizons in force: one for each rule, and one for each author at a limit, at most 65,536. Shared by the evictor,
+/// which moves them, and the threads that read them.
 pub struct Horizons {
     /// Identifies the rules.
     fingerprint: AtomicU64,

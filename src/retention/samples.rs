@@ -15,7 +15,7 @@ use crate::store::{Seq, Snapshot, StoreError};
 /// Events drawn per cause.
 const EACH: usize = 3;
 
-/// See the module.
+/// Up to three arrival numbers for each cause: those with the lowest hashes of all that were offered.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Samples(BTreeMap<Cause, BTreeSet<(u64, Seq)>>);
 

@@ -4,8 +4,8 @@
 
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// See the module. No frame of a stream is queued after [`Outbox::end`](super::Outbox::end) returned, nor does anything
-/// of it still wait.
+/// A group of frames of one outbox. No frame of a stream is queued after [`Outbox::end`](super::Outbox::end) returned,
+/// nor does anything of it still wait.
 #[derive(Debug, Default)]
 pub struct Stream {
     /// Its number within the outbox, from 1; 0 until its first frame is queued.

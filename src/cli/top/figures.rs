@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::sample::{Connection, Sample, SlowQuery};
 use crate::metrics::Buckets;
 
-/// See the module. Rates are per second.
+/// The figures of one screen, or of `weir top --once --json`. Rates are per second.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Figures {
     /// The relay's version.

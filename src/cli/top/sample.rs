@@ -62,7 +62,7 @@ struct View {
     slow_queries: Vec<SlowQuery>,
 }
 
-/// See the module.
+/// One answer of the relay to `view`. Figures are made of two of them.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// When it arrived.

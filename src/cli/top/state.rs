@@ -37,7 +37,7 @@ pub enum Next {
     Quit,
 }
 
-/// See the module.
+/// The state of the screen, between two keys.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct State {
     /// The list in front.

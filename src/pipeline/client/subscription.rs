@@ -8,7 +8,7 @@ use crate::nostr::{SubscriptionId, reply};
 use crate::sync::{Mutex, MutexGuard};
 use crate::ws::Stream;
 
-/// See the module.
+/// An open subscription of one client, shared by the threads that work for it.
 pub struct Subscription {
     /// Its id.
     pub id: SubscriptionId,

@@ -61,7 +61,7 @@ impl Stride {
     }
 }
 
-/// See the module.
+/// The evictions, rows and upkeep that the writer has been asked for and has not finished, and the sizes of its steps.
 pub struct BackgroundWork {
     evictions: VecDeque<Eviction>,
     /// How many of them the commit under way includes: it stores the horizons, which cover these.

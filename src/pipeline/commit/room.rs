@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// How often a batch that waits looks for room: nobody tells it that there will be none.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// See the module.
+/// Since when no batch has found room; a batch waits for 5 s at most.
 #[derive(Default)]
 pub struct RoomWait {
     /// Since when no batch has found room.

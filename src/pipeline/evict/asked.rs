@@ -15,7 +15,7 @@ use crate::retention::slice::SLICE_ROWS;
 use crate::retention::{due, word};
 use crate::store::Note;
 
-/// See the module.
+/// New rules between a reload and their coming into force: being counted, or waiting for the operator.
 pub struct Asked {
     /// The rules, with their follow lists.
     pub rules: Retention,

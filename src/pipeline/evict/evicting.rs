@@ -15,7 +15,7 @@ use crate::policy::{Retention, Settings};
 use crate::retention::Horizons;
 use crate::store::Store;
 
-/// See the module.
+/// What the `retention` thread may use of the pipeline; it gets it by value.
 pub struct Evicting {
     /// The store, which is only read here.
     pub store: Store,

@@ -17,7 +17,7 @@ use crate::store::{Note, StoreError};
 /// The largest row that is saved, in bytes. Rules with longer lists of authors are not remembered.
 const ROW_BYTES: usize = 256 << 10;
 
-/// See the module.
+/// The rules in force before a restart, while a trial counts what they would remove.
 pub struct Former {
     rules: Retention,
     trial: Box<Trial>,

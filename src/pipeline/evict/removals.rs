@@ -7,7 +7,7 @@ use crate::pipeline::queues::{Done, Eviction, WriteCommand};
 use crate::store::Seq;
 use crate::sync::Arc;
 
-/// See the module. It does not keep the writer running.
+/// Sends removals of others than the retention rules to the writer. It does not keep the writer running.
 #[derive(Clone)]
 pub struct Removals {
     write: Arc<WeakSender<WriteCommand>>,

@@ -2,7 +2,7 @@
 
 use crate::store::StoreError;
 
-/// See the module.
+/// An error that ends a turn of the `retention` thread.
 pub enum Trouble {
     /// The writer has ended, and so does this thread.
     Closed,

@@ -9,7 +9,7 @@ use crate::pipeline::client::BatchReplies;
 use crate::pipeline::queues::Verified;
 use crate::policy::{Refusal, Settings, check_still_welcome};
 
-/// See the module. The answers leave when this is dropped.
+/// Collects answers to events, which leave the gate with them. The answers are sent when this is dropped.
 pub struct Answers<'a> {
     metrics: &'a Metrics,
     gate: &'a Gate,

@@ -27,7 +27,8 @@ const BYTES_PER_US: u64 = 256;
 /// it, which would wait for the disk as long as it does.
 const LARGE_US: u64 = 256;
 
-/// See the module.
+/// The events that wait at one thread, with the expected cost of each in microseconds; a batch takes `batch_us` of
+/// them.
 pub struct Backlog<T> {
     batch_us: u64,
     /// What came since the last batch, in its order.

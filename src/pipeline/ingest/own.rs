@@ -21,7 +21,7 @@ const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Bytes of the OKs that nobody reads.
 const OUTBOX_BYTES: u64 = 1 << 20;
 
-/// See the module. Clones share everything; none keeps the writer running.
+/// Sends the relay's own events to the writer. Clones share everything; none keeps the writer running.
 #[derive(Clone)]
 pub struct OwnEvents {
     write: Arc<WeakSender<WriteCommand>>,

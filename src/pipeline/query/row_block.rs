@@ -6,7 +6,7 @@ use crate::nostr::{EventView, RelayMessage, reply};
 use crate::pipeline::client::{ClientHandle, Subscription};
 use crate::ws::{Frame, RowsPush, deflate, frame};
 
-/// See the module.
+/// Encoded frames of rows that have not been pushed to the client's outbox yet: 256 KiB and one row at most.
 pub struct RowBlock<'a> {
     client: &'a ClientHandle,
     sub: &'a Subscription,

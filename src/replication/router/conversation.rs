@@ -57,7 +57,7 @@ struct Ping {
     time: Timestamp,
 }
 
-/// See the module.
+/// The state of one open connection of a link.
 pub struct Conversation<'l> {
     link: &'l Arc<Link>,
     progress: &'l mut Progress,

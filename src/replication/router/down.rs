@@ -43,7 +43,7 @@ pub struct Pending {
     pub pieces: u64,
 }
 
-/// See the module.
+/// What one connection knows of the way down: the subscription, the comparison, and the pings that move the mark.
 #[derive(Default)]
 pub struct Down {
     /// Where the subscription stands.

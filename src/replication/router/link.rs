@@ -48,7 +48,7 @@ impl Shared {
     }
 }
 
-/// See the module.
+/// One relay of a stream: its options, what it shares with the other links, and its figures.
 pub struct Link {
     /// What the operator asks for.
     pub options: LinkOptions,

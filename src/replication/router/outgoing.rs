@@ -59,7 +59,8 @@ fn aside(times: u32) -> Duration {
     doubled(times.saturating_sub(1), LONGEST_ASIDE)
 }
 
-/// See the module.
+/// The window of unanswered events: at most 500 and 4 MiB in flight. No new event is sent while 500 wait to be sent
+/// again.
 pub struct Outgoing {
     /// Everything up to here was read from the store.
     read: Seq,

@@ -14,7 +14,7 @@ use crate::store::Seq;
 /// How often the file is replaced at most. After a kill, what was sent meanwhile is sent again, as duplicates.
 const APART: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The progress of a link over all its connections. Its file is replaced at most once a second.
 pub struct Progress {
     file: PathBuf,
     /// What is true now.

@@ -32,7 +32,7 @@ const SUM_BYTES: usize = 32;
 /// Files kept. Those of links that were removed are forgotten when there are more.
 const MAX_FILES: usize = 1024;
 
-/// See the module.
+/// How far a link has come, as its file of 64 bytes says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct State {
     /// Up to when the link was level, down.

@@ -13,7 +13,8 @@ use crate::nostr::EventId;
 use crate::replication::backoff::Pause;
 use crate::store::Seq;
 
-/// See the module.
+/// What one connection knows of the way up: the window of unanswered events, and the tests of events that stay
+/// unanswered.
 pub struct Up {
     /// The window.
     pub outgoing: Outgoing,

@@ -72,7 +72,8 @@ impl Setup {
     }
 }
 
-/// See the module.
+/// A relay under test: the real pipeline on a store in a temporary directory, and the parts of io threads that clients
+/// need.
 pub struct Relay {
     pipeline: Pipeline,
     front: Arc<Front>,

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 
 use crate::nostr::Pubkey;
 
-/// See the module.
+/// What is known of the events that the relay publishes about its members. It is not saved: a new process looks at the
+/// stored events.
 #[derive(Default)]
 pub struct Members {
     /// The relay's key, and the last act of which the published events tell; `None` if that is not known.

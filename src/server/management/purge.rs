@@ -15,7 +15,8 @@ const STEP_EVENTS: usize = 512;
 /// How long finding them may take at a time.
 const SLICE: Budget = Budget { rows: 1 << 16, time: Duration::from_millis(20) };
 
-/// See the module.
+/// A purge in progress: removes the stored events of one subject, at most 512 a step. Dropping it stops it between
+/// steps.
 pub struct Purge {
     scan: Scan,
     removed: u64,

@@ -34,7 +34,8 @@ pub(super) const LOOK: Duration = Duration::from_millis(2);
 const ON_THE_WAY: Duration = Duration::from_secs(10);
 const MAX_RECENT: usize = 1024;
 
-/// See the module.
+/// Carries out management requests: holds the journal, what the running relay shares, and the bans of the last seconds
+/// (at most 1,024 events).
 pub struct Service {
     pub(super) journal: RefCell<Journal>,
     serving: Serving,

@@ -96,7 +96,7 @@ struct State {
     copy_bytes: usize,
 }
 
-/// See the module.
+/// Every event that the plugin has not decided on, in one queue for each worker, and the order in which they leave.
 pub struct Bench {
     judging: Judging,
     shared: Arc<Shared>,

@@ -40,7 +40,7 @@ impl Shared {
     }
 }
 
-/// See the module.
+/// Sends verified events to the `plugin` thread. The thread ends some time after the last clone was dropped.
 pub struct Door {
     /// `None` only while it is dropped.
     events: Option<Sender<Vec<Verified>>>,

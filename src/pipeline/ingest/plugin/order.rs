@@ -20,7 +20,7 @@ struct Line<T> {
     decided: VecDeque<Option<T>>,
 }
 
-/// See the module.
+/// The events of each connection that wait for earlier ones, with what was decided on them.
 pub struct Order<T> {
     lines: HashMap<usize, Line<T>>,
 }
