@@ -2,9 +2,10 @@
 //!
 //! A *tick* is one round over the thread's ready tasks. Between two ticks the runtime checks its sockets. A
 //! connection's *turn* is what it reads and handles in one poll, and ends after [`TURN`]. Connections that took more
-//! than a little of the thread lately stand in line, where whoever took least is called first, one after the other,
-//! until the tick has lasted [`TICK`]. The others are served as they come. So a light client waits for at most one tick
-//! and the longest single message, whatever others send and however many they are.
+//! than a little of the thread lately are heavy and stand in line, where whoever took least is called first, one after
+//! the other, until the tick has lasted [`TICK`]. Light ones are served as they come, or stand before all heavy ones if
+//! the tick has lasted [`LIGHT_TICK`]. So a light client waits for at most one tick and the longest single message,
+//! whatever others send and however many they are.
 //!
 //! Nobody waits for a particular connection: each tick calls the next one, whatever became of those called before.
 //!
@@ -12,7 +13,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Unbounded};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -42,6 +42,10 @@ const CREDIT: Duration = Duration::from_micros(500);
 /// What a connection took beyond this is forgotten, so that nobody waits longer than a second for others that begin.
 const MOST: Duration = Duration::from_millis(8);
 
+/// How many light connections are called when a tick begins. One that is called is polled behind all tasks that are
+/// ready, so one at a time would be one for each tick when those use it up by sending.
+const CALLED_AT_ONCE: u32 = 8;
+
 /// How many ticks in a row light connections may use up. In the next one, a heavy connection has a turn regardless.
 const MAX_PASSED_OVER: u8 = 8;
 
@@ -55,12 +59,12 @@ pub struct Turns {
 #[derive(Debug)]
 struct Inner {
     tick_began: Instant,
-    /// Who waits, by what they took and then by when they came.
-    line: BTreeMap<(Instant, u64), Weak<Place>>,
+    light: Line,
+    heavy: Line,
     /// How many ever stood in line.
     stood: u64,
-    /// Somebody was called in this tick and has not begun its turn: the tasks that were ready before come first.
-    is_calling: bool,
+    /// How many were called in this tick and have not begun their turns: the tasks that were ready before come first.
+    called: u32,
     /// The thread's root task, which begins each tick.
     root: Option<Waker>,
     /// The root task has been woken for the next tick.
@@ -72,6 +76,10 @@ struct Inner {
     /// Nobody has a turn.
     is_paused: bool,
 }
+
+/// Who waits, by what they took and then by when they came. Whether one is light or heavy is decided when it comes: what
+/// heavy ones took is paid off while they wait, so a crowd of them that waited for a second would stand before light ones.
+type Line = BTreeMap<(Instant, u64), Weak<Place>>;
 
 /// One connection's place. A connection that takes no more turns drops it.
 #[derive(Debug)]
@@ -118,9 +126,10 @@ impl Turns {
     pub fn new(now: Instant) -> Self {
         let inner = Inner {
             tick_began: now,
-            line: BTreeMap::new(),
+            light: Line::new(),
+            heavy: Line::new(),
             stood: 0,
-            is_calling: false,
+            called: 0,
             root: None,
             is_root_woken: false,
             has_served: false,
@@ -140,14 +149,14 @@ impl Turns {
             inner.root = Some(root.clone());
         }
         let has_served = std::mem::take(&mut inner.has_served);
-        let heavy_stands = inner.line.last_key_value().is_some_and(|(key, _)| *key > lightest_heavy(now));
+        let heavy_stands = inner.heavy.last_key_value().is_some_and(|(key, _)| *key > lightest_heavy(now));
         inner.passed_over = if has_served || !heavy_stands { 0 } else { inner.passed_over.saturating_add(1) };
-        inner.is_calling = false;
+        inner.called = 0;
         inner.call_next(now);
-        if !inner.line.is_empty() {
+        if inner.stands_somebody() {
             inner.wake_root();
         }
-        inner.is_calling
+        inner.called > 0
     }
 
     /// Whether the tick has lasted so long that what needs no turn should be short.
@@ -164,13 +173,13 @@ impl Turns {
         let mut inner = self.inner.borrow_mut();
         let is_called = place.called.take();
         if is_called {
-            inner.is_calling = false;
+            inner.called = inner.called.saturating_sub(1);
         }
         let is_heavy = place.share.is_used_up(now);
-        let is_behind_others = is_heavy && (inner.is_calling || !inner.line.is_empty());
+        let is_behind_others = is_heavy && (inner.called > 0 || inner.stands_somebody());
         if inner.is_paused || (!is_called && (is_behind_others || inner.is_over(is_heavy, now))) {
             *place.waker.borrow_mut() = Some(cx.waker().clone());
-            inner.stand(place);
+            inner.stand(place, is_heavy);
             return None;
         }
         inner.has_served |= is_heavy;
@@ -208,7 +217,7 @@ impl Turns {
         }
         // Last: it does not follow itself before the thread has looked at its sockets.
         if wants_more && !place.stands_in_line.get() {
-            inner.stand(place);
+            inner.stand(place, place.share.is_used_up(now));
         }
     }
 }
@@ -219,32 +228,35 @@ impl Inner {
         now.saturating_duration_since(self.tick_began) >= if is_heavy { TICK } else { LIGHT_TICK }
     }
 
-    /// Calls whoever took least of those in line, or of the heavy ones if those were passed over for too long, unless
-    /// somebody has been called already. Whoever was called has a turn even if it is polled late.
-    fn call_next(&mut self, now: Instant) {
-        if self.is_calling || self.is_paused {
-            return;
-        }
-        let is_heavys_turn = !self.has_served && self.passed_over >= MAX_PASSED_OVER;
-        let first = if is_heavys_turn { Excluded(lightest_heavy(now)) } else { Unbounded };
-        let place = loop {
-            let Some(key) = self.line.range((first, Unbounded)).next().map(|(key, _)| *key) else { return };
-            if let Some(place) = self.line.remove(&key).and_then(|place| place.upgrade()) {
-                break place;
-            }
-        };
-        place.stands_in_line.set(false);
-        place.called.set(true);
-        if let Some(waker) = place.waker.take() {
-            waker.wake();
-        }
-        self.is_calling = true;
+    fn stands_somebody(&self) -> bool {
+        !self.light.is_empty() || !self.heavy.is_empty()
     }
 
-    fn stand(&mut self, place: &Rc<Place>) {
+    /// Calls some light ones, or else the heavy one that took least, unless somebody has been called already. If the
+    /// heavy ones were passed over for too long, one that is still heavy is called first. Whoever was called has a turn
+    /// even if it is polled late.
+    fn call_next(&mut self, now: Instant) {
+        if self.called > 0 || self.is_paused {
+            return;
+        }
+        if !self.has_served && self.passed_over >= MAX_PASSED_OVER {
+            let mut still_heavy = self.heavy.split_off(&lightest_heavy(now));
+            self.called += call(&mut still_heavy);
+            self.heavy.append(&mut still_heavy);
+        }
+        if self.called == 0 {
+            self.called = (0..CALLED_AT_ONCE).map(|_| call(&mut self.light)).sum();
+        }
+        if self.called == 0 {
+            self.called += call(&mut self.heavy);
+        }
+    }
+
+    fn stand(&mut self, place: &Rc<Place>, is_heavy: bool) {
         place.stands_in_line.set(true);
         self.stood += 1;
-        self.line.insert((place.share.paid_off_at(), self.stood), Rc::downgrade(place));
+        let line = if is_heavy { &mut self.heavy } else { &mut self.light };
+        line.insert((place.share.paid_off_at(), self.stood), Rc::downgrade(place));
         self.wake_root();
     }
 
@@ -259,9 +271,20 @@ impl Inner {
     }
 }
 
-/// Heavy connections stand behind this in the line.
+/// Heavy connections that are heavy still stand behind this.
 fn lightest_heavy(now: Instant) -> (Instant, u64) {
     (now + CREDIT * PARTS, u64::MAX)
+}
+
+/// Calls the first of a line that has not ended. Returns how many were called: one, or none if nobody is left.
+fn call(line: &mut Line) -> u32 {
+    let Some(place) = std::iter::from_fn(|| line.pop_first()).find_map(|(_, place)| place.upgrade()) else { return 0 };
+    place.stands_in_line.set(false);
+    place.called.set(true);
+    if let Some(waker) = place.waker.take() {
+        waker.wake();
+    }
+    1
 }
 
 #[cfg(test)]

@@ -28,26 +28,26 @@ struct Thread {
     now: Instant,
     root: Arc<Wakes>,
     ready: Arc<Ready>,
-    places: Vec<Option<Rc<Place>>>,
+    slots: Vec<Option<Rc<Place>>>,
 }
 
 impl Thread {
     fn new() -> Self {
         let now = Instant::now() + Duration::from_secs(10);
-        Self { turns: Turns::new(now), now, root: Arc::default(), ready: Arc::default(), places: Vec::new() }
+        Self { turns: Turns::new(now), now, root: Arc::default(), ready: Arc::default(), slots: Vec::new() }
     }
 
     /// A connection that took so much a moment ago, and whose socket is ready now.
     fn connect(&mut self, took: Duration) -> usize {
-        let (number, place) = (self.places.len(), Place::new(self.now));
+        let (number, place) = (self.slots.len(), Place::new(self.now));
         place.share.spent(self.now.checked_sub(took).expect("it began ten seconds before"), self.now);
-        self.places.push(Some(place));
+        self.slots.push(Some(place));
         self.wake(number);
         number
     }
 
     fn disconnect(&mut self, number: usize) {
-        self.places[number] = None;
+        self.slots[number] = None;
     }
 
     fn wake(&self, number: usize) {
@@ -60,7 +60,7 @@ impl Thread {
 
     /// A poll that wants a turn of `took`: whether it got it.
     fn poll_once(&mut self, number: usize, took: Duration, has_more: bool) -> bool {
-        let Some(place) = self.places[number].clone() else { return false };
+        let Some(place) = self.slots[number].clone() else { return false };
         let waker = Waker::from(Arc::new(Task { number, ready: Arc::clone(&self.ready) }));
         let (cx, began) = (Context::from_waker(&waker), self.now);
         let has_turn = self.turns.begin(&place, began, &cx).is_some();
@@ -98,13 +98,13 @@ impl Thread {
     }
 
     fn place(&self, number: usize) -> &Rc<Place> {
-        self.places[number].as_ref().expect("it is connected")
+        self.slots[number].as_ref().expect("it is connected")
     }
 
     /// The connections of which `is` is true.
     fn those_that(&self, is: impl Fn(&Place) -> bool) -> Vec<usize> {
-        let numbers = 0..self.places.len();
-        numbers.filter(|&number| self.places[number].as_ref().is_some_and(|place| is(place))).collect()
+        let numbers = 0..self.slots.len();
+        numbers.filter(|&number| self.slots[number].as_ref().is_some_and(|place| is(place))).collect()
     }
 }
 
@@ -166,7 +166,37 @@ fn light_connections_have_turns_for_four_milliseconds_of_a_tick_and_the_rest_are
     let _ = [(); 6].map(|()| thread.connect(Duration::ZERO));
     thread.connect(LONG);
     assert_eq!(thread.round(Duration::from_millis(1)), [0, 1, 2, 3]);
-    assert_eq!([(); 2].map(|()| thread.round(Duration::from_millis(1))), [[4], [5]]);
+    assert_eq!([(); 2].map(|()| thread.round(Duration::from_millis(1))), [vec![4, 5], vec![0]]);
+}
+
+#[test]
+fn a_light_connection_stands_before_heavy_ones_that_have_waited_for_longer_than_is_remembered() {
+    let mut thread = Thread::new();
+    let heavy = [(); 3].map(|()| thread.connect(LONG));
+    assert_eq!(thread.round(TURN)[0], heavy[0]);
+    thread.now += MOST * PARTS * 2;
+    thread.tick();
+    assert_eq!(thread.next_ready(), Some(heavy[1]));
+    // Somebody else uses the tick up by sending.
+    thread.now += LIGHT_TICK;
+    let light = thread.connect(Duration::ZERO);
+    assert_eq!(thread.next_ready().map(|number| thread.poll(number, LIGHT_TURN)), Some(false), "the tick is over");
+    thread.poll(heavy[1], TURN);
+    assert_eq!(thread.round(LIGHT_TURN)[0], light);
+}
+
+#[test]
+fn eight_light_ones_are_called_at_once_because_others_may_use_up_every_tick_by_sending() {
+    let mut thread = Thread::new();
+    thread.connect(LONG);
+    thread.tick();
+    thread.now += LIGHT_TICK;
+    let light = [(); 10].map(|()| thread.connect(Duration::ZERO));
+    while let Some(number) = thread.next_ready() {
+        assert!(!thread.poll(number, LIGHT_TURN), "the tick is over");
+    }
+    thread.tick();
+    assert_eq!(thread.those_that(Place::is_called), light[..8]);
 }
 
 #[test]
@@ -213,7 +243,7 @@ type Ending = (&'static str, fn(&mut Thread, usize));
 /// What can become of a connection whose turn has come. Each takes the rest of the tick, in which `number` was called.
 const ENDINGS: [Ending; 6] = [
     ("it closed, was cancelled, panicked, or timed out: its task has dropped its place", Thread::disconnect),
-    ("another place replaced it", |thread, number| thread.places[number] = Some(Place::new(thread.now))),
+    ("another place replaced it", |thread, number| thread.slots[number] = Some(Place::new(thread.now))),
     ("it is never polled again, although it lives", |_, _| ()),
     ("its task was woken by something else meanwhile", |thread, number| thread.wake(number)),
     ("it is held for its debt: its turn ends at once, and it wants no other", |thread, number| {
@@ -280,7 +310,7 @@ fn one_in_line_is_not_passed_over_for_ever_however_many_are_light() {
         thread.connect(Duration::ZERO);
         let mut has_served = false;
         while let Some(number) = thread.next_ready() {
-            has_served |= thread.poll(number, LIGHT_TURN) && number == heavy;
+            has_served |= thread.poll_once(number, LIGHT_TURN, number == heavy) && number == heavy;
         }
         has_served
     });
