@@ -77,8 +77,8 @@ struct Inner {
     is_paused: bool,
 }
 
-/// Who waits, by what they took and then by when they came. Whether one is light or heavy is decided when it comes: what
-/// heavy ones took is paid off while they wait, so a crowd of them that waited for a second would stand before light ones.
+/// Who waits, by what they took and then by when they came. Whether one is light or heavy is decided when it comes:
+/// what heavy ones took is paid off while they wait, so a crowd that waited for a second would stand before light ones.
 type Line = BTreeMap<(Instant, u64), Weak<Place>>;
 
 /// One connection's place. A connection that takes no more turns drops it.

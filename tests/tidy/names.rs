@@ -71,6 +71,7 @@ fn prose_is_not_translated() {
     assert_eq!(wrong, [""; 0]);
 }
 
+/// A file is told from others by its module, or by the module below that.
 #[test]
 fn no_two_files_of_a_module_have_one_name() {
     let mut wrong = Vec::new();
@@ -78,10 +79,10 @@ fn no_two_files_of_a_module_have_one_name() {
         let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for path in files(top, ".rs").into_keys().filter(|path| !is_test_file(path)) {
             let below = path.strip_prefix(top).expect("a path below the top").trim_start_matches('/');
-            let (module, rest) = below.split_once('/').unwrap_or(("", below));
-            let name = rest.rsplit('/').next().unwrap_or_default();
+            let (folder, name) = below.rsplit_once('/').unwrap_or(("", below));
+            let module = folder.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");
             if !COMMON_FILES.contains(&name) {
-                found.entry((module.to_owned(), name.to_owned())).or_default().push(path);
+                found.entry((module, name.to_owned())).or_default().push(path);
             }
         }
         wrong.extend(found.into_values().filter(|paths| paths.len() > 1));

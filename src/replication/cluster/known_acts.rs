@@ -87,8 +87,8 @@ impl Acts {
         }
     }
 
-    /// The acts to publish after act `published`, the oldest first: those of this node, and of others too if it begins
-    /// anew.
+    /// The acts to publish after act `published`, the oldest first: those of this node, and of others too if it starts
+    /// over.
     ///
     /// # Errors
     /// When the audit cannot be read.

@@ -55,9 +55,9 @@ pub struct Found {
     pub last: u64,
 }
 
-/// What a node finds when it meets a stream again.
+/// How a stream has changed since a node last saw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Met {
+pub enum StreamChange {
     /// The stream as it was left.
     Same,
     /// The first one that it ever saw.
@@ -70,21 +70,21 @@ pub enum Met {
 
 impl Stream {
     /// Goes on with the stream as it is found now.
-    pub fn meet(&mut self, found: Found) -> Met {
-        let met = if self.created == 0 {
-            Met::First
+    pub fn compare(&mut self, found: Found) -> StreamChange {
+        let change = if self.created == 0 {
+            StreamChange::First
         } else if self.created != found.created || found.last < self.seen {
-            Met::Lost
+            StreamChange::Lost
         } else if found.first > self.taken + 1 {
-            Met::Outrun
+            StreamChange::Outrun
         } else {
-            Met::Same
+            StreamChange::Same
         };
-        if matches!(met, Met::First | Met::Lost) {
+        if matches!(change, StreamChange::First | StreamChange::Lost) {
             *self = Self { created: found.created, seen: found.last, taken: 0 };
         }
         self.seen = self.seen.max(found.last);
-        met
+        change
     }
 }
 
@@ -136,15 +136,15 @@ mod tests {
     fn a_stream_that_was_wiped_cut_or_outran_the_node_is_noticed() {
         let mut stream = Stream::default();
         let found = |created, first, last| Found { created, first, last };
-        assert_eq!(stream.meet(found(1, 1, 5)), Met::First);
+        assert_eq!(stream.compare(found(1, 1, 5)), StreamChange::First);
         stream.taken = 5;
-        assert_eq!(stream.meet(found(1, 4, 9)), Met::Same);
-        assert_eq!(stream.meet(found(1, 6, 9)), Met::Same, "nothing is gone that was not taken");
-        assert_eq!(stream.meet(found(1, 7, 9)), Met::Outrun);
+        assert_eq!(stream.compare(found(1, 4, 9)), StreamChange::Same);
+        assert_eq!(stream.compare(found(1, 6, 9)), StreamChange::Same, "nothing is gone that was not taken");
+        assert_eq!(stream.compare(found(1, 7, 9)), StreamChange::Outrun);
         assert_eq!(stream, Stream { created: 1, seen: 9, taken: 5 });
-        assert_eq!(stream.meet(found(1, 1, 8)), Met::Lost, "its end is gone");
+        assert_eq!(stream.compare(found(1, 1, 8)), StreamChange::Lost, "its end is gone");
         assert_eq!(stream, Stream { created: 1, seen: 8, taken: 0 });
-        assert_eq!(stream.meet(found(2, 1, 20)), Met::Lost, "it is another one");
+        assert_eq!(stream.compare(found(2, 1, 20)), StreamChange::Lost, "it is another one");
         assert_eq!(stream, Stream { created: 2, seen: 20, taken: 0 });
     }
 }

@@ -13,7 +13,7 @@ use async_nats::jetstream::stream::{self, DiscardPolicy, StorageType, Stream};
 use super::error::{ClusterError, nats};
 use super::options::MAX_ACK_PENDING;
 use super::shared::Node;
-use super::state::{Found, Met};
+use super::state::{Found, StreamChange};
 use crate::nostr::Kind;
 
 /// How long a message may stay unacknowledged before NATS delivers it again.
@@ -71,18 +71,20 @@ pub fn found(info: &stream::Info) -> Found {
 pub async fn events(node: &Arc<Node>, context: &Context) -> Result<(Stream, Consumer<Config>), ClusterError> {
     let stream = open_stream(context, events_config(node)).await?;
     let found = found(stream.cached_info());
-    let (met, taken) = {
+    let (change, taken) = {
         let mut state = node.state();
-        let met = state.events.meet(found);
-        if met == Met::Lost {
+        let change = state.events.compare(found);
+        if change == StreamChange::Lost {
             state.published = state.published.min(state.settled);
         }
-        (met, state.events.taken)
+        (change, state.events.taken)
     };
-    match met {
-        Met::Same | Met::First => {}
-        Met::Lost => tracing::warn!("the stream of events was lost; what other nodes may lack is published again"),
-        Met::Outrun => {
+    match change {
+        StreamChange::Same | StreamChange::First => {}
+        StreamChange::Lost => {
+            tracing::warn!("the stream of events was lost; what other nodes may lack is published again")
+        }
+        StreamChange::Outrun => {
             tracing::warn!("the stream of events no longer holds all that this node has missed; compare it with others")
         }
     }
@@ -91,7 +93,7 @@ pub async fn events(node: &Arc<Node>, context: &Context) -> Result<(Stream, Cons
         true => vec![node.names.all_events()],
         false => kinds.iter().map(|kind| node.names.event(Kind(*kind))).collect(),
     };
-    let consumer = open_consumer(node, &stream, (met, taken), subjects).await?;
+    let consumer = open_consumer(node, &stream, (change, taken), subjects).await?;
     Ok((stream, consumer))
 }
 
@@ -102,15 +104,15 @@ pub async fn events(node: &Arc<Node>, context: &Context) -> Result<(Stream, Cons
 pub async fn acts(node: &Arc<Node>, context: &Context) -> Result<(Stream, Consumer<Config>), ClusterError> {
     let stream = open_stream(context, acts_config(node)).await?;
     let found = found(stream.cached_info());
-    let (met, taken) = {
+    let (change, taken) = {
         let mut state = node.state();
-        let met = state.acts.meet(found);
-        if matches!(met, Met::Lost | Met::First) {
+        let change = state.acts.compare(found);
+        if matches!(change, StreamChange::Lost | StreamChange::First) {
             state.acts_published = 0;
         }
-        (met, state.acts.taken)
+        (change, state.acts.taken)
     };
-    let consumer = open_consumer(node, &stream, (met, taken), Vec::new()).await?;
+    let consumer = open_consumer(node, &stream, (change, taken), Vec::new()).await?;
     Ok((stream, consumer))
 }
 
@@ -118,7 +120,7 @@ pub async fn acts(node: &Arc<Node>, context: &Context) -> Result<(Stream, Consum
 async fn open_consumer(
     node: &Arc<Node>,
     stream: &Stream,
-    (met, taken): (Met, u64),
+    (change, taken): (StreamChange, u64),
     filter_subjects: Vec<String>,
 ) -> Result<Consumer<Config>, ClusterError> {
     let name = node.options.node.as_str();
@@ -140,7 +142,7 @@ async fn open_consumer(
         found.filter_subjects == filter_subjects && found.max_ack_pending == MAX_ACK_PENDING as i64
     };
     match stream.get_consumer::<Config>(name).await {
-        Ok(consumer) if !matches!(met, Met::Lost) && is_same(&consumer) => return Ok(consumer),
+        Ok(consumer) if !matches!(change, StreamChange::Lost) && is_same(&consumer) => return Ok(consumer),
         Ok(_) => {
             stream.delete_consumer(name).await.map_err(nats("the consumer of this node cannot be replaced"))?;
         }
