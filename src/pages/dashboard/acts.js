@@ -120,12 +120,12 @@ function purging(call) {
     if (!last) return progress.replaceChildren();
     const of = Math.max(last.events, last.removed, 1);
     const texts = { running: 'Removing', done: 'Removed', stopped: 'Stopped after', failed: `Failed (${last.error}) after` };
-    progress.replaceChildren(
+    progress.replaceChildren(el('div', {},
       el('p', { class: last.state === 'failed' ? 'bad' : null },
         `${texts[last.state]} ${count(last.removed)} of ${count(last.events)} events of `, el('code', {}, last.subject)),
       el('progress', { max: of, value: last.state === 'done' ? of : last.removed, 'aria-label': 'Progress of the purge' }),
       last.state === 'running' && el('button', { type: 'button', class: 'plain small',
-        onclick: () => call('stoppurge', []).then(watch) }, 'Stop'));
+        onclick: () => call('stoppurge', []).then(watch) }, 'Stop')));
     if (last.state === 'running') setTimeout(() => progress.isConnected && watch().catch(() => {}), 500);
   }
 

@@ -17,11 +17,9 @@ const PLOTS = [
 
 const CARDS = [
   ['Events held', (figures) => count(figures.events)],
-  ['Storage', (figures) => {
-    const isBounded = figures.full_bytes > 0 && figures.full_bytes < 2 ** 62;
-    const share = isBounded ? ` · ${Math.round(100 * figures.used_bytes / figures.full_bytes)} %` : '';
-    return bytes(figures.used_bytes) + share;
-  }],
+  ['Storage', (figures) => bytes(figures.used_bytes)],
+  ['Storage used', ({ used_bytes: used, full_bytes: full }) =>
+    (full > 0 && full < 2 ** 62 ? `${Math.round(100 * used / full)} %` : '–')],
   ['Disk free', (figures) => bytes(figures.disk_free_bytes)],
   ['Connections', (figures) => count(figures.connections)],
   ['Held back', (figures) => count(figures.held)],

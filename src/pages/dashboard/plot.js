@@ -5,6 +5,9 @@ import { el } from './dom.js';
 const SVG = 'http://www.w3.org/2000/svg';
 const [WIDTH, HEIGHT] = [600, 160];
 
+/// Points that fill a plot, at least.
+const FEWEST = 60;
+
 function svg(name, attributes) {
   const made = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -54,21 +57,22 @@ export function plot(title, names, labels, written) {
     drawn,
     el('p', { class: 'axis' }, from, to));
   const draw = (series) => {
+    // A young series takes the whole width, but not with a handful of points.
+    const most = Math.min(Math.max(series.points.length, FEWEST), series.most);
     const values = names.map((name) => {
       const at = series.names.indexOf(name);
       return series.points.map((point) => point[at]);
     });
-    const most = Math.max(...values.flat().filter((value) => value !== null), 0);
-    const top = ceiling(most);
+    const top = ceiling(Math.max(...values.flat().filter((value) => value !== null), 0));
     values.forEach((line, place) => {
-      lines[place].setAttribute('d', path(runs(line, series.most, top)));
+      lines[place].setAttribute('d', path(runs(line, most, top)));
       const last = line.at(-1);
       now[place].textContent = last === null || last === undefined ? '–' : written(last);
     });
-    const filled = runs(values[0], series.most, top).filter((run) => run.length > 1);
+    const filled = runs(values[0], most, top).filter((run) => run.length > 1);
     area.setAttribute('d', filled.map((run) =>
       `M${run[0][0]} ${HEIGHT}L${run.map((point) => point.join(' ')).join('L')}L${run.at(-1)[0]} ${HEIGHT}Z`).join(''));
-    const minutes = Math.round((series.step_s * series.most) / 60);
+    const minutes = Math.round((series.step_s * most) / 60);
     from.textContent = minutes >= 60 ? `${Math.round(minutes / 60)} h ago` : `${minutes} min ago`;
     to.textContent = `top ${written(top)}`;
     drawn.setAttribute('aria-label',
