@@ -5,6 +5,7 @@ mod support;
 mod cluster {
     mod acts;
     mod away;
+    mod compared;
     mod killed;
     mod messages;
     mod nats;

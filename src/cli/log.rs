@@ -21,6 +21,9 @@ use crate::config::{Log, LogFormat};
 /// not fit is lost.
 const QUEUE_BYTES: usize = 1 << 20;
 
+/// A library that tells of each connection and message. What fails there is told in our words.
+const QUIET: &str = "async_nats=off";
+
 /// How long the process waits for the last lines at its end: a stalled reader must not keep it alive.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
@@ -38,7 +41,7 @@ impl Drop for Running {
 /// # Errors
 /// When `log.level` is not a filter or the thread cannot be started.
 pub fn start(log: &Log, lost: &Counter) -> anyhow::Result<Running> {
-    let filter = EnvFilter::try_new(&log.level).context("log.level")?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", log.level)).context("log.level")?;
     let has_colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let queue = Queue::new(QUEUE_BYTES, lost.clone());
     let (lines, format) = (queue.clone(), log.format);

@@ -13,6 +13,7 @@ mod admin;
 mod arguments;
 mod backup;
 mod check;
+mod cluster;
 mod compact;
 mod completions;
 mod config;
@@ -86,6 +87,8 @@ enum Command {
     Sync(sync::Arguments),
     /// Run live streams of events between this relay and others
     Router(router::Arguments),
+    /// Show the nodes of this relay's cluster
+    Cluster(cluster::Arguments),
     /// Refuse a key, an event, a kind or an address from now on, or list what is refused
     Ban(manage::Decide),
     /// Lift bans
@@ -174,6 +177,7 @@ fn run(Arguments { global, command }: Arguments) -> anyhow::Result<ExitCode> {
         Command::Backup(arguments) => backup::run(&global, &arguments),
         Command::Restore(arguments) => restore::run(&global, &arguments),
         Command::Compact(arguments) => compact::run(&global, &arguments),
+        Command::Cluster(arguments) => cluster::run(&global, &arguments),
         Command::Trust(arguments) => trust::run(&global, &arguments),
         Command::Upgrade(arguments) => upgrade::run(&global, &arguments),
         Command::Config(arguments) => config::run(&global, &arguments),

@@ -16,6 +16,9 @@ const MAX_NAME: usize = 32;
 /// The most that NATS may be asked to keep of a stream, in copies.
 const MAX_REPLICAS: usize = 5;
 
+/// Seconds between two comparisons at least: each reads everything that is stored.
+const MIN_INTERVAL_S: u64 = 60;
+
 /// Servers, kinds and authors.
 const MAX_SERVERS: usize = 64;
 const MAX_KINDS: usize = 256;
@@ -58,6 +61,9 @@ pub fn faults(options: &ClusterOptions) -> Vec<Fault> {
     }
     if options.max_age_s == 0 {
         fault("cluster.max_age_s", "0 would keep nothing".into());
+    }
+    if options.compare_interval_s < MIN_INTERVAL_S {
+        fault("cluster.compare_interval_s", format!("{} is below {MIN_INTERVAL_S}", options.compare_interval_s));
     }
     if options.max_bytes < 1 << 20 {
         fault("cluster.max_bytes", format!("{} bytes are too few: at least 1 MiB", options.max_bytes));

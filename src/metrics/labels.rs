@@ -378,6 +378,8 @@ label_values!(
     NodeReceived {
         /// The event is stored.
         Stored = "stored",
+        /// The event was missing here, and is stored.
+        Compared = "compared",
         /// The event was stored before, or a newer version.
         Duplicate = "duplicate",
         /// The event is refused: banned, deleted, vanished, expired, not kept, or too large.

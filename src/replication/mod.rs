@@ -39,7 +39,10 @@ mod session;
 mod upload;
 mod window;
 
-pub use cluster::{CLUSTER_BYTES, Cluster, Options as ClusterOptions, Parts as ClusterParts, TAKEN_AT_ONCE};
+pub use cluster::{
+    CLUSTER_BYTES, Cluster, NodeStatus, Options as ClusterOptions, Overview, Parts as ClusterParts,
+    Status as NodeReport, TAKEN_AT_ONCE, status as cluster_status,
+};
 pub use error::SyncError;
 pub use report::{Direction, End, Progress, Report, Side, Watch};
 pub use router::{IntakeParts, LINK_BYTES, MAX_LINKS, Parts as RouterParts, Router, Stream};

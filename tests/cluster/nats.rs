@@ -151,10 +151,15 @@ impl NatsClient {
 
     /// Calls a function of JetStream.
     pub fn call(&mut self, what: &str, body: &Value) -> Value {
+        self.ask(&format!("$JS.API.{what}"), body)
+    }
+
+    /// Asks, and returns the answer; null if it is no JSON.
+    pub fn ask(&mut self, subject: &str, body: &Value) -> Value {
         self.inboxes += 1;
         let (inbox, body) = (format!("_INBOX.test.{}", self.inboxes), body.to_string());
         let subscribe = format!("SUB {inbox} {n}\r\nUNSUB {n} 1\r\n", n = self.inboxes);
-        self.write(format!("{subscribe}PUB $JS.API.{what} {inbox} {}\r\n{body}\r\nPING\r\n", body.len()).as_bytes());
+        self.write(format!("{subscribe}PUB {subject} {inbox} {}\r\n{body}\r\nPING\r\n", body.len()).as_bytes());
         self.answer(true)
     }
 

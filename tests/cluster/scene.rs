@@ -11,7 +11,9 @@ use crate::support::wait::until;
 
 /// The configuration of a node. `more` may name sections.
 pub fn config(servers: &[String], node: &str, more: &str) -> String {
-    format!("[cluster]\nservers = {servers:?}\nnode = {node:?}\n{more}\n[metrics]\nlisten = \"127.0.0.1:0\"\n")
+    // Test machines have small disks.
+    let small = "max_bytes = \"16 MiB\"";
+    format!("[cluster]\nservers = {servers:?}\nnode = {node:?}\n{small}\n{more}\n[metrics]\nlisten = \"127.0.0.1:0\"\n")
 }
 
 /// A node that has joined.

@@ -17,15 +17,15 @@ use futures_util::StreamExt as _;
 use tokio::sync::Notify;
 
 use super::error::{ClusterError, nats};
+use super::intake;
 use super::message::{self, Poison};
 use super::options::TAKEN_AT_ONCE;
 use super::shared::{Node, Shared, publisher};
 use crate::metrics::NodeReceived;
 use crate::nostr::json::Parser;
-use crate::nostr::{Event, EventId, Prefix, Reason, VerifiedEvent};
+use crate::nostr::{Event, EventId, VerifiedEvent};
 use crate::pipeline::client::OnAnswer;
 use crate::pipeline::ingest::nodes::{NodeClient, NotEntered};
-use crate::pipeline::now;
 use crate::policy::check_from_node;
 
 /// How long NATS waits for a question of ours to be asked again, and within what time it must say something.
@@ -34,9 +34,6 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// How soon a message comes again whose event could not be stored.
 const AGAIN: Duration = Duration::from_secs(5);
-
-/// How long to wait for room before looking again.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Messages that are checked together: eight groups of the engine.
 const CHECKED_AT_ONCE: usize = 64;
@@ -57,21 +54,10 @@ impl Answers {
         let answers = Arc::clone(self);
         Arc::new(move |id, accepted, reason| {
             let mut told = answers.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.push((id, outcome(accepted, reason)));
+            told.push((id, intake::outcome(accepted, reason)));
             drop(told);
             answers.news.notify_one();
         })
-    }
-}
-
-/// What an OK means for a message.
-fn outcome(accepted: bool, reason: Option<&Reason>) -> NodeReceived {
-    match reason.map(|reason| reason.prefix) {
-        None if accepted => NodeReceived::Stored,
-        Some(Prefix::Duplicate) => NodeReceived::Duplicate,
-        // The disk is full or fails: it comes again.
-        None | Some(Prefix::Error) => NodeReceived::Postponed,
-        Some(_) => NodeReceived::Refused,
     }
 }
 
@@ -151,19 +137,13 @@ impl Inbox {
         }
         let max_bytes = node.max_event_bytes();
         let event = message::read(&mut self.parser, &message.subject, &message.payload, max_bytes, false)?;
-        let (settings, view) = (node.serving.settings.load(), event.view());
-        let outcome = if !node.wants(view) {
-            NodeReceived::Unwanted
-        } else if check_from_node(&settings, view).is_err()
-            || settings.retention.check_age(view, now()).is_err()
-            || node.serving.horizons.check(&settings.retention, view, now()).is_err()
-        {
-            NodeReceived::Refused
-        } else {
-            return Ok(Some(event));
-        };
-        node.received(outcome, 1);
-        Ok(None)
+        Ok(match intake::check(node, event.view()) {
+            Ok(()) => Some(event),
+            Err(outcome) => {
+                node.received(outcome, 1);
+                None
+            }
+        })
     }
 
     /// Passes over a message for good.
@@ -175,16 +155,7 @@ impl Inbox {
     /// Hands events to the writer. Waits for room.
     async fn store(&mut self, mut events: Vec<VerifiedEvent>) -> Result<(), ClusterError> {
         while !events.is_empty() {
-            let room = self.client.room();
-            match self.client.store(events) {
-                Ok(()) => return Ok(()),
-                Err(NotEntered::Closed) => return Err(ClusterError::Stopping),
-                Err(NotEntered::Full(left)) => events = left,
-            }
-            tokio::select! {
-                () = room => {}
-                () = tokio::time::sleep(LOOK) => {}
-            }
+            events = intake::store(&self.client, events).await?;
             self.acknowledge().await?;
         }
         Ok(())

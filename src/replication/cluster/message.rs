@@ -48,10 +48,7 @@ pub fn read(
     max_bytes: usize,
     is_ephemeral: bool,
 ) -> Result<Event, Poison> {
-    if payload.len() > max_bytes {
-        return Err(Poison::TooLong(payload.len()));
-    }
-    let event = Event::parse(parser, payload).map_err(Poison::NotAnEvent)?;
+    let event = read_bare(parser, payload, max_bytes)?;
     let kind = event.view().kind();
     let named = subject.rsplit('.').next().and_then(|token| token.parse().ok());
     if named != Some(kind.0) {
@@ -62,6 +59,17 @@ pub fn read(
         return Err(Poison::WrongWay(kind.0));
     }
     Ok(event)
+}
+
+/// Reads an event that came without a subject. Its signature is not checked.
+///
+/// # Errors
+/// When the text is poison.
+pub fn read_bare(parser: &mut Parser, text: &[u8], max_bytes: usize) -> Result<Event, Poison> {
+    if text.len() > max_bytes {
+        return Err(Poison::TooLong(text.len()));
+    }
+    Event::parse(parser, text).map_err(Poison::NotAnEvent)
 }
 
 /// The longest text of an act: a description, each byte escaped, and what is around it.

@@ -8,6 +8,7 @@
 //! ```text
 //!  store ──arrival numbers──▶ outbox ──▶ weir.<name>.ev.<kind>  ──▶ inbox ──▶ writer ──OK──▶ ack
 //!  live  ──ephemeral events─▶ outbox ──▶ weir.<name>.eph.<kind> ──▶ ephemeral ──▶ live
+//!  store ◀──compare: negentropy─▶ weir.<name>.ask.<node> ──▶ answering, of another node
 //!  audit ──acts of admins───▶ acts   ──▶ weir.<name>.act.<subject> ──▶ acts ──▶ audit
 //! ```
 //!
@@ -15,8 +16,12 @@
 //! the store ([`state`]).
 
 mod acts;
+mod answering;
+mod ask;
+mod compare;
 mod error;
 mod inbox;
+mod intake;
 mod known_acts;
 mod message;
 mod names;
@@ -28,8 +33,10 @@ mod session;
 mod settled;
 mod shared;
 mod state;
+mod status;
 mod streams;
 mod watch;
 
 pub use node::{Cluster, Parts};
 pub use options::{CLUSTER_BYTES, Options, TAKEN_AT_ONCE};
+pub use status::{NodeStatus, Overview, Status, status};

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `weir.<name>.ev.<kind>` | stored events, in the stream `weir-<name>` |
 //! | `weir.<name>.eph.<kind>` | ephemeral events, in no stream |
+//! | `weir.<name>.ask.<node>` | what nodes ask this one |
 //! | `weir.<name>.act.<subject>` | the latest act of admins about a subject, in the stream `weir-<name>-acts` |
 
 use sha2::{Digest as _, Sha256};
@@ -53,6 +54,12 @@ impl Names {
     #[must_use]
     pub fn all_ephemeral(&self) -> String {
         format!("{}.eph.*", self.prefix)
+    }
+
+    /// Where a node is asked.
+    #[must_use]
+    pub fn ask(&self, node: &str) -> String {
+        format!("{}.ask.{node}", self.prefix)
     }
 
     /// Where acts about this subject go: a subject of NATS may not hold what one of ours may.

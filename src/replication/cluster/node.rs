@@ -3,11 +3,12 @@
 //! One thread. It waits for no client, and no thread of the pipeline waits for it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::error::ClusterError;
 use super::known_acts::Acts;
@@ -105,6 +106,11 @@ fn node(Parts { options, serving, journal, verify, .. }: Parts) -> Result<Node, 
         file,
         state: Mutex::new(state),
         recent: Recent::of(MAX_RECENT),
+        refused: Recent::of(MAX_RECENT / 2),
+        // What arrived while it was not running may be gone from the stream.
+        is_to_compare: AtomicBool::new(true),
+        compare_now: Notify::new(),
+        compared_at: AtomicU64::new(0),
         told: Mutex::default(),
         options,
         serving,

@@ -21,11 +21,14 @@ pub const MAX_ACK_PENDING: usize = 1024;
 /// Events that are remembered to have come from other nodes, at 40 bytes each.
 pub const MAX_RECENT: usize = 1 << 17;
 
+/// What two comparisons hold, one of either side: records, and ids that are missing.
+const COMPARED_BYTES: u64 = 2 * 100_000 * (41 + 64);
+
 /// What the nodes make the relay hold, in bytes, beside messages that are being taken: what is published and not
 /// acknowledged, twice; ephemeral events; what is remembered to have come from others; the client of NATS; and the last
 /// act about each subject.
 pub const CLUSTER_BYTES: u64 =
-    (2 * MAX_UNANSWERED_BYTES + Outward::BYTES + MAX_RECENT * 40) as u64 + (16 << 20) + (24 << 20);
+    (2 * MAX_UNANSWERED_BYTES + Outward::BYTES + MAX_RECENT * 40) as u64 + (16 << 20) + (24 << 20) + COMPARED_BYTES;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -51,6 +54,8 @@ pub struct Options {
     pub max_bytes: u64,
     /// How many seconds NATS keeps an event in the stream, if this node creates it.
     pub max_age_s: u64,
+    /// How many seconds pass between two comparisons with another node.
+    pub compare_interval_s: u64,
     /// The kinds that this node takes from others; none means all.
     pub kinds: Vec<u16>,
     /// The authors that this node takes events of from others, in hex or as `npub1…`; none means all.
@@ -70,6 +75,7 @@ impl Default for Options {
             replicas: 1,
             max_bytes: 10 << 30,
             max_age_s: 3 * 24 * 3600,
+            compare_interval_s: 3600,
             kinds: Vec::new(),
             authors: Vec::new(),
         }

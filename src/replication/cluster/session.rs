@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::error::{ClusterError, nats};
 use super::options::{MAX_UNANSWERED, Options};
 use super::shared::{Node, Shared};
-use super::{acts, inbox, outbox, streams, watch as watching};
+use super::{acts, answering, compare, inbox, outbox, streams, watch as watching};
 
 /// How long NATS may take for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,6 +46,8 @@ pub async fn run(node: &Arc<Node>) -> Result<Infallible, ClusterError> {
     tasks.spawn(inbox::run(Arc::clone(&shared), consumer));
     tasks.spawn(inbox::run_ephemeral(Arc::clone(&shared)));
     tasks.spawn(acts::run(Arc::clone(&shared), acts_consumer));
+    tasks.spawn(answering::run(Arc::clone(&shared)));
+    tasks.spawn(compare::run(Arc::clone(&shared), events.clone()));
     tasks.spawn(watching::run(Arc::clone(&shared), events, acts_stream));
     tokio::select! {
         Some(ended) = tasks.join_next() => match ended {

@@ -3,11 +3,14 @@
 //! It does nothing by itself.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use async_nats::{HeaderMap, HeaderName};
+
+use tokio::sync::Notify;
 
 use super::known_acts::Acts;
 use super::message::Poison;
@@ -44,6 +47,14 @@ pub struct Node {
     pub state: Mutex<State>,
     /// What has come from other nodes and is not to be published again.
     pub recent: Recent,
+    /// What was fetched from other nodes and is not to be fetched again.
+    pub refused: Recent,
+    /// Whether a comparison with another node is due.
+    pub is_to_compare: AtomicBool,
+    /// Tells that it is due now.
+    pub compare_now: Notify,
+    /// When it last compared, in Unix seconds.
+    pub compared_at: AtomicU64,
     /// When poison was last told.
     pub told: Mutex<Option<Instant>>,
 }

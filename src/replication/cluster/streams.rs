@@ -3,6 +3,7 @@
 //! A node that finds another stream than it left goes back to what others may lack.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -79,13 +80,17 @@ pub async fn events(node: &Arc<Node>, context: &Context) -> Result<(Stream, Cons
         }
         (change, state.events.taken)
     };
+    if change != StreamChange::Same {
+        node.is_to_compare.store(true, Ordering::Relaxed);
+        node.compare_now.notify_one();
+    }
     match change {
         StreamChange::Same | StreamChange::First => {}
         StreamChange::Lost => {
             tracing::warn!("the stream of events was lost; what other nodes may lack is published again")
         }
         StreamChange::Outrun => {
-            tracing::warn!("the stream of events no longer holds all that this node has missed; compare it with others")
+            tracing::warn!("the stream of events no longer holds all that this node has missed; it compares")
         }
     }
     let kinds = &node.options.kinds;
