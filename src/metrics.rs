@@ -142,6 +142,12 @@ pub struct Metrics {
     pub store_full_bytes: Gauge,
     /// The most reader slots of the store ever in use at the same time, by all processes.
     pub store_reader_slots: Gauge,
+    /// Ranges of queries for which the time of the newest event was known, since the data file was opened.
+    pub newest_hits: Gauge,
+    /// Ranges for which it was looked up.
+    pub newest_misses: Gauge,
+    /// How often these times were forgotten because another process had committed.
+    pub newest_resets: Gauge,
     /// Reader slots of dead processes that were freed.
     pub stale_readers: Counter,
     /// Free bytes on the file system.
@@ -280,6 +286,9 @@ impl Metrics {
             store_map_bytes: add(&mut r, "store_map_bytes", "Maximum size of the data file"),
             store_full_bytes: add(&mut r, "store_full_bytes", "Bytes in use at which only deletions are still stored"),
             store_reader_slots: add(&mut r, "store_reader_slots", "Most reader slots ever in use at the same time"),
+            newest_hits: add(&mut r, "store_newest_hits", "Times of newest events that queries found in memory"),
+            newest_misses: add(&mut r, "store_newest_misses", "Times of newest events that queries looked up"),
+            newest_resets: add(&mut r, "store_newest_resets", "Commits of other processes that emptied that memory"),
             stale_readers: add(&mut r, "store_stale_readers", "Reader slots of dead processes that were freed"),
             disk_free_bytes: add(&mut r, "disk_free_bytes", "Free bytes on the file system"),
             evicted_events: add(&mut r, "evicted_events", "Events that the retention rules removed"),

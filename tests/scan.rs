@@ -4,16 +4,17 @@
 
 #[path = "support/corpus.rs"]
 mod corpus;
+#[path = "support/world.rs"]
+mod world;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use corpus::Random;
 use serde_json::{Map, Value, json};
-use weir::nostr::json::Parser;
-use weir::nostr::{EventView, Filter, Hint, ParseOptions, Timestamp};
-use weir::store::{Budget, Durability, Flow, Options, Query, QueryLimits, Scan, Seq, Step, Store, Visitor};
+use weir::nostr::{EventView, Hint, Timestamp};
+use weir::store::{Budget, Flow, Query, QueryLimits, Scan, Seq, Step, Visitor};
+use world::{KINDS, World};
 
 /// Whether the event satisfies the filter, by the words of NIP-01.
 fn matches(filter: &Value, event: &Value) -> bool {
@@ -132,155 +133,6 @@ impl Visitor for Taker {
     }
 }
 
-/// A store with a small world of authors, kinds, tags and times, so that everything collides.
-struct World {
-    _dir: tempfile::TempDir,
-    store: Store,
-    parser: Parser,
-    authors: Vec<String>,
-    hexes: Vec<String>,
-    ids: Vec<String>,
-    random: Random,
-}
-
-const KINDS: [u64; 10] = [0, 1, 1, 1, 7, 3, 30_000, 65_535, 256, 9735];
-const WORDS: [&str; 4] = ["x", "y", "z", ""];
-
-impl World {
-    /// A world of about this many authors; only a filter on many of them is worth a walk through the newest rows.
-    fn new(mut random: Random, authors: u64) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let options = Options { durability: Durability::None, map_bytes: 1 << 28, ..Options::default() };
-        let store = Store::open(dir.path(), options).expect("a store");
-        let mut authors: Vec<String> = (1..authors).map(|_| random.hex32()).collect();
-        // One author shares the first eight bytes with another.
-        authors.push(format!("{}{}", &authors[0][..16], &random.hex32()[16..]));
-        // The last keys of any index.
-        authors.push("f".repeat(64));
-        let hexes = (0..4).map(|_| random.hex32()).chain(authors.iter().take(6).cloned()).collect();
-        Self { _dir: dir, store, parser: Parser::default(), authors, hexes, ids: Vec::new(), random }
-    }
-
-    fn time(&mut self) -> u64 {
-        match self.random.below(40) {
-            0 => 0,
-            1 => Timestamp::MAX.0,
-            2 => 1 << 33,
-            _ => 1_700_000_000 + self.random.below(9),
-        }
-    }
-
-    fn tag_value(&mut self, letter: &str) -> String {
-        match letter {
-            "e" if !self.ids.is_empty() && self.random.once_in(2) => self.random.pick(&self.ids).clone(),
-            "e" | "p" => self.random.pick(&self.hexes).clone(),
-            _ => (*self.random.pick(&WORDS)).to_string(),
-        }
-    }
-
-    fn event(&mut self) -> Value {
-        let author = self.random.pick(&self.authors).clone();
-        let time = self.time();
-        if self.random.once_in(12) && !self.ids.is_empty() {
-            let targets: Vec<Value> =
-                (0..=self.random.below(3)).map(|_| json!(["e", self.random.pick(&self.ids)])).collect();
-            return corpus::event(&author, time, 5, &json!(targets), "");
-        }
-        let mut tags = Vec::new();
-        for _ in 0..self.random.below(5) {
-            let letter = *self.random.pick(&["t", "t", "e", "p", "d", "T", "title", "a"]);
-            let value = self.tag_value(letter);
-            tags.push(match self.random.below(12) {
-                0 => json!([letter]),
-                1 => json!([letter, value, "more", "x"]),
-                2 => json!([letter, "not hex"]),
-                _ => json!([letter, value]),
-            });
-        }
-        let content = *self.random.pick(&["", "private", "public", "other"]);
-        let kind = *self.random.pick(&KINDS);
-        corpus::event(&author, time, kind, &json!(tags), content)
-    }
-
-    /// Stores up to `most` new events; some replace or delete others.
-    fn grow(&mut self, most: u64) {
-        let events: Vec<Value> = (0..self.random.below(most + 1)).map(|_| self.event()).collect();
-        let batch: Vec<_> = events.iter().map(|event| corpus::trusted(&mut self.parser, event)).collect();
-        self.ids.extend(events.iter().map(|event| event["id"].as_str().expect("an id").to_string()));
-        self.store.writer().commit(&batch, Timestamp(1)).expect("a commit");
-    }
-
-    /// Everything that is held and arrived up to `until_seq`, newest first.
-    fn held(&self, until_seq: Seq) -> Vec<Held> {
-        let snapshot = self.store.read().expect("a snapshot");
-        let mut held = Vec::new();
-        for row in snapshot.after(Seq(0)).expect("rows") {
-            let (seq, event) = row.expect("a row");
-            if seq <= until_seq {
-                held.push(Held { seq, event: serde_json::from_str(&event.to_json()).expect("JSON") });
-            }
-        }
-        held.sort_by(|a, b| a.rank().cmp(&b.rank()));
-        held
-    }
-
-    fn some<T: Clone>(&mut self, from: &[T], most: u64) -> Vec<T> {
-        // Now and then nothing at all: such a filter matches nothing.
-        let count = if self.random.once_in(40) { 0 } else { 1 + self.random.below(most) };
-        (0..count).map(|_| self.random.pick(from).clone()).collect()
-    }
-
-    fn filter(&mut self) -> Value {
-        let mut filter = Map::new();
-        if self.random.once_in(6) && !self.ids.is_empty() {
-            let mut ids = self.ids.clone();
-            ids.push(self.random.hex32());
-            filter.insert("ids".into(), json!(self.some(&ids, 8)));
-        }
-        if self.random.once_in(3) {
-            let authors = self.authors.clone();
-            let most = *self.random.pick(&[3, 6, 2 * authors.len() as u64]);
-            let mut list = self.some(&authors, most);
-            if self.random.once_in(4) {
-                // People who never wrote here.
-                list.extend((0..120).map(|_| self.random.hex32()));
-            }
-            filter.insert("authors".into(), json!(list));
-        }
-        if self.random.once_in(2) {
-            let kinds = [&KINDS[..], &[5, 20_001]].concat();
-            filter.insert("kinds".into(), json!(self.some(&kinds, 4)));
-        }
-        for letter in ["t", "e", "p", "d"] {
-            if self.random.once_in(if letter == "t" { 3 } else { 8 }) {
-                let values: Vec<String> = (0..4).map(|_| self.tag_value(letter)).collect();
-                let mark = if self.random.once_in(4) { '&' } else { '#' };
-                filter.insert(format!("{mark}{letter}"), json!(self.some(&values, 3)));
-            }
-        }
-        for bound in ["since", "until"] {
-            if self.random.once_in(4) {
-                let time = if self.random.once_in(20) { u64::MAX } else { self.time() };
-                filter.insert(bound.into(), json!(time));
-            }
-        }
-        if self.random.once_in(2) {
-            filter.insert("limit".into(), json!(self.random.below(12)));
-        }
-        Value::Object(filter)
-    }
-
-    fn compile(&mut self, filters: &[Value]) -> Arc<[Filter]> {
-        let options = ParseOptions { and_filters: true };
-        let mut compile = |filter: &Value| Filter::parse(&mut self.parser, filter.to_string().as_bytes(), options);
-        filters.iter().map(|filter| compile(filter).expect("a filter")).collect()
-    }
-
-    fn last_seq(&self) -> Seq {
-        self.store.read().expect("a snapshot").last_seq().expect("a number")
-    }
-}
-
 /// How a case is run.
 #[derive(Clone, Copy, Debug)]
 struct Mode {
@@ -389,9 +241,11 @@ fn a_scan_gives_what_sorting_and_filtering_everything_gives() {
     println!("WEIR_SCAN_SEED={seed} WEIR_SCAN_CASES={cases}");
     let mut random = Random(seed);
     let mut world = World::new(random.clone(), 5);
+    let mut hits = 0;
     for case in 0..cases {
         if case % 64 == 0 || world.ids.len() > 240 {
             let authors = *random.pick(&[5, 5, 40, 80]);
+            hits += world.store.newest_counts().hits;
             world = World::new(Random(random.next()), authors);
             world.grow(70);
             world.grow(if authors > 5 { 160 } else { 70 });
@@ -419,6 +273,62 @@ fn a_scan_gives_what_sorting_and_filtering_everything_gives() {
             check_still(&mut world, &filters, &query, mode, &mut taker);
         }
     }
+    assert!(hits > 0, "the times of newest events are used");
+}
+
+/// A filter with many authors, whose ranges are opened by the times of their newest events.
+fn feed(world: &mut World) -> Value {
+    let mut filter = Map::new();
+    let authors = world.authors.clone();
+    let mut list: Vec<String> = authors.into_iter().filter(|_| world.random.once_in(2)).collect();
+    list.extend((0..world.random.below(9)).map(|_| world.random.hex32()));
+    filter.insert("authors".into(), json!(list));
+    filter.insert("kinds".into(), json!(world.some(&KINDS, 3)));
+    for bound in ["since", "until"] {
+        if world.random.once_in(5) {
+            filter.insert(bound.into(), json!(world.time()));
+        }
+    }
+    if world.random.once_in(2) {
+        filter.insert("limit".into(), json!(world.random.below(20)));
+    }
+    Value::Object(filter)
+}
+
+#[test]
+fn feeds_beside_commits_give_what_sorting_and_filtering_everything_gives() {
+    let (cases, seed) = (number("WEIR_SCAN_CASES", 4_000), number("WEIR_SCAN_SEED", 1));
+    println!("WEIR_SCAN_SEED={seed} WEIR_SCAN_CASES={cases}");
+    let mut random = Random(seed);
+    let mut world = World::new(random.clone(), 40);
+    let mut hits = 0;
+    for case in 0..cases {
+        if case % 64 == 0 || world.ids.len() > 240 {
+            hits += world.store.newest_counts().hits;
+            world = World::new(Random(random.next()), 40);
+            world.grow(160);
+        }
+        if world.random.once_in(4) {
+            // It raises bounds, and replaces and deletes events.
+            world.grow(6);
+        }
+        let filters: Vec<Value> = (0..=world.random.below(2)).map(|_| feed(&mut world)).collect();
+        let hints = world.random.once_in(2);
+        let limits = QueryLimits { default_limit: 60, max_limit: 100, hints, tie_extension: 3 };
+        let last = world.last_seq();
+        let until_seq = if world.random.once_in(2) { last } else { Seq(world.random.below(last.0 + 1)) };
+        let query = Query { filters: world.compile(&filters), until_seq, limits: Some(limits) };
+        let mode = mode(&mut world.random);
+        let (hide, pause_once_in) = (world.random.once_in(3), mode.pause_once_in);
+        let mut taker = Taker { taken: Vec::new(), hide, pause_once_in, random: Random(case) };
+        if mode.changes {
+            check_changing(&mut world, &filters, &query, mode, &mut taker);
+        } else {
+            check_still(&mut world, &filters, &query, mode, &mut taker);
+        }
+    }
+    println!("{hits} times of newest events were known");
+    assert!(hits > cases, "the times of newest events are used");
 }
 
 /// A store in which authors and tags have more rows of each kind than a first look takes in.

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use support::event::{author, trusted};
-use weir::nostr::{EventId, Timestamp, VerifiedEvent};
-use weir::store::{Options, Outcome, Seq, Store};
+use weir::nostr::{EventId, EventView, Filter, Kind, Timestamp, VerifiedEvent};
+use weir::store::{Budget, Flow, Options, Outcome, Query, QueryLimits, Scan, Seq, Snapshot, Store};
 
 const NOW: Timestamp = Timestamp(1_700_000_000);
 const DIRECTORY: &str = "WEIR_TEST_STORE";
@@ -85,6 +85,66 @@ fn two_processes_write_to_one_store_and_no_number_is_given_twice() {
     assert!(store.txn_id().expect("a number") >= before + 100, "the commits of the other process are noticed");
     let report = store.check(|_, _| {}).expect("a check");
     assert_eq!((report.events, report.problems), (2 * (50 * 7 + 1), vec![]));
+}
+
+/// The newest rows of a feed, by a scan.
+fn feed(filter: &Filter, snapshot: &Snapshot<'_>) -> Vec<(u64, EventId)> {
+    let limits = QueryLimits { default_limit: 500, max_limit: 500, hints: false, tie_extension: 0 };
+    let query = Query { filters: [filter.clone()].into(), until_seq: Seq::MAX, limits: Some(limits) };
+    let mut rows = Vec::new();
+    let mut take = |_: Seq, event: EventView<'_>| {
+        rows.push((event.created_at().0, event.id()));
+        Flow::Continue
+    };
+    Scan::new(query).run(snapshot, Budget::UNLIMITED, &mut take).expect("a scan");
+    rows
+}
+
+#[test]
+fn a_feed_misses_nothing_that_two_processes_write_at_the_same_time() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = Options { map_bytes: 1 << 30, newest_times_bytes: 1 << 16, ..Options::default() };
+    let store = Store::open(dir.path(), options).expect("the store opens");
+    let limit = 20;
+    let mut authors: Vec<_> = (0..40).map(author).collect();
+    authors.sort_unstable();
+    let filter = Filter {
+        authors: Some(authors.into()),
+        kinds: Some([Kind(1)].into()),
+        limit: Some(limit),
+        ..Filter::default()
+    };
+    // Few enough that all it says fits into the pipe.
+    let mut child = start(dir.path(), 60);
+    let mut writer = store.writer();
+    let mut number = 0;
+    loop {
+        let is_last = child.try_wait().expect("a state").is_some();
+        // Now and then this process only reads, so the last commit is the other's.
+        if number % 3 < 2 {
+            writer.commit(&batch(2 + number % 5, number), NOW).expect("a commit");
+        }
+        for _ in 0..2 {
+            let snapshot = store.read().expect("a snapshot");
+            let mut all: Vec<_> = snapshot
+                .after(Seq(0))
+                .expect("a walk")
+                .map(|row| row.expect("a row").1)
+                .filter(|event| event.kind() == Kind(1))
+                .map(|event| (event.created_at().0, event.id()))
+                .collect();
+            all.sort_unstable_by_key(|(time, id)| (std::cmp::Reverse(*time), *id));
+            all.truncate(limit as usize);
+            assert_eq!(feed(&filter, &snapshot), all);
+        }
+        if is_last {
+            break;
+        }
+        number += 1;
+    }
+    let counts = store.newest_counts();
+    assert!(counts.hits > 0 && counts.resets > 0, "{counts:?}");
+    assert!(child.wait().expect("an end").success());
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn start_cluster(config: &Config, serving: &Serving, on_failure: &OnFailure) -> 
 
 fn parts(config: &Config, metrics: Metrics) -> anyhow::Result<Parts> {
     let data = &config.storage.data;
-    let store = Store::open(data, config.storage.options())
+    let store = Store::open(data, config.storage.serving_options())
         .with_context(|| format!("cannot open the store in {}", data.display()))?;
     Ok(Parts {
         store,

@@ -144,6 +144,7 @@ fn lines(config: &Config) -> Vec<Line> {
         ),
         line("sockets without a request", server.max_half_open as u64 * HALF_OPEN_BYTES * doors, 0, 0),
         line("tables of addresses and keys", tables(config), 0, 0),
+        line("times of authors' newest events", config.storage.newest_times_bytes, 0, 0),
         line("the relay itself", BASE_BYTES, 0, 0),
     ];
     let (plugin, tiers) = (&config.plugin, &config.tiers);
@@ -176,7 +177,7 @@ mod tests {
     fn the_lines_add_up_the_bounds() {
         let mut config = Config::default();
         config.server.max_connections = 1024;
-        let expected = "memory: at most 1.83 GiB, plus the page cache of the data file
+        let expected = "memory: at most 1.84 GiB, plus the page cache of the data file
   512.00 MiB  filters (64.00 MiB per address, 2.00 MiB per connection)
   128.00 MiB  incomplete messages (16.00 MiB per address, 1.00 MiB per connection)
   192.00 MiB  events on their way to disk (48.00 MiB per address)
@@ -185,6 +186,7 @@ mod tests {
    10.00 MiB  connections (2.50 MiB per address, 10.00 KiB per connection)
    96.00 MiB  sockets without a request
    42.83 MiB  tables of addresses and keys
+   16.00 MiB  times of authors' newest events
    64.00 MiB  the relay itself
 socket buffers in the kernel: at most 1.00 GiB (256.00 MiB per address, 1.00 MiB per connection), within net.ipv4.tcp_mem";
         assert_eq!(memory_ceiling(&config), expected);

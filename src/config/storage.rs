@@ -31,6 +31,8 @@ pub struct Storage {
     pub max_bytes_per_author: u64,
     /// Concurrent read transactions, over all processes that have the store open.
     pub max_readers: u32,
+    /// Bytes of memory for the times of authors' newest events, by which the relay answers feeds; 0 turns it off.
+    pub newest_times_bytes: u64,
     /// What an OK guarantees.
     pub durability: Durability,
     /// The retention rules, most valuable events first.
@@ -73,6 +75,7 @@ impl Default for Storage {
             max_events_per_author: 0,
             max_bytes_per_author: 0,
             max_readers: options.max_readers,
+            newest_times_bytes: 16 << 20,
             durability: Durability::Full,
             retention: Vec::new(),
             default_keep: DefaultKeep::Forever,
@@ -103,11 +106,18 @@ impl Storage {
     /// Takes the values of `new` that apply without a restart.
     pub(super) fn take_live(&mut self, new: Self) {
         // What the store was opened with stays.
-        let Self { data, map_bytes, max_readers, durability, .. } = std::mem::take(self);
-        *self = Self { data, map_bytes, max_readers, durability, ..new };
+        let Self { data, map_bytes, max_readers, newest_times_bytes, durability, .. } = std::mem::take(self);
+        *self = Self { data, map_bytes, max_readers, newest_times_bytes, durability, ..new };
     }
 
-    /// The options for opening the store.
+    /// The options for opening the store in a process that answers queries for long.
+    #[must_use]
+    pub fn serving_options(&self) -> store::Options {
+        let newest_times_bytes = usize::try_from(self.newest_times_bytes).unwrap_or(usize::MAX);
+        store::Options { newest_times_bytes, ..self.options() }
+    }
+
+    /// The options for opening the store in a command.
     #[must_use]
     pub fn options(&self) -> store::Options {
         store::Options {
@@ -119,6 +129,7 @@ impl Storage {
                 Durability::Full => store::Durability::Full,
                 Durability::Relaxed => store::Durability::NoMetaSync,
             },
+            newest_times_bytes: 0,
         }
     }
 }

@@ -102,6 +102,7 @@ fn storage(config: &Config, faults: &mut Faults) {
         faults.unless(limit == 0 || !storage.retention().is_empty(), key, text);
     }
     faults.range("storage.max_readers", storage.max_readers.into(), 16..=65_536);
+    faults.range("storage.newest_times_bytes", storage.newest_times_bytes, 0..=16 << 30);
 }
 
 /// A rule that selects nothing is a mistake: another rule decides about the events that it was meant for.

@@ -46,6 +46,10 @@ fn collect_store(pipeline: &Serving) {
         }
         Err(error) => tracing::warn!(%error, "the store could not be measured"),
     }
+    let newest = pipeline.store.newest_counts();
+    metrics.newest_hits.set(newest.hits as i64);
+    metrics.newest_misses.set(newest.misses as i64);
+    metrics.newest_resets.set(newest.resets as i64);
     match pipeline.store.room() {
         Ok(room) => {
             metrics.store_full_bytes.set(room.full_bytes() as i64);

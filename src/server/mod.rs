@@ -18,7 +18,7 @@ pub mod gauges;
 mod http;
 mod info;
 #[cfg(all(test, feature = "interleavings"))]
-mod interleavings;
+pub(crate) mod interleavings;
 mod io;
 mod linger;
 mod log_limit;

@@ -26,6 +26,7 @@ pub use file::disk::Space;
 pub use file::full::Full;
 pub use file::handle::Store;
 pub use file::names::{create_directory, sync_names};
+pub use file::newest::NewestCounts;
 pub use file::owner::give_to_owner;
 pub use file::tally::KindUsage;
 pub use format::error::StoreError;
@@ -128,6 +129,13 @@ impl Store {
     #[must_use]
     pub fn durability(&self) -> Durability {
         self.shared.options.durability
+    }
+
+    /// How often the time of an author's newest event was remembered; see [`Options::newest_times_bytes`]. It counts
+    /// from when the data file was opened.
+    #[must_use]
+    pub fn newest_counts(&self) -> NewestCounts {
+        self.inner().newest.counts()
     }
 
     /// The store's directory.

@@ -32,7 +32,7 @@ const MOST_STEPS: usize = 200_000;
 
 /// Runs `body` under many schedules: half of them purely random, half of them with few changes of thread at random
 /// steps (PCT).
-fn explore(schedules: usize, body: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn explore(schedules: usize, body: impl Fn() + Send + Sync + 'static) {
     if let Ok(schedule) = std::env::var("WEIR_SCHEDULE") {
         run(ReplayScheduler::new_from_encoded(&schedule), body);
         return;

@@ -20,6 +20,7 @@ use crate::store::file::in_place::InPlace;
 use crate::store::file::journal::{self, State};
 use crate::store::file::map::Map;
 use crate::store::file::names::{create_directory, sync_names};
+use crate::store::file::newest::Newest;
 use crate::store::file::owner::give_to_owner;
 use crate::store::file::schema::{self, Absent};
 use crate::store::file::wal::Wal;
@@ -54,6 +55,8 @@ pub(in crate::store) struct Inner {
     pub map: Option<Map>,
     /// A commit at which no purge was under way: until the next commit no reader need look again.
     pub quiet_txn: AtomicU64,
+    /// See [`Options::newest_times_bytes`].
+    pub newest: Newest,
 }
 
 impl Inner {
@@ -220,5 +223,6 @@ pub(in crate::store) fn open_one(
     let (wal, quiet_txn) = (Wal::new(path, &directory, secret), AtomicU64::new(u64::MAX));
     let (full, last_used) = (Arc::clone(full), LastUsed::default());
     let map = Map::find(&env, &tables, &directory.join(DATA_FILE));
-    Ok(Some(Inner { env, tables, secret, full, last_used, number, wal, files, map, quiet_txn }))
+    let newest = Newest::new(options.newest_times_bytes, env.read_txn()?.id() as u64);
+    Ok(Some(Inner { env, tables, secret, full, last_used, number, wal, files, map, quiet_txn, newest }))
 }

@@ -7,11 +7,15 @@ pub mod full;
 pub mod generation;
 pub mod handle;
 pub mod in_place;
+#[cfg(all(test, feature = "interleavings"))]
+mod interleavings;
 pub mod journal;
 pub mod lock;
 pub mod map;
 pub mod names;
+pub mod newest;
 pub mod owner;
+pub mod prefetch;
 pub mod schema;
 pub mod tally;
 pub mod wal;

@@ -29,6 +29,9 @@ pub struct Options {
     pub max_readers: u32,
     /// The guarantee that a commit gives.
     pub durability: Durability,
+    /// The memory for remembering, by author and kind, at what time the newest event was written: feeds of hundreds of
+    /// authors look up only what they return. In bytes; 0 remembers nothing.
+    pub newest_times_bytes: usize,
 }
 
 impl Default for Options {
@@ -39,6 +42,7 @@ impl Default for Options {
             min_free_disk_bytes: 0,
             max_readers: 512,
             durability: Durability::Full,
+            newest_times_bytes: 0,
         }
     }
 }

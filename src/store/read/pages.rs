@@ -20,6 +20,7 @@
 //! | nodes   | 2 each|         |                                                         |
 
 use crate::store::file::map::{HEADER, Map, PAGE};
+use crate::store::file::prefetch::prefetch;
 use crate::store::format::keys::Seq;
 
 /// The number of look-ups that descend the tree together.
@@ -198,22 +199,6 @@ fn key_of(seq: Seq) -> u64 {
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-const CACHE_LINE: usize = 64;
-
-/// Tells the CPU that these bytes will be needed soon.
-pub(in crate::store) fn prefetch(bytes: &[u8]) {
-    for line in bytes.chunks(CACHE_LINE) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing and cannot fault; SSE is part of every x86-64.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = line;
-    }
 }
 
 #[cfg(test)]

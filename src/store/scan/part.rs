@@ -2,13 +2,14 @@
 //!
 //! It keeps its progress as numbers and keys; the cursors belong to the slice.
 
-use crate::nostr::{Filter, KindClass};
+use crate::nostr::{Filter, Kind, KindClass, Timestamp};
+use crate::store::file::newest::Bound;
 use crate::store::format::error::StoreError;
 use crate::store::scan::choose::{Choice, Chosen, Weight};
 use crate::store::scan::plan::{Key, Kinds, Plan, Prefix, Ranges, Source};
 use crate::store::scan::position::{Head, Position};
 use crate::store::scan::quota::{QueryLimits, Quota};
-use crate::store::scan::rows::{Rows, Window};
+use crate::store::scan::rows::{FEW_RANGES, Rows, Window};
 use crate::store::scan::walk::Walk;
 
 /// One filter's part of a query.
@@ -31,8 +32,7 @@ pub(in crate::store) struct Part {
 /// Two keys of the index between which there is no key that concerns the query.
 ///
 /// Ranges are opened in nearly ascending order. When a seek finds a row beyond its range, the ranges in between are
-/// therefore empty. This stays true in later slices: rows inserted into the gap have later arrival numbers than the
-/// query asks for.
+/// therefore empty. A gap lasts for one slice.
 struct Gap {
     /// The first key of the gap.
     from: Key,
@@ -49,8 +49,19 @@ impl Gap {
     }
 }
 
-/// With at most this many ranges, each range keeps the cursor that opened it.
-const FEW_RANGES: u32 = 8;
+/// Ranges whose bounds are looked at to decide whether a walk is worth trying.
+const SAMPLE: u32 = 32;
+
+/// Bounds are fetched from memory for the author so many places ahead.
+const FETCHED: u32 = 8;
+
+/// What became of a range that was to be opened.
+pub(in crate::store) enum Opened {
+    /// The table of newest events knew enough: nothing was read. The range has this head, or no row in the window.
+    Known(Option<Head>),
+    /// It was looked up in the index; it has this head, or no row in the window.
+    Read(Option<Head>),
+}
 
 impl Part {
     pub fn new(filter: &Filter, limits: Option<QueryLimits>) -> Self {
@@ -135,11 +146,17 @@ impl Part {
         true
     }
 
-    /// Opens the next range; `None` when it has no row in the window, or there is none left.
-    pub fn open_next(&mut self, number: u16, filter: &Filter, rows: &mut Rows<'_>) -> Result<Option<Head>, StoreError> {
+    /// Forgets what an earlier slice found out about the index.
+    pub fn begin_slice(&mut self) {
+        self.gap = Gap::NONE;
+    }
+
+    /// Opens the next range, or finds out that it may stay closed for now.
+    pub fn open_next(&mut self, number: u16, filter: &Filter, rows: &mut Rows<'_>) -> Result<Opened, StoreError> {
+        self.judge_walk(filter, rows);
         let (ranges, item) = (self.ranges(filter), self.item);
         if item >= ranges.items() {
-            return Ok(None);
+            return Ok(Opened::Known(None));
         }
         let (kind, found) = match ranges.kinds() {
             Kinds::None => {
@@ -150,24 +167,135 @@ impl Part {
                 }
             }
             Kinds::Listed(kinds) => {
-                let kind = kinds[self.kind as usize];
+                let (kind, is_next_author) = (kinds[self.kind as usize], self.kind == 0);
                 self.kind += 1;
                 if self.kind as usize == kinds.len() {
                     (self.item, self.kind) = (item + 1, 0);
                 }
                 if kind.is_ephemeral() {
-                    return Ok(None);
+                    return Ok(Opened::Known(None));
                 }
                 let prefix = ranges.prefix(item, kind.0, rows.secret());
-                let is_single = ranges.source == Source::Authors && kind.class() == KindClass::Replaceable;
-                (kind.0, if is_single { self.single(ranges, prefix, rows)? } else { self.first(ranges, prefix, rows)? })
+                let has_bounds = ranges.source == Source::Authors && ranges.len() > FEW_RANGES && rows.has_bounds();
+                let head = |(position, slot)| Head { position, filter: number, kind: kind.0, item, slot };
+                if has_bounds && is_next_author && item + FETCHED < ranges.items() {
+                    rows.fetch_bounds(ranges.start(item + FETCHED, rows.secret()));
+                }
+                match if has_bounds { rows.bound(prefix) } else { None } {
+                    Some(bound) if !self.takes_all(ranges, kind) && !self.is_newer(bound) => {
+                        return Ok(Opened::Known(self.closed(bound).map(head)));
+                    }
+                    Some(bound) if self.closed(bound).is_none() => return Ok(Opened::Known(None)),
+                    None if has_bounds => (kind.0, self.first_and_newest(ranges, prefix, kind, rows)?),
+                    _ => (kind.0, self.first_of(ranges, prefix, kind, rows)?),
+                }
             }
             Kinds::All => match self.next_kind(ranges, rows)? {
                 Some((kind, position)) => (kind, position.map(|position| (position, Head::NO_SLOT))),
-                None => return Ok(None),
+                None => return Ok(Opened::Read(None)),
             },
         };
-        Ok(found.map(|(position, slot)| Head { position, filter: number, kind, item, slot }))
+        Ok(Opened::Read(found.map(|(position, slot)| Head { position, filter: number, kind, item, slot })))
+    }
+
+    /// Gives up a walk before its first row if nearly all ranges that it would spare may stay closed anyway.
+    fn judge_walk(&mut self, filter: &Filter, rows: &mut Rows<'_>) {
+        let is_first = (self.item, self.kind) == (0, 0);
+        let Some(walk) = self.walk.as_ref().filter(|_| is_first && rows.has_bounds()) else {
+            return;
+        };
+        let ranges = Ranges { filter, source: walk.fallback() };
+        let (Source::Authors, Kinds::Listed(kinds)) = (ranges.source, ranges.kinds()) else { return };
+        let stride = (ranges.items() / SAMPLE).max(1);
+        let items = (0..ranges.items()).step_by(stride as usize);
+        let sample = items.zip(kinds.iter().cycle().filter(|kind| !kind.is_ephemeral()));
+        let (mut asked, mut known) = (0, 0);
+        for (item, kind) in sample {
+            asked += 1;
+            let bound = rows.bound(ranges.prefix(item, kind.0, rows.secret()));
+            known += u32::from(bound.is_some_and(|bound| !self.is_newer(bound)));
+        }
+        if known * 8 >= asked * 7 {
+            (self.source, self.walk) = (ranges.source, None);
+        }
+    }
+
+    /// Whether the answer has room for every row of all ranges of this kind, so that each must be opened anyway.
+    fn takes_all(&self, ranges: Ranges<'_>, kind: Kind) -> bool {
+        let left = self.quota.left();
+        left == u64::MAX || (kind.class() == KindClass::Replaceable && left >= u64::from(ranges.len()))
+    }
+
+    /// Whether the bound is newer than the window, so that it tells nothing about the first row there.
+    fn is_newer(&self, bound: Bound) -> bool {
+        matches!(bound, Bound::At(newest) if newest > self.window.from.created_at())
+    }
+
+    /// The head of a range that stays closed until the answer has come down to its bound; `None` when it has no row in
+    /// the window.
+    fn closed(&self, bound: Bound) -> Option<(Position, u32)> {
+        match bound {
+            Bound::At(newest) if newest >= self.window.since => {
+                Some((Position::first_at(newest.min(self.window.from.created_at())), Head::CLOSED))
+            }
+            Bound::Nothing | Bound::At(_) => None,
+        }
+    }
+
+    /// Opens a range that stayed closed; `None` when it has no row left in the window.
+    pub fn open_closed(&self, head: Head, filter: &Filter, rows: &mut Rows<'_>) -> Result<Option<Head>, StoreError> {
+        let ranges = self.ranges(filter);
+        let opened = rows.open_at(head, head.position.max(self.window.from), ranges, self.window)?;
+        let (bound, found) = (head.position.created_at(), opened.map(|head| head.position.created_at()));
+        let is_seen = found.is_some() || self.window.since == Timestamp(0);
+        if found != Some(bound) && is_seen && self.window.from <= head.position {
+            let prefix = ranges.prefix(head.item, head.kind, rows.secret());
+            // The bound may have been raised since an earlier slice of this scan asked for it.
+            if rows.bound(prefix) == Some(Bound::At(bound)) {
+                rows.learn(prefix, found);
+            }
+        }
+        Ok(opened)
+    }
+
+    /// The first row of a range in the window, or the position of a closed head, after the newest row was looked up and
+    /// entered into the table.
+    fn first_and_newest(
+        &mut self,
+        ranges: Ranges<'_>,
+        prefix: Prefix,
+        kind: Kind,
+        rows: &mut Rows<'_>,
+    ) -> Result<Option<(Position, u32)>, StoreError> {
+        let Window { from, since } = self.window;
+        if from == Position::FIRST && since == Timestamp(0) {
+            let found = self.first_of(ranges, prefix, kind, rows)?;
+            rows.learn(prefix, found.map(|(position, _)| position.created_at()));
+            return Ok(found);
+        }
+        let found = self.seek(ranges, &prefix.key(Position::FIRST), rows)?;
+        let newest = found.and_then(|key| prefix.row(key.as_bytes()));
+        rows.learn(prefix, newest.map(Position::created_at));
+        Ok(match newest {
+            Some(newest) if newest >= from => self.window.admits(newest).then_some((newest, Head::NO_SLOT)),
+            Some(_) => self.first_of(ranges, prefix, kind, rows)?,
+            None => None,
+        })
+    }
+
+    /// The first row of a kind's range, and its slot.
+    fn first_of(
+        &mut self,
+        ranges: Ranges<'_>,
+        prefix: Prefix,
+        kind: Kind,
+        rows: &mut Rows<'_>,
+    ) -> Result<Option<(Position, u32)>, StoreError> {
+        if ranges.source == Source::Authors && kind.class() == KindClass::Replaceable {
+            self.single(ranges, prefix, rows)
+        } else {
+            self.first(ranges, prefix, rows)
+        }
     }
 
     /// The first row of a range, and its slot.

@@ -100,7 +100,8 @@ pub(in crate::store) struct Head {
     pub kind: u16,
     /// The number of the id, author or tag value in the filter.
     pub item: u32,
-    /// The slot in which this slice keeps the range's cursor or record, or [`Head::NO_SLOT`], or [`Head::LAST`].
+    /// The slot in which this slice keeps the range's cursor or record, or [`Head::NO_SLOT`], [`Head::LAST`] or
+    /// [`Head::CLOSED`].
     pub slot: u32,
 }
 
@@ -110,9 +111,13 @@ impl Head {
     /// The range has no further row, in this slice or a later one.
     pub const LAST: u32 = u32::MAX - 1;
 
+    /// The range is not open yet. No row of it comes before the position, which is not a row's: its arrival number is
+    /// zero.
+    pub const CLOSED: u32 = u32::MAX - 2;
+
     /// Drops the slot, before the slice's cursors and records are closed.
     pub fn forget_slot(&mut self) {
-        if self.slot != Self::LAST {
+        if self.slot < Self::CLOSED {
             self.slot = Self::NO_SLOT;
         }
     }

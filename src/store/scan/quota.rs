@@ -60,6 +60,11 @@ impl Quota {
         self.left
     }
 
+    /// Whether no further row can matter: none may be sent, and nobody asks whether there is more.
+    pub fn is_spent(&self) -> bool {
+        self.left == 0 && self.ties_left == 0 && self.peeks_left == 0
+    }
+
     /// Whether an event of this time may still be sent for the filter.
     pub fn has_room(&self, created_at: Timestamp) -> bool {
         self.left > 0 || (self.ties_left > 0 && created_at == self.last)

@@ -9,15 +9,20 @@ use heed::RoRange;
 use heed::types::Bytes;
 
 use crate::nostr::{EventId, EventView, Timestamp};
+use crate::store::file::newest::{Bound as NewestBound, Newest};
+use crate::store::file::prefetch::prefetch;
 use crate::store::file::schema::Table;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{Index, Secret};
 use crate::store::read::lookup;
-use crate::store::read::pages::{BATCH, prefetch};
+use crate::store::read::pages::BATCH;
 use crate::store::read::snapshot::Snapshot;
 use crate::store::scan::plan::{Key, Prefix, Ranges, Source};
 use crate::store::scan::position::{Head, Position};
+
+/// With at most this many ranges, each range keeps the cursor that opened it, and many rows of each are read ahead.
+pub(in crate::store) const FEW_RANGES: u32 = 8;
 
 /// The most cursors open at a time (about 0.5 KB each); ranges beyond that are stepped by seeking.
 const MAX_CURSORS: usize = 256;
@@ -86,13 +91,61 @@ pub(in crate::store) struct Rows<'t> {
     /// See [`Rows::intersect`].
     pub(in crate::store) intersected: Vec<Intersected<'t>>,
     stepped: u64,
+    /// The bounds of newest events, if they hold in this snapshot.
+    newest: Option<&'t Newest>,
+    hits: u64,
+    misses: u64,
 }
 
 impl<'t> Rows<'t> {
     /// Reads and allocates nothing yet.
     pub fn new(snapshot: &'t Snapshot<'t>) -> Self {
-        let (cursors, records, intersected) = (Vec::new(), Vec::new(), Vec::new());
-        Self { snapshot, secret: snapshot.store.secret(), cursors, records, ahead: None, intersected, stepped: 0 }
+        let newest = &snapshot.store.inner.newest;
+        Self {
+            snapshot,
+            secret: snapshot.store.secret(),
+            cursors: Vec::new(),
+            records: Vec::new(),
+            ahead: None,
+            intersected: Vec::new(),
+            stepped: 0,
+            newest: newest.covers(snapshot.txn.id() as u64).then_some(newest),
+            hits: 0,
+            misses: 0,
+        }
+    }
+
+    /// Whether bounds of newest events hold in this snapshot.
+    pub fn has_bounds(&self) -> bool {
+        self.newest.is_some()
+    }
+
+    /// The bound of the newest event of an author and a kind, if it is known.
+    pub fn bound(&mut self, range: Prefix) -> Option<NewestBound> {
+        let bound = self.newest?.get(*range.as_bytes().first_chunk()?);
+        *(if bound.is_some() { &mut self.hits } else { &mut self.misses }) += 1;
+        bound
+    }
+
+    /// The bounds of an author will be asked for soon.
+    pub fn fetch_bounds(&self, author: Prefix) {
+        if let (Some(newest), Some(author)) = (self.newest, author.as_bytes().first_chunk()) {
+            newest.fetch(*author);
+        }
+    }
+
+    /// Enters the time of the newest event of an author and a kind, which was looked up in this snapshot.
+    pub fn learn(&self, range: Prefix, newest: Option<Timestamp>) {
+        if let (Some(table), Some(range)) = (self.newest, range.as_bytes().first_chunk()) {
+            table.enter(*range, newest.map_or(NewestBound::Nothing, NewestBound::At), self.snapshot.txn.id() as u64);
+        }
+    }
+
+    /// Adds this slice to the metrics.
+    pub fn count_bounds(&self) {
+        if let Some(newest) = self.newest.filter(|_| self.hits + self.misses > 0) {
+            newest.count(self.hits, self.misses);
+        }
     }
 
     /// The store's secret, the key of the hashes in tag keys.
@@ -213,20 +266,21 @@ impl<'t> Rows<'t> {
             return self.open_at(head, head.position.next(), ranges, window);
         }
         let position = match takes_all {
-            true => self.read_ahead(head.slot, window)?,
+            true => self.read_ahead(head.slot, window, ranges.len() > FEW_RANGES)?,
             false => self.cursors[head.slot as usize].cursor.next(window)?,
         };
         Ok(position.map(|position| Head { position, ..head }))
     }
 
-    /// The next row of a kept cursor. Its record may be found already, see [`Rows::held`].
-    fn read_ahead(&mut self, slot: u32, window: Window) -> Result<Option<Position>, StoreError> {
+    /// The next row of a kept cursor. Its record may be found already, see [`Rows::held`]. Of one range among `many`,
+    /// few rows are wanted.
+    fn read_ahead(&mut self, slot: u32, window: Window, many: bool) -> Result<Option<Position>, StoreError> {
         let Kept { cursor, ahead } = &mut self.cursors[slot as usize];
         ahead.at += 1;
         if ahead.at < ahead.len {
             return Ok(Some(ahead.rows[ahead.at]));
         }
-        let batch = (2 * ahead.len).clamp(2, BATCH);
+        let batch = (2 * ahead.len).clamp(if many { 1 } else { 2 }, BATCH);
         (ahead.at, ahead.len) = (0, 0);
         while ahead.len < batch
             && let Some(position) = cursor.next(window)?
@@ -235,7 +289,10 @@ impl<'t> Rows<'t> {
             ahead.len += 1;
         }
         let len = ahead.len;
-        if let Some(pages) = self.snapshot.pages() {
+        ahead.records[..len].fill(None);
+        if (len > 1 || !many)
+            && let Some(pages) = self.snapshot.pages()
+        {
             pages.find_all(&ahead.rows.map(Position::seq)[..len], &mut ahead.records[..len]);
         }
         Ok(ahead.rows[..len].first().copied())
@@ -262,7 +319,7 @@ impl<'t> Rows<'t> {
     }
 
     /// The first row at or after `from` in the range of `head`. Its cursor stays open.
-    fn open_at(
+    pub fn open_at(
         &mut self,
         head: Head,
         from: Position,

@@ -6,6 +6,7 @@ mod damage;
 mod deletion;
 mod export;
 mod group;
+mod newest;
 mod open;
 mod oracle;
 mod pages;

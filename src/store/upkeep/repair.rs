@@ -124,7 +124,7 @@ impl Transaction<'_> {
         result?;
         for (index, key) in missing {
             done.added += 1;
-            inner.tables.index(index).put(&mut self.txn, &key, &[])?;
+            self.put_entry(index, &key)?;
         }
         if !self.lookup().is_vanished(seq, event)? && self.lookup().kept_out(event)?.is_some() {
             done.dropped += 1;

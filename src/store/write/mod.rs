@@ -2,6 +2,7 @@
 //! that applies them.
 
 pub mod arrivals;
+pub mod buffers;
 pub mod deletion;
 pub mod fitting;
 pub mod group;

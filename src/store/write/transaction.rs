@@ -19,9 +19,10 @@ use crate::store::file::tally::Tally;
 use crate::store::file::wal::LENGTH;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
-use crate::store::format::keys::{self, Index, LONGEST};
+use crate::store::format::keys::{self, Index, LONGEST, Row};
 use crate::store::read::judge::{Held, Verdict, judge};
 use crate::store::read::lookup::{self, Lookup};
+use crate::store::write::buffers::Buffers;
 use crate::store::write::outcome::{Evicted, Outcome, Removed};
 
 /// Writes to a store. Each call is one transaction on the calling thread.
@@ -30,35 +31,8 @@ pub struct Writer {
     buffers: Buffers,
 }
 
-/// The buffers of a transaction. The next transaction reuses them.
-#[derive(Default)]
-pub(in crate::store) struct Buffers {
-    /// The records that the transaction adds, each preceded by its length, as in the write-ahead log.
-    pub records: Vec<u8>,
-    /// Their index keys, by index; a key is padded with zeros to the longest.
-    pub rows: [Vec<[u8; LONGEST]>; Index::ALL.len()],
-    /// A record being removed.
-    scratch: Vec<u8>,
-    /// The index keys to delete, by index, padded as in `rows`.
-    gone: [Vec<[u8; LONGEST]>; Index::ALL.len()],
-}
-
 /// From this many index entries on, it pays to make another commit so that LMDB can reuse the freed pages.
 const LARGE_ROWS: usize = 2 << 10;
-
-/// After a transaction, the buffers shrink to this many bytes.
-const KEPT_BYTES: usize = 4 << 20;
-
-impl Buffers {
-    fn clear(&mut self) {
-        self.records.clear();
-        self.records.shrink_to(KEPT_BYTES);
-        for rows in self.rows.iter_mut().chain(&mut self.gone) {
-            rows.clear();
-            rows.shrink_to(KEPT_BYTES / LONGEST / Index::ALL.len());
-        }
-    }
-}
 
 /// An event that the transaction adds.
 struct Slot {
@@ -92,6 +66,10 @@ pub(in crate::store) struct Transaction<'s> {
     pub tally: Tally,
     /// The number of index entries that it has removed.
     deleted_rows: usize,
+    /// Whether it has raised the bounds of newest events.
+    raises: bool,
+    /// Whether it has put the row of the next arrival number, so that LMDB gives the commit its number.
+    has_put: bool,
 }
 
 impl Writer {
@@ -178,7 +156,7 @@ impl Writer {
     /// # Errors
     /// When a commit fails.
     pub fn probe(&mut self) -> Result<(), StoreError> {
-        self.update(|txn| txn.store.inner.tables.put_next_seq(&mut txn.txn, txn.first))
+        self.update(|txn| txn.put_next_seq(txn.first))
     }
 
     /// Makes a tiny commit. LMDB can reuse freed pages only two commits later. With a tiny commit between them, large
@@ -186,8 +164,7 @@ impl Writer {
     fn commit_tiny(&mut self) -> Result<(), StoreError> {
         let generation = self.store.generation();
         if let Some(mut txn) = Transaction::begin(&generation, std::mem::take(&mut self.buffers))? {
-            let tables = &generation.inner.tables;
-            tables.put_next_seq(&mut txn.txn, txn.first)?;
+            txn.put_next_seq(txn.first)?;
             self.buffers = txn.commit()?;
         }
         Ok(())
@@ -256,6 +233,8 @@ impl<'s> Transaction<'s> {
             ids,
             tally,
             deleted_rows: 0,
+            raises: false,
+            has_put: false,
         };
         txn.buffers.clear();
         txn.readmit(&left.into_records())?;
@@ -435,32 +414,56 @@ impl<'s> Transaction<'s> {
         self.deleted_rows + self.rows_of_removals() + self.buffers.rows.iter().map(Vec::len).sum::<usize>()
     }
 
+    /// Puts an index entry. Nothing else in a transaction may: the bounds of newest events must know of it before any
+    /// reader sees it.
+    pub fn put_entry(&mut self, index: Index, key: &[u8]) -> Result<(), StoreError> {
+        let inner = &self.store.inner;
+        if index == Index::Author
+            && let Some(range) = key.first_chunk()
+            && let Some(row) = Row::from_key(key)
+        {
+            if !self.raises {
+                inner.newest.begin(self.txn.id() as u64);
+                self.raises = true;
+            }
+            inner.newest.raise(*range, row.created_at);
+        }
+        Ok(inner.tables.index(index).put(&mut self.txn, key, &[])?)
+    }
+
+    /// Puts the arrival number that the next event will get.
+    pub fn put_next_seq(&mut self, next: u64) -> Result<(), StoreError> {
+        self.has_put = true;
+        self.store.inner.tables.put_next_seq(&mut self.txn, next)
+    }
+
     /// Puts the new events and commits.
     pub fn commit(mut self) -> Result<Buffers, StoreError> {
         let tables = &self.store.inner.tables;
-        let (first, slots) = (self.first, &self.slots);
+        let (first, slots) = (self.first, std::mem::take(&mut self.slots));
         let is_held = |number: u64| slots.get((number - first) as usize).is_some_and(|slot| slot.is_held);
-        let Buffers { records, rows, .. } = &mut self.buffers;
-        for (number, slot) in (first..).zip(slots).filter(|(_, slot)| slot.is_held) {
+        let Buffers { records, .. } = &self.buffers;
+        for (number, slot) in (first..).zip(&slots).filter(|(_, slot)| slot.is_held) {
             let record = &records[slot.record.clone()];
             tables.event.put_with_flags(&mut self.txn, PutFlags::APPEND, &keys::six(number), record)?;
         }
         // In key order, neighbours share the pages that they change.
         for index in Index::ALL {
-            let rows = &mut rows[index as usize];
+            let mut rows = std::mem::take(&mut self.buffers.rows[index as usize]);
             rows.sort_unstable();
-            for row in rows {
+            for row in &rows {
                 let key = &row[..index.key_len()];
                 if keys::seq_of(key).is_some_and(|seq| is_held(seq.0)) {
-                    tables.index(index).put(&mut self.txn, key, &[])?;
+                    self.put_entry(index, key)?;
                 }
             }
+            self.buffers.rows[index as usize] = rows;
         }
         let (id, used_bytes) = (self.id(), self.used_bytes()?);
         let has_changed = !self.tally.is_empty();
         self.tally.put(tables.meta, &mut self.txn)?;
-        if !self.slots.is_empty() {
-            tables.put_next_seq(&mut self.txn, self.first + self.slots.len() as u64)?;
+        if !slots.is_empty() {
+            self.put_next_seq(first + slots.len() as u64)?;
         }
         self.remember_removals()?;
         self.put_notes()?;
@@ -468,6 +471,9 @@ impl<'s> Transaction<'s> {
         if has_changed {
             // LMDB skips a commit without changes and gives its number to the next transaction.
             self.store.inner.last_used.note(id, used_bytes);
+        }
+        if has_changed || self.has_put {
+            self.store.inner.newest.committed(id);
         }
         Ok(self.buffers)
     }

@@ -1,0 +1,3 @@
+//! Readers and writers of one table in every order, see `server/interleavings`.
+
+mod newest;
