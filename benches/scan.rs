@@ -131,6 +131,7 @@ fn shapes(corpus: &Corpus) -> Vec<(&'static str, Value)> {
         ("300 authors of every kind", json!({"authors": corpus.follow(300, 2), "limit": 100})),
         ("topic, newest 50", json!({"#t": ["topic3"], "kinds": [1], "limit": 50})),
         ("window of kind 7", json!({"kinds": [7], "since": NOW - 9_000, "until": NOW - 8_300})),
+        ("conversation", json!({"kinds": [1], "authors": [author, friend], "#p": [author, friend]})),
         ("author and rare topic", json!({"authors": [author], "#t": ["rare"], "kinds": [1]})),
         ("friends and rare topic", json!({"authors": [author, friend], "#t": ["rare"]})),
         (

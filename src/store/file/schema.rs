@@ -120,6 +120,11 @@ impl Tables {
         Ok(self.unnamed.get(txn, NAMES[1].as_bytes())?)
     }
 
+    /// The same of an index.
+    pub fn index_row<'t>(&self, index: Index, txn: &'t heed::RoTxn<'_>) -> Result<Option<&'t [u8]>, StoreError> {
+        Ok(self.unnamed.get(txn, NAMES[2 + index as usize].as_bytes())?)
+    }
+
     /// The arrival number that the next event will get.
     pub fn next_seq(&self, txn: &heed::RoTxn<'_>) -> Result<u64, StoreError> {
         let next = self.meta.get(txn, NEXT)?.and_then(keys::read_six);

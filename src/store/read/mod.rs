@@ -3,6 +3,7 @@
 //! Never writes, and never reads more rows than one call needs.
 
 pub mod arrival_times;
+pub mod index_pages;
 pub mod judge;
 pub mod lookup;
 pub mod pages;

@@ -26,8 +26,8 @@ use crate::store::format::keys::Seq;
 /// The number of look-ups that descend the tree together.
 pub(in crate::store) const BATCH: usize = 8;
 
-const BRANCH: u16 = 1;
-const LEAF: u16 = 2;
+pub(super) const BRANCH: u16 = 1;
+pub(super) const LEAF: u16 = 2;
 
 /// A table's row in the unnamed table is 48 bytes: its depth and its root page are at these offsets.
 const TABLE_LEN: usize = 48;
@@ -41,15 +41,15 @@ const MAX_DEPTH: u16 = 8;
 const BIG: u16 = 1;
 
 /// Offsets within a node.
-const KEY: usize = 8;
+pub(super) const KEY: usize = 8;
 const DATA: usize = KEY + 6;
 
 /// A range of at most this many nodes is searched one by one: those loads do not wait for each other.
 const FEW: usize = 8;
 
-type Page = [u8; PAGE];
+pub(super) type Page = [u8; PAGE];
 
-/// The event table as one transaction sees it.
+/// A table as one transaction sees it: the event table, or an index (`read/index_pages.rs`).
 pub(in crate::store) struct Pages {
     /// The start of LMDB's map.
     start: *const u8,
@@ -73,6 +73,14 @@ impl Pages {
         // Another process may have a larger map, and the file more pages than ours.
         let pages = last_page.saturating_add(1).min(map.pages());
         ((1..=MAX_DEPTH).contains(&depth) && root < pages).then_some(Self { start: map.start(), pages, root, depth })
+    }
+
+    pub(super) fn root(&self) -> u64 {
+        self.root
+    }
+
+    pub(super) fn depth(&self) -> u16 {
+        self.depth
     }
 
     /// The record with this number, if it is found.
@@ -107,7 +115,7 @@ impl Pages {
     }
 
     /// The page with this number; `None` outside the map.
-    fn page(&self, number: u64) -> Option<&Page> {
+    pub(super) fn page(&self, number: u64) -> Option<&Page> {
         let page = self.bytes(number)?;
         // SAFETY: the whole page is in the map, and bytes need no alignment. LMDB does not write to pages that an open
         // transaction can see (it copies on write). A damaged number may lead to another page of the file, which is
@@ -177,14 +185,14 @@ fn fetch_node(leaf: &Page, index: usize) {
 }
 
 /// The number of nodes in a page; `None` if its flags are not those of `sort`.
-fn nodes(page: &Page, sort: u16) -> Option<usize> {
+pub(super) fn nodes(page: &Page, sort: u16) -> Option<usize> {
     let lower = usize::from(u16_at(page, 12)?);
     let is_whole = u16_at(page, 10)? & (BRANCH | LEAF) == sort && lower <= PAGE;
     lower.checked_sub(HEADER).filter(|_| is_whole).map(|bytes| bytes / 2)
 }
 
 /// The offset of a node in its page.
-fn node(page: &Page, index: usize) -> Option<usize> {
+pub(super) fn node(page: &Page, index: usize) -> Option<usize> {
     u16_at(page, HEADER + 2 * index).map(usize::from)
 }
 
@@ -197,12 +205,12 @@ fn key_of(seq: Seq) -> u64 {
     0x0600 << 48 | seq.0
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Pages of the map that the tests make: two meta pages, the root, two leaves, and two overflow pages.
@@ -214,7 +222,7 @@ mod tests {
     const LARGE: usize = 2 * PAGE - HEADER;
 
     /// A node of the test's pages: its key, if it has one, the six bytes before the key, and the bytes after it.
-    fn node(before: u64, seq: Option<u64>, data: &[u8]) -> Vec<u8> {
+    pub(in crate::store::read) fn node(before: u64, seq: Option<u64>, data: &[u8]) -> Vec<u8> {
         let key = seq.map_or_else(Vec::new, |seq| seq.to_be_bytes()[2..].to_vec());
         [&before.to_le_bytes()[..6], &(key.len() as u16).to_le_bytes(), &key, data].concat()
     }
@@ -227,7 +235,7 @@ mod tests {
         node(size as u64 | u64::from(BIG) << 32, Some(seq), &number.to_le_bytes())
     }
 
-    fn page(flags: u16, nodes: &[Vec<u8>]) -> Page {
+    pub(in crate::store::read) fn page(flags: u16, nodes: &[Vec<u8>]) -> Page {
         let mut page = [0; PAGE];
         let mut upper = PAGE;
         page[10..12].copy_from_slice(&flags.to_le_bytes());
@@ -249,7 +257,7 @@ mod tests {
         [[[0; PAGE]; 2].as_slice(), &[root], &leaves, &overflow].concat()
     }
 
-    fn row(root: u64, depth: u16) -> [u8; TABLE_LEN] {
+    pub(in crate::store::read) fn row(root: u64, depth: u16) -> [u8; TABLE_LEN] {
         let mut row = [0; TABLE_LEN];
         row[DEPTH..DEPTH + 2].copy_from_slice(&depth.to_le_bytes());
         row[ROOT..].copy_from_slice(&root.to_le_bytes());

@@ -13,13 +13,13 @@ use heed::RoTxn;
 use crate::nostr::{EventId, EventView, Timestamp};
 use crate::store::file::generation::Generation;
 use crate::store::file::handle::Store;
+use crate::store::file::prefetch::{CACHE_LINE, prefetch};
 use crate::store::format::error::StoreError;
-use crate::store::format::keys;
-use crate::store::format::keys::Seq;
+use crate::store::format::keys::{self, ID, Index, SEQ, Seq};
 use crate::store::format::slots::Slots;
 use crate::store::read::judge::{Held, Known, judge};
 use crate::store::read::lookup::{self, Lookup};
-use crate::store::read::pages::Pages;
+use crate::store::read::pages::{BATCH, Pages};
 
 /// The store as of one commit.
 pub struct Snapshot<'s> {
@@ -28,6 +28,8 @@ pub struct Snapshot<'s> {
     pub(in crate::store) store: Generation,
     is_purging: bool,
     pages: OnceCell<Option<Pages>>,
+    id_pages: OnceCell<Option<Pages>>,
+    author_pages: OnceCell<Option<Pages>>,
     of: PhantomData<&'s Store>,
 }
 
@@ -41,7 +43,15 @@ impl<'s> Snapshot<'s> {
         if !is_known && !is_purging {
             quiet.store(id, Ordering::Relaxed);
         }
-        Ok(Self { txn, store, is_purging, pages: OnceCell::new(), of: PhantomData })
+        Ok(Self {
+            txn,
+            store,
+            is_purging,
+            pages: OnceCell::new(),
+            id_pages: OnceCell::new(),
+            author_pages: OnceCell::new(),
+            of: PhantomData,
+        })
     }
 
     fn lookup(&self) -> Lookup<'_> {
@@ -55,16 +65,55 @@ impl<'s> Snapshot<'s> {
 
     /// The pages of the event table; `None` when only LMDB understands them.
     pub(in crate::store) fn pages(&self) -> Option<&Pages> {
-        let read = || {
-            let map = self.store.inner.map?;
-            let row = self.store.inner.tables.event_row(&self.txn).ok()??;
-            let last_page = self.store.inner.env.info().last_page_number as u64;
-            // SAFETY: the generation keeps its environment open, and with it the map, and our transaction is the row's;
-            // both live as long as we do. LMDB never shortens the file. The last page is that of our commit or of a
-            // later one, so all pages of ours are among those that may be touched.
-            unsafe { Pages::of_table(map, row, last_page) }
+        let row = || self.store.inner.tables.event_row(&self.txn);
+        self.pages.get_or_init(|| self.pages_of(row().ok()??)).as_ref()
+    }
+
+    /// The pages of the index of ids or of authors; `None` for others and when only LMDB understands them.
+    pub(in crate::store) fn index_pages(&self, index: Index) -> Option<&Pages> {
+        let pages = match index {
+            Index::Id => &self.id_pages,
+            Index::Author => &self.author_pages,
+            _ => return None,
         };
-        self.pages.get_or_init(read).as_ref()
+        let row = || self.store.inner.tables.index_row(index, &self.txn);
+        pages.get_or_init(|| self.pages_of(row().ok()??)).as_ref()
+    }
+
+    /// The pages of the table with this row, which is from our transaction.
+    fn pages_of(&self, row: &[u8]) -> Option<Pages> {
+        let map = self.store.inner.map?;
+        let last_page = self.store.inner.env.info().last_page_number as u64;
+        // SAFETY: the generation keeps its environment open, and with it the map, and our transaction is the row's;
+        // both live as long as we do. LMDB never shortens the file. The last page is that of our commit or of a
+        // later one, so all pages of ours are among those that may be touched.
+        unsafe { Pages::of_table(map, row, last_page) }
+    }
+
+    /// The events with these ids, at most [`BATCH`], as far as they are found side by side. Any other may be held, too.
+    pub(in crate::store) fn by_ids(&self, ids: &[EventId]) -> [Option<(Seq, EventView<'_>)>; BATCH] {
+        let mut found = [None; BATCH];
+        let (Some(index), Some(records)) = (self.index_pages(Index::Id), self.pages()) else { return found };
+        let ids = &ids[..ids.len().min(BATCH)];
+        let mut starts = [[0; ID + SEQ]; BATCH];
+        starts.iter_mut().zip(ids).for_each(|(key, id)| key[..ID].copy_from_slice(&keys::id_prefix(&id.0)));
+        let wanted = starts.each_ref().map(|key| &key[..]);
+        let mut entries = [None; BATCH];
+        index.seek_all(&wanted[..ids.len()], &mut entries[..ids.len()]);
+        // No event has the number zero.
+        let seqs = std::array::from_fn::<_, BATCH, _>(|at| {
+            let entry = entries[at].map(|[first, _]| first).filter(|key: &&[u8]| key.starts_with(&starts[at][..ID]));
+            entry.and_then(keys::seq_of).unwrap_or(Seq(0))
+        });
+        let mut held = [None; BATCH];
+        records.find_all(&seqs[..ids.len()], &mut held[..ids.len()]);
+        held.iter().flatten().for_each(|record| prefetch(&record[..record.len().min(CACHE_LINE)]));
+        for (at, id) in ids.iter().enumerate() {
+            // Two ids may begin with the same bytes; LMDB finds the other one.
+            let event = held[at].and_then(EventView::from_record).filter(|event| event.id_bytes() == &id.0);
+            found[at] = event.map(|event| (seqs[at], event));
+        }
+        found
     }
 
     /// The number of the commit that the snapshot sees, comparable with [`Store::txn_id`].

@@ -161,8 +161,8 @@ impl Part {
         let (kind, found) = match ranges.kinds() {
             Kinds::None => {
                 self.item += 1;
-                match ranges.id(item) {
-                    Some(id) => (0, rows.find_id(id)?),
+                match ranges.ids() {
+                    Some(ids) => (0, rows.find_id(number, ids, item)?),
                     None => (0, self.first(ranges, ranges.start(item, rows.secret()), rows)?),
                 }
             }

@@ -155,12 +155,9 @@ impl<'f> Ranges<'f> {
         }
     }
 
-    /// The id of an item, in the id index.
-    pub fn id(self, item: u32) -> Option<&'f EventId> {
-        if self.source != Source::Ids {
-            return None;
-        }
-        self.filter.ids.as_ref().map(|ids| &ids[item as usize])
+    /// The ids, if they are looked up in the id index.
+    pub fn ids(self) -> Option<&'f [EventId]> {
+        self.filter.ids.as_deref().filter(|_| self.source == Source::Ids)
     }
 
     /// The kinds for which each item has a range.

@@ -80,12 +80,21 @@ pub(in crate::store) struct Intersected<'t> {
     pub ranges: Vec<(Cursor<'t>, Option<Position>)>,
 }
 
+/// Events whose ids were looked up together.
+struct Together<'t> {
+    /// The number of the filter, and the place of the first id in its list.
+    of: (u16, usize),
+    events: [Option<(Seq, EventView<'t>)>; BATCH],
+}
+
 /// The rows of ranges within one snapshot.
 pub(in crate::store) struct Rows<'t> {
     snapshot: &'t Snapshot<'t>,
     secret: &'t Secret,
     cursors: Vec<Kept<'t>>,
     records: Vec<EventView<'t>>,
+    /// The events of the last ids that were looked up together.
+    together: Option<Together<'t>>,
     /// The record that was prefetched, see [`Rows::fetch_ahead`].
     ahead: Option<(Seq, &'t [u8])>,
     /// See [`Rows::intersect`].
@@ -106,6 +115,7 @@ impl<'t> Rows<'t> {
             secret: snapshot.store.secret(),
             cursors: Vec::new(),
             records: Vec::new(),
+            together: None,
             ahead: None,
             intersected: Vec::new(),
             stepped: 0,
@@ -243,11 +253,26 @@ impl<'t> Rows<'t> {
         Ok(Some((position, self.cursors.len() as u32 - 1)))
     }
 
-    /// The position of the event with this id, and the slot that keeps its record.
-    pub fn find_id(&mut self, id: &EventId) -> Result<Option<(Position, u32)>, StoreError> {
-        let Some((seq, event)) = self.snapshot.by_id(id)? else { return Ok(None) };
+    /// The position of the event with the id at a place in a filter's list, and the slot that keeps its record. Ids are
+    /// asked for in their order, and looked up several at a time.
+    pub fn find_id(
+        &mut self,
+        filter: u16,
+        ids: &[EventId],
+        item: u32,
+    ) -> Result<Option<(Position, u32)>, StoreError> {
+        let place = item as usize % BATCH;
+        let first = item as usize - place;
+        if ids.len() > 1 && self.together.as_ref().is_none_or(|together| together.of != (filter, first)) {
+            self.together = Some(Together { of: (filter, first), events: self.snapshot.by_ids(&ids[first..]) });
+        }
+        let found = match self.together.as_ref().filter(|_| ids.len() > 1).and_then(|together| together.events[place]) {
+            Some(found) => Some(found),
+            None => self.snapshot.by_id(&ids[item as usize])?,
+        };
+        let Some((seq, event)) = found else { return Ok(None) };
         self.records.push(event);
-        Ok(Some((Position::of_event(event.created_at(), &id.0, seq), self.records.len() as u32 - 1)))
+        Ok(Some((Position::of_event(event.created_at(), &ids[item as usize].0, seq), self.records.len() as u32 - 1)))
     }
 
     /// The row after `head` in its range. With `takes_all`, rows are read in advance, since the record of each will be
