@@ -9,12 +9,25 @@ use crate::store::file::map::HEADER;
 use crate::store::file::prefetch::prefetch;
 use crate::store::read::pages::{BATCH, BRANCH, KEY, LEAF, Page, Pages, node, nodes, u16_at};
 
-/// The first key at or after the one that was looked for, and the key after it, if both are on one page.
-pub(in crate::store) type TwoKeys<'t> = [&'t [u8]; 2];
+/// Where the first key at or after the one that was looked for lies in a leaf.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Found<'t> {
+    leaf: &'t Page,
+    place: usize,
+    /// Keys from there to the end of the leaf, at least one.
+    len: usize,
+}
+
+impl<'t> Found<'t> {
+    /// The key and those after it in the same leaf.
+    pub fn keys(self) -> impl Iterator<Item = &'t [u8]> {
+        (self.place..self.place + self.len).map_while(move |index| key(self.leaf, index))
+    }
+}
 
 impl Pages {
     /// Looks for keys in an index, at most [`BATCH`] at a time; `found` is as long as `wanted`.
-    pub fn seek_all<'t>(&'t self, wanted: &[&[u8]], found: &mut [Option<TwoKeys<'t>>]) {
+    pub fn seek_all<'t>(&'t self, wanted: &[&[u8]], found: &mut [Option<Found<'t>>]) {
         debug_assert!(wanted.len() <= BATCH && wanted.len() == found.len());
         let wanted = &wanted[..wanted.len().min(BATCH)];
         let mut numbers = [self.root(); BATCH];
@@ -24,7 +37,7 @@ impl Pages {
             let places = places(pages, wanted, sort);
             for (at, place) in places.into_iter().enumerate().take(wanted.len()) {
                 if sort == LEAF {
-                    found[at] = two_keys(pages[at], place);
+                    found[at] = found_at(pages[at], place);
                     continue;
                 }
                 // The levels below find nothing on a page with this number.
@@ -78,12 +91,11 @@ fn child(branch: Option<&Page>, place: Option<usize>) -> Option<u64> {
     Some(u64::from_le_bytes(*at) & 0xffff_ffff_ffff)
 }
 
-fn two_keys(leaf: Option<&Page>, place: Option<usize>) -> Option<TwoKeys<'_>> {
+/// `None` if the key would be on the next page.
+fn found_at(leaf: Option<&Page>, place: Option<usize>) -> Option<Found<'_>> {
     let (leaf, place) = (leaf?, place?);
-    if place + 1 >= nodes(leaf, LEAF)? {
-        return None;
-    }
-    Some([key(leaf, place)?, key(leaf, place + 1)?])
+    let len = nodes(leaf, LEAF)?.checked_sub(place).filter(|len| *len > 0)?;
+    Some(Found { leaf, place, len })
 }
 
 /// The key of a node.
@@ -118,33 +130,25 @@ mod tests {
         [[[0; PAGE]; 2].as_slice(), &[root], &leaves].concat()
     }
 
-    fn found(memory: &[Page], wanted: &[&str]) -> Vec<Option<[String; 2]>> {
+    /// The keys from each wanted one on to the end of its leaf.
+    fn found(memory: &[Page], wanted: &[&str]) -> Vec<String> {
         // SAFETY: the memory outlives the result, which is dropped here, and nobody writes to it.
         let pages = unsafe { Pages::of_table(Map::of_memory(memory), &row(ROOT_PAGE, 2), PAGES - 1) };
         let pages = pages.expect("a root in the map");
         let wanted: Vec<&[u8]> = wanted.iter().map(|key| key.as_bytes()).collect();
         let mut found = vec![None; wanted.len()];
         pages.seek_all(&wanted, &mut found);
-        let text = |keys: TwoKeys<'_>| keys.map(|key| String::from_utf8_lossy(key).into_owned());
-        found.into_iter().map(|keys| keys.map(text)).collect()
-    }
-
-    fn keys(first: &str, second: &str) -> Option<[String; 2]> {
-        Some([first.into(), second.into()])
+        let text = |found: Option<Found<'_>>| {
+            let keys = found.map(|found| found.keys().collect::<Vec<_>>().concat());
+            String::from_utf8_lossy(&keys.unwrap_or_default()).into_owned()
+        };
+        found.into_iter().map(text).collect()
     }
 
     #[test]
     fn keys_are_found_together_as_they_are_alone() {
-        let cases = [
-            ("a", keys("b", "d")),
-            ("b", keys("b", "d")),
-            ("c", keys("d", "f")),
-            ("f", None),
-            ("g", None),
-            ("h", keys("h", "j")),
-            ("h0", None),
-            ("z", None),
-        ];
+        let cases =
+            [("a", "bdf"), ("b", "bdf"), ("c", "df"), ("f", "f"), ("g", ""), ("h", "hj"), ("h0", "j"), ("z", "")];
         let (wanted, expected): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
         assert_eq!(found(&index(), &wanted), expected);
         let alone: Vec<_> = wanted.iter().flat_map(|key| found(&index(), &[key])).collect();

@@ -102,7 +102,9 @@ impl<'s> Snapshot<'s> {
         index.seek_all(&wanted[..ids.len()], &mut entries[..ids.len()]);
         // No event has the number zero.
         let seqs = std::array::from_fn::<_, BATCH, _>(|at| {
-            let entry = entries[at].map(|[first, _]| first).filter(|key: &&[u8]| key.starts_with(&starts[at][..ID]));
+            let entry = entries[at]
+                .and_then(|found| found.keys().next())
+                .filter(|key: &&[u8]| key.starts_with(&starts[at][..ID]));
             entry.and_then(keys::seq_of).unwrap_or(Seq(0))
         });
         let mut held = [None; BATCH];

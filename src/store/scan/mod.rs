@@ -11,4 +11,6 @@ pub mod position;
 pub mod query;
 pub mod quota;
 pub mod rows;
+pub mod slice;
+pub mod together;
 pub mod walk;

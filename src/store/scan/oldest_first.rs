@@ -15,7 +15,8 @@ use crate::store::format::keys::Index;
 use crate::store::read::snapshot::Snapshot;
 use crate::store::read::walks::Flow;
 use crate::store::scan::position::{MAX_TIED, Position};
-use crate::store::scan::query::{Budget, Step, Visitor};
+use crate::store::scan::query::{Step, Visitor};
+use crate::store::scan::slice::Budget;
 
 /// Rows between looks at the clock.
 const CLOCK_ROWS: u32 = 32;

@@ -182,7 +182,7 @@ impl Part {
                     rows.fetch_bounds(ranges.start(item + FETCHED, rows.secret()));
                 }
                 match if has_bounds { rows.bound(prefix) } else { None } {
-                    Some(bound) if !self.takes_all(ranges, kind) && !self.is_newer(bound) => {
+                    Some(bound) if !self.is_newer(bound) => {
                         return Ok(Opened::Known(self.closed(bound).map(head)));
                     }
                     Some(bound) if self.closed(bound).is_none() => return Ok(Opened::Known(None)),
@@ -220,12 +220,6 @@ impl Part {
         }
     }
 
-    /// Whether the answer has room for every row of all ranges of this kind, so that each must be opened anyway.
-    fn takes_all(&self, ranges: Ranges<'_>, kind: Kind) -> bool {
-        let left = self.quota.left();
-        left == u64::MAX || (kind.class() == KindClass::Replaceable && left >= u64::from(ranges.len()))
-    }
-
     /// Whether the bound is newer than the window, so that it tells nothing about the first row there.
     fn is_newer(&self, bound: Bound) -> bool {
         matches!(bound, Bound::At(newest) if newest > self.window.from.created_at())
@@ -242,20 +236,29 @@ impl Part {
         }
     }
 
-    /// Opens a range that stayed closed; `None` when it has no row left in the window.
-    pub fn open_closed(&self, head: Head, filter: &Filter, rows: &mut Rows<'_>) -> Result<Option<Head>, StoreError> {
+    /// Opens ranges that stayed closed, at most as many as are looked up together. A head without a row left in the
+    /// window becomes `None`.
+    pub fn open_closed(
+        &self,
+        heads: &[Head],
+        filter: &Filter,
+        rows: &mut Rows<'_>,
+        opened: &mut [Option<Head>],
+    ) -> Result<(), StoreError> {
         let ranges = self.ranges(filter);
-        let opened = rows.open_at(head, head.position.max(self.window.from), ranges, self.window)?;
-        let (bound, found) = (head.position.created_at(), opened.map(|head| head.position.created_at()));
-        let is_seen = found.is_some() || self.window.since == Timestamp(0);
-        if found != Some(bound) && is_seen && self.window.from <= head.position {
-            let prefix = ranges.prefix(head.item, head.kind, rows.secret());
-            // The bound may have been raised since an earlier slice of this scan asked for it.
-            if rows.bound(prefix) == Some(Bound::At(bound)) {
-                rows.learn(prefix, found);
+        rows.open_together(heads, ranges, self.window, opened)?;
+        for (head, opened) in heads.iter().zip(opened) {
+            let (bound, found) = (head.position.created_at(), opened.map(|head| head.position.created_at()));
+            let is_seen = found.is_some() || self.window.since == Timestamp(0);
+            if found != Some(bound) && is_seen && self.window.from <= head.position {
+                let prefix = ranges.prefix(head.item, head.kind, rows.secret());
+                // The bound may have been raised since an earlier slice of this scan asked for it.
+                if rows.bound(prefix) == Some(Bound::At(bound)) {
+                    rows.learn(prefix, found);
+                }
             }
         }
-        Ok(opened)
+        Ok(())
     }
 
     /// The first row of a range in the window, or the position of a closed head, after the newest row was looked up and

@@ -9,7 +9,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -17,6 +16,7 @@ use crate::nostr::{EventView, Filter, Hint};
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::read::lookup;
+use crate::store::read::pages::BATCH;
 use crate::store::read::snapshot::Snapshot;
 use crate::store::read::walks::Flow;
 use crate::store::scan::intersect::Intersection;
@@ -25,6 +25,7 @@ use crate::store::scan::plan::Plan;
 use crate::store::scan::position::{Head, MAX_TIED, Position};
 use crate::store::scan::quota::{QueryLimits, Rest};
 use crate::store::scan::rows::Rows;
+use crate::store::scan::slice::{Budget, Slice};
 
 /// A query for stored events.
 #[derive(Clone, Debug)]
@@ -36,20 +37,6 @@ pub struct Query {
     pub until_seq: Seq,
     /// `None` returns every match and ignores each filter's `limit`: for counting, negentropy and export.
     pub limits: Option<QueryLimits>,
-}
-
-/// The work that one call of [`Scan::run`] may do. A slice always takes at least one step.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Budget {
-    /// Rows read and ranges opened, each 0.1 to 1 µs of work.
-    pub rows: u32,
-    /// Time. The clock is read every 32 rows, and after the first 4, 8 and 16.
-    pub time: Duration,
-}
-
-impl Budget {
-    /// Runs to the end.
-    pub const UNLIMITED: Self = Self { rows: u32::MAX, time: Duration::MAX };
 }
 
 /// Receives the events of a scan.
@@ -100,6 +87,8 @@ pub struct Scan {
     spent: u64,
     /// Ranges opened so far.
     opened: u64,
+    /// Closed ranges that are opened together next.
+    together: usize,
 }
 
 impl Scan {
@@ -114,7 +103,7 @@ impl Scan {
         }
         let opening = (0..parts.len() as u16).rev().collect();
         let (heads, tied, tie_end) = (BinaryHeap::new(), Vec::new(), Position::FIRST);
-        Self { query, parts, opening, heads, tied, tie_end, rest, spent: 0, opened: 0 }
+        Self { query, parts, opening, heads, tied, tie_end, rest, spent: 0, opened: 0, together: 1 }
     }
 
     /// Continues the answer in this snapshot until it is complete, the budget is spent or the visitor pauses.
@@ -165,8 +154,7 @@ impl Scan {
             } else if self.heads.is_empty() && self.tied.is_empty() {
                 return Ok(Step::Done { hint: self.hint() });
             } else if self.tied.is_empty() && self.heads.peek().is_some_and(|first| first.0.slot == Head::CLOSED) {
-                slice.spend(1);
-                self.open_first(rows)?;
+                self.open_first(rows, slice)?;
             } else if self.merge(rows, slice, visitor)? == Flow::Pause {
                 break;
             }
@@ -242,15 +230,27 @@ impl Scan {
         Ok(part.is_open(filter))
     }
 
-    /// Opens the range of the first head, which stayed closed until the answer came down to it.
-    fn open_first(&mut self, rows: &mut Rows<'_>) -> Result<(), StoreError> {
-        let Some(mut first) = self.heads.peek_mut() else { return Ok(()) };
-        let number = usize::from(first.0.filter);
-        self.opened += 1;
-        match self.parts[number].open_closed(first.0, &self.query.filters[number], rows)? {
-            Some(head) => *first = Reverse(head),
-            None => drop(PeekMut::pop(first)),
+    /// Opens the ranges of the first heads, which stayed closed until the answer came down to them: several at a time,
+    /// though the last of them may then not be needed.
+    fn open_first(&mut self, rows: &mut Rows<'_>, slice: &mut Slice) -> Result<(), StoreError> {
+        let Some(&Reverse(first)) = self.heads.peek() else { return Ok(()) };
+        let number = usize::from(first.filter);
+        // The first rows may be all that is wanted.
+        let most = self.parts[number].quota.left().clamp(1, self.together as u64) as usize;
+        self.together = (2 * self.together).min(BATCH);
+        let is_next = |head: &Head| head.slot == Head::CLOSED && head.filter == first.filter;
+        let mut heads = SmallVec::<[Head; BATCH]>::new();
+        while heads.len() < most
+            && let Some(next) = self.heads.peek_mut()
+            && is_next(&next.0)
+        {
+            heads.push(PeekMut::pop(next).0);
         }
+        slice.spend(heads.len() as u32);
+        self.opened += heads.len() as u64;
+        let mut opened = [None; BATCH];
+        self.parts[number].open_closed(&heads, &self.query.filters[number], rows, &mut opened[..heads.len()])?;
+        self.heads.extend(opened.into_iter().flatten().map(Reverse));
         Ok(())
     }
 
@@ -451,41 +451,4 @@ struct Popped<'t> {
     /// Whether the event may match. It cannot if every filter that found it is intersected with another index, which
     /// lacks it.
     may_match: bool,
-}
-
-/// How much of a budget is spent.
-struct Slice {
-    budget: Budget,
-    started: Option<Instant>,
-    spent: u32,
-    look_at: u32,
-}
-
-/// Rows between reads of the clock: about 10 µs.
-const CLOCK_ROWS: u32 = 32;
-
-/// Rows before the first read of the clock. The number doubles for each next read, up to [`CLOCK_ROWS`], so that rows
-/// from disk, which take up to 10 ms each, are noticed.
-const FIRST_CLOCK_ROWS: u32 = 4;
-
-impl Slice {
-    fn new(budget: Budget) -> Self {
-        let started = (budget.time != Duration::MAX).then(Instant::now);
-        Self { budget, started, spent: 0, look_at: FIRST_CLOCK_ROWS }
-    }
-
-    fn spend(&mut self, rows: u32) {
-        self.spent = self.spent.saturating_add(rows);
-    }
-
-    fn is_spent(&mut self) -> bool {
-        if self.spent >= self.budget.rows && self.budget.rows != u32::MAX {
-            return true;
-        }
-        if self.spent < self.look_at {
-            return false;
-        }
-        self.look_at = self.spent.saturating_add(self.spent.min(CLOCK_ROWS));
-        self.started.is_some_and(|started| started.elapsed() >= self.budget.time)
-    }
 }

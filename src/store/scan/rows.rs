@@ -8,7 +8,7 @@ use std::ops::Bound;
 use heed::RoRange;
 use heed::types::Bytes;
 
-use crate::nostr::{EventId, EventView, Timestamp};
+use crate::nostr::{EventView, Timestamp};
 use crate::store::file::newest::{Bound as NewestBound, Newest};
 use crate::store::file::prefetch::prefetch;
 use crate::store::file::schema::Table;
@@ -25,7 +25,7 @@ use crate::store::scan::position::{Head, Position};
 pub(in crate::store) const FEW_RANGES: u32 = 8;
 
 /// The most cursors open at a time (about 0.5 KB each); ranges beyond that are stepped by seeking.
-const MAX_CURSORS: usize = 256;
+pub(super) const MAX_CURSORS: usize = 256;
 
 /// The rows of a range that are wanted.
 #[derive(Clone, Copy)]
@@ -54,23 +54,26 @@ pub(in crate::store) struct Cursor<'t> {
 /// The most rows that a cursor steps over before it seeks: stepping over these costs about as much as a seek.
 const MAX_STEPS: u32 = 16;
 
-/// A cursor that is kept for a head.
-struct Kept<'t> {
-    cursor: Cursor<'t>,
-    ahead: Ahead<'t>,
+/// What is kept of a range for its head.
+pub(super) struct Kept<'t> {
+    /// Where the rows that were not read ahead come from, once they are wanted.
+    pub(super) cursor: Option<Cursor<'t>>,
+    pub(super) ahead: Ahead<'t>,
+    /// Whether the range has no row after those that were read ahead.
+    pub(super) is_whole: bool,
 }
 
 /// Rows of a range that were read together, in growing batches, so that their records are found together.
-struct Ahead<'t> {
-    rows: [Position; BATCH],
-    records: [Option<&'t [u8]>; BATCH],
+pub(super) struct Ahead<'t> {
+    pub(super) rows: [Position; BATCH],
+    pub(super) records: [Option<&'t [u8]>; BATCH],
     /// The index of the current row.
     at: usize,
-    len: usize,
+    pub(super) len: usize,
 }
 
 impl Ahead<'_> {
-    const NONE: Self = Self { rows: [Position::FIRST; BATCH], records: [None; BATCH], at: 0, len: 0 };
+    pub(super) const NONE: Self = Self { rows: [Position::FIRST; BATCH], records: [None; BATCH], at: 0, len: 0 };
 }
 
 /// The ranges of the other index that one range is intersected with: those of the same kind.
@@ -81,25 +84,25 @@ pub(in crate::store) struct Intersected<'t> {
 }
 
 /// Events whose ids were looked up together.
-struct Together<'t> {
+pub(super) struct Together<'t> {
     /// The number of the filter, and the place of the first id in its list.
-    of: (u16, usize),
-    events: [Option<(Seq, EventView<'t>)>; BATCH],
+    pub(super) of: (u16, usize),
+    pub(super) events: [Option<(Seq, EventView<'t>)>; BATCH],
 }
 
 /// The rows of ranges within one snapshot.
 pub(in crate::store) struct Rows<'t> {
-    snapshot: &'t Snapshot<'t>,
+    pub(super) snapshot: &'t Snapshot<'t>,
     secret: &'t Secret,
-    cursors: Vec<Kept<'t>>,
-    records: Vec<EventView<'t>>,
+    pub(super) cursors: Vec<Kept<'t>>,
+    pub(super) records: Vec<EventView<'t>>,
     /// The events of the last ids that were looked up together.
-    together: Option<Together<'t>>,
+    pub(super) together: Option<Together<'t>>,
     /// The record that was prefetched, see [`Rows::fetch_ahead`].
     ahead: Option<(Seq, &'t [u8])>,
     /// See [`Rows::intersect`].
     pub(in crate::store) intersected: Vec<Intersected<'t>>,
-    stepped: u64,
+    pub(super) stepped: u64,
     /// The bounds of newest events, if they hold in this snapshot.
     newest: Option<&'t Newest>,
     hits: u64,
@@ -249,30 +252,8 @@ impl<'t> Rows<'t> {
         if self.cursors.len() == MAX_CURSORS {
             return Ok(Some((position, Head::NO_SLOT)));
         }
-        self.cursors.push(Kept { cursor, ahead: Ahead::NONE });
+        self.cursors.push(Kept { cursor: Some(cursor), ahead: Ahead::NONE, is_whole: false });
         Ok(Some((position, self.cursors.len() as u32 - 1)))
-    }
-
-    /// The position of the event with the id at a place in a filter's list, and the slot that keeps its record. Ids are
-    /// asked for in their order, and looked up several at a time.
-    pub fn find_id(
-        &mut self,
-        filter: u16,
-        ids: &[EventId],
-        item: u32,
-    ) -> Result<Option<(Position, u32)>, StoreError> {
-        let place = item as usize % BATCH;
-        let first = item as usize - place;
-        if ids.len() > 1 && self.together.as_ref().is_none_or(|together| together.of != (filter, first)) {
-            self.together = Some(Together { of: (filter, first), events: self.snapshot.by_ids(&ids[first..]) });
-        }
-        let found = match self.together.as_ref().filter(|_| ids.len() > 1).and_then(|together| together.events[place]) {
-            Some(found) => Some(found),
-            None => self.snapshot.by_id(&ids[item as usize])?,
-        };
-        let Some((seq, event)) = found else { return Ok(None) };
-        self.records.push(event);
-        Ok(Some((Position::of_event(event.created_at(), &ids[item as usize].0, seq), self.records.len() as u32 - 1)))
     }
 
     /// The row after `head` in its range. With `takes_all`, rows are read in advance, since the record of each will be
@@ -291,36 +272,59 @@ impl<'t> Rows<'t> {
             return self.open_at(head, head.position.next(), ranges, window);
         }
         let position = match takes_all {
-            true => self.read_ahead(head.slot, window, ranges.len() > FEW_RANGES)?,
-            false => self.cursors[head.slot as usize].cursor.next(window)?,
+            true => self.read_ahead(head, ranges, window)?,
+            false => self.cursor_alone(head, ranges)?.next(window)?,
         };
         Ok(position.map(|position| Head { position, ..head }))
     }
 
-    /// The next row of a kept cursor. Its record may be found already, see [`Rows::held`]. Of one range among `many`,
-    /// few rows are wanted.
-    fn read_ahead(&mut self, slot: u32, window: Window, many: bool) -> Result<Option<Position>, StoreError> {
-        let Kept { cursor, ahead } = &mut self.cursors[slot as usize];
+    /// The kept cursor of a head, which is at its row.
+    fn cursor_after(&mut self, head: Head, ranges: Ranges<'_>) -> Result<&mut Cursor<'t>, StoreError> {
+        let slot = head.slot as usize;
+        if self.cursors[slot].cursor.is_none() {
+            let prefix = ranges.prefix(head.item, head.kind, self.secret);
+            self.cursors[slot].cursor = Some(self.cursor(ranges.index(), prefix, head.position.next())?);
+        }
+        Ok(self.cursors[slot].cursor.as_mut().expect("it was opened just now"))
+    }
+
+    /// The same, when rows are no longer read ahead.
+    fn cursor_alone(&mut self, head: Head, ranges: Ranges<'_>) -> Result<&mut Cursor<'t>, StoreError> {
+        self.cursors[head.slot as usize].ahead.len = 0;
+        self.cursor_after(head, ranges)
+    }
+
+    /// The row after `head`, whose range is kept. Its record may be found already, see [`Rows::held`].
+    fn read_ahead(&mut self, head: Head, ranges: Ranges<'_>, window: Window) -> Result<Option<Position>, StoreError> {
+        let Kept { ahead, is_whole, .. } = &mut self.cursors[head.slot as usize];
         ahead.at += 1;
         if ahead.at < ahead.len {
             return Ok(Some(ahead.rows[ahead.at]));
         }
-        let batch = (2 * ahead.len).clamp(if many { 1 } else { 2 }, BATCH);
-        (ahead.at, ahead.len) = (0, 0);
-        while ahead.len < batch
+        if *is_whole {
+            return Ok(None);
+        }
+        // Of one range among many, few rows are wanted.
+        let is_one_of_many = ranges.len() > FEW_RANGES;
+        let batch = (2 * ahead.len).clamp(if is_one_of_many { 1 } else { 2 }, BATCH);
+        let mut rows = [Position::FIRST; BATCH];
+        let mut len = 0;
+        let cursor = self.cursor_after(head, ranges)?;
+        while len < batch
             && let Some(position) = cursor.next(window)?
         {
-            ahead.rows[ahead.len] = position;
-            ahead.len += 1;
+            rows[len] = position;
+            len += 1;
         }
-        let len = ahead.len;
-        ahead.records[..len].fill(None);
-        if (len > 1 || !many)
+        let ahead = &mut self.cursors[head.slot as usize].ahead;
+        (ahead.rows, ahead.at, ahead.len) = (rows, 0, len);
+        ahead.records.fill(None);
+        if (len > 1 || !is_one_of_many)
             && let Some(pages) = self.snapshot.pages()
         {
-            pages.find_all(&ahead.rows.map(Position::seq)[..len], &mut ahead.records[..len]);
+            pages.find_all(&rows.map(Position::seq)[..len], &mut ahead.records[..len]);
         }
-        Ok(ahead.rows[..len].first().copied())
+        Ok(rows[..len].first().copied())
     }
 
     /// The first row at or after `to` in the range of `head`, whose row is before `to`.
@@ -335,9 +339,10 @@ impl<'t> Rows<'t> {
             Head::LAST => Ok(None),
             Head::NO_SLOT => self.open_at(head, to, ranges, window),
             slot => {
-                let mut cursors = std::mem::take(&mut self.cursors);
-                let position = self.skip_to(&mut cursors[slot as usize].cursor, ranges.index(), to, window);
-                self.cursors = cursors;
+                self.cursor_alone(head, ranges)?;
+                let mut cursor = self.cursors[slot as usize].cursor.take().expect("it is open now");
+                let position = self.skip_to(&mut cursor, ranges.index(), to, window);
+                self.cursors[slot as usize].cursor = Some(cursor);
                 Ok(position?.map(|position| Head { position, ..head }))
             }
         }
@@ -417,7 +422,7 @@ impl<'t> Rows<'t> {
 }
 
 /// Bytes of a record that are prefetched. Reading these makes the CPU fetch the rest.
-const PREFETCH_BYTES: usize = 1024;
+pub(super) const PREFETCH_BYTES: usize = 1024;
 
 fn read(key: &[u8]) -> Result<Key, StoreError> {
     Key::new(key).ok_or(StoreError::Damaged("an index key is too long"))
