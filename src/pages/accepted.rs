@@ -144,7 +144,7 @@ fn accepted_kinds(settings: &Settings) -> String {
         ranges.iter().map(|(first, last)| u32::from(*last) - u32::from(*first) + 1).sum()
     };
     if size(&refused) <= size(&accepted) {
-        return format!("Events of every kind are accepted but of {}.", kinds(&refused));
+        return format!("Events of every kind are accepted, except {}.", kinds(&refused));
     }
     format!("Events of {} are accepted, and no others.", kinds(&accepted))
 }
@@ -152,8 +152,8 @@ fn accepted_kinds(settings: &Settings) -> String {
 fn dates(limits: &Limits) -> String {
     let future = duration(limits.created_at_upper_limit);
     match limits.created_at_lower_limit {
-        0 => format!("An event may be as old as it is, and dated up to {future} in the future."),
-        past => format!("An event may be {} old, and dated up to {future} in the future.", duration(past)),
+        0 => format!("An event may have any age, and be dated up to {future} in the future."),
+        past => format!("An event may be up to {} old, and be dated up to {future} in the future.", duration(past)),
     }
 }
 

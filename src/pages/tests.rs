@@ -124,9 +124,9 @@ fn a_relay_with_defaults_says_what_it_accepts() {
             "Anyone may read.",
             "Events of kinds 4, 1059 and 21059 are shown only to their author and recipients, who prove their key.",
             "Anyone may publish.",
-            "Events of every kind are accepted but of kinds 13, 22242, 24242 and 27235.",
+            "Events of every kind are accepted, except kinds 13, 22242, 24242 and 27235.",
             "An event may have 524,288 characters of content and 15,000 tags.",
-            "An event may be as old as it is, and dated up to 15 minutes in the future.",
+            "An event may have any age, and be dated up to 15 minutes in the future.",
             "Protected events (NIP-70) are accepted from their authors, who prove their key.",
             "Everything is kept.",
         ]
@@ -157,7 +157,7 @@ fn each_setting_that_is_enforced_changes_what_is_said() {
         "An id must have 20 leading zero bits (NIP-13), and commit to as many."
     });
     says(&|s| s.limits.created_at_lower_limit = 86_400, {
-        "An event may be 1 day old, and dated up to 15 minutes in the future."
+        "An event may be up to 1 day old, and be dated up to 15 minutes in the future."
     });
     says(&|s| s.limits.max_event_tags = 1, "An event may have 524,288 characters of content and 1 tag.");
     says(&|s| s.policy.newcomers.period_s = 86_400, {

@@ -105,7 +105,7 @@ export function overview(call) {
 
   const parts = [
     cards,
-    el('form', { class: 'cards', onsubmit: (event) => event.preventDefault() },
+    el('form', { class: 'span', onsubmit: (event) => event.preventDefault() },
       el('label', { class: 'short' }, 'Time shown', span)),
     ...plots.map((one) => one.node),
     section('Latencies', { class: 'half' }, latencies),
