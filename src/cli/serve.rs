@@ -99,10 +99,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     systemd::notify(&[NotifyState::Ready]);
     let drain_timeout = Duration::from_secs(config.server.drain_timeout_s);
-    let mut streams = Streams::new(&serving, &on_failure);
-    if let Err(error) = streams.apply(&config) {
-        tracing::error!("streams do not run: {error:#}");
-    }
+    let mut streams = start_streams(&config, &serving, &on_failure);
     let cluster = start_cluster(&config, &serving, &on_failure)?;
     let end = signals.wait(config, load, &pipeline, &server, &sockets, &mut streams);
     // Other relays may be slow to say goodbye.
@@ -125,6 +122,15 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let _ = streams.map(std::thread::JoinHandle::join);
     pipeline.finish();
     Ok(if failed.load(Ordering::Acquire) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Starts the streams. A relay serves without them.
+fn start_streams(config: &Config, serving: &Serving, on_failure: &OnFailure) -> Streams {
+    let mut streams = Streams::new(serving, on_failure);
+    if let Err(error) = streams.apply(config) {
+        tracing::error!("streams do not run: {error:#}");
+    }
+    streams
 }
 
 /// Joins the other nodes of the cluster, if there is one.

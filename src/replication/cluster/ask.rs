@@ -102,7 +102,7 @@ pub fn to_text(bytes: &[u8]) -> String {
 /// The bytes of a text; `None` if it is not hex or longer than a frame.
 #[must_use]
 pub fn to_bytes(text: &str) -> Option<Vec<u8>> {
-    if text.len() > 2 * FRAME_BYTES || text.len() % 2 != 0 {
+    if text.len() > 2 * FRAME_BYTES || !text.len().is_multiple_of(2) {
         return None;
     }
     let mut bytes = vec![0; text.len() / 2];
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(to_bytes(&to_text(&[1, 255])), Some(vec![1, 255]));
         assert_eq!(["0", "zz", &"00".repeat(FRAME_BYTES + 1)].map(to_bytes), [None, None, None]);
         let id = "ab".repeat(32);
-        assert_eq!(to_ids(&[id.clone()]), Some(vec![EventId([0xab; 32])]));
+        assert_eq!(to_ids(std::slice::from_ref(&id)), Some(vec![EventId([0xab; 32])]));
         assert_eq!((to_ids(&["ab".into()]), to_ids(&vec![id; MAX_IDS + 1])), (None, None));
     }
 }
