@@ -136,7 +136,7 @@ mod tests {
             let text = serde_json::to_vec(&answer).expect("JSON");
             assert_eq!(serde_json::from_slice::<Answer>(&text).expect("an answer"), answer);
         }
-        for text in ["", "{}", "[]", r#"{"ask":"drop"}"#, r#"{"ask":"status","more":1}"#, "\0"] {
+        for text in ["", "{}", "[]", r#"{"ask":"drop"}"#, r#"{"ask":"next","session":1}"#, "\0"] {
             assert!(serde_json::from_str::<Question>(text).is_err(), "{text}");
         }
     }

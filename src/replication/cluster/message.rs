@@ -90,6 +90,8 @@ pub fn read_act(payload: &[u8]) -> Result<AuditEntry, Poison> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::nostr::testing::signed;
 
@@ -125,5 +127,60 @@ mod tests {
             let read = read(&mut parser, subject, payload, 4096, is_ephemeral);
             assert_eq!(read.map_err(|poison| poison.to_string()), Err(why.to_owned()));
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn any_bytes_and_any_change_of_an_event_are_read_without_a_panic_and_never_as_another_event(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            at in 0_usize..400,
+            byte: u8,
+            cut in 0_usize..400,
+        ) {
+            let mut parser = Parser::default();
+            let event = signed(1, 1, 5, &[&["t", "x"]], "some content");
+            let text = write(event.view());
+            let mut changed = text.clone();
+            let at = at % text.len();
+            changed[at] = byte;
+            for payload in [&bytes[..], &changed, &text[..cut.min(text.len() - 1)]] {
+                let read = read(&mut parser, "weir.main.ev.1", payload, 1 << 16, false);
+                // Only spaces and what stands for the same may differ, or the signature, which is checked later.
+                prop_assert!(read.is_err() || read.is_ok_and(|other| other.view().id() == event.view().id()));
+                prop_assert!(read_act(payload).is_err());
+            }
+        }
+
+        #[test]
+        fn any_change_of_an_act_is_refused_or_stays_within_the_bounds_of_acts(at in 0_usize..1000, byte: u8) {
+            let mut text = ACT.as_bytes().to_vec();
+            prop_assert!(read_act(&text).is_ok());
+            let at = at % text.len();
+            text[at] = byte;
+            if let Ok(act) = read_act(&text) {
+                prop_assert!(act.check().is_ok() && act.method.len() <= 128);
+            }
+        }
+    }
+
+    /// A ban of another node.
+    const ACT: &str = concat!(
+        r#"{"number":7,"at":1700000000,"by":"uid:0","method":"banpubkey","subject":"#,
+        r#""key:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","reason":"spam","#,
+        r#""change":{"after":{"verdict":"ban","text":"spam","number":7,"at":1700000000,"by":"uid:0"}},"#,
+        r#""origin":{"node":"b","number":7}}"#
+    );
+
+    #[test]
+    fn acts_out_of_bounds_are_refused() {
+        let long = |length: usize| ACT.replace("\"spam\",\"change", &format!("\"{}\",\"change", "x".repeat(length)));
+        let said = |text: &str| read_act(text.as_bytes()).map(|_| ()).map_err(|poison| poison.to_string());
+        assert_eq!(said(&long(512)), Ok(()));
+        assert_eq!(said(&long(513)), Err("it holds no act: a text is too long".into()));
+        let plain = ACT.replace("\"change\"", "\"undoes\":3,\"events\"");
+        assert!(said(&plain).is_err(), "{plain}");
+        assert_eq!(said(&long(70_000)), Err(format!("it has {} bytes, and no event has so many", long(70_000).len())));
     }
 }
