@@ -139,8 +139,11 @@ fn follows(random: &mut Random, corpus: &Corpus, count: usize) -> Vec<String> {
     chosen.into_iter().map(|author| corpus.authors[author].clone()).collect()
 }
 
+/// Makes a filter of one shape.
+type Shape = fn(&mut Random, &Corpus) -> Value;
+
 /// Each shape of query, by name.
-const SHAPES: [(&str, fn(&mut Random, &Corpus) -> Value); 14] = [
+const SHAPES: [(&str, Shape); 14] = [
     ("by id", |random, corpus| json!({"ids": [random.pick(&corpus.ids)]})),
     ("profile", |random, corpus| json!({"authors": [active(random, &corpus.authors)], "kinds": [0]})),
     (

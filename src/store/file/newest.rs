@@ -286,7 +286,7 @@ impl Newest {
     /// The place of the first bucket of an author.
     fn first_bucket(&self, author: [u8; PREFIX]) -> usize {
         let groups = (self.buckets.len() / NEIGHBOURS) as u128;
-        let group = u128::from(self.hasher.hash_one(author)) * groups >> 64;
+        let group = (u128::from(self.hasher.hash_one(author)) * groups) >> 64;
         group as usize * NEIGHBOURS
     }
 }
