@@ -104,10 +104,11 @@ fn check_server(server: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The address without what stands before an `@`.
-fn without_password(server: &str) -> String {
-    let (scheme, rest) = server.split_once("://").unwrap_or(("", server));
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+/// The address without the user and password in it.
+pub(super) fn without_password(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let authority = rest.find('/').map_or(rest, |end| &rest[..end]);
+    let host = authority.rfind('@').map_or(rest, |at| &rest[at + 1..]);
     if scheme.is_empty() { host.into() } else { format!("{scheme}://{host}") }
 }
 

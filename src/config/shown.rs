@@ -1,9 +1,10 @@
 //! The configuration as the dashboard shows it: every key with its value, and its default where that is another one.
 //!
-//! Claims of invites are secrets, and no file's content is shown.
+//! Claims of invites are secrets, so are users and passwords in addresses, and no file's content is shown.
 
 use toml::{Table, Value};
 
+use super::cluster::without_password;
 use super::sections::Config;
 use crate::server::Setting;
 
@@ -46,6 +47,7 @@ fn text(value: &Value) -> String {
             let pairs: Vec<String> = table.iter().map(|(key, value)| format!("{key} = {}", text(value))).collect();
             format!("{{ {} }}", pairs.join(", "))
         }
+        Value::String(address) if address.contains("://") => Value::from(without_password(address)).to_string(),
         other => other.to_string(),
     }
 }
@@ -78,7 +80,9 @@ mod tests {
         assert!(Config::default().shown().iter().all(|setting| setting.default.is_none()));
         let mut secret = Config::default();
         secret.membership.claims = vec!["opensesame".into()];
+        secret.cluster.servers = vec!["tls://user:hush@nats.example:4222".into()];
         let told = serde_json::to_string(&secret.shown()).expect("JSON");
         assert!(!told.contains("opensesame") && told.contains("(not shown)"), "{told}");
+        assert!(!told.contains("hush") && told.contains("tls://nats.example:4222"), "{told}");
     }
 }

@@ -7,7 +7,7 @@ mod accepted;
 pub mod csp;
 pub mod dashboard;
 pub mod front_door;
-mod nips;
+pub mod nips;
 mod parts;
 mod qr;
 pub mod template;

@@ -225,13 +225,6 @@ fn an_empty_relay_and_a_full_one_say_so() {
 }
 
 #[test]
-fn every_nip_that_can_be_advertised_has_a_title() {
-    for nip in [1, 2, 4, 9, 11, 13, 17, 40, 42, 43, 45, 59, 62, 67, 70, 77, 86] {
-        assert!(!nips::title(nip).is_empty(), "NIP-{nip}");
-    }
-}
-
-#[test]
 fn a_template_is_refused_at_the_line_of_its_first_fault() {
     let fault = |text: &str| Template::parse(text).expect_err("a fault").to_string();
     let unknown = fault("<h1>{{name}}</h1>\n<p>{{nmae}}</p>");

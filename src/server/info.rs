@@ -107,3 +107,16 @@ pub fn greeting(settings: &Settings) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pages::nips::title;
+
+    #[test]
+    fn every_nip_that_can_be_advertised_has_a_title_on_the_front_door() {
+        let all = ALWAYS.iter().chain(&[MEMBERSHIP, EOSE_HINTS, NEGENTROPY, MANAGEMENT]);
+        let untitled: Vec<_> = all.filter(|nip| title(**nip).is_empty()).collect();
+        assert_eq!(untitled, [&0; 0]);
+    }
+}

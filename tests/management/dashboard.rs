@@ -142,7 +142,8 @@ fn a_link_opens_the_dashboard_once() {
     let mut second = Browser::new(&relay);
     let used = "this link was used before, or is too old: `weir dashboard` prints another one";
     assert_eq!(second.log_in("", token), (401, used.into()));
-    assert_eq!(second.log_in("", &"x".repeat(70)), (401, used.into()));
+    assert_eq!(second.log_in("", &"x".repeat(64)), (401, used.into()));
+    assert_eq!(second.log_in("", &"x".repeat(65)), (413, "this is no link".into()), "no more is read");
 }
 
 #[test]

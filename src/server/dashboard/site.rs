@@ -1,7 +1,8 @@
 //! The dashboard over HTTP: its page and files, logging in and out, and calls of methods by whoever has a session.
 //!
 //! A request that changes something must come from the page itself: the cookie is `SameSite=Strict`, and `Origin` must
-//! name the host that was asked. The body of a call is read for those with a session alone.
+//! name the host that was asked. The body of a call is read for those with a session alone; of anybody else, no more
+//! than a link.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -26,7 +27,7 @@ use crate::pages::dashboard::{self, File};
 use crate::policy::{Act, Login, Settings, check_login};
 use crate::server::context::IoContext;
 use crate::server::front_door::{entity_tag, page_headers};
-use crate::server::management::endpoint::{ask, authorization, read};
+use crate::server::management::endpoint::{ask, authorization, read, read_at_most};
 use crate::server::management::link::{Answer, Authority};
 
 const COOKIE_NAME: &str = "weir-session";
@@ -170,8 +171,10 @@ async fn log_in(
     let token = if request.headers().contains_key(hyper::header::AUTHORIZATION) {
         by_signature(context, board, (side, payer), request.headers())?
     } else {
-        let body = read(request.into_body()).await.map_err(|(status, why)| (status, why.to_owned()))?;
-        let link = std::str::from_utf8(&body).ok().filter(|link| link.len() <= MAX_LINK).unwrap_or_default();
+        // Anybody may send one.
+        let body = read_at_most(MAX_LINK, request.into_body(), "this is no link").await;
+        let body = body.map_err(|(status, why)| (status, why.to_owned()))?;
+        let link = std::str::from_utf8(&body).unwrap_or_default();
         board.sessions.follow(link, Instant::now()).map_err(unauthorized)?
     };
     let seconds = board.sessions.last().as_secs();

@@ -162,11 +162,21 @@ pub(in crate::server) fn authorization(parser: &mut Parser, headers: &HeaderMap)
 /// # Errors
 /// The status and what is wrong.
 pub(in crate::server) async fn read(body: Incoming) -> Result<Bytes, (StatusCode, &'static str)> {
-    match tokio::time::timeout(TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+    read_at_most(MAX_BODY, body, "the body is larger than 64 KiB").await
+}
+
+/// Reads a body of at most `max_bytes`, else it is `too_long`: of anybody, if that is no more than a socket's buffer.
+///
+/// # Errors
+/// The status and what is wrong.
+pub(in crate::server) async fn read_at_most(
+    max_bytes: usize,
+    body: Incoming,
+    too_long: &'static str,
+) -> Result<Bytes, (StatusCode, &'static str)> {
+    match tokio::time::timeout(TIMEOUT, Limited::new(body, max_bytes).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB"))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err((StatusCode::PAYLOAD_TOO_LARGE, too_long)),
         Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body could not be read")),
         Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long")),
     }
