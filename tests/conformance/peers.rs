@@ -221,8 +221,8 @@ impl Client<'_> {
         }
     }
 
-    /// The first `count` events that come for `sub`. An event that is found in the store when a subscription goes live may
-    /// come after later ones.
+    /// The first `count` events that come for `sub`. An event that is found in the store when a subscription goes live
+    /// may come after later ones.
     fn first_of(&mut self, sub: &str, count: usize) -> Vec<String> {
         while self.kept.iter().filter(|(of, _)| of == sub).count() < count {
             let frame = self.next();
