@@ -135,7 +135,8 @@ impl Bucket {
         let version = self.version.load(SeqCst);
         let is_free = version & LOCKED == 0;
         let locked = is_free && self.version.compare_exchange(version, version | LOCKED, SeqCst, SeqCst).is_ok();
-        locked.then_some(Locked { bucket: self, version })
+        // Only a thread that has the lock may make its guard: dropping one frees the bucket.
+        locked.then(|| Locked { bucket: self, version })
     }
 
     /// Takes the lock, or has whoever holds it empty the bucket.
@@ -357,6 +358,18 @@ mod tests {
         newest.begin(7);
         newest.committed(6);
         assert_eq!((newest.get(RANGE), newest.covers(6), newest.covers(7)), (None, true, false));
+    }
+
+    #[test]
+    fn who_does_not_get_the_lock_of_a_bucket_leaves_it_with_whoever_has_it() {
+        let bucket = Bucket::default();
+        let locked = bucket.try_lock().expect("nobody has it");
+        assert!(bucket.try_lock().is_none());
+        assert_eq!(bucket.version.load(SeqCst), LOCKED);
+        assert!(bucket.lock_or_mark().is_none());
+        assert_eq!(bucket.version.load(SeqCst), LOCKED | MARKED);
+        drop(locked);
+        assert_eq!(bucket.version.load(SeqCst), CHANGE);
     }
 
     #[test]
