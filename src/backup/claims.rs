@@ -4,8 +4,8 @@
 //! its own with what it holds. Neither memory nor time is ever spent on what a number claims.
 
 use super::file::Listed;
-use super::held::most_bytes;
 use super::part::{LEAST_RECORD_BYTES, MAGIC};
+use super::seq_set::most_bytes;
 use super::state::State;
 use crate::nostr::Timestamp;
 use crate::store::Seq;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::error::BackupError;
-use super::held::{Held, Reading};
 use super::manifest::Manifest;
 use super::part::{PartReader, Row};
+use super::seq_set::{Held, Reading};
 use super::state::State;
 use crate::nostr::{EventView, hex};
 use crate::store::{Seq, Tombstone, TombstoneTable};

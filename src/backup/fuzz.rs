@@ -6,9 +6,9 @@ use sha2::{Digest, Sha256};
 
 use super::contents;
 use super::file::Listed;
-use super::held::{Bits, Held, Reading};
 use super::manifest::{FORMAT, Manifest};
 use super::part::{MAGIC, PartReader, PartWriter, put_record, put_row};
+use super::seq_set::{Bits, Held, Reading};
 use super::state::State;
 use super::{prune, verify};
 use crate::fuzz::{Choices, scratch};

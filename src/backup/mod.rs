@@ -25,11 +25,11 @@ mod error;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod held;
 mod manifest;
 mod part;
 mod restore;
 mod rewrite;
+mod seq_set;
 mod state;
 #[cfg(test)]
 mod tests;

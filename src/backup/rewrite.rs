@@ -7,8 +7,8 @@ use std::path::Path;
 use super::contents;
 use super::error::BackupError;
 use super::file::Listed;
-use super::held::Held;
 use super::part::{PartReader, PartWriter, put_record};
+use super::seq_set::Held;
 use crate::store::Seq;
 
 /// With more parts than this, adjacent small ones are joined.

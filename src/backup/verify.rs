@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::error::BackupError;
-use super::held::Growing;
 use super::manifest::Manifest;
 use super::part::PartReader;
+use super::seq_set::Growing;
 use super::{attached, contents};
 use crate::nostr::EventView;
 use crate::store::Seq;

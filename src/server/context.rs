@@ -13,12 +13,12 @@ use rustix::io::Errno;
 use tokio::sync::Notify;
 
 use super::admission::{Admission, Door, Waiting};
-use super::cold::Cold;
 use super::dashboard::board::Board;
 use super::feed_access::{Feed, Options as ChangesOptions};
 use super::front_door;
 use super::management::link::Link;
 use super::options::Options;
+use super::page_faults::Cold;
 use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;

@@ -3,11 +3,11 @@
 //! It never gives access to the socket.
 
 pub mod handle;
+pub mod registry;
 pub mod replies;
-pub mod roll;
 pub mod subscription;
 
 pub use handle::{ClientHandle, Identity, OnAnswer};
+pub use registry::Roll;
 pub use replies::{BatchReplies, Replies};
-pub use roll::Roll;
 pub use subscription::Subscription;

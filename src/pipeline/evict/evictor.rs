@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::asked::{Asked, nothing_waits};
 use super::evicting::Evicting;
 use super::former::{self, Former, Verdict};
+use super::pending_rules::{Asked, nothing_waits};
 use super::trouble::Trouble;
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};

@@ -3,10 +3,10 @@
 //!
 //! Never holds a transaction between slices (INV-9), and never makes the writer wait.
 
-mod asked;
 pub mod evicting;
 pub mod evictor;
 mod former;
+mod pending_rules;
 pub mod removals;
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,9 @@
 //! their queues are full. Events of one connection leave in the order in which they came (`order`). Without a plugin
 //! no event comes here.
 
-mod bench;
 pub mod door;
 mod order;
+mod undecided;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use crate::pipeline::clock;
 use crate::pipeline::queues::{LiveCommand, Verified, WriteCommand};
 use crate::plugin::{Post, Worker, pass_on_panic};
 use crate::policy::{PluginOptions, Source};
-use bench::{Bench, Seat};
-pub use bench::{COPY_BYTES, Judging};
 use door::Shared;
+use undecided::{Bench, Seat};
+pub use undecided::{COPY_BYTES, Judging};
 
 /// How long the program may take for what it has not judged when the relay stops. Clients have left by then, so nobody
 /// is owed an answer to what is dropped.
