@@ -9,7 +9,7 @@ use super::error::BackupError;
 use super::file::Listed;
 use super::manifest::{self, Locked, Manifest};
 use super::part::{PartWriter, put_record, put_row};
-use super::seq_set::{Bits, Held};
+use super::seq_set::{Bits, SeqSet};
 use super::state::{State, remembered};
 use super::{contents, rewrite};
 use crate::nostr::{EventId, Timestamp, hex};
@@ -161,8 +161,8 @@ fn share_equal_files(states: &mut [State]) {
 }
 
 /// The arrival numbers that any state holds.
-fn needed(dir: &Path, manifest: &Manifest) -> Result<Held, BackupError> {
-    let mut needed = Held::default();
+fn needed(dir: &Path, manifest: &Manifest) -> Result<SeqSet, BackupError> {
+    let mut needed = SeqSet::default();
     for state in &manifest.states {
         needed = needed.joined(&contents::held(dir, state)?);
     }
@@ -296,7 +296,7 @@ impl Run<'_> {
     }
 }
 
-fn write_held(dir: &Path, run: u64, held: &Held) -> Result<Listed, BackupError> {
+fn write_held(dir: &Path, run: u64, held: &SeqSet) -> Result<Listed, BackupError> {
     let mut part = PartWriter::new(dir, format!("held-{run}.weir"))?;
     part.rows(held.to_bytes(), held.len())?;
     part.finish()

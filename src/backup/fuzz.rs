@@ -8,7 +8,7 @@ use super::contents;
 use super::file::Listed;
 use super::manifest::{FORMAT, Manifest};
 use super::part::{MAGIC, PartReader, PartWriter, put_record, put_row};
-use super::seq_set::{Bits, Held, Reading};
+use super::seq_set::{Bits, Reading, SeqSet};
 use super::state::State;
 use super::{prune, verify};
 use crate::fuzz::{Choices, scratch};
@@ -51,7 +51,7 @@ fn manifest() -> Manifest {
     }
 }
 
-fn held_of(seqs: &[u64]) -> Held {
+fn held_of(seqs: &[u64]) -> SeqSet {
     let mut held = Bits::default();
     seqs.iter().for_each(|seq| held.insert(Seq(*seq)));
     held.finish()

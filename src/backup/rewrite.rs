@@ -8,7 +8,7 @@ use super::contents;
 use super::error::BackupError;
 use super::file::Listed;
 use super::part::{PartReader, PartWriter, put_record};
-use super::seq_set::Held;
+use super::seq_set::SeqSet;
 use crate::store::Seq;
 
 /// With more parts than this, adjacent small ones are joined.
@@ -41,7 +41,7 @@ pub(super) fn parts(
     dir: &Path,
     run: u64,
     records: Vec<Listed>,
-    needed: &Held,
+    needed: &SeqSet,
     when: When,
 ) -> Result<Vec<Listed>, BackupError> {
     let is_many = records.len() > MANY_PARTS;
@@ -77,7 +77,7 @@ fn unused_name(dir: &Path, run: u64) -> String {
     names.into_iter().find(|name| !dir.join(name).exists()).expect("a directory holds fewer than 2^64 files")
 }
 
-fn copy(dir: &Path, listed: &Listed, needed: &Held, out: &mut PartWriter) -> Result<(), BackupError> {
+fn copy(dir: &Path, listed: &Listed, needed: &SeqSet, out: &mut PartWriter) -> Result<(), BackupError> {
     let (mut part, mut last, mut needed) = (PartReader::open(dir, listed)?, Seq(0), needed.ascending());
     while let Some((seq, record)) = part.record(&mut last)? {
         if needed.contains(seq) {

@@ -22,12 +22,12 @@ pub const fn most_bytes(numbers: u64) -> u64 {
 
 /// A set of arrival numbers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Held {
+pub struct SeqSet {
     bytes: Vec<u8>,
     len: u64,
 }
 
-impl Held {
+impl SeqSet {
     /// The number of elements.
     pub const fn len(&self) -> u64 {
         self.len
@@ -131,7 +131,7 @@ impl Ascending<'_> {
 
 /// Puts a set together from runs that begin in ascending order.
 pub struct Growing {
-    held: Held,
+    held: SeqSet,
     /// The number after the last one in `held`.
     next: u64,
     /// The last run, which may grow.
@@ -140,7 +140,7 @@ pub struct Growing {
 
 impl Default for Growing {
     fn default() -> Self {
-        Self { held: Held::default(), next: 1, run: 1..1 }
+        Self { held: SeqSet::default(), next: 1, run: 1..1 }
     }
 }
 
@@ -166,7 +166,7 @@ impl Growing {
     }
 
     /// The set.
-    pub fn finish(mut self) -> Held {
+    pub fn finish(mut self) -> SeqSet {
         self.put_run();
         self.held
     }
@@ -190,7 +190,7 @@ impl Bits {
     }
 
     /// The set.
-    pub fn finish(&self) -> Held {
+    pub fn finish(&self) -> SeqSet {
         let mut held = Growing::default();
         let contains = |seq: &u64| self.words[(seq / 64) as usize] >> (seq % 64) & 1 == 1;
         (1..self.words.len() as u64 * 64).filter(contains).for_each(|seq| held.push(seq..seq + 1));
@@ -253,7 +253,7 @@ impl Reading {
     ///
     /// # Errors
     /// What is wrong, if it is cut short or does not have `len` elements.
-    pub fn finish(self, len: u64) -> Result<Held, &'static str> {
+    pub fn finish(self, len: u64) -> Result<SeqSet, &'static str> {
         if self.decoder.bytes > 0 {
             return Err(MALFORMED);
         }
@@ -266,13 +266,13 @@ impl Reading {
 mod tests {
     use super::*;
 
-    fn set(seqs: &[u64]) -> Held {
+    fn set(seqs: &[u64]) -> SeqSet {
         let mut bits = Bits::default();
         seqs.iter().for_each(|seq| bits.insert(Seq(*seq)));
         bits.finish()
     }
 
-    fn read(bytes: &[u8], last: Seq, len: u64) -> Result<Held, &'static str> {
+    fn read(bytes: &[u8], last: Seq, len: u64) -> Result<SeqSet, &'static str> {
         let mut reading = Reading::new(last);
         bytes.chunks(1).try_for_each(|piece| reading.take(piece))?;
         reading.finish(len)

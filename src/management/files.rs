@@ -76,7 +76,7 @@ enum Checkpoint {
 
 /// What identifies a file that was read: another process may have written to it since.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Seen {
+pub struct FileVersion {
     inode: u64,
     bytes: u64,
 }
@@ -185,10 +185,10 @@ impl Files {
     ///
     /// # Errors
     /// When it cannot be looked at.
-    pub fn seen(path: &Path) -> Result<Seen, JournalError> {
+    pub fn seen(path: &Path) -> Result<FileVersion, JournalError> {
         match fs::metadata(path) {
-            Ok(file) => Ok(Seen { inode: file.ino(), bytes: file.len() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::default()),
+            Ok(file) => Ok(FileVersion { inode: file.ino(), bytes: file.len() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileVersion::default()),
             Err(source) => Err(JournalError::File { file: path.into(), source }),
         }
     }
@@ -197,7 +197,7 @@ impl Files {
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
-    pub fn read(&self) -> Result<(State, Seen), JournalError> {
+    pub fn read(&self) -> Result<(State, FileVersion), JournalError> {
         let mut state = self.read_state()?;
         let checkpoint = state.last();
         let path = self.path(AUDIT);
@@ -273,7 +273,7 @@ impl Files {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn append(&self, path: &Path, line: &impl Serialize) -> Result<Seen, JournalError> {
+    pub fn append(&self, path: &Path, line: &impl Serialize) -> Result<FileVersion, JournalError> {
         let failed = |source| JournalError::File { file: path.into(), source };
         let is_new = !is_there(path)?;
         let mut file = OpenOptions::new().append(true).create(is_new).mode(0o600).open(path).map_err(failed)?;
@@ -293,7 +293,7 @@ impl Files {
 
     /// Whether the audit is long enough for a checkpoint.
     #[must_use]
-    pub const fn is_long(seen: Seen) -> bool {
+    pub const fn is_long(seen: FileVersion) -> bool {
         seen.bytes >= AUDIT_BYTES
     }
 
@@ -302,7 +302,7 @@ impl Files {
     ///
     /// # Errors
     /// When a file cannot be written. Nothing is lost then.
-    pub fn checkpoint(&self, state: &State) -> Result<Seen, JournalError> {
+    pub fn checkpoint(&self, state: &State) -> Result<FileVersion, JournalError> {
         let audit = self.path(AUDIT);
         let failed = |source| JournalError::File { file: self.dir.clone(), source };
         let header = Header { format: FORMAT, last: state.last(), decisions: state.iter().len() as u64 };
@@ -331,7 +331,7 @@ impl Files {
     ///
     /// # Errors
     /// When the file cannot be written; the former one stays then.
-    pub fn replace(&self, path: &Path, lines: impl Iterator<Item: Serialize>) -> Result<Seen, JournalError> {
+    pub fn replace(&self, path: &Path, lines: impl Iterator<Item: Serialize>) -> Result<FileVersion, JournalError> {
         let new = path.with_extension("new");
         let written = write(&new, lines).and_then(|()| {
             fs::rename(&new, path)?;

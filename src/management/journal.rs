@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::audit::{AuditEntry, Change, Decision, Origin, Verdict};
 use super::error::JournalError;
-use super::files::{Files, OLDER, Seen};
+use super::files::{FileVersion, Files, OLDER};
 use super::state::State;
 use super::subject::Subject;
 use super::used::Authorizations;
@@ -28,7 +28,7 @@ pub struct Actor {
 pub struct Journal {
     files: Files,
     state: State,
-    seen: Seen,
+    seen: FileVersion,
     authorizations: Authorizations,
     /// Requests of members (NIP-43) that were carried out.
     requests: Authorizations,
@@ -41,7 +41,7 @@ impl Journal {
     /// When it cannot be read, is damaged, or part of it is gone.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         let files = Files::new(dir.into());
-        let (state, seen, authorizations) = (State::default(), Seen::default(), Authorizations::default());
+        let (state, seen, authorizations) = (State::default(), FileVersion::default(), Authorizations::default());
         let mut journal = Self { files, state, seen, authorizations, requests: Authorizations::default() };
         if journal.is_there()? {
             let _lock = journal.files.lock()?;
@@ -59,7 +59,7 @@ impl Journal {
     /// decisions.
     fn is_there(&self) -> Result<bool, JournalError> {
         let is_there = self.files.exist()?;
-        if !is_there && self.seen != Seen::default() {
+        if !is_there && self.seen != FileVersion::default() {
             return Err(JournalError::Missing(self.files.audit()));
         }
         Ok(is_there)

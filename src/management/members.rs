@@ -82,7 +82,7 @@ impl Invite {
 }
 
 /// A member's request: the event and its date. It is taken once.
-pub type Asked = (EventId, Timestamp);
+pub type JoinRequest = (EventId, Timestamp);
 
 /// Makes a key a member, if its claim is good.
 ///
@@ -91,7 +91,7 @@ pub type Asked = (EventId, Timestamp);
 pub fn join(
     journal: &mut Journal,
     membership: &Membership,
-    (key, asked): (Pubkey, Asked),
+    (key, asked): (Pubkey, JoinRequest),
     claim: &str,
     by: (&Actor, Timestamp),
 ) -> Result<Joined, NotJoined> {
@@ -119,7 +119,7 @@ pub fn join(
 fn spend(
     journal: &mut Journal,
     membership: &Membership,
-    (claim, asked): (&str, Asked),
+    (claim, asked): (&str, JoinRequest),
     by: (&Actor, Timestamp),
 ) -> Result<String, NotJoined> {
     if membership.claims.iter().any(|own| own == claim) {
@@ -144,7 +144,7 @@ fn spend(
 }
 
 /// Takes a request, once its claim is known to be good: those that are refused fill no list.
-fn admit(journal: &mut Journal, (id, created_at): Asked) -> Result<(), NotJoined> {
+fn admit(journal: &mut Journal, (id, created_at): JoinRequest) -> Result<(), NotJoined> {
     if journal.admit_request(id, created_at)? { Ok(()) } else { Err(NotJoined::Used) }
 }
 
@@ -152,7 +152,11 @@ fn admit(journal: &mut Journal, (id, created_at): Asked) -> Result<(), NotJoined
 ///
 /// # Errors
 /// When the request was used before, or it cannot be recorded.
-pub fn leave(journal: &mut Journal, (key, asked): (Pubkey, Asked), by: (&Actor, Timestamp)) -> Result<bool, NotJoined> {
+pub fn leave(
+    journal: &mut Journal,
+    (key, asked): (Pubkey, JoinRequest),
+    by: (&Actor, Timestamp),
+) -> Result<bool, NotJoined> {
     journal.refresh()?;
     if journal.holds_request(&asked.0, asked.1)? {
         return Err(NotJoined::Used);

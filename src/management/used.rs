@@ -11,7 +11,7 @@ use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::error::JournalError;
-use super::files::{Files, Seen, damaged, read_lines};
+use super::files::{FileVersion, Files, damaged, read_lines};
 use crate::nostr::{EventId, Timestamp};
 
 /// Ids that are remembered, at about 100 bytes each. Admins would have to call 68 times a second to be refused.
@@ -74,7 +74,7 @@ impl Line {
 #[derive(Default)]
 pub struct Authorizations {
     used: UsedAuthorizations,
-    seen: Seen,
+    seen: FileVersion,
     /// Of the file.
     lines: u64,
 }

@@ -211,7 +211,7 @@ fn serving(
     };
     let (gate, memory) = (Arc::new(Gate::new(&bounds)), Ledger::new(memory));
     Ok(Serving {
-        roll: Arc::default(),
+        registry: Arc::default(),
         own_events: OwnEvents::new(write.downgrade(), Arc::clone(&gate), Arc::clone(&memory)),
         node_events: NodeEvents::new((write.downgrade(), live.downgrade()), Arc::clone(&gate), Arc::clone(&memory)),
         outward: Arc::default(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::client::Roll;
+use super::client::ClientRegistry;
 use super::clock::Clock;
 use super::deliver::outward::Outward;
 use super::evict::removals::Removals;
@@ -41,7 +41,7 @@ pub struct Serving {
     /// The clocks.
     pub clock: Clock,
     /// Who is connected.
-    pub roll: Arc<Roll>,
+    pub registry: Arc<ClientRegistry>,
     /// What clients make the relay hold.
     pub memory: Arc<Ledger>,
     /// The store, where published events are looked up.

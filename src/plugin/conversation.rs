@@ -14,7 +14,7 @@ use crate::nostr::json::Parser;
 pub const MAX_RUBBISH: u32 = 256;
 
 /// An event that a process is asked about, once or twice: when it dies over several, each is asked about alone.
-pub struct Asked<C> {
+pub struct Question<C> {
     /// The event.
     pub candidate: C,
     /// Whether a process has died over it.
@@ -23,7 +23,7 @@ pub struct Asked<C> {
 
 struct InFlight<C> {
     id: EventId,
-    asked: Asked<C>,
+    asked: Question<C>,
     at: Instant,
 }
 
@@ -105,7 +105,7 @@ impl<C> Conversation<C> {
     }
 
     /// Notes that it was asked.
-    pub fn ask(&mut self, id: EventId, asked: Asked<C>, now: Instant) {
+    pub fn ask(&mut self, id: EventId, asked: Question<C>, now: Instant) {
         self.in_flight.push_back(InFlight { id, asked, at: now });
     }
 
@@ -171,7 +171,7 @@ impl<C> Conversation<C> {
     }
 
     /// Takes out everything that is in flight, in the order in which it was asked.
-    pub fn take_all(&mut self) -> impl Iterator<Item = Asked<C>> {
+    pub fn take_all(&mut self) -> impl Iterator<Item = Question<C>> {
         std::mem::take(&mut self.in_flight).into_iter().map(|one| one.asked)
     }
 }
@@ -202,7 +202,7 @@ mod tests {
 
         fn ask(&mut self, number: u8, again: bool) {
             assert!(self.conversation.may_ask(again));
-            self.conversation.ask(id(number), Asked { candidate: number, again }, self.now);
+            self.conversation.ask(id(number), Question { candidate: number, again }, self.now);
         }
 
         /// The event that the line judges, or why it is rubbish.
@@ -279,7 +279,7 @@ mod tests {
         scene.ask(1, false);
         assert_eq!(scene.hear(&accept(1)), Ok(1));
         for candidate in [7, 8] {
-            scene.conversation.ask(id(1), Asked { candidate, again: false }, scene.now);
+            scene.conversation.ask(id(1), Question { candidate, again: false }, scene.now);
         }
         assert_eq!([scene.hear(&accept(1)), scene.hear(&accept(1))], [Ok(7), Ok(8)]);
     }

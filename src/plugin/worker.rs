@@ -17,7 +17,7 @@ use tokio::time::sleep_until;
 
 use super::answer::{MAX_LINE, Verdict};
 use super::complaints::printable;
-use super::conversation::{Asked, Conversation, Heard};
+use super::conversation::{Conversation, Heard, Question};
 use super::process::Process;
 use super::queue::{Candidate, Queue};
 use super::request;
@@ -98,7 +98,7 @@ pub struct Worker<Q: Queue> {
     limit: usize,
     side_by_side: u32,
     /// Events over which a process died.
-    retries: VecDeque<Asked<Q::Candidate>>,
+    retries: VecDeque<Question<Q::Candidate>>,
     /// Lives in a row without any answer.
     barren: u32,
     said: Option<Instant>,
@@ -241,7 +241,7 @@ impl<Q: Queue> Worker<Q> {
         }
         while life.out.len() < OUT_BYTES && !life.is_deaf && life.conversation.may_ask(!self.retries.is_empty()) {
             let next = self.retries.pop_front();
-            let Some(asked) = next.or_else(|| self.queue.next().map(|candidate| Asked { candidate, again: false }))
+            let Some(asked) = next.or_else(|| self.queue.next().map(|candidate| Question { candidate, again: false }))
             else {
                 return false;
             };

@@ -4,13 +4,13 @@ use super::cause::Cause;
 use super::slice::{Removable, SEEK_ROWS, Slice};
 use crate::nostr::Kind;
 use crate::store::keys::footprint;
-use crate::store::{Place, Seq, StoreError};
+use crate::store::{Seq, StoreError, WalkPosition};
 
 /// Finds events that are too old by `created_at`: kind by kind from the oldest end, so recent events are not read.
 #[derive(Default)]
 pub struct AgeScan {
     kind: u32,
-    place: Option<Place>,
+    place: Option<WalkPosition>,
 }
 
 impl AgeScan {

@@ -11,7 +11,7 @@ use super::slice::{Progress, SEEK_ROWS, Slice};
 use crate::nostr::{Kind, Pubkey, Timestamp};
 use crate::policy::{Retention, Rule, RuleOfAll};
 use crate::store::keys::footprint;
-use crate::store::{Entry, Place, Seq, Snapshot, StoreError};
+use crate::store::{Entry, Seq, Snapshot, StoreError, WalkPosition};
 
 /// Events beyond the limits over all kinds that one walk remembers, at 56 bytes each. An author with more of them is
 /// walked again once these are removed. Tests use few, so that this happens.
@@ -124,7 +124,7 @@ pub struct AuthorWalk {
     /// The limits to check.
     pub limit: AuthorLimit,
     pass: Pass,
-    place: Place,
+    place: WalkPosition,
     kind: Option<Kind>,
     rule: RuleOfAll,
     /// Events of the current kind so far, per rule.
@@ -197,7 +197,7 @@ impl AuthorWalk {
             author,
             limit,
             pass: Pass::Rows,
-            place: Place::of_author(&author, Kind(0)),
+            place: WalkPosition::of_author(&author, Kind(0)),
             kind: None,
             rule: RuleOfAll::Rule(None),
             in_kind: Vec::new(),
@@ -380,7 +380,7 @@ pub enum Authors {
 pub struct AuthorScan {
     limit: AuthorLimit,
     authors: Authors,
-    place: Option<Place>,
+    place: Option<WalkPosition>,
     walk: Option<AuthorWalk>,
     walked: Vec<AuthorWalk>,
 }

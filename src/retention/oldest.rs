@@ -9,7 +9,7 @@ use super::cause::Cause;
 use super::slice::{Removable, Slice};
 use crate::nostr::{EventView, Kind, Pubkey, Timestamp};
 use crate::policy::{KeySet, Retention, RuleOfAll, Selector, is_addressed};
-use crate::store::{Amount, Entry, Flow, Place, Seq, Snapshot, StoreError};
+use crate::store::{Amount, Entry, Flow, Seq, Snapshot, StoreError, WalkPosition};
 
 /// The oldest event of a kind that has not been passed on yet.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ struct Head {
     id: Reverse<[u8; 3]>,
     seq: Reverse<Seq>,
     kind: Kind,
-    place: Place,
+    place: WalkPosition,
     /// The sizes of its record and its footprint, if it belongs to the rule.
     sizes: Option<(u64, u64)>,
 }
@@ -91,7 +91,12 @@ impl OldestFirst {
     }
 
     /// Adds the next event of a kind to the merge.
-    fn advance(&mut self, kind: Kind, mut place: Option<Place>, slice: &mut Slice<'_>) -> Result<(), StoreError> {
+    fn advance(
+        &mut self,
+        kind: Kind,
+        mut place: Option<WalkPosition>,
+        slice: &mut Slice<'_>,
+    ) -> Result<(), StoreError> {
         let snapshot = slice.snapshot;
         let mut next = None;
         let until = slice.rules.rules()[self.rule].grace_end(slice.now);
@@ -144,7 +149,7 @@ pub fn held_by_rule(rules: &Retention, snapshot: &Snapshot<'_>) -> Result<Vec<Am
     let selectors = || rules.rules().iter().map(|rule| &rule.selector);
     let authors: HashSet<&Pubkey> = selectors().flat_map(Selector::named).chain(rules.followed()).collect();
     for author in &authors {
-        let mut place = Place::of_author(author, Kind(0));
+        let mut place = WalkPosition::of_author(author, Kind(0));
         snapshot.walk_author(author, &mut place, |entry| {
             let is_like_others = RuleOfAll::Rule(rules.rule_of_others(entry.kind));
             if rules.rule_of_all(author, entry.kind) != is_like_others

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::context::IoContext;
 use super::response::method_not_allowed;
-use crate::pipeline::query::changes::{ChangesJob, Cursor, MOST_LINES, Told, Untold};
+use crate::pipeline::query::changes::{ChangesJob, ChangesPage, Cursor, MOST_LINES, Untold};
 use crate::policy::Act;
 
 /// Where it is served.
@@ -101,7 +101,7 @@ pub async fn answer(context: &IoContext, (method, query): (&Method, &str), addre
         return busy("others read the feed already");
     };
     match tell(context, ask, address).await {
-        Ok(Told { mut text, cursor, more, .. }) => {
+        Ok(ChangesPage { mut text, cursor, more, .. }) => {
             text.extend_from_slice(format!("{{\"cursor\":\"{cursor}\",\"more\":{more}}}\n").as_bytes());
             lines(place.body(text))
         }
@@ -115,7 +115,7 @@ pub async fn answer(context: &IoContext, (method, query): (&Method, &str), addre
 }
 
 /// Has the readers tell what changed, and waits for a change where there is none and the request allows it.
-async fn tell(context: &IoContext, mut ask: Ask, address: IpAddr) -> Result<Told, Untold> {
+async fn tell(context: &IoContext, mut ask: Ask, address: IpAddr) -> Result<ChangesPage, Untold> {
     let pipeline = &context.front.pipeline;
     let address = pipeline.settings.load().rates.group(address);
     let deadline = Instant::now() + ask.wait;

@@ -18,7 +18,7 @@ use super::feed_access::{Feed, Options as ChangesOptions};
 use super::front_door;
 use super::management::link::Link;
 use super::options::Options;
-use super::page_faults::Cold;
+use super::page_faults::PageFaults;
 use super::partial::PartialMessages;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
@@ -52,7 +52,7 @@ const SCRATCH_BYTES: usize = 64 << 10;
 const RATE_ENTRIES: usize = 200_000;
 
 /// What all io threads share.
-pub struct Front {
+pub struct IoShared {
     /// The options.
     pub options: Options,
     /// What it has of the pipeline.
@@ -93,7 +93,7 @@ pub type Choices = (Options, ChangesOptions, Option<Arc<Board>>);
 /// What the connections of one io thread share.
 pub struct IoContext {
     /// What all io threads share.
-    pub front: Arc<Front>,
+    pub front: Arc<IoShared>,
     /// The way into the pipeline.
     pub(super) intake: Intake,
     /// Events from this tick's connections that will go there.
@@ -106,7 +106,7 @@ pub struct IoContext {
     pub scratch: RefCell<Box<[u8]>>,
     /// The JSON buffers, likewise.
     pub parser: RefCell<Parser>,
-    pub(super) cold: Cold,
+    pub(super) page_faults: PageFaults,
     /// What queries took of this thread while others waited for a reader.
     pub(super) query_share: Share,
     /// Whose turn it is.
@@ -124,7 +124,7 @@ pub struct IoContext {
     pub(super) negentropy: RefCell<Vec<Weak<Reconciliation>>>,
 }
 
-impl Front {
+impl IoShared {
     /// Nobody is connected yet.
     pub fn new((options, changes, board): Choices, pipeline: Serving, management: Link) -> Self {
         Self {
@@ -154,13 +154,13 @@ impl Front {
 
 impl IoContext {
     /// An io thread that serves nobody yet.
-    pub fn new(front: Arc<Front>, intake: Intake) -> Self {
+    pub fn new(front: Arc<IoShared>, intake: Intake) -> Self {
         let is_deferring = front.pipeline.reading.options.fanout_interval_ms > 0;
         Self {
             wakeups: Arc::new(if is_deferring { Wakeups::deferring() } else { Wakeups::new() }),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             parser: RefCell::default(),
-            cold: Cold::default(),
+            page_faults: PageFaults::default(),
             query_share: Share::new(QUERY_PARTS, QUERY_CREDIT, MOST_QUERY_TIME, Instant::now()),
             turns: Turns::new(Instant::now()),
             running: Running::default(),
@@ -187,7 +187,7 @@ impl IoContext {
 
     /// Whether this thread may read from the store now. If not, other threads do it.
     pub fn may_read_store(&self) -> bool {
-        self.front.pipeline.reading.options.inline_us > 0 && self.cold.may_read(|| self.now_us())
+        self.front.pipeline.reading.options.inline_us > 0 && self.page_faults.may_read(|| self.now_us())
     }
 
     /// Begins a tick of the thread, whose root task `root` wakes.
@@ -198,14 +198,14 @@ impl IoContext {
     }
 
     /// Ends a poll of the connection of `place` that began at `began`.
-    pub(super) fn end_poll(&self, place: &Rc<turns::Place>, began: Instant) {
+    pub(super) fn end_poll(&self, place: &Rc<turns::TurnState>, began: Instant) {
         let now = Instant::now();
         self.turns.end(place, began, self.running.waited(began, now), now);
     }
 
     /// Notes how long it took to look an event up.
     pub fn looked_up(&self, took: Duration) {
-        self.cold.look(took.as_micros() as u64, || self.now_us());
+        self.page_faults.look(took.as_micros() as u64, || self.now_us());
     }
 
     /// Which queries may run their first slice on this thread now.
@@ -224,7 +224,7 @@ impl IoContext {
         if spent_us > 0 {
             let now = Instant::now();
             self.query_share.spent(now.checked_sub(Duration::from_micros(spent_us)).unwrap_or(now), now);
-            self.cold.look(spent_us, || self.now_us());
+            self.page_faults.look(spent_us, || self.now_us());
         }
     }
 
@@ -308,7 +308,7 @@ impl IoContext {
 
     /// Registers a connection and returns its key.
     pub fn enter(&self, client: &Arc<ClientHandle>) -> u64 {
-        let key = self.front.pipeline.roll.enter(client);
+        let key = self.front.pipeline.registry.enter(client);
         self.clients.borrow_mut().insert(key, Arc::clone(client));
         self.front.pipeline.metrics.connections.inc();
         self.front.pipeline.metrics.connections_opened.inc();
@@ -320,7 +320,7 @@ impl IoContext {
     /// Removes a connection.
     pub fn leave(&self, key: u64) {
         self.clients.borrow_mut().remove(&key);
-        self.front.pipeline.roll.leave(key);
+        self.front.pipeline.registry.leave(key);
         self.front.pipeline.metrics.connections.dec();
     }
 }
@@ -347,7 +347,7 @@ mod tests {
         let options = crate::store::Options { map_bytes: 64 << 20, durability: Durability::None, ..Default::default() };
         let store = Store::open(dir.path(), options).expect("a new store");
         let (pipeline, _failures) = start(store, Settings::default());
-        let front = Arc::new(Front::new(Default::default(), pipeline.serving().clone(), Link::none()));
+        let front = Arc::new(IoShared::new(Default::default(), pipeline.serving().clone(), Link::none()));
         let context = IoContext::new(Arc::clone(&front), pipeline.intake());
         let client_at = |address: [u8; 4]| {
             let address: IpAddr = address.into();

@@ -66,25 +66,25 @@ pub struct Feed {
 }
 
 /// The place of an answer, free again when it is dropped.
-pub struct Place(Arc<AtomicUsize>);
+pub struct AnswerSlot(Arc<AtomicUsize>);
 
-impl Drop for Place {
+impl Drop for AnswerSlot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Place {
+impl AnswerSlot {
     /// The bytes of an answer, which keep its place until they have left.
     pub fn body(self, text: Vec<u8>) -> Bytes {
         Bytes::from_owner(Body { text, _place: self })
     }
 }
 
-/// See [`Place::body`].
+/// See [`AnswerSlot::body`].
 struct Body {
     text: Vec<u8>,
-    _place: Place,
+    _place: AnswerSlot,
 }
 
 impl AsRef<[u8]> for Body {
@@ -119,10 +119,10 @@ impl Feed {
     }
 
     /// Takes a place, if there is one.
-    pub fn enter(&self) -> Option<Place> {
+    pub fn enter(&self) -> Option<AnswerSlot> {
         let enter = |answers| (answers < MOST_ANSWERS).then_some(answers + 1);
         let entered = self.answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok();
-        entered.then(|| Place(Arc::clone(&self.answers)))
+        entered.then(|| AnswerSlot(Arc::clone(&self.answers)))
     }
 }
 

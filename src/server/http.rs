@@ -83,7 +83,7 @@ pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAd
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     );
-    let place = turns::Place::new(Instant::now());
+    let place = turns::TurnState::new(Instant::now());
     let (mut leaving, mut is_told) = (pin!(context.leaving.notified()), false);
     let served = poll_fn(|cx| {
         let began = Instant::now();

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use super::context::{ACCEPT_PAUSE, Choices, Front, IoContext};
+use super::context::{ACCEPT_PAUSE, Choices, IoContext, IoShared};
 use super::dashboard::board::Setting;
 use super::management::link::Link;
 use super::stage::{RESTARTING, Stage};
@@ -42,7 +42,7 @@ const REQUEST_GRACE: Duration = Duration::from_secs(1);
 pub struct Server {
     /// Where clients connect.
     pub address: SocketAddr,
-    front: Arc<Front>,
+    front: Arc<IoShared>,
     stage: watch::Sender<Stage>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -109,7 +109,7 @@ impl Server {
         if let Some(board) = &board {
             board.serve_at(monitor.as_ref().map(StdListener::local_addr).transpose()?, address);
         }
-        let front = Arc::new(Front::new((options, changes, board), pipeline, management));
+        let front = Arc::new(IoShared::new((options, changes, board), pipeline, management));
         let (stage, told) = watch::channel(Stage::Serving);
         let mut threads = Vec::new();
         let mut monitor = monitor;
@@ -204,7 +204,7 @@ impl Server {
 }
 
 async fn io_thread(
-    front: Arc<Front>,
+    front: Arc<IoShared>,
     intake: Intake,
     listener: StdListener,
     monitor: Option<StdListener>,

@@ -16,13 +16,13 @@ const SUSPECT_US: u64 = 50;
 
 /// What an io thread knows of the disk.
 #[derive(Default)]
-pub struct Cold {
+pub struct PageFaults {
     /// Page faults of this thread that had waited for a disk by the last check.
     faults: Cell<u64>,
     until_us: Cell<u64>,
 }
 
-impl Cold {
+impl PageFaults {
     /// Whether this thread may read from the store.
     pub fn may_read(&self, now_us: impl FnOnce() -> u64) -> bool {
         if self.until_us.get() != 0 {
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn after_a_page_from_disk_every_scan_goes_to_the_readers_for_a_second() {
-        let cold = Cold::default();
+        let cold = PageFaults::default();
         let fault = 5;
         cold.saw_faults(0, || 0);
         assert!(cold.may_read(|| 0));

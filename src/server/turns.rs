@@ -79,11 +79,11 @@ struct Inner {
 
 /// Who waits, by what they took and then by when they came. Whether one is light or heavy is decided when it comes:
 /// what heavy ones took is paid off while they wait, so a crowd that waited for a second would stand before light ones.
-type Line = BTreeMap<(Instant, u64), Weak<Place>>;
+type Line = BTreeMap<(Instant, u64), Weak<TurnState>>;
 
 /// One connection's place. A connection that takes no more turns drops it.
 #[derive(Debug)]
-pub struct Place {
+pub struct TurnState {
     waker: RefCell<Option<Waker>>,
     stands_in_line: Cell<bool>,
     called: Cell<bool>,
@@ -94,7 +94,7 @@ pub struct Place {
     share: Share,
 }
 
-impl Place {
+impl TurnState {
     /// The place of a new connection.
     #[must_use]
     pub fn new(now: Instant) -> Rc<Self> {
@@ -166,7 +166,7 @@ impl Turns {
     }
 
     /// How long a turn the connection of `place` may have now. If none, it stands in line and is woken for its turn.
-    pub fn begin(&self, place: &Rc<Place>, now: Instant, cx: &Context<'_>) -> Option<Duration> {
+    pub fn begin(&self, place: &Rc<TurnState>, now: Instant, cx: &Context<'_>) -> Option<Duration> {
         if place.stands_in_line.get() {
             return None;
         }
@@ -204,7 +204,7 @@ impl Turns {
 
     /// Ends a poll that began at `began`: counts the thread's time that it took, without what the thread `waited` for a
     /// processor, and calls the next one in line if this one had a turn and there is time left in the tick.
-    pub fn end(&self, place: &Rc<Place>, began: Instant, waited: Duration, now: Instant) {
+    pub fn end(&self, place: &Rc<TurnState>, began: Instant, waited: Duration, now: Instant) {
         place.share.spent(began + waited, now);
         let (had_turn, wants_more) = (place.has_turn.take(), place.wants_more.take());
         if !had_turn && !wants_more && waited.is_zero() {
@@ -252,7 +252,7 @@ impl Inner {
         }
     }
 
-    fn stand(&mut self, place: &Rc<Place>, is_heavy: bool) {
+    fn stand(&mut self, place: &Rc<TurnState>, is_heavy: bool) {
         place.stands_in_line.set(true);
         self.stood += 1;
         let line = if is_heavy { &mut self.heavy } else { &mut self.light };

@@ -39,7 +39,7 @@ pub use read::remembered_removals::Removal;
 pub use read::snapshot::Snapshot;
 pub use read::survey::Amount;
 pub use read::usage::{Room, TableUsage, Usage};
-pub use read::walks::{Entry, Flow, Place};
+pub use read::walks::{Entry, Flow, WalkPosition};
 pub use scan::oldest_first::OldestFirst;
 pub use scan::plan::{Plan, Source};
 pub use scan::query::{Query, Scan, Step, Visitor};

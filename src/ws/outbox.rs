@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use super::frame::CloseCode;
 use super::outboxes::{AddressOutboxes, Evict, Outboxes};
-use super::outgoing::{Budget, Frame, Sent};
+use super::outgoing::{Budget, Frame, FrameTotals};
 use super::push::{LivePush, OutboxOptions, Overflow, RowsPush};
 use super::stream::Stream;
 use super::wakeups::Wakeups;
@@ -83,7 +83,7 @@ enum State {
 
 /// What the writer finds when it asks for more frames.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum NextFrames {
     /// Frames were moved, or there are none and the waker is armed.
     Open,
     /// No frames follow those that the writer now holds.
@@ -158,7 +158,7 @@ impl Outbox {
         if inner.frames > inner.queue.len() {
             inner.ended.push(number);
         }
-        let mut dropped = Sent::default();
+        let mut dropped = FrameTotals::default();
         inner.queue.retain(|frame| {
             let is_kept = frame.stream() != number;
             if !is_kept {
@@ -341,7 +341,7 @@ impl Outbox {
         let mut dropped = VecDeque::new();
         if cut {
             dropped = std::mem::take(&mut inner.queue);
-            let mut sent = Sent::default();
+            let mut sent = FrameTotals::default();
             dropped.iter().for_each(|frame| sent.count(frame));
             self.give_back(&mut inner, sent);
             inner.state = State::Cutting;
@@ -360,7 +360,7 @@ impl Outbox {
         drop((dropped, parked));
     }
 
-    fn give_back(&self, inner: &mut Inner, sent: Sent) {
+    fn give_back(&self, inner: &mut Inner, sent: FrameTotals) {
         inner.frames -= sent.frames;
         inner.wire_bytes -= sent.wire_bytes;
         inner.owned_bytes -= sent.owned_bytes;
@@ -378,7 +378,7 @@ impl Outbox {
 
     /// For the writer: counts what it sent, moves the queue into the empty `pending`, and arms `waker` if the queue was
     /// empty. Resumes parked jobs at the low water.
-    pub(super) fn take(&self, sent: Sent, pending: &mut VecDeque<Frame>, waker: &Waker) -> Taken {
+    pub(super) fn take(&self, sent: FrameTotals, pending: &mut VecDeque<Frame>, waker: &Waker) -> NextFrames {
         debug_assert!(pending.is_empty());
         let mut inner = self.inner();
         self.give_back(&mut inner, sent);
@@ -392,13 +392,13 @@ impl Outbox {
                     set_waker(&mut inner, waker);
                     inner.armed = true;
                 }
-                Taken::Open
+                NextFrames::Open
             }
-            State::Closing | State::Gone => Taken::Last,
+            State::Closing | State::Gone => NextFrames::Last,
             State::Cutting => {
                 inner.state = State::Closing;
                 self.forget_leaving(&mut inner);
-                Taken::Last
+                NextFrames::Last
             }
         };
         self.unpark(inner);
@@ -406,18 +406,18 @@ impl Outbox {
     }
 
     /// For a writer whose socket is full: counts what it sent. From now on only a close wakes it.
-    pub(super) fn wait(&self, sent: Sent, waker: &Waker) -> Taken {
+    pub(super) fn wait(&self, sent: FrameTotals, waker: &Waker) -> NextFrames {
         let mut inner = self.inner();
         self.give_back(&mut inner, sent);
         inner.armed = false;
         set_waker(&mut inner, waker);
         if inner.state == State::Cutting {
             inner.state = State::Closing;
-            return Taken::Cut(std::mem::take(&mut inner.queue));
+            return NextFrames::Cut(std::mem::take(&mut inner.queue));
         }
         self.forget_leaving(&mut inner);
         self.unpark(inner);
-        Taken::Open
+        NextFrames::Open
     }
 
     /// For the writer: the streams whose frames it must drop.
@@ -435,7 +435,7 @@ impl Outbox {
         let mut inner = self.inner();
         inner.state = State::Gone;
         inner.armed = false;
-        let sent = Sent { frames: inner.frames, wire_bytes: inner.wire_bytes, owned_bytes: inner.owned_bytes };
+        let sent = FrameTotals { frames: inner.frames, wire_bytes: inner.wire_bytes, owned_bytes: inner.owned_bytes };
         self.give_back(&mut inner, sent);
         self.forget_leaving(&mut inner);
         let queue = std::mem::take(&mut inner.queue);

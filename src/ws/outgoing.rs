@@ -165,13 +165,13 @@ impl std::fmt::Debug for Frame {
 
 /// Frames that left an outbox: sent, or dropped.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Sent {
+pub(super) struct FrameTotals {
     pub(super) frames: usize,
     pub(super) wire_bytes: usize,
     pub(super) owned_bytes: usize,
 }
 
-impl Sent {
+impl FrameTotals {
     pub(super) fn count(&mut self, frame: &Frame) {
         self.frames += 1;
         self.wire_bytes += frame.wire_bytes();
@@ -292,7 +292,7 @@ mod tests {
         let mut buffer = Vec::with_capacity(3000);
         buffer.resize(2000, b' ');
         let mut frame = Frame::encoded(buffer);
-        let (before, mut sent) = ([frame.wire_bytes(), frame.owned_bytes()], Sent::default());
+        let (before, mut sent) = ([frame.wire_bytes(), frame.owned_bytes()], FrameTotals::default());
         frame.truncate(500);
         sent.count_cut(before, &frame);
         sent.count(&frame);

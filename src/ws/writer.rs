@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
-use super::outbox::{Outbox, Taken};
-use super::outgoing::{Budget, Frame, Sent};
+use super::outbox::{NextFrames, Outbox};
+use super::outgoing::{Budget, Frame, FrameTotals};
 use super::push::OutboxOptions;
 use super::wakeups::Wakeups;
 
@@ -74,7 +74,7 @@ pub struct Writer {
     pending: VecDeque<Frame>,
     /// Bytes of the first pending frame that are already sent.
     begun_bytes: usize,
-    sent: Sent,
+    sent: FrameTotals,
     sent_bytes: u64,
     /// No frames follow `pending`.
     last: bool,
@@ -94,7 +94,14 @@ impl Writer {
     }
 
     fn new(outbox: Arc<Outbox>) -> Self {
-        Self { outbox, pending: VecDeque::new(), begun_bytes: 0, sent: Sent::default(), sent_bytes: 0, last: false }
+        Self {
+            outbox,
+            pending: VecDeque::new(),
+            begun_bytes: 0,
+            sent: FrameTotals::default(),
+            sent_bytes: 0,
+            last: false,
+        }
     }
 
     /// Tells pushers that the task is running, so that they do not wake it. Call it when the task's poll begins. The
@@ -162,7 +169,7 @@ impl Writer {
     fn take(&mut self, cx: &Context<'_>) -> Option<Flushed> {
         let sent = std::mem::take(&mut self.sent);
         let taken = self.outbox.take(sent, &mut self.pending, cx.waker());
-        self.last = matches!(taken, Taken::Last);
+        self.last = matches!(taken, NextFrames::Last);
         match (self.pending.is_empty(), self.last) {
             (false, _) => None,
             (true, false) => Some(Flushed::Idle),
@@ -173,7 +180,7 @@ impl Writer {
     /// Reports what was sent, and drops what no longer needs to be sent.
     fn wait(&mut self, cx: &Context<'_>) {
         let sent = std::mem::take(&mut self.sent);
-        if let Taken::Cut(close) = self.outbox.wait(sent, cx.waker()) {
+        if let NextFrames::Cut(close) = self.outbox.wait(sent, cx.waker()) {
             let keep = usize::from(self.begun_bytes > 0);
             for frame in self.pending.drain(keep..) {
                 self.sent.count(&frame);

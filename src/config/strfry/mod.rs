@@ -13,4 +13,4 @@ mod value;
 pub use router::{Remark, RouterFile, router};
 pub use settings::{Leftover, Translation, translate};
 pub use syntax::{MAX_BYTES, Outside, SyntaxError, parse};
-pub use value::{Node, Place, Value};
+pub use value::{Node, Position, Value};

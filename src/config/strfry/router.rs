@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json};
 
-use super::value::{Members, Node, Place, Value};
+use super::value::{Members, Node, Position, Value};
 use crate::config::replication::{Replication, StreamOptions, day};
 use crate::policy::SecretFile;
 use crate::replication::Direction;
@@ -26,7 +26,7 @@ pub struct RouterFile {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Remark {
     /// Where the key stands.
-    pub place: Place,
+    pub place: Position,
     /// The key, with those around it.
     pub key: String,
     /// What is said.
@@ -60,11 +60,11 @@ struct Reader {
 }
 
 impl Reader {
-    fn wrong(&mut self, place: Place, key: &str, text: impl Into<String>) {
+    fn wrong(&mut self, place: Position, key: &str, text: impl Into<String>) {
         self.errors.push(Remark { place, key: key.into(), text: text.into() });
     }
 
-    fn warn(&mut self, place: Place, key: &str, text: impl Into<String>) {
+    fn warn(&mut self, place: Position, key: &str, text: impl Into<String>) {
         self.warnings.push(Remark { place, key: key.into(), text: text.into() });
     }
 

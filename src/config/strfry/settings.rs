@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use super::value::{Node, Place, Value};
+use super::value::{Node, Position, Value};
 use crate::config::{Config, ConfigError, Problem};
 
 /// The tiers, each with limits of its own.
@@ -21,7 +21,7 @@ pub struct Leftover {
     /// Its value, as JSON.
     pub value: String,
     /// Where it stands.
-    pub place: Place,
+    pub place: Position,
     /// Why, and what to do instead.
     pub reason: String,
 }

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::value::{Members, Node, Place, Value, set};
+use super::value::{Members, Node, Position, Value, set};
 use crate::config::error;
 
 /// The deepest nesting of values, and of files that include each other.
@@ -31,7 +31,7 @@ pub struct SyntaxError {
     /// The file.
     pub file: String,
     /// The place.
-    pub place: Place,
+    pub place: Position,
     /// What is wrong there.
     pub text: String,
 }
@@ -44,7 +44,7 @@ pub fn parse(file: &str, text: &str, outside: &Outside<'_>) -> Result<Node, Synt
     let mut members = Members::new();
     let mut bytes = 0;
     Reader { file, text, at: 0, depth: 0, bytes: &mut bytes, outside }.document(&mut members)?;
-    Ok(Node { place: Place { line: 1, column: 1 }, value: Value::Object(members) })
+    Ok(Node { place: Position { line: 1, column: 1 }, value: Value::Object(members) })
 }
 
 struct Reader<'a> {
@@ -128,7 +128,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The object of that name, created if there is none.
-    fn object<'m>(&self, members: &'m mut Members, name: &str, place: Place) -> Result<&'m mut Members, SyntaxError> {
+    fn object<'m>(
+        &self,
+        members: &'m mut Members,
+        name: &str,
+        place: Position,
+    ) -> Result<&'m mut Members, SyntaxError> {
         let found = members.iter().position(|(own, _)| own == name).unwrap_or_else(|| {
             members.push((name.into(), Node { place, value: Value::Object(Members::new()) }));
             members.len() - 1
@@ -385,7 +390,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> Position {
         place(self.text, self.at)
     }
 
@@ -398,9 +403,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn place(text: &str, at: usize) -> Place {
+fn place(text: &str, at: usize) -> Position {
     let (line, column) = error::place(text, at);
-    Place { line, column }
+    Position { line, column }
 }
 
 const fn is_name(c: Option<char>) -> bool {

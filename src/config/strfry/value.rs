@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A line and a column, both counted from 1, the column in characters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct Position {
     /// The line.
     pub line: usize,
     /// The column.
@@ -15,7 +15,7 @@ pub struct Place {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Node {
     /// Where it begins; for a member, where its name was last assigned or added to.
-    pub place: Place,
+    pub place: Position,
     /// The value.
     pub value: Value,
 }

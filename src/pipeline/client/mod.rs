@@ -8,6 +8,6 @@ pub mod replies;
 pub mod subscription;
 
 pub use handle::{ClientHandle, Identity, OnAnswer};
-pub use registry::Roll;
+pub use registry::ClientRegistry;
 pub use replies::{BatchReplies, Replies};
 pub use subscription::Subscription;

@@ -9,7 +9,7 @@ use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// The open connections; `server.max_connections` bounds them.
 #[derive(Default)]
-pub struct Roll {
+pub struct ClientRegistry {
     state: Mutex<State>,
 }
 
@@ -19,9 +19,9 @@ struct State {
     clients: HashMap<u64, Arc<ClientHandle>>,
 }
 
-impl Roll {
+impl ClientRegistry {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics while it holds the roll")
+        self.state.lock().expect("nothing panics while it holds the registry")
     }
 
     /// Enters a connection; returns its number, which no later one gets.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::evicting::Evicting;
 use super::former::{self, Former, Verdict};
-use super::pending_rules::{Asked, nothing_waits};
+use super::pending_rules::{PendingRules, nothing_waits};
 use super::trouble::Trouble;
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
@@ -87,7 +87,7 @@ struct Evictor<'a> {
     rules: Retention,
     stage: Stage,
     /// The rules that are to come into force, if any.
-    asked: Option<Asked>,
+    pending_rules: Option<PendingRules>,
     /// The rules from before the start, while new ones wait and no others are in force.
     former: Option<Former>,
     /// The rules that were asked for last, with their follow lists.
@@ -124,7 +124,7 @@ impl<'a> Evictor<'a> {
             pending: VecDeque::new(),
             rules: Retention::default(),
             stage: Stage::Steady,
-            asked: None,
+            pending_rules: None,
             former: None,
             newest: Retention::default(),
             lists: Vec::new(),
@@ -150,11 +150,11 @@ impl<'a> Evictor<'a> {
         let room = self.evicting.store.room()?;
         let watch = self.watch(room);
         let pause = if self.rules.is_empty() { watch } else { self.work(room, watch)? };
-        let Some(asked) = &mut self.asked else { return Ok(pause) };
-        if asked.step(self.evicting, self.write, Instant::now() + TURN)? {
+        let Some(pending) = &mut self.pending_rules else { return Ok(pause) };
+        if pending.step(self.evicting, self.write, Instant::now() + TURN)? {
             self.come_into_force()?;
         }
-        let is_counting = self.asked.as_ref().is_some_and(Asked::is_counting);
+        let is_counting = self.pending_rules.as_ref().is_some_and(PendingRules::is_counting);
         if !is_counting {
             self.count_former()?;
         }
@@ -208,8 +208,8 @@ impl<'a> Evictor<'a> {
 
     /// The rules whose limits apply: those in force or, if there are none, those that are to come into force.
     fn ruling(&self) -> &Retention {
-        match &self.asked {
-            Some(asked) if self.rules.is_empty() => &asked.rules,
+        match &self.pending_rules {
+            Some(pending) if self.rules.is_empty() => &pending.rules,
             _ => &self.rules,
         }
     }
@@ -244,10 +244,10 @@ impl<'a> Evictor<'a> {
         (self.lists, self.newest) = (lists, rules.clone());
         if is_other {
             let is_in_force = rules == self.rules;
-            self.asked = (!is_in_force).then(|| Asked::new(rules.clone(), !self.rules.is_empty()));
+            self.pending_rules = (!is_in_force).then(|| PendingRules::new(rules.clone(), !self.rules.is_empty()));
             self.former = former;
         }
-        if self.asked.is_some() && rules.is_empty() {
+        if self.pending_rules.is_some() && rules.is_empty() {
             return self.come_into_force();
         }
         self.publish(settings.reload);
@@ -265,9 +265,9 @@ impl<'a> Evictor<'a> {
     /// Puts the new rules into force.
     fn come_into_force(&mut self) -> Result<(), Trouble> {
         nothing_waits(self.evicting, self.write)?;
-        let Some(rules) = self.asked.as_ref().map(|asked| asked.rules.clone()) else { return Ok(()) };
+        let Some(rules) = self.pending_rules.as_ref().map(|pending| pending.rules.clone()) else { return Ok(()) };
         self.execute(rules)?;
-        (self.asked, self.former) = (None, None);
+        (self.pending_rules, self.former) = (None, None);
         Ok(())
     }
 
@@ -320,7 +320,7 @@ impl<'a> Evictor<'a> {
         let page_bytes = if self.is_disk_low { room.map_bytes.min(within_file(room)) } else { room.map_bytes };
         let mut full = Full { used_bytes, page_bytes };
         let is_above = self.stage != Stage::Steady && room.used_bytes > marks.used.start;
-        if self.rules.is_empty() && self.asked.is_some() {
+        if self.rules.is_empty() && self.pending_rules.is_some() {
             // The operator has to decide what goes; until then clients are not refused.
             full.used_bytes = u64::MAX;
         } else if !self.rules.is_empty() && is_above {

@@ -16,7 +16,7 @@ use crate::retention::{due, word};
 use crate::store::Note;
 
 /// New rules between a reload and their coming into force: being counted, or waiting for the operator.
-pub struct Asked {
+pub struct PendingRules {
     /// The rules, with their follow lists.
     pub rules: Retention,
     stage: Stage,
@@ -33,7 +33,7 @@ enum Stage {
     Waiting(Removal, Instant),
 }
 
-impl Asked {
+impl PendingRules {
     /// New rules, not counted yet.
     #[must_use]
     pub fn new(rules: Retention, has_former: bool) -> Self {

@@ -76,7 +76,7 @@ impl FromStr for Cursor {
 
 /// What a reader is told.
 #[derive(Debug)]
-pub struct Told {
+pub struct ChangesPage {
     /// Whole lines, without the last one.
     pub text: Vec<u8>,
     /// From where to go on.
@@ -107,7 +107,7 @@ pub struct ChangesJob {
     text: Vec<u8>,
     began: Instant,
     spent_us: u64,
-    answer: oneshot::Sender<Result<Told, Untold>>,
+    answer: oneshot::Sender<Result<ChangesPage, Untold>>,
 }
 
 /// How a slice ended.
@@ -115,16 +115,16 @@ enum Ended {
     /// At the end of its time.
     Slice,
     /// The answer is complete.
-    Answer(Told),
+    Answer(ChangesPage),
 }
 
 /// What a slice may still do.
-struct Left {
+struct RowBudget {
     rows: usize,
     until: Instant,
 }
 
-impl Left {
+impl RowBudget {
     /// Counts a row; false when it was the last one.
     fn take(&mut self) -> bool {
         self.rows = self.rows.saturating_sub(1);
@@ -140,7 +140,7 @@ impl ChangesJob {
         address: IpAddr,
         cursor: Option<Cursor>,
         lines: usize,
-    ) -> (Box<Self>, oneshot::Receiver<Result<Told, Untold>>) {
+    ) -> (Box<Self>, oneshot::Receiver<Result<ChangesPage, Untold>>) {
         let (answer, answered) = oneshot::channel();
         let lines_left = lines.clamp(1, MOST_LINES);
         let (text, began) = (Vec::new(), Instant::now());
@@ -154,7 +154,7 @@ impl ChangesJob {
             Untold::Failed
         };
         let now = reading.clock.now();
-        let mut left = Left { rows: budget.rows as usize, until: Instant::now() + budget.time };
+        let mut left = RowBudget { rows: budget.rows as usize, until: Instant::now() + budget.time };
         let snapshot = reading.store.read().map_err(failed)?;
         let store = u32::from_be_bytes(*snapshot.store_id().map_err(failed)?.first_chunk().expect("4 of 16 bytes"));
         let (last, seen) = (snapshot.last_seq().map_err(failed)?, snapshot.txn_id());
@@ -195,7 +195,7 @@ impl ChangesJob {
         }
         // Numbers of events that are gone, or that were never held, need not be looked at again.
         cursor.arrived = last;
-        Ok(Ended::Answer(Told { text: std::mem::take(&mut self.text), cursor, more: false, seen }))
+        Ok(Ended::Answer(ChangesPage { text: std::mem::take(&mut self.text), cursor, more: false, seen }))
     }
 
     fn put(&mut self, write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) {
@@ -204,10 +204,10 @@ impl ChangesJob {
     }
 
     /// Ends the answer or the slice after a row, if either is to end here.
-    fn pause(&mut self, cursor: Cursor, seen: u64, left: &mut Left) -> Option<Ended> {
+    fn pause(&mut self, cursor: Cursor, seen: u64, left: &mut RowBudget) -> Option<Ended> {
         let is_full = self.lines_left == 0 || self.text.len() >= MOST_BYTES;
         if is_full || self.began.elapsed() >= MOST_TIME {
-            return Some(Ended::Answer(Told { text: std::mem::take(&mut self.text), cursor, more: true, seen }));
+            return Some(Ended::Answer(ChangesPage { text: std::mem::take(&mut self.text), cursor, more: true, seen }));
         }
         self.cursor = Some(cursor);
         (!left.take()).then_some(Ended::Slice)

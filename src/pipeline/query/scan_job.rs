@@ -38,7 +38,7 @@ pub enum Here {
 }
 
 /// How a slice left its job.
-enum Left {
+enum SliceEnd {
     /// It is over.
     Finished,
     /// It wants another slice.
@@ -126,7 +126,7 @@ impl ScanJob {
         if let Some(spent_us) = client.spent_here(spent_us) {
             reading.scans.charge(client.address, spent_us, reading.clock.now_us());
         }
-        if let Left::Again(mut job) = left {
+        if let SliceEnd::Again(mut job) = left {
             job.spend(spent_us);
             reading.submit(job);
         }
@@ -167,14 +167,14 @@ impl ScanJob {
     }
 
     /// Parks the job until what is acknowledged now is committed.
-    fn wait(mut self: Box<Self>, reading: &Reading) -> Left {
+    fn wait(mut self: Box<Self>, reading: &Reading) -> SliceEnd {
         self.has_waited = true;
         match reading.uncommitted.wait(self) {
-            Wait::Left => Left::Parked,
-            Wait::Over(job) => Left::Again(job),
+            Wait::Left => SliceEnd::Parked,
+            Wait::Over(job) => SliceEnd::Again(job),
             Wait::Full(mut job) => {
                 job.has_waited = false;
-                Left::Again(job)
+                SliceEnd::Again(job)
             }
         }
     }
@@ -194,10 +194,10 @@ impl ScanJob {
         }
     }
 
-    fn run_slice(mut self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Left {
+    fn run_slice(mut self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> SliceEnd {
         if self.is_unwanted() {
             self.release_slot();
-            return Left::Finished;
+            return SliceEnd::Finished;
         }
         if self.is_ahead(reading) {
             return self.wait(reading);
@@ -213,23 +213,23 @@ impl ScanJob {
             && let Err(reason) = self.hold_scan()
         {
             self.close(reading, reason);
-            return Left::Finished;
+            return SliceEnd::Finished;
         }
         match slice {
-            Ok(Slice::Done) => Left::Finished,
-            Ok(Slice::More) => Left::Again(self),
+            Ok(Slice::Done) => SliceEnd::Finished,
+            Ok(Slice::More) => SliceEnd::Again(self),
             Ok(Slice::ClientFull) => self.park(reading),
             Ok(Slice::Uncommitted) => self.wait(reading),
             Ok(Slice::Wide) => self.go_live_later(reading),
             Err(error) => {
                 self.fail(reading, &error);
-                Left::Finished
+                SliceEnd::Finished
             }
         }
     }
 
     /// Parks the job at the outbox until that has drained.
-    fn park(self: Box<Self>, reading: &Arc<Reading>) -> Left {
+    fn park(self: Box<Self>, reading: &Arc<Reading>) -> SliceEnd {
         let client = Arc::clone(&self.client);
         let reading = Arc::clone(reading);
         let resume = move || reading.submit(self);
@@ -237,7 +237,7 @@ impl ScanJob {
             // It has drained meanwhile.
             resume();
         }
-        Left::Parked
+        SliceEnd::Parked
     }
 
     /// Lets the connection start another scan. To be called before the last push, which wakes it.
@@ -313,7 +313,7 @@ impl ScanJob {
 
     /// Leaves the job with the `live` thread until that has listed its subscription. What was committed by then is sent
     /// from the store.
-    fn go_live_later(mut self: Box<Self>, reading: &Arc<Reading>) -> Left {
+    fn go_live_later(mut self: Box<Self>, reading: &Arc<Reading>) -> SliceEnd {
         let Work::CatchUp { sub, filters, covered, .. } = &self.work else {
             unreachable!("only called after the rows");
         };
@@ -330,7 +330,7 @@ impl ScanJob {
             }
         };
         sub.go_live(|| (reading.live.register_later(recipient, &filters, sent, Box::new(listed)), ()));
-        Left::Parked
+        SliceEnd::Parked
     }
 
     fn catch_up_slice(&mut self, reading: &Reading, budget: Budget) -> Result<Slice, StoreError> {
@@ -410,8 +410,8 @@ impl Job for ScanJob {
 
     fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>> {
         match self.run_slice(reading, budget) {
-            Left::Finished | Left::Parked => None,
-            Left::Again(job) => Some(job),
+            SliceEnd::Finished | SliceEnd::Parked => None,
+            SliceEnd::Again(job) => Some(job),
         }
     }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::nostr::testing::{author, trusted};
 use crate::pipeline::testing::{ends, start};
 use crate::policy::RateLimiter;
-use crate::server::context::Front;
+use crate::server::context::IoShared;
 use crate::server::management::link::Link;
 use crate::store::{Durability, Options, Store};
 use crate::ws::oracle::{self, Rules, Seen};
@@ -31,7 +31,7 @@ fn sixty_four_counts_of_a_connection_wait_and_each_further_one_is_refused_by_its
     store.writer().commit(&events, crate::nostr::Timestamp(9)).expect("a commit");
     let settings = Settings::default();
     let (pipeline, _failures) = start(store, settings.clone());
-    let front = Arc::new(Front::new(Default::default(), pipeline.serving().clone(), Link::none()));
+    let front = Arc::new(IoShared::new(Default::default(), pipeline.serving().clone(), Link::none()));
     let context = Rc::new(IoContext::new(Arc::clone(&front), pipeline.intake()));
     let address = std::net::Ipv4Addr::LOCALHOST.into();
     let memory = front.pipeline.memory.address(address);

@@ -23,7 +23,7 @@ use crate::pipeline::query::sessions;
 use crate::pipeline::{Bounds, ClientHandle, Intake, Options, Parts, Pipeline};
 use crate::policy::{Peer, RateLimiter, Settings};
 use crate::schnorr::{self, Verifier};
-use crate::server::context::{Front, IoContext};
+use crate::server::context::{IoContext, IoShared};
 use crate::server::engine::Engine;
 use crate::server::turns::TURN;
 use crate::store::{self, Durability, Store};
@@ -76,7 +76,7 @@ impl Setup {
 /// need.
 pub struct Relay {
     pipeline: Pipeline,
-    front: Arc<Front>,
+    front: Arc<IoShared>,
     intake: Intake,
     outbox: OutboxOptions,
     stop: Arc<Stop>,
@@ -125,7 +125,7 @@ impl Relay {
         };
         let on_failure: crate::pipeline::OnFailure = Arc::new(|why: &str| panic!("{why}"));
         let pipeline = Pipeline::start(parts, &on_failure).expect("the threads start");
-        let front = Arc::new(Front::new(
+        let front = Arc::new(IoShared::new(
             Default::default(),
             pipeline.serving().clone(),
             crate::server::management::link::Link::none(),
@@ -214,7 +214,7 @@ impl Made {
 
 /// One io thread with one client.
 fn io_thread(
-    front: Arc<Front>,
+    front: Arc<IoShared>,
     intake: Intake,
     bounds: OutboxOptions,
     stop: Arc<Stop>,

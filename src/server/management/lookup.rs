@@ -135,7 +135,7 @@ impl Service {
     }
 
     fn connections(&self, is_meant: impl Fn(&crate::pipeline::ClientHandle) -> bool) -> Vec<Value> {
-        let clients = self.serving().roll.clients().into_iter().filter(|(_, client)| is_meant(client));
+        let clients = self.serving().registry.clients().into_iter().filter(|(_, client)| is_meant(client));
         clients.take(MAX_CONNECTIONS).map(|(number, client)| connection(number, &client)).collect()
     }
 

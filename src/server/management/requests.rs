@@ -78,7 +78,7 @@ impl Service {
     fn join(
         &self,
         settings: &Settings,
-        (key, asked): (Pubkey, members::Asked),
+        (key, asked): (Pubkey, members::JoinRequest),
         claim: &str,
         from: &ClientHandle,
         by: (&Actor, Timestamp),
@@ -108,7 +108,7 @@ impl Service {
     fn leave(
         &self,
         settings: &Settings,
-        (key, asked): (Pubkey, members::Asked),
+        (key, asked): (Pubkey, members::JoinRequest),
         by: (&Actor, Timestamp),
     ) -> Result<Reason, Refusal> {
         let left = members::leave(&mut self.journal.borrow_mut(), (key, asked), by);

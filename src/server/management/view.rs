@@ -39,7 +39,7 @@ pub fn call(serving: &Serving, request: &Request) -> Option<Result<Value, String
 
 fn view(serving: &Serving, most: Option<u64>) -> Value {
     gauges::collect(serving);
-    let mut clients = serving.roll.clients();
+    let mut clients = serving.registry.clients();
     clients.sort_by_cached_key(|(number, client)| (std::cmp::Reverse(client.cpu_us()), *number));
     clients.truncate(most.unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS) as usize);
     let slow = serving.reading.slow.last();
@@ -78,7 +78,7 @@ pub(super) fn connection(number: u64, client: &ClientHandle) -> Value {
 fn close(serving: &Serving, request: &Request) -> Result<Value, String> {
     let number = request.number(0).map_err(|error| error.to_string())?.ok_or("params[0]: is missing")?;
     let reason = request.reason(1).map_err(|error| error.to_string())?;
-    let client = serving.roll.find(number).ok_or("there is no connection with this number")?;
+    let client = serving.registry.find(number).ok_or("there is no connection with this number")?;
     tracing::info!(number, address = %client.peer, reason, "the operator closed a connection");
     client.outbox.close(CloseCode::Policy, "blocked: closed by the operator");
     Ok(true.into())

@@ -28,7 +28,7 @@ struct Thread {
     now: Instant,
     root: Arc<Wakes>,
     ready: Arc<Ready>,
-    slots: Vec<Option<Rc<Place>>>,
+    slots: Vec<Option<Rc<TurnState>>>,
 }
 
 impl Thread {
@@ -39,7 +39,7 @@ impl Thread {
 
     /// A connection that took so much a moment ago, and whose socket is ready now.
     fn connect(&mut self, took: Duration) -> usize {
-        let (number, place) = (self.slots.len(), Place::new(self.now));
+        let (number, place) = (self.slots.len(), TurnState::new(self.now));
         place.share.spent(self.now.checked_sub(took).expect("it began ten seconds before"), self.now);
         self.slots.push(Some(place));
         self.wake(number);
@@ -97,12 +97,12 @@ impl Thread {
         self.place(number).share.is_used_up(self.now)
     }
 
-    fn place(&self, number: usize) -> &Rc<Place> {
+    fn place(&self, number: usize) -> &Rc<TurnState> {
         self.slots[number].as_ref().expect("it is connected")
     }
 
     /// The connections of which `is` is true.
-    fn those_that(&self, is: impl Fn(&Place) -> bool) -> Vec<usize> {
+    fn those_that(&self, is: impl Fn(&TurnState) -> bool) -> Vec<usize> {
         let numbers = 0..self.slots.len();
         numbers.filter(|&number| self.slots[number].as_ref().is_some_and(|place| is(place))).collect()
     }
@@ -196,7 +196,7 @@ fn eight_light_ones_are_called_at_once_because_others_may_use_up_every_tick_by_s
         assert!(!thread.poll(number, LIGHT_TURN), "the tick is over");
     }
     thread.tick();
-    assert_eq!(thread.those_that(Place::is_called), light[..8]);
+    assert_eq!(thread.those_that(TurnState::is_called), light[..8]);
 }
 
 #[test]
@@ -243,7 +243,7 @@ type Ending = (&'static str, fn(&mut Thread, usize));
 /// What can become of a connection whose turn has come. Each takes the rest of the tick, in which `number` was called.
 const ENDINGS: [Ending; 6] = [
     ("it closed, was cancelled, panicked, or timed out: its task has dropped its place", Thread::disconnect),
-    ("another place replaced it", |thread, number| thread.slots[number] = Some(Place::new(thread.now))),
+    ("another place replaced it", |thread, number| thread.slots[number] = Some(TurnState::new(thread.now))),
     ("it is never polled again, although it lives", |_, _| ()),
     ("its task was woken by something else meanwhile", |thread, number| thread.wake(number)),
     ("it is held for its debt: its turn ends at once, and it wants no other", |thread, number| {
@@ -265,7 +265,7 @@ fn whatever_becomes_of_one_that_was_called_the_next_tick_calls_another() {
         befalls(&mut thread, 1);
         let roots = thread.root.get();
         thread.tick();
-        assert!(thread.those_that(Place::is_called).contains(&2) && roots > 1, "{ending}");
+        assert!(thread.those_that(TurnState::is_called).contains(&2) && roots > 1, "{ending}");
     }
 }
 
@@ -284,7 +284,7 @@ fn among_connections_of_any_fate_every_tick_calls_one_that_lives() {
         }
         let stood = thread.those_that(|place| place.stands_in_line.get());
         thread.tick();
-        let called = thread.those_that(Place::is_called);
+        let called = thread.those_that(TurnState::is_called);
         assert!(stood.is_empty() || stood.iter().any(|number| called.contains(number)), "{stood:?}, {called:?}");
         while let Some(number) = thread.next_ready() {
             if called.contains(&number) && random(2) == 0 {

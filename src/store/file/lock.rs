@@ -1,7 +1,7 @@
 //! LMDB's write lock: the one door to writing.
 //!
 //! Nothing else may begin a write transaction. A commit makes the contents of the write-ahead log obsolete, so each
-//! owner of the lock receives the records that a dead owner acknowledged and did not commit ([`Left`]).
+//! owner of the lock receives the records that a dead owner acknowledged and did not commit ([`LogLeftover`]).
 
 use heed::{Env, RwTxn};
 
@@ -12,9 +12,9 @@ use crate::store::format::slots::Slots;
 /// Records that were acknowledged and not committed, each preceded by its length in 4 bytes, little-endian. Nearly
 /// always empty.
 #[must_use = "the next commit makes the log obsolete: store these records with it"]
-pub(in crate::store) struct Left(Vec<u8>);
+pub(in crate::store) struct LogLeftover(Vec<u8>);
 
-impl Left {
+impl LogLeftover {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -29,10 +29,10 @@ impl Left {
 ///
 /// # Errors
 /// When LMDB cannot begin a transaction or the log cannot be read.
-pub(in crate::store) fn lock<'e>(env: &'e Env<Slots>, wal: &Wal) -> Result<(RwTxn<'e>, Left), StoreError> {
+pub(in crate::store) fn lock<'e>(env: &'e Env<Slots>, wal: &Wal) -> Result<(RwTxn<'e>, LogLeftover), StoreError> {
     let txn = env.write_txn()?;
     let left = wal.take_over(txn.id() as u64)?;
-    Ok((txn, Left(left)))
+    Ok((txn, LogLeftover(left)))
 }
 
 /// Takes the write lock of a data file that is still being created, for which nothing was ever acknowledged.

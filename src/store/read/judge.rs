@@ -1,7 +1,7 @@
 //! The one rule that decides whether the store accepts an event that it is offered.
 //!
 //! The check before signature work ([`Snapshot::status`](crate::store::Snapshot::status)) and the writer both call
-//! [`judge`], each with its own view of the events held ([`Held`]). This rule keeps deleted events out.
+//! [`judge`], each with its own view of the events held ([`StoredEvents`]). This rule keeps deleted events out.
 
 use crate::nostr::{EventView, Timestamp};
 use crate::store::format::error::StoreError;
@@ -41,7 +41,7 @@ impl Verdict {
 }
 
 /// A view of the events held.
-pub(in crate::store) trait Held {
+pub(in crate::store) trait StoredEvents {
     fn lookup(&self) -> Lookup<'_>;
 
     /// Whether the event with the id of `event` is held, and if so, whether a vanish request hides it.
@@ -52,7 +52,11 @@ pub(in crate::store) trait Held {
 }
 
 /// Judges `event` as offered at `now`. Ephemeral events (NIP-01) are never held; the caller deals with them.
-pub(in crate::store) fn judge(held: &impl Held, event: EventView<'_>, now: Timestamp) -> Result<Verdict, StoreError> {
+pub(in crate::store) fn judge(
+    held: &impl StoredEvents,
+    event: EventView<'_>,
+    now: Timestamp,
+) -> Result<Verdict, StoreError> {
     if event.is_expired(now) {
         return Ok(Verdict::of(Known::Expired));
     }

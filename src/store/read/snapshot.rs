@@ -17,7 +17,7 @@ use crate::store::file::prefetch::{CACHE_LINE, prefetch};
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::{self, ID, Index, SEQ, Seq};
 use crate::store::format::slots::Slots;
-use crate::store::read::judge::{Held, Known, judge};
+use crate::store::read::judge::{Known, StoredEvents, judge};
 use crate::store::read::lookup::{self, Lookup};
 use crate::store::read::pages::{BATCH, Pages};
 
@@ -225,7 +225,7 @@ impl<'s> Snapshot<'s> {
     }
 }
 
-impl Held for Snapshot<'_> {
+impl StoredEvents for Snapshot<'_> {
     fn lookup(&self) -> Lookup<'_> {
         self.lookup()
     }

@@ -1,6 +1,6 @@
 //! Index scans for an evictor: the oldest events of a kind, the events of one author, and the authors one by one.
 //!
-//! Changes nothing and decides nothing: the rules belong to the layers above. A walk resumes from a [`Place`], which
+//! Changes nothing and decides nothing: the rules belong to the layers above. A walk resumes from a [`WalkPosition`], which
 //! stays valid when the row that it names has been removed.
 
 use std::ops::Bound;
@@ -24,9 +24,9 @@ pub enum Flow {
 
 /// An index key from which a walk continues.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place(SmallVec<[u8; LONGEST]>);
+pub struct WalkPosition(SmallVec<[u8; LONGEST]>);
 
-impl Place {
+impl WalkPosition {
     /// The place before every event of `author` with kind `kind` or a higher one.
     #[must_use]
     pub fn of_author(author: &Pubkey, kind: Kind) -> Self {
@@ -80,7 +80,7 @@ impl Snapshot<'_> {
         &self,
         kind: Kind,
         until: Timestamp,
-        after: &mut Option<Place>,
+        after: &mut Option<WalkPosition>,
         mut visit: impl FnMut(Entry) -> Result<Flow, StoreError>,
     ) -> Result<bool, StoreError> {
         let prefix = keys::kind_prefix(kind);
@@ -98,7 +98,7 @@ impl Snapshot<'_> {
             }
             let flow = visit(entry)?;
             if flow == Flow::Pause {
-                *after = Some(Place(SmallVec::from_slice(key)));
+                *after = Some(WalkPosition(SmallVec::from_slice(key)));
                 return Ok(false);
             }
         }
@@ -109,7 +109,7 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// When the store is damaged.
-    pub fn next_author(&self, from: Option<&Place>) -> Result<Option<(Place, Pubkey)>, StoreError> {
+    pub fn next_author(&self, from: Option<&WalkPosition>) -> Result<Option<(WalkPosition, Pubkey)>, StoreError> {
         let table = self.store.inner.tables.index(Index::Author);
         let found = match from {
             Some(place) => table.get_greater_than_or_equal_to(&self.txn, &place.0)?,
@@ -119,7 +119,7 @@ impl Snapshot<'_> {
         let seq = entry(key)?.seq;
         let event = self.get(seq)?.ok_or(StoreError::Damaged("an index entry has no record"))?;
         let author = event.pubkey();
-        Ok(Some((Place::of_author(&author, Kind(0)), author)))
+        Ok(Some((WalkPosition::of_author(&author, Kind(0)), author)))
     }
 
     /// Calls `visit` with the events of `author`, by kind and newest first within a kind, starting after `after`; true
@@ -133,7 +133,7 @@ impl Snapshot<'_> {
     pub fn walk_author(
         &self,
         author: &Pubkey,
-        after: &mut Place,
+        after: &mut WalkPosition,
         mut visit: impl FnMut(Entry) -> Result<Flow, StoreError>,
     ) -> Result<bool, StoreError> {
         let begin = keys::author_prefix(author, Kind(0));
@@ -147,7 +147,7 @@ impl Snapshot<'_> {
             }
             let flow = visit(entry(key)?)?;
             if flow == Flow::Pause {
-                *after = Place(SmallVec::from_slice(key));
+                *after = WalkPosition(SmallVec::from_slice(key));
                 return Ok(false);
             }
         }
@@ -159,7 +159,7 @@ impl Snapshot<'_> {
     /// # Errors
     /// When the store is damaged.
     pub fn newest_of(&self, author: &Pubkey, kind: Kind) -> Result<Option<Seq>, StoreError> {
-        let (mut found, mut place) = (None, Place::of_author(author, kind));
+        let (mut found, mut place) = (None, WalkPosition::of_author(author, kind));
         self.walk_author(author, &mut place, |entry| {
             if entry.kind == kind && self.get(entry.seq)?.is_some_and(|event| event.pubkey() == *author) {
                 found = Some(entry.seq);
@@ -176,7 +176,7 @@ impl Snapshot<'_> {
     pub fn holds_author(&self, author: &Pubkey, counts: impl Fn(Kind) -> bool) -> Result<bool, StoreError> {
         let (mut holds, mut from) = (false, Some(Kind(0)));
         while let Some(kind) = from.take() {
-            self.walk_author(author, &mut Place::of_author(author, kind), |entry| {
+            self.walk_author(author, &mut WalkPosition::of_author(author, kind), |entry| {
                 if !counts(entry.kind) {
                     // There may be many of this kind: on to the next one.
                     from = entry.kind.0.checked_add(1).map(Kind);
@@ -211,9 +211,9 @@ impl Snapshot<'_> {
 
     /// The place after every event of `author`.
     #[must_use]
-    pub fn after_author(author: &Pubkey) -> Place {
+    pub fn after_author(author: &Pubkey) -> WalkPosition {
         let mut key: SmallVec<[u8; LONGEST]> = SmallVec::from_slice(&keys::author_prefix(author, Kind(u16::MAX)));
         key.resize(LONGEST + 1, 0xff);
-        Place(key)
+        WalkPosition(key)
     }
 }

@@ -55,7 +55,7 @@ pub(in crate::store) struct Cursor<'t> {
 const MAX_STEPS: u32 = 16;
 
 /// What is kept of a range for its head.
-pub(super) struct Kept<'t> {
+pub(super) struct OpenRange<'t> {
     /// Where the rows that were not read ahead come from, once they are wanted.
     pub(super) cursor: Option<Cursor<'t>>,
     pub(super) ahead: Ahead<'t>,
@@ -94,7 +94,7 @@ pub(super) struct Together<'t> {
 pub(in crate::store) struct Rows<'t> {
     pub(super) snapshot: &'t Snapshot<'t>,
     secret: &'t Secret,
-    pub(super) cursors: Vec<Kept<'t>>,
+    pub(super) cursors: Vec<OpenRange<'t>>,
     pub(super) records: Vec<EventView<'t>>,
     /// The events of the last ids that were looked up together.
     pub(super) together: Option<Together<'t>>,
@@ -252,7 +252,7 @@ impl<'t> Rows<'t> {
         if self.cursors.len() == MAX_CURSORS {
             return Ok(Some((position, Head::NO_SLOT)));
         }
-        self.cursors.push(Kept { cursor: Some(cursor), ahead: Ahead::NONE, is_whole: false });
+        self.cursors.push(OpenRange { cursor: Some(cursor), ahead: Ahead::NONE, is_whole: false });
         Ok(Some((position, self.cursors.len() as u32 - 1)))
     }
 
@@ -296,7 +296,7 @@ impl<'t> Rows<'t> {
 
     /// The row after `head`, whose range is kept. Its record may be found already, see [`Rows::held`].
     fn read_ahead(&mut self, head: Head, ranges: Ranges<'_>, window: Window) -> Result<Option<Position>, StoreError> {
-        let Kept { ahead, is_whole, .. } = &mut self.cursors[head.slot as usize];
+        let OpenRange { ahead, is_whole, .. } = &mut self.cursors[head.slot as usize];
         ahead.at += 1;
         if ahead.at < ahead.len {
             return Ok(Some(ahead.rows[ahead.at]));

@@ -16,7 +16,7 @@ use heed::{Env, RwTxn};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use crate::store::file::generation::{self, LOCK_FILE};
-use crate::store::file::lock::{Left, lock};
+use crate::store::file::lock::{LogLeftover, lock};
 use crate::store::file::schema::{self, Table, Tables};
 use crate::store::file::tally::{self, Tally};
 use crate::store::file::wal::{FRAME, Wal};
@@ -158,7 +158,7 @@ impl Upgrade {
 
 /// Saves the events left in the log: the commits of the upgrade make the log obsolete, and the current rules can be
 /// applied only after the upgrade.
-fn save_left(meta: Table, txn: &mut RwTxn<'_>, left: Left) -> Result<(), StoreError> {
+fn save_left(meta: Table, txn: &mut RwTxn<'_>, left: LogLeftover) -> Result<(), StoreError> {
     match left.is_empty() {
         true => Ok(()),
         false => Ok(meta.put(txn, LEFT, &left.into_records())?),

@@ -20,7 +20,7 @@ use crate::store::file::wal::LENGTH;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::format::keys::{self, Index, LONGEST, Row};
-use crate::store::read::judge::{Held, Verdict, judge};
+use crate::store::read::judge::{StoredEvents, Verdict, judge};
 use crate::store::read::lookup::{self, Lookup};
 use crate::store::write::buffers::Buffers;
 use crate::store::write::outcome::{Evicted, Outcome, Removed};
@@ -191,7 +191,7 @@ impl Generation {
     }
 }
 
-impl Held for Transaction<'_> {
+impl StoredEvents for Transaction<'_> {
     fn lookup(&self) -> Lookup<'_> {
         self.lookup()
     }

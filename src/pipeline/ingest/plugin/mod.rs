@@ -24,8 +24,8 @@ use crate::pipeline::queues::{LiveCommand, Verified, WriteCommand};
 use crate::plugin::{Post, Worker, pass_on_panic};
 use crate::policy::{PluginOptions, Source};
 use door::Shared;
-use undecided::{Bench, Seat};
 pub use undecided::{COPY_BYTES, Judging};
+use undecided::{Seat, Undecided};
 
 /// How long the program may take for what it has not judged when the relay stops. Clients have left by then, so nobody
 /// is owed an answer to what is dropped.
@@ -43,15 +43,15 @@ pub fn run(
     write: Sender<WriteCommand>,
     live: Sender<LiveCommand>,
 ) {
-    let bench = Rc::new(Bench::new(judging.clone(), Arc::clone(&shared), write, live));
-    let workers = Workers { judging, bench, posts: Vec::new(), tasks: JoinSet::new() };
+    let undecided = Rc::new(Undecided::new(judging.clone(), Arc::clone(&shared), write, live));
+    let workers = Workers { judging, undecided, posts: Vec::new(), tasks: JoinSet::new() };
     LocalSet::new().block_on(runtime, workers.serve(&shared, inbox));
 }
 
 /// The workers of the plugin in force, and those of former ones that have not ended.
 struct Workers {
     judging: Judging,
-    bench: Rc<Bench>,
+    undecided: Rc<Undecided>,
     posts: Vec<Arc<Post>>,
     tasks: JoinSet<()>,
 }
@@ -69,10 +69,10 @@ impl Workers {
             }
             if self.take(inbox) && stop_at.is_none() {
                 stop_at = Some(Instant::now() + STOP);
-                self.bench.is_stopping.set(true);
+                self.undecided.is_stopping.set(true);
             }
             let is_late = stop_at.is_some_and(|at| at <= Instant::now());
-            if stop_at.is_some() && (is_late || self.bench.is_empty()) {
+            if stop_at.is_some() && (is_late || self.undecided.is_empty()) {
                 break;
             }
             tokio::select! {
@@ -96,14 +96,14 @@ impl Workers {
             match inbox.recv_timeout(Duration::ZERO) {
                 Ok(events) => {
                     has_new = true;
-                    events.into_iter().for_each(|verified| self.bench.enter(verified));
+                    events.into_iter().for_each(|verified| self.undecided.enter(verified));
                 }
                 Err(RecvError::Timeout) => break false,
                 Err(RecvError::Closed) => break true,
             }
         };
         if has_new {
-            self.bench.flush();
+            self.undecided.flush();
             self.posts.iter().for_each(|post| post.wake());
         }
         is_closed
@@ -112,13 +112,13 @@ impl Workers {
     /// Starts the workers of a plugin. Those of the former one finish what they have been asked.
     fn change(&mut self, options: &PluginOptions) {
         self.posts.drain(..).for_each(|post| post.retire());
-        self.bench.change(options.clone());
+        self.undecided.change(options.clone());
         if !options.judges(Source::Ws) {
             return;
         }
         for worker in 0..options.workers {
             let post = Arc::new(Post::default());
-            let seat = Seat { bench: Rc::clone(&self.bench), worker };
+            let seat = Seat { undecided: Rc::clone(&self.undecided), worker };
             let metrics = Arc::clone(&self.judging.metrics);
             let worker = Worker::new(seat, Arc::clone(&post), options.clone(), metrics, clock::now);
             self.posts.push(post);

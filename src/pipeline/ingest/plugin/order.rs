@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 /// The place of an event among those of its connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct OrderPosition {
     connection: usize,
     number: u64,
 }
@@ -37,19 +37,19 @@ impl<T> Order<T> {
     }
 
     /// Gives the next event of a connection its place. `connection` names it for as long as it has events here.
-    pub fn enter(&mut self, connection: usize) -> Place {
+    pub fn enter(&mut self, connection: usize) -> OrderPosition {
         let line =
             self.lines.entry(connection).or_insert_with(|| Line { first: 0, decided: VecDeque::with_capacity(1) });
         let number = line.first + line.decided.len() as u64;
         line.decided.push_back(None);
-        Place { connection, number }
+        OrderPosition { connection, number }
     }
 
     /// Notes what becomes of an event, and lets go all that wait for nothing any more, in their order.
     ///
     /// # Panics
     /// When the event was let go already.
-    pub fn decide(&mut self, place: Place, decided: T, mut let_go: impl FnMut(T)) {
+    pub fn decide(&mut self, place: OrderPosition, decided: T, mut let_go: impl FnMut(T)) {
         let line = self.lines.get_mut(&place.connection).expect("an event that is not decided has a line");
         let at = place.number.checked_sub(line.first).and_then(|at| line.decided.get_mut(at as usize));
         *at.expect("an event is decided once") = Some(decided);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::door::Shared;
-use super::order::{Order, Place};
+use super::order::{Order, OrderPosition};
 use crate::metrics::{Metrics, PluginVerdict, PluginVerdictLabel, PolicyRule};
 use crate::nostr::{EventView, Kind, Prefix, Reason};
 use crate::pipeline::channel::Sender;
@@ -53,7 +53,7 @@ pub const COPY_BYTES: usize = 16 << 20;
 pub struct PendingEvent {
     verified: Verified,
     /// Its place among the events of its connection; `None` for the copy of an event that has passed already.
-    place: Option<Place>,
+    place: Option<OrderPosition>,
     /// What its address was charged when it was taken.
     cost_us: u64,
 }
@@ -97,7 +97,7 @@ struct State {
 }
 
 /// Every event that the plugin has not decided on, in one queue for each worker, and the order in which they leave.
-pub struct Bench {
+pub struct Undecided {
     judging: Judging,
     shared: Arc<Shared>,
     write: Sender<WriteCommand>,
@@ -108,7 +108,7 @@ pub struct Bench {
     state: RefCell<State>,
 }
 
-impl Bench {
+impl Undecided {
     /// Without events, and without a plugin.
     pub fn new(judging: Judging, shared: Arc<Shared>, write: Sender<WriteCommand>, live: Sender<LiveCommand>) -> Self {
         let (options, queues, order) = (PluginOptions::default(), Vec::new(), Order::new());
@@ -196,7 +196,7 @@ impl Bench {
         self.decide(held.verified, held.place, ruling);
     }
 
-    fn decide(&self, verified: Verified, place: Option<Place>, ruling: Ruling) {
+    fn decide(&self, verified: Verified, place: Option<OrderPosition>, ruling: Ruling) {
         let mut state = self.state.borrow_mut();
         let State { order, gone, copies, copy_bytes, .. } = &mut *state;
         match place {
@@ -239,7 +239,7 @@ impl Bench {
 /// The queue of one worker.
 pub struct Seat {
     /// Where the events wait.
-    pub bench: Rc<Bench>,
+    pub undecided: Rc<Undecided>,
     /// Which worker it is.
     pub worker: usize,
 }
@@ -248,19 +248,19 @@ impl Queue for Seat {
     type Candidate = PendingEvent;
 
     fn next(&self) -> Option<PendingEvent> {
-        let now_us = self.bench.judging.clock.now_us();
-        let mut state = self.bench.state.borrow_mut();
+        let now_us = self.undecided.judging.clock.now_us();
+        let mut state = self.undecided.state.borrow_mut();
         let (_, held) = state.queues.get_mut(self.worker)?.pop(|cost_us| cost_us, now_us)?;
         Some(held)
     }
 
     fn judged(&self, held: PendingEvent, verdict: Option<Verdict>) {
-        self.bench.judged(held, verdict);
+        self.undecided.judged(held, verdict);
     }
 
     fn spent(&self, held: &PendingEvent, time: Duration) {
-        let (now_us, spent_us) = (self.bench.judging.clock.now_us(), time.as_micros() as u64);
-        let mut state = self.bench.state.borrow_mut();
+        let (now_us, spent_us) = (self.undecided.judging.clock.now_us(), time.as_micros() as u64);
+        let mut state = self.undecided.state.borrow_mut();
         state.cost_us = (state.cost_us * (AVERAGED - 1) + spent_us) / AVERAGED;
         if let Some(queue) = state.queues.get_mut(self.worker) {
             queue.correct(held.verified.from.address, held.cost_us, spent_us, now_us);
@@ -268,6 +268,6 @@ impl Queue for Seat {
     }
 
     fn flush(&self) {
-        self.bench.flush();
+        self.undecided.flush();
     }
 }
