@@ -45,7 +45,7 @@ pub enum Door {
 }
 
 /// A place among the connections, released when dropped.
-pub struct ConnectionSlot {
+pub struct Admitted {
     admission: Arc<Admission>,
     address: IpAddr,
 }
@@ -102,7 +102,7 @@ impl Admission {
     ///
     /// # Errors
     /// When the relay is full, or the address has all the connections that it may.
-    pub fn enter(self: &Arc<Self>, address: IpAddr, is_exempt: bool) -> Result<ConnectionSlot, TurnedAway> {
+    pub fn enter(self: &Arc<Self>, address: IpAddr, is_exempt: bool) -> Result<Admitted, TurnedAway> {
         let mut state = self.state();
         if state.open >= self.max {
             return Err(TurnedAway::Full);
@@ -113,7 +113,7 @@ impl Admission {
         }
         *own += 1;
         state.open += 1;
-        Ok(ConnectionSlot { admission: Arc::clone(self), address })
+        Ok(Admitted { admission: Arc::clone(self), address })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,7 +149,7 @@ impl Drop for Waiting {
     }
 }
 
-impl Drop for ConnectionSlot {
+impl Drop for Admitted {
     fn drop(&mut self) {
         let mut state = self.admission.state();
         state.open -= 1;

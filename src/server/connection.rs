@@ -15,13 +15,13 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::admission::ConnectionSlot;
+use super::admission::Admitted;
 use super::context::IoContext;
 use super::engine::Engine;
 use super::linger::{Departure, LINGER, linger};
 use super::partial::Partial;
 use super::stage::RESTARTING;
-use super::turns;
+use super::turns::TurnState;
 use crate::metrics::{CloseLabel, CloseReason};
 use crate::pipeline::ClientHandle;
 use crate::policy::{Act, Peer, RateLimiter};
@@ -42,13 +42,7 @@ const BYTES_IN_TICK: usize = 128 << 10;
 const BYTES_AFTER_TICK: usize = 16 << 10;
 
 /// Serves one connection from its upgrade to its end. It is a visitor until it is one of the thread's clients.
-pub async fn run(
-    context: Rc<IoContext>,
-    upgrading: Upgrading,
-    address: IpAddr,
-    place: ConnectionSlot,
-    visitor: Rc<()>,
-) {
+pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, place: Admitted, visitor: Rc<()>) {
     let upgraded = match upgrading.socket().await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -58,7 +52,7 @@ pub async fn run(
     };
     let mut connection = Connection::new(&context, upgraded, address);
     drop(visitor);
-    let turn = turns::TurnState::new(Instant::now());
+    let turn = TurnState::new(Instant::now());
     let reason = poll_fn(|cx| connection.poll(cx, &turn)).await;
     drop(turn);
     connection.end(reason).await;
@@ -162,7 +156,7 @@ impl Connection {
     }
 
     /// Does everything that needs no waiting, for as long as a turn lasts.
-    fn poll(&mut self, cx: &mut TaskContext<'_>, turn: &Rc<turns::TurnState>) -> Poll<CloseReason> {
+    fn poll(&mut self, cx: &mut TaskContext<'_>, turn: &Rc<TurnState>) -> Poll<CloseReason> {
         let began = Instant::now();
         self.start_poll();
         if self.partial.gave_way() {
@@ -191,7 +185,7 @@ impl Connection {
     }
 
     /// Begins a turn, unless the connection has to stand in line for it.
-    fn begin_turn(&mut self, cx: &TaskContext<'_>, turn: &Rc<turns::TurnState>, began: Instant) -> bool {
+    fn begin_turn(&mut self, cx: &TaskContext<'_>, turn: &Rc<TurnState>, began: Instant) -> bool {
         let length = self.context.turns.begin(turn, began, cx);
         length.inspect(|length| self.engine.begin_turn(began, *length)).is_some()
     }
@@ -214,12 +208,7 @@ impl Connection {
 
     /// Reads, handles and sends until nothing is left to do or the turn is over. Without a turn it only sends, and only
     /// a little.
-    fn poll_turn(
-        &mut self,
-        cx: &mut TaskContext<'_>,
-        turn: &Rc<turns::TurnState>,
-        began: Instant,
-    ) -> Poll<CloseReason> {
+    fn poll_turn(&mut self, cx: &mut TaskContext<'_>, turn: &Rc<TurnState>, began: Instant) -> Poll<CloseReason> {
         let mut has_turn = (turn.is_called() || self.may_have_work(cx)) && self.begin_turn(cx, turn, began);
         let without_turn = if self.context.turns.is_tick_over(began) { BYTES_AFTER_TICK } else { BYTES_IN_TICK };
         loop {

@@ -1,7 +1,7 @@
 //! Index scans for an evictor: the oldest events of a kind, the events of one author, and the authors one by one.
 //!
-//! Changes nothing and decides nothing: the rules belong to the layers above. A walk resumes from a [`WalkPosition`], which
-//! stays valid when the row that it names has been removed.
+//! Changes nothing and decides nothing: the rules belong to the layers above. A walk resumes from a [`WalkPosition`],
+//! which stays valid when the row that it names has been removed.
 
 use std::ops::Bound;
 
