@@ -167,6 +167,13 @@ impl Account {
         }
     }
 
+    /// Takes back what was noted of one kind: it was looked into again.
+    pub fn forget(&self, finding: Finding) {
+        self.counts.borrow_mut().remove(&finding);
+        self.replays.borrow_mut().remove(&finding);
+        self.examples.borrow_mut().remove(&finding);
+    }
+
     /// Records how to reproduce a fault; `replay` is only called while replays of this finding are still wanted.
     pub fn keep_replay(&self, finding: Finding, replay: impl FnOnce() -> Replay) {
         let mut replays = self.replays.borrow_mut();

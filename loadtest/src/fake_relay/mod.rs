@@ -56,6 +56,8 @@ pub enum Fault {
     Die(usize),
     /// Every event gets its OK, and none is stored.
     StoreNothing,
+    /// Events can be read only after the next REQ, as if their transaction were still being written: right.
+    Late,
     /// Some answers are one row with a zero signature.
     ForgeAnswer(usize),
     /// All rows are written otherwise than they came, and the content of some is wrong.
@@ -95,6 +97,8 @@ struct Client {
 #[derive(Default)]
 struct State {
     events: Vec<Value>,
+    /// Events that [`Fault::Late`] and [`Fault::Loose`] do not show yet.
+    unwritten: Vec<Value>,
     clients: HashMap<usize, Client>,
     counters: HashMap<&'static str, usize>,
     hoard: Vec<Vec<u8>>,
@@ -253,7 +257,7 @@ fn authenticate(number: usize, message: &Value, state: &mut State) -> bool {
 }
 
 fn publish(number: usize, event: &Value, state: &mut State, fault: Fault) -> bool {
-    let known = state.events.iter().any(|stored| stored["id"] == event["id"]);
+    let known = state.events.iter().chain(&state.unwritten).any(|stored| stored["id"] == event["id"]);
     let refusal = match fault {
         Fault::Hangup(every) if state.due("event", every) => return false,
         Fault::Die(after) if state.due("event", after) || state.is_dead => {
@@ -274,8 +278,10 @@ fn publish(number: usize, event: &Value, state: &mut State, fault: Fault) -> boo
         return true;
     }
     if !known {
-        if fault != Fault::StoreNothing {
-            state.events.push(event.clone());
+        match fault {
+            Fault::StoreNothing => {}
+            Fault::Late | Fault::Loose => state.unwritten.push(event.clone()),
+            _ => state.events.push(event.clone()),
         }
         if let Some(file) = state.file.as_mut().filter(|_| fault != Fault::Forget) {
             file.write_all(format!("{event}\n").as_bytes()).expect("the file takes an event");
@@ -337,6 +343,7 @@ fn request(number: usize, message: &Value, state: &mut State, fault: Fault) {
         return send(state, number, &json!(["CLOSED", sub, "error: no"]));
     }
     let mut rows = rows(&filters[0], state, fault);
+    state.events.append(&mut state.unwritten);
     match fault {
         Fault::DropRow(every) if !rows.is_empty() && state.due("req", every) => drop(rows.pop()),
         Fault::RepeatRow(every) if !rows.is_empty() && state.due("req", every) => rows.insert(0, rows[0].clone()),

@@ -76,6 +76,8 @@ pub struct Tally {
     pub late: Cell<u64>,
     /// Answers that were complete and ended by CLOSED in place of EOSE.
     pub closed: Cell<u64>,
+    /// While events are read back: those that did not come.
+    pub lost: RefCell<Vec<u32>>,
 }
 
 /// How a querier works.
@@ -255,6 +257,9 @@ impl Querier {
         };
         let verdict = judge(&question, &rows, &rules.library, &rules.verifier, &rules.account);
         add(&rules.tally.foreign, u64::from(verdict.foreign));
+        if rules.missing == Finding::LostEvent {
+            rules.tally.lost.borrow_mut().extend(&verdict.missing);
+        }
         if verdict.findings.is_empty() {
             *judged = Some((rows, verdict.foreign));
             return;

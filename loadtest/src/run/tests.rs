@@ -133,6 +133,15 @@ fn an_ok_without_an_event_behind_it_is_found_by_reading_back() {
 }
 
 #[test]
+fn an_event_that_can_be_read_a_moment_after_its_ok_is_not_lost() {
+    let report = report(Fault::Late, PUBLISH);
+    assert_eq!(faults_of(&report), names(&[]), "{:?}", report.phases);
+    assert!(report.phases[0].figures["read_back_late_events"] > 0.0);
+    let lost = &self::report(Fault::StoreNothing, PUBLISH).phases[0];
+    assert_eq!(lost.violations["lost_event"] as f64, lost.figures["read_back_events"]);
+}
+
+#[test]
 fn what_got_an_ok_must_be_there_after_the_relay_was_killed() {
     let kill = format!("{PUBLISH}events = \"fresh\"\ncount = 300\nkill = true\n");
     let run_killed = |fault| {
