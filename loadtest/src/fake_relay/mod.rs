@@ -66,6 +66,8 @@ pub enum Fault {
     DuplicateAsNew,
     /// Memory grows with each event and is kept.
     Hoard,
+    /// Each message is a write without `TCP_NODELAY`, so EOSE waits for the acknowledgement of the row before it.
+    Pieces,
     /// The upgrade is answered with the accept value of another key.
     WrongAccept,
     /// An older version of a replaceable event gets OK false: right, though not all relays say so.
@@ -164,7 +166,7 @@ fn serve(number: usize, mut stream: TcpStream, state: &Mutex<State>, fault: Faul
     let (out, messages) = channel::<Value>();
     let mut deflate = answer.contains("permessage-deflate").then(|| Compress::new(Compression::best(), false));
     // Without it every row would wait for the acknowledgement of the one before.
-    let _ = stream.set_nodelay(true);
+    let _ = stream.set_nodelay(fault != Fault::Pieces);
     let (Ok(mut writer), Ok(own)) = (stream.try_clone(), stream.try_clone()) else {
         return;
     };

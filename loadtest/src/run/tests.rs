@@ -282,6 +282,35 @@ fn memory_beyond_the_bound_of_the_scenario_is_a_fault() {
 }
 
 #[test]
+fn a_relay_that_keeps_everything_for_those_who_stopped_reading_is_named() {
+    // Each of the two slow ones is owed 60 MiB; sockets hold a tenth of it.
+    let slow = "[[phase]]\nwork = \"fanout\"\nsubscribers = 4\nslow = 2\nrate = 4000.0\ncount = 240\n\
+        content_bytes = 262144\n";
+    assert_eq!(faults(Fault::None, &format!("{slow}max_growth_mib = 16.0\n")), names(&["memory_over_bound"]));
+    assert_eq!(faults(Fault::None, &format!("{slow}max_growth_mib = 4096.0\n")), names(&[]));
+}
+
+#[test]
+fn a_query_that_waits_for_an_answer_is_the_backlog_of_the_relay_and_no_lag_of_the_generator() {
+    let phase = format!("{QUERY}rate = 2000.0\nin_flight = 1\n");
+    let options = Options { read_back: false, ..options(start(Fault::DropEose(1)), &phase) };
+    let report = run(&options).expect("the run can be made");
+    let latency = &report.phases[0].latency;
+    // Every question was noticed when it was due; only the first of each connection could be sent.
+    assert_eq!((latency["generator lag"].count, latency["wait for earlier answers"].count), (60, 2));
+    assert_eq!(report.phases[0].violations, [("missing_eose".to_string(), 60)].into());
+}
+
+#[test]
+fn answers_that_wait_for_delayed_acknowledgements_are_named() {
+    let phase = "[[phase]]\nwork = \"query\"\nconnections = 1\ncount = 60\nduration_s = 0.0\nshapes = { by-id = 1 }\n";
+    let notes = |fault| report(fault, phase).phases[0].notes.join("; ");
+    // On a busy machine answers may come later still.
+    assert!((0..5).any(|_| notes(Fault::Pieces).contains("delayed acknowledgement")));
+    assert_eq!(notes(Fault::None), "");
+}
+
+#[test]
 fn an_open_loop_counts_the_wait_and_misses_nothing() {
     let publish = format!("{PUBLISH}rate = 2000.0\n");
     let query = format!("{QUERY}rate = 1000.0\n");
