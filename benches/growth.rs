@@ -11,6 +11,8 @@
 
 #[path = "../tests/support/corpus.rs"]
 mod corpus;
+#[path = "support/social.rs"]
+mod social;
 mod support;
 
 use std::collections::HashSet;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 
 use corpus::Random;
 use serde_json::{Value, json};
+use social::{active, social_event};
 use support::{number, thread_us};
 use weir::nostr::json::Parser;
 use weir::nostr::{EventView, Filter, ParseOptions, Timestamp};
@@ -88,7 +91,8 @@ fn build(path: &std::path::Path, events: u64, authors: &[String], mut random: Ra
     let mut recent: Vec<String> = Vec::new();
     let mut batch = Vec::new();
     for number in 0..events {
-        let event = social_event(&mut random, authors, &recent, NOW - (events - number) * PACE_S);
+        let parent = |random: &mut Random| (!recent.is_empty()).then(|| random.pick(&recent));
+        let event = social_event(&mut random, authors, NOW - (events - number) * PACE_S, parent);
         let id = event["id"].as_str().expect("an id").to_string();
         if recent.len() < 1_000 {
             recent.push(id);
@@ -102,32 +106,6 @@ fn build(path: &std::path::Path, events: u64, authors: &[String], mut random: Ra
         }
     }
     store.force_sync().expect("a sync");
-}
-
-/// An author by activity: half of the events are by one author in seven.
-fn active<'a>(random: &mut Random, authors: &'a [String]) -> &'a String {
-    let (a, b) = (random.below(authors.len() as u64), random.below(authors.len() as u64));
-    &authors[(a * b / authors.len() as u64) as usize]
-}
-
-fn social_event(random: &mut Random, authors: &[String], recent: &[String], time: u64) -> Value {
-    let author = active(random, authors).clone();
-    let kind = *random.pick(&[1, 1, 1, 1, 1, 7, 7, 7, 7, 6, 0, 3, 9735, 30_023]);
-    let mut tags = Vec::new();
-    for _ in 0..random.below(4) {
-        tags.push(json!(["p", active(random, authors)]));
-        if !recent.is_empty() {
-            tags.push(json!(["e", random.pick(recent), "wss://relay.example.com", "reply"]));
-        }
-    }
-    if random.once_in(4) {
-        tags.push(json!(["t", format!("topic{}", random.below(50))]));
-    }
-    if random.once_in(2_000) {
-        tags.push(json!(["t", "rare"]));
-    }
-    let content: String = (0..random.below(20)).map(|_| random.hex32()).collect();
-    corpus::event(&author, time, kind, &json!(tags), &content)
 }
 
 /// So many different authors, all equally likely.

@@ -5,6 +5,8 @@
 
 #[path = "../tests/support/corpus.rs"]
 mod corpus;
+#[path = "support/social.rs"]
+mod social;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use corpus::Random;
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
+use social::social_event;
 use weir::nostr::json::Parser;
 use weir::nostr::{EventView, Filter, ParseOptions, Timestamp};
 use weir::store::{Budget, Durability, Flow, Options, Query, QueryLimits, Scan, Seq, Step, Store};
@@ -42,7 +45,11 @@ impl Corpus {
         let (mut parser, mut writer) = (Parser::default(), store.writer());
         let mut batch = Vec::new();
         for number in 0..EVENTS {
-            let event = social_event(&mut random, &authors, &ids, NOW - (EVENTS - number) * 10);
+            let parent = |random: &mut Random| {
+                let last = ids.len().checked_sub(1)?;
+                Some(&ids[last - random.below(200).min(last as u64) as usize])
+            };
+            let event = social_event(&mut random, &authors, NOW - (EVENTS - number) * 10, parent);
             ids.push(event["id"].as_str().expect("an id").to_string());
             batch.push(corpus::trusted(&mut parser, &event));
             if batch.len() == 1_000 {
@@ -57,33 +64,6 @@ impl Corpus {
     fn follow(&self, count: usize, stride: usize) -> Vec<&String> {
         self.authors.iter().step_by(stride).take(count).collect()
     }
-}
-
-/// An author, chosen by activity: the first one writes about 20 times as much as one in the middle.
-fn active<'a>(random: &mut Random, authors: &'a [String]) -> &'a String {
-    let (a, b) = (random.below(authors.len() as u64), random.below(authors.len() as u64));
-    &authors[(a * b / authors.len() as u64) as usize]
-}
-
-fn social_event(random: &mut Random, authors: &[String], ids: &[String], time: u64) -> Value {
-    let author = active(random, authors).clone();
-    let kind = *random.pick(&[1, 1, 1, 1, 1, 7, 7, 7, 7, 6, 0, 3, 9735, 30_023]);
-    let mut tags = Vec::new();
-    for _ in 0..random.below(4) {
-        tags.push(json!(["p", active(random, authors)]));
-        if let Some(last) = ids.len().checked_sub(1) {
-            let back = random.below(200).min(last as u64) as usize;
-            tags.push(json!(["e", ids[last - back], "wss://relay.example.com", "reply"]));
-        }
-    }
-    if random.once_in(4) {
-        tags.push(json!(["t", format!("topic{}", random.below(50))]));
-    }
-    if random.once_in(2_000) {
-        tags.push(json!(["t", "rare"]));
-    }
-    let content: String = (0..random.below(20)).map(|_| random.hex32()).collect();
-    corpus::event(&author, time, kind, &json!(tags), &content)
 }
 
 /// A REQ, from the text of its filters to the last row. Returns the number of rows and of bytes in their records.

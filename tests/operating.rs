@@ -6,6 +6,7 @@ mod operating {
     mod clock;
     mod front_door;
     mod monitoring;
+    mod notify_socket;
     mod page;
     mod replaced;
     mod slow;

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
+use super::notify_socket::NotifySocket;
 use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::{Key, Signed, now};
 
@@ -383,7 +383,7 @@ fn a_relay_that_is_stopped_during_a_hand_over_leaves_no_process() {
 #[test]
 fn systemd_is_told_of_the_new_process_before_that_speaks() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let told = Told::bind(&dir.path().join("notify"));
+    let told = NotifySocket::bind(&dir.path().join("notify"));
     let scene = Scene::start_with(|command| {
         command.env("NOTIFY_SOCKET", dir.path().join("notify")).env("WATCHDOG_USEC", "60000000");
     });
@@ -392,26 +392,4 @@ fn systemd_is_told_of_the_new_process_before_that_speaks() {
     let new = scene.serving().as_raw_nonzero();
     assert_eq!([told.next(), told.next()], [format!("MAINPID={new}\nWATCHDOG=1"), "READY=1".into()]);
     scene.relay.wait_for_log("the pipeline is empty");
-}
-
-/// systemd's end of the conversation, without the signs of life.
-struct Told(UnixDatagram);
-
-impl Told {
-    fn bind(path: &Path) -> Self {
-        let socket = UnixDatagram::bind(path).expect("a socket");
-        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-        Self(socket)
-    }
-
-    fn next(&self) -> String {
-        loop {
-            let mut buffer = [0; 4096];
-            let length = self.0.recv(&mut buffer).expect("something is said in time");
-            let said = String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned();
-            if said != "WATCHDOG=1" {
-                return said;
-            }
-        }
-    }
 }

@@ -4,52 +4,21 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
 
+use super::notify_socket::NotifySocket;
 use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::Key;
-
-/// systemd's end of the conversation.
-struct Told(UnixDatagram);
-
-impl Told {
-    fn bind(path: &Path) -> Self {
-        let socket = UnixDatagram::bind(path).expect("a socket");
-        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-        Self(socket)
-    }
-
-    /// What is said next, but for signs of life.
-    fn next(&self) -> String {
-        loop {
-            let said = self.any();
-            if said != "WATCHDOG=1" {
-                return said;
-            }
-        }
-    }
-
-    fn any(&self) -> String {
-        let mut buffer = [0; 4096];
-        let length = self.0.recv(&mut buffer).expect("something is said in time");
-        String::from_utf8_lossy(&buffer[..length]).trim_end().into()
-    }
-
-    fn wait_for_sign_of_life(&self) {
-        while self.any() != "WATCHDOG=1" {}
-    }
-}
 
 #[test]
 fn systemd_is_told_of_start_life_reload_and_stop() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("notify");
-    let told = Told::bind(&path);
+    let told = NotifySocket::bind(&path);
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "60000").env_remove("WATCHDOG_PID");
     let relay = Relay::start_by(command, dir.path(), "");
