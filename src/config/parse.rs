@@ -1,6 +1,8 @@
 //! Parses a configuration. The operator's keys are merged over the defaults one by one, so a section or a rate may be
 //! given in part.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use toml::de::{DeArray, DeTable, DeValue};
 use toml::{Spanned, Table};
@@ -57,6 +59,9 @@ pub fn read(text: &str) -> Result<Read, Vec<Problem>> {
     };
     units::replace(&mut table, &numbers);
 
+    // Tables in lists keep the numbers that they have in the file.
+    let number = |(path, at): &(String, usize)| Some((*at, path.strip_suffix(']')?.rsplit_once('[')?.1.parse().ok()?));
+    let ranks: HashMap<usize, usize> = keys.iter().filter_map(number).collect();
     // Each value of the wrong type is reported and removed, so that the next one is found.
     let config = loop {
         let mut whole = DeTable::parse(&default).expect("TOML that we wrote can be read").into_inner();
@@ -65,8 +70,13 @@ pub fn read(text: &str) -> Result<Read, Vec<Problem>> {
             Ok(config) => break config,
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
-                let path = remove_at(&mut table, at);
-                problems.push(problem(text, path.clone(), &error));
+                let path = remove_at(&mut table, at, &ranks);
+                // What is missing now because it was wrong has been reported.
+                let missing = error.message().strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+                let removed = missing.map(|field| format!("{path}.{field}"));
+                if removed.is_none_or(|removed| problems.iter().all(|problem| problem.key != removed)) {
+                    problems.push(problem(text, path.clone(), &error));
+                }
                 if path.is_empty() {
                     return Err(in_order(problems));
                 }
@@ -137,15 +147,15 @@ fn merge<'i>(defaults: &mut DeTable<'i>, own: &DeTable<'i>) {
 }
 
 /// Removes the value that spans byte `at` from `table` and returns its path; empty if there is none.
-fn remove_at(table: &mut DeTable<'_>, at: usize) -> String {
+fn remove_at(table: &mut DeTable<'_>, at: usize, ranks: &HashMap<usize, usize>) -> String {
     let mut path = String::new();
     for (key, mut value) in std::mem::take(table) {
         if path.is_empty() {
             let inner = match value.get_mut() {
                 DeValue::Table(inner) => {
-                    Some(remove_at(inner, at)).filter(|path| !path.is_empty()).map(|path| format!(".{path}"))
+                    Some(remove_at(inner, at, ranks)).filter(|path| !path.is_empty()).map(|path| format!(".{path}"))
                 }
-                DeValue::Array(list) => remove_in_list(list, at),
+                DeValue::Array(list) => remove_in_list(list, at, ranks),
                 _ => None,
             };
             if let Some(inner) = inner {
@@ -160,17 +170,23 @@ fn remove_at(table: &mut DeTable<'_>, at: usize) -> String {
     path
 }
 
-/// The same in a list of tables, numbered from 1 as [`locate`] does: `[1].kinds`. If a whole table is wrong, it is
-/// emptied, so that the others keep their numbers.
-fn remove_in_list(list: &mut DeArray<'_>, at: usize) -> Option<String> {
-    (1..).zip(list.iter_mut()).find_map(|(number, item)| {
+/// The same in a list of tables, with their numbers in the file: `[1].kinds`. A table that is wrong as a whole is
+/// removed.
+fn remove_in_list(list: &mut DeArray<'_>, at: usize, ranks: &HashMap<usize, usize>) -> Option<String> {
+    let (mut found, mut kept) = (None, DeArray::new());
+    for mut item in std::mem::replace(list, DeArray::new()) {
         let span = item.span();
-        let DeValue::Table(table) = item.get_mut() else { return None };
-        let inner = remove_at(table, at);
-        if !inner.is_empty() {
-            return Some(format!("[{number}].{inner}"));
+        if let (None, Some(rank), DeValue::Table(table)) = (&found, ranks.get(&span.start), item.get_mut()) {
+            let inner = remove_at(table, at, ranks);
+            if !inner.is_empty() {
+                found = Some(format!("[{rank}].{inner}"));
+            } else if span.contains(&at) {
+                found = Some(format!("[{rank}]"));
+                continue;
+            }
         }
-        let is_it = span.contains(&at) && !std::mem::take(table).is_empty();
-        is_it.then(|| format!("[{number}]"))
-    })
+        kept.push(item);
+    }
+    *list = kept;
+    found
 }

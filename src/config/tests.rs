@@ -134,6 +134,30 @@ fn a_value_of_the_wrong_type_in_a_list_of_tables_names_its_table_and_key_and_hid
 }
 
 #[test]
+fn nothing_is_called_missing_that_is_there_and_wrong() {
+    let stream = |name: &str, keys: &str| format!("[[replication.streams]]\nname = \"{name}\"\n{keys}\n");
+    let text = [
+        "[server]\n".into(),
+        stream("a", "dir = \"dwn\"\nurls = [\"wss://r\"]"),
+        stream("b", "dir = \"up\"\nurl = [\"wss://r\"]"),
+        stream("c", "dir = \"up\"\nurls = 5"),
+        stream("d", ""),
+    ]
+    .concat();
+    let fields = "`name`, `dir`, `urls`, `catch_up_s`, `key_file`, `ca_file`, `filter`";
+    assert_eq!(
+        errors(&text),
+        [
+            "weir.toml:4:7: replication.streams[1].dir: unknown variant `dwn`, expected one of `down`, `up`, `both`",
+            "weir.toml:6:1: replication.streams[2]: missing field `urls`",
+            &format!("weir.toml:9:1: replication.streams[2].url: unknown field `url`, expected one of {fields}"),
+            "weir.toml:13:8: replication.streams[3].urls: invalid type: integer `5`, expected a sequence",
+            "weir.toml:14:1: replication.streams[4]: missing field `dir`",
+        ]
+    );
+}
+
+#[test]
 fn a_syntax_error_is_reported_with_its_place() {
     let said = errors("[limits]\nmax_filters = \n");
     assert!(said[0].starts_with("weir.toml:2:15: "), "{said:?}");

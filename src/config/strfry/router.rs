@@ -70,7 +70,6 @@ impl Reader {
 
     fn root(&mut self, root: &Node) -> Replication {
         let mut replication = Replication::default();
-        let mut places = Vec::new();
         for (key, node) in members(&root.value) {
             match key.as_str() {
                 "connectionTimeout" => match node.value {
@@ -78,6 +77,9 @@ impl Reader {
                         Ok(seconds) => replication.timeout_s = seconds,
                         Err(_) => self.wrong(node.place, key, format!("{seconds} is not between 1 and 3600")),
                     },
+                    Value::Float(seconds) => {
+                        self.wrong(node.place, key, format!("{seconds} is no whole number between 1 and 3600"));
+                    }
                     _ => self.wrong(node.place, key, format!("is {}, not a number of seconds", node.value.kind())),
                 },
                 // The log says what there is to say; log.level says how much.
@@ -85,7 +87,10 @@ impl Reader {
                 "streams" => match &node.value {
                     Value::Object(streams) => {
                         for (name, node) in streams {
-                            places.push((name.clone(), node.place));
+                            if let Some((first, second)) = node.twice {
+                                let text = format!("another stream of this name begins in line {}", first.line);
+                                self.wrong(second, &format!("streams.{name}"), text);
+                            }
                             replication.streams.extend(self.stream(name, node));
                         }
                     }
@@ -183,6 +188,23 @@ impl Reader {
     }
 
     fn filter(&mut self, path: &str, node: &Node) -> Map<String, Json> {
+        for (key, node) in members(&node.value) {
+            let (values, most) = match (key.as_str(), &node.value) {
+                ("kinds", Value::List(kinds)) => (kinds.as_slice(), u16::MAX.into()),
+                ("since" | "until" | "limit", _) => (std::slice::from_ref(node), u64::MAX),
+                _ => continue,
+            };
+            for value in values.iter().map(|node| &node.value) {
+                let is_wrong = match value {
+                    Value::Integer(number) => !(0..=i128::from(most)).contains(number),
+                    other => matches!(other, Value::Float(_)),
+                };
+                if is_wrong {
+                    let text = format!("{value} is no whole number between 0 and {most}");
+                    self.wrong(node.place, &format!("{path}.{key}"), text);
+                }
+            }
+        }
         let text = node.value.to_string();
         match serde_json::from_str::<Map<String, Json>>(&text) {
             Ok(mut filter) => {

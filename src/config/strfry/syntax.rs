@@ -44,7 +44,7 @@ pub fn parse(file: &str, text: &str, outside: &Outside<'_>) -> Result<Node, Synt
     let mut members = Members::new();
     let mut bytes = 0;
     Reader { file, text, at: 0, depth: 0, bytes: &mut bytes, outside }.document(&mut members)?;
-    Ok(Node { place: Position { line: 1, column: 1 }, value: Value::Object(members) })
+    Ok(Node { place: Position { line: 1, column: 1 }, value: Value::Object(members), twice: None })
 }
 
 struct Reader<'a> {
@@ -105,6 +105,9 @@ impl<'a> Reader<'a> {
         }
         self.skip_space()?;
         if adds && self.peek() == Some('{') {
+            if let Some((_, old)) = target.iter_mut().find(|(own, _)| *own == name) {
+                old.twice = Some((old.place, place));
+            }
             let object = self.object(target, &name, place)?;
             return self.enter(|reader| {
                 reader.at += 1;
@@ -135,7 +138,7 @@ impl<'a> Reader<'a> {
         place: Position,
     ) -> Result<&'m mut Members, SyntaxError> {
         let found = members.iter().position(|(own, _)| own == name).unwrap_or_else(|| {
-            members.push((name.into(), Node { place, value: Value::Object(Members::new()) }));
+            members.push((name.into(), Node { place, value: Value::Object(Members::new()), twice: None }));
             members.len() - 1
         });
         match &mut members[found].1.value {
@@ -190,7 +193,7 @@ impl<'a> Reader<'a> {
             Some('0'..='9' | '-' | '.') => self.number()?,
             _ => self.word()?,
         };
-        Ok(Node { place, value })
+        Ok(Node { place, value, twice: None })
     }
 
     fn list(&mut self) -> Result<Value, SyntaxError> {

@@ -18,6 +18,9 @@ pub struct Node {
     pub place: Position,
     /// The value.
     pub value: Value,
+    /// For a member that was assigned, or an object that was opened, although there was one: where that one stands, and
+    /// where this one does.
+    pub twice: Option<(Position, Position)>,
 }
 
 /// The members of an object, in the order in which they were first named.
@@ -75,7 +78,10 @@ impl Value {
 /// Sets a member, which keeps its rank if it exists.
 pub(super) fn set(members: &mut Members, name: &str, node: Node) {
     match members.iter_mut().find(|(own, _)| own == name) {
-        Some((_, old)) => *old = node,
+        Some((_, old)) => {
+            let twice = Some((old.place, node.place));
+            *old = Node { twice, ..node };
+        }
         None => members.push((name.into(), node)),
     }
 }

@@ -85,6 +85,38 @@ streams {
 }
 
 #[test]
+fn a_name_that_two_streams_have_is_told_with_both_places() {
+    let stream = "{ dir = \"down\" urls = [ \"wss://relay\" ] }";
+    for text in [
+        format!("streams {{\n  a {stream}\n  b {stream}\n  a {stream}\n}}"),
+        format!("streams {{\n  a {stream}\n}}\nstreams {{\n  a {stream}\n}}"),
+        format!("streams {{\n  a = {stream}\n  b {stream}\n  a = {stream}\n}}"),
+    ] {
+        check(&text).failed("streams.a: another stream of this name begins in line 2");
+    }
+    check(&format!("streams {{\n  a {stream}\n  b {stream}\n  a {stream}\n}}")).failed("router.conf:4:3: streams.a: ");
+}
+
+#[test]
+fn numbers_that_are_too_large_are_told_with_their_key() {
+    let of =
+        |filter: &str| format!("streams {{ a {{ dir = \"down\" urls = [\"wss://r\"] filter = {{ {filter} }} }} }}");
+    let huge = "99999999999999999999";
+    for (text, why) in [
+        (
+            format!("connectionTimeout = {huge}"),
+            "1:1: connectionTimeout: 100000000000000000000 is no whole number between",
+        ),
+        ("connectionTimeout = 1.5".into(), "1:1: connectionTimeout: 1.5 is no whole number between 1 and 3600"),
+        (of(&format!("since: {huge}")), "1:58: streams.a.filter.since: 100000000000000000000 is no whole number"),
+        (of("until: -5"), "1:58: streams.a.filter.until: -5 is no whole number between 0 and 18446744073709551615"),
+        (of("kinds: [1, 70000]"), "1:58: streams.a.filter.kinds: 70000 is no whole number between 0 and 65535"),
+    ] {
+        check(&text).failed(&format!("router.conf:{why}"));
+    }
+}
+
+#[test]
 fn hostile_files_are_refused_soon() {
     let deep = format!("streams {{ a {{ filter = {} }} }}", "{ a: ".repeat(1_000));
     let wide = format!("streams {{ a {{ dir = \"down\" urls = [ {} ] }} }}", "\"wss://relay\" ".repeat(30_000));
