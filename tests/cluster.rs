@@ -6,9 +6,11 @@ mod cluster {
     mod acts;
     mod away;
     mod compared;
+    mod hostile;
     mod killed;
     mod messages;
     mod nats;
     mod scene;
+    mod servers;
     mod ways;
 }

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::error::Fault;
 use crate::nostr::bech32::parse_pubkey;
-use crate::replication::ClusterOptions;
+use crate::replication::{ClusterOptions, MAX_NODE_AUTHORS as MAX_AUTHORS, MAX_NODE_KINDS as MAX_KINDS};
 
 /// The longest name of a cluster or a node.
 const MAX_NAME: usize = 32;
@@ -19,10 +19,8 @@ const MAX_REPLICAS: usize = 5;
 /// Seconds between two comparisons at least: each reads everything that is stored.
 const MIN_INTERVAL_S: u64 = 60;
 
-/// Servers, kinds and authors.
+/// The most servers.
 const MAX_SERVERS: usize = 64;
-const MAX_KINDS: usize = 256;
-const MAX_AUTHORS: usize = 10_000;
 
 /// Makes paths absolute that are relative to the directory of the file.
 pub fn resolve(options: &mut ClusterOptions, directory: &Path) {

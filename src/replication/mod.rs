@@ -40,8 +40,9 @@ mod upload;
 mod window;
 
 pub use cluster::{
-    CLUSTER_BYTES, Cluster, NodeStatus, Options as ClusterOptions, Overview, Parts as ClusterParts,
-    Status as NodeReport, TAKEN_AT_ONCE, status as cluster_status,
+    CLUSTER_BYTES, Cluster, MAX_AUTHORS as MAX_NODE_AUTHORS, MAX_KINDS as MAX_NODE_KINDS, NodeStatus,
+    Options as ClusterOptions, Overview, Parts as ClusterParts, Status as NodeReport, TAKEN_AT_ONCE,
+    status as cluster_status,
 };
 pub use error::SyncError;
 pub use report::{Direction, End, Progress, Report, Side, Watch};

@@ -41,4 +41,5 @@ pub use change_feed::PATH as CHANGES_PATH;
 pub use dashboard::board::{Board, Options as DashboardOptions, Setting};
 pub use feed_access::{Options as ChangesOptions, TokenFile, TokenHash};
 pub use io::{Server, ServerError, listen};
+pub use log_limit::LogLimit;
 pub use options::Options;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::nats::{Nats, is_there};
+use super::nats::Nats;
 use super::scene::{holds, node, settle};
 use crate::support::relay::Relay;
 use crate::support::wire::Key;
@@ -17,10 +17,7 @@ fn run(relay: &Relay, arguments: &[&str]) -> String {
 
 #[test]
 fn a_ban_at_one_node_removes_the_event_and_refuses_the_author_at_all() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     let (mut at_a, mut at_b) = (a.connect(), b.connect());
     let (author, other) = (Key::named("author"), Key::named("other"));
@@ -44,10 +41,7 @@ fn a_ban_at_one_node_removes_the_event_and_refuses_the_author_at_all() {
 
 #[test]
 fn a_node_that_comes_later_learns_every_decision_and_the_latest_one_holds() {
-    if !is_there() {
-        return;
-    }
-    let mut nats = Nats::start();
+    let Some(mut nats) = Nats::start() else { return };
     let a = node(&nats, "a");
     let keys = ["one", "two", "three"].map(|name| Key::named(name).hex);
     keys.iter().for_each(|key| drop(run(&a, &["ban", key])));

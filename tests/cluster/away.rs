@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::nats::{Nats, is_there};
+use super::nats::Nats;
 use super::scene::{config, joined, node, settle};
 use crate::support::client::Client;
 use crate::support::relay::Relay;
@@ -21,10 +21,7 @@ fn publish(client: &mut Client<'_>, from: &str, count: usize) -> BTreeSet<String
 
 #[test]
 fn nodes_serve_while_nats_is_away_and_are_level_once_it_is_back() {
-    if !is_there() {
-        return;
-    }
-    let mut nats = Nats::start();
+    let Some(mut nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     nats.kill();
     let mut expected = publish(&mut a.connect(), "first", 20);
@@ -38,10 +35,7 @@ fn nodes_serve_while_nats_is_away_and_are_level_once_it_is_back() {
 
 #[test]
 fn a_relay_starts_without_nats_and_joins_when_it_is_there() {
-    if !is_there() {
-        return;
-    }
-    let mut nats = Nats::start();
+    let Some(mut nats) = Nats::start() else { return };
     nats.kill();
     let [a, b] = ["a", "b"].map(|name| Relay::start(&config(&[nats.url()], name, "")));
     a.wait_for_log("not joined with the other nodes");
@@ -52,10 +46,7 @@ fn a_relay_starts_without_nats_and_joins_when_it_is_there() {
 
 #[test]
 fn what_a_wiped_stream_held_is_published_again_as_far_as_others_lack_it() {
-    if !is_there() {
-        return;
-    }
-    let mut nats = Nats::start();
+    let Some(mut nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     settle(&[&a, &b], &publish(&mut a.connect(), "before", 20));
     // The other node is away, so only the stream has what comes now.
@@ -71,10 +62,7 @@ fn what_a_wiped_stream_held_is_published_again_as_far_as_others_lack_it() {
 
 #[test]
 fn a_stream_that_is_deleted_under_way_is_made_again() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     let mut expected = publish(&mut a.connect(), "before", 5);
     settle(&[&a, &b], &expected);
@@ -86,10 +74,7 @@ fn a_stream_that_is_deleted_under_way_is_made_again() {
 
 #[test]
 fn a_node_that_was_away_catches_up_alone() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     let mut expected = publish(&mut a.connect(), "before", 5);
     settle(&[&a, &b], &expected);

@@ -5,17 +5,14 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::nats::{Nats, is_there};
+use super::nats::{Nats, free_port};
 use super::scene::{config, holds, joined, node, settle};
 use crate::support::relay::Relay;
-use crate::support::wire::{Key, now};
+use crate::support::wire::{Key, Signed, now};
 
 #[test]
 fn what_was_stored_before_a_relay_became_a_node_is_found_private_and_protected_events_too() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let relay = Relay::start("");
     let (key, friend) = (Key::named("author"), Key::named("friend"));
     let mut expected = BTreeSet::new();
@@ -41,10 +38,7 @@ fn what_was_stored_before_a_relay_became_a_node_is_found_private_and_protected_e
 
 #[test]
 fn a_node_that_the_stream_has_outrun_fetches_the_rest_from_another() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     let key = Key::named("author");
     let publish = |relay: &Relay, text: &str| {
@@ -63,12 +57,46 @@ fn a_node_that_the_stream_has_outrun_fetches_the_rest_from_another() {
     assert_eq!(settle(&[&a, &b], &expected), expected);
 }
 
+/// A node that has stored these events before it became one.
+fn node_with_stored(nats: &Nats, events: &[&Signed]) -> Relay {
+    let relay = Relay::start("");
+    relay.connect().publish_all(events.iter().copied());
+    let node = relay.restart_killed(&config(&[nats.url()], "a", ""));
+    joined(&node);
+    node
+}
+
+#[test]
+fn events_that_do_not_fit_into_one_answer_are_asked_for_again() {
+    let Some(nats) = Nats::start() else { return };
+    let key = Key::named("author");
+    let note = |n: usize, kib: usize| key.note(&format!("{n} {}", "x".repeat(kib << 10)));
+    let large = note(0, 200);
+    // They are asked for in the order of their ids, so the small one comes alone, in an answer that is far from full.
+    let small = (1..1000).map(|n| note(n, 100)).find(|small| small.id < large.id).expect("half of them are");
+    let a = node_with_stored(&nats, &[&large, &small]);
+    let b = node(&nats, "b");
+    let expected = [large.id, small.id].into();
+    assert_eq!(settle(&[&a, &b], &expected), expected);
+}
+
+#[test]
+fn an_answer_is_no_longer_than_a_message_of_nats_and_what_fits_into_none_stays() {
+    let Some(nats) = Nats::start_with(free_port(), "max_payload: 65536") else { return };
+    let key = Key::named("author");
+    let notes: Vec<Signed> = (0..2_000).map(|n| key.note(&format!("note {n}"))).collect();
+    let large: Vec<Signed> = (0..3).map(|n| key.note(&format!("{n} {}", "x".repeat(40 << 10)))).collect();
+    let too_large = key.note(&"x".repeat(90 << 10));
+    let fitting: Vec<&Signed> = notes.iter().chain(&large).collect();
+    let _a = node_with_stored(&nats, &[&fitting[..], &[&too_large]].concat());
+    let b = node(&nats, "b");
+    let expected: BTreeSet<String> = fitting.into_iter().map(|note| note.id.clone()).collect();
+    b.until(|| holds(&b) == expected);
+}
+
 #[test]
 fn questions_that_no_node_asks_are_answered_and_stop_nothing() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let a = node(&nats, "a");
     let mut client = nats.client();
     let ids = vec!["ab".repeat(32); 1000];
@@ -92,10 +120,7 @@ fn questions_that_no_node_asks_are_answered_and_stop_nothing() {
 
 #[test]
 fn the_status_shows_every_node_and_who_does_not_answer() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     let status = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::nats::{Nats, is_there};
+use super::nats::Nats;
 use super::scene::{holds, node};
 use crate::support::wire::{Key, now};
 
@@ -10,10 +10,7 @@ const POISON: &str = "weir_cluster_received_total{outcome=\"poison\"}";
 
 #[test]
 fn messages_that_are_none_of_ours_are_counted_and_stop_nothing() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let a = node(&nats, "a");
     let mut client = nats.client();
     let key = Key::named("author");
@@ -49,10 +46,7 @@ fn messages_that_are_none_of_ours_are_counted_and_stop_nothing() {
 
 #[test]
 fn a_message_that_comes_twice_late_or_in_another_order_changes_nothing() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let a = node(&nats, "a");
     let mut client = nats.client();
     let key = Key::named("author");

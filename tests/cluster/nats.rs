@@ -20,12 +20,6 @@ fn binary() -> Option<PathBuf> {
     named.into_iter().chain([installed]).chain(found).find(|file| file.is_file())
 }
 
-/// Whether there is a server to test with.
-#[track_caller]
-pub fn is_there() -> bool {
-    has(Need::Nats, binary().is_some())
-}
-
 /// A port that nobody listens on now.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
@@ -40,22 +34,37 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts a server by itself.
-    pub fn start() -> Self {
+    /// Starts a server by itself; `None` where there is none to test with and `WEIR_REQUIRE` does not demand it.
+    #[track_caller]
+    pub fn start() -> Option<Self> {
         Self::start_with(free_port(), "")
     }
 
     /// Starts a server on a port, with more of a configuration.
-    pub fn start_with(port: u16, config: &str) -> Self {
+    #[track_caller]
+    pub fn start_with(port: u16, config: &str) -> Option<Self> {
+        let mut server = Self::prepare(port, config)?;
+        server.run();
+        Some(server)
+    }
+
+    /// A server that does not run yet.
+    #[track_caller]
+    pub fn prepare(port: u16, config: &str) -> Option<Self> {
+        let text = |store: &str| format!("listen: 127.0.0.1:{port}\njetstream {{ store_dir: {store:?} }}\n{config}");
+        Self::prepare_by(port, text)
+    }
+
+    /// The same with a whole configuration, given the directory of its store.
+    #[track_caller]
+    pub fn prepare_by(port: u16, text: impl FnOnce(&str) -> String) -> Option<Self> {
+        has(Need::Nats, binary().is_some()).then_some(())?;
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("nats.conf");
         let store = dir.path().join("data").display().to_string();
-        let text = format!("listen: 127.0.0.1:{port}\njetstream {{ store_dir: {store:?} }}\n{config}");
-        std::fs::write(&file, text).expect("the configuration is written");
+        std::fs::write(&file, text(&store)).expect("the configuration is written");
         let arguments = vec!["-c".into(), file.display().to_string()];
-        let mut server = Self { child: None, address: SocketAddr::from(([127, 0, 0, 1], port)), dir, arguments };
-        server.run();
-        server
+        Some(Self { child: None, address: SocketAddr::from(([127, 0, 0, 1], port)), dir, arguments })
     }
 
     /// Runs it, if it does not.
@@ -161,6 +170,37 @@ impl NatsClient {
         let subscribe = format!("SUB {inbox} {n}\r\nUNSUB {n} 1\r\n", n = self.inboxes);
         self.write(format!("{subscribe}PUB {subject} {inbox} {}\r\n{body}\r\nPING\r\n", body.len()).as_bytes());
         self.answer(true)
+    }
+
+    /// Answers so many questions at a subject: `answer` gets each one, and says nothing with `None`.
+    pub fn serve(&mut self, subject: &str, count: usize, mut answer: impl FnMut(&Value) -> Option<Vec<u8>>) {
+        self.inboxes += 1;
+        self.write(format!("SUB {subject} {}\r\n", self.inboxes).as_bytes());
+        let mut served = 0;
+        while served < count {
+            let line = self.line();
+            let words: Vec<&str> = line.split(' ').collect();
+            let (reply, headers, total) = match words[..] {
+                ["MSG", _, _, reply, total] => (reply, "0", total),
+                ["HMSG", _, _, reply, headers, total] => (reply, headers, total),
+                ["PING"] => {
+                    self.write(b"PONG\r\n");
+                    continue;
+                }
+                _ => continue,
+            };
+            let [headers, total] = [headers, total].map(|size| size.parse::<usize>().expect("a size"));
+            let mut payload = vec![0; total];
+            self.reader.read_exact(&mut payload).expect("the payload");
+            assert_eq!(self.line(), "");
+            served += 1;
+            let question = serde_json::from_slice(&payload[headers..]).expect("a question");
+            if let Some(said) = answer(&question) {
+                self.write(&[format!("PUB {reply} {}\r\n", said.len()).as_bytes(), &said, b"\r\n"].concat());
+            }
+        }
+        self.write(format!("UNSUB {}\r\nPING\r\n", self.inboxes).as_bytes());
+        while self.line() != "PONG" {}
     }
 
     /// Reads up to the answer, if there is to be one, and the PONG.

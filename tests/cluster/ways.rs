@@ -2,16 +2,13 @@
 
 use serde_json::json;
 
-use super::nats::{Nats, is_there};
+use super::nats::Nats;
 use super::scene::{holds, node, node_with, settle};
 use crate::support::wire::{Key, now};
 
 #[test]
 fn what_is_published_at_one_node_is_stored_and_delivered_live_by_the_others() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     let (mut at_a, mut at_b) = (a.connect(), b.connect());
     at_b.ask(r#"["REQ","live",{"kinds":[1]}]"#, r#"["EOSE","live"]"#);
@@ -27,10 +24,7 @@ fn what_is_published_at_one_node_is_stored_and_delivered_live_by_the_others() {
 
 #[test]
 fn protected_events_travel_since_the_nodes_are_one_relay() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     let key = Key::named("author");
     let mut at_a = a.connect();
@@ -42,10 +36,7 @@ fn protected_events_travel_since_the_nodes_are_one_relay() {
 
 #[test]
 fn ephemeral_events_reach_listeners_at_other_nodes_and_no_store() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     let (mut at_a, mut at_b) = (a.connect(), b.connect());
     at_b.ask(r#"["REQ","live",{"kinds":[20001]}]"#, r#"["EOSE","live"]"#);
@@ -61,10 +52,7 @@ fn ephemeral_events_reach_listeners_at_other_nodes_and_no_store() {
 
 #[test]
 fn a_node_takes_the_kinds_and_authors_that_it_asks_for() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let (friend, stranger) = (Key::named("friend"), Key::named("stranger"));
     let a = node(&nats, "a");
     let more = format!("kinds = [0, 1]\nauthors = [\"{}\"]", friend.hex);
@@ -94,10 +82,7 @@ fn a_node_takes_the_kinds_and_authors_that_it_asks_for() {
 
 #[test]
 fn deletions_and_newer_versions_hold_at_every_node() {
-    if !is_there() {
-        return;
-    }
-    let nats = Nats::start();
+    let Some(nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     let (mut at_a, mut at_b) = (a.connect(), b.connect());
     let key = Key::named("author");

@@ -14,6 +14,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::StreamExt as _;
 
+use super::disk::on_disk;
 use super::error::{ClusterError, nats};
 use super::known_acts::Acts;
 use super::message::{self, Poison};
@@ -53,7 +54,7 @@ pub async fn run(shared: Arc<Shared>, consumer: Consumer<Config>) -> Result<Infa
 async fn publish(shared: &Shared) -> Result<(), ClusterError> {
     let node = &shared.node;
     let published = node.state().acts_published;
-    let (acts, last) = on_disk(node, move |acts| acts.unpublished(published)).await?.map_err(journal)?;
+    let (acts, last) = on_disk(of(node, move |acts| acts.unpublished(published))).await.map_err(journal)?;
     for act in &acts {
         let Some(origin) = &act.origin else { continue };
         let json = serde_json::to_vec(act).map_err(|error| ClusterError::Journal(error.to_string()))?;
@@ -75,7 +76,7 @@ async fn publish(shared: &Shared) -> Result<(), ClusterError> {
 async fn take(node: &Arc<Node>, message: Message) -> Result<(), ClusterError> {
     let number = message.info().map(|info| info.stream_sequence).map_err(nats("a message has no number"))?;
     let adopted = match message::read_act(&message.payload) {
-        Ok(act) => on_disk(node, move |acts| acts.adopt(&act)).await?,
+        Ok(act) => on_disk(of(node, move |acts| acts.adopt(&act))).await,
         Err(poison) => {
             poisoned(node, &message, &poison);
             return acked(message.ack_with(AckKind::Term).await);
@@ -108,12 +109,8 @@ fn journal(error: JournalError) -> ClusterError {
     ClusterError::Journal(error.to_string())
 }
 
-/// Works with the audit on a thread that may wait for the disk.
-async fn on_disk<T: Send + 'static>(
-    node: &Arc<Node>,
-    work: impl FnOnce(&mut Acts) -> T + Send + 'static,
-) -> Result<T, ClusterError> {
+/// Work with the audit.
+fn of<T, W: FnOnce(&mut Acts) -> T>(node: &Arc<Node>, work: W) -> impl FnOnce() -> T + use<T, W> {
     let node = Arc::clone(node);
-    let worked = tokio::task::spawn_blocking(move || work(&mut node.acts())).await;
-    worked.map_err(|error| ClusterError::Journal(error.to_string()))
+    move || work(&mut node.acts())
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 
 use super::ask::{self, Answer, Question, Status};
+use super::disk::on_disk;
 use super::error::{ClusterError, nats};
 use super::message;
 use super::shared::{Node, Shared, publisher};
@@ -51,10 +52,10 @@ pub async fn run(shared: Arc<Shared>) -> Result<Infallible, ClusterError> {
         let is_short = asked.payload.len() <= ask::MAX_QUESTION_BYTES;
         let question = serde_json::from_slice(&asked.payload).ok().filter(|_| is_short);
         let payload = match question {
-            Some(Question::Events { ids }) => events(&node, ids).await?,
+            Some(Question::Events { ids }) => events(&node, ids, shared.max_payload()).await?,
             Some(question) => {
                 number += 1;
-                let answer = answer(&node, &mut comparing, number, &from, question).await?;
+                let answer = answer(&shared, &mut comparing, number, &from, question).await?;
                 serde_json::to_vec(&answer).unwrap_or_default()
             }
             None => {
@@ -69,13 +70,14 @@ pub async fn run(shared: Arc<Shared>) -> Result<Infallible, ClusterError> {
 }
 
 async fn answer(
-    node: &Arc<Node>,
+    shared: &Shared,
     comparing: &mut Option<Comparing>,
     number: u64,
     from: &str,
     question: Question,
 ) -> Result<Answer, ClusterError> {
-    let failed = |why: &str| Answer::Failed { why: why.into() };
+    let (node, failed) = (&shared.node, |why: &str| Answer::Failed { why: why.into() });
+    let frame_bytes = ask::frame_bytes(shared.max_payload());
     Ok(match question {
         Question::Status => Answer::Status(status(node)?),
         Question::Open { since, until, kinds, authors, message } => {
@@ -87,7 +89,8 @@ async fn answer(
             let authors: Option<Vec<Pubkey>> = authors.iter().map(|author| parse_pubkey(author).ok()).collect();
             let Some(authors) = authors else { return Ok(failed("an author is no key")) };
             let window = Window { since: Timestamp(since), until: Timestamp(until) };
-            let Some(session) = open(node, window, filter(&kinds, authors)).await? else { return Ok(Answer::Much) };
+            let opened = open(node, window, filter(&kinds, authors), frame_bytes).await?;
+            let Some(session) = opened else { return Ok(Answer::Much) };
             let reply = session.reply(&message);
             *comparing = Some(Comparing { number, with: from.into(), session, used: Instant::now() });
             reply.map_or_else(
@@ -129,7 +132,12 @@ pub fn filter(kinds: &[u16], authors: Vec<Pubkey>) -> Filter {
 }
 
 /// What is held of a window; `None` if that is too much.
-async fn open(node: &Arc<Node>, window: Window, filter: Filter) -> Result<Option<Session>, ClusterError> {
+async fn open(
+    node: &Arc<Node>,
+    window: Window,
+    filter: Filter,
+    frame_bytes: usize,
+) -> Result<Option<Session>, ClusterError> {
     let node = Arc::clone(node);
     let look = move || -> Result<Option<Session>, StoreError> {
         let stop = AtomicBool::new(false);
@@ -137,13 +145,13 @@ async fn open(node: &Arc<Node>, window: Window, filter: Filter) -> Result<Option
         let look = Look { store, filter: &filter, max_records: MAX_RECORDS, sends_up: false, now: now(), stop: &stop };
         let held = look.find(window, &Remembered::default())?;
         let whole = held.filter(|held| held.rest.is_none());
-        Ok(whole.map(|held| Session::new(Arc::new(held.records), ask::FRAME_BYTES)))
+        Ok(whole.map(|held| Session::new(Arc::new(held.records), frame_bytes)))
     };
     Ok(on_disk(look).await?)
 }
 
 /// Events by their ids, one on each line: as many as fit, in the order in which they were asked for.
-async fn events(node: &Arc<Node>, ids: Vec<String>) -> Result<Vec<u8>, ClusterError> {
+async fn events(node: &Arc<Node>, ids: Vec<String>, max_payload: usize) -> Result<Vec<u8>, ClusterError> {
     let node = Arc::clone(node);
     let read = move || -> Result<Vec<u8>, StoreError> {
         let (mut lines, snapshot, now) = (Vec::new(), node.serving.store.read()?, now());
@@ -152,19 +160,11 @@ async fn events(node: &Arc<Node>, ids: Vec<String>) -> Result<Vec<u8>, ClusterEr
             if event.is_expired(now) || snapshot.is_hidden(seq, event)? {
                 continue;
             }
-            let json = message::write(event);
-            if !lines.is_empty() && lines.len() + json.len() > ask::ANSWER_BYTES {
+            if !ask::add_line(&mut lines, &message::write(event), max_payload) {
                 break;
             }
-            lines.extend_from_slice(&json);
-            lines.push(b'\n');
         }
         Ok(lines)
     };
     Ok(on_disk(read).await?)
-}
-
-/// Works on a thread that may wait for the disk.
-pub async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

@@ -4,21 +4,25 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::options::MAX_AUTHORS;
 use crate::negentropy::MIN_FRAME_BYTES;
 use crate::nostr::{EventId, hex};
 
-/// Bytes of one message of negentropy. In hex it is twice as long, far below what NATS takes.
+/// Bytes of the longest message of negentropy. In hex it is twice as long.
 pub const FRAME_BYTES: usize = 60_000;
 const _: () = assert!(FRAME_BYTES >= MIN_FRAME_BYTES);
+
+/// What is around a message of negentropy in a question or an answer: the names of the fields, and kinds.
+const AROUND_BYTES: usize = 4096;
 
 /// Ids that are asked for at a time.
 pub const MAX_IDS: usize = 128;
 
 /// Bytes of events in one answer, unless the first one is longer.
-pub const ANSWER_BYTES: usize = 256 << 10;
+const ANSWER_BYTES: usize = 256 << 10;
 
-/// The longest question: a frame in hex, and what is around it.
-pub const MAX_QUESTION_BYTES: usize = 3 * FRAME_BYTES;
+/// The longest question: a frame in hex, and as many authors as a node may take events of.
+pub const MAX_QUESTION_BYTES: usize = 2 * FRAME_BYTES + MAX_AUTHORS * 70 + AROUND_BYTES;
 
 /// A question.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -93,6 +97,28 @@ pub struct Status {
     pub compared_at: u64,
 }
 
+/// Bytes of one message of negentropy, if NATS takes `max_payload` bytes.
+#[must_use]
+pub fn frame_bytes(max_payload: usize) -> usize {
+    FRAME_BYTES.min(max_payload.saturating_sub(AROUND_BYTES) / 2).max(MIN_FRAME_BYTES)
+}
+
+/// Adds an event to an answer that NATS takes, one on each line. Whether it has room for more.
+#[must_use]
+pub fn add_line(lines: &mut Vec<u8>, json: &[u8], max_payload: usize) -> bool {
+    let bytes = json.len() + 1;
+    if bytes > max_payload {
+        // It fits into none: it stays where it is.
+        return true;
+    }
+    if !lines.is_empty() && lines.len() + bytes > ANSWER_BYTES.min(max_payload) {
+        return false;
+    }
+    lines.extend_from_slice(json);
+    lines.push(b'\n');
+    true
+}
+
 /// Bytes as they stand in JSON.
 #[must_use]
 pub fn to_text(bytes: &[u8]) -> String {
@@ -122,6 +148,7 @@ pub fn to_ids(ids: &[String]) -> Option<Vec<EventId>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::cluster::options::MAX_KINDS;
 
     #[test]
     fn questions_and_answers_come_back_and_anything_else_is_refused() {
@@ -139,6 +166,37 @@ mod tests {
         for text in ["", "{}", "[]", r#"{"ask":"drop"}"#, r#"{"ask":"next","session":1}"#, "\0"] {
             assert!(serde_json::from_str::<Question>(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_longest_question_is_one_that_nats_takes_and_a_node_reads() {
+        let open = Question::Open {
+            since: u64::MAX,
+            until: u64::MAX,
+            kinds: vec![u16::MAX; MAX_KINDS],
+            authors: vec!["ab".repeat(32); MAX_AUTHORS],
+            message: "ab".repeat(FRAME_BYTES),
+        };
+        let bytes = serde_json::to_vec(&open).expect("JSON").len();
+        assert!(bytes <= MAX_QUESTION_BYTES, "{bytes}");
+        // What NATS takes unless its operator says otherwise.
+        const { assert!(MAX_QUESTION_BYTES <= 1 << 20) }
+    }
+
+    #[test]
+    fn an_answer_has_as_many_events_as_nats_takes_and_none_that_fits_nowhere() {
+        let answer = |lengths: &[usize], max_payload| {
+            let (mut lines, json) = (Vec::new(), vec![b'x'; 1 << 20]);
+            let added =
+                lengths.iter().take_while(|length| add_line(&mut lines, &json[..**length], max_payload)).count();
+            (added, lines.len())
+        };
+        assert_eq!(answer(&[100, 100, 100], 1 << 20), (3, 303));
+        assert_eq!(answer(&[100, 100, 100], 250), (2, 202));
+        assert_eq!(answer(&[300, 100, 100], 250), (3, 202));
+        assert_eq!(answer(&[300_000, 100], 1 << 20), (1, 300_001));
+        assert_eq!(answer(&[100_000, 200_000], 1 << 20), (1, 100_001));
+        assert_eq!([1 << 20, 64 << 10, 10].map(frame_bytes), [FRAME_BYTES, 30 << 10, MIN_FRAME_BYTES]);
     }
 
     #[test]

@@ -3,18 +3,20 @@
 //! It is the final truth: it finds what a stream dropped, what was lost with one, and what was stored before a relay
 //! became a node. Each node fetches for itself. What it asks for and refuses is not asked for again while it runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::Request;
 use async_nats::jetstream::stream::Stream;
 use futures_util::TryStreamExt as _;
 
-use super::answering::{MAX_RECORDS, filter, on_disk};
+use super::answering::{MAX_RECORDS, filter};
+use super::answers::Answers;
 use super::ask::{self, Answer, Question};
+use super::disk::on_disk;
 use super::error::{ClusterError, nats};
 use super::intake;
 use super::message;
@@ -23,7 +25,6 @@ use crate::metrics::NodeReceived;
 use crate::negentropy::{Differences, Initiator, Records};
 use crate::nostr::json::Parser;
 use crate::nostr::{EventId, VerifiedEvent, hex};
-use crate::pipeline::client::OnAnswer;
 use crate::pipeline::ingest::nodes::NodeClient;
 use crate::pipeline::now;
 use crate::replication::backoff::chance;
@@ -35,9 +36,15 @@ use crate::store::StoreError;
 /// How long another node may take for an answer: it may have to read a million rows.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long the store may take to say what became of an event.
+const STORED_WITHIN: Duration = Duration::from_secs(30);
+
 /// How soon a comparison that is due is tried, and tried again.
 const SOON: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(15);
+
+/// How soon after one that was due another one follows.
+const LATER: Duration = Duration::from_secs(60);
 
 /// Messages of one comparison. Two sides of 100,000 records need five.
 const MAX_ROUNDS: usize = 64;
@@ -49,67 +56,48 @@ const MAX_ROUNDS: usize = 64;
 pub async fn run(shared: Arc<Shared>, events: Stream) -> Result<Infallible, ClusterError> {
     let node = Arc::clone(&shared.node);
     let interval = Duration::from_secs(node.options.compare_interval_s);
-    let mut pause = SOON;
     if node.compared_at.load(Ordering::Relaxed) == 0 {
         // An earlier session may have ended before that was done.
         node.is_to_compare.store(true, Ordering::Relaxed);
     }
+    let (mut pause, mut done) = (SOON, BTreeSet::new());
     loop {
-        if !node.is_to_compare.load(Ordering::Relaxed) {
-            // Nodes that started together do not all compare at once.
-            pause = interval.mul_f64(0.5 + f64::from(chance()) / f64::from(u32::MAX));
-        }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = node.compare_now.notified() => {}
         }
-        // What becomes due meanwhile is for the next one.
-        node.is_to_compare.store(false, Ordering::Relaxed);
-        if compare_with_any(&shared, &events).await? {
-            node.compared_at.store(now().0, Ordering::Relaxed);
-        } else {
+        if !compare_with_all(&shared, &events, &mut done).await? {
             node.is_to_compare.store(true, Ordering::Relaxed);
             pause = AGAIN;
+            continue;
         }
+        done.clear();
+        let was_due = node.is_to_compare.swap(false, Ordering::Relaxed);
+        // After a fault, nodes join one after the other. And those that started together do not all compare at once.
+        pause = if was_due { LATER } else { interval.mul_f64(0.5 + f64::from(chance()) / f64::from(u32::MAX)) };
     }
 }
 
-/// Compares with the first node that answers, beginning anywhere. Whether there was one.
-async fn compare_with_any(shared: &Shared, events: &Stream) -> Result<bool, ClusterError> {
+/// Compares with every node that is not `done`, beginning anywhere: what the stream lost may be at any. Whether all are
+/// done now; `false` if there is no other.
+async fn compare_with_all(shared: &Shared, events: &Stream, done: &mut BTreeSet<String>) -> Result<bool, ClusterError> {
     let names: Result<Vec<String>, _> = events.consumer_names().try_collect().await;
     let mut names = names.map_err(nats("the nodes cannot be listed"))?;
     names.retain(|name| *name != shared.node.options.node);
     let first = if names.is_empty() { 0 } else { chance() as usize % names.len() };
     names.rotate_left(first);
-    for name in names {
+    for name in names.iter().filter(|name| !done.contains(*name)).cloned().collect::<Vec<_>>() {
         match Comparison::new(shared, &name).run().await {
             Ok(fetched) => {
                 tracing::info!(with = name, fetched, "compared with another node");
-                return Ok(true);
+                shared.node.compared_at.store(now().0, Ordering::Relaxed);
+                done.insert(name);
             }
             Err(error @ (ClusterError::Stopping | ClusterError::Store(_))) => return Err(error),
             Err(error) => tracing::debug!(with = name, "not compared: {error}"),
         }
     }
-    Ok(false)
-}
-
-/// What became of events that were handed over.
-#[derive(Default)]
-struct Outcomes(Mutex<BTreeMap<EventId, NodeReceived>>);
-
-impl Outcomes {
-    fn on_answer(self: &Arc<Self>) -> OnAnswer {
-        let outcomes = Arc::clone(self);
-        Arc::new(move |id, accepted, reason| {
-            let mut known = outcomes.0.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(id, intake::outcome(accepted, reason));
-        })
-    }
-
-    fn take(&self) -> BTreeMap<EventId, NodeReceived> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+    Ok(!names.is_empty() && names.iter().all(|name| done.contains(name)))
 }
 
 /// One comparison with one node.
@@ -118,16 +106,16 @@ struct Comparison<'a> {
     node: &'a Arc<Node>,
     with: &'a str,
     client: NodeClient,
-    outcomes: Arc<Outcomes>,
+    answers: Arc<Answers>,
     parser: Parser,
     fetched: u64,
 }
 
 impl<'a> Comparison<'a> {
     fn new(shared: &'a Shared, with: &'a str) -> Self {
-        let (node, outcomes) = (&shared.node, Arc::<Outcomes>::default());
-        let client = node.serving.node_events.client(&node.serving.settings.load(), outcomes.on_answer());
-        Self { shared, node, with, client, outcomes, parser: Parser::default(), fetched: 0 }
+        let (node, answers) = (&shared.node, Arc::<Answers>::default());
+        let client = node.serving.node_events.client(&node.serving.settings.load(), answers.on_answer());
+        Self { shared, node, with, client, answers, parser: Parser::default(), fetched: 0 }
     }
 
     /// Compares everything, the newest first. Returns how many events were stored.
@@ -167,7 +155,7 @@ impl<'a> Comparison<'a> {
 
     /// The ids that the other node holds in a window and this one does not; `None` if it holds too many.
     async fn differences(&self, window: Window, records: Records) -> Result<Option<BTreeSet<EventId>>, ClusterError> {
-        let initiator = Initiator::new(Arc::new(records), ask::FRAME_BYTES);
+        let initiator = Initiator::new(Arc::new(records), ask::frame_bytes(self.shared.max_payload()));
         let options = &self.node.options;
         let mut question = Question::Open {
             since: window.since.0,
@@ -203,27 +191,28 @@ impl<'a> Comparison<'a> {
         Ok(answer.map_err(nats("another node did not answer"))?.payload.to_vec())
     }
 
-    /// Fetches events and stores them.
+    /// Fetches events and stores them. What does not come is asked for again, since not all fit into one answer, until
+    /// nothing new comes: then it is gone there, or fits into no message.
     async fn fetch(&mut self, need: BTreeSet<EventId>) -> Result<(), ClusterError> {
-        let mut ids: Vec<EventId> = need.into_iter().filter(|id| !self.node.refused.has(id)).collect();
-        while !ids.is_empty() {
-            let asked: Vec<EventId> = ids.drain(..ids.len().min(ask::MAX_IDS)).collect();
-            let question = Question::Events { ids: asked.iter().map(ToString::to_string).collect() };
-            let lines = self.ask(&question).await?;
-            let came = self.take(&lines, &asked).await?;
-            // It answers as much as fits, in this order; what comes before the last one is gone there.
-            let answered =
-                came.and_then(|last| asked.iter().position(|id| *id == last)).map_or(asked.len(), |at| at + 1);
-            if lines.len() >= ask::ANSWER_BYTES / 2 {
-                ids.extend_from_slice(&asked[answered..]);
+        let mut missing: Vec<EventId> = need.into_iter().filter(|id| !self.node.refused.has(id)).collect();
+        let mut has_news = true;
+        while has_news && !missing.is_empty() {
+            let mut left = Vec::new();
+            for asked in missing.chunks(ask::MAX_IDS) {
+                let question = Question::Events { ids: asked.iter().map(ToString::to_string).collect() };
+                let lines = self.ask(&question).await?;
+                let came = self.take(&lines, asked).await?;
+                left.extend(asked.iter().filter(|id| !came.contains(*id)));
             }
+            has_news = left.len() < missing.len();
+            missing = left;
         }
         Ok(())
     }
 
-    /// Stores the events of an answer that were asked for, and waits for what becomes of them. Returns the last one.
-    async fn take(&mut self, lines: &[u8], asked: &[EventId]) -> Result<Option<EventId>, ClusterError> {
-        let (mut events, mut last) = (Vec::new(), None);
+    /// Stores the events of an answer that were asked for, and waits for what becomes of them. Returns their ids.
+    async fn take(&mut self, lines: &[u8], asked: &[EventId]) -> Result<BTreeSet<EventId>, ClusterError> {
+        let (mut events, mut came) = (Vec::new(), BTreeSet::new());
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let event = match message::read_bare(&mut self.parser, line, self.node.max_event_bytes()) {
                 Ok(event) if asked.contains(&event.view().id()) => event,
@@ -234,7 +223,9 @@ impl<'a> Comparison<'a> {
                 }
             };
             let id = event.view().id();
-            last = Some(id);
+            if !came.insert(id) {
+                return Err(failed("it sends an event twice"));
+            }
             match intake::check(self.node, event.view()) {
                 Ok(()) => events.push(event),
                 Err(outcome) => self.refused(&id, outcome),
@@ -251,15 +242,26 @@ impl<'a> Comparison<'a> {
                 Err(event) => self.refused(&event.view().id(), NodeReceived::Poison),
             }
         }
-        let mut owed = verified.len();
-        while owed > 0 {
-            if verified.is_empty() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+        self.store(verified).await?;
+        Ok(came)
+    }
+
+    /// Stores events, and waits for what becomes of each.
+    async fn store(&mut self, mut events: Vec<VerifiedEvent>) -> Result<(), ClusterError> {
+        let mut owed: BTreeSet<EventId> = events.iter().map(|event| event.view().id()).collect();
+        while !owed.is_empty() {
+            let told = if events.is_empty() {
+                let told = self.answers.next(STORED_WITHIN).await;
+                if told.is_empty() {
+                    return Err(failed("the store does not say what became of an event"));
+                }
+                told
             } else {
-                verified = intake::store(&self.client, verified).await?;
-            }
-            for (id, outcome) in self.outcomes.take() {
-                owed = owed.saturating_sub(1);
+                events = intake::store(&self.client, events).await?;
+                self.answers.take()
+            };
+            for (id, outcome) in told {
+                owed.remove(&id);
                 match outcome {
                     NodeReceived::Stored => {
                         self.fetched += 1;
@@ -270,7 +272,7 @@ impl<'a> Comparison<'a> {
                 }
             }
         }
-        Ok(last)
+        Ok(())
     }
 
     fn refused(&self, id: &EventId, outcome: NodeReceived) {

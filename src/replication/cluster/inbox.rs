@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::Consumer;
@@ -14,8 +14,8 @@ use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::message::Acker;
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::StreamExt as _;
-use tokio::sync::Notify;
 
+use super::answers::Answers;
 use super::error::{ClusterError, nats};
 use super::intake;
 use super::message::{self, Poison};
@@ -37,29 +37,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Messages that are checked together: eight groups of the engine.
 const CHECKED_AT_ONCE: usize = 64;
-
-/// What became of events, told by threads of the pipeline. As many as there are unacknowledged messages.
-#[derive(Default)]
-struct Answers {
-    told: Mutex<Vec<(EventId, NodeReceived)>>,
-    news: Notify,
-}
-
-impl Answers {
-    fn take(&self) -> Vec<(EventId, NodeReceived)> {
-        std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn on_answer(self: &Arc<Self>) -> OnAnswer {
-        let answers = Arc::clone(self);
-        Arc::new(move |id, accepted, reason| {
-            let mut told = answers.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.push((id, intake::outcome(accepted, reason)));
-            drop(told);
-            answers.news.notify_one();
-        })
-    }
-}
 
 /// See the module.
 struct Inbox {
@@ -91,7 +68,7 @@ pub async fn run(shared: Arc<Shared>, consumer: Consumer<Config>) -> Result<Infa
                 let chunk: Result<Vec<Message>, _> = chunk.into_iter().collect();
                 inbox.take(chunk.map_err(nats("the stream of events cannot be read"))?).await?;
             }
-            () = answers.news.notified() => {}
+            () = answers.news() => {}
         }
         inbox.acknowledge().await?;
     }

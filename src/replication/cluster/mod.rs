@@ -17,8 +17,10 @@
 
 mod acts;
 mod answering;
+mod answers;
 mod ask;
 mod compare;
+mod disk;
 mod error;
 mod inbox;
 mod intake;
@@ -38,5 +40,5 @@ mod streams;
 mod watch;
 
 pub use node::{Cluster, Parts};
-pub use options::{CLUSTER_BYTES, Options, TAKEN_AT_ONCE};
+pub use options::{CLUSTER_BYTES, MAX_AUTHORS, MAX_KINDS, Options, TAKEN_AT_ONCE};
 pub use status::{NodeStatus, Overview, Status, status};

@@ -25,6 +25,7 @@ use crate::pipeline::{OnFailure, Serving, StartError, threads};
 use crate::replication::backoff::{Backoff, GOOD, chance};
 use crate::replication::recent::Recent;
 use crate::schnorr::{self, Verifier};
+use crate::server::LogLimit;
 use crate::sync::thread::JoinHandle;
 
 /// How often the log tells that the cluster cannot be reached while that stays so.
@@ -111,7 +112,9 @@ fn node(Parts { options, serving, journal, verify, .. }: Parts) -> Result<Node, 
         is_to_compare: AtomicBool::new(true),
         compare_now: Notify::new(),
         compared_at: AtomicU64::new(0),
-        told: Mutex::default(),
+        others: Mutex::default(),
+        poison: LogLimit::default(),
+        saving: Mutex::default(),
         options,
         serving,
     })

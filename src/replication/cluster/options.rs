@@ -21,6 +21,11 @@ pub const MAX_ACK_PENDING: usize = 1024;
 /// Events that are remembered to have come from other nodes, at 40 bytes each.
 pub const MAX_RECENT: usize = 1 << 17;
 
+/// Kinds and authors that a node may choose.
+pub const MAX_KINDS: usize = 256;
+/// See [`MAX_KINDS`].
+pub const MAX_AUTHORS: usize = 10_000;
+
 /// What two comparisons hold, one of either side: records, and ids that are missing.
 const COMPARED_BYTES: u64 = 2 * 100_000 * (41 + 64);
 
@@ -40,7 +45,7 @@ pub struct Options {
     pub node: String,
     /// What the cluster is called; streams and subjects have it in their names.
     pub name: String,
-    /// A file of credentials, as `nsc` writes them; empty for none.
+    /// A file of credentials, as `nsc` writes them, or with the seed of an nkey; empty for none.
     pub credentials_file: PathBuf,
     /// Root certificates in PEM that are trusted instead of the system's; empty for those.
     pub ca_file: PathBuf,

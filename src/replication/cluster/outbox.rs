@@ -48,7 +48,7 @@ pub struct Outbox {
 /// When NATS does not answer, or the store cannot be read.
 pub async fn run(shared: Arc<Shared>) -> Result<Infallible, ClusterError> {
     let read = Seq(shared.node.state().published);
-    let max_payload = shared.client.server_info().max_payload;
+    let max_payload = shared.max_payload();
     let (unanswered, unanswered_bytes) = (FuturesOrdered::new(), 0);
     let mut outbox = Outbox { shared, read, unanswered, unanswered_bytes, max_payload };
     let node = Arc::clone(&outbox.shared.node);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::disk::on_disk;
 use super::message;
 use super::shared::Node;
 use crate::nostr::{EventId, EventView, Kind};
@@ -83,8 +84,7 @@ pub async fn after(node: &Arc<Node>, seq: Seq, most: usize) -> Result<Found, Sto
         }
     };
     let node = Arc::clone(node);
-    let read = move || stored(&node, seq, until, most);
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    on_disk(move || stored(&node, seq, until, most)).await
 }
 
 /// Reads stored events after `seq` and before `until`.

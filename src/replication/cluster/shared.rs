@@ -2,10 +2,10 @@
 //!
 //! It does nothing by itself.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use async_nats::{HeaderMap, HeaderName};
@@ -23,9 +23,7 @@ use crate::nostr::Pubkey;
 use crate::pipeline::Serving;
 use crate::replication::recent::Recent;
 use crate::schnorr::Verifier;
-
-/// How often the log tells of poison.
-const TOLD: Duration = Duration::from_secs(60);
+use crate::server::LogLimit;
 
 /// What lives as long as the relay.
 pub struct Node {
@@ -55,8 +53,12 @@ pub struct Node {
     pub compare_now: Notify,
     /// When it last compared, in Unix seconds.
     pub compared_at: AtomicU64,
-    /// When poison was last told.
-    pub told: Mutex<Option<Instant>>,
+    /// Other nodes that were seen since this one started.
+    pub others: Mutex<BTreeSet<String>>,
+    /// Limits the lines about messages that are passed over.
+    pub poison: LogLimit,
+    /// Held while the state is written to disk.
+    pub saving: Mutex<()>,
 }
 
 /// What lives as long as a connection.
@@ -69,6 +71,13 @@ pub struct Shared {
     pub context: Context,
     /// What the other nodes have taken.
     pub settled: Mutex<Settled>,
+}
+
+impl Shared {
+    /// Bytes of the longest message that NATS takes.
+    pub fn max_payload(&self) -> usize {
+        self.client.server_info().max_payload
+    }
 }
 
 impl Node {
@@ -92,14 +101,12 @@ impl Node {
         self.serving.metrics.cluster_received.get_or_create(&NodeReceivedLabel { outcome }).inc_by(count);
     }
 
-    /// Counts a message that is none of ours, and tells of one a minute.
+    /// Counts a message that is none of ours, and tells of one a minute, with how many there were.
     pub fn poisoned(&self, subject: &str, from: &str, poison: &Poison) {
         self.received(NodeReceived::Poison, 1);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= TOLD) {
-            *told = Some(Instant::now());
+        if let Some(count) = self.poison.admit(self.serving.clock.now_us()) {
             let [subject, from]: [String; 2] = [subject, from].map(|text| text.chars().take(128).collect());
-            tracing::warn!(subject, from, "a message of the cluster is passed over: {poison}");
+            tracing::warn!(subject, from, count, "a message of the cluster is passed over: {poison}");
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! It carries no events.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use async_nats::jetstream::consumer;
 use async_nats::jetstream::stream::Stream;
 use futures_util::TryStreamExt as _;
 
+use super::disk::on_disk;
 use super::error::{ClusterError, nats};
 use super::settled::MOST_AGAIN;
 use super::shared::{Node, Shared};
@@ -23,6 +25,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How many looks pass before it asks NATS what the nodes have taken.
 const ASK: u32 = 2;
+
+/// Nodes that are remembered while this one runs.
+const MAX_KNOWN: usize = 256;
 
 /// Watches until the session ends.
 ///
@@ -49,6 +54,16 @@ fn floor(info: &consumer::Info, last: u64) -> u64 {
     if is_level { info.ack_floor.stream_sequence.max(last) } else { info.ack_floor.stream_sequence }
 }
 
+/// Up to which message of a stream every other node has taken everything; `None` if one that was seen before has not
+/// joined yet, or there is none. Of a stream that was made again, such a node has taken nothing.
+fn least(others: &BTreeMap<&str, u64>, known: &mut BTreeSet<String>) -> Option<u64> {
+    let room = MAX_KNOWN.saturating_sub(known.len());
+    let new: Vec<String> = others.keys().filter(|name| !known.contains(**name)).map(ToString::to_string).collect();
+    known.extend(new.into_iter().take(room));
+    let are_all_there = known.iter().all(|name| others.contains_key(name.as_str()));
+    others.values().min().copied().filter(|_| are_all_there)
+}
+
 async fn consumers(stream: &Stream) -> Result<Vec<consumer::Info>, ClusterError> {
     stream.consumers().try_collect().await.map_err(nats("the consumers of a stream cannot be listed"))
 }
@@ -68,8 +83,10 @@ async fn look_at_events(shared: &Shared, stream: &Stream) -> Result<(), ClusterE
     let own = own.ok_or_else(|| ClusterError::Nats { what: "the consumer of this node", why: "it is gone".into() })?;
     node.serving.metrics.cluster_waiting_messages.set((own.num_pending + own.num_ack_pending as u64) as i64);
     let taken = floor(own, found.last);
-    let least = consumers.iter().map(|info| floor(info, found.last)).min().unwrap_or_default();
-    let settled = shared.settled.lock().unwrap_or_else(PoisonError::into_inner).up_to(least);
+    let floors = consumers.iter().map(|info| (info.name.as_str(), floor(info, found.last)));
+    let others = floors.filter(|(name, _)| *name != node.options.node).collect();
+    let least = least(&others, &mut node.others.lock().unwrap_or_else(PoisonError::into_inner));
+    let settled = least.and_then(|least| shared.settled.lock().unwrap_or_else(PoisonError::into_inner).up_to(least));
     let mut state = node.state();
     state.events.seen = state.events.seen.max(found.last);
     state.events.taken = state.events.taken.max(taken);
@@ -100,17 +117,34 @@ pub fn measure(node: &Node) -> Result<(), ClusterError> {
     Ok(())
 }
 
-/// Keeps the state on disk.
+/// Keeps the state on disk: one after the other, so that what is kept last is the latest.
 ///
 /// # Errors
 /// When the disk refuses.
 pub async fn save(node: &Arc<Node>) -> Result<(), ClusterError> {
-    let (file, state) = (node.file.clone(), node.state().clone());
-    let saved = tokio::task::spawn_blocking(move || -> Result<(), FileError> {
-        if state::load(&file, &state.store).ok().flatten().as_ref() == Some(&state) {
+    let node = Arc::clone(node);
+    let save = move || -> Result<(), FileError> {
+        let _one = node.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = node.state().clone();
+        if state::load(&node.file, &state.store).ok().flatten().as_ref() == Some(&state) {
             return Ok(());
         }
-        state::save(&file, &state)
-    });
-    Ok(saved.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
+        state::save(&node.file, &state)
+    };
+    Ok(on_disk(save).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_taken_by_all_while_a_node_that_was_there_has_not_joined_again() {
+        let mut known = BTreeSet::new();
+        assert_eq!(least(&BTreeMap::new(), &mut known), None);
+        assert_eq!(least(&[("b", 7)].into(), &mut known), Some(7));
+        assert_eq!(least(&[("b", 9), ("c", 4)].into(), &mut known), Some(4));
+        assert_eq!(least(&[("b", 9)].into(), &mut known), None);
+        assert_eq!(least(&[("b", 9), ("c", 9)].into(), &mut known), Some(9));
+    }
 }
