@@ -6,6 +6,7 @@ mod cluster {
     mod acts;
     mod away;
     mod compared;
+    mod handover;
     mod hostile;
     mod killed;
     mod messages;

@@ -101,7 +101,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let drain_timeout = Duration::from_secs(config.server.drain_timeout_s);
     let mut streams = start_streams(&config, &serving, &on_failure);
     let cluster = start_cluster(&config, &serving, &on_failure)?;
-    let end = signals.wait(config, load, &pipeline, &server, &sockets, &mut streams);
+    let end = signals.wait(config, load, &pipeline, &server, &sockets, (&mut streams, cluster.as_ref()));
     // Other relays may be slow to say goodbye.
     let streams = std::thread::Builder::new().name("streams".into()).spawn(move || streams.finish());
     match end {

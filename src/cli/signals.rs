@@ -15,6 +15,7 @@ use crate::config::{Config, Reread};
 use crate::metrics::{Reload, ReloadLabel};
 use crate::pipeline::Pipeline;
 use crate::pipeline::heartbeat::STUCK_AFTER;
+use crate::replication::Cluster;
 use crate::server::Server;
 
 /// How often the list files are looked at.
@@ -61,7 +62,7 @@ impl Signals {
         pipeline: &Pipeline,
         server: &Server,
         sockets: &Sockets,
-        streams: &mut Streams,
+        (streams, cluster): (&mut Streams, Option<&Cluster>),
     ) -> End {
         let Self { runtime, mut terminate, mut interrupt, mut hangup, mut replace } = self;
         let mut successors = Successors::new(sockets);
@@ -86,7 +87,7 @@ impl Signals {
                         let handover = tokio::select! {
                             _ = terminate.recv() => return End::Stopped,
                             _ = interrupt.recv() => return End::Stopped,
-                            handover = successors.hand_over(server) => handover,
+                            handover = successors.hand_over(server, cluster) => handover,
                         };
                         if handover == Handover::Done {
                             return End::Replaced;

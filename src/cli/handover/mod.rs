@@ -7,7 +7,8 @@
 //! |------|------------------------------------|--------------------------------------------------------------------|
 //! | old  | `weir hand-over 1 clients metrics` | the listening sockets, which are attached in this order            |
 //! | new  | `ready`                            | its configuration is good and the store is open; it writes nothing |
-//! | old  | `take`                             | all it read is answered, and it reads no more: the store is yours  |
+//! | old  | `take`                             | all it read is answered, and it reads no more: the store is yours, |
+//! |      |                                    | and so is the node of the cluster, which it has left              |
 //! | new  | `serving`                          | it accepts clients and stores events                               |
 //! | old  | `bye`                              | systemd knows the new process; clients are being sent there        |
 //!

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::sockets::Sockets;
 use super::words::{BYE, MAX_LINE, READY, SERVING, TAKE, TAKE_OVER};
 use crate::cli::systemd;
+use crate::replication::Cluster;
 use crate::server::Server;
 
 /// How long a new process may take until it is ready: it may have to recover the store.
@@ -90,12 +91,16 @@ impl<'a> Successors<'a> {
         }
     }
 
-    /// Hands over to the process that is ready. Everything is served again when that fails.
-    pub async fn hand_over(&mut self, server: &Server) -> Handover {
+    /// Hands over to the process that is ready. Everything is served again when that fails. Two processes are never the
+    /// same node of a cluster: this one leaves it first.
+    pub async fn hand_over(&mut self, server: &Server, cluster: Option<&Cluster>) -> Handover {
         let Some(current) = &mut self.current else { return Handover::Failed };
         let began = Instant::now();
         let give = async {
             server.pause().await;
+            if let Some(cluster) = cluster {
+                cluster.pause().await;
+            }
             current.give().await
         };
         let result = timeout(SERVING_WITHIN, give).await;
@@ -111,6 +116,9 @@ impl<'a> Successors<'a> {
             }
             Err(error) => {
                 self.give_up(&error, server);
+                if let Some(cluster) = cluster {
+                    cluster.resume();
+                }
                 Handover::Failed
             }
         }

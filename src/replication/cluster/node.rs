@@ -51,9 +51,20 @@ pub struct Parts {
     pub on_failure: OnFailure,
 }
 
+/// What a node is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    Run,
+    /// Be in no session, until the next order.
+    Pause,
+    Stop,
+}
+
 /// The running node.
 pub struct Cluster {
-    stop: watch::Sender<bool>,
+    order: watch::Sender<Order>,
+    /// Whether it is in no session and begins none.
+    is_paused: watch::Receiver<bool>,
     thread: JoinHandle<()>,
 }
 
@@ -69,19 +80,33 @@ impl Cluster {
         node.serving.outward.turn(true);
         NodeSent::ALL.iter().for_each(|result| node.sent(*result, 0));
         NodeReceived::ALL.iter().for_each(|outcome| node.received(*outcome, 0));
-        let (stop, stopped) = watch::channel(false);
+        let (order, ordered) = watch::channel(Order::Run);
+        let (paused, is_paused) = watch::channel(false);
         let run = move || {
-            runtime.block_on(run(&node, stopped));
+            runtime.block_on(run(&node, ordered, &paused));
             node.serving.outward.turn(false);
             runtime.shutdown_timeout(ENDING);
         };
         let thread = threads::spawn("cluster", &on_failure, run)?;
-        Ok(Self { stop, thread })
+        Ok(Self { order, is_paused, thread })
+    }
+
+    /// Leaves the others, for a process that is to be this node. Its consumers, its cursors and the file of its state
+    /// are nobody's when this returns.
+    pub async fn pause(&self) {
+        self.order.send_replace(Order::Pause);
+        // The thread may have ended.
+        let _ = self.is_paused.clone().wait_for(|is_paused| *is_paused).await;
+    }
+
+    /// Joins the others again after [`Cluster::pause`].
+    pub fn resume(&self) {
+        self.order.send_replace(Order::Run);
     }
 
     /// Stops the node. What it has taken and not acknowledged comes again.
     pub fn finish(self) {
-        self.stop.send_replace(true);
+        self.order.send_replace(Order::Stop);
         // A panic was reported when it happened.
         let _ = self.thread.join();
     }
@@ -121,17 +146,24 @@ fn node(Parts { options, serving, journal, verify, .. }: Parts) -> Result<Node, 
 }
 
 /// Runs sessions until the node is to stop.
-async fn run(node: &Arc<Node>, mut stopped: watch::Receiver<bool>) {
+async fn run(node: &Arc<Node>, mut order: watch::Receiver<Order>, paused: &watch::Sender<bool>) {
     let (mut backoff, mut told) = (Backoff::default(), None);
     loop {
         let began = Instant::now();
-        let error = tokio::select! {
-            Err(error) = session::run(node) => error,
-            _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
+        let ended = tokio::select! {
+            Err(error) = session::run(node) => Some(error),
+            () = interrupted(&mut order) => None,
         };
+        // The session is over when this line runs.
         let was_connected = node.serving.metrics.cluster_connected.set(0) == 1;
+        let Some(error) = ended else {
+            if was_connected {
+                tracing::info!(node = node.options.node, "left the cluster");
+            }
+            if rest(node, &mut order, paused).await { continue } else { return }
+        };
         if matches!(error, ClusterError::Stopping) {
-            break;
+            return save(node).await;
         }
         if was_connected || began.elapsed() >= GOOD {
             backoff.reset();
@@ -148,9 +180,29 @@ async fn run(node: &Arc<Node>, mut stopped: watch::Receiver<bool>) {
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.next(chance()).min(LONGEST)) => {}
-            _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
+            // The next session is interrupted at once.
+            () = interrupted(&mut order) => {}
         }
     }
+}
+
+/// Resolves when no session is to run.
+async fn interrupted(order: &mut watch::Receiver<Order>) {
+    // Without anybody who gives orders it is to stop.
+    let _ = order.wait_for(|order| *order != Order::Run).await;
+}
+
+/// Is in no session for as long as that is the order. Whether there is to be another one.
+async fn rest(node: &Arc<Node>, order: &mut watch::Receiver<Order>, paused: &watch::Sender<bool>) -> bool {
+    save(node).await;
+    // From here on the file may be another process's.
+    paused.send_replace(true);
+    let next = order.wait_for(|order| *order != Order::Pause).await.map_or(Order::Stop, |order| *order);
+    paused.send_replace(false);
+    next == Order::Run && order.has_changed().is_ok()
+}
+
+async fn save(node: &Arc<Node>) {
     if let Err(error) = watching::save(node).await {
         tracing::error!("{error}");
     }
