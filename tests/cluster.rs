@@ -6,11 +6,13 @@ mod cluster {
     mod acts;
     mod away;
     mod compared;
+    mod credentials;
     mod handover;
     mod hostile;
     mod killed;
     mod messages;
     mod nats;
+    mod page;
     mod scene;
     mod servers;
     mod ways;

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::error::Fault;
 use crate::nostr::bech32::parse_pubkey;
-use crate::replication::{ClusterOptions, MAX_NODE_AUTHORS as MAX_AUTHORS, MAX_NODE_KINDS as MAX_KINDS};
+use crate::replication::{ClusterOptions, MAX_NODE_AUTHORS as MAX_AUTHORS, MAX_NODE_KINDS as MAX_KINDS, cluster_login};
 
 /// The longest name of a cluster or a node.
 const MAX_NAME: usize = 32;
@@ -44,6 +44,9 @@ pub fn faults(options: &ClusterOptions) -> Vec<Fault> {
         if let Err(text) = check_server(server) {
             fault("cluster.servers", text);
         }
+    }
+    if let Err(text) = cluster_login(&options.servers) {
+        fault("cluster.servers", text.into());
     }
     if options.servers.len() > MAX_SERVERS {
         fault("cluster.servers", format!("{} servers; {MAX_SERVERS} is the most", options.servers.len()));

@@ -42,7 +42,7 @@ mod window;
 pub use cluster::{
     CLUSTER_BYTES, Cluster, MAX_AUTHORS as MAX_NODE_AUTHORS, MAX_KINDS as MAX_NODE_KINDS, NodeStatus,
     Options as ClusterOptions, Overview, Parts as ClusterParts, Status as NodeReport, TAKEN_AT_ONCE,
-    status as cluster_status,
+    login as cluster_login, status as cluster_status,
 };
 pub use error::SyncError;
 pub use report::{Direction, End, Progress, Report, Side, Watch};

@@ -1,4 +1,4 @@
-//! `docs/operating.md`: the configurations that it tells people to write are good.
+//! `docs/operating.md` and `docs/replication.md`: the configurations that they tell people to write are good.
 
 use std::process::Command;
 
@@ -29,6 +29,22 @@ fn every_configuration_on_the_page_is_good() {
         let checked = Command::new(env!("CARGO_BIN_EXE_weir")).args(["config", "check", "--config"]).arg(file).output();
         let checked = checked.expect("the binary runs");
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
+#[test]
+fn every_configuration_on_the_page_about_replication_is_good() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let examples = blocks(include_str!("../../docs/replication.md"), "```toml\n", "```");
+    // Of streams, of a node, and of the feed of changes for both addresses.
+    assert_eq!(examples.len(), 4);
+    std::fs::write(dir.path().join("changes.token"), "0a".repeat(32)).expect("the token is written");
+    for text in examples {
+        let file = dir.path().join("weir.toml");
+        std::fs::write(&file, text.replace("/etc/weir/", "")).expect("the configuration is written");
+        let checked = Command::new(env!("CARGO_BIN_EXE_weir")).args(["config", "check", "--config"]).arg(file).output();
+        let checked = checked.expect("the binary runs");
+        assert!(checked.status.success(), "{text}{}", String::from_utf8_lossy(&checked.stderr));
     }
 }
 

@@ -25,6 +25,7 @@ mod error;
 mod inbox;
 mod intake;
 mod known_acts;
+mod login;
 mod message;
 mod names;
 mod node;
@@ -39,6 +40,7 @@ mod status;
 mod streams;
 mod watch;
 
+pub use login::login;
 pub use node::{Cluster, Parts};
 pub use options::{CLUSTER_BYTES, MAX_AUTHORS, MAX_KINDS, Options, TAKEN_AT_ONCE};
 pub use status::{NodeStatus, Overview, Status, status};

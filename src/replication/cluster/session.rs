@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::disk::on_disk;
 use super::error::{ClusterError, nats};
 use super::options::{MAX_UNANSWERED, Options};
 use super::shared::{Node, Shared};
-use super::{acts, answering, compare, inbox, outbox, streams, watch as watching};
+use super::{acts, answering, compare, inbox, login, outbox, streams, watch as watching};
 
 /// How long NATS may take for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,7 +65,7 @@ pub async fn run(node: &Arc<Node>) -> Result<Infallible, ClusterError> {
 pub async fn connect(options: &Options) -> Result<(Client, watch::Receiver<bool>), ClusterError> {
     let (gone, disconnected) = watch::channel(false);
     let gone = Arc::new(gone);
-    let mut connect = ConnectOptions::new()
+    let connect = ConnectOptions::new()
         .name(format!("weir {}", options.node))
         .connection_timeout(TIMEOUT)
         .request_timeout(Some(TIMEOUT))
@@ -80,9 +81,10 @@ pub async fn connect(options: &Options) -> Result<(Client, watch::Receiver<bool>
             std::future::ready(())
         });
     let is_set = |path: &Path| !path.as_os_str().is_empty();
+    let mut connect = login::with_login(connect, &options.servers)?;
     if is_set(&options.credentials_file) {
-        let file = &options.credentials_file;
-        connect = connect.credentials_file(file).await.map_err(unusable(file))?;
+        let file = options.credentials_file.clone();
+        connect = on_disk(move || login::with_file(connect, &file)).await?;
     }
     if is_set(&options.ca_file) {
         connect = connect.add_root_certificates(options.ca_file.clone()).require_tls(true);
@@ -90,13 +92,7 @@ pub async fn connect(options: &Options) -> Result<(Client, watch::Receiver<bool>
     if is_set(&options.cert_file) {
         connect = connect.add_client_certificate(options.cert_file.clone(), options.cert_key_file.clone());
     }
-    let servers: Result<Vec<ServerAddr>, _> = options.servers.iter().map(|server| server.parse()).collect();
-    let servers = servers.map_err(nats("the address of a server"))?;
+    let servers = login::addresses(&options.servers)?;
     let client = connect.connect(servers).await.map_err(nats("cannot connect"))?;
     Ok((client, disconnected))
-}
-
-fn unusable(file: &Path) -> impl FnOnce(std::io::Error) -> ClusterError {
-    let file = file.display().to_string();
-    move |error| ClusterError::File { file, why: error.to_string() }
 }
