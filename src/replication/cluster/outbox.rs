@@ -11,9 +11,9 @@ use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::error::{ClusterError, nats};
 use super::message;
@@ -26,6 +26,9 @@ use crate::store::Seq;
 
 /// How often the store is looked at without news: another process may have stored something.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// For how many events there is room before the store is read on.
+const LEAST_ROOM: usize = MAX_UNANSWERED / 4;
 
 /// What the headers of a message take at most: the protocol's line, the id and the node.
 const HEADERS_BYTES: usize = 512;
@@ -56,7 +59,10 @@ pub async fn run(shared: Arc<Shared>) -> Result<Infallible, ClusterError> {
         outbox.publish_ephemeral().await?;
         outbox.publish().await?;
         tokio::select! {
-            Some(answer) = outbox.unanswered.next(), if !outbox.unanswered.is_empty() => outbox.answered(answer)?,
+            Some(answer) = outbox.unanswered.next(), if !outbox.unanswered.is_empty() => {
+                outbox.answered(answer)?;
+                outbox.answered_meanwhile()?;
+            }
             () = node.serving.outward.news() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
@@ -64,8 +70,11 @@ pub async fn run(shared: Arc<Shared>) -> Result<Infallible, ClusterError> {
 }
 
 impl Outbox {
+    /// How many events may be published now. Little room counts as none, since each look at the store costs as much as
+    /// some events.
     fn room(&self) -> usize {
-        if self.unanswered_bytes >= MAX_UNANSWERED_BYTES { 0 } else { MAX_UNANSWERED - self.unanswered.len() }
+        let room = MAX_UNANSWERED - self.unanswered.len();
+        if self.unanswered_bytes >= MAX_UNANSWERED_BYTES || room < LEAST_ROOM { 0 } else { room }
     }
 
     /// Publishes what has arrived, as far as there is room.
@@ -108,6 +117,14 @@ impl Outbox {
         self.shared.node.sent(NodeSent::TooLarge, 1);
         let max_payload = self.max_payload;
         tracing::error!(%id, bytes, max_payload, "an event is too large for NATS and stays on this node");
+    }
+
+    /// Takes the answers that are there already.
+    fn answered_meanwhile(&mut self) -> Result<(), ClusterError> {
+        while let Some(Some(answer)) = self.unanswered.next().now_or_never() {
+            self.answered(answer)?;
+        }
+        Ok(())
     }
 
     fn answered(&mut self, (seq, bytes, answer): Answer) -> Result<(), ClusterError> {
