@@ -72,6 +72,8 @@ pub enum Fault {
     WrongAccept,
     /// An older version of a replaceable event gets OK false: right, though not all relays say so.
     RefuseOlder,
+    /// Of a replaceable event only the newest version is kept, and every version gets OK true: right.
+    Replace,
     /// AUTH comes first, as NIP-42 allows: right.
     Greet,
     /// Some events are refused with `restricted:`.
@@ -282,6 +284,7 @@ fn publish(number: usize, event: &Value, state: &mut State, fault: Fault) -> boo
     if !known {
         match fault {
             Fault::StoreNothing => {}
+            Fault::Replace if is_older(event, state) => {}
             Fault::Late | Fault::Loose => state.unwritten.push(event.clone()),
             _ => state.events.push(event.clone()),
         }

@@ -4,7 +4,7 @@
 //! enough.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::filter::{Check, Filter, order};
 use crate::account::{Account, Finding};
@@ -49,10 +49,12 @@ pub struct Verdict {
     pub extra: Vec<u32>,
     /// It held events from outside the library.
     pub foreign: bool,
+    /// The first of those, in NIP-01's order, that matches the filter.
+    pub newest_foreign: Option<Key>,
 }
 
 /// The sort key of a row: NIP-01's order.
-type Key = (Reverse<u64>, [u8; 32]);
+pub type Key = (Reverse<u64>, [u8; 32]);
 
 /// The kind of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +102,16 @@ pub fn judge(
     }
     let wrong: Vec<&Judged> = judged.iter().filter(|row| !row.matches).collect();
     notes.add(Finding::WrongRow, wrong.len(), &|| format!("does not match the filter: {}", hex(&wrong[0].key)));
-    let distinct: HashSet<Key> = judged.iter().map(|row| row.key).collect();
-    let repeated = judged.len() - distinct.len();
-    notes.add(Finding::DuplicateRow, repeated, &|| format!("{} rows, {} distinct", judged.len(), distinct.len()));
-    let may_be_live = |row: &&Judged| question.live && !matches!(row.class, Class::Certain(_));
+    let may_be_live = |row: &Judged| question.live && !matches!(row.class, Class::Certain(_));
+    let mut copies: HashMap<Key, usize> = HashMap::new();
+    let is_repeated = |row: &&Judged| {
+        let copy = copies.entry(row.key).or_default();
+        *copy += 1;
+        // An event that is published meanwhile may come as a stored row and as a live one: NIP-01 forbids neither.
+        *copy > 1 + usize::from(may_be_live(row))
+    };
+    let repeated = judged.iter().filter(is_repeated).count();
+    notes.add(Finding::DuplicateRow, repeated, &|| format!("{} rows, {} distinct", judged.len(), copies.len()));
     let mut settled: Vec<Key> = judged.iter().filter(|row| !may_be_live(row)).map(|row| row.key).collect();
     if let Some(limit) = question.filter.limit {
         judge_order(&settled, &mut notes);
@@ -114,8 +122,10 @@ pub fn judge(
     if let Some(expected) = question.expected {
         compare(question, expected, &judged, library, &mut notes);
     }
+    let is_foreign = |row: &&Judged| row.class == Class::Foreign && row.matches;
+    let newest_foreign = judged.iter().filter(is_foreign).map(|row| row.key).min();
     let Notes { findings, missing, extra, .. } = notes;
-    Verdict { findings, missing, extra, foreign: foreign > 0 }
+    Verdict { findings, missing, extra, foreign: foreign > 0, newest_foreign }
 }
 
 /// Where findings go, with the shape in front of each.
@@ -185,6 +195,7 @@ fn compare(question: &Question<'_>, expected: &[u32], judged: &[Judged], library
         expected.iter().map(|&number| (order(library, number), Some(number))).collect();
     all.extend(others);
     all.sort_unstable();
+    all.dedup();
     let limit = question.filter.limit.unwrap_or(usize::MAX);
     all.truncate(limit);
     // Events of the second at which the limit cuts may replace each other, and all of them may be sent (NIP-67).
@@ -263,7 +274,11 @@ mod tests {
         rows: &[Row],
         certain: &dyn Fn(u32) -> bool,
     ) -> Vec<(String, u64)> {
-        let question = Question {
+        counts_of(&question(filter, expected, certain), rows)
+    }
+
+    fn question<'a>(filter: &'a Filter, expected: &'a [u32], certain: &'a dyn Fn(u32) -> bool) -> Question<'a> {
+        Question {
             shape: "test",
             filter,
             expected: Some(expected),
@@ -271,9 +286,12 @@ mod tests {
             live: false,
             missing: Finding::MissingRow,
             exclusive: false,
-        };
+        }
+    }
+
+    fn counts_of(question: &Question<'_>, rows: &[Row]) -> Vec<(String, u64)> {
         let account = Account::default();
-        judge(&question, rows, &library(), &Verifier::default(), &account);
+        judge(question, rows, &library(), &Verifier::default(), &account);
         let mut all = BTreeMap::new();
         for grade in [Grade::Fault, Grade::Deviation] {
             all.extend(account.counts(grade));
@@ -329,7 +347,8 @@ mod tests {
         assert_eq!(findings(&[newest.clone(), Known(2)]), counts(&[]));
         assert_eq!(findings(std::slice::from_ref(&newest)), counts(&[("missing_row", 1)]));
         assert_eq!(findings(&[oldest.clone(), newest.clone()]), counts(&[("wrong_order", 1)]));
-        assert_eq!(findings(&[newest.clone(), newest.clone()]), counts(&[("duplicate_row", 1)]));
+        // A copy takes no place.
+        assert_eq!(findings(&[newest.clone(), newest.clone()]), counts(&[("duplicate_row", 1), ("missing_row", 1)]));
         let other = Filter { kinds: vec![7], limit: Some(2), ..Filter::default() };
         let found = findings_of(&other, &[3], &[newest, Known(3)], &|_| true);
         assert_eq!(found, counts(&[("wrong_row", 1)]));
@@ -360,6 +379,19 @@ mod tests {
             findings_of(&filter, &[1, 0], &[Known(2), Known(0)], &certain),
             counts(&[("missing_row", 1), ("wrong_row", 1)])
         );
+    }
+
+    #[test]
+    fn an_event_that_is_published_meanwhile_may_come_as_stored_and_as_live_and_no_more() {
+        use Row::Known;
+        let filter = Filter { kinds: vec![1], limit: Some(2), ..Filter::default() };
+        let certain = |number: u32| number != 2;
+        let question = Question { live: true, ..question(&filter, &[1, 0], &certain) };
+        assert_eq!(counts_of(&question, &[Known(2), Known(2), Known(1)]), counts(&[]));
+        assert_eq!(counts_of(&question, &[Known(2), Known(2), Known(2), Known(1)]), counts(&[("duplicate_row", 1)]));
+        // What was there before is no live event, and the copy takes no second place within the limit.
+        assert_eq!(counts_of(&question, &[Known(1), Known(1), Known(2)]), counts(&[("duplicate_row", 1)]));
+        assert_eq!(counts_of(&question, &[Known(2), Known(2)]), counts(&[("missing_row", 1)]));
     }
 
     #[test]

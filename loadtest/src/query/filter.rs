@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
+use crate::corpus::event::Event;
 use crate::corpus::library::{Library, Meta};
 
 /// One filter. Empty lists mean that the key is absent.
@@ -45,6 +46,20 @@ impl Filter {
             limit: None,
             ..self.clone()
         }
+    }
+
+    /// All versions of a replaceable or addressable event (NIP-01); `None` for any other.
+    pub fn versions(library: &Library, number: u32) -> Option<Self> {
+        let event = Event::parse(library.json(number)).ok()?;
+        let tag = match event.kind {
+            0 | 3 | 10_000..=19_999 => None,
+            30_000..=39_999 => {
+                let d = event.tags.iter().find(|tag| tag.first().is_some_and(|name| name == "d"));
+                Some(('d', vec![d.and_then(|tag| tag.get(1)).cloned().unwrap_or_default()]))
+            }
+            _ => return None,
+        };
+        Some(Self { authors: vec![event.pubkey.to_string()], kinds: vec![event.kind], tag, ..Self::default() })
     }
 
     /// The JSON object.

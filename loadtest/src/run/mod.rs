@@ -191,12 +191,7 @@ async fn run_all(
     let scenario = &options.scenario;
     let known: f64 = scenario.phases.iter().filter_map(Phase::seconds).sum();
     if known > 0.0 {
-        context.say(&format!(
-            "{}: at least {} for its {} phases",
-            scenario.name,
-            duration(known),
-            scenario.phases.len()
-        ));
+        context.say(&format!("{}: at least {} in all", scenario.name, duration(known)));
     }
     for (number, (phase, material)) in scenario.phases.iter().zip(materials).enumerate() {
         let name = phase.name();

@@ -14,7 +14,7 @@ use crate::account::{Account, Finding, Replay};
 use crate::corpus::event::Verifier;
 use crate::corpus::library::Library;
 use crate::limits::Limits;
-use crate::query::answer::{Question, Row, judge};
+use crate::query::answer::{Key, Question, Row, judge};
 use crate::query::filter::Filter;
 use crate::wire::codec::Codec;
 use crate::wire::message::{Message, event_id};
@@ -78,6 +78,8 @@ pub struct Tally {
     pub closed: Cell<u64>,
     /// While events are read back: those that did not come.
     pub lost: RefCell<Vec<u32>>,
+    /// While events are read back: numbers of queries that brought events from elsewhere, with the first of each.
+    pub elsewhere: RefCell<Vec<(usize, Key)>>,
 }
 
 /// How a querier works.
@@ -259,6 +261,7 @@ impl Querier {
         add(&rules.tally.foreign, u64::from(verdict.foreign));
         if rules.missing == Finding::LostEvent {
             rules.tally.lost.borrow_mut().extend(&verdict.missing);
+            rules.tally.elsewhere.borrow_mut().extend(verdict.newest_foreign.map(|key| (flight.query, key)));
         }
         if verdict.findings.is_empty() {
             *judged = Some((rows, verdict.foreign));

@@ -9,8 +9,9 @@ use anyhow::Result;
 
 use super::asker::{self, Terms, measure};
 use super::context::Context;
+use super::holdings::Standing;
 use super::progress::Progress;
-use super::querier::{Prepared, Querier, Rules};
+use super::querier::{Prepared, Querier, Rules, Tally};
 use crate::account::{Account, Finding, Grade};
 use crate::query::filter::{Filter, order};
 use crate::report::PhaseReport;
@@ -46,9 +47,7 @@ pub async fn check(context: &Context, report: &mut PhaseReport) -> Result<()> {
     if !missing.is_empty() {
         account.forget(Finding::LostEvent);
         tokio::time::sleep(LATER).await;
-        let (second, lost) = read(context, &missing).await?;
-        report.add_findings(&second);
-        report.figures.insert("read_back_late_events".into(), (missing.len() - lost.len()) as f64);
+        look_again(context, missing, report).await?;
     }
     report.add_findings(&account);
     report.figures.insert("read_back_events".into(), open.len() as f64);
@@ -62,10 +61,36 @@ pub async fn check(context: &Context, report: &mut PhaseReport) -> Result<()> {
     Ok(())
 }
 
+/// Asks once more for events that did not come, and adds those that are lost to the report.
+async fn look_again(context: &Context, mut missing: Vec<u32>, report: &mut PhaseReport) -> Result<()> {
+    let replaced = if context.exclusive { Vec::new() } else { replaced(context, &missing).await? };
+    if !replaced.is_empty() {
+        replaced.iter().for_each(|&number| context.holdings.set(number, Standing::Refused));
+        missing.retain(|number| !replaced.contains(number));
+        report.figures.insert("replaced_elsewhere_events".into(), replaced.len() as f64);
+    }
+    let (second, lost) = read(context, &missing).await?;
+    report.add_findings(&second);
+    report.figures.insert("read_back_late_events".into(), (missing.len() - lost.len()) as f64);
+    Ok(())
+}
+
+/// Those of which the relay shows a newer version that is not from this run: it had it before, and need not keep ours.
+async fn replaced(context: &Context, missing: &[u32]) -> Result<Vec<u32>> {
+    let library = &context.library;
+    let versions = |&number: &u32| Some((number, Filter::versions(library, number)?));
+    let asked: Vec<(u32, Filter)> = missing.iter().filter_map(versions).collect();
+    let query = |(at, (number, filter)): (usize, &(u32, Filter))| {
+        Prepared::new(at, "newer version", filter.clone(), vec![*number], context.codec)
+    };
+    let (_, tally) = ask(context, asked.iter().enumerate().map(query).collect()).await?;
+    let newest = tally.elsewhere.take().into_iter().map(|(query, key)| (asked[query].0, key));
+    Ok(newest.filter(|(number, key)| *key < order(library, *number)).map(|(number, _)| number).collect())
+}
+
 /// Asks for these events; returns what was wrong, and the events that did not come.
 async fn read(context: &Context, numbers: &[u32]) -> Result<(Rc<Account>, Vec<u32>)> {
     let library = &context.library;
-    let account = Rc::new(Account::default());
     let size = context.limits.max_limit.unwrap_or(IDS).clamp(1, IDS);
     let query = |(number, part): (usize, &[u32])| {
         let ids = part.iter().map(|&number| faster_hex::hex_string(library.id(number))).collect();
@@ -73,9 +98,16 @@ async fn read(context: &Context, numbers: &[u32]) -> Result<(Rc<Account>, Vec<u3
         expected.sort_unstable_by_key(|&number| order(library, number));
         Prepared::new(number, "read back", Filter { ids, ..Filter::default() }, expected, context.codec)
     };
-    let queries: Vec<Prepared> = numbers.chunks(size).enumerate().map(query).collect();
+    let (account, tally) = ask(context, numbers.chunks(size).enumerate().map(query).collect()).await?;
+    let lost = tally.lost.take();
+    Ok((account, lost))
+}
+
+/// Asks each query once; returns what was wrong, and what was counted.
+async fn ask(context: &Context, queries: Vec<Prepared>) -> Result<(Rc<Account>, Rc<Tally>)> {
+    let account = Rc::new(Account::default());
     if queries.is_empty() {
-        return Ok((account, Vec::new()));
+        return Ok((account, Rc::default()));
     }
     let count = queries.len();
     let rules = Rules { missing: Finding::LostEvent, ..Rules::new(context, &account, Rc::new(queries)) };
@@ -93,6 +125,5 @@ async fn read(context: &Context, numbers: &[u32]) -> Result<(Rc<Account>, Vec<u3
     let queriers = (0..connections).map(|number| Querier::in_turn(rules.clone(), number, turn.clone()));
     let actors = asker::open(context, &terms, queriers).await;
     measure(context, &actors, None, &progress).await?;
-    let lost = rules.tally.lost.take();
-    Ok((account, lost))
+    Ok((account, rules.tally))
 }

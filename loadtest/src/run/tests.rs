@@ -205,7 +205,7 @@ fn a_duplicate_that_is_answered_as_new_is_a_deviation() {
 
 #[test]
 fn an_older_version_that_is_refused_is_no_fault() {
-    let path = write_versions();
+    let path = write_versions(&[3000, 2000, 1000]);
     // One connection: over several, the order in which the versions arrive is open.
     let phases = "[[phase]]\nwork = \"publish\"\nconnections = 1\nin_flight = 5\n\
         [[phase]]\nwork = \"query\"\ncount = 20\nduration_s = 0.0\nshapes = { \"profiles-300\" = 1 }\n";
@@ -222,19 +222,40 @@ fn an_older_version_that_is_refused_is_no_fault() {
     assert!(keeping.phases[1].deviations.contains_key("superseded_row"));
 }
 
-/// A corpus in which one author has three profiles, the newest first, and a line that is no event.
-fn write_versions() -> PathBuf {
+#[test]
+fn an_event_that_a_newer_one_from_elsewhere_replaces_is_not_lost() {
+    let phases = "[[phase]]\nwork = \"publish\"\n\
+        [[phase]]\nwork = \"query\"\ncount = 20\nduration_s = 0.0\nshapes = { \"profiles-300\" = 1, by-id = 1 }\n";
+    let (newer, older) = (write_versions(&[3000]), write_versions(&[2000]));
+    let url = start(Fault::Replace);
+    let options = |corpus: &PathBuf, phases| Options { corpus: Some(corpus.clone()), ..options(url.clone(), phases) };
+    let publish = |options: &Options| run(options).expect("the run can be made");
+    publish(&options(&newer, PUBLISH));
+    let replaced = publish(&options(&older, phases));
+    let exclusive = publish(&Options { exclusive: true, ..options(&older, PUBLISH) });
+    let lost =
+        run(&Options { corpus: Some(older.clone()), ..super::tests::options(start(Fault::StoreNothing), PUBLISH) });
+    [newer, older].iter().for_each(|path| std::fs::remove_file(path).expect("the same file"));
+    assert_eq!(faults_of(&replaced), names(&[]), "{:?}", replaced.phases);
+    assert_eq!(replaced.phases[0].figures["replaced_elsewhere_events"], 1.0);
+    // Where nothing is from elsewhere, or no newer version is shown, it is lost.
+    assert_eq!(faults_of(&exclusive), names(&["lost_event"]));
+    assert_eq!(faults_of(&lost.expect("the run can be made")), names(&["lost_event"]));
+}
+
+/// A corpus in which one author has a profile of each of these times, and a line that is no event.
+fn write_versions(times: &[u64]) -> PathBuf {
     use crate::corpus::authors::Authors;
     use crate::corpus::draft::{Draft, Fields, Signer};
     let authors = Authors::derive(1, 1);
     let mut text = String::from("not an event\n");
-    for created_at in [3000, 2000, 1000] {
+    for &created_at in times {
         let fields = Fields { pubkey: authors.pubkey(0), created_at, kind: 0, tags: "[]", content: "\"{}\"" };
         let draft = Draft::new(Signer::Author(0), fields);
         let signature = faster_hex::hex_string(&authors.sign(Signer::Author(0), &draft.id));
         text += &format!("{}{signature}\"}}\n", String::from_utf8(draft.json).expect("text"));
     }
-    let path = std::env::temp_dir().join(format!("loadtest-versions-{}.jsonl", std::process::id()));
+    let path = std::env::temp_dir().join(format!("loadtest-versions-{}-{times:?}.jsonl", std::process::id()));
     std::fs::write(&path, text).expect("a temporary file");
     path
 }
