@@ -8,15 +8,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue, IF_NONE_MATCH,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use hyper::{HeaderMap, Response, StatusCode};
-use sha2::{Digest, Sha256};
+use hyper::header::{HOST, HeaderValue};
+use hyper::{HeaderMap, Response};
 
 use super::info;
-use crate::nostr::{Timestamp, hex};
+use super::response::{HTML, Tagged};
+use crate::nostr::Timestamp;
 use crate::pages::front_door::render;
 use crate::pages::{FrontDoor, Page, Stats};
 use crate::pipeline::Serving;
@@ -46,8 +43,7 @@ struct Made {
 struct Rendered {
     from: Made,
     at: Instant,
-    body: Bytes,
-    tag: HeaderValue,
+    text: Tagged,
     policy: HeaderValue,
 }
 
@@ -77,7 +73,7 @@ pub fn answer(
         let is_full = !serving.writable.get();
         make((kept, serving), Made { settings: Arc::clone(settings), address, stats, is_full })
     });
-    respond(&page, headers)
+    page.text.answer_page(headers, page.policy.clone())
 }
 
 /// The page made of `from`: the one that is kept, if it was made of the same.
@@ -85,9 +81,7 @@ fn make((last, serving): (&Kept, &Serving), from: Made) -> Arc<Rendered> {
     let at = Instant::now();
     let kept = last.0.load_full().filter(|kept| kept.from.is_same(&from));
     let rendered = match kept {
-        Some(kept) => {
-            Rendered { from, at, body: kept.body.clone(), tag: kept.tag.clone(), policy: kept.policy.clone() }
-        }
+        Some(kept) => Rendered { from, at, text: kept.text.clone(), policy: kept.policy.clone() },
         None => {
             let negentropy = serving.reading.sessions.options().enabled;
             let (settings, address) = (&*from.settings, &from.address);
@@ -95,47 +89,12 @@ fn make((last, serving): (&Kept, &Serving), from: Made) -> Arc<Rendered> {
             let door = FrontDoor { settings, nips: &nips, address, stats: from.stats, is_full: from.is_full };
             let Page { html, policy } = render(&door);
             let policy = HeaderValue::try_from(policy).expect("hashes and origins are visible ASCII");
-            Rendered { at, tag: entity_tag(&html), body: html.into(), policy, from }
+            Rendered { from, at, text: Tagged::new(HTML, html), policy }
         }
     };
     let rendered = Arc::new(rendered);
     last.0.store(Some(Arc::clone(&rendered)));
     rendered
-}
-
-fn respond(page: &Rendered, headers: &HeaderMap) -> Response<Full<Bytes>> {
-    let asked = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let has_it = asked.flat_map(|list| list.split(',')).any(|one| {
-        let one = one.trim();
-        one.strip_prefix("W/").unwrap_or(one).as_bytes() == page.tag.as_bytes()
-    });
-    let (status, body) =
-        if has_it { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, page.body.clone()) };
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    for (name, value) in page_headers() {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers.insert(ETAG, page.tag.clone());
-    headers.insert(CONTENT_SECURITY_POLICY, page.policy.clone());
-    response
-}
-
-/// What a browser compares to see that a text is still the same.
-pub fn entity_tag(text: &str) -> HeaderValue {
-    let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-    HeaderValue::try_from(format!("\"{}\"", hex::encode(&digest[..12]))).expect("digits are visible ASCII")
-}
-
-/// The headers of every page for browsers.
-pub fn page_headers() -> [(HeaderName, &'static str); 4] {
-    [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CACHE_CONTROL, "no-cache"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "no-referrer"),
-    ]
 }
 
 /// The URL that clients connect to: the operator's first, or else the one by which the browser came here.

@@ -11,8 +11,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, ETAG, HOST, HeaderValue, IF_NONE_MATCH,
-    ORIGIN, SET_COOKIE,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderValue, ORIGIN, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -23,12 +22,12 @@ use crate::metrics::ManagementOutcome;
 use crate::nostr::VerifiedEvent;
 use crate::nostr::bech32::npub;
 use crate::pages::Page;
-use crate::pages::dashboard::{self, File};
+use crate::pages::dashboard;
 use crate::policy::{Act, Login, Settings, check_login};
 use crate::server::context::IoContext;
-use crate::server::front_door::{entity_tag, page_headers};
 use crate::server::management::endpoint::{ask, authorization, read, read_at_most};
 use crate::server::management::link::{Answer, Authority};
+use crate::server::response::{HTML, Tagged};
 
 const COOKIE_NAME: &str = "weir-session";
 
@@ -47,7 +46,7 @@ pub async fn answer(
     let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
     let visitor = visitor(board, &settings, request.headers());
     let answered = match (&*rest, is_get) {
-        ("" | "/", true) => return page(board, &settings),
+        ("" | "/", true) => return page(board, &settings, request.headers()),
         ("/session", true) => session(board, &settings, visitor.as_ref()),
         ("/login" | "/logout" | "/call", false) if !is_from_here(request.headers()) => {
             Err((StatusCode::FORBIDDEN, "this request comes from another site".into()))
@@ -59,7 +58,7 @@ pub async fn answer(
             None => Err((StatusCode::UNAUTHORIZED, "log in first".into())),
         },
         (path, true) => match dashboard::file(path) {
-            Some(file) => return serve_file(&file, request.headers()),
+            Some(file) => return Tagged::new(file.media_type, file.text).answer(request.headers()),
             None => Err((StatusCode::NOT_FOUND, "there is nothing here".into())),
         },
         _ => Err((StatusCode::METHOD_NOT_ALLOWED, "this is no method of the dashboard".into())),
@@ -84,35 +83,15 @@ fn data(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-fn page(board: &Board, settings: &Settings) -> Response<Full<Bytes>> {
+fn page(board: &Board, settings: &Settings, asked: &HeaderMap) -> Response<Full<Bytes>> {
     let info = settings.moderation.info(&settings.info);
     let Page { html, policy } = dashboard::render(&info.name, &board.options.path);
-    let mut response = Response::new(Full::new(html.into()));
-    let headers = response.headers_mut();
-    for (name, value) in page_headers() {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
     let policy = HeaderValue::try_from(policy).expect("sources are visible ASCII");
-    headers.insert(CONTENT_SECURITY_POLICY, policy);
-    response
-}
-
-fn serve_file(file: &File, headers: &HeaderMap) -> Response<Full<Bytes>> {
-    let tag = entity_tag(file.text);
-    let has_it = headers.get(IF_NONE_MATCH).is_some_and(|held| *held == tag);
-    let body = if has_it { Bytes::new() } else { Bytes::from_static(file.text.as_bytes()) };
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = if has_it { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.media_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(ETAG, tag);
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    response
+    Tagged::new(HTML, html).answer_page(asked, policy)
 }
 
 /// Whether the page itself made a request: browsers tell the origin of each POST.
@@ -177,7 +156,7 @@ async fn log_in(
         let link = std::str::from_utf8(&body).unwrap_or_default();
         board.sessions.follow(link, Instant::now()).map_err(unauthorized)?
     };
-    let seconds = board.sessions.last().as_secs();
+    let seconds = board.options.session_s;
     Ok(with_cookie(data(StatusCode::OK, &json!({ "result": true })), board, (token.text(), seconds), is_secure))
 }
 
