@@ -80,24 +80,61 @@ pub enum NoSession {
 
 /// See the module.
 pub struct Sessions {
-    lasts: Duration,
     began: Instant,
     secret: [u8; 32],
     held: Mutex<Held>,
 }
 
-#[derive(Default)]
 struct Held {
+    sessions: Tokens,
+    links: Tokens,
     /// The oldest first.
-    sessions: VecDeque<(Hash, Visitor, Instant)>,
-    links: VecDeque<(Hash, Visitor, Instant)>,
     logins: VecDeque<(EventId, Instant)>,
 }
 
-type Hash = [u8; 32];
+/// Tokens that were given out: whose each is, and when it ends. One more than `most` voids the oldest.
+struct Tokens {
+    most: usize,
+    last: Duration,
+    /// The oldest first.
+    given: VecDeque<(TokenHash, Visitor, Instant)>,
+}
 
-fn hash(text: &str) -> Hash {
-    Sha256::digest(text.as_bytes()).into()
+/// A token as it is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    fn of(text: &str) -> Self {
+        Self(Sha256::digest(text.as_bytes()).into())
+    }
+}
+
+impl Tokens {
+    const fn new(most: usize, last: Duration) -> Self {
+        Self { most, last, given: VecDeque::new() }
+    }
+
+    fn give(&mut self, visitor: Visitor, now: Instant) -> Result<Token, NoSession> {
+        let token = Token(hex::encode(&random::<32>()?));
+        self.given.retain(|(_, _, end)| now < *end);
+        if self.given.len() == self.most {
+            self.given.pop_front();
+        }
+        self.given.push_back((TokenHash::of(&token.0), visitor, now + self.last));
+        Ok(token)
+    }
+
+    fn find(&self, token: &str, now: Instant) -> Option<&Visitor> {
+        let wanted = TokenHash::of(token);
+        let found = self.given.iter().find(|(hash, _, end)| *hash == wanted && now < *end);
+        found.map(|(_, visitor, _)| visitor)
+    }
+
+    fn void(&mut self, token: &str) {
+        let wanted = TokenHash::of(token);
+        self.given.retain(|(hash, ..)| *hash != wanted);
+    }
 }
 
 fn random<const N: usize>() -> Result<[u8; N], NoSession> {
@@ -117,18 +154,14 @@ impl Sessions {
     /// # Errors
     /// When the system gives no random numbers.
     pub fn new(lasts: Duration, now: Instant) -> Result<Self, NoSession> {
-        Ok(Self { lasts, began: now, secret: random()?, held: Mutex::default() })
+        let (sessions, links) = (Tokens::new(MAX_SESSIONS, lasts), Tokens::new(MAX_LINKS, LINK_FOR));
+        let held = Mutex::new(Held { sessions, links, logins: VecDeque::new() });
+        Ok(Self { began: now, secret: random()?, held })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
         // What it holds is whole after each statement.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long a session lasts.
-    #[must_use]
-    pub const fn last(&self) -> Duration {
-        self.lasts
     }
 
     /// A text for an admin to sign.
@@ -143,7 +176,7 @@ impl Sessions {
 
     fn code(&self, head: &[u8]) -> [u8; 16] {
         // The secret and the head have fixed lengths, so nothing can be appended.
-        let digest: Hash = Sha256::new().chain_update(self.secret).chain_update(head).finalize().into();
+        let digest: [u8; 32] = Sha256::new().chain_update(self.secret).chain_update(head).finalize().into();
         digest[..16].try_into().expect("half of 32 bytes")
     }
 
@@ -162,29 +195,16 @@ impl Sessions {
     /// # Errors
     /// When it was, or too many were used lately.
     pub fn log_in(&self, key: Pubkey, login: EventId, now: Instant) -> Result<Token, NoSession> {
-        {
-            let mut held = self.held();
-            held.logins.retain(|(_, at)| now.saturating_duration_since(*at) < LOGIN_FOR);
-            if held.logins.iter().any(|(id, _)| *id == login) {
-                return Err(NoSession::Used);
-            }
-            if held.logins.len() == MAX_LOGINS {
-                return Err(NoSession::TooMany);
-            }
-            held.logins.push_back((login, now));
-        }
-        self.open(Visitor::Key(key), now)
-    }
-
-    fn open(&self, visitor: Visitor, now: Instant) -> Result<Token, NoSession> {
-        let token = Token(hex::encode(&random::<32>()?));
         let mut held = self.held();
-        held.sessions.retain(|(_, _, end)| now < *end);
-        if held.sessions.len() == MAX_SESSIONS {
-            held.sessions.pop_front();
+        held.logins.retain(|(_, at)| now.saturating_duration_since(*at) < LOGIN_FOR);
+        if held.logins.iter().any(|(id, _)| *id == login) {
+            return Err(NoSession::Used);
         }
-        held.sessions.push_back((hash(&token.0), visitor, now + self.lasts));
-        Ok(token)
+        if held.logins.len() == MAX_LOGINS {
+            return Err(NoSession::TooMany);
+        }
+        held.logins.push_back((login, now));
+        held.sessions.give(Visitor::Key(key), now)
     }
 
     /// Makes a link for a user of this machine.
@@ -192,14 +212,7 @@ impl Sessions {
     /// # Errors
     /// When the system gives no random numbers.
     pub fn link(&self, visitor: Visitor, now: Instant) -> Result<Token, NoSession> {
-        let token = Token(hex::encode(&random::<32>()?));
-        let mut held = self.held();
-        held.links.retain(|(_, _, end)| now < *end);
-        if held.links.len() == MAX_LINKS {
-            held.links.pop_front();
-        }
-        held.links.push_back((hash(&token.0), visitor, now + LINK_FOR));
-        Ok(token)
+        self.held().links.give(visitor, now)
     }
 
     /// Opens a session by a link, which is then used up.
@@ -207,35 +220,27 @@ impl Sessions {
     /// # Errors
     /// When there is no such link any more.
     pub fn follow(&self, link: &str, now: Instant) -> Result<Token, NoSession> {
-        let wanted = hash(link);
-        let visitor = {
-            let mut held = self.held();
-            held.links.retain(|(_, _, end)| now < *end);
-            let place = held.links.iter().position(|(hash, ..)| *hash == wanted).ok_or(NoSession::Link)?;
-            held.links.remove(place).map(|(_, visitor, _)| visitor).ok_or(NoSession::Link)?
-        };
-        self.open(visitor, now)
+        let mut held = self.held();
+        let visitor = held.links.find(link, now).cloned().ok_or(NoSession::Link)?;
+        held.links.void(link);
+        held.sessions.give(visitor, now)
     }
 
     /// Whose session this is.
     #[must_use]
     pub fn find(&self, token: &str, now: Instant) -> Option<Visitor> {
-        let wanted = hash(token);
-        let held = self.held();
-        let found = held.sessions.iter().find(|(hash, _, end)| *hash == wanted && now < *end);
-        found.map(|(_, visitor, _)| visitor.clone())
+        self.held().sessions.find(token, now).cloned()
     }
 
     /// Ends a session.
     pub fn end(&self, token: &str) {
-        let wanted = hash(token);
-        self.held().sessions.retain(|(hash, ..)| *hash != wanted);
+        self.held().sessions.void(token);
     }
 
     /// Whether anybody is logged in.
     #[must_use]
     pub fn is_anybody_here(&self, now: Instant) -> bool {
-        self.held().sessions.iter().any(|(_, _, end)| now < *end)
+        self.held().sessions.given.iter().any(|(_, _, end)| now < *end)
     }
 }
 
