@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::JournalError;
-use super::subject::Subject;
+use super::subject::{NotASubject, Subject};
 use crate::nostr::bech32::parse_pubkey;
 use crate::nostr::{EventId, Kind};
 
@@ -41,6 +41,9 @@ pub enum CallError {
     /// A parameter is missing or wrong.
     #[error("params[{0}]: {1}")]
     Param(usize, &'static str),
+    /// A parameter names nothing that a decision can be about.
+    #[error("params[{0}]: {1}")]
+    Subject(usize, NotASubject),
     /// It could not be recorded.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -93,6 +96,16 @@ impl Request {
     /// When it is not a string, or too long.
     pub fn reason(&self, place: usize) -> Result<&str, CallError> {
         self.text(place, MAX_REASON)
+    }
+
+    /// What the first parameter names, in any form that people type; a link of a client (NIP-21) will do.
+    ///
+    /// # Errors
+    /// When it is missing or names nothing.
+    pub fn subject(&self) -> Result<Subject, CallError> {
+        let text = self.param(0).ok_or(CallError::Param(0, "is missing"))?;
+        let text = text.as_str().ok_or(CallError::Param(0, "is not a string"))?.trim();
+        text.strip_prefix("nostr:").unwrap_or(text).parse().map_err(|error| CallError::Subject(0, error))
     }
 
     pub(super) fn key(&self) -> Result<Subject, CallError> {

@@ -211,7 +211,7 @@ fn a_purge_is_counted_begun_and_followed_to_its_end() {
     let browser = entered(&relay);
     let counted = browser.result("countevents", json!([bob.hex]));
     assert_eq!((&counted["events"], &counted["is_whole"]), (&json!(30), &json!(true)));
-    assert_eq!(browser.result("startpurge", json!([bob.hex, 30, "spam"])), json!({ "purge": 1 }));
+    assert_eq!(browser.result("startpurge", json!([format!("nostr:{} ", bob.hex), 30, "spam"])), json!({ "purge": 1 }));
     relay.until(|| browser.result("purges", json!([]))[0]["state"] == "done");
     let purge = &browser.result("purges", json!([]))[0];
     assert_eq!((&purge["removed"], &purge["events"], &purge["by"]), (&json!(30), &json!(30), &json!(admin().hex)));

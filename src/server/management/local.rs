@@ -12,9 +12,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::purge::Purge;
+use super::purges::Order;
 use super::service::Service;
 use crate::management::socket::MAX_REQUEST;
-use crate::management::{Actor, Request, Subject};
+use crate::management::{Actor, Request};
 
 /// Connections at a time; one more is told so and closed.
 const MAX_CONNECTIONS: usize = 16;
@@ -92,12 +93,9 @@ async fn purge(
     who: &Actor,
     writer: &mut OwnedWriteHalf,
 ) -> std::io::Result<Result<Value, String>> {
-    let subject = request.param(0).and_then(Value::as_str).map(str::parse::<Subject>);
-    let purge = match (subject, request.number(1), request.reason(2)) {
-        (Some(Ok(subject)), Ok(events), Ok(reason)) => Purge::begin(service, subject, events, reason, who).await,
-        (Some(Err(error)), _, _) => Err(error.to_string()),
-        (None, _, _) => Err("params[0]: is not a subject".into()),
-        (_, Err(error), _) | (_, _, Err(error)) => Err(error.to_string()),
+    let purge = match Order::read(request, who) {
+        Ok(order) => Purge::begin(service, &order).await,
+        Err(error) => Err(error.to_string()),
     };
     let mut purge = match purge {
         Ok(purge) => purge,

@@ -74,7 +74,7 @@ impl Service {
 
     /// Counts the stored events of a subject, before a purge.
     pub(super) async fn count_events(&self, request: &Request) -> Result<Value, String> {
-        let subject = subject(request)?;
+        let subject = request.subject().map_err(|error| error.to_string())?;
         let filter = subject.filter().ok_or("only events of a key, an event or a kind can be counted")?;
         let Found { events, bytes, is_whole, .. } = self.count(filter).await?;
         Ok(json!({ "subject": subject, "events": events, "bytes": bytes, "is_whole": is_whole }))
@@ -82,7 +82,7 @@ impl Service {
 
     /// What is known of a subject.
     pub(super) async fn look_up(&self, request: &Request) -> Result<Value, String> {
-        let subject = subject(request)?;
+        let subject = request.subject().map_err(|error| error.to_string())?;
         match subject {
             // Hex digits may name either.
             Subject::Key(key) if self.find(&EventId(key.0)).is_ok_and(|found| found.is_some()) => {
@@ -184,12 +184,6 @@ impl Service {
         Ok(json!({ "plans": plans, "events": events, "rows": scan.spent(), "is_whole": is_whole,
             "milliseconds": began.elapsed().as_secs_f64() * 1e3, "limit": max_limit }))
     }
-}
-
-fn subject(request: &Request) -> Result<Subject, String> {
-    let text = request.param(0).and_then(Value::as_str).ok_or("params[0]: is missing")?.trim();
-    // Links of clients begin so (NIP-21).
-    text.strip_prefix("nostr:").unwrap_or(text).parse::<Subject>().map_err(|error| format!("params[0]: {error}"))
 }
 
 /// The lists that name a key.

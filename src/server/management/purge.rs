@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use super::purges::Order;
 use super::service::Service;
-use crate::management::{Actor, Subject};
 use crate::nostr::EventView;
 use crate::store::{Budget, Flow, Query, Scan, Seq, Step};
 
@@ -23,19 +23,13 @@ pub struct Purge {
 }
 
 impl Purge {
-    /// Records the purge in the audit and begins it. `events` is the number that was shown to who asked.
+    /// Records the purge in the audit and begins it.
     ///
     /// # Errors
     /// When the subject has no stored events by its nature, or the purge cannot be recorded.
-    pub async fn begin(
-        service: &Service,
-        subject: Subject,
-        events: Option<u64>,
-        reason: &str,
-        who: &Actor,
-    ) -> Result<Self, String> {
-        let filter = subject.filter().ok_or("only events of a key, an event or a kind can be purged")?;
-        service.note_purge(subject, events.unwrap_or_default(), reason, who).await?;
+    pub async fn begin(service: &Service, order: &Order) -> Result<Self, String> {
+        let filter = order.subject.filter().ok_or("the subject has no stored events by its nature")?;
+        service.note_purge(order).await?;
         let limits = Some(crate::store::QueryLimits {
             default_limit: u32::MAX,
             max_limit: u32::MAX,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::management::{Actor, Subject};
+use crate::management::{Actor, CallError, Request, Subject};
 
 /// Purges that are told.
 const MAX_TOLD: usize = 16;
@@ -37,6 +37,21 @@ pub struct Order {
     pub reason: String,
     /// Who asked.
     pub by: Actor,
+}
+
+impl Order {
+    /// What a request asks for: a subject, how many events it was shown to have, and a reason.
+    ///
+    /// # Errors
+    /// When a parameter is wrong.
+    pub fn read(request: &Request, by: &Actor) -> Result<Self, CallError> {
+        let subject = request.subject()?;
+        if subject.filter().is_none() {
+            return Err(CallError::Param(0, "only events of a key, an event or a kind can be purged"));
+        }
+        let events = request.number(1)?.unwrap_or_default();
+        Ok(Self { subject, events, reason: request.reason(2)?.into(), by: by.clone() })
+    }
 }
 
 struct Entry {

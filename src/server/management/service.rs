@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::history::History;
 use super::link::{Answer, Authority, Inbox};
-use super::purges::Purges;
+use super::purges::{Order, Purges};
 use super::{members, reported, view};
 use crate::management::{self, Actor, Configured, Done, Journal, Request, Subject};
 use crate::nostr::EventId;
@@ -155,11 +155,11 @@ impl Service {
     }
 
     /// Records a purge, once what was acknowledged is committed, so that the purge finds it.
-    pub async fn note_purge(&self, subject: Subject, events: u64, reason: &str, who: &Actor) -> Result<(), String> {
+    pub async fn note_purge(&self, Order { subject, events, reason, by }: &Order) -> Result<(), String> {
         self.committed().await?;
         let now = self.serving.clock.now();
-        tracing::info!(by = who.by, %subject, events, "a purge");
-        let noted = self.journal.borrow_mut().note_purge(subject, events, reason, (who, now));
+        tracing::info!(by = by.by, %subject, events, "a purge");
+        let noted = self.journal.borrow_mut().note_purge(*subject, *events, reason, (by, now));
         noted.map_err(|error| error.to_string())
     }
 
