@@ -10,6 +10,7 @@ pub mod cost;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod http_auth;
+mod ids;
 pub mod info;
 pub mod invites;
 pub mod key_set;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use super::address_list::{AddressSet, Network};
+use super::ids::Ids;
 use super::info::Info;
 use super::refusal::Refusal;
 use crate::nostr::{EventId, EventView, Kind, Pubkey};
@@ -15,9 +16,9 @@ use crate::nostr::{EventId, EventView, Kind, Pubkey};
 /// The decisions in force: one immutable value, replaced as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Moderation {
-    banned_keys: Arc<HashSet<Pubkey>>,
-    allowed_keys: Arc<HashSet<Pubkey>>,
-    banned_events: Arc<HashSet<EventId>>,
+    banned_keys: Ids,
+    allowed_keys: Ids,
+    banned_events: Ids,
     banned_kinds: Arc<HashSet<Kind>>,
     allowed_kinds: Arc<HashSet<Kind>>,
     blocked: Arc<HashSet<Network>>,
@@ -66,10 +67,10 @@ impl Moderation {
     pub fn put(&mut self, ruling: Ruling<'_>) {
         match ruling {
             Ruling::Key(key, verdict) => {
-                put(&mut self.banned_keys, key, verdict == Some(false));
-                put(&mut self.allowed_keys, key, verdict == Some(true));
+                self.banned_keys.put(key.0, verdict == Some(false));
+                self.allowed_keys.put(key.0, verdict == Some(true));
             }
-            Ruling::Event(id, verdict) => put(&mut self.banned_events, id, verdict == Some(false)),
+            Ruling::Event(id, verdict) => self.banned_events.put(id.0, verdict == Some(false)),
             Ruling::Kind(kind, verdict) => {
                 put(&mut self.banned_kinds, kind, verdict == Some(false));
                 put(&mut self.allowed_kinds, kind, verdict == Some(true));
@@ -100,21 +101,19 @@ impl Moderation {
 
     /// The events that are refused and were not `before`.
     pub fn newly_banned<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = EventId> + 'a {
-        // An act about another subject leaves the set as it is.
-        let changed = (!Arc::ptr_eq(&self.banned_events, &before.banned_events)).then_some(&self.banned_events);
-        changed.into_iter().flat_map(|events| events.iter()).copied().filter(|id| !before.bans_event(id))
+        self.banned_events.since(&before.banned_events).map(EventId)
     }
 
     /// Whether the event is refused.
     #[must_use]
     pub fn bans_event(&self, id: &EventId) -> bool {
-        holds(&self.banned_events, id)
+        self.banned_events.holds(&id.0)
     }
 
     /// Whether the author's events are refused.
     #[must_use]
     pub fn bans_key(&self, key: &Pubkey) -> bool {
-        holds(&self.banned_keys, key)
+        self.banned_keys.holds(&key.0)
     }
 
     /// Whether the kind is refused.
@@ -132,12 +131,12 @@ impl Moderation {
     /// Whether the author is accepted although the configured list does not name it.
     #[must_use]
     pub fn allows_key(&self, key: &Pubkey) -> bool {
-        holds(&self.allowed_keys, key)
+        self.allowed_keys.holds(&key.0)
     }
 
     /// How many authors are accepted although the configured list may not name them.
     #[must_use]
-    pub fn allowed_keys(&self) -> usize {
+    pub const fn allowed_keys(&self) -> usize {
         self.allowed_keys.len()
     }
 
