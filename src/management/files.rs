@@ -16,7 +16,7 @@
 //! effect and nobody was told so, so it is dropped. Anything else that is not as written here is damage, and an error.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -79,6 +79,20 @@ enum Checkpoint {
 pub struct FileVersion {
     inode: u64,
     bytes: u64,
+}
+
+impl FileVersion {
+    /// How long the file was.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether it is the same file, with more in it.
+    #[must_use]
+    pub const fn is_after(self, before: Self) -> bool {
+        self.inode == before.inode && self.bytes > before.bytes
+    }
 }
 
 /// The files of one journal.
@@ -402,11 +416,7 @@ pub(super) fn read_lines<T: DeserializeOwned>(
     path: &Path,
     mut each: impl FnMut(u64, T) -> Result<(), JournalError>,
 ) -> Result<End, JournalError> {
-    if !is_there(path)? {
-        return Ok(End { lines: 0, bytes: 0, torn: 0 });
-    }
-    let file = File::open(path).map_err(|source| JournalError::File { file: path.into(), source })?;
-    let mut lines = Lines::new(file, path);
+    let Some(mut lines) = Lines::open(path)? else { return Ok(End { lines: 0, bytes: 0, torn: 0 }) };
     while let Some(text) = lines.next()? {
         let line = serde_json::from_str(&text).map_err(|error| damaged(path, lines.number, error.to_string()))?;
         each(lines.number, line)?;
@@ -415,22 +425,47 @@ pub(super) fn read_lines<T: DeserializeOwned>(
 }
 
 /// The whole lines of a file.
-struct Lines<'a> {
+pub(super) struct Lines<'a> {
     reader: BufReader<File>,
     path: &'a Path,
     line: Vec<u8>,
     number: u64,
     bytes: u64,
-    torn: usize,
+    /// Bytes of the last line, if it has no end.
+    pub(super) torn: usize,
 }
 
 impl<'a> Lines<'a> {
+    /// From the beginning; `None` if there is no such file.
+    pub(super) fn open(path: &'a Path) -> Result<Option<Self>, JournalError> {
+        if !is_there(path)? {
+            return Ok(None);
+        }
+        let file = File::open(path).map_err(|source| JournalError::File { file: path.into(), source })?;
+        Ok(Some(Self::new(file, path)))
+    }
+
+    /// Goes to `place`, where a line begins. From then on lines are counted from there.
+    pub(super) fn seek(&mut self, place: u64) -> Result<(), JournalError> {
+        let sought = self.reader.seek(io::SeekFrom::Start(place));
+        (self.number, self.bytes) = (0, 0);
+        sought.map(|_| ()).map_err(|source| JournalError::File { file: self.path.into(), source })
+    }
+
+    /// Goes to where the next line after `place` begins, and tells where that is.
+    pub(super) fn seek_after(&mut self, place: u64) -> Result<u64, JournalError> {
+        self.seek(place)?;
+        let passed = self.reader.skip_until(b'\n');
+        let passed = passed.map_err(|source| JournalError::File { file: self.path.into(), source })?;
+        Ok(place + passed as u64)
+    }
+
     fn new(file: File, path: &'a Path) -> Self {
         Self { reader: BufReader::new(file), path, line: Vec::new(), number: 0, bytes: 0, torn: 0 }
     }
 
     /// The next line that has its end.
-    fn next(&mut self) -> Result<Option<String>, JournalError> {
+    pub(super) fn next(&mut self) -> Result<Option<String>, JournalError> {
         self.line.clear();
         let mut limited = io::Read::take(&mut self.reader, MAX_LINE as u64);
         let length = limited.read_until(b'\n', &mut self.line);

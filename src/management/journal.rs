@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::audit::{AuditEntry, Change, Decision, Origin, Verdict};
 use super::error::JournalError;
 use super::files::{FileVersion, Files, OLDER};
+use super::numbered;
 use super::state::State;
 use super::subject::Subject;
 use super::used::Authorizations;
@@ -50,7 +51,16 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Reads what was added to the audit, or all of it.
     fn read(&mut self) -> Result<(), JournalError> {
+        let now = Files::seen(&self.files.audit())?;
+        if now.is_after(self.seen)
+            && let Some(added) = numbered::added(&self.files.audit(), self.seen.bytes(), self.state.last())?
+        {
+            added.iter().for_each(|entry| self.state.apply(entry));
+            self.seen = now;
+            return Ok(());
+        }
         (self.state, self.seen) = self.files.read()?;
         Ok(())
     }
@@ -153,8 +163,8 @@ impl Journal {
         if !may(before) || before.map(|before| (before.verdict, before.text.as_str())) == decision {
             return Ok(false);
         }
-        if decision.is_some() {
-            self.state.check_room(&subject).map_err(JournalError::Full)?;
+        if let Some((verdict, _)) = decision {
+            self.state.check_room(&subject, verdict).map_err(JournalError::Full)?;
         }
         let mut entry = self.entry(method, subject, reason, (who, now));
         let after = decision.map(|(verdict, text)| Decision {
@@ -178,10 +188,7 @@ impl Journal {
         let _lock = self.locked()?;
         let mut found = None;
         for path in self.newest_first() {
-            Files::entries(&path, |entry| found = Some(entry).filter(|entry| entry.number == number).or(found.take()))?;
-            if found.is_some() {
-                break;
-            }
+            found = found.or(numbered::acts(&path, &(number..=number))?.pop());
         }
         let undone = found.ok_or(JournalError::NoSuchAct(number))?;
         let subject = undone.subject;
@@ -189,8 +196,8 @@ impl Journal {
         if let Some(by) = self.standing_after(number, subject)? {
             return Err(JournalError::Superseded { subject, by });
         }
-        if change.before.is_some() {
-            self.state.check_room(&subject).map_err(JournalError::Full)?;
+        if let Some(before) = &change.before {
+            self.state.check_room(&subject, before.verdict).map_err(JournalError::Full)?;
         }
         let mut entry = self.entry("undo", subject, "", (who, now));
         entry.undoes = Some(number);
@@ -233,8 +240,8 @@ impl Journal {
         }
         let before = self.state.get(&act.subject).cloned();
         let after = act.change.as_ref().and_then(|change| change.after.clone());
-        if before.is_none() && after.is_some() {
-            self.state.check_room(&act.subject).map_err(JournalError::Full)?;
+        if let Some(after) = &after {
+            self.state.check_room(&act.subject, after.verdict).map_err(JournalError::Full)?;
         }
         let number = self.state.last() + 1;
         let after = after.map(|after| Decision { number, at: act.at, by: act.by.clone(), ..after });
@@ -270,28 +277,26 @@ impl Journal {
     ///
     /// # Errors
     /// When the files cannot be read, or are damaged.
-    pub fn audit(&self, count: usize, skip: usize) -> Result<Vec<AuditEntry>, JournalError> {
+    pub fn audit(&mut self, count: usize, skip: usize) -> Result<Vec<AuditEntry>, JournalError> {
         if !self.is_there()? {
             return Ok(Vec::new());
         }
-        let _lock = self.files.lock()?;
-        let wanted = count.saturating_add(skip);
+        let _lock = self.locked()?;
+        let [count, skip] = [count, skip].map(|number| u64::try_from(number).unwrap_or(u64::MAX));
+        let newest = self.state.last().saturating_sub(skip);
+        let mut wanted = newest.saturating_sub(count) + 1..=newest;
         let mut all: Vec<AuditEntry> = Vec::new();
         for path in self.newest_first() {
-            if all.len() >= wanted {
+            if wanted.is_empty() {
                 break;
             }
-            let mut of_file = std::collections::VecDeque::new();
-            let left = wanted - all.len();
-            Files::entries(&path, |entry| {
-                of_file.push_front(entry);
-                of_file.truncate(left);
-            })?;
+            let found = numbered::acts(&path, &wanted)?;
+            let oldest = found.first().map_or(*wanted.end() + 1, |entry| entry.number);
+            all.extend(found.into_iter().rev());
             // After a kill within a checkpoint, an older file holds the same acts.
-            let before = all.last().map_or(u64::MAX, |oldest| oldest.number);
-            all.extend(of_file.into_iter().filter(|entry| entry.number < before));
+            wanted = *wanted.start()..=oldest - 1;
         }
-        Ok(all.into_iter().skip(skip).take(count).collect())
+        Ok(all)
     }
 
     fn newest_first(&self) -> impl Iterator<Item = PathBuf> {

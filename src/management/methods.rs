@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 use super::audit::Verdict;
 use super::journal::{Actor, Journal};
 use super::request::{CallError, Done, MAX_REASON, MAX_TEXT, Request};
+use super::state::List;
 use super::subject::Subject;
 use super::{members, roles};
 use crate::nostr::{Kind, Timestamp};
 use crate::policy::{Access, Membership};
 
-/// The methods that are always served. `listdisallowedkinds`, which other relays have too, `unbanevent`, `audit` and
-/// `undo` are not in NIP-86.
-pub const METHODS: [&str; 22] = [
+/// The methods that are always served. `listdisallowedkinds`, which other relays have too, `unbanevent`, `audit`,
+/// `undo` and `countdecisions` are not in NIP-86.
+pub const METHODS: [&str; 23] = [
     "banpubkey",
     "unbanpubkey",
     "listbannedpubkeys",
@@ -38,6 +39,15 @@ pub const METHODS: [&str; 22] = [
     "unbanevent",
     "audit",
     "undo",
+    "countdecisions",
+];
+
+/// The methods that return decisions, with their lists.
+const LISTS: [(&str, List); 4] = [
+    ("listbannedpubkeys", List::BannedKeys),
+    ("listallowedpubkeys", List::AllowedKeys),
+    ("listbannedevents", List::BannedEvents),
+    ("listblockedips", List::BlockedAddresses),
 ];
 
 /// Entries of a list that are returned unless the request asks for another number, and the most that it gets.
@@ -76,6 +86,9 @@ pub fn call(
     by: (&Actor, Timestamp),
 ) -> Result<Done, CallError> {
     let (ban, allow) = (Some(Verdict::Ban), Some(Verdict::Allow));
+    if let Some((_, of)) = LISTS.iter().find(|(method, _)| *method == request.method) {
+        return list(journal, *of, request);
+    }
     match request.method.as_str() {
         "banpubkey" => decide(journal, request, request.key()?, ban, by),
         "allowpubkey" => decide(journal, request, request.key()?, allow, by),
@@ -91,7 +104,10 @@ pub fn call(
         "changerelayname" => rename(journal, request, Subject::Name, by),
         "changerelaydescription" => rename(journal, request, Subject::Description, by),
         "changerelayicon" => rename(journal, request, Subject::Icon, by),
-        "listbannedpubkeys" | "listallowedpubkeys" | "listbannedevents" | "listblockedips" => list(journal, request),
+        "countdecisions" => {
+            let count = |(method, list): (&str, _)| (method.to_owned(), journal.state().listed_count(list).into());
+            Ok(Value::Object(LISTS.into_iter().map(count).collect()).into())
+        }
         "listallowedkinds" => Ok(kinds(journal, access).into()),
         "listdisallowedkinds" => {
             let is_banned =
@@ -173,21 +189,18 @@ fn rename(
 
 /// The latest decisions of a kind, the newest first. NIP-86 has no pages: two numbers may follow, how many and after
 /// how many. There may be fewer, see [`page`].
-fn list(journal: &Journal, request: &Request) -> Result<Done, CallError> {
+fn list(journal: &Journal, list: List, request: &Request) -> Result<Done, CallError> {
     let count = request.number(0)?.unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES) as usize;
     let skip = usize::try_from(request.number(1)?.unwrap_or(0)).unwrap_or(usize::MAX);
-    let verdict = if request.method == "listallowedpubkeys" { Verdict::Allow } else { Verdict::Ban };
-    let entry = |subject: &Subject| match (request.method.as_str(), subject) {
-        ("listbannedpubkeys" | "listallowedpubkeys", Subject::Key(key)) => Some(("pubkey", key.to_string())),
-        ("listbannedevents", Subject::Event(id)) => Some(("id", id.to_string())),
-        ("listblockedips", Subject::Address(network)) => Some(("ip", network.to_string())),
-        _ => None,
-    };
-    let decisions = journal.state().iter().filter(|(_, decision)| decision.verdict == verdict);
-    let mut found: Vec<_> = decisions.filter_map(|(subject, decision)| Some((decision, entry(subject)?))).collect();
-    found.sort_unstable_by_key(|(decision, _)| std::cmp::Reverse(decision.number));
-    let asked = found.into_iter().skip(skip).take(count);
-    let shown = asked.map(|(decision, (name, text))| json!({ name: text, "reason": decision.text }));
+    let shown = journal.state().listed(list, skip).take(count).map(|(subject, decision)| {
+        let (name, text) = match subject {
+            Subject::Event(id) => ("id", id.to_string()),
+            Subject::Address(network) => ("ip", network.to_string()),
+            Subject::Key(key) => ("pubkey", key.to_string()),
+            other => ("subject", other.to_string()),
+        };
+        json!({ name: text, "reason": decision.text })
+    });
     Ok(page(shown).into())
 }
 

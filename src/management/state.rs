@@ -5,14 +5,21 @@
 use std::collections::BTreeMap;
 
 use super::audit::{AuditEntry, Decision, Verdict};
+use super::order::Order;
 use super::role::RoleId;
 use super::subject::{InviteCode, Subject};
 use crate::metrics::Decided;
 use crate::nostr::Pubkey;
 use crate::policy::{Moderation, Ruling};
 
-/// Decisions about authors, and about events: at about 300 bytes each, with their reasons.
-pub const MAX_LISTED: usize = 100_000;
+/// Authors that are banned, at about 400 bytes each, with their reasons.
+pub const MAX_BANNED: usize = 1_000_000;
+
+/// Authors that are allowed. Members join by themselves, so there may be fewer.
+pub const MAX_ALLOWED: usize = 100_000;
+
+/// Decisions about events.
+pub const MAX_EVENTS: usize = 100_000;
 
 /// Decisions about addresses.
 pub const MAX_ADDRESSES: usize = 10_000;
@@ -25,11 +32,39 @@ pub const MAX_ROLES: usize = 100;
 /// See [`MAX_ROLES`].
 pub const MAX_HOLDERS: usize = 10_000;
 
-/// The decision on each subject that has one, with their numbers by kind of subject: at most 100,000 keys and as many
-/// events, 10,000 addresses, invites and keys with roles, and 100 roles.
+/// A list of decisions that admins ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum List {
+    /// Keys that are banned.
+    BannedKeys,
+    /// Keys that are allowed, or joined.
+    AllowedKeys,
+    /// Events that are banned.
+    BannedEvents,
+    /// Addresses that are blocked.
+    BlockedAddresses,
+}
+
+impl List {
+    /// The list that holds such a decision, if one does.
+    const fn of(subject: Subject, verdict: Verdict) -> Option<Self> {
+        match (subject, verdict) {
+            (Subject::Key(_), Verdict::Ban) => Some(Self::BannedKeys),
+            (Subject::Key(_), Verdict::Allow) => Some(Self::AllowedKeys),
+            (Subject::Event(_), Verdict::Ban) => Some(Self::BannedEvents),
+            (Subject::Address(_), Verdict::Ban) => Some(Self::BlockedAddresses),
+            _ => None,
+        }
+    }
+}
+
+/// The decision on each subject that has one, with their numbers by kind of subject: at most 1,000,000 keys that are
+/// banned, 100,000 that are allowed, 100,000 events, 10,000 addresses, invites and keys with roles, and 100 roles.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct State {
     decisions: BTreeMap<Subject, Decision>,
+    /// By [`List`].
+    lists: [Order; 4],
     /// The number of the last act.
     last: u64,
     keys: usize,
@@ -66,13 +101,22 @@ impl State {
         self.decisions.iter()
     }
 
-    /// The keys that were allowed or joined.
+    /// The decisions of a list after the first `skip`, the latest first.
+    pub fn listed(&self, list: List, skip: usize) -> impl Iterator<Item = (Subject, &Decision)> {
+        self.lists[list as usize].latest(skip).filter_map(|subject| Some((subject, self.get(&subject)?)))
+    }
+
+    /// How many decisions a list has.
+    #[must_use]
+    pub const fn listed_count(&self, list: List) -> usize {
+        self.lists[list as usize].count()
+    }
+
+    /// The keys that were allowed or joined, the latest first.
     pub fn members(&self) -> impl Iterator<Item = (Pubkey, &Decision)> {
-        let keys = self.decisions.range(Subject::Key(Pubkey([0; 32]))..=Subject::Key(Pubkey([0xff; 32])));
-        let member = |(subject, decision): (&Subject, _)| {
-            if let Subject::Key(key) = subject { Some((*key, decision)) } else { None }
-        };
-        keys.filter_map(member).filter(|(_, decision): &(_, &Decision)| decision.verdict == Verdict::Allow)
+        self.listed(List::AllowedKeys, 0).filter_map(|(subject, decision)| {
+            if let Subject::Key(key) = subject { Some((key, decision)) } else { None }
+        })
     }
 
     /// The invites that are not used up, expired or not.
@@ -122,14 +166,22 @@ impl State {
         ]
     }
 
-    /// Whether there is room for a decision about `subject`, and if not, how many there may be.
+    /// Whether there is room for such a decision about `subject`, and if not, how many there may be.
     ///
     /// # Errors
     /// The bound.
-    pub fn check_room(&self, subject: &Subject) -> Result<(), usize> {
+    pub fn check_room(&self, subject: &Subject, verdict: Verdict) -> Result<(), usize> {
+        let former = self.decisions.get(subject);
         let (held, most) = match subject {
-            Subject::Key(_) => (self.keys, MAX_LISTED),
-            Subject::Event(_) => (self.events, MAX_LISTED),
+            Subject::Key(_) => {
+                // Each verdict has a bound of its own.
+                let is_held = former.is_some_and(|former| former.verdict == verdict);
+                let list = List::of(*subject, verdict).filter(|_| !is_held);
+                let most = if verdict == Verdict::Allow { MAX_ALLOWED } else { MAX_BANNED };
+                let has_room = list.is_none_or(|list| self.listed_count(list) < most);
+                return if has_room { Ok(()) } else { Err(most) };
+            }
+            Subject::Event(_) => (self.events, MAX_EVENTS),
             Subject::Address(_) => (self.addresses, MAX_ADDRESSES),
             Subject::Invite(_) => (self.invites, MAX_INVITES),
             Subject::Role(_) => (self.roles, MAX_ROLES),
@@ -137,7 +189,7 @@ impl State {
             // There are 65,536 kinds, and one of each of the others.
             Subject::Kind(_) | Subject::Name | Subject::Description | Subject::Icon => return Ok(()),
         };
-        if held < most || self.decisions.contains_key(subject) { Ok(()) } else { Err(most) }
+        if held < most || former.is_some() { Ok(()) } else { Err(most) }
     }
 
     /// Applies an act.
@@ -152,6 +204,13 @@ impl State {
     pub fn put(&mut self, subject: Subject, decision: Option<Decision>) {
         if let Some(ruling) = ruling(subject, decision.as_ref()) {
             self.moderation.put(ruling);
+        }
+        let place = |decision: &Decision| Some((List::of(subject, decision.verdict)? as usize, decision.number));
+        if let Some((list, number)) = self.decisions.get(&subject).and_then(place) {
+            self.lists[list].remove(number, subject);
+        }
+        if let Some((list, number)) = decision.as_ref().and_then(place) {
+            self.lists[list].insert(number, subject);
         }
         let (was, is) = match decision {
             Some(decision) => (self.decisions.insert(subject, decision).is_some(), true),
@@ -185,4 +244,36 @@ fn ruling(subject: Subject, decision: Option<&Decision>) -> Option<Ruling<'_>> {
         Subject::Icon => Ruling::Icon(text),
         Subject::Invite(_) | Subject::Role(_) | Subject::Roles(_) => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_no_more_keys_may_be_allowed_there_is_room_for_bans() {
+        let key = |number: u32| {
+            let mut key = [0; 32];
+            key[28..].copy_from_slice(&number.to_be_bytes());
+            Subject::Key(Pubkey(key))
+        };
+        let decision = |verdict, number: u32| Decision {
+            verdict,
+            text: String::new(),
+            number: number.into(),
+            at: 7,
+            by: "uid:0".into(),
+        };
+        let mut state = State::default();
+        for number in 0..100_000 {
+            state.put(key(number), Some(decision(Verdict::Allow, number)));
+        }
+        let room = |state: &State, number, verdict| state.check_room(&key(number), verdict);
+        assert_eq!(room(&state, 100_000, Verdict::Allow), Err(100_000));
+        assert_eq!(room(&state, 100_000, Verdict::Ban), Ok(()));
+        assert_eq!([room(&state, 7, Verdict::Allow), room(&state, 7, Verdict::Ban)], [Ok(()), Ok(())]);
+        state.put(key(7), Some(decision(Verdict::Ban, 100_000)));
+        assert_eq!(room(&state, 100_000, Verdict::Allow), Ok(()), "a ban makes room");
+        assert_eq!([List::AllowedKeys, List::BannedKeys].map(|list| state.listed_count(list)), [99_999, 1]);
+    }
 }

@@ -308,6 +308,33 @@ fn a_page_of_long_texts_fits_in_an_answer_and_pages_hold_everything() {
 }
 
 #[test]
+fn a_list_has_the_latest_decision_first_whatever_came_and_went() {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut journal = open(home.path());
+    for byte in 1..=4 {
+        said(&mut journal, "banpubkey", json!([hex(byte)])).expect("done");
+    }
+    said(&mut journal, "allowpubkey", json!([hex(2)])).expect("done");
+    said(&mut journal, "banpubkey", json!([hex(1), "again"])).expect("done");
+    said(&mut journal, "blockip", json!(["192.0.2.7", "flood"])).expect("done");
+    journal.undo(5, (&who(), Timestamp(9))).expect("undone");
+    let keys = |journal: &mut Journal, params: Value| -> Vec<String> {
+        let listed = said(journal, "listbannedpubkeys", params).expect("a list");
+        listed.as_array().expect("entries").iter().map(|one| one["pubkey"].as_str().unwrap_or("").into()).collect()
+    };
+    for journal in [&mut journal, &mut open(home.path())] {
+        // The undo restored act 2.
+        assert_eq!(keys(journal, json!([])), [1, 4, 3, 2].map(hex));
+        assert_eq!(keys(journal, json!([2, 1])), [4, 3].map(hex));
+        assert_eq!(keys(journal, json!([2, 4])), [""; 0]);
+        assert_eq!(said(journal, "listblockedips", json!([])), Ok(json!([{ "ip": "192.0.2.7", "reason": "flood" }])));
+        let counts =
+            json!({ "listbannedpubkeys": 4, "listallowedpubkeys": 0, "listbannedevents": 0, "listblockedips": 1 });
+        assert_eq!(said(journal, "countdecisions", json!([])), Ok(counts));
+    }
+}
+
+#[test]
 fn two_processes_take_turns_and_see_each_others_acts() {
     let home = tempfile::tempdir().expect("a directory");
     let [mut one, mut other] = [open(home.path()), open(home.path())];

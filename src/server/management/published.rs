@@ -101,11 +101,9 @@ pub fn difference(state: &State, stored: &Stored, signer: &SigningKey, now: Time
 
 /// The tags of the list.
 fn list(state: &State) -> NewTags {
-    let mut members: Vec<_> = state.members().map(|(key, decision)| (decision.number, key)).collect();
-    members.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
-    members.truncate(MAX_LISTED);
-    members.sort_unstable_by_key(|(_, key)| *key);
-    let tag = |(_, key): &(u64, Pubkey)| {
+    let mut members: Vec<Pubkey> = state.members().take(MAX_LISTED).map(|(key, _)| key).collect();
+    members.sort_unstable();
+    let tag = |key: &Pubkey| {
         let roles = roles::of_key(state, key);
         ["member".into(), key.to_string()].into_iter().chain(roles.iter().map(ToString::to_string)).collect()
     };
