@@ -50,7 +50,12 @@ export function overview(call) {
   let series = null;
   let storageAt = 0;
 
-  function extend(told) {
+  /// Numbers with commas in between, one point after another; what is left out is not known.
+  const read = (points) => (points === '' ? [] : points.split(';').map((point) =>
+    point.split(',').map((number) => (number === '' ? null : Number(number)))));
+
+  function extend({ points, ...told }) {
+    told.points = read(points);
     if (!series || told.step_s !== series.step_s || told.end < series.end) series = told;
     else {
       series.points = [...series.points, ...told.points].slice(-told.most);
@@ -75,12 +80,13 @@ export function overview(call) {
     refusals.replaceChildren(table('Refusals', ['what', 'why', '#count'],
       figures.refusals.slice(0, 12).map(([what, why, number]) => [WHAT[what] ?? what, why, count(number)]),
       'Nothing was refused.'));
-    links.replaceChildren(table('Streams', ['stream', '', '#behind'], figures.links.map((link) => [
+    links.replaceChildren(table('Replication', ['with', '', '#behind'], figures.links.map((link) => [
       link.link.replace(/[{}"]/g, '').replace(/,/g, ', '),
       el('span', { class: link.connected ? 'good' : 'bad' }, link.connected ? 'connected' : 'not connected'),
-      `${count(link.behind_events ?? 0)} events, ${count(link.behind_seconds ?? 0)} s`,
-    ]), 'No stream is configured.'));
-    if (Date.now() - storageAt > 60000) {
+      [[link.behind_events, 'events'], [link.behind_seconds, 's']].filter(([number]) => number !== null)
+        .map(([number, unit]) => `${count(number)} ${unit}`).join(', '),
+    ]), 'There are no streams, and there is no cluster.'));
+    if (Date.now() - storageAt > 10000) {
       storageAt = Date.now();
       call('storage', []).then(showStorage, (error) => storage.replaceChildren(el('p', { class: 'bad' }, error.message)));
       call('view', [0]).then((view) => slow.replaceChildren(table('Slow queries', ['who', 'filters', 'plan', '#worked'],
@@ -90,7 +96,7 @@ export function overview(call) {
     return figures;
   }
 
-  function showStorage(told) {
+  function showStorage({ kinds, forecast: told }) {
     const days = (number) => (number === null ? 'more than 10 years' : `about ${count(number)} days`);
     const then = told.has_rules ? 'then the rules remove events' : 'then events are refused';
     storage.replaceChildren(
@@ -99,7 +105,7 @@ export function overview(call) {
           `A day adds ${count(told.added.events)} events and ${bytes(told.added.bytes)}.`)
         : el('p', { class: 'soft' }, 'There are too few events of the last 7 days for a forecast.'),
       table('Storage by kind', ['kind', '#events', '#size'],
-        told.kinds.slice(0, 12).map(([kind, events, size]) => [String(kind), count(events), bytes(size)]),
+        kinds.slice(0, 12).map(([kind, events, size]) => [String(kind), count(events), bytes(size)]),
         'The store is empty.'));
   }
 
@@ -112,7 +118,7 @@ export function overview(call) {
     section('Queues', { class: 'half' }, queues),
     section('Refusals of the last hour', { class: 'half' }, refusals),
     section('Storage', { class: 'half' }, storage),
-    section('Streams with other relays', { class: 'half' }, links),
+    section('Replication', { class: 'half' }, links),
     section('Slow queries', { class: 'half' }, slow),
   ];
   return { parts, refresh, every: 2000 };

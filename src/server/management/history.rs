@@ -58,12 +58,16 @@ const REFUSALS: [(&str, &str); 4] = [
     ("close", "connections_closed_total"),
 ];
 
+/// Outcomes of events that are refusals, too.
+const REFUSED: [&str; 6] = ["deleted", "vanished", "expired", "invalid", "full", "failed"];
+
 /// Values of a point: [`RATES`], [`GAUGES`], the refusals per second, the fullest queue in per cent, the link of a
 /// stream that is farthest behind in seconds, and two for each of [`LATENCIES`].
 const WIDTH: usize = RATES.len() + GAUGES.len() + 3 + 2 * LATENCIES.len();
 
-/// A value that is not known is NaN.
-type Point = [f32; WIDTH];
+/// The values of a point as they are told, so that a whole day costs no more than its bytes: numbers with commas in
+/// between. One that is not known is left out.
+type Point = Box<str>;
 
 /// The names of the values of a point.
 fn names() -> Vec<String> {
@@ -126,11 +130,8 @@ impl Series {
     fn told(&self, since: u64) -> Value {
         let step = self.step.as_secs();
         let count = (self.end.saturating_sub(since) / step.max(1)).min(self.points.len() as u64) as usize;
-        let rounded = |value: &f32| (f64::from(*value) * 1e3).round() / 1e3;
-        let points: Vec<Vec<Value>> = (self.points.iter().skip(self.points.len() - count))
-            .map(|point| point.iter().map(|value| json!(rounded(value))).collect())
-            .collect();
-        json!({ "step_s": step, "end": self.end, "names": names(), "points": points, "most": self.most })
+        let points: Vec<&str> = self.points.iter().skip(self.points.len() - count).map(|point| &**point).collect();
+        json!({ "step_s": step, "end": self.end, "names": names(), "points": points.join(";"), "most": self.most })
     }
 }
 
@@ -142,7 +143,8 @@ fn refusals(metrics: &Exposition) -> BTreeMap<(&'static str, String), f64> {
     let of = |(what, counter): (&'static str, &'static str)| {
         metrics.by_label(counter).map(move |(reason, count)| ((what, reason.to_owned()), count)).collect::<Vec<_>>()
     };
-    REFUSALS.into_iter().flat_map(of).take(MAX_REASONS).collect()
+    let outcomes = of(("event", "events_total")).into_iter().filter(|((_, why), _)| REFUSED.contains(&&**why));
+    REFUSALS.into_iter().flat_map(of).chain(outcomes).take(MAX_REASONS).collect()
 }
 
 /// What happened between two readings of the metrics.
@@ -160,9 +162,13 @@ fn point(before: &Exposition, after: &Exposition, passed: Duration) -> Point {
         after.subtract(&before);
         values.extend([0.5, 0.99].map(|share| after.quantile(share).map_or(f64::NAN, |bound| bound * 1e3)));
     }
-    let mut point = [f32::NAN; WIDTH];
-    point.iter_mut().zip(values).for_each(|(place, value)| *place = value as f32);
-    point
+    debug_assert_eq!(values.len(), WIDTH, "each name has a value");
+    let written = |value: f64| {
+        // Seven digits do for a plot.
+        let rounded = (f64::from(value as f32) * 1e3).round() / 1e3;
+        if rounded.is_finite() { rounded.to_string() } else { String::new() }
+    };
+    values.into_iter().map(written).collect::<Vec<_>>().join(",").into()
 }
 
 /// The queues with what waits in them, and their bounds.
@@ -247,9 +253,9 @@ impl History {
     }
 }
 
-/// What waits in the queues, and the links of streams, as the metrics tell.
+/// What waits in the queues, and how far streams and a cluster are, as the metrics tell.
 #[must_use]
-pub fn now(metrics: &Exposition) -> (Value, Value) {
+pub fn now(metrics: &Exposition, is_node: bool) -> (Value, Value) {
     let queues = queues(metrics).into_iter().map(|(name, entries, bound)| json!([name, entries, bound])).collect();
     let behind: BTreeMap<&str, f64> = metrics.labelled("replication_behind_events").collect();
     let seconds: BTreeMap<&str, f64> = metrics.labelled("replication_behind_seconds").collect();
@@ -258,7 +264,12 @@ pub fn now(metrics: &Exposition) -> (Value, Value) {
         json!({ "link": link, "connected": connected > 0.0, "behind_events": of(&behind, link),
             "behind_seconds": of(&seconds, link) })
     });
-    (queues, links.collect())
+    // The metrics of the cluster are there without one, too.
+    let cluster = is_node.then(|| {
+        json!({ "link": "cluster", "connected": metrics.value("cluster_connected") > 0.0,
+            "behind_events": metrics.value("cluster_behind_events"), "behind_seconds": null })
+    });
+    (queues, links.chain(cluster).collect())
 }
 
 #[cfg(test)]
@@ -277,9 +288,10 @@ mod tests {
         ))
     }
 
-    fn value(series: &Value, name: &str) -> Vec<Value> {
+    fn value(series: &Value, name: &str) -> Vec<Option<f64>> {
         let place = names().iter().position(|known| known == name).expect("a name");
-        series["points"].as_array().expect("points").iter().map(|point| point[place].clone()).collect()
+        let points = series["points"].as_str().expect("a text").split(';').filter(|point| !point.is_empty());
+        points.map(|point| point.split(',').nth(place).expect("a value").parse().ok()).collect()
     }
 
     #[test]
@@ -296,8 +308,10 @@ mod tests {
         assert_eq!([history.recent.points.capacity(), history.day.points.capacity()], [RECENT, DAY]);
         assert_eq!(names().len(), WIDTH);
         let day = history.series(true, 0);
-        assert_eq!((day["step_s"].as_u64(), day["points"].as_array().map(Vec::len)), (Some(60), Some(DAY)));
-        assert!(value(&day, "events_in").iter().all(|rate| *rate == json!(1.0)), "an event each second");
+        assert_eq!((day["step_s"].as_u64(), value(&day, "events_in")), (Some(60), vec![Some(1.0); DAY]));
+        let points = day["points"].as_str().expect("a text");
+        assert!(points.split(';').all(|point| point.split(',').count() == WIDTH), "{points}");
+        assert!(points.len() < 200 << 10, "{} bytes", points.len());
         let minute = metrics(2 * 86_400 + 60);
         assert_eq!(history.latencies(&minute)["event_ok"]["p99"], json!(1.0));
         assert!(history.latencies(&minute)["event_ok"]["count"].as_f64() < Some(3_700.0), "of an hour alone");
@@ -320,16 +334,36 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_finds_no_room_is_among_the_refusals() {
+        let text = "weir_events_total{outcome=\"stored\"} 9\nweir_events_total{outcome=\"full\"} 3\n\
+            weir_events_total{outcome=\"refused\"} 7\nweir_refused_events_total{rule=\"kind\"} 7\n";
+        let told = History::default().refusals(&Exposition::read(text));
+        assert_eq!(told, json!([["event", "kind", 7.0], ["event", "full", 3.0]]));
+    }
+
+    #[test]
+    fn how_far_streams_and_the_cluster_are_is_told_where_there_are_some() {
+        let text = "weir_cluster_connected 1\nweir_cluster_behind_events 7\n\
+            weir_replication_connected{stream=\"a\"} 0\nweir_replication_behind_events{stream=\"a\"} 9\n\
+            weir_replication_behind_seconds{stream=\"a\"} 3\n";
+        let link = |link, connected, events: f64, seconds: Option<f64>| json!({ "link": link, "connected": connected, "behind_events": events, "behind_seconds": seconds });
+        let (stream, node) = (link("{stream=\"a\"}", false, 9.0, Some(3.0)), link("cluster", true, 7.0, None));
+        assert_eq!(now(&Exposition::read(text), true).1, json!([stream, node]));
+        assert_eq!(now(&Exposition::read(text), false).1, json!([stream]));
+        assert_eq!(now(&Exposition::read(""), false).1, json!([]));
+    }
+
+    #[test]
     fn only_points_that_are_later_are_told_and_what_is_not_known_is_null() {
         let (mut history, start) = (History::default(), Instant::now());
         for second in [0, 2, 4, 6] {
             history.take(&metrics(100), start + Duration::from_secs(second), 100 + second);
         }
-        let told = |since| history.series(false, since)["points"].as_array().map(Vec::len);
-        assert_eq!([0, 100, 102, 104, 106, 999].map(told), [3, 3, 2, 1, 0, 0].map(Some));
+        let told = |since| value(&history.series(false, since), "connections").len();
+        assert_eq!([0, 100, 102, 104, 106, 999].map(told), [3, 3, 2, 1, 0, 0]);
         let series = history.series(false, 0);
-        assert_eq!(value(&series, "event_ok_p50"), [Value::Null, Value::Null, Value::Null]);
-        assert_eq!(value(&series, "fullest_queue")[0], json!(10.0));
-        assert_eq!(value(&series, "connections")[0], json!(3.0));
+        assert_eq!(value(&series, "event_ok_p50"), [None; 3]);
+        assert_eq!(value(&series, "fullest_queue")[0], Some(10.0));
+        assert_eq!(value(&series, "connections")[0], Some(3.0));
     }
 }

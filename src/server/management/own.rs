@@ -21,8 +21,9 @@ use crate::store::StoreError;
 const RELOADED_WITHIN: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long what is known of the storage is told again.
-const STORAGE_FRESH: Duration = Duration::from_secs(60);
+/// How long a forecast is told again, which reads some thousands of events; one for which there are too few, less long.
+const FORECAST_FRESH: Duration = Duration::from_secs(600);
+const UNSURE_FRESH: Duration = Duration::from_secs(60);
 
 /// Events that an estimate of the growth looks at, and kinds that are told.
 const SAMPLE: u64 = 10_000;
@@ -73,7 +74,7 @@ impl Service {
         let of_day = request.param(0).and_then(Value::as_str) == Some("day");
         let since = request.number(1).map_err(|error| error.to_string())?.unwrap_or_default();
         let (serving, metrics, history) = (self.serving(), self.metrics(), self.history.borrow());
-        let (queues, links) = history::now(&metrics);
+        let (queues, links) = history::now(&metrics, serving.outward.is_on());
         let is_stuck = serving.heartbeat.is_writer_stuck(serving.clock.now_us());
         let trouble = serving.health.trouble().or_else(|| is_stuck.then(|| "events cannot be stored".into()));
         let gauge = |name: &str| metrics.value(name);
@@ -102,17 +103,28 @@ impl Service {
 
     /// What takes the room, by kind, and how long the room will last.
     async fn storage(&self) -> Result<Value, String> {
-        if let Some((at, told)) = &*self.storage.borrow()
-            && at.elapsed() < STORAGE_FRESH
-        {
-            return Ok(told.clone());
+        let forecast = self.forecast().await?;
+        let mut kinds = self.store().read().and_then(|snapshot| snapshot.kinds()).map_err(|error| error.to_string())?;
+        kinds.sort_by_key(|(_, usage)| std::cmp::Reverse(usage.footprint));
+        let kinds: Vec<Value> = (kinds.iter().take(MAX_KINDS))
+            .map(|(kind, usage)| json!([kind.0, usage.events, usage.footprint]))
+            .collect();
+        Ok(json!({ "kinds": kinds, "forecast": forecast }))
+    }
+
+    async fn forecast(&self) -> Result<Value, String> {
+        if let Some((at, told)) = &*self.forecast.borrow() {
+            let fresh = if told["is_sure"] == true { FORECAST_FRESH } else { UNSURE_FRESH };
+            if at.elapsed() < fresh {
+                return Ok(told.clone());
+            }
         }
         let (store, settings) = (self.store().clone(), self.serving().settings.load_full());
         let now = self.serving().clock.now();
         // It reads some thousands of events from all over the disk.
         let measured = tokio::task::spawn_blocking(move || measure(&store, &settings, now)).await;
         let told = measured.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        self.storage.replace(Some((Instant::now(), told.clone())));
+        self.forecast.replace(Some((Instant::now(), told.clone())));
         Ok(told)
     }
 
@@ -165,16 +177,11 @@ fn measure(
     now: crate::nostr::Timestamp,
 ) -> Result<Value, StoreError> {
     let rules = crate::retention::resolve(settings.retention.clone(), store)?;
-    let mut kinds = store.read()?.kinds()?;
-    kinds.sort_by_key(|(_, usage)| std::cmp::Reverse(usage.footprint));
     let survey = survey(store, &rules, now, Some(SAMPLE), |_| {})?;
     let (room, disk) = (store.room()?, store.disk_space()?.free_bytes);
     let forecast = Forecast::new(&survey.rules, &rules, room, disk);
-    let kinds: Vec<Value> =
-        (kinds.iter().take(MAX_KINDS)).map(|(kind, usage)| json!([kind.0, usage.events, usage.footprint])).collect();
     let daily = |[events, bytes]: [f64; 2]| json!({ "events": events.round(), "bytes": bytes.round() });
     Ok(json!({
-        "kinds": kinds,
         "added": daily(forecast.daily.added), "removed": daily(forecast.daily.removed),
         "limit": forecast.limit.key(), "limit_bytes": forecast.limit_bytes,
         "room_days": forecast.room_days, "full_days": forecast.full_days,

@@ -47,8 +47,8 @@ pub struct Service {
     pub(super) board: Option<Arc<Board>>,
     /// What the relay did lately.
     pub(super) history: RefCell<History>,
-    /// What takes the room, and when that was found out.
-    pub(super) storage: RefCell<Option<(Instant, serde_json::Value)>>,
+    /// How long the room will last, and when that was found out.
+    pub(super) forecast: RefCell<Option<(Instant, serde_json::Value)>>,
     /// Purges that nobody waits for.
     pub(super) purges: Purges,
     /// Events that were banned lately, and when.
@@ -61,8 +61,8 @@ impl Service {
         serving.metrics.show_decisions(journal.state().counts());
         let (in_force, members) = (Cell::new(journal.state().last()), members::Members::default());
         let (journal, recent) = (RefCell::new(journal), RefCell::default());
-        let (history, storage, purges) = (RefCell::default(), RefCell::default(), Purges::default());
-        Rc::new(Self { journal, serving, in_force, members, board, history, storage, purges, recent })
+        let (history, forecast, purges) = (RefCell::default(), RefCell::default(), Purges::default());
+        Rc::new(Self { journal, serving, in_force, members, board, history, forecast, purges, recent })
     }
 
     /// Serves until `stopped`.
