@@ -68,7 +68,7 @@ fn link(url: &str) -> Option<&str> {
 fn linked(text: &str) -> Markup {
     html! {
         @match link(text) {
-            Some(url) => a href=(url) rel="noreferrer" dir="auto" { (text) },
+            Some(url) => a href=(url) rel="noreferrer" dir="auto" { (text.strip_prefix("mailto:").unwrap_or(text)) },
             None => span dir="auto" { (text) },
         }
     }

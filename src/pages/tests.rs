@@ -202,7 +202,12 @@ fn the_operator_is_told_as_an_npub_and_a_name_in_arabic_keeps_its_direction() {
     let mut settings = Settings::default();
     settings.info.name = "مرحل".into();
     settings.info.pubkey = OptionalKey(Some(Pubkey([7; 32])));
+    settings.info.contact = "mailto:admin@example.com".into();
     let html = page(&settings).html;
+    assert!(
+        html.contains(" href=\"mailto:admin@example.com\" rel=\"noreferrer\" dir=\"auto\">admin@example.com</a>"),
+        "{html}"
+    );
     assert!(html.contains("<h1 dir=\"auto\">مرحل</h1>"), "{html}");
     assert!(html.contains("href=\"nostr:npub1"), "{html}");
     assert!(html.contains("aria-label=\"QR code of wss://relay.example.com/\""), "{html}");
