@@ -2,6 +2,7 @@
 
 import './front_door.mjs';
 import './dashboard.mjs';
+import './states.mjs';
 import { runAll } from './stage.mjs';
 
 const { passed, failed } = await runAll();

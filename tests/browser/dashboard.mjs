@@ -1,9 +1,7 @@
 // The dashboard in a browser, as an admin uses it.
 
 import assert from 'node:assert/strict';
-import { connect, openPage, person, SCHEMES, shoot, startRelay, test, until, WIDTHS } from './stage.mjs';
-
-const admin = person();
+import { admin, connect, enter, openPage, person, SCHEMES, shoot, startRelay, test, until, WIDTHS } from './stage.mjs';
 
 const CONFIG = `
 [dashboard]
@@ -15,16 +13,6 @@ name = "By the sea"
 `;
 
 const HOSTILE = ['<script>window.hacked = 1</script>', '"><img src=x onerror="window.hacked = 1">', '{{name}}', '\u202ertl'];
-
-async function enter(browser, cleanup, relay, options = {}) {
-  const opened = await openPage(browser, { signer: admin, ...options });
-  cleanup(opened.close);
-  const { page } = opened;
-  await page.goto(`http://${relay.address}/dashboard`);
-  await page.click('text=Log in with your signer');
-  await page.waitForSelector('nav a');
-  return { ...opened, tab: (name) => page.click(`nav a[href="#${name}"]`) };
-}
 
 async function relayWith(cleanup) {
   const relay = await startRelay(CONFIG);
@@ -164,4 +152,10 @@ test('a link logs in once, a stranger and a browser without a signer are told wh
   await second.page.waitForSelector('text=this key is not an admin of this relay');
   await shoot(second.page, 'dashboard-login');
   await second.check(relay.address);
+  const third = await openPage(browser, { mayFail });
+  cleanup(third.close);
+  await third.page.goto(`http://${relay.address}/dashboard`);
+  await third.page.click('text=Log in with your signer');
+  await third.page.waitForSelector('text=This browser has no signer (NIP-07).');
+  await third.check(relay.address);
 });

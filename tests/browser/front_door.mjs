@@ -42,8 +42,8 @@ test('the front door is whole at every width in both schemes, with a banner that
 
 test('the address is copied, figures are live, and without JavaScript everything is there', async (browser, cleanup) => {
   const relay = await startRelay('[info]\npublic_stats = true\n');
-  cleanup(relay.end);
-  const { page, check, close } = await openPage(browser, { permissions: ['clipboard-read', 'clipboard-write'] });
+  const mayFail = (message) => /ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/.test(message.text());
+  const { page, check, close } = await openPage(browser, { permissions: ['clipboard-read', 'clipboard-write'], mayFail });
   await page.goto(`http://${relay.address}/`);
   await page.click('#copy');
   await until('the address is copied', async () => (await page.textContent('#copied')) === 'Copied.');
@@ -53,6 +53,16 @@ test('the address is copied, figures are live, and without JavaScript everything
   await client.publish(person().note('counted'));
   await until('the event is counted', async () => (await page.textContent('#stats')).includes('Events held1'));
   await check(relay.address);
+
+  const look = () => page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+  await relay.end();
+  await look();
+  await until('it is stale', async () => /^No answer since \d/.test(await page.textContent('#stale')));
+  await shoot(page, 'front-door-stale');
+  await relay.again();
+  cleanup(relay.end);
+  await look();
+  await until('it is fresh again', async () => (await page.textContent('#stale')) === '');
   await close();
 
   const plain = await openPage(browser, { javaScriptEnabled: false });

@@ -41,30 +41,35 @@ export function person() {
 
 let number = 0;
 
-/// A relay with this configuration; `link` asks it for a link to its dashboard.
-export async function startRelay(config, listen = '127.0.0.1:0') {
+/// A relay with this configuration, started once `prepare` has put what it wants into the directory of its data. `link`
+/// asks it for a link to its dashboard, at its last address.
+export async function startRelay(config, prepare = () => {}) {
   const directory = join(required('DIRECTORY'), `relay-${number += 1}`);
   mkdirSync(directory, { recursive: true });
   const [file, data] = [join(directory, 'weir.toml'), join(directory, 'data')];
   writeFileSync(file, config);
+  prepare(data);
   const start = async (address) => {
     const child = spawn(weir, ['serve', '--config', file, '--data', data, '--listen', address],
       { stdio: ['ignore', 'ignore', 'pipe'] });
     const found = await new Promise((resolve, reject) => {
       const log = [];
+      let monitor;
       createInterface({ input: child.stderr }).on('line', (line) => {
         log.push(line);
+        monitor ??= line.match(/metrics on http:\/\/([0-9.:]+)/)?.[1];
         const match = line.match(/listening on ([0-9.:]+)/);
-        if (match) resolve(match[1]);
+        if (match) resolve({ address: match[1], monitor });
       });
       child.once('exit', () => reject(new Error(log.join('\n'))));
     });
-    return { child, address: found };
+    return { child, ...found };
   };
-  const relay = await start(listen);
+  const relay = await start('127.0.0.1:0');
   const end = () => new Promise((resolve) => (relay.child.once('exit', resolve), relay.child.kill()));
   return {
     get address() { return relay.address; },
+    get monitor() { return relay.monitor; },
     end,
     again: async () => { relay.child = (await start(relay.address)).child; },
     link: () => execFileSync(weir, ['dashboard', '--config', file, '--data', data]).toString().trim().split('\n').at(-1),
@@ -126,6 +131,20 @@ export async function openPage(browser, options = {}) {
     assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]), [], 'axe finds nothing');
   };
   return { page, check, close: () => context.close() };
+}
+
+/// The admin of relays that have one.
+export const admin = person();
+
+/// A page of the dashboard on which the admin has logged in; `tab` turns to one of its parts.
+export async function enter(browser, cleanup, relay, options = {}) {
+  const opened = await openPage(browser, { signer: admin, ...options });
+  cleanup(opened.close);
+  const { page } = opened;
+  await page.goto(`http://${relay.address}/dashboard`);
+  await page.click('text=Log in with your signer');
+  await page.waitForSelector('nav a');
+  return { ...opened, tab: (name) => page.click(`nav a[href="#${name}"]`) };
 }
 
 export const shoot = (page, name) => page.screenshot({ path: `artefacts/${name}.png`, fullPage: true });

@@ -29,24 +29,43 @@ function form(label, fields, buttons, act) {
   return [node, said];
 }
 
-const field = (label, input, short) => el('label', { class: short ? 'short' : null }, label, input);
+/// A labelled input, which takes the room of others, or is `short` or `wide`.
+const field = (label, input, size = null) => el('label', { class: size }, label, input);
 
-/// A list with pages, of which the relay is asked for one at a time.
+/// A list with pages, of which the relay is asked for one at a time. `load` tells how long the whole list is, if that is
+/// known.
 function paged(load) {
   let skip = 0;
-  const body = el('div');
-  const show = async () => {
-    const { node, length } = await load(skip, PAGE);
-    body.replaceChildren(node, el('div', { class: 'pages' },
-      el('button', { type: 'button', class: 'plain small', disabled: skip === 0, onclick: () => move(-PAGE) }, 'Newer'),
-      el('span', { class: 'soft' }, length ? `${count(skip + 1)} to ${count(skip + length)}` : 'no more'),
-      el('button', { type: 'button', class: 'plain small', disabled: length < PAGE, onclick: () => move(PAGE) }, 'Older')));
-  };
-  const move = (by) => {
-    skip = Math.max(0, skip + by);
-    show();
-  };
-  return { node: body, show };
+  const body = el('div', { tabindex: '-1' });
+  const said = el('p', { class: 'said', role: 'status' });
+  const turn = (text, to, isOff) =>
+    el('button', { type: 'button', class: 'plain small', disabled: isOff, onclick: () => tell(() => show(to)) }, text);
+  async function show(to = skip) {
+    const { node, length, total } = await load(to, PAGE);
+    skip = to;
+    const last = total === undefined ? null : Math.max(0, Math.ceil(total / PAGE) - 1) * PAGE;
+    const isEnd = last === null ? length < PAGE : skip >= last;
+    const had = body.contains(document.activeElement);
+    body.replaceChildren(node, (length > 0 || skip > 0) && el('div', { class: 'pages' },
+      turn('Newest', 0, skip === 0), turn('Newer', Math.max(0, skip - PAGE), skip === 0),
+      el('span', { class: 'soft' }, (length ? `${count(skip + 1)} to ${count(skip + length)}` : 'none here')
+        + (total === undefined ? '' : ` of ${count(total)}`)),
+      turn('Older', skip + PAGE, isEnd), last !== null && turn('Oldest', last, isEnd)) || '');
+    // What was pressed is gone; the keyboard goes on from here.
+    if (had) body.focus();
+  }
+  /// Does something with the list and says what became of it.
+  async function tell(act) {
+    said.className = 'said';
+    try {
+      said.textContent = await act() ?? '';
+      said.classList.add('good');
+    } catch (error) {
+      said.textContent = error.message;
+      said.classList.add('bad');
+    }
+  }
+  return { node: [said, body], show, tell };
 }
 
 const LISTS = [
@@ -71,37 +90,38 @@ export function moderation(call) {
   const subject = el('input', { name: 'subject', required: true, autocomplete: 'off', spellcheck: 'false',
     placeholder: 'npub1…, note1…, kind:1984 or 192.0.2.7' });
   const reason = el('input', { name: 'reason', maxlength: '500', autocomplete: 'off' });
-  const decide = form('Ban or allow', [field('Key, event, kind or address', subject), field('Reason', reason)], [
+  const decide = form('Ban or allow', [field('Key, event, kind or address', subject, 'wide'), field('Reason', reason)], [
     el('button', { value: 'ban', class: 'danger' }, 'Ban'),
     el('button', { value: 'allow', class: 'plain' }, 'Allow'),
   ], async (which) => {
     let { [which]: method, of } = methods(subject.value);
     if (typeof of === 'string' && of.startsWith('note1')) of = (await call('lookup', [of])).id;
     await call(method, [of, reason.value]);
-    list.show();
+    await list.show(0);
     return which === 'ban' ? `Banned ${subject.value}.` : `Allowed ${subject.value}.`;
   });
 
-  const which = el('select', { onchange: () => list.show() }, LISTS.map(([method, title]) => el('option', { value: method }, title)));
+  const which = el('select', { onchange: () => list.tell(() => list.show(0)) }, LISTS.map(([method, title]) => el('option', { value: method }, title)));
   const list = paged(async (skip, most) => {
     const [method, title, name, undo] = LISTS.find(([method]) => method === which.value);
-    const entries = await call(method, [most, skip]);
+    const [entries, totals] = [await call(method, [most, skip]), await call('countdecisions', [])];
     const rows = entries.map((entry) => [el('code', {}, entry[name]), foreign(entry.reason ?? ''), el('button', {
       type: 'button', class: 'plain small', 'aria-label': `Take back ${entry[name]}`,
-      onclick: async (event) => {
-        event.target.disabled = true;
+      onclick: () => list.tell(async () => {
         await call(undo, [entry[name]]);
-        list.show();
-      },
+        await list.show();
+        return `${entry[name]} was taken back.`;
+      }),
     }, 'Take back')]);
-    return { node: table(title, [name, 'reason', ''], rows, 'The list is empty.'), length: entries.length };
+    const node = table(title, [name, 'reason', ''], rows, totals[method] ? 'Nothing here.' : 'The list is empty.');
+    return { node, length: entries.length, total: totals[method] };
   });
 
   return {
     parts: [
       section('Ban or allow', { class: 'half' }, ...decide),
       purging(call),
-      section('Decisions in force', {}, el('form', {}, field('List', which, true)), list.node),
+      section('Decisions in force', {}, el('form', {}, field('List', which, 'short')), list.node),
     ],
     refresh: () => list.show(),
   };
@@ -129,7 +149,7 @@ function purging(call) {
     if (last.state === 'running') setTimeout(() => progress.isConnected && watch().catch(() => {}), 500);
   }
 
-  const parts = form('Purge', [field('Key, event or kind', subject), field('Reason', reason)], [
+  const parts = form('Purge', [field('Key, event or kind', subject, 'wide'), field('Reason', reason)], [
     el('button', { value: 'count', class: 'plain' }, 'Count'), confirm,
   ], async (step) => {
     if (step === 'purge' && counted) {
@@ -228,29 +248,21 @@ function shown(found) {
 }
 
 export function audit(call) {
-  const said = el('p', { class: 'said', role: 'status' });
   const list = paged(async (skip, most) => {
     const acts = await call('audit', [most, skip]);
     const rows = acts.map((act) => [String(act.number), time(act.at), shortKey(act.by), act.method, el('code', {}, act.subject),
       foreign(act.reason ?? ''), act.change && el('button', {
         type: 'button', class: 'plain small', 'aria-label': `Undo act ${act.number}`,
-        onclick: async (event) => {
-          event.target.disabled = true;
-          try {
-            await call('undo', [act.number]);
-            said.className = 'said good';
-            said.textContent = `Act ${act.number} was undone.`;
-            await list.show();
-          } catch (error) {
-            said.className = 'said bad';
-            said.textContent = error.message;
-          }
-        },
+        onclick: () => list.tell(async () => {
+          await call('undo', [act.number]);
+          await list.show();
+          return `Act ${act.number} was undone.`;
+        }),
       }, 'Undo')]);
     const heads = ['#', 'when', 'who', 'what', 'about', 'reason', ''];
     return { node: table('Audit', ['act', ...heads.slice(1)], rows, 'Nobody has done anything yet.'), length: acts.length };
   });
-  return { parts: [section('Audit', {}, said, list.node)], refresh: () => list.show() };
+  return { parts: [section('Audit', {}, list.node)], refresh: () => list.show() };
 }
 
 export function configuration(call) {
@@ -270,7 +282,7 @@ export function configuration(call) {
   });
   return {
     parts: [section('Configuration', {}, ...reload,
-      el('form', {}, el('label', {}, el('span', {}, all, ' also what has its default'))), body)],
+      el('form', {}, el('label', { class: 'check' }, all, 'also what has its default')), body)],
     refresh: async () => {
       settings = await call('configuration', []);
       show();

@@ -16,9 +16,13 @@ const TABS = [
   ['configuration', 'Configuration', configuration],
 ];
 
+/// How often the relay is asked how it is, in milliseconds, where nothing else is asked.
+const PULSE_MS = 4000;
+
 class LoggedOut extends Error {}
 
 let lastAnswer = new Date();
+let isStopping = false;
 let tab = null;
 let timer = null;
 
@@ -49,7 +53,8 @@ async function call(method, params) {
       method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ method, params }),
     });
     lastAnswer = new Date();
-    if (told.stopping) state('warn', 'The relay is stopping.');
+    isStopping = told.stopping === true;
+    if (isStopping) state('warn', 'The relay is stopping.');
     return told.result;
   } catch (error) {
     if (error instanceof LoggedOut) {
@@ -61,33 +66,40 @@ async function call(method, params) {
 }
 
 function judge(figures) {
+  if (isStopping) return;
   if (figures.trouble) state('bad', `Trouble: ${figures.trouble}`);
   else if (!figures.writable) state('bad', 'The storage is full: reads go on, events are refused.');
   else state('good', `weir ${figures.version}, up since ${new Date(figures.started * 1000).toLocaleString('en-GB')}`);
 }
 
-/// Refreshes the tab in front, and again later if it is one that moves.
-async function refresh() {
+/// Refreshes the tab in front, and again later if it is one that moves. Of every tab, the relay is asked how it is.
+async function refresh(isOpening = true) {
   clearTimeout(timer);
   const shown = tab;
+  let isMissing = isOpening;
   try {
     if (!document.hidden) {
-      const figures = await shown.refresh();
-      if (figures) judge(figures);
+      const figures = isOpening || shown.every ? await shown.refresh() : undefined;
+      isMissing = false;
+      judge(figures ?? await call('figures', ['recent', Number.MAX_SAFE_INTEGER]));
     }
   } catch (error) {
     if (error instanceof LoggedOut) return;
     const since = clock(lastAnswer.getTime() / 1000);
     state('bad', `${error.message} What is shown is from ${since}; trying again.`);
-    if (!shown.every) timer = setTimeout(refresh, 3000);
   }
-  if (shown === tab && shown.every) timer = setTimeout(refresh, shown.every);
+  if (shown === tab) timer = setTimeout(() => refresh(isMissing), shown.every ?? PULSE_MS);
 }
 
 function open(name) {
   const [chosen, title, make] = TABS.find(([known]) => known === name) ?? TABS[0];
-  byId('tabs').replaceChildren(...TABS.map(([known, title]) =>
-    el('a', { href: `#${known}`, 'aria-current': known === chosen ? 'page' : null }, title)));
+  const tabs = byId('tabs');
+  // The link that was pressed stays, and with it the place of the keyboard.
+  if (!tabs.children.length) tabs.append(...TABS.map(([known, title]) => el('a', { href: `#${known}` }, title)));
+  for (const link of tabs.children) {
+    if (link.hash === `#${chosen}`) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
+  }
   tab = make(call);
   main.replaceChildren(...tab.parts);
   main.setAttribute('aria-label', title);
@@ -104,6 +116,7 @@ async function logIn(why) {
     said.className = 'said';
     said.textContent = 'Waiting for your signer …';
     try {
+      if (!window.nostr) throw new Error('This browser has no signer (NIP-07).');
       const { challenge } = await request('/session');
       const event = await window.nostr.signEvent({
         kind: 27235,
