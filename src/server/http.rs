@@ -103,7 +103,8 @@ pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAd
     });
     tokio::select! {
         served = served => if let Err(error) = served {
-            if error.is_timeout() {
+            // A browser keeps its socket for a while after an answer.
+            if error.is_timeout() && requests.get() == 0 {
                 context.refuse(TurnedAway::Slow, caller.address.ip());
             } else if error.is_parse() && context.front.options.trusted_proxies.contains(peer.ip()) {
                 context.front.proxy_faults.sent_rubbish(context.front.pipeline.clock.now_us());

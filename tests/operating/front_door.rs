@@ -1,6 +1,9 @@
 //! The page that a browser gets at the relay's address.
 
-use crate::support::relay::Relay;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use crate::support::relay::{Relay, TIMEOUT};
 use crate::support::wire::Key;
 
 fn ask(relay: &Relay, method: &str, headers: &str) -> (String, String) {
@@ -47,6 +50,31 @@ fn a_browser_gets_a_page_under_a_strict_policy_and_only_once() {
     let (head, _) = ask(&relay, "GET", "Accept: application/nostr+json\r\n");
     assert_eq!(header(&head, "content-type"), "application/nostr+json", "who can read the document gets it");
     assert_eq!(header(&head, "vary"), "accept");
+}
+
+#[test]
+fn a_browser_that_keeps_its_socket_after_an_answer_was_not_turned_away() {
+    let relay = Relay::start("[metrics]\nlisten = \"127.0.0.1:0\"\n[server]\nheader_timeout_s = 1\n");
+    let connect = || {
+        let socket = TcpStream::connect(relay.address).expect("a socket");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("it is set");
+        socket
+    };
+    let turned_away = || {
+        let (_, metrics) = relay.watch("/metrics");
+        let line = metrics.lines().find(|line| line.starts_with("weir_connections_turned_away_total{reason=\"slow\"}"));
+        line.and_then(|line| line.split(' ').nth(1)).unwrap_or("0").to_owned()
+    };
+    let (mut socket, mut answer) = (connect(), String::new());
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: relay.example.com\r\n\r\n").expect("it is sent");
+    // Until the relay closes it.
+    socket.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(turned_away(), "0");
+    let (mut silent, mut nothing) = (connect(), String::new());
+    silent.write_all(b"GET / HTTP/1.1\r\n").expect("it is sent");
+    silent.read_to_string(&mut nothing).expect("the end");
+    assert_eq!((&*nothing, &*turned_away()), ("", "1"));
 }
 
 #[test]
