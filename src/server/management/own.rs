@@ -25,8 +25,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const FORECAST_FRESH: Duration = Duration::from_secs(600);
 const UNSURE_FRESH: Duration = Duration::from_secs(60);
 
-/// Events that an estimate of the growth reads, in about 2 ms; and those that it reads, in 14 ms, if fewer than `FEW` of
-/// the first ones are of its last week.
+/// Events that an estimate of the growth reads, in about 2 ms; and those that it reads, in 14 ms, if fewer than `FEW`
+/// of the first ones are of its last week.
 const SAMPLE: u64 = 400;
 const LARGE_SAMPLE: u64 = 10_000;
 const FEW: u64 = 30;
