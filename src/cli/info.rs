@@ -43,9 +43,6 @@ pub struct Arguments {
 /// The number of events that an estimate examines.
 const SAMPLE: u64 = 10_000;
 
-/// With fewer recent events than this, growth cannot be estimated.
-const FEW: u64 = 30;
-
 /// Everything that is reported.
 struct Facts {
     at: Timestamp,
@@ -97,7 +94,7 @@ fn gather(config: &Config, store: &Store, is_full: bool) -> Result<Facts, StoreE
     bar.finish_and_clear();
     let waiting = Removal::waiting(store)?;
     let (usage, room, disk_free_bytes) = (store.usage()?, store.room()?, store.disk_space()?.free_bytes);
-    let is_known = !survey.is_estimate() || survey.recent_seen() >= FEW;
+    let is_known = !survey.is_estimate() || survey.shows_growth();
     let forecast = is_known.then(|| Forecast::new(&survey.rules, &rules, room, disk_free_bytes));
     Ok(Facts { at, rules, usage, room, disk_free_bytes, last_seq, kinds, survey, forecast, waiting, next })
 }

@@ -15,6 +15,9 @@ const WINDOW: u64 = 7 * 86_400;
 
 const DAY: u64 = 86_400;
 
+/// With fewer recent events than this among those that were read, growth cannot be estimated.
+const FEW: u64 = 30;
+
 /// How far ahead the forecast looks, in days.
 pub const MANY_DAYS: u64 = 3650;
 
@@ -145,10 +148,11 @@ impl Survey {
         self.is_estimate
     }
 
-    /// Recent events among those that were read.
+    /// Whether enough of the events that were read are recent to estimate growth from them.
     #[must_use]
-    pub fn recent_seen(&self) -> u64 {
-        (self.rules.iter().map(|usage| usage.recent.events).sum::<u64>() as f64 / self.scale[0]).round() as u64
+    pub fn shows_growth(&self) -> bool {
+        let recent = self.rules.iter().map(|usage| usage.recent.events).sum::<u64>() as f64 / self.scale[0];
+        recent.round() as u64 >= FEW
     }
 
     /// The authors whose events take the most space, largest first.

@@ -25,11 +25,10 @@ const LOOK: Duration = Duration::from_millis(20);
 const FORECAST_FRESH: Duration = Duration::from_secs(600);
 const UNSURE_FRESH: Duration = Duration::from_secs(60);
 
-/// Events that an estimate of the growth reads, in about 2 ms; and those that it reads, in 14 ms, if fewer than `FEW`
-/// of the first ones are of its last week.
+/// Events that an estimate of the growth reads, in about 2 ms; and those that it reads, in 14 ms, if too few of the
+/// first ones are of its last week.
 const SAMPLE: u64 = 400;
 const LARGE_SAMPLE: u64 = 10_000;
-const FEW: u64 = 30;
 
 /// Kinds that are told.
 const MAX_KINDS: usize = 30;
@@ -184,7 +183,7 @@ fn measure(
     let rules = crate::retention::resolve(settings.retention.clone(), store)?;
     let read = |sample| survey(store, &rules, now, Some(sample), |_| {});
     let mut survey = read(SAMPLE)?;
-    if survey.is_estimate() && survey.recent_seen() < FEW {
+    if survey.is_estimate() && !survey.shows_growth() {
         survey = read(LARGE_SAMPLE)?;
     }
     let (room, disk) = (store.room()?, store.disk_space()?.free_bytes);
@@ -194,6 +193,6 @@ fn measure(
         "added": daily(forecast.daily.added), "removed": daily(forecast.daily.removed),
         "limit": forecast.limit.key(), "limit_bytes": forecast.limit_bytes,
         "room_days": forecast.room_days, "full_days": forecast.full_days,
-        "has_rules": !rules.is_empty(), "is_sure": survey.recent_seen() >= FEW,
+        "has_rules": !rules.is_empty(), "is_sure": survey.shows_growth(),
     }))
 }
