@@ -22,6 +22,12 @@ enum Rule {
 }
 
 impl Auth {
+    /// Whether anyone may see events of this kind.
+    #[must_use]
+    pub fn is_for_anyone(&self, kind: Kind) -> bool {
+        self.rule(kind) == Rule::Anyone
+    }
+
     /// The strictest rule that names `kind`.
     fn rule(&self, kind: Kind) -> Rule {
         if self.author_only_kinds.contains(kind) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::remembered::Remembered;
 use super::window::Window;
 use crate::negentropy::{Records, RecordsBuilder};
-use crate::nostr::{EventId, EventView, Filter, Timestamp};
+use crate::nostr::{EventId, EventView, Filter, Kind, Timestamp};
 use crate::store::{Budget, Flow, Query, Scan, Seq, Snapshot, Step, Store, StoreError, Visitor};
 
 /// The limits of one read transaction.
@@ -120,8 +120,8 @@ pub struct Stored {
 /// What becomes of an event that is to be sent up.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Sending {
-    /// Its EVENT message.
-    Message(String),
+    /// Its EVENT message, and its kind.
+    Message(String, Kind),
     /// Only its author may send it (NIP-70).
     Protected,
     /// It is not stored any more, or must not be shown.
@@ -139,7 +139,7 @@ pub fn sending(snapshot: &Snapshot<'_>, id: &EventId, now: Timestamp) -> Result<
     } else if event.is_protected() {
         Sending::Protected
     } else {
-        Sending::Message(message(event))
+        Sending::Message(message(event), event.kind())
     })
 }
 

@@ -36,6 +36,7 @@ mod router;
 mod run;
 mod scope;
 mod session;
+mod shown;
 mod upload;
 mod window;
 

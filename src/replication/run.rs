@@ -90,6 +90,7 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
         direction: parts.direction,
         only_tells: parts.only_tells,
         key: parts.key.as_ref(),
+        settings: parts.rules.settings.load_full(),
         store: parts.store,
         max_records: parts.max_records,
         max_event_bytes: longest_message(&parts.rules),

@@ -24,12 +24,14 @@ use super::refusal::{Refusal, refuses};
 use super::remembered::Remembered;
 use super::report::{Direction, Progress, Report, Watch};
 use super::scope::Scope;
+use super::shown::Shown;
 use super::upload::Uploads;
 use super::window::Window;
 use crate::nostr::EventId;
 use crate::nostr::json::Parser;
 use crate::peer::{self, Connection, Incoming, PeerUrl, Tls, Traffic};
 use crate::pipeline::now;
+use crate::policy::Settings;
 use crate::schnorr::{SigningKey, Verifier};
 use crate::store::Store;
 
@@ -60,6 +62,8 @@ pub(super) struct Task<'a> {
     /// Whether differences are only told.
     pub only_tells: bool,
     pub key: Option<&'a SigningKey>,
+    /// Our own, which say what others may hide too.
+    pub settings: Arc<Settings>,
     pub store: &'a Store,
     /// Events that are compared at a time.
     pub max_records: usize,
@@ -99,6 +103,7 @@ pub(super) struct Session<'a> {
     reading: Option<Reading>,
     downloads: Downloads,
     uploads: Uploads,
+    shown: Shown,
     auth: Auth,
     speaks_negentropy: bool,
     /// The number in the name of the last session or page.
@@ -131,6 +136,7 @@ impl<'a> Session<'a> {
             reading: None,
             downloads: Downloads::default(),
             uploads: Uploads::default(),
+            shown: Shown::default(),
             auth: Auth::default(),
             speaks_negentropy: true,
             named: 0,
@@ -198,6 +204,7 @@ impl<'a> Session<'a> {
             && self.reading.is_none()
             && self.downloads.is_idle()
             && self.uploads.is_idle()
+            && self.shown.is_idle()
             && !self.auth.is_pending()
     }
 
@@ -211,7 +218,8 @@ impl<'a> Session<'a> {
             self.go_on_comparing()?;
         }
         self.ask()?;
-        self.send_up()
+        self.send_up()?;
+        self.ask_what_is_shown()
     }
 
     /// Does what a message demands.
@@ -317,6 +325,7 @@ impl<'a> Session<'a> {
             || self.reading.as_ref().is_some_and(Reading::is_waiting)
             || self.downloads.is_waiting()
             || self.uploads.is_waiting()
+            || self.shown.is_waiting()
             || self.auth.is_pending();
         if !is_waiting {
             self.progress_at = now;
@@ -339,6 +348,7 @@ impl<'a> Session<'a> {
     fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
         self.downloads.is_overdue(now, timeout)
             || self.uploads.is_overdue(now, timeout)
+            || self.shown.is_overdue(now, timeout)
             || self.comparing.as_ref().is_some_and(|comparing| comparing.is_overdue(now, timeout))
             || self.reading.as_ref().is_some_and(|reading| reading.is_overdue(now, timeout))
     }

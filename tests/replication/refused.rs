@@ -142,6 +142,34 @@ fn direct_messages_that_the_other_relay_shows_to_nobody_are_sent_once() {
 }
 
 #[test]
+fn a_second_sync_takes_one_round_trip_also_where_the_other_relay_hides_thousands_of_events() {
+    let (key, friend) = (Key::named("k"), Key::named("friend").hex);
+    let message = |n: u64| key.event([4, 1059][n as usize % 2], AT + n, json!([["p", friend]]), "secret");
+    let [both, ours]: [Vec<Signed>; 2] = [0..2_000, 2_000..2_300].map(|range| range.map(message).collect());
+    let (notes, more) = (notes("a", 0..40), notes("b", 0..4));
+    for (config, dir, expected) in [
+        ("", "both", [4, 2_300, 300, 2_000]),
+        ("", "up", [4, 2_300, 300, 2_000]),
+        ("", "down", [4, 2_300, 0, 0]),
+        ("[auth]\ninvolved_kinds = []\n", "both", [4, 300, 300, 0]),
+    ] {
+        let here = Home::with(&[notes.clone(), both.clone(), ours.clone()].concat());
+        let there = Home::with(&[notes.clone(), both.clone(), more.clone()].concat());
+        let relay = there.serve(config);
+        let ran = here.sync(&relay.url(), &["--dir", dir]).good();
+        let told = ran.counts(["missing here", "missing there", "sent", "there already"]);
+        assert_eq!(told, expected, "{config} {dir} {ran:?}");
+        if dir == "up" {
+            here.hold(&more);
+            here.sync(&relay.url(), &["--dir", dir]).good();
+        }
+        let ran = here.sync(&relay.url(), &["--dir", dir]).good();
+        assert_eq!((numbers(&ran), ran.count("round trips to compare")), ([0; 4], 1), "{config} {dir} {ran:?}");
+        assert!(ran.out.ends_with("  received 21 B, sent 81 B\n"), "{config} {dir} {ran:?}");
+    }
+}
+
+#[test]
 fn a_damaged_file_of_what_is_remembered_is_ignored_with_a_warning() {
     let events: Vec<Signed> = notes("a", 0..5);
     let (here, there) = (Home::with(&[]), Home::with(&events));

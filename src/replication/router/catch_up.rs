@@ -63,6 +63,7 @@ async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncErr
         direction: gap.direction,
         only_tells: false,
         key: stream.key.as_deref(),
+        settings: shared.rules.settings.load_full(),
         store: &shared.store,
         max_records: shared.max_records,
         max_event_bytes: shared.max_event_bytes(),

@@ -85,7 +85,7 @@ impl Follow<'_> {
         let snapshot = self.store.read()?;
         for (seq, id) in ids {
             match local::sending(&snapshot, id, self.now)? {
-                Sending::Message(text) => found.messages.push((*seq, *id, text)),
+                Sending::Message(text, _) => found.messages.push((*seq, *id, text)),
                 Sending::Protected | Sending::Gone => found.gone.push(*id),
             }
         }

@@ -25,6 +25,10 @@ impl Session<'_> {
 
     /// An event came.
     pub(super) async fn take_event(&mut self, name: &str, text: &str, feed: &mut Feed) -> Result<(), SyncError> {
+        if self.shown.event(name, event_id(text)) {
+            self.advance();
+            return Ok(());
+        }
         let is_asked = self.downloads.event(name, event_id(text))? || self.page_event(name, text)?;
         if !is_asked || text.len() > self.task.max_event_bytes {
             // One that is too long counts as not delivered.
@@ -61,7 +65,10 @@ impl Session<'_> {
 
     /// A query is answered in full.
     pub(super) fn end_query(&mut self, name: &str) -> Result<(), SyncError> {
-        if self.downloads.end(name)? || self.end_page(name)? {
+        let hidden = self.shown.end(name);
+        let is_ours = hidden.is_some();
+        hidden.into_iter().flatten().for_each(|id| self.task.remembered().keep(id, Kept::Hidden, now()));
+        if is_ours || self.downloads.end(name)? || self.end_page(name)? {
             self.advance();
             self.connection.send(format!("[\"CLOSE\",\"{name}\"]"))?;
         }
@@ -70,6 +77,10 @@ impl Session<'_> {
 
     /// A query was refused, or its subscription ended.
     pub(super) fn closed(&mut self, name: &str, reason: &str) -> Result<(), SyncError> {
+        if self.shown.refused(name) {
+            // The next sync finds out.
+            return Ok(());
+        }
         let is_ours = self.downloads.is_open(name);
         if !is_ours && !self.page_refused(name) {
             // Its EOSE came before, or a relay answers NEG-OPEN this way.
@@ -99,8 +110,11 @@ impl Session<'_> {
             }
             for (id, sending) in self.task.look().messages(&ids)? {
                 match sending {
-                    Sending::Message(text) => {
+                    Sending::Message(text, kind) => {
                         self.uploads.sent(id, text.len());
+                        if !self.task.settings.auth.is_for_anyone(kind) {
+                            self.shown.sent(id);
+                        }
                         self.connection.send(text)?;
                     }
                     Sending::Protected => {
@@ -113,6 +127,15 @@ impl Session<'_> {
         }
     }
 
+    /// Asks whether what the relay has taken is shown.
+    pub(super) fn ask_what_is_shown(&mut self) -> Result<(), SyncError> {
+        let may_come = self.comparing.is_some() || !self.windows.is_empty() || !self.uploads.is_idle();
+        match self.shown.next_query(may_come) {
+            Some((name, ids)) => Ok(self.connection.send(by_ids(&name, &ids))?),
+            None => Ok(()),
+        }
+    }
+
     /// The relay's word on an event that was sent up.
     pub(super) fn sent_up(&mut self, id: EventId, accepted: bool, reason: &str) -> Result<(), SyncError> {
         if !self.uploads.answered(&id) {
@@ -120,6 +143,7 @@ impl Session<'_> {
         }
         let is_duplicate = reason.starts_with("duplicate:");
         let is_ours = is_duplicate && self.uploads.may_have_arrived(&id);
+        self.shown.answered(&id, is_ours || (accepted && !is_duplicate));
         if !accepted && !is_duplicate {
             if matches!(Refusal::of(reason), Refusal::TooFast | Refusal::AuthRequired | Refusal::Dropped) {
                 self.uploads.again(id);
