@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::attached::{self, Attached};
+use super::attached_files::{self, Attached};
 use super::error::BackupError;
 use super::file::Listed;
 use super::manifest::{self, Locked, Manifest};
@@ -78,7 +78,7 @@ pub fn create(
         events: held.len(),
         held: write_held(dir, number, &held)?,
         tombstones,
-        attached: attached::write(dir, number, &beside()?)?,
+        attached: attached_files::write(dir, number, &beside()?)?,
     };
     let (added, last_id, mut new) = (run.added, run.last_id, run.finish()?);
     let mut manifest = before.unwrap_or_else(|| Manifest {

@@ -17,7 +17,7 @@
 //! that was stored before it ended, except those removed before it began; an event removed meanwhile may be in it or
 //! not. Replacements lose nothing: an event that replaces another one during the run is copied too.
 
-mod attached;
+mod attached_files;
 mod claims;
 mod contents;
 mod create;
@@ -35,7 +35,7 @@ mod state;
 mod tests;
 mod verify;
 
-pub use attached::{Attached, attached};
+pub use attached_files::{Attached, attached};
 pub use create::{Created, Pruned, create, prune};
 pub use error::BackupError;
 pub use manifest::Manifest;

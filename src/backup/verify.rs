@@ -6,7 +6,7 @@ use super::error::BackupError;
 use super::manifest::Manifest;
 use super::part::PartReader;
 use super::seq_set::Growing;
-use super::{attached, contents};
+use super::{attached_files, contents};
 use crate::nostr::EventView;
 use crate::store::Seq;
 
@@ -57,7 +57,7 @@ pub fn verify(dir: &Path, visit: &mut dyn FnMut(Seq, EventView<'_>)) -> Result<V
         while let Some(row) = part.row()? {
             contents::tombstone(&part, row)?;
         }
-        attached::read(dir, state)?;
+        attached_files::read(dir, state)?;
     }
     let (tombstones, states) = (newest.tombstones.rows, manifest.states.len());
     Ok(Verified { events, removed, tombstones, bytes: manifest.bytes(), states })

@@ -5,7 +5,7 @@
 //! | `audit.jsonl` | the acts since the last checkpoint, one JSON object per line, in order |
 //! | `audit.1.jsonl` … `audit.4.jsonl` | older acts, the newest first; `1` ends where `audit.jsonl` begins |
 //! | `state.jsonl` | the checkpoint: a header with the number of the last act in it, and one decision per line |
-//! | `used.jsonl` | the authorizations that were used, whether they led to an act or not (`used.rs`) |
+//! | `used.jsonl` | the authorizations that were used, whether they led to an act or not (`used_authorizations.rs`) |
 //! | `requests.jsonl` | the same of the requests of members (NIP-43) |
 //! | `lock` | held, with flock(2), while an act is recorded |
 //!

@@ -6,12 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use super::audit::{AuditEntry, Change, Decision, Origin, Verdict};
+use super::audit_search;
 use super::error::JournalError;
 use super::files::{FileVersion, Files, OLDER};
-use super::numbered;
 use super::state::State;
 use super::subject::Subject;
-use super::used::Authorizations;
+use super::used_authorizations::Authorizations;
 use crate::nostr::{EventId, Timestamp};
 use crate::policy::Moderation;
 
@@ -55,7 +55,7 @@ impl Journal {
     fn read(&mut self) -> Result<(), JournalError> {
         let now = Files::seen(&self.files.audit())?;
         if now.is_after(self.seen)
-            && let Some(added) = numbered::added(&self.files.audit(), self.seen.bytes(), self.state.last())?
+            && let Some(added) = audit_search::added(&self.files.audit(), self.seen.bytes(), self.state.last())?
         {
             added.iter().for_each(|entry| self.state.apply(entry));
             self.seen = now;
@@ -188,7 +188,7 @@ impl Journal {
         let _lock = self.locked()?;
         let mut found = None;
         for path in self.newest_first() {
-            found = found.or(numbered::acts(&path, &(number..=number))?.pop());
+            found = found.or(audit_search::acts(&path, &(number..=number))?.pop());
         }
         let undone = found.ok_or(JournalError::NoSuchAct(number))?;
         let subject = undone.subject;
@@ -290,7 +290,7 @@ impl Journal {
             if wanted.is_empty() {
                 break;
             }
-            let found = numbered::acts(&path, &wanted)?;
+            let found = audit_search::acts(&path, &wanted)?;
             let oldest = found.first().map_or(*wanted.end() + 1, |entry| entry.number);
             all.extend(found.into_iter().rev());
             // After a kill within a checkpoint, an older file holds the same acts.

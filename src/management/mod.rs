@@ -6,15 +6,15 @@
 //! leaves either the old or the new decision, and the audit agrees. Nothing here knows HTTP, sockets or threads.
 
 pub mod audit;
+pub mod audit_search;
 pub mod copies;
+pub mod decision_order;
 pub mod error;
 pub mod files;
 pub mod journal;
 pub mod members;
 pub mod methods;
-pub mod numbered;
 pub mod options;
-pub mod order;
 pub mod request;
 pub mod role;
 pub mod roles;
@@ -23,7 +23,7 @@ pub mod state;
 pub mod subject;
 #[cfg(test)]
 mod tests;
-pub mod used;
+pub mod used_authorizations;
 
 pub use audit::{AuditEntry, Change, Decision, Origin, Verdict};
 pub use error::JournalError;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::audit::{AuditEntry, Decision, Verdict};
-use super::order::Order;
+use super::decision_order::Order;
 use super::role::RoleId;
 use super::subject::{InviteCode, Subject};
 use crate::metrics::Decided;

@@ -15,8 +15,8 @@ use super::health::Health;
 use super::heartbeat::Heartbeat;
 use super::ingest::gate::Gate;
 use super::ingest::nodes::NodeEvents;
-use super::ingest::own::OwnEvents;
-use super::ingest::plugin::door;
+use super::ingest::own_events::OwnEvents;
+use super::ingest::plugin::sender;
 use super::query::job::Reading;
 use super::queues::{Bounds, Depths};
 use super::writable::Writable;
@@ -57,7 +57,7 @@ pub struct Serving {
     /// The gate that every event passes before [`Intake`](super::Intake).
     pub gate: Arc<Gate>,
     /// What the plugin has not judged yet.
-    pub plugin: Arc<door::Shared>,
+    pub plugin: Arc<sender::Shared>,
     /// The way to have events removed.
     pub removals: Removals,
     /// The way of the relay's own events.

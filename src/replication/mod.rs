@@ -25,7 +25,7 @@ mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod local;
-mod ongoing;
+mod open_window;
 mod pages;
 mod pause;
 mod recent;

@@ -18,7 +18,7 @@ use super::download::{Abuse, Downloads, Requested};
 use super::error::SyncError;
 use super::feed::Feed;
 use super::local::{Look, StoredPart};
-use super::ongoing::{Comparing, Reading};
+use super::open_window::{Comparing, Reading};
 use super::pause::doubled;
 use super::refusal::{Refusal, refuses};
 use super::remembered::Remembered;

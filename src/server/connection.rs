@@ -19,7 +19,7 @@ use super::admission::Admitted;
 use super::context::IoContext;
 use super::engine::Engine;
 use super::linger::{Departure, LINGER, linger};
-use super::partial::Partial;
+use super::partial_messages::Partial;
 use super::stage::RESTARTING;
 use super::turns::TurnState;
 use crate::metrics::{CloseLabel, CloseReason};

@@ -26,12 +26,12 @@ use super::admission::Waiting;
 use super::change_feed;
 use super::connection;
 use super::context::IoContext;
-use super::dashboard::{self, board::Board, board::Side};
+use super::dashboard::{self, context::Board, context::Side};
 use super::front_door;
 use super::info;
 use super::management;
 use super::options::Options;
-use super::proxied::{self, Caller};
+use super::proxy_protocol::{self, Caller};
 use super::response::{MANAGED_METHODS, METHODS, method_not_allowed, text, with_cors};
 use super::turns;
 use crate::metrics::TurnedAway;
@@ -56,7 +56,7 @@ pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAd
         return;
     }
     let (caller, waiting) = if context.front.options.proxy_protocol {
-        let Some(entered) = proxied::enter(&context, &mut stream, peer, waiting).await else { return };
+        let Some(entered) = proxy_protocol::enter(&context, &mut stream, peer, waiting).await else { return };
         entered
     } else {
         (Caller { address: peer, may_forward: true }, waiting)

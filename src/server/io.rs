@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use super::context::{ACCEPT_PAUSE, Choices, IoContext, IoShared};
-use super::dashboard::board::Setting;
+use super::dashboard::context::Setting;
 use super::management::link::Link;
 use super::stage::{RESTARTING, Stage};
 use super::{http, monitor};

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::change_feed;
 use super::context::{ACCEPT_PAUSE, IoContext};
-use super::dashboard::{self, board::Side};
+use super::dashboard::{self, context::Side};
 use super::gauges;
 use super::http::names_one_host;
 use super::response::{method_not_allowed, text};

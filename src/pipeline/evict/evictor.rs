@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::error::Trouble;
 use super::evicting::Evicting;
-use super::former::{self, Former, Verdict};
+use super::former_rules::{self, Former, Verdict};
 use super::pending_rules::{PendingRules, nothing_waits};
-use super::trouble::Trouble;
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
 use crate::pipeline::queues::{Done, Eviction, WriteCommand};
@@ -24,7 +24,7 @@ use crate::retention::parts::Parts;
 use crate::retention::plan::{Plan, Scope};
 use crate::retention::report::Report;
 use crate::retention::slice::{Progress, SLICE_ROWS, Slice};
-use crate::retention::{due, follows};
+use crate::retention::{follows, intervals};
 use crate::store::{Full, Room, Seq};
 
 /// How often the fill level is checked.
@@ -281,13 +281,13 @@ impl<'a> Evictor<'a> {
         if let Some(reload) = self.reload {
             self.publish(reload);
         }
-        former::forget_without(&self.rules, self.evicting, self.write)?;
+        former_rules::forget_without(&self.rules, self.evicting, self.write)?;
         follows::tell(&self.rules);
         self.stage = Stage::First;
         (self.plan, self.exhausted, self.arrived) = (None, None, Vec::new());
         self.busy_authors = BusyAuthors::new(last_seq);
         (self.ages_due, self.totals_due) = (Instant::now(), Instant::now());
-        self.authors_due = Instant::now() + due::authors(&self.rules);
+        self.authors_due = Instant::now() + intervals::authors(&self.rules);
         Ok(())
     }
 
@@ -355,7 +355,7 @@ impl<'a> Evictor<'a> {
         if self.rules.counts_authors() {
             while self.busy_authors.count(&self.evicting.store)? {}
         }
-        let is_short = is_short && self.exhausted.is_none_or(|at| at.elapsed() > due::TRY_AGAIN);
+        let is_short = is_short && self.exhausted.is_none_or(|at| at.elapsed() > intervals::TRY_AGAIN);
         let ages = now >= self.ages_due && self.rules.has_ages();
         let totals = now >= self.totals_due && self.rules.limits_rules();
         let all = now >= self.authors_due && self.rules.counts_authors();
@@ -412,20 +412,20 @@ impl<'a> Evictor<'a> {
         self.arrived = plan.take_arrived();
         let (scope, now) = (plan.scope(), Instant::now());
         if scope.ages {
-            self.ages_due = now + due::ages(&self.rules).max(began.elapsed() * 10);
+            self.ages_due = now + intervals::ages(&self.rules).max(began.elapsed() * 10);
         }
         if scope.totals {
-            self.totals_due = now + due::TOTALS;
+            self.totals_due = now + intervals::TOTALS;
             self.relax_rules()?;
         }
         if scope.authors == Authors::All {
-            self.authors_due = now + due::authors(&self.rules).max(began.elapsed() * 10);
+            self.authors_due = now + intervals::authors(&self.rules).max(began.elapsed() * 10);
             self.evicting.horizons.know_authors();
         }
         if self.stage == Stage::First {
             self.stage = Stage::CatchingUp;
             self.report.tell(true);
-            former::remember(self.evicting, self.write, &self.rules)?;
+            former_rules::remember(self.evicting, self.write, &self.rules)?;
         }
         self.evicting.heartbeat.plan();
         if plan.missing() == 0 {

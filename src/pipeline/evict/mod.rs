@@ -3,11 +3,11 @@
 //!
 //! Never holds a transaction between slices (INV-9), and never makes the writer wait.
 
+mod error;
 pub mod evicting;
 pub mod evictor;
-mod former;
+mod former_rules;
 mod pending_rules;
 pub mod removals;
 #[cfg(test)]
 mod tests;
-mod trouble;

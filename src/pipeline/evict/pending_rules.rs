@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
+use super::error::Trouble;
 use super::evicting::Evicting;
-use super::trouble::Trouble;
 use crate::pipeline::channel::Sender;
 use crate::pipeline::queues::WriteCommand;
 use crate::policy::Retention;
@@ -12,7 +12,7 @@ use crate::retention::brake::{Removal, held_events};
 use crate::retention::parts::{Part, Parts};
 use crate::retention::pass::Trial;
 use crate::retention::slice::SLICE_ROWS;
-use crate::retention::{due, word};
+use crate::retention::{intervals, word};
 use crate::store::Note;
 
 /// New rules between a reload and their coming into force: being counted, or waiting for the operator.
@@ -87,7 +87,7 @@ impl PendingRules {
             self.tell(parts, removal, held_events, used_bytes);
         }
         write.send(WriteCommand::Note(Note::Waiting, removal.to_bytes())).map_err(|_| Trouble::Closed)?;
-        self.stage = Stage::Waiting(removal, Instant::now() + due::COUNT_AGAIN);
+        self.stage = Stage::Waiting(removal, Instant::now() + intervals::COUNT_AGAIN);
         Ok(false)
     }
 

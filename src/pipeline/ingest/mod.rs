@@ -5,7 +5,7 @@ pub mod answers;
 pub mod backlog;
 pub mod gate;
 pub mod nodes;
-pub mod own;
+pub mod own_events;
 pub mod plugin;
 pub mod signatures;
 pub mod verify;

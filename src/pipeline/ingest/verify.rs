@@ -21,7 +21,7 @@ use crate::pipeline::health::Health;
 use crate::pipeline::ingest::answers::Answers;
 use crate::pipeline::ingest::backlog::Backlog;
 use crate::pipeline::ingest::gate::Gate;
-use crate::pipeline::ingest::plugin::door::Door;
+use crate::pipeline::ingest::plugin::sender::Door;
 use crate::pipeline::queues::{LiveCommand, Submission, Verified, WriteCommand};
 use crate::policy::{Access, Act, Decision, Newcomers, Offenders, Refusal, Settings};
 use crate::schnorr::Verifier;

@@ -8,7 +8,7 @@ pub mod reconcile;
 pub mod row_block;
 pub mod scan_job;
 pub mod sessions;
-pub mod short;
+pub mod short_queries;
 pub mod slow;
 pub mod visibility;
 pub mod visit;

@@ -19,7 +19,7 @@ use crate::pipeline::commit::uncommitted::{Look, Wait};
 use crate::pipeline::deliver::live::{Recipient, is_wide};
 use crate::pipeline::query::job::{Job, Reading, too_many_queries};
 use crate::pipeline::query::row_block::RowBlock;
-use crate::pipeline::query::short;
+use crate::pipeline::query::short_queries;
 use crate::pipeline::query::slow::{self, SlowQuery};
 use crate::pipeline::query::visibility::Visibility;
 use crate::pipeline::query::visit::{Counting, Sending};
@@ -77,7 +77,7 @@ impl ScanJob {
     /// Answers a REQ. `until_seq` of the query is set when the first slice reads.
     #[must_use]
     pub fn rows(client: &Arc<ClientHandle>, sub: Arc<Subscription>, query: Query, started: Instant) -> Box<Self> {
-        let spent_us = short::first_spent_us(&query);
+        let spent_us = short_queries::first_spent_us(&query);
         Self::new(client, Work::Rows { sub, query, scan: None }, started, spent_us)
     }
 
@@ -88,7 +88,7 @@ impl ScanJob {
             [filter] => Hll::for_filter(filter).map(Box::new),
             _ => None,
         };
-        let spent_us = short::first_spent_us(&query);
+        let spent_us = short_queries::first_spent_us(&query);
         Self::new(client, Work::Count { id, query, scan: None, count: 0, hll, _memory: memory }, at, spent_us)
     }
 
@@ -144,7 +144,7 @@ impl ScanJob {
     /// Whether the query is known to be cheap before it is planned.
     fn is_short(&self) -> bool {
         let (Work::Rows { query, .. } | Work::Count { query, .. }) = &self.work else { return false };
-        short::is_short(query)
+        short_queries::is_short(query)
     }
 
     /// Whether planning the query takes longer than a first slice.

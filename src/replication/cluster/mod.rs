@@ -37,12 +37,12 @@ mod outbox;
 mod owed;
 mod reading;
 mod session;
-mod settled;
 mod shared;
 mod state;
 mod status;
 mod streams;
 mod watch;
+mod watermark;
 
 pub use login::login;
 pub use node::{Cluster, Parts};

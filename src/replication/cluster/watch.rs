@@ -14,10 +14,10 @@ use futures_util::TryStreamExt as _;
 
 use super::disk::on_disk;
 use super::error::{ClusterError, nats};
-use super::settled::MOST_AGAIN;
 use super::shared::{Node, Shared};
 use super::state;
 use super::streams::found;
+use super::watermark::MOST_AGAIN;
 use crate::replication::file::FileError;
 
 /// How often it looks.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::said::Said;
+use super::logged_reason::Said;
 use crate::nostr::Timestamp;
 use crate::replication::backoff::{Backoff, GOOD};
 use crate::replication::error::SyncError;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::conversation::Conversation;
 use super::link::{Link, MEASURE};
+use super::logged_reason::Said;
 use super::progress::Progress;
-use super::said::Said;
 use super::state;
 use crate::peer::{Connection, Options};
 use crate::pipeline::now;

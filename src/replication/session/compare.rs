@@ -8,7 +8,7 @@ use crate::pipeline::now;
 use crate::replication::comparison::{Comparison, ComparisonError};
 use crate::replication::download::Abuse;
 use crate::replication::error::SyncError;
-use crate::replication::ongoing::{Comparing, Reading};
+use crate::replication::open_window::{Comparing, Reading};
 use crate::replication::pages::{Covered, PAGE_EVENTS, Pages};
 use crate::replication::refusal::Refusal;
 use crate::replication::remembered::{Kept, Refused};

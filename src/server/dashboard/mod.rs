@@ -3,6 +3,6 @@
 //! The io threads serve files and sessions; everything else is a method of the management API, which the `management`
 //! thread carries out and audits. Nobody without a session reaches that thread.
 
-pub mod board;
+pub mod context;
 pub mod sessions;
 pub mod site;

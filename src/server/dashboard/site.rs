@@ -16,7 +16,7 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::board::{Board, Side};
+use super::context::{Board, Side};
 use super::sessions::{Token, Visitor};
 use crate::metrics::ManagementOutcome;
 use crate::nostr::VerifiedEvent;

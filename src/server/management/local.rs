@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::purge::Purge;
-use super::purges::Order;
+use super::purge_queue::Order;
 use super::service::Service;
 use crate::management::socket::MAX_REQUEST;
 use crate::management::{Actor, Request};

@@ -12,12 +12,12 @@ pub mod link;
 mod local;
 mod lookup;
 mod members;
-mod own;
-mod published;
+mod membership_events;
+mod own_methods;
 mod purge;
-mod purges;
-mod purging;
-mod reported;
+mod purge_queue;
+mod purge_worker;
+mod reports;
 mod requests;
 mod service;
 mod view;
@@ -30,7 +30,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
-use super::dashboard::board::Board;
+use super::dashboard::context::Board;
 use crate::management::Journal;
 use crate::management::socket::{self, Bound};
 use crate::pipeline::{OnFailure, Serving};

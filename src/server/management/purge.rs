@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::purges::Order;
+use super::purge_queue::Order;
 use super::service::Service;
 use crate::nostr::EventView;
 use crate::store::{Budget, Flow, Query, Scan, Seq, Step};

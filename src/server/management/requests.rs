@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::time::{sleep, timeout};
 
 use super::link::MembershipRequest;
-use super::published::{Difference, Stored, difference};
+use super::membership_events::{Difference, Stored, difference};
 use super::service::{COMMITTED_WITHIN, LOOK, Service};
 use crate::management::{Actor, Joined, NotJoined, members};
 use crate::metrics::{EventOutcome, PolicyRule};

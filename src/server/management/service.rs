@@ -12,14 +12,14 @@ use tokio::sync::watch;
 
 use super::history::History;
 use super::link::{Answer, Authority, Inbox};
-use super::purges::{Order, Purges};
-use super::{members, reported, view};
+use super::purge_queue::{Order, Purges};
+use super::{members, reports, view};
 use crate::management::{self, Actor, Configured, Done, Journal, Request, Subject};
 use crate::nostr::EventId;
 use crate::pipeline::Serving;
 use crate::pipeline::commit::uncommitted::Change;
 use crate::policy::Moderation;
-use crate::server::dashboard::board::Board;
+use crate::server::dashboard::context::Board;
 use crate::store::{Seq, Store, StoreError};
 
 /// How often the thread looks whether a command recorded something.
@@ -125,7 +125,7 @@ impl Service {
             }
             REPORTED => {
                 self.committed().await?;
-                let listed = reported::list(&self.serving.store, &self.journal).await;
+                let listed = reports::list(&self.serving.store, &self.journal).await;
                 return listed.map_err(|error| error.to_string());
             }
             _ => {}

@@ -15,8 +15,8 @@ use std::sync::atomic::AtomicU64;
 
 use heed::Env;
 
+use crate::store::file::file_identity::InPlace;
 use crate::store::file::full::{LastUsed, SharedFull};
-use crate::store::file::in_place::InPlace;
 use crate::store::file::journal::{self, State};
 use crate::store::file::map::Map;
 use crate::store::file::names::{create_directory, sync_names};

@@ -3,10 +3,10 @@
 //! Knows nothing of events.
 
 pub mod disk;
+pub mod file_identity;
 pub mod full;
 pub mod generation;
 pub mod handle;
-pub mod in_place;
 #[cfg(all(test, feature = "interleavings"))]
 mod interleavings;
 pub mod journal;

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use siphasher::sip::SipHasher24;
 
-use crate::store::file::in_place::InPlace;
+use crate::store::file::file_identity::InPlace;
 use crate::store::file::names::sync_names;
 use crate::store::file::owner::give_to_owner;
 use crate::store::format::error::StoreError;

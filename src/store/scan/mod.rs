@@ -2,6 +2,7 @@
 //!
 //! Never writes. Holds nothing of LMDB's between two slices.
 
+pub mod batched_lookups;
 pub mod choose;
 pub mod intersect;
 pub mod oldest_first;
@@ -12,5 +13,4 @@ pub mod query;
 pub mod quota;
 pub mod rows;
 pub mod slice;
-pub mod together;
 pub mod walk;

@@ -4,10 +4,10 @@
 pub mod arrivals;
 pub mod buffers;
 pub mod deletion;
-pub mod fitting;
 pub mod group;
 pub mod notes;
 pub mod outcome;
+pub mod partial_commit;
 pub mod remember_removals;
 pub mod removal;
 pub mod size;

@@ -2,11 +2,11 @@
 //! accepts.
 //!
 //! It is the only thread that waits for the program. It never waits for a client, and for the writer and live only when
-//! their queues are full. Events of one connection leave in the order in which they came (`order`). Without a plugin
-//! no event comes here.
+//! their queues are full. Events of one connection leave in the order in which they came (`reorder_buffer`). Without a
+//! plugin no event comes here.
 
-pub mod door;
-mod order;
+mod reorder_buffer;
+pub mod sender;
 mod undecided;
 
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use crate::pipeline::clock;
 use crate::pipeline::queues::{LiveCommand, Verified, WriteCommand};
 use crate::plugin::{Post, Worker, pass_on_panic};
 use crate::policy::{PluginOptions, Source};
-use door::Shared;
+use sender::Shared;
 pub use undecided::{COPY_BYTES, Judging};
 use undecided::{Seat, Undecided};
 

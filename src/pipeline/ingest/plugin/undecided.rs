@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::door::Shared;
-use super::order::{Order, OrderPosition};
+use super::reorder_buffer::{Order, OrderPosition};
+use super::sender::Shared;
 use crate::metrics::{Metrics, PluginVerdict, PluginVerdictLabel, PolicyRule};
 use crate::nostr::{EventView, Kind, Prefix, Reason};
 use crate::pipeline::channel::Sender;

@@ -15,7 +15,7 @@ use crate::replication::refusal::Refusal;
 use crate::replication::report::{Direction, Report};
 use crate::replication::router::catch_up::{Gap, catch_up};
 use crate::replication::router::down::{LIVE, Pending, Subscribed};
-use crate::replication::router::said::Said;
+use crate::replication::router::logged_reason::Said;
 use crate::replication::window::Window;
 
 /// The seconds before the mark that are always compared: a relay may take as long to show an event, and the clocks of

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
+use super::error::Trouble;
 use super::evicting::Evicting;
-use super::trouble::Trouble;
 use crate::pipeline::channel::Sender;
 use crate::pipeline::queues::WriteCommand;
 use crate::policy::Retention;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::purge::Purge;
-use super::purges::{Order, Progress};
+use super::purge_queue::{Order, Progress};
 use super::service::Service;
 use crate::management::{Actor, Request};
 
