@@ -13,22 +13,22 @@ type Entry = (u64, Subject);
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Order {
+pub struct DecisionOrder {
     /// None is empty.
     chunks: Vec<Vec<Entry>>,
     len: usize,
 }
 
 /// Two are equal if they hold the same, in whatever chunks.
-impl PartialEq for Order {
+impl PartialEq for DecisionOrder {
     fn eq(&self, other: &Self) -> bool {
         self.chunks.iter().flatten().eq(other.chunks.iter().flatten())
     }
 }
 
-impl Eq for Order {}
+impl Eq for DecisionOrder {}
 
-impl Order {
+impl DecisionOrder {
     /// How many there are.
     #[must_use]
     pub const fn count(&self) -> usize {
@@ -112,7 +112,7 @@ mod tests {
             in_order in 0_u64..3_000,
             skips in prop::collection::vec(0_usize..6_000, 8),
         ) {
-            let (mut order, mut plain) = (Order::default(), BTreeSet::new());
+            let (mut order, mut plain) = (DecisionOrder::default(), BTreeSet::new());
             let appended = (0..in_order).map(|number| (true, 10_000 + number));
             let removed = (0..in_order).step_by(3).map(|number| (false, 10_000 + number));
             for (is_in, number) in appended.chain(changes).chain(removed) {

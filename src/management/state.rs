@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::audit::{AuditEntry, Decision, Verdict};
-use super::decision_order::Order;
+use super::decision_order::DecisionOrder;
 use super::role::RoleId;
 use super::subject::{InviteCode, Subject};
 use crate::metrics::Decided;
@@ -64,7 +64,7 @@ impl List {
 pub struct State {
     decisions: BTreeMap<Subject, Decision>,
     /// By [`List`].
-    lists: [Order; 4],
+    lists: [DecisionOrder; 4],
     /// The number of the last act.
     last: u64,
     keys: usize,

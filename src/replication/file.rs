@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use super::remembered::{Kept, MAX_REMEMBERED, Refused, Remembered};
+use super::remembered::{LocalAbsence, MAX_REMEMBERED, Remembered, RemoteAbsence};
 use crate::nostr::{EventId, Timestamp, hex};
 use crate::store::{create_directory, give_to_owner, sync_names};
 
@@ -207,7 +207,7 @@ fn put(remembered: &mut Remembered, entry: &[u8; ENTRY_BYTES]) -> Result<(), &'s
     };
     let (id, rest) = entry.split_first_chunk::<32>().ok_or("an entry is cut short")?;
     let (id, reason, created_at, noted_at) = (EventId(*id), rest[0], time(33), time(39));
-    match (Refused::of(reason), Kept::of(reason)) {
+    match (LocalAbsence::of(reason), RemoteAbsence::of(reason)) {
         (Some(reason), _) => remembered.refuse(id, created_at, reason, noted_at),
         (None, Some(reason)) if created_at == Timestamp(0) => remembered.keep(id, reason, noted_at),
         (None, Some(_)) => return Err("an entry has a time that it need not have"),
@@ -222,9 +222,9 @@ mod tests {
 
     fn some() -> Remembered {
         let mut remembered = Remembered { was_equal: true, ..Remembered::default() };
-        remembered.refuse(EventId([1; 32]), Timestamp::MAX, Refused::Replaced, Timestamp(9));
-        remembered.refuse(EventId([2; 32]), Timestamp(0), Refused::Undelivered, Timestamp(9));
-        remembered.keep(EventId([1; 32]), Kept::Protected, Timestamp(10));
+        remembered.refuse(EventId([1; 32]), Timestamp::MAX, LocalAbsence::Replaced, Timestamp(9));
+        remembered.refuse(EventId([2; 32]), Timestamp(0), LocalAbsence::Undelivered, Timestamp(9));
+        remembered.keep(EventId([1; 32]), RemoteAbsence::Protected, Timestamp(10));
         remembered
     }
 

@@ -4,7 +4,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::file;
-use super::remembered::{Kept, Refused, Remembered};
+use super::remembered::{LocalAbsence, Remembered, RemoteAbsence};
 use super::router::state::{self, State};
 use crate::fuzz::Choices;
 use crate::nostr::{EventId, Timestamp};
@@ -15,8 +15,8 @@ pub(crate) use super::cluster::fuzz::{check as message, seeds as message_seeds};
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut remembered = Remembered { was_equal: true, ..Remembered::default() };
     let empty = file::write(&Remembered::default());
-    remembered.refuse(EventId([1; 32]), Timestamp(1_700_000_000), Refused::Replaced, Timestamp(1_700_000_001));
-    remembered.keep(EventId([2; 32]), Kept::Hidden, Timestamp(1_700_000_002));
+    remembered.refuse(EventId([1; 32]), Timestamp(1_700_000_000), LocalAbsence::Replaced, Timestamp(1_700_000_001));
+    remembered.keep(EventId([2; 32]), RemoteAbsence::Hidden, Timestamp(1_700_000_002));
     // With and without a checksum that is made right.
     [empty, file::write(&remembered)]
         .into_iter()

@@ -22,7 +22,7 @@ pub const CHANGING_SECONDS: u64 = 7 * 24 * 3600;
 /// Why this relay does not hold an event of the other one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Refused {
+pub enum LocalAbsence {
     /// A newer version is stored.
     Replaced = 1,
     /// Its author deleted it.
@@ -44,7 +44,7 @@ pub enum Refused {
 /// Why the other relay does not show an event that is stored here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Kept {
+pub enum RemoteAbsence {
     /// Nothing was to be sent up.
     NotSent = 65,
     /// It is protected, so only its author may send it (NIP-70).
@@ -55,7 +55,7 @@ pub enum Kept {
     Hidden = 68,
 }
 
-impl Refused {
+impl LocalAbsence {
     /// The reason with this number.
     #[must_use]
     pub const fn of(number: u8) -> Option<Self> {
@@ -99,7 +99,7 @@ impl Refused {
     }
 }
 
-impl Kept {
+impl RemoteAbsence {
     /// The reason with this number.
     #[must_use]
     pub const fn of(number: u8) -> Option<Self> {
@@ -133,16 +133,16 @@ pub struct Entry<R> {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Remembered {
     /// Events of the other relay that are not stored here.
-    pub(super) refused: HashMap<EventId, Entry<Refused>>,
+    pub(super) refused: HashMap<EventId, Entry<LocalAbsence>>,
     /// Events stored here that the other relay does not show.
-    pub(super) kept: HashMap<EventId, Entry<Kept>>,
+    pub(super) kept: HashMap<EventId, Entry<RemoteAbsence>>,
     /// Whether the last sync left nothing else that differed.
     pub was_equal: bool,
 }
 
 impl Remembered {
     /// Notes that an event of the other relay is not stored here.
-    pub fn refuse(&mut self, id: EventId, created_at: Timestamp, reason: Refused, noted_at: Timestamp) {
+    pub fn refuse(&mut self, id: EventId, created_at: Timestamp, reason: LocalAbsence, noted_at: Timestamp) {
         if self.refused.len() < MAX_REMEMBERED {
             self.refused.insert(id, Entry { reason, created_at, noted_at });
         }
@@ -151,12 +151,12 @@ impl Remembered {
     /// Notes that the other relay named events, and sent none of them.
     pub fn refuse_undelivered(&mut self, ids: impl IntoIterator<Item = EventId>, noted_at: Timestamp) {
         for id in ids {
-            self.refuse(id, Timestamp(0), Refused::Undelivered, noted_at);
+            self.refuse(id, Timestamp(0), LocalAbsence::Undelivered, noted_at);
         }
     }
 
     /// Notes that the other relay does not show an event that is stored here.
-    pub fn keep(&mut self, id: EventId, reason: Kept, noted_at: Timestamp) {
+    pub fn keep(&mut self, id: EventId, reason: RemoteAbsence, noted_at: Timestamp) {
         if self.kept.len() < MAX_REMEMBERED {
             self.kept.insert(id, Entry { reason, created_at: Timestamp(0), noted_at });
         }
@@ -170,14 +170,14 @@ impl Remembered {
 
     /// The refused events that count as held here.
     pub fn as_if_held(&self) -> impl Iterator<Item = (EventId, Timestamp)> {
-        let known = self.refused.iter().filter(|(_, entry)| entry.reason != Refused::Undelivered);
+        let known = self.refused.iter().filter(|(_, entry)| entry.reason != LocalAbsence::Undelivered);
         known.map(|(id, entry)| (*id, entry.created_at))
     }
 
     /// Whether an event that is stored here counts as absent. What was only not sent counts while nothing is sent up.
     #[must_use]
     pub fn is_kept(&self, id: &EventId, sends_up: bool) -> bool {
-        self.kept.get(id).is_some_and(|entry| !sends_up || entry.reason != Kept::NotSent)
+        self.kept.get(id).is_some_and(|entry| !sends_up || entry.reason != RemoteAbsence::NotSent)
     }
 
     /// The other relay turned out not to have this event, or to show it: forget what was noted. Returns whether
@@ -208,9 +208,9 @@ mod tests {
     #[test]
     fn what_may_change_is_forgotten_after_a_week_and_the_rest_never() {
         let mut remembered = Remembered::default();
-        let reasons = (1..=8).map(|n| Refused::of(n).expect("one of eight"));
+        let reasons = (1..=8).map(|n| LocalAbsence::of(n).expect("one of eight"));
         (1..).zip(reasons).for_each(|(n, reason)| remembered.refuse(id(n), Timestamp(5), reason, NOW));
-        let reasons = (65..=68).map(|n| Kept::of(n).expect("one of four"));
+        let reasons = (65..=68).map(|n| RemoteAbsence::of(n).expect("one of four"));
         (65..).zip(reasons).for_each(|(n, reason)| remembered.keep(id(n), reason, NOW));
         let whole = remembered.clone();
         remembered.forget_old(Timestamp(NOW.0 + CHANGING_SECONDS - 1));
@@ -228,8 +228,8 @@ mod tests {
     #[test]
     fn what_was_only_not_sent_counts_until_something_is_sent_up() {
         let mut remembered = Remembered::default();
-        remembered.keep(id(1), Kept::NotSent, NOW);
-        remembered.keep(id(2), Kept::Refused, NOW);
+        remembered.keep(id(1), RemoteAbsence::NotSent, NOW);
+        remembered.keep(id(2), RemoteAbsence::Refused, NOW);
         let kept = |sends_up| [1, 2, 3].map(|n| remembered.is_kept(&id(n), sends_up));
         assert_eq!([kept(false), kept(true)], [[true, true, false], [false, true, false]]);
     }
@@ -237,8 +237,8 @@ mod tests {
     #[test]
     fn an_event_that_is_never_delivered_is_not_asked_for_again_but_does_not_count_as_held() {
         let mut remembered = Remembered::default();
-        remembered.refuse(id(1), Timestamp(0), Refused::Undelivered, NOW);
-        remembered.refuse(id(2), Timestamp(7), Refused::Deleted, NOW);
+        remembered.refuse(id(1), Timestamp(0), LocalAbsence::Undelivered, NOW);
+        remembered.refuse(id(2), Timestamp(7), LocalAbsence::Deleted, NOW);
         assert!(remembered.is_refused(&id(1)) && remembered.is_refused(&id(2)));
         assert_eq!(remembered.as_if_held().collect::<Vec<_>>(), [(id(2), Timestamp(7))]);
         assert!(remembered.forget(&id(1)) && !remembered.forget(&id(1)));
@@ -249,8 +249,8 @@ mod tests {
         let mut remembered = Remembered::default();
         for n in 0..MAX_REMEMBERED as u64 + 5 {
             let id = EventId(std::array::from_fn(|at| n.to_le_bytes()[at % 8]));
-            remembered.refuse(id, NOW, Refused::Deleted, NOW);
-            remembered.keep(id, Kept::NotSent, NOW);
+            remembered.refuse(id, NOW, LocalAbsence::Deleted, NOW);
+            remembered.keep(id, RemoteAbsence::NotSent, NOW);
         }
         assert_eq!((remembered.refused.len(), remembered.kept.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
     }

@@ -11,7 +11,7 @@ use super::download::Requested;
 use super::error::SyncError;
 use super::feed::feed;
 use super::file;
-use super::remembered::{Refused, Remembered};
+use super::remembered::{LocalAbsence, Remembered};
 use super::report::{Direction, End, Report, Watch};
 use super::scope::Scope;
 use super::session::{Session, Task};
@@ -197,9 +197,9 @@ struct Remembering<'a> {
 
 impl Observer for Remembering<'_> {
     fn not_stored(&mut self, verdict: &Verdict) {
-        let Some(reason) = Refused::by(verdict.outcome) else { return };
+        let Some(reason) = LocalAbsence::by(verdict.outcome) else { return };
         self.outdated |= reason.is_outdated();
-        if matches!(reason, Refused::Rules | Refused::Invalid) && self.reasons.len() < 10 {
+        if matches!(reason, LocalAbsence::Rules | LocalAbsence::Invalid) && self.reasons.len() < 10 {
             let name = verdict.event.map_or_else(|| "an event".to_owned(), |(id, _)| id.to_string());
             self.reasons.push(format!("{name} is {}: {}", verdict.outcome.as_str(), verdict.reason));
         }

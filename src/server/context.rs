@@ -82,7 +82,7 @@ pub struct IoShared {
     /// The readers of the feed of changes.
     pub(super) changes: Feed,
     /// The page for browsers.
-    pub(super) page: front_door::Kept,
+    pub(super) page: front_door::PageCache,
     /// The dashboard, if any address serves it.
     pub(super) board: Option<Arc<Board>>,
 }
@@ -144,7 +144,7 @@ impl IoShared {
             proxy_faults: ProxyFaults::default(),
             management,
             changes: Feed::new(changes),
-            page: front_door::Kept::default(),
+            page: front_door::PageCache::default(),
             board,
             options,
             pipeline,

@@ -29,25 +29,25 @@ const LAST_ARRIVALS: u64 = 32;
 
 /// The page as it was rendered last.
 #[derive(Default)]
-pub struct Kept(ArcSwapOption<Rendered>);
+pub struct PageCache(ArcSwapOption<CachedPage>);
 
 /// What a page was rendered from.
 #[derive(Clone)]
-struct Made {
+struct PageInputs {
     settings: Arc<Settings>,
     address: String,
     stats: Option<Stats>,
     is_full: bool,
 }
 
-struct Rendered {
-    from: Made,
+struct CachedPage {
+    from: PageInputs,
     at: Instant,
     text: Tagged,
     policy: HeaderValue,
 }
 
-impl Made {
+impl PageInputs {
     fn is_same(&self, other: &Self) -> bool {
         let figures = |one: &Self| (one.stats, one.is_full);
         Arc::ptr_eq(&self.settings, &other.settings) && self.address == other.address && figures(self) == figures(other)
@@ -56,7 +56,7 @@ impl Made {
 
 /// Answers a browser.
 pub fn answer(
-    (kept, serving): (&Kept, &Serving),
+    (kept, serving): (&PageCache, &Serving),
     (settings, path): (&Arc<Settings>, &str),
     headers: &HeaderMap,
 ) -> Response<Full<Bytes>> {
@@ -71,17 +71,17 @@ pub fn answer(
             stats.inspect_err(|error| tracing::warn!(%error, "the store could not be measured for the page")).ok()
         });
         let is_full = !serving.writable.get();
-        make((kept, serving), Made { settings: Arc::clone(settings), address, stats, is_full })
+        make((kept, serving), PageInputs { settings: Arc::clone(settings), address, stats, is_full })
     });
     page.text.answer_page(headers, page.policy.clone())
 }
 
 /// The page made of `from`: the one that is kept, if it was made of the same.
-fn make((last, serving): (&Kept, &Serving), from: Made) -> Arc<Rendered> {
+fn make((last, serving): (&PageCache, &Serving), from: PageInputs) -> Arc<CachedPage> {
     let at = Instant::now();
     let kept = last.0.load_full().filter(|kept| kept.from.is_same(&from));
     let rendered = match kept {
-        Some(kept) => Rendered { from, at, text: kept.text.clone(), policy: kept.policy.clone() },
+        Some(kept) => CachedPage { from, at, text: kept.text.clone(), policy: kept.policy.clone() },
         None => {
             let negentropy = serving.reading.sessions.options().enabled;
             let (settings, address) = (&*from.settings, &from.address);
@@ -89,7 +89,7 @@ fn make((last, serving): (&Kept, &Serving), from: Made) -> Arc<Rendered> {
             let door = FrontDoor { settings, nips: &nips, address, stats: from.stats, is_full: from.is_full };
             let Page { html, policy } = render(&door);
             let policy = HeaderValue::try_from(policy).expect("hashes and origins are visible ASCII");
-            Rendered { from, at, text: Tagged::new(HTML, html), policy }
+            CachedPage { from, at, text: Tagged::new(HTML, html), policy }
         }
     };
     let rendered = Arc::new(rendered);

@@ -34,7 +34,7 @@ pub trait Work: 'static {
     fn ask(&mut self, intended: Instant, out: &mut Vec<u8>) -> bool;
 
     /// Takes a message; frames to send in response are appended to `out`.
-    fn take(&mut self, message: Message<'_>, at: Instant, out: &mut Vec<u8>) -> Taken;
+    fn take(&mut self, message: Message<'_>, at: Instant, out: &mut Vec<u8>) -> MessageRole;
 
     /// Forgets all unanswered questions and returns them; call it when the phase or the connection ends.
     fn abandon(&mut self) -> Vec<Unanswered>;
@@ -50,7 +50,7 @@ pub struct Unanswered {
 
 /// The role of a message in the work of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum MessageRole {
     /// An answer or a part of one.
     Answer,
     /// A message that answers no question.
@@ -85,7 +85,7 @@ impl Answers {
 
 /// How the connections of a phase ask.
 #[derive(Clone)]
-pub struct Terms {
+pub struct AskOptions {
     /// Where findings go.
     pub account: Rc<Account>,
     /// Where answers are counted.
@@ -106,7 +106,7 @@ pub struct Terms {
     pub fuse: Option<Rc<Fuse>>,
 }
 
-impl Terms {
+impl AskOptions {
     /// A closed loop without limits, with the answers counted in `answers`.
     pub fn new(context: &Context, account: &Rc<Account>, answers: &Rc<Answers>, progress: &Rc<Progress>) -> Self {
         Self {
@@ -136,26 +136,26 @@ enum Stage {
 }
 
 /// A question that is due, and when the generator noticed it.
-struct Due {
+struct DueQuestion {
     intended: Instant,
     noticed: Instant,
 }
 
 /// The state of a connection that asks.
 pub struct Asker<W> {
-    terms: Terms,
+    terms: AskOptions,
     /// The questions.
     pub work: W,
     stage: Stage,
     deadline: Option<Instant>,
-    due: VecDeque<Due>,
+    due: VecDeque<DueQuestion>,
     out: Vec<u8>,
     finished: bool,
 }
 
 impl<W: Work> Asker<W> {
     /// A connection that waits for [`Self::start`].
-    pub fn new(terms: Terms, work: W) -> Self {
+    pub fn new(terms: AskOptions, work: W) -> Self {
         let (due, out) = (VecDeque::new(), Vec::new());
         Self { terms, work, stage: Stage::Waiting, deadline: None, due, out, finished: false }
     }
@@ -176,7 +176,7 @@ impl<W: Work> Asker<W> {
         }
         let noticed = Instant::now();
         self.terms.answers.lag.borrow_mut().record(noticed.saturating_duration_since(intended));
-        self.due.push_back(Due { intended, noticed });
+        self.due.push_back(DueQuestion { intended, noticed });
         self.fill(link, noticed);
     }
 
@@ -226,7 +226,7 @@ impl<W: Work> Asker<W> {
     fn fill_open(&mut self, now: Instant) {
         while self.stage != Stage::Lost
             && self.work.unanswered() < self.terms.in_flight
-            && let Some(Due { intended, noticed }) = self.due.pop_front()
+            && let Some(DueQuestion { intended, noticed }) = self.due.pop_front()
         {
             self.terms.answers.backlog.borrow_mut().record(now.saturating_duration_since(noticed));
             self.work.ask(intended, &mut self.out);
@@ -251,12 +251,12 @@ impl<W: Work> Handler for Asker<W> {
             Ok(Message::Notice(text)) => self.terms.account.notice(&text),
             Ok(Message::Other) => {}
             Ok(message) => match self.work.take(message, at, &mut self.out) {
-                Taken::Answer => {
+                MessageRole::Answer => {
                     self.terms.progress.touch(at);
                     self.terms.fuse.iter().for_each(|fuse| fuse.answered());
                 }
-                Taken::Aside => {}
-                Taken::Unexpected => self.terms.account.malformed(&format!("on a {}", W::NAME), text),
+                MessageRole::Aside => {}
+                MessageRole::Unexpected => self.terms.account.malformed(&format!("on a {}", W::NAME), text),
             },
             Err(reason) => self.terms.account.malformed(reason, text),
         }
@@ -286,7 +286,11 @@ impl<W: Work> Handler for Asker<W> {
 }
 
 /// Opens one connection for each work; one that fails is a fault, and nobody waits for it.
-pub async fn open<W: Work>(context: &Context, terms: &Terms, works: impl Iterator<Item = W>) -> Vec<Actor<Asker<W>>> {
+pub async fn open<W: Work>(
+    context: &Context,
+    terms: &AskOptions,
+    works: impl Iterator<Item = W>,
+) -> Vec<Actor<Asker<W>>> {
     let states = works.map(|work| Asker::new(terms.clone(), work));
     context.open_all(states, &terms.account, &terms.progress).await
 }
@@ -313,7 +317,7 @@ pub async fn measure<W: Work>(
     progress.begin(meter.started());
     start_all(actors, meter.started());
     let ticker = actors.first().and_then(|actor| {
-        let Terms { goal, length, answers, .. } = actor.state.borrow().terms.clone();
+        let AskOptions { goal, length, answers, .. } = actor.state.borrow().terms.clone();
         Ticker::start(context, Goal { answers: goal, length }, move || answers.answered.get())
     });
     if let Some(OpenLoop { rate, count }) = open_loop {

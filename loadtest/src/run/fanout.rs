@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::asker::{self, Asker, Terms, pace, start_all};
+use super::asker::{self, AskOptions, Asker, pace, start_all};
 use super::context::{Actor, Context};
 use super::feeds::{self, Feeds, Layout, Plan};
 use super::meter::{Meter, Metered, add_latency, phase_report};
@@ -99,7 +99,7 @@ async fn open_publishers(
     progress: &Rc<Progress>,
 ) -> Vec<Actor<Asker<Publisher>>> {
     let closed_loop = settings.rate == 0.0;
-    let terms = Terms { closed_loop, ..Terms::new(context, &rules.account, &rules.answers, progress) };
+    let terms = AskOptions { closed_loop, ..AskOptions::new(context, &rules.account, &rules.answers, progress) };
     let numbers = fresh.first..fresh.first + fresh.count;
     let frames = Frames::deal(context, numbers, settings.publishers).into_iter().enumerate();
     asker::open(context, &terms, frames.map(|(number, frames)| Publisher::new(rules.clone(), number, frames))).await

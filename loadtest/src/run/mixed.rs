@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::asker::{self, Answers, Asker, Terms, start_all};
+use super::asker::{self, Answers, AskOptions, Asker, start_all};
 use super::context::{Actor, Context};
 use super::feeds::{self, Feeds, Layout};
 use super::meter::{Meter, add_latency, phase_report};
@@ -94,11 +94,11 @@ async fn gather(
         publisher::Rules { stored_from: fresh.first, ..publisher::Rules::new(context, account, Expect::Duplicate) };
     let queries = held(context, material.queries);
     let query = querier::Rules { live: true, ..querier::Rules::new(context, account, queries) };
-    let terms = Terms { closed_loop: false, ..Terms::new(context, account, &publish.answers, progress) };
+    let terms = AskOptions { closed_loop: false, ..AskOptions::new(context, account, &publish.answers, progress) };
     let works = (0..settings.publishers).map(|number| Publisher::new(publish.clone(), number, Frames::default()));
     let publishers = asker::open(context, &terms, works).await;
     let in_flight = MIXED_IN_FLIGHT.min(context.limits.max_subscriptions.unwrap_or(usize::MAX));
-    let terms = Terms { answers: query.answers.clone(), in_flight, ..terms };
+    let terms = AskOptions { answers: query.answers.clone(), in_flight, ..terms };
     let works = (0..settings.queriers).map(|number| Querier::new(query.clone(), number));
     let queriers = asker::open(context, &terms, works).await;
     Crowd { publishers, queriers, feeds, publish, query }

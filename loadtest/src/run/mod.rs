@@ -114,7 +114,7 @@ async fn run_phases(options: &Options) -> Result<Report> {
     let document = information::read(&target).await;
     let limits = Limits::of(&document.unwrap_or_default());
     let started = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
-    let order = prepare::Order {
+    let input = prepare::PrepareInput {
         scenario: &options.scenario,
         corpus: options.corpus.as_deref(),
         seed: options.seed,
@@ -122,7 +122,7 @@ async fn run_phases(options: &Options) -> Result<Report> {
         now: started,
         codec,
     };
-    let Prepared { library, corpus_len, skipped, phases: materials } = prepare::prepare(order)?;
+    let Prepared { library, corpus_len, skipped, phases: materials } = prepare::prepare(input)?;
     let context = context(options, (target, codec), limits.clone(), library, corpus_len);
     skipped.examples.iter().for_each(|example| context.say(&format!("skipped: {example}")));
     let mut phases = Vec::new();

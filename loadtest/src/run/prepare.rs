@@ -41,7 +41,7 @@ pub struct Material {
 
 /// The input of the preparation.
 #[derive(Clone, Copy)]
-pub struct Order<'a> {
+pub struct PrepareInput<'a> {
     /// The phases.
     pub scenario: &'a Scenario,
     /// A corpus file; generated if absent.
@@ -96,17 +96,17 @@ impl Size {
 ///
 /// # Errors
 /// If the corpus cannot be read, or nothing of it is left within the relay's limits.
-pub fn prepare(order: Order<'_>) -> Result<Prepared> {
-    let scenario = order.scenario;
+pub fn prepare(input: PrepareInput<'_>) -> Result<Prepared> {
+    let scenario = input.scenario;
     let (mut library, mut skipped) = (Library::default(), Skipped::default());
     if scenario.phases.iter().any(|phase| phase.needs_corpus().0) {
-        match order.corpus {
-            Some(path) => (library, skipped) = Library::load(path, order.terms())?,
+        match input.corpus {
+            Some(path) => (library, skipped) = Library::load(path, input.terms())?,
             None => {
-                let seed = scenario.corpus.seed.unwrap_or(order.seed);
+                let seed = scenario.corpus.seed.unwrap_or(input.seed);
                 add_generated(
                     &corpus::Options::social(seed, scenario.corpus.events),
-                    order,
+                    input,
                     &mut library,
                     &mut skipped,
                 )?;
@@ -116,11 +116,11 @@ pub fn prepare(order: Order<'_>) -> Result<Prepared> {
         ensure!(!library.is_empty(), "no event of the corpus can be used; {example}");
     }
     let corpus_len = library.len() as u32;
-    let mut phases = prepare_queries(order, &library);
+    let mut phases = prepare_queries(input, &library);
     for (number, (phase, material)) in scenario.phases.iter().zip(&mut phases).enumerate() {
-        let seed = order.seed.wrapping_mul(1009).wrapping_add(number as u64 + 1);
-        material.fresh = sign_fresh(phase, seed, order, &mut library, &mut material.fitted)?;
-        fit_subscriptions(phase, order.limits, &mut material.fitted);
+        let seed = input.seed.wrapping_mul(1009).wrapping_add(number as u64 + 1);
+        material.fresh = sign_fresh(phase, seed, input, &mut library, &mut material.fitted)?;
+        fit_subscriptions(phase, input.limits, &mut material.fitted);
         if phase.needs_corpus().0 {
             let beyond = skipped.reasons.iter().filter(|(reason, _)| reason.starts_with("beyond"));
             material.fitted.extend(beyond.map(|(reason, count)| format!("{count} events of the corpus are {reason}")));
@@ -129,7 +129,7 @@ pub fn prepare(order: Order<'_>) -> Result<Prepared> {
     Ok(Prepared { library, corpus_len, skipped, phases })
 }
 
-impl<'a> Order<'a> {
+impl<'a> PrepareInput<'a> {
     fn terms(&self) -> Terms<'a> {
         Terms { limits: self.limits, now: self.now }
     }
@@ -138,14 +138,14 @@ impl<'a> Order<'a> {
 /// Adds generated events; those that the relay's limits forbid are skipped and counted.
 fn add_generated(
     options: &corpus::Options,
-    order: Order<'_>,
+    input: PrepareInput<'_>,
     library: &mut Library,
     skipped: &mut Skipped,
 ) -> Result<()> {
     let mut number = 0u64;
     corpus::generate(options, |line| {
         number += 1;
-        if let Err(reason) = library.add_within(line, order.terms()) {
+        if let Err(reason) = library.add_within(line, input.terms()) {
             skipped.add(&reason.to_string(), || format!("generated event {number}"));
         }
         Ok(())
@@ -166,24 +166,24 @@ fn fit_subscriptions(phase: &Phase, limits: &Limits, fitted: &mut BTreeSet<Strin
     }
 }
 
-fn prepare_queries(order: Order<'_>, library: &Library) -> Vec<Material> {
-    let phases = &order.scenario.phases;
+fn prepare_queries(input: PrepareInput<'_>, library: &Library) -> Vec<Material> {
+    let phases = &input.scenario.phases;
     let wanted = phases.iter().any(|phase| matches!(phase, Phase::Query(_) | Phase::Mixed(_)));
     if !wanted {
         return phases.iter().map(|_| Material::default()).collect();
     }
     let oracle = Oracle::new(library);
-    let mut chooser = Chooser::new(library, &oracle, order.seed);
+    let mut chooser = Chooser::new(library, &oracle, input.seed);
     let mut prepare = |shapes: &BTreeMap<Shape, u32>, distinct: usize| {
         let mut fitted = BTreeSet::new();
         let prepared = weighted(shapes, distinct).into_iter().enumerate().map(|(number, shape)| {
             let mut filter = chooser.choose(shape);
             let mut expected = oracle.answer(&filter, library);
-            if let Some(change) = fit(&mut filter, expected.len(), order.limits) {
+            if let Some(change) = fit(&mut filter, expected.len(), input.limits) {
                 fitted.insert(format!("{}: {change}", shape.name()));
                 expected = oracle.answer(&filter, library);
             }
-            PreparedQuery::new(number, shape.name(), filter, expected, order.codec)
+            PreparedQuery::new(number, shape.name(), filter, expected, input.codec)
         });
         let queries = Rc::new(prepared.collect());
         Material { queries, fitted, ..Material::default() }
@@ -239,11 +239,11 @@ fn weighted(shapes: &BTreeMap<Shape, u32>, count: usize) -> Vec<Shape> {
 fn sign_fresh(
     phase: &Phase,
     seed: u64,
-    order: Order<'_>,
+    input: PrepareInput<'_>,
     library: &mut Library,
     fitted: &mut BTreeSet<String>,
 ) -> Result<Fresh> {
-    let now = order.now;
+    let now = input.now;
     let notes =
         corpus::Options { seed, events: 0, authors: 200, until: now, span_s: 0, mix: Mix::Notes, content_bytes: 0 };
     let options = match phase {
@@ -262,7 +262,7 @@ fn sign_fresh(
     let options = corpus::Options { span_s, ..options };
     let first = library.len() as u32;
     let mut skipped = Skipped::default();
-    add_generated(&options, order, library, &mut skipped)?;
+    add_generated(&options, input, library, &mut skipped)?;
     fitted.extend(skipped.reasons.iter().map(|(reason, count)| format!("{count} events of the phase are {reason}")));
     Ok(Fresh { first, count: library.len() as u32 - first })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::asker::{self, OpenLoop, Terms, measure};
+use super::asker::{self, AskOptions, OpenLoop, measure};
 use super::context::Context;
 use super::kill::Fuse;
 use super::meter::{add_latency, phase_report};
@@ -70,13 +70,13 @@ async fn publish(context: &Context, settings: &Publish, numbers: &[u32], count: 
         Rules { cycle: timed && settings.expect != Expect::Stored, ..Rules::new(context, &account, settings.expect) };
     let revival = context.revival.as_ref().filter(|_| settings.kill);
     let fuse: Option<Rc<Fuse>> = revival.map(|revival| Rc::new(revival.fuse(count as u64 / 2)));
-    let terms = Terms {
+    let terms = AskOptions {
         in_flight: if open_loop { usize::MAX } else { settings.in_flight },
         closed_loop: !open_loop,
         length: timed.then(|| Duration::from_secs_f64(settings.duration_s)),
         goal: (!rules.cycle).then_some(count as u64),
         fuse: fuse.clone(),
-        ..Terms::new(context, &account, &rules.answers, &progress)
+        ..AskOptions::new(context, &account, &rules.answers, &progress)
     };
     let numbers = numbers.iter().copied().cycle().take(count);
     let frames = Frames::deal(context, numbers, settings.connections).into_iter().enumerate();

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::asker::{Answers, Taken, Unanswered, Work, add};
+use super::asker::{Answers, MessageRole, Unanswered, Work, add};
 use super::context::Context;
 use super::holdings::{Holdings, Standing};
 use crate::account::{Account, Finding, Replay};
@@ -222,10 +222,10 @@ impl Work for Publisher {
         true
     }
 
-    fn take(&mut self, message: Message<'_>, at: Instant, _out: &mut Vec<u8>) -> Taken {
-        let Message::Ok { id, accepted, text } = message else { return Taken::Unexpected };
+    fn take(&mut self, message: Message<'_>, at: Instant, _out: &mut Vec<u8>) -> MessageRole {
+        let Message::Ok { id, accepted, text } = message else { return MessageRole::Unexpected };
         self.ok(&id, accepted, &text, at);
-        Taken::Answer
+        MessageRole::Answer
     }
 
     fn abandon(&mut self) -> Vec<Unanswered> {

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::asker::{Answers, Taken, Unanswered, Work, add};
+use super::asker::{Answers, MessageRole, Unanswered, Work, add};
 use super::bodies::Bodies;
 use super::context::Context;
 use super::holdings::Holdings;
@@ -176,7 +176,7 @@ impl Querier {
         self.flights.iter().position(|flight| flight.query == query)
     }
 
-    fn row(&mut self, sub: &str, event: &[u8]) -> Taken {
+    fn row(&mut self, sub: &str, event: &[u8]) -> MessageRole {
         let rules = &self.rules;
         add(&rules.tally.rows, 1);
         let Some(at) = self.flight(sub) else {
@@ -185,11 +185,11 @@ impl Querier {
             } else {
                 rules.account.note(Finding::LateRow, || format!("on {sub}"));
             }
-            return Taken::Aside;
+            return MessageRole::Aside;
         };
         let Some(id) = event_id(event) else {
             rules.account.malformed("an event without id", event);
-            return Taken::Aside;
+            return MessageRole::Aside;
         };
         let flight = &mut self.flights[at];
         // Rows usually come as expected, which saves the lookup.
@@ -205,17 +205,17 @@ impl Querier {
                 flight.rows.push(FOREIGN);
             }
         }
-        Taken::Answer
+        MessageRole::Answer
     }
 
-    fn eose(&mut self, sub: &str, at: Instant, out: &mut Vec<u8>) -> Taken {
+    fn eose(&mut self, sub: &str, at: Instant, out: &mut Vec<u8>) -> MessageRole {
         let Some(position) = self.flight(sub) else {
             self.rules.account.note(Finding::StrayEose, || format!("on {sub}"));
-            return Taken::Aside;
+            return MessageRole::Aside;
         };
         out.extend_from_slice(&self.rules.queries[self.flights[position].query].close);
         self.answered(position, at);
-        Taken::Answer
+        MessageRole::Answer
     }
 
     fn answered(&mut self, position: usize, at: Instant) {
@@ -286,9 +286,9 @@ impl Querier {
     }
 
     /// CLOSED ends a subscription. After a complete answer it means the same as EOSE; otherwise it refuses the request.
-    fn closed(&mut self, sub: &str, text: &str, at: Instant) -> Taken {
+    fn closed(&mut self, sub: &str, text: &str, at: Instant) -> MessageRole {
         // Some relays also confirm our CLOSE with CLOSED.
-        let Some(position) = self.flight(sub) else { return Taken::Aside };
+        let Some(position) = self.flight(sub) else { return MessageRole::Aside };
         let flight = &self.flights[position];
         let query = &self.rules.queries[flight.query];
         let mut rows = flight.rows.clone();
@@ -310,7 +310,7 @@ impl Querier {
             self.rules.account.note(finding, || format!("{}: {text}", query.shape));
             self.flights.swap_remove(position);
         }
-        Taken::Answer
+        MessageRole::Answer
     }
 }
 
@@ -337,12 +337,12 @@ impl Work for Querier {
         true
     }
 
-    fn take(&mut self, message: Message<'_>, at: Instant, out: &mut Vec<u8>) -> Taken {
+    fn take(&mut self, message: Message<'_>, at: Instant, out: &mut Vec<u8>) -> MessageRole {
         match message {
             Message::Event { sub, event } => self.row(&sub, &event),
             Message::Eose { sub } => self.eose(&sub, at, out),
             Message::Closed { sub, text } => self.closed(&sub, &text, at),
-            _ => Taken::Unexpected,
+            _ => MessageRole::Unexpected,
         }
     }
 

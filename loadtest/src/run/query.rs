@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::asker::{self, OpenLoop, Terms, measure};
+use super::asker::{self, AskOptions, OpenLoop, measure};
 use super::context::Context;
 use super::meter::{add_latency, phase_report};
 use super::progress::Progress;
@@ -34,12 +34,12 @@ pub async fn run(context: &Context, settings: &Query, queries: Rc<Vec<Prepared>>
     let timed = seconds.map(|seconds| (settings.rate * seconds) as usize);
     let counted = Some(settings.count).filter(|&count| count > 0);
     let count = timed.filter(|_| open_loop).into_iter().chain(counted).min();
-    let terms = Terms {
+    let terms = AskOptions {
         goal: count.map(|count| count as u64),
         in_flight: settings.in_flight.min(context.limits.max_subscriptions.unwrap_or(usize::MAX)),
         closed_loop: !open_loop,
         length: seconds.map(Duration::from_secs_f64),
-        ..Terms::new(context, &account, &rules.answers, &progress)
+        ..AskOptions::new(context, &account, &rules.answers, &progress)
     };
     let queriers = (0..settings.connections).map(|number| Querier::new(rules.clone(), number));
     let actors = asker::open(context, &terms, queriers).await;

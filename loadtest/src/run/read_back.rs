@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::asker::{self, Terms, measure};
+use super::asker::{self, AskOptions, measure};
 use super::context::Context;
 use super::holdings::Standing;
 use super::progress::Progress;
@@ -114,11 +114,11 @@ async fn ask(context: &Context, queries: Vec<Prepared>) -> Result<(Rc<Account>, 
     rules.left.set(count as u64);
     let connections = CONNECTIONS.min(count);
     let progress = Progress::new(connections);
-    let terms = Terms {
+    let terms = AskOptions {
         // Reading back continues when the user stops the run.
         stop: Rc::default(),
         in_flight: IN_FLIGHT.min(context.limits.max_subscriptions.unwrap_or(IN_FLIGHT)),
-        ..Terms::new(context, &account, &rules.answers, &progress)
+        ..AskOptions::new(context, &account, &rules.answers, &progress)
     };
     // All connections share one turn, so that each query is asked once.
     let turn = Rc::new(std::cell::Cell::new(0));

@@ -53,16 +53,16 @@ pub struct Parts {
 
 /// What a node is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Order {
+enum NodeCommand {
     Run,
-    /// Be in no session, until the next order.
+    /// Be in no session, until the next command.
     Pause,
     Stop,
 }
 
 /// The running node.
 pub struct Cluster {
-    order: watch::Sender<Order>,
+    command: watch::Sender<NodeCommand>,
     /// Whether it is in no session and begins none.
     is_paused: watch::Receiver<bool>,
     thread: JoinHandle<()>,
@@ -80,33 +80,33 @@ impl Cluster {
         node.serving.outward.turn(true);
         NodeSent::ALL.iter().for_each(|result| node.sent(*result, 0));
         NodeReceived::ALL.iter().for_each(|outcome| node.received(*outcome, 0));
-        let (order, ordered) = watch::channel(Order::Run);
+        let (command, commands) = watch::channel(NodeCommand::Run);
         let (paused, is_paused) = watch::channel(false);
         let run = move || {
-            runtime.block_on(run(&node, ordered, &paused));
+            runtime.block_on(run(&node, commands, &paused));
             node.serving.outward.turn(false);
             runtime.shutdown_timeout(ENDING);
         };
         let thread = threads::spawn("cluster", &on_failure, run)?;
-        Ok(Self { order, is_paused, thread })
+        Ok(Self { command, is_paused, thread })
     }
 
     /// Leaves the others, for a process that is to be this node. Its consumers, its cursors and the file of its state
     /// are nobody's when this returns.
     pub async fn pause(&self) {
-        self.order.send_replace(Order::Pause);
+        self.command.send_replace(NodeCommand::Pause);
         // The thread may have ended.
         let _ = self.is_paused.clone().wait_for(|is_paused| *is_paused).await;
     }
 
     /// Joins the others again after [`Cluster::pause`].
     pub fn resume(&self) {
-        self.order.send_replace(Order::Run);
+        self.command.send_replace(NodeCommand::Run);
     }
 
     /// Stops the node. What it has taken and not acknowledged comes again.
     pub fn finish(self) {
-        self.order.send_replace(Order::Stop);
+        self.command.send_replace(NodeCommand::Stop);
         // A panic was reported when it happened.
         let _ = self.thread.join();
     }
@@ -146,13 +146,13 @@ fn node(Parts { options, serving, journal, verify, .. }: Parts) -> Result<Node, 
 }
 
 /// Runs sessions until the node is to stop.
-async fn run(node: &Arc<Node>, mut order: watch::Receiver<Order>, paused: &watch::Sender<bool>) {
+async fn run(node: &Arc<Node>, mut command: watch::Receiver<NodeCommand>, paused: &watch::Sender<bool>) {
     let (mut backoff, mut told) = (Backoff::default(), None);
     loop {
         let began = Instant::now();
         let ended = tokio::select! {
             Err(error) = session::run(node) => Some(error),
-            () = interrupted(&mut order) => None,
+            () = interrupted(&mut command) => None,
         };
         // The session is over when this line runs.
         let was_connected = node.serving.metrics.cluster_connected.set(0) == 1;
@@ -160,7 +160,7 @@ async fn run(node: &Arc<Node>, mut order: watch::Receiver<Order>, paused: &watch
             if was_connected {
                 tracing::info!(node = node.options.node, "left the cluster");
             }
-            if rest(node, &mut order, paused).await { continue } else { return }
+            if rest(node, &mut command, paused).await { continue } else { return }
         };
         if matches!(error, ClusterError::Stopping) {
             return save(node).await;
@@ -181,25 +181,26 @@ async fn run(node: &Arc<Node>, mut order: watch::Receiver<Order>, paused: &watch
         tokio::select! {
             () = tokio::time::sleep(backoff.next(chance()).min(LONGEST)) => {}
             // The next session is interrupted at once.
-            () = interrupted(&mut order) => {}
+            () = interrupted(&mut command) => {}
         }
     }
 }
 
 /// Resolves when no session is to run.
-async fn interrupted(order: &mut watch::Receiver<Order>) {
-    // Without anybody who gives orders it is to stop.
-    let _ = order.wait_for(|order| *order != Order::Run).await;
+async fn interrupted(command: &mut watch::Receiver<NodeCommand>) {
+    // Without anybody who gives commands it is to stop.
+    let _ = command.wait_for(|command| *command != NodeCommand::Run).await;
 }
 
-/// Is in no session for as long as that is the order. Whether there is to be another one.
-async fn rest(node: &Arc<Node>, order: &mut watch::Receiver<Order>, paused: &watch::Sender<bool>) -> bool {
+/// Is in no session for as long as that is the command. Whether there is to be another one.
+async fn rest(node: &Arc<Node>, command: &mut watch::Receiver<NodeCommand>, paused: &watch::Sender<bool>) -> bool {
     save(node).await;
     // From here on the file may be another process's.
     paused.send_replace(true);
-    let next = order.wait_for(|order| *order != Order::Pause).await.map_or(Order::Stop, |order| *order);
+    let next =
+        command.wait_for(|command| *command != NodeCommand::Pause).await.map_or(NodeCommand::Stop, |command| *command);
     paused.send_replace(false);
-    next == Order::Run && order.has_changed().is_ok()
+    next == NodeCommand::Run && command.has_changed().is_ok()
 }
 
 async fn save(node: &Arc<Node>) {

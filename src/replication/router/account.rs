@@ -14,7 +14,7 @@ use crate::pipeline::now;
 use crate::replication::download::Requested;
 use crate::replication::feed::Window;
 use crate::replication::recent::Recent;
-use crate::replication::remembered::{Refused, Remembered};
+use crate::replication::remembered::{LocalAbsence, Remembered};
 
 /// Pieces of one connection that may be on their way to the disk: two thousand events, or a few megabytes.
 pub const WINDOW: usize = 16;
@@ -110,9 +110,9 @@ impl Wanted for Fetched {
     fn committed(&self, stored: u64, others: &[Verdict]) {
         let noted_at = now();
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = |verdict: &Verdict| -> Option<(EventId, Timestamp, Refused)> {
+        let refused = |verdict: &Verdict| -> Option<(EventId, Timestamp, LocalAbsence)> {
             let (id, created_at) = verdict.event?;
-            Some((id, created_at, Refused::by(verdict.outcome)?))
+            Some((id, created_at, LocalAbsence::by(verdict.outcome)?))
         };
         for (id, created_at, reason) in others.iter().filter_map(refused) {
             remembered.refuse(id, created_at, reason, noted_at);

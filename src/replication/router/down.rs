@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::logged_reason::Said;
+use super::logged_reason::LoggedReason;
 use crate::nostr::Timestamp;
 use crate::replication::backoff::{Backoff, GOOD};
 use crate::replication::error::SyncError;
@@ -61,7 +61,7 @@ pub struct Down {
     /// The comparison that runs.
     pub catching: Option<JoinHandle<Result<Report, SyncError>>>,
     /// Why the last one failed, as it was told.
-    pub said: Said,
+    pub logged: LoggedReason,
     /// When it began.
     pub catching_since: Timestamp,
     /// Ends it.

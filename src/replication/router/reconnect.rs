@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::conversation::Conversation;
 use super::link::{Link, MEASURE};
-use super::logged_reason::Said;
+use super::logged_reason::LoggedReason;
 use super::progress::Progress;
 use super::state;
 use crate::peer::{Connection, Options};
@@ -24,7 +24,7 @@ pub async fn run(link: Arc<Link>) {
     let last = *link.shared.arrivals.borrow();
     progress.begin(link.options.stream.direction.is_up().then_some(last));
     progress.save().await;
-    let (mut backoff, mut stop, mut said) = (Backoff::default(), link.stop.clone(), Said::default());
+    let (mut backoff, mut stop, mut logged) = (Backoff::default(), link.stop.clone(), LoggedReason::default());
     while !*stop.borrow() {
         let mut connected_at = None;
         let ended = connect(&link, &mut progress, &mut connected_at).await;
@@ -35,10 +35,10 @@ pub async fn run(link: Arc<Link>) {
         }
         if connected_at.is_some_and(|at: Instant| at.elapsed() >= GOOD) {
             backoff.reset();
-            said = Said::default();
+            logged = LoggedReason::default();
         }
         let pause = backoff.next(chance());
-        tell(&link, &ended, pause, &mut said);
+        tell(&link, &ended, pause, &mut logged);
         let until = Instant::now() + pause;
         while Instant::now() < until && !*stop.borrow() {
             link.measure(&progress);
@@ -70,10 +70,10 @@ async fn connect(
 }
 
 /// Logs why a connection ended; again and again the same only for those who want details.
-fn tell(link: &Link, ended: &Result<(), SyncError>, pause: Duration, said: &mut Said) {
+fn tell(link: &Link, ended: &Result<(), SyncError>, pause: Duration, logged: &mut LoggedReason) {
     let why = ended.as_ref().map_or_else(ToString::to_string, |()| "it ended".to_owned());
     let (stream, url, next_s) = (&link.options.stream.name, &link.options.url, pause.as_secs_f32());
-    if said.is_news(&why, Instant::now()) {
+    if logged.is_news(&why, Instant::now()) {
         tracing::warn!(stream, %url, next_s, "not connected: {why}");
     } else {
         tracing::debug!(stream, %url, next_s, "not connected: {why}");

@@ -11,7 +11,7 @@ use crate::replication::error::SyncError;
 use crate::replication::open_window::{Comparing, Reading};
 use crate::replication::pages::{Covered, PAGE_EVENTS, Pages};
 use crate::replication::refusal::Refusal;
-use crate::replication::remembered::{Kept, Refused};
+use crate::replication::remembered::{LocalAbsence, RemoteAbsence};
 use crate::replication::report::Side;
 use crate::replication::window::Window;
 
@@ -206,7 +206,7 @@ impl Session<'_> {
                 remembered.forget(&id);
                 to_send.push(id);
             } else {
-                remembered.keep(id, Kept::NotSent, noted_at);
+                remembered.keep(id, RemoteAbsence::NotSent, noted_at);
             }
             self.report.missing_there += 1;
         }
@@ -231,8 +231,8 @@ impl Session<'_> {
                 // It is shown there after all, or is not to be shown any more.
                 Some(held) => {
                     remembered.forget(id);
-                    let reason = if held.is_expired { Some(Refused::Expired) } else { None };
-                    if let Some(reason) = reason.or(held.is_hidden.then_some(Refused::Vanished)) {
+                    let reason = if held.is_expired { Some(LocalAbsence::Expired) } else { None };
+                    if let Some(reason) = reason.or(held.is_hidden.then_some(LocalAbsence::Vanished)) {
                         remembered.refuse(*id, held.created_at, reason, noted_at);
                     }
                 }

@@ -9,7 +9,7 @@ use crate::replication::error::SyncError;
 use crate::replication::feed::Feed;
 use crate::replication::local::Sending;
 use crate::replication::refusal::Refusal;
-use crate::replication::remembered::Kept;
+use crate::replication::remembered::RemoteAbsence;
 use crate::replication::scope::by_ids;
 use crate::schnorr::{self, Verifier};
 
@@ -67,7 +67,7 @@ impl Session<'_> {
     pub(super) fn end_query(&mut self, name: &str) -> Result<(), SyncError> {
         let hidden = self.shown.end(name);
         let is_ours = hidden.is_some();
-        hidden.into_iter().flatten().for_each(|id| self.task.remembered().keep(id, Kept::Hidden, now()));
+        hidden.into_iter().flatten().for_each(|id| self.task.remembered().keep(id, RemoteAbsence::Hidden, now()));
         if is_ours || self.downloads.end(name)? || self.end_page(name)? {
             self.advance();
             self.connection.send(format!("[\"CLOSE\",\"{name}\"]"))?;
@@ -119,7 +119,7 @@ impl Session<'_> {
                     }
                     Sending::Protected => {
                         self.report.protected += 1;
-                        self.task.remembered().keep(id, Kept::Protected, now());
+                        self.task.remembered().keep(id, RemoteAbsence::Protected, now());
                     }
                     Sending::Gone => {}
                 }
@@ -151,10 +151,10 @@ impl Session<'_> {
             }
             self.report.refused_there += 1;
             self.report.reason(|| format!("{id} was refused there: {reason}"));
-            self.task.remembered().keep(id, Kept::Refused, now());
+            self.task.remembered().keep(id, RemoteAbsence::Refused, now());
         } else if is_duplicate && !is_ours {
             self.report.sent_in_vain += 1;
-            self.task.remembered().keep(id, Kept::Hidden, now());
+            self.task.remembered().keep(id, RemoteAbsence::Hidden, now());
         } else {
             self.report.sent += 1;
         }

@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::purge::Purge;
-use super::purge_queue::Order;
+use super::purge_queue::PurgeRequest;
 use super::service::Service;
 use crate::management::socket::MAX_REQUEST;
 use crate::management::{Actor, Request};
@@ -93,7 +93,7 @@ async fn purge(
     who: &Actor,
     writer: &mut OwnedWriteHalf,
 ) -> std::io::Result<Result<Value, String>> {
-    let purge = match Order::read(request, who) {
+    let purge = match PurgeRequest::read(request, who) {
         Ok(order) => Purge::begin(service, &order).await,
         Err(error) => Err(error.to_string()),
     };

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::purge_queue::Order;
+use super::purge_queue::PurgeRequest;
 use super::service::Service;
 use crate::nostr::EventView;
 use crate::store::{Budget, Flow, Query, Scan, Seq, Step};
@@ -27,7 +27,7 @@ impl Purge {
     ///
     /// # Errors
     /// When the subject has no stored events by its nature, or the purge cannot be recorded.
-    pub async fn begin(service: &Service, order: &Order) -> Result<Self, String> {
+    pub async fn begin(service: &Service, order: &PurgeRequest) -> Result<Self, String> {
         let filter = order.subject.filter().ok_or("the subject has no stored events by its nature")?;
         service.note_purge(order).await?;
         let limits = Some(crate::store::QueryLimits {

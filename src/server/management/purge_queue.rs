@@ -28,7 +28,7 @@ pub enum Progress {
 
 /// What is to be removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Order {
+pub struct PurgeRequest {
     /// Whose events.
     pub subject: Subject,
     /// How many there were when who asked was shown the number.
@@ -39,7 +39,7 @@ pub struct Order {
     pub by: Actor,
 }
 
-impl Order {
+impl PurgeRequest {
     /// What a request asks for: a subject, how many events it was shown to have, and a reason.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Order {
 
 struct Entry {
     number: u64,
-    order: Order,
+    order: PurgeRequest,
     removed: u64,
     progress: Progress,
 }
@@ -74,7 +74,7 @@ impl Purges {
     ///
     /// # Errors
     /// While another one runs.
-    pub fn begin(&self, order: Order) -> Result<u64, &'static str> {
+    pub fn begin(&self, order: PurgeRequest) -> Result<u64, &'static str> {
         let mut entries = self.entries.borrow_mut();
         if entries.front().is_some_and(|entry| entry.progress == Progress::Running) {
             return Err("another purge is under way; stop it first, or wait for its end");
@@ -87,7 +87,7 @@ impl Purges {
     }
 
     /// Waits for the next purge.
-    pub async fn next(&self) -> Order {
+    pub async fn next(&self) -> PurgeRequest {
         loop {
             self.begun.notified().await;
             let entries = self.entries.borrow();
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn one_purge_runs_at_a_time_until_it_is_done_stopped_or_failed_and_the_last_are_told() {
         let purges = Purges::default();
-        let order = || Order {
+        let order = || PurgeRequest {
             subject: Subject::Kind(Kind(7)),
             events: 9,
             reason: "spam".into(),

@@ -5,14 +5,14 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::purge::Purge;
-use super::purge_queue::{Order, Progress};
+use super::purge_queue::{Progress, PurgeRequest};
 use super::service::Service;
 use crate::management::{Actor, Request};
 
 impl Service {
     /// Begins a purge.
     pub(super) fn start_purge(&self, request: &Request, by: &Actor) -> Result<Value, String> {
-        let order = Order::read(request, by).map_err(|error| error.to_string())?;
+        let order = PurgeRequest::read(request, by).map_err(|error| error.to_string())?;
         Ok(json!({ "purge": self.purges.begin(order)? }))
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::history::History;
 use super::link::{Answer, Authority, Inbox};
-use super::purge_queue::{Order, Purges};
+use super::purge_queue::{PurgeRequest, Purges};
 use super::{members, reports, view};
 use crate::management::{self, Actor, Configured, Done, Journal, Request, Subject};
 use crate::nostr::EventId;
@@ -155,7 +155,7 @@ impl Service {
     }
 
     /// Records a purge, once what was acknowledged is committed, so that the purge finds it.
-    pub async fn note_purge(&self, Order { subject, events, reason, by }: &Order) -> Result<(), String> {
+    pub async fn note_purge(&self, PurgeRequest { subject, events, reason, by }: &PurgeRequest) -> Result<(), String> {
         self.committed().await?;
         let now = self.serving.clock.now();
         tracing::info!(by = by.by, %subject, events, "a purge");

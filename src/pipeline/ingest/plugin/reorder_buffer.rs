@@ -21,11 +21,11 @@ struct Line<T> {
 }
 
 /// The events of each connection that wait for earlier ones, with what was decided on them.
-pub struct Order<T> {
+pub struct ReorderBuffer<T> {
     lines: HashMap<usize, Line<T>>,
 }
 
-impl<T> Order<T> {
+impl<T> ReorderBuffer<T> {
     /// Without any event.
     pub fn new() -> Self {
         Self { lines: HashMap::new() }
@@ -71,10 +71,10 @@ mod tests {
 
     #[test]
     fn an_event_waits_for_earlier_ones_of_its_connection_and_for_no_other() {
-        let mut order = Order::new();
+        let mut order = ReorderBuffer::new();
         let [a, b] = [order.enter(1), order.enter(1)];
         let other = order.enter(2);
-        let gone = |order: &mut Order<char>, place, what| {
+        let gone = |order: &mut ReorderBuffer<char>, place, what| {
             let mut gone = String::new();
             order.decide(place, what, |what| gone.push(what));
             gone
@@ -94,7 +94,7 @@ mod tests {
         fn every_event_is_let_go_once_and_in_the_order_of_its_connection(
             connections in proptest::collection::vec(0..4_usize, 1..60), seed in any::<u64>()
         ) {
-            let mut order = Order::new();
+            let mut order = ReorderBuffer::new();
             let mut open: Vec<_> = connections.iter().enumerate().map(|(n, c)| (order.enter(*c), (*c, n))).collect();
             let (mut gone, mut at) = (Vec::new(), seed);
             while !open.is_empty() {

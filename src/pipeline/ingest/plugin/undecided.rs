@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::reorder_buffer::{Order, OrderPosition};
+use super::reorder_buffer::{OrderPosition, ReorderBuffer};
 use super::sender::Shared;
 use crate::metrics::{Metrics, PluginVerdict, PluginVerdictLabel, PolicyRule};
 use crate::nostr::{EventView, Kind, Prefix, Reason};
@@ -87,7 +87,7 @@ struct State {
     options: PluginOptions,
     /// One for each worker.
     queues: Vec<FairQueue<PendingEvent>>,
-    order: Order<(Verified, Ruling)>,
+    order: ReorderBuffer<(Verified, Ruling)>,
     /// Events that were let go since the last flush.
     gone: Vec<(Verified, Ruling)>,
     /// What the plugin takes for an event, lately.
@@ -111,7 +111,7 @@ pub struct Undecided {
 impl Undecided {
     /// Without events, and without a plugin.
     pub fn new(judging: Judging, shared: Arc<Shared>, write: Sender<WriteCommand>, live: Sender<LiveCommand>) -> Self {
-        let (options, queues, order) = (PluginOptions::default(), Vec::new(), Order::new());
+        let (options, queues, order) = (PluginOptions::default(), Vec::new(), ReorderBuffer::new());
         let (gone, cost_us, copies, copy_bytes) = (Vec::new(), FIRST_COST_US, 0, 0);
         let state = RefCell::new(State { options, queues, order, gone, cost_us, copies, copy_bytes });
         Self { judging, shared, write, live, hasher: RandomState::new(), is_stopping: Cell::new(false), state }

@@ -15,7 +15,7 @@ use crate::replication::refusal::Refusal;
 use crate::replication::report::{Direction, Report};
 use crate::replication::router::catch_up::{Gap, catch_up};
 use crate::replication::router::down::{LIVE, Pending, Subscribed};
-use crate::replication::router::logged_reason::Said;
+use crate::replication::router::logged_reason::LoggedReason;
 use crate::replication::window::Window;
 
 /// The seconds before the mark that are always compared: a relay may take as long to show an event, and the clocks of
@@ -115,7 +115,7 @@ impl Conversation<'_> {
                 let pause = self.down.backoff.next(chance());
                 self.down.compares_at = Some(Instant::now() + pause);
                 let (next_s, why) = (pause.as_secs_f32(), error.to_string());
-                if self.down.said.is_news(&why, Instant::now()) {
+                if self.down.logged.is_news(&why, Instant::now()) {
                     tracing::warn!(stream = name, %url, next_s, "not level yet: {why}");
                 } else {
                     tracing::debug!(stream = name, %url, next_s, "not level yet: {why}");
@@ -124,7 +124,7 @@ impl Conversation<'_> {
             }
         }
         self.down.backoff.reset();
-        self.down.said = Said::default();
+        self.down.logged = LoggedReason::default();
         self.progress.state.has_compared |= self.link.options.stream.direction.is_up();
         if !matches!(self.down.subscribed, Subscribed::Live) {
             // It was ended meanwhile, and is compared again when there is another one.
