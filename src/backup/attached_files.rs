@@ -9,7 +9,7 @@ use super::error::BackupError;
 use super::file::Listed;
 use super::manifest::Manifest;
 use super::part::{PartReader, PartWriter, put_row};
-use super::restore::Which;
+use super::restore::StateChoice;
 use super::state::State;
 
 /// The most files of one run.
@@ -20,7 +20,7 @@ const LONGEST_NAME: usize = 64;
 
 /// One such file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Attached {
+pub struct AttachedFile {
     /// Its name: letters, digits, `-` and `.`.
     pub name: String,
     /// What it holds.
@@ -31,17 +31,17 @@ pub struct Attached {
 ///
 /// # Errors
 /// When there is no such state, or the backup is damaged.
-pub fn attached(dir: &Path, which: Which) -> Result<Vec<Attached>, BackupError> {
+pub fn attached(dir: &Path, which: StateChoice) -> Result<Vec<AttachedFile>, BackupError> {
     let manifest = Manifest::read_present(dir)?;
     read(dir, which.of(&manifest)?)
 }
 
-pub(super) fn write(dir: &Path, run: u64, files: &[Attached]) -> Result<Option<Listed>, BackupError> {
+pub(super) fn write(dir: &Path, run: u64, files: &[AttachedFile]) -> Result<Option<Listed>, BackupError> {
     if files.is_empty() {
         return Ok(None);
     }
     let mut part = PartWriter::new(dir, format!("attached-{run}.weir"))?;
-    for Attached { name, bytes } in files {
+    for AttachedFile { name, bytes } in files {
         let mut row = Vec::with_capacity(bytes.len() + 128);
         put_row(name.as_bytes(), bytes, &mut row);
         part.rows(&row, 1)?;
@@ -49,14 +49,14 @@ pub(super) fn write(dir: &Path, run: u64, files: &[Attached]) -> Result<Option<L
     part.finish().map(Some)
 }
 
-pub(super) fn read(dir: &Path, state: &State) -> Result<Vec<Attached>, BackupError> {
+pub(super) fn read(dir: &Path, state: &State) -> Result<Vec<AttachedFile>, BackupError> {
     let Some(listed) = &state.attached else { return Ok(Vec::new()) };
-    let (mut part, mut files) = (PartReader::open(dir, listed)?, Vec::<Attached>::new());
+    let (mut part, mut files) = (PartReader::open(dir, listed)?, Vec::<AttachedFile>::new());
     while let Some((name, bytes)) = part.row()? {
         let name = String::from_utf8(name).ok().filter(|name| is_name(name));
         let name = name.filter(|name| files.len() < MOST && files.iter().all(|file| file.name != *name));
         let name = name.ok_or_else(|| part.damaged("it holds a file that cannot be one of a backup"))?;
-        files.push(Attached { name, bytes });
+        files.push(AttachedFile { name, bytes });
     }
     Ok(files)
 }

@@ -5,14 +5,14 @@ use std::path::Path;
 use super::error::BackupError;
 use super::manifest::Manifest;
 use super::part::{PartReader, Row};
-use super::seq_set::{Reading, SeqSet};
+use super::seq_set::{SeqDecoder, SeqSet};
 use super::state::State;
 use crate::nostr::{EventView, hex};
 use crate::store::{Seq, Tombstone, TombstoneTable};
 
 /// The arrival numbers that a state holds.
 pub(super) fn held(dir: &Path, state: &State) -> Result<SeqSet, BackupError> {
-    let (mut part, mut reading) = (PartReader::open(dir, &state.held)?, Reading::new(Seq(state.last_seq)));
+    let (mut part, mut reading) = (PartReader::open(dir, &state.held)?, SeqDecoder::new(Seq(state.last_seq)));
     while let Some(piece) = part.piece()? {
         reading.take(&piece).map_err(|what| part.damaged(what))?;
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::attached_files::{self, Attached};
+use super::attached_files::{self, AttachedFile};
 use super::error::BackupError;
 use super::file::Listed;
 use super::manifest::{self, Locked, Manifest};
@@ -47,7 +47,7 @@ pub fn create(
     dir: &Path,
     now: Timestamp,
     keep_removed_s: u64,
-    beside: &mut dyn FnMut() -> Result<Vec<Attached>, BackupError>,
+    beside: &mut dyn FnMut() -> Result<Vec<AttachedFile>, BackupError>,
     progress: &mut dyn FnMut(u64),
     stop: &AtomicBool,
 ) -> Result<Created, BackupError> {
@@ -95,7 +95,7 @@ pub fn create(
     manifest.arrived = arrived.iter().map(|row| (row.by.0, row.below.0)).collect();
     manifest.records.append(&mut new);
     manifest.states.push(state);
-    commit(dir, &mut manifest, now, keep_removed_s, rewrite::When::HalfIsUnused)?;
+    commit(dir, &mut manifest, now, keep_removed_s, rewrite::RewriteWhen::HalfIsUnused)?;
     Ok(Created { added, events: manifest.newest().events, bytes: manifest.bytes(), run: number })
 }
 
@@ -120,7 +120,7 @@ pub fn prune(dir: &Path, now: Timestamp, keep_removed_s: u64) -> Result<Pruned, 
     // Read it again, now that no run can change it.
     let mut manifest = Manifest::read_present(dir)?;
     let before = manifest.bytes();
-    commit(dir, &mut manifest, now, keep_removed_s, rewrite::When::AnyIsUnused)?;
+    commit(dir, &mut manifest, now, keep_removed_s, rewrite::RewriteWhen::AnyIsUnused)?;
     Ok(Pruned { before, after: manifest.bytes(), states: manifest.states.len() })
 }
 
@@ -130,7 +130,7 @@ fn commit(
     manifest: &mut Manifest,
     now: Timestamp,
     keep_removed_s: u64,
-    when: rewrite::When,
+    when: rewrite::RewriteWhen,
 ) -> Result<(), BackupError> {
     manifest.states = remembered(std::mem::take(&mut manifest.states), now, keep_removed_s);
     share_equal_files(&mut manifest.states);

@@ -8,7 +8,7 @@ use super::contents;
 use super::file::Listed;
 use super::manifest::{FORMAT, Manifest};
 use super::part::{MAGIC, PartReader, PartWriter, put_record, put_row};
-use super::seq_set::{Bits, Reading, SeqSet};
+use super::seq_set::{Bits, SeqDecoder, SeqSet};
 use super::state::State;
 use super::{prune, verify};
 use crate::fuzz::{Choices, scratch};
@@ -164,7 +164,7 @@ fn seqs_of(bytes: &[u8], last: u64) -> Option<Vec<u64>> {
 
 fn any_list(bytes: &[u8], last: u64) {
     let read = |bytes: &[u8], len| {
-        let mut reading = Reading::new(Seq(last));
+        let mut reading = SeqDecoder::new(Seq(last));
         bytes.chunks(3).try_for_each(|piece| reading.take(piece))?;
         reading.finish(len)
     };

@@ -35,10 +35,10 @@ mod state;
 mod tests;
 mod verify;
 
-pub use attached_files::{Attached, attached};
+pub use attached_files::{AttachedFile, attached};
 pub use create::{Created, Pruned, create, prune};
 pub use error::BackupError;
 pub use manifest::Manifest;
-pub use restore::{Restored, Which, restore};
+pub use restore::{Restored, StateChoice, restore};
 pub use state::State;
 pub use verify::{Verified, verify};

@@ -19,7 +19,7 @@ const BATCH: usize = 2048;
 
 /// The state of a backup to restore.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Which {
+pub enum StateChoice {
     /// The state of the last run.
     #[default]
     Newest,
@@ -29,7 +29,7 @@ pub enum Which {
     Run(u64),
 }
 
-impl Which {
+impl StateChoice {
     /// Looks the state up.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ pub fn restore(
     dir: &Path,
     path: &Path,
     options: Options,
-    (which, now): (Which, Timestamp),
+    (which, now): (StateChoice, Timestamp),
     progress: &mut dyn FnMut(u64),
     stop: &AtomicBool,
 ) -> Result<Restored, BackupError> {

@@ -19,14 +19,14 @@ const SMALL_BYTES: u64 = 64 << 20;
 
 /// When a part is rewritten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum When {
+pub(super) enum RewriteWhen {
     /// Once half of its records are unused, so that each byte is written at most twice.
     HalfIsUnused,
     /// As soon as one record is unused.
     AnyIsUnused,
 }
 
-impl When {
+impl RewriteWhen {
     const fn is_due(self, needed: u64, rows: u64) -> bool {
         match self {
             Self::HalfIsUnused => needed * 2 < rows,
@@ -42,7 +42,7 @@ pub(super) fn parts(
     run: u64,
     records: Vec<Listed>,
     needed: &SeqSet,
-    when: When,
+    when: RewriteWhen,
 ) -> Result<Vec<Listed>, BackupError> {
     let is_many = records.len() > MANY_PARTS;
     let (mut kept, mut part): (Vec<Listed>, Option<PartWriter>) = (Vec::new(), None);

@@ -33,7 +33,7 @@ impl SeqSet {
         self.len
     }
 
-    /// The set for the disk, which [`Reading`] reads.
+    /// The set for the disk, which [`SeqDecoder`] reads.
     pub fn to_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -219,7 +219,7 @@ impl Decoder {
 }
 
 /// Reads a set piece by piece.
-pub struct Reading {
+pub struct SeqDecoder {
     decoder: Decoder,
     held: Growing,
     next: u64,
@@ -227,7 +227,7 @@ pub struct Reading {
     last: Seq,
 }
 
-impl Reading {
+impl SeqDecoder {
     /// Of a set of numbers up to `last`.
     pub fn new(last: Seq) -> Self {
         Self { decoder: Decoder::default(), held: Growing::default(), next: 1, is_held: false, last }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8], last: Seq, len: u64) -> Result<SeqSet, &'static str> {
-        let mut reading = Reading::new(last);
+        let mut reading = SeqDecoder::new(last);
         bytes.chunks(1).try_for_each(|piece| reading.take(piece))?;
         reading.finish(len)
     }

@@ -16,7 +16,7 @@ const KEEP_S: u64 = 30 * DAY;
 static NEVER_STOP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 /// There is nothing beside the store.
-fn nothing() -> Result<Vec<Attached>, BackupError> {
+fn nothing() -> Result<Vec<AttachedFile>, BackupError> {
     Ok(Vec::new())
 }
 
@@ -68,14 +68,14 @@ impl Home {
 
     /// A store from the backup, and what it holds.
     fn restored(&self, name: &str) -> (Store, BTreeMap<EventId, String>) {
-        self.restored_state(name, Which::Newest)
+        self.restored_state(name, StateChoice::Newest)
     }
 
     fn restored_as_of(&self, name: &str, as_of: u64) -> (Store, BTreeMap<EventId, String>) {
-        self.restored_state(name, Which::AsOf(Timestamp(as_of)))
+        self.restored_state(name, StateChoice::AsOf(Timestamp(as_of)))
     }
 
-    fn restored_state(&self, name: &str, which: Which) -> (Store, BTreeMap<EventId, String>) {
+    fn restored_state(&self, name: &str, which: StateChoice) -> (Store, BTreeMap<EventId, String>) {
         let path = self.dir.path().join(name);
         restore(&self.backup(), &path, options(), (which, NOW), &mut |_| {}, &NEVER_STOP).expect("a restore");
         let store = Store::open(&path, options()).expect("the store");
@@ -210,7 +210,7 @@ fn a_flipped_bit_anywhere_is_found_and_not_restored() {
             std::fs::write(&path, bad).expect("the file");
             assert!(verify(&home.backup(), &mut |_, _| {}).is_err(), "{name} at {place}");
             let to = home.dir.path().join("new");
-            let result = restore(&home.backup(), &to, options(), (Which::Newest, NOW), &mut |_| {}, &NEVER_STOP);
+            let result = restore(&home.backup(), &to, options(), (StateChoice::Newest, NOW), &mut |_| {}, &NEVER_STOP);
             assert!(result.is_err() && !Store::exists(&to), "{name} at {place}");
         }
         std::fs::write(&path, &good[..good.len() - 2]).expect("the file");
@@ -263,7 +263,8 @@ fn a_directory_of_somebody_else_and_a_store_are_left_alone() {
     assert_eq!(std::fs::read_dir(home.backup()).expect("the directory").count(), 1);
     std::fs::remove_file(home.backup().join("letter.txt")).expect("the file");
     home.run();
-    let result = restore(&home.backup(), home.store.path(), options(), (Which::Newest, NOW), &mut |_| {}, &NEVER_STOP);
+    let result =
+        restore(&home.backup(), home.store.path(), options(), (StateChoice::Newest, NOW), &mut |_| {}, &NEVER_STOP);
     assert!(matches!(result, Err(BackupError::Store(crate::store::StoreError::Exists(_)))));
     assert!(matches!(verify(home.dir.path(), &mut |_, _| {}), Err(BackupError::Absent(_))));
 }
@@ -298,12 +299,12 @@ fn what_was_removed_is_restored_as_of_a_run_that_held_it() {
     assert_eq!(home.restored_as_of("first", NOW.0).1, before);
     assert_eq!(home.restored_as_of("between", NOW.0 + DAY - 1).1, before);
     assert_eq!(home.restored_as_of("second", NOW.0 + DAY).1, held(&home.store));
-    assert_eq!(home.restored_state("run", Which::Run(1)).1, before);
+    assert_eq!(home.restored_state("run", StateChoice::Run(1)).1, before);
     let to = home.dir.path().join("early");
     let try_one = |which| restore(&home.backup(), &to, options(), (which, NOW), &mut |_| {}, &NEVER_STOP);
-    let early = try_one(Which::AsOf(Timestamp(NOW.0 - 1)));
+    let early = try_one(StateChoice::AsOf(Timestamp(NOW.0 - 1)));
     assert!(matches!(early, Err(BackupError::TooEarly(time)) if time == NOW.0) && !Store::exists(&to));
-    assert!(matches!(try_one(Which::Run(5)), Err(BackupError::NoSuchRun(5))) && !Store::exists(&to));
+    assert!(matches!(try_one(StateChoice::Run(5)), Err(BackupError::NoSuchRun(5))) && !Store::exists(&to));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use indicatif::{BinaryBytes, HumanCount};
 use super::global::Global;
 use super::output::{progress, progress_of, say, stdout};
 use super::{interrupt, time};
-use crate::backup::{self, Attached, BackupError, Created, Manifest, Pruned, Verified};
+use crate::backup::{self, AttachedFile, BackupError, Created, Manifest, Pruned, Verified};
 use crate::management::copies;
 use crate::nostr::Timestamp;
 use crate::pipeline::ingest::signatures::Signatures;
@@ -74,7 +74,7 @@ fn create(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (config, store) = global.open()?;
     let decisions = config.management.directory(&config.storage.data);
     let mut beside = || match copies::take(&decisions) {
-        Ok(files) => Ok(files.into_iter().map(|(name, bytes)| Attached { name, bytes }).collect()),
+        Ok(files) => Ok(files.into_iter().map(|(name, bytes)| AttachedFile { name, bytes }).collect()),
         Err(error) => Err(BackupError::Beside(error.into())),
     };
     let stop = interrupt::watch();

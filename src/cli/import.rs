@@ -17,7 +17,7 @@ use super::interrupt;
 use super::log;
 use super::output::{progress, say, stdout};
 use super::room::make_room;
-use crate::import::{self, Decisions, End, LineOutcome, Observer, Parts, Report, Rules, Verdict};
+use crate::import::{self, Decisions, ImportEnd, LineOutcome, Observer, Parts, Report, Rules, Verdict};
 use crate::management::Journal;
 use crate::policy::{Settings, Source};
 use crate::schnorr::Verifier;
@@ -65,7 +65,7 @@ pub struct Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (input, total) = open(&arguments.file)?;
     let read = Arc::new(AtomicU64::new(0));
-    let input = Counted { input, read: Arc::clone(&read) };
+    let input = CountingReader { input, read: Arc::clone(&read) };
     let (config, store) = global.open_or_create()?;
     let decisions = decisions(Journal::open(&config.management.directory(&config.storage.data))?);
     // What a plugin complains of.
@@ -130,12 +130,12 @@ fn open(file: &Path) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)> {
 }
 
 /// Counts the bytes read from the input, before decompression.
-struct Counted<R> {
+struct CountingReader<R> {
     input: R,
     read: Arc<AtomicU64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         let count = self.input.read(out)?;
         self.read.fetch_add(count as u64, Ordering::Relaxed);
@@ -149,27 +149,27 @@ fn end(report: Report, file: &Path) -> anyhow::Result<ExitCode> {
     let total: u64 = report.counts.iter().sum();
     match report.end {
         // Piped input may be empty, but a file that the user names should hold events.
-        End::Complete if total == 0 && file == Path::new("-") => {
+        ImportEnd::Complete if total == 0 && file == Path::new("-") => {
             say(format_args!("weir: the input is empty"));
             Ok(ExitCode::SUCCESS)
         }
-        End::Complete if total == 0 => anyhow::bail!("{} is empty", file.display()),
-        End::Complete if total == report.count(LineOutcome::Invalid) => anyhow::bail!(
+        ImportEnd::Complete if total == 0 => anyhow::bail!("{} is empty", file.display()),
+        ImportEnd::Complete if total == report.count(LineOutcome::Invalid) => anyhow::bail!(
             "the input contains no event and looks like {}; see weir import --help for the supported formats",
             report.looks_like
         ),
-        End::Complete => Ok(ExitCode::SUCCESS),
-        End::Unsupported(unsupported) => Err(unsupported.into()),
-        End::Interrupted => {
+        ImportEnd::Complete => Ok(ExitCode::SUCCESS),
+        ImportEnd::Unsupported(unsupported) => Err(unsupported.into()),
+        ImportEnd::Interrupted => {
             say(format_args!("weir: interrupted; resume from line {next_line}"));
             Ok(interrupt::EXIT_CODE.into())
         }
-        End::Full(limit) => anyhow::bail!(
+        ImportEnd::Full(limit) => anyhow::bail!(
             "the store is full: line {next_line} was not stored; {}, then resume from there",
             make_room(limit)
         ),
-        End::Unreadable(error) => Err(error).context("cannot read the input").with_context(go_on),
-        End::Store(error) => Err(error).with_context(go_on),
+        ImportEnd::Unreadable(error) => Err(error).context("cannot read the input").with_context(go_on),
+        ImportEnd::Store(error) => Err(error).with_context(go_on),
     }
 }
 

@@ -28,9 +28,9 @@ const QUIET: &str = "async_nats=off";
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// The running log. Dropping it waits until all lines are written, for [`LAST_FLUSH`] at most.
-pub struct Running(Queue);
+pub struct LogThread(Queue);
 
-impl Drop for Running {
+impl Drop for LogThread {
     fn drop(&mut self) {
         self.0.flush(LAST_FLUSH);
     }
@@ -40,7 +40,7 @@ impl Drop for Running {
 ///
 /// # Errors
 /// When `log.level` is not a filter or the thread cannot be started.
-pub fn start(log: &Log, lost: &Counter) -> anyhow::Result<Running> {
+pub fn start(log: &Log, lost: &Counter) -> anyhow::Result<LogThread> {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", log.level)).context("log.level")?;
     let has_colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let queue = Queue::new(QUEUE_BYTES, lost.clone());
@@ -57,7 +57,7 @@ pub fn start(log: &Log, lost: &Counter) -> anyhow::Result<Running> {
             _ => tracing::error!(thread = name, "{panic}"),
         }
     }));
-    Ok(Running(queue))
+    Ok(LogThread(queue))
 }
 
 /// The subscriber that formats log lines.
@@ -86,7 +86,7 @@ struct Queue(Arc<Inner>);
 
 struct Inner {
     bound_bytes: usize,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<QueuedLines>,
     /// Notified when a line has arrived.
     arrived: Condvar,
     /// Notified when no line is waiting or being written.
@@ -95,7 +95,7 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct QueuedLines {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     is_writing: bool,
@@ -107,7 +107,7 @@ impl Queue {
         Self(Arc::new(Inner { bound_bytes, waiting, arrived, written, lost }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, QueuedLines> {
         // No code panics between two changes that belong together.
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +125,7 @@ impl Queue {
 
     /// Waits until everything is written, for at most `timeout`.
     fn flush(&self, timeout: Duration) {
-        let is_busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.lines.is_empty();
+        let is_busy = |waiting: &mut QueuedLines| waiting.is_writing || !waiting.lines.is_empty();
         // The process ends in either case.
         let _ = self.0.written.wait_timeout_while(self.lock(), timeout, is_busy);
     }
@@ -154,7 +154,7 @@ impl Queue {
         if waiting.lines.is_empty() {
             self.0.written.notify_all();
         }
-        let is_idle = |waiting: &mut Waiting| waiting.lines.is_empty();
+        let is_idle = |waiting: &mut QueuedLines| waiting.lines.is_empty();
         let mut waiting = self.0.arrived.wait_while(waiting, is_idle).unwrap_or_else(PoisonError::into_inner);
         waiting.is_writing = true;
         waiting.bytes = 0;

@@ -11,7 +11,7 @@ use super::global::Global;
 use super::output::{progress_of, say, stdout};
 use super::room::want_of_room;
 use super::{interrupt, time};
-use crate::backup::{self, BackupError, Manifest, Restored, Which};
+use crate::backup::{self, BackupError, Manifest, Restored, StateChoice};
 use crate::config::Config;
 use crate::management::copies::{self, Put};
 use crate::nostr::Timestamp;
@@ -44,15 +44,15 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    fn which(&self) -> Which {
-        let run = self.run.map(Which::Run);
-        run.or(self.as_of.map(Which::AsOf)).unwrap_or_default()
+    fn which(&self) -> StateChoice {
+        let run = self.run.map(StateChoice::Run);
+        run.or(self.as_of.map(StateChoice::AsOf)).unwrap_or_default()
     }
 }
 
 /// Puts what admins had decided beside the store, before there is one: a restore that is killed leaves no store without
 /// its bans. Returns what to tell.
-fn restore_decisions(config: &Config, arguments: &Arguments, which: Which) -> anyhow::Result<Option<String>> {
+fn restore_decisions(config: &Config, arguments: &Arguments, which: StateChoice) -> anyhow::Result<Option<String>> {
     let files: Vec<_> =
         backup::attached(&arguments.dir, which)?.into_iter().map(|file| (file.name, file.bytes)).collect();
     if files.is_empty() || Store::exists(&config.storage.data) {

@@ -15,7 +15,7 @@ use crate::nostr::Timestamp;
 use crate::pipeline::now;
 use crate::policy::Retention;
 use crate::retention::brake::{self, Removal};
-use crate::retention::{Cause, Found, Mode, Part, Sample, pass, resolve, word};
+use crate::retention::{Cause, Mode, Part, PassReport, Sample, pass, resolve, word};
 use crate::store::{Note, Removed, Store, StoreError};
 
 /// Arguments of `weir retention`.
@@ -51,7 +51,7 @@ type Row = (Cause, Part, Vec<Sample>);
 /// Everything that is reported.
 struct Facts<'a> {
     rules: &'a Retention,
-    found: Found,
+    found: PassReport,
     mode: Mode,
     at: Timestamp,
     /// Before anything was removed.

@@ -15,7 +15,7 @@ use sd_notify::NotifyState;
 
 use super::global::Global;
 use super::handover::{Predecessor, Sockets};
-use super::signals::{End, Signals};
+use super::signals::{RelayEnd, Signals};
 use super::streams::Streams;
 use super::{descriptors, log, systemd};
 use crate::config::Config;
@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{OnFailure, Parts, Pipeline, Serving, now};
 use crate::replication::{Cluster, ClusterParts};
 use crate::schnorr::Verifier;
-use crate::server::{Board, Server, management};
+use crate::server::{DashboardContext, Server, management};
 use crate::store::Store;
 
 /// How long clients get to disconnect after the store has failed: the sooner a new process serves them, the better.
@@ -81,13 +81,14 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         tracing::info!("metrics on http://{}/metrics", monitor.local_addr()?);
     }
     let serving = pipeline.serving().clone();
-    let board = config.dashboard.is_on().then(|| Board::new(config.dashboard.clone())).transpose()?.map(Arc::new);
-    let mut management = management::start((journal, board.clone()), serving.clone(), &on_failure)?;
+    let dashboard =
+        config.dashboard.is_on().then(|| DashboardContext::new(config.dashboard.clone())).transpose()?.map(Arc::new);
+    let mut management = management::start((journal, dashboard.clone()), serving.clone(), &on_failure)?;
     if predecessor.is_none() {
         management.listen();
     }
     let links = (management.link(), &on_failure);
-    let choices = (options, config.changes.clone(), board);
+    let choices = (options, config.changes.clone(), dashboard);
     let server = Server::start(choices, serving.clone(), &pipeline.intake(), listeners, links)?;
     server.show_configuration(config.shown());
     tracing::info!("listening on {}", server.address);
@@ -105,11 +106,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // Other relays may be slow to say goodbye.
     let streams = std::thread::Builder::new().name("streams".into()).spawn(move || streams.finish());
     match end {
-        End::Replaced => {
+        RelayEnd::Replaced => {
             pipeline.stop_upkeep();
             server.leave(drain_timeout);
         }
-        End::Stopped => {
+        RelayEnd::Stopped => {
             tracing::info!("stopping: committing accepted events and closing connections");
             systemd::notify(&[NotifyState::Stopping]);
             // Without a store, clients cannot get any of the answers that they wait for.

@@ -11,7 +11,7 @@ use super::handover::{Handover, Sockets, Successors};
 use super::streams::Streams;
 use super::systemd;
 use crate::allocator;
-use crate::config::{Config, Reread};
+use crate::config::{Config, RereadLists};
 use crate::metrics::{Reload, ReloadLabel};
 use crate::pipeline::Pipeline;
 use crate::pipeline::heartbeat::STUCK_AFTER;
@@ -33,7 +33,7 @@ pub struct Signals {
 
 /// Why the relay ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
+pub enum RelayEnd {
     /// It was told to, or failed.
     Stopped,
     /// Another process serves its sockets.
@@ -63,7 +63,7 @@ impl Signals {
         server: &Server,
         sockets: &Sockets,
         (streams, cluster): (&mut Streams, Option<&Cluster>),
-    ) -> End {
+    ) -> RelayEnd {
         let Self { runtime, mut terminate, mut interrupt, mut hangup, mut replace } = self;
         let mut successors = Successors::new(sockets);
         runtime.block_on(async {
@@ -75,8 +75,8 @@ impl Signals {
             let mut progress = Progress::new(pipeline, server);
             loop {
                 tokio::select! {
-                    _ = terminate.recv() => return End::Stopped,
-                    _ = interrupt.recv() => return End::Stopped,
+                    _ = terminate.recv() => return RelayEnd::Stopped,
+                    _ = interrupt.recv() => return RelayEnd::Stopped,
                     _ = hangup.recv() => {
                         reload(&mut config, &load, pipeline, streams);
                         server.show_configuration(config.shown());
@@ -85,12 +85,12 @@ impl Signals {
                     _ = replace.recv() => successors.start(),
                     () = successors.is_ready(server) => {
                         let handover = tokio::select! {
-                            _ = terminate.recv() => return End::Stopped,
-                            _ = interrupt.recv() => return End::Stopped,
+                            _ = terminate.recv() => return RelayEnd::Stopped,
+                            _ = interrupt.recv() => return RelayEnd::Stopped,
                             handover = successors.hand_over(server, cluster) => handover,
                         };
                         if handover == Handover::Done {
-                            return End::Replaced;
+                            return RelayEnd::Replaced;
                         }
                     }
                     () = tokio::time::sleep_until(due.into()) => due = allocator::collect_if_due(),
@@ -137,7 +137,7 @@ fn reload(config: &mut Config, load: &impl Fn() -> anyhow::Result<Config>, pipel
 
 /// Puts the list files that have changed in force. A file with mistakes changes nothing.
 fn reread_lists(config: &mut Config, pipeline: &Pipeline) {
-    let Reread { changed, problems } = config.read_changed_lists();
+    let RereadLists { changed, problems } = config.read_changed_lists();
     let serving = pipeline.serving();
     for problem in &problems {
         tracing::error!("a list file was not read, its former list stays in force: {problem}");

@@ -22,7 +22,7 @@ use crate::nostr::bech32::parse_secret;
 use crate::nostr::{EventId, Timestamp};
 use crate::peer::{PeerUrl, tls};
 use crate::policy::{Settings, Source};
-use crate::replication::{Direction, End, Parts, Progress, Report, Scope, Side, Watch, Window, sync};
+use crate::replication::{Direction, Parts, Progress, Report, Scope, Side, SyncEnd, Watch, Window, sync};
 use crate::schnorr::SigningKey;
 
 /// The largest file that can hold a private key and nothing else.
@@ -157,14 +157,14 @@ pub fn read_key(file: &Path) -> anyhow::Result<SigningKey> {
 
 fn end(report: Report, url: &PeerUrl) -> anyhow::Result<ExitCode> {
     match report.end {
-        End::Complete => Ok(ExitCode::SUCCESS),
-        End::Interrupted => {
+        SyncEnd::Complete => Ok(ExitCode::SUCCESS),
+        SyncEnd::Interrupted => {
             say(format_args!("weir: interrupted; run it again to go on"));
             Ok(interrupt::EXIT_CODE.into())
         }
-        End::Failed(error) => Err(error).with_context(|| format!("the sync with {url} did not end; run it again")),
-        End::Full(limit) => anyhow::bail!("the store is full: {}, then run it again", make_room(limit)),
-        End::Store(error) => Err(error).context("the sync did not end; run it again"),
+        SyncEnd::Failed(error) => Err(error).with_context(|| format!("the sync with {url} did not end; run it again")),
+        SyncEnd::Full(limit) => anyhow::bail!("the store is full: {}, then run it again", make_room(limit)),
+        SyncEnd::Store(error) => Err(error).context("the sync did not end; run it again"),
     }
 }
 

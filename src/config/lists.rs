@@ -28,7 +28,7 @@ struct Watched {
 
 /// What reading changed files again has led to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Reread {
+pub struct RereadLists {
     /// The keys whose lists are new.
     pub changed: Vec<&'static str>,
     /// What is wrong with files that are not taken: their former lists stay in force.
@@ -120,8 +120,8 @@ fn read_rules(rules: &mut [Rule], directory: &Path) -> Vec<Fault> {
 impl ListFiles {
     /// Reads the files again that are others than those that were read. One that is missing has not changed: it may be
     /// about to be replaced.
-    pub fn read_changed(&mut self, access: &mut Access) -> Reread {
-        let mut reread = Reread::default();
+    pub fn read_changed(&mut self, access: &mut Access) -> RereadLists {
+        let mut reread = RereadLists::default();
         for (key, file) in files(access) {
             let Some(watched) = self.0.iter_mut().find(|watched| watched.key == key) else { continue };
             let Some(version) = FileVersion::at(&watched.path).filter(|version| *version != watched.version) else {

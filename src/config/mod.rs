@@ -35,7 +35,7 @@ use crate::policy::{ContentRule, Origin};
 use error::Fault;
 
 pub use error::{ConfigError, Problem};
-pub use lists::Reread;
+pub use lists::RereadLists;
 pub use log::{Log, LogFormat};
 pub use memory::memory_ceiling;
 pub use metrics::Metrics;
@@ -129,7 +129,7 @@ impl Config {
 
     /// Reads those list files again that have changed. A file with faults leaves its former list in force.
     #[must_use]
-    pub fn read_changed_lists(&mut self) -> Reread {
+    pub fn read_changed_lists(&mut self) -> RereadLists {
         self.list_files.read_changed(&mut self.access)
     }
 

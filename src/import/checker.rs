@@ -9,7 +9,7 @@ use super::judge::Judge;
 use super::origin::Origin;
 use super::pieces::Piece;
 use super::rules::Rules;
-use super::split::{Found, Splitter};
+use super::split::{FoundValue, Splitter};
 use super::verdict::{LineOutcome, Verdict};
 use crate::nostr::json::Parser;
 use crate::nostr::{Event, EventError, EventView, Reason, Timestamp, VerifiedEvent};
@@ -92,7 +92,7 @@ impl Checker {
             Ok(())
         };
         let mut parser = Parser::default();
-        for Found { line, text } in &piece.values {
+        for FoundValue { line, text } in &piece.values {
             let Some(text) = text.clone().and_then(|range| piece.text.get(range)) else {
                 take(*line, Err(self.too_long()), &mut checked)?;
                 continue;
@@ -101,7 +101,7 @@ impl Checker {
                 // There may be several values on the line.
                 Err(_) if matches!(text.first(), Some(b'{' | b'[')) => {
                     let mut splitter = Splitter::new(*line, false, usize::MAX);
-                    while let Some(Found { line, text: range }) = splitter.next(text, true) {
+                    while let Some(FoundValue { line, text: range }) = splitter.next(text, true) {
                         let text = range.and_then(|range| text.get(range)).unwrap_or_default();
                         take(line, self.read(&mut parser, text), &mut checked)?;
                     }

@@ -14,13 +14,13 @@ use crate::metrics::Metrics;
 use crate::nostr::{EventView, Kind, VerifiedEvent};
 use crate::pipeline::channel::{Sender, channel};
 use crate::pipeline::{StartError, now};
-use crate::plugin::{self, Candidate, Post, Queue, Verdict, Worker, pass_on_panic};
+use crate::plugin::{self, Candidate, Queue, Verdict, Worker, WorkerSignal, pass_on_panic};
 use crate::policy::{OnFailure, PluginOptions, Source};
 
 /// A running plugin. Dropping it ends its processes.
 pub struct Judge {
-    waiting: Waiting,
-    posts: Vec<Arc<Post>>,
+    waiting: SharedQueue,
+    signals: Vec<Arc<WorkerSignal>>,
     on_failure: OnFailure,
     thread: Option<JoinHandle<()>>,
 }
@@ -48,24 +48,24 @@ impl Candidate for PendingEvent {
 
 /// The events that no worker has taken; `None` once there are no workers.
 #[derive(Clone)]
-struct Waiting(Arc<Mutex<Option<VecDeque<PendingEvent>>>>);
+struct SharedQueue(Arc<Mutex<Option<VecDeque<PendingEvent>>>>);
 
-impl Waiting {
+impl SharedQueue {
     fn lock(&self) -> MutexGuard<'_, Option<VecDeque<PendingEvent>>> {
         self.0.lock().expect("nothing panics while it holds the queue")
     }
 }
 
 /// Closes the queue when the workers end, however they end: then nobody waits for a verdict.
-struct Closing(Waiting);
+struct CloseOnDrop(SharedQueue);
 
-impl Drop for Closing {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         *self.0.lock() = None;
     }
 }
 
-impl Queue for Waiting {
+impl Queue for SharedQueue {
     type Candidate = PendingEvent;
 
     fn next(&self) -> Option<PendingEvent> {
@@ -91,19 +91,19 @@ impl Judge {
         if !options.judges(source) || options.dry_run {
             return Ok(None);
         }
-        let (waiting, metrics) = (Waiting(Arc::new(Mutex::new(Some(VecDeque::new())))), Arc::new(Metrics::new()));
-        let posts: Vec<Arc<Post>> = (0..options.workers).map(|_| Arc::default()).collect();
+        let (waiting, metrics) = (SharedQueue(Arc::new(Mutex::new(Some(VecDeque::new())))), Arc::new(Metrics::new()));
+        let signals: Vec<Arc<WorkerSignal>> = (0..options.workers).map(|_| Arc::default()).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let worker = |post: &Arc<Post>| {
-            Worker::new(waiting.clone(), Arc::clone(post), options.clone(), Arc::clone(&metrics), now)
+        let worker = |signal: &Arc<WorkerSignal>| {
+            Worker::new(waiting.clone(), Arc::clone(signal), options.clone(), Arc::clone(&metrics), now)
         };
-        let workers: Vec<_> = posts.iter().map(worker).collect();
-        let closing = Closing(waiting.clone());
+        let workers: Vec<_> = signals.iter().map(worker).collect();
+        let closing = CloseOnDrop(waiting.clone());
         let thread = std::thread::Builder::new().name("plugin".into()).spawn(move || {
             let _closing = closing;
             LocalSet::new().block_on(&runtime, run_all(workers));
         })?;
-        Ok(Some(Self { waiting, posts, on_failure: options.on_failure, thread: Some(thread) }))
+        Ok(Some(Self { waiting, signals, on_failure: options.on_failure, thread: Some(thread) }))
     }
 
     /// Judges events of one origin. Returns each with the reason why it is not to be stored, if it is not. Requests to
@@ -131,7 +131,7 @@ impl Judge {
         obeyed.into_iter().for_each(|held| self.waiting.judged(held, Some(Verdict::Accept)));
         self.waiting.lock().as_mut().expect("the workers end with this").extend(held);
         drop(answer);
-        self.posts.iter().for_each(|post| post.wake());
+        self.signals.iter().for_each(|signal| signal.wake());
         let mut judged: Vec<Judged> = std::iter::from_fn(|| answers.recv()).collect();
         assert_eq!(judged.len(), count, "a worker of the plugin panicked");
         judged.sort_unstable_by_key(|(place, ..)| *place);
@@ -150,7 +150,7 @@ impl Judge {
 }
 
 /// Runs workers until all have ended. The panic of one ends them all.
-async fn run_all(workers: Vec<Worker<Waiting>>) {
+async fn run_all(workers: Vec<Worker<SharedQueue>>) {
     let mut tasks = JoinSet::new();
     workers.into_iter().for_each(|worker| drop(tasks.spawn_local(worker.run())));
     while let Some(ended) = tasks.join_next().await {
@@ -160,7 +160,7 @@ async fn run_all(workers: Vec<Worker<Waiting>>) {
 
 impl Drop for Judge {
     fn drop(&mut self) {
-        self.posts.iter().for_each(|post| post.retire());
+        self.signals.iter().for_each(|signal| signal.retire());
         // A panic was reported when it happened.
         let _ = self.thread.take().map(JoinHandle::join);
     }

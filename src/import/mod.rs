@@ -39,7 +39,7 @@ use crate::store::{Store, StoreError};
 use checker::{Checked, Checker};
 use judge::Judge;
 use pieces::Pieces;
-use storing::{Stored, Storing};
+use storing::{BatchResult, ImportWriter};
 
 pub use format::Unsupported;
 pub use origin::{Origin, Wanted};
@@ -85,7 +85,7 @@ impl Default for Options {
 
 /// How an import ended.
 #[derive(Debug)]
-pub enum End {
+pub enum ImportEnd {
     /// The input ended.
     Complete,
     /// [`Parts::stop`] was set.
@@ -112,7 +112,7 @@ pub struct Report {
     /// What the text looks like, in case it holds no event.
     pub looks_like: &'static str,
     /// How it ended.
-    pub end: End,
+    pub end: ImportEnd,
 }
 
 impl Report {
@@ -184,22 +184,22 @@ pub fn receive(
 fn run(
     parts: Parts,
     observer: &mut impl Observer,
-    read: impl FnOnce(Passing) + Send + 'static,
+    read: impl FnOnce(PieceReader) + Send + 'static,
 ) -> Result<Report, StartError> {
     let Parts { store, rules, decisions, source, verifier, options, stop } = parts;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = pinned_pool(if options.threads == 0 { cores } else { options.threads }, cores)?;
     let Options { verify, batch_events, max_delay, max_line_bytes, .. } = options;
-    let storing = Storing::new(store.clone(), Arc::clone(&rules.settings));
+    let storing = ImportWriter::new(store.clone(), Arc::clone(&rules.settings));
     let judge = Judge::start(&rules.settings.load().plugin, source)?;
     let verifier = Arc::new(verifier);
     let checker = Checker { store, rules, verifier, verify, judge, max_line_bytes };
     let (tickets, queue) = channel(AHEAD);
     // Not joined: it may wait for input forever, and has nothing to finish.
-    let passing = Passing { pool, checker: Arc::new(checker), tickets, stop };
+    let passing = PieceReader { pool, checker: Arc::new(checker), tickets, stop };
     std::thread::Builder::new().name("import-read".into()).spawn(move || read(passing))?;
     let (counts, looks_like) = ([0; LineOutcome::ALL.len()], format::describe(b""));
-    let report = Report { counts, bytes: 0, next_line: 1, looks_like, end: End::Complete };
+    let report = Report { counts, bytes: 0, next_line: 1, looks_like, end: ImportEnd::Complete };
     let batch = Batch {
         storing,
         observer,
@@ -221,18 +221,18 @@ enum Message {
     Begins(&'static str),
     Piece(Ticket),
     /// Nothing follows.
-    Ends(End),
+    Ends(ImportEnd),
 }
 
 /// Passes pieces to the pool until the input ends or the import is over.
-struct Passing {
+struct PieceReader {
     pool: ThreadPool,
     checker: Arc<Checker>,
     tickets: Sender<Message>,
     stop: &'static AtomicBool,
 }
 
-impl Passing {
+impl PieceReader {
     /// Passes on the text of an input.
     fn read(self, input: impl Read + Send + 'static, max_line_bytes: usize) {
         match format::text(input) {
@@ -240,8 +240,8 @@ impl Passing {
                 let mut pieces = Pieces::new(text, max_line_bytes);
                 self.all(|| Ok(pieces.next_piece()?.map(|piece| (Origin::File, piece))));
             }
-            Ok(Err(unsupported)) => self.end(End::Unsupported(unsupported)),
-            Err(error) => self.end(End::Unreadable(error)),
+            Ok(Err(unsupported)) => self.end(ImportEnd::Unsupported(unsupported)),
+            Err(error) => self.end(ImportEnd::Unreadable(error)),
         }
     }
 
@@ -251,7 +251,7 @@ impl Passing {
             let (origin, piece) = match next() {
                 Ok(Some(next)) => next,
                 Ok(None) => return,
-                Err(error) => return self.end(End::Unreadable(error)),
+                Err(error) => return self.end(ImportEnd::Unreadable(error)),
             };
             if is_first && self.tickets.send(Message::Begins(format::describe(&piece.text))).is_err() {
                 return;
@@ -277,7 +277,7 @@ impl Passing {
         is_wanted
     }
 
-    fn end(&self, end: End) {
+    fn end(&self, end: ImportEnd) {
         // If the receiver is gone, the import is over and nobody needs the message.
         let _ = self.tickets.send(Message::Ends(end));
     }
@@ -285,7 +285,7 @@ impl Passing {
 
 /// The next batch, and the report on those before.
 struct Batch<'o, O> {
-    storing: Storing,
+    storing: ImportWriter,
     observer: &'o mut O,
     decisions: Decisions,
     report: Report,
@@ -302,23 +302,23 @@ struct Batch<'o, O> {
 
 impl<O: Observer> Batch<'_, O> {
     fn run(mut self, queue: &Receiver<Message>, batch_events: usize, stop: &AtomicBool) -> Report {
-        let mut end = End::Complete;
+        let mut end = ImportEnd::Complete;
         loop {
             let is_stopping = stop.load(Ordering::Relaxed);
             match queue.recv_timeout(IDLE) {
                 Ok(Message::Piece(ticket)) => match ticket.recv().expect("a piece is answered unless its check panics")
                 {
                     Ok(checked) => self.add(checked),
-                    Err(error) => end = End::Store(error),
+                    Err(error) => end = ImportEnd::Store(error),
                 },
                 Ok(Message::Begins(looks_like)) => self.report.looks_like = looks_like,
                 Ok(Message::Ends(early)) => end = early,
-                Err(RecvError::Timeout) if is_stopping => end = End::Interrupted,
+                Err(RecvError::Timeout) if is_stopping => end = ImportEnd::Interrupted,
                 Err(RecvError::Timeout) => {}
-                Err(RecvError::Closed) if is_stopping => end = End::Interrupted,
+                Err(RecvError::Closed) if is_stopping => end = ImportEnd::Interrupted,
                 Err(RecvError::Closed) => break,
             }
-            let is_over = !matches!(end, End::Complete);
+            let is_over = !matches!(end, ImportEnd::Complete);
             let is_due = self.since.is_some_and(|since| since.elapsed() >= self.max_delay);
             let is_full = self.events.len() >= batch_events || self.record_bytes >= BATCH_BYTES;
             let may_commit = self.committed.is_none_or(|at| at.elapsed() >= PAUSE_BETWEEN_COMMITS);
@@ -345,7 +345,7 @@ impl<O: Observer> Batch<'_, O> {
     }
 
     /// Commits the batch and reports the outcomes of its lines.
-    fn commit(&mut self) -> Result<(), End> {
+    fn commit(&mut self) -> Result<(), ImportEnd> {
         let mut pieces = std::mem::take(&mut self.pieces);
         let events = std::mem::take(&mut self.events);
         (self.record_bytes, self.since) = (0, None);
@@ -358,7 +358,7 @@ impl<O: Observer> Batch<'_, O> {
         };
         let lines = pieces.iter().enumerate().flat_map(|(number, piece)| piece.lines.iter().map(move |&l| (number, l)));
         let (places, events): (Vec<_>, Vec<VerifiedEvent>) = lines.zip(events).filter(is_welcome).unzip();
-        let Stored { outcomes, reached } = self.storing.store(&events).map_err(End::Store)?;
+        let BatchResult { outcomes, reached } = self.storing.store(&events).map_err(ImportEnd::Store)?;
         for (number, verdict) in refused {
             pieces[number].verdicts.push(verdict);
         }
@@ -388,7 +388,7 @@ impl<O: Observer> Batch<'_, O> {
         }
         self.report.next_line = first_without_room.unwrap_or(next_line);
         self.observer.progress(&self.report);
-        reached.map_or(Ok(()), |limit| Err(End::Full(limit)))
+        reached.map_or(Ok(()), |limit| Err(ImportEnd::Full(limit)))
     }
 }
 

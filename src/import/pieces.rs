@@ -4,7 +4,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::split::{Found, Splitter};
+use super::split::{FoundValue, Splitter};
 
 /// Bytes per read: several hundred events, about a millisecond of work for a core. In tests few, so that values lie in
 /// several pieces.
@@ -14,7 +14,7 @@ const PIECE_BYTES: usize = if cfg!(any(test, fuzzing)) { 1 << 10 } else { 256 <<
 #[derive(PartialEq, Eq, Debug)]
 pub struct Piece {
     /// The values, in their order.
-    pub values: Vec<Found>,
+    pub values: Vec<FoundValue>,
     /// The text that holds them.
     pub text: Vec<u8>,
     /// Its size in bytes of input.
@@ -34,7 +34,7 @@ impl Piece {
     pub fn push(&mut self, text: &[u8]) {
         let start = self.text.len();
         self.text.extend_from_slice(text);
-        self.values.push(Found { line: self.next_line, text: Some(start..self.text.len()) });
+        self.values.push(FoundValue { line: self.next_line, text: Some(start..self.text.len()) });
         self.bytes += text.len() as u64;
         self.next_line += 1;
     }

@@ -19,7 +19,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A value, or a mark for one that was skipped.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Found {
+pub struct FoundValue {
     /// The line that it begins on.
     pub line: u64,
     /// Its place in the text; `None` for a value that was skipped because it is too long.
@@ -32,7 +32,7 @@ pub struct Splitter {
     line: u64,
     /// Where the next value begins, or where the search for it continues.
     at: usize,
-    open: Option<Open>,
+    open: Option<OpenValue>,
     /// Whether a line that begins and ends like an object is assumed to be one.
     whole_lines: bool,
     max_bytes: usize,
@@ -42,7 +42,7 @@ pub struct Splitter {
 }
 
 /// A value whose end has not been found.
-struct Open {
+struct OpenValue {
     /// How far it was scanned.
     to: usize,
     /// Whether it ends at the end of its line, since it is neither an object nor a message.
@@ -78,7 +78,7 @@ impl Splitter {
     }
 
     /// The next value; `None` if more text is needed, or at the end.
-    pub fn next(&mut self, text: &[u8], is_end: bool) -> Option<Found> {
+    pub fn next(&mut self, text: &[u8], is_end: bool) -> Option<FoundValue> {
         loop {
             let mut open = match self.open.take() {
                 Some(open) => open,
@@ -90,21 +90,21 @@ impl Splitter {
                 // The lines after the first one of a broken value may be valid.
                 (Scanned::Broken, Some(end)) => end,
                 (Scanned::Broken, None) => {
-                    self.open = Some(Open { is_line: true, ..open });
+                    self.open = Some(OpenValue { is_line: true, ..open });
                     continue;
                 }
                 (Scanned::More, first_line) if is_end => first_line.unwrap_or(text.len()),
                 (Scanned::More, Some(end)) if is_too_long => end,
                 (Scanned::More, None) if is_too_long && !open.is_dropped => {
-                    self.open = Some(Open { is_dropped: true, ..open });
-                    return Some(Found { line: self.line, text: None });
+                    self.open = Some(OpenValue { is_dropped: true, ..open });
+                    return Some(FoundValue { line: self.line, text: None });
                 }
                 (Scanned::More, _) => {
                     self.open = Some(open);
                     return None;
                 }
             };
-            let found = Found { line: self.line, text: Some(self.at..end) };
+            let found = FoundValue { line: self.line, text: Some(self.at..end) };
             if open.first_line.is_some() {
                 self.line += newlines(&text[self.at..end]);
             }
@@ -132,7 +132,7 @@ impl Splitter {
     }
 
     /// Skips everything between values and opens the next one.
-    fn begin(&mut self, text: &[u8], is_end: bool) -> Option<Open> {
+    fn begin(&mut self, text: &[u8], is_end: bool) -> Option<OpenValue> {
         loop {
             let rest = text.get(self.at..).unwrap_or_default();
             match *rest.first()? {
@@ -143,22 +143,22 @@ impl Splitter {
                 b' ' | b'\t' | b'\r' | b',' | b']' => self.at += 1,
                 0xef if rest.starts_with(BYTE_ORDER_MARK) => self.at += BYTE_ORDER_MARK.len(),
                 0xef if !is_end && BYTE_ORDER_MARK.starts_with(rest) => return None,
-                b'{' => return Some(Open::new(self.at, false)),
+                b'{' => return Some(OpenValue::new(self.at, false)),
                 b'[' => match rest[1..].iter().take(MAX_INDENT).find(|byte| !matches!(byte, b' ' | b'\t' | b'\r')) {
-                    Some(b'"') => return Some(Open::new(self.at, false)),
+                    Some(b'"') => return Some(OpenValue::new(self.at, false)),
                     // An array of values.
                     Some(b'{' | b'[' | b'\n') => self.at += 1,
                     None if rest.len() > MAX_INDENT => self.at += 1,
                     None if !is_end => return None,
-                    _ => return Some(Open::new(self.at, true)),
+                    _ => return Some(OpenValue::new(self.at, true)),
                 },
-                _ => return Some(Open::new(self.at, true)),
+                _ => return Some(OpenValue::new(self.at, true)),
             }
         }
     }
 
     /// Searches for the end of the open value.
-    fn scan(&mut self, open: &mut Open, text: &[u8]) -> Scanned {
+    fn scan(&mut self, open: &mut OpenValue, text: &[u8]) -> Scanned {
         if open.is_line {
             return self.newline(text, open.to).map_or_else(
                 || {
@@ -194,7 +194,7 @@ impl Splitter {
     }
 }
 
-impl Open {
+impl OpenValue {
     const fn new(at: usize, is_line: bool) -> Self {
         Self {
             to: at,
@@ -288,7 +288,7 @@ mod tests {
         loop {
             let next = steps.next();
             held.extend_from_slice(next.unwrap_or_default());
-            while let Some(Found { line, text }) = splitter.next(&held, next.is_none()) {
+            while let Some(FoundValue { line, text }) = splitter.next(&held, next.is_none()) {
                 let text = text.map(|range| String::from_utf8_lossy(&held[range]).trim().to_owned());
                 all.push((line, text));
             }
@@ -384,7 +384,7 @@ mod tests {
         let mut splitter = Splitter::new(1, true, 1000);
         let text = b" {\"a\":{} } , \n{\"a\"}{\"b\"}\n[\"EVENT\",{}]\n{\"a\":\n1}";
         let mut found = Vec::new();
-        while let Some(Found { line, text: Some(range) }) = splitter.next(text, true) {
+        while let Some(FoundValue { line, text: Some(range) }) = splitter.next(text, true) {
             found.push((line, std::str::from_utf8(&text[range]).expect("text")));
         }
         let whole = [(1, r#"{"a":{} }"#), (2, r#"{"a"}{"b"}"#), (3, r#"["EVENT",{}]"#), (4, "{\"a\":\n1}")];

@@ -18,7 +18,7 @@ use crate::store::{Full, Outcome, Room, Store, StoreError, Writer, growth_of};
 const LEAST_GROWTH: u64 = 8 << 20;
 
 /// The writer of an import.
-pub struct Storing {
+pub struct ImportWriter {
     store: Store,
     writer: Writer,
     settings: Arc<ArcSwap<Settings>>,
@@ -27,14 +27,14 @@ pub struct Storing {
 }
 
 /// What became of a batch.
-pub struct Stored {
+pub struct BatchResult {
     /// The outcomes of the events, in order.
     pub outcomes: Vec<Outcome>,
     /// The limit for which an event is [`Outcome::Full`]. All that could be stored after it are deletions.
     pub reached: Option<Limit>,
 }
 
-impl Storing {
+impl ImportWriter {
     pub fn new(store: Store, settings: Arc<ArcSwap<Settings>>) -> Self {
         let writer = store.writer();
         Self { store, writer, settings, disk: Disk::default(), is_disk_low: false }
@@ -44,7 +44,7 @@ impl Storing {
     ///
     /// # Errors
     /// When the store or the disk fails; commits made before stay.
-    pub fn store(&mut self, events: &[VerifiedEvent]) -> Result<Stored, StoreError> {
+    pub fn store(&mut self, events: &[VerifiedEvent]) -> Result<BatchResult, StoreError> {
         let mut outcomes = Vec::with_capacity(events.len());
         while let rest = &events[outcomes.len()..]
             && !rest.is_empty()
@@ -58,10 +58,10 @@ impl Storing {
                 let reached = self.reached(look.is_paged_out || !has_pages)?;
                 let only_deletions = Full { used_bytes: 0, page_bytes: 0 };
                 outcomes.extend(self.commit(&rest[count..], only_deletions)?.0);
-                return Ok(Stored { outcomes, reached: Some(reached) });
+                return Ok(BatchResult { outcomes, reached: Some(reached) });
             }
         }
-        Ok(Stored { outcomes, reached: None })
+        Ok(BatchResult { outcomes, reached: None })
     }
 
     /// Commits events. False when the file found no room for them.
@@ -78,14 +78,14 @@ impl Storing {
     }
 
     /// Looks at the disk before a commit, as the relay does.
-    fn look(&mut self) -> Result<Look, StoreError> {
+    fn look(&mut self) -> Result<Headroom, StoreError> {
         let (room, space, min_free) = (self.store.room()?, self.store.disk_space()?, self.min_free_disk_bytes());
         self.is_disk_low = self.disk.watch(&self.store, space, room, min_free);
         let page_bytes = if self.is_disk_low { within_file(room) } else { u64::MAX };
         let Room { map_bytes, file_bytes, .. } = room;
         let headroom = space.free_bytes.saturating_sub(min_free).min(map_bytes.saturating_sub(file_bytes));
         let is_paged_out = room.page_bytes >= page_bytes.min(room.full.page_bytes);
-        Ok(Look { headroom, full: Full { page_bytes, ..Full::NEVER }, is_paged_out })
+        Ok(Headroom { headroom, full: Full { page_bytes, ..Full::NEVER }, is_paged_out })
     }
 
     /// The limit for which an event was refused.
@@ -101,7 +101,7 @@ impl Storing {
 }
 
 /// The room for the next commit.
-struct Look {
+struct Headroom {
     /// Bytes by which the file may grow.
     headroom: u64,
     /// The limit for the disk, beside those of the store.

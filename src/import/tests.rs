@@ -91,7 +91,7 @@ fn every_line_gets_its_outcome_and_none_stops_the_import() {
     ];
     let options = Options { batch_events: 1, max_line_bytes: 1000, ..Options::default() };
     let (report, told) = run(&store, options, text.concat());
-    assert!(matches!(report.end, End::Complete), "{:?}", report.end);
+    assert!(matches!(report.end, ImportEnd::Complete), "{:?}", report.end);
     let lines: Vec<_> = told.iter().map(|(line, outcome, _)| (*line, *outcome)).collect();
     use LineOutcome::*;
     let expected = [
@@ -141,7 +141,7 @@ fn a_full_store_keeps_all_lines_before_the_one_it_names() {
     let text = |n: u64| line(&event(author(n), 1, n, &[], &"x".repeat(2000)));
     let options = Options { verify: false, ..Options::default() };
     let (report, _) = run(&store, options, (1..=4000).map(text).collect());
-    assert!(matches!(report.end, End::Full(Limit::MapBytes)), "{:?}", report.end);
+    assert!(matches!(report.end, ImportEnd::Full(Limit::MapBytes)), "{:?}", report.end);
     let stored = report.count(LineOutcome::Stored);
     assert!(stored > 1000, "the map holds 8 MiB, half of it for deletions, not only {stored} events");
     assert_eq!(report.next_line, stored + 1);
@@ -176,7 +176,7 @@ fn an_interrupted_import_commits_what_was_read() {
     let input = Endless(Some(line(&signed(1, 1, 1, &[], "note"))), &STOP);
     let parts = Parts { stop: &STOP, ..parts(&store, Options::default()) };
     let report = import(parts, input, &mut Told::default()).expect("threads");
-    assert!(matches!(report.end, End::Interrupted), "{:?}", report.end);
+    assert!(matches!(report.end, ImportEnd::Interrupted), "{:?}", report.end);
     assert_eq!((report.count(LineOutcome::Stored), report.next_line), (1, 2));
 }
 
@@ -197,7 +197,7 @@ fn an_input_that_fails_leaves_what_came_before() {
     let store = open(&dir, 64 << 20);
     let input = Failing(Some(line(&signed(1, 1, 1, &[], "note"))));
     let report = import(parts(&store, Options::default()), input, &mut Told::default()).expect("threads");
-    assert!(matches!(&report.end, End::Unreadable(error) if error.to_string() == "the disk is broken"));
+    assert!(matches!(&report.end, ImportEnd::Unreadable(error) if error.to_string() == "the disk is broken"));
     assert_eq!((report.count(LineOutcome::Stored), report.next_line), (1, 2));
 }
 
@@ -236,7 +236,7 @@ fn relays_that_share_an_import_are_each_told_what_became_of_their_pieces() {
     let mut deliveries = deliveries.into_iter();
     let parts = Parts { source: Source::Sync, ..parts(&store, Options::default()) };
     let report = receive(parts, move || deliveries.next(), &mut Told::default()).expect("threads");
-    assert!(matches!(report.end, End::Complete), "{report:?}");
+    assert!(matches!(report.end, ImportEnd::Complete), "{report:?}");
     let told = |to: &OnlyNotes| to.0.lock().expect("no test panicked").clone();
     assert_eq!(told(&one), [(1, vec![LineOutcome::Unwanted]), (1, vec![])]);
     assert_eq!(told(&two), [(0, vec![LineOutcome::Duplicate, LineOutcome::Invalid])]);

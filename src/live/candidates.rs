@@ -163,7 +163,7 @@ impl Keys {
     }
 
     /// Calls `each` with every key whose list may have a filter that the event matches.
-    pub(super) fn of_event(self, event: EventView<'_>, used: &Used, mut each: impl FnMut(u64)) {
+    pub(super) fn of_event(self, event: EventView<'_>, used: &DimensionUse, mut each: impl FnMut(u64)) {
         if used.filters(Dimension::Id) != 0 {
             each(self.key(ID, event.id_bytes()));
         }
@@ -184,12 +184,12 @@ impl Keys {
 }
 
 /// How many filters are listed under each dimension and each tag letter. What has none need not be looked up.
-pub(super) struct Used {
+pub(super) struct DimensionUse {
     dimensions: [usize; Dimension::ALL.len()],
     letters: [u32; 128],
 }
 
-impl Used {
+impl DimensionUse {
     pub(super) const fn new() -> Self {
         Self { dimensions: [0; Dimension::ALL.len()], letters: [0; 128] }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::candidates::{Condition, Keys, KindSet, Used};
+use super::candidates::{Condition, DimensionUse, Keys, KindSet};
 use super::postings::Postings;
 use crate::nostr::{EventView, Filter};
 
@@ -78,7 +78,7 @@ pub enum Unlisted<R> {
 pub struct LiveIndex<R> {
     keys: Keys,
     postings: Postings,
-    used: Used,
+    used: DimensionUse,
     listed: Vec<Listed>,
     listed_free: Vec<u32>,
     subscriptions: Vec<Option<Subscription<R>>>,
@@ -96,7 +96,7 @@ impl<R> LiveIndex<R> {
         Self {
             keys: Keys::new(secret),
             postings: Postings::new(),
-            used: Used::new(),
+            used: DimensionUse::new(),
             listed: Vec::new(),
             listed_free: Vec::new(),
             subscriptions: Vec::new(),

@@ -389,14 +389,14 @@ pub(super) fn damaged(file: &Path, line: u64, text: String) -> JournalError {
 }
 
 /// Where the whole lines of a file end.
-pub(super) struct End {
+pub(super) struct LinesEnd {
     pub lines: u64,
     bytes: u64,
     /// Bytes of a line without its end.
     torn: usize,
 }
 
-impl End {
+impl LinesEnd {
     /// Cuts off a line that was not written completely: nobody was told that it was.
     pub fn cut(&self, path: &Path) -> Result<(), JournalError> {
         if self.torn == 0 {
@@ -415,13 +415,13 @@ impl End {
 pub(super) fn read_lines<T: DeserializeOwned>(
     path: &Path,
     mut each: impl FnMut(u64, T) -> Result<(), JournalError>,
-) -> Result<End, JournalError> {
-    let Some(mut lines) = Lines::open(path)? else { return Ok(End { lines: 0, bytes: 0, torn: 0 }) };
+) -> Result<LinesEnd, JournalError> {
+    let Some(mut lines) = Lines::open(path)? else { return Ok(LinesEnd { lines: 0, bytes: 0, torn: 0 }) };
     while let Some(text) = lines.next()? {
         let line = serde_json::from_str(&text).map_err(|error| damaged(path, lines.number, error.to_string()))?;
         each(lines.number, line)?;
     }
-    Ok(End { lines: lines.number, bytes: lines.bytes, torn: lines.torn })
+    Ok(LinesEnd { lines: lines.number, bytes: lines.bytes, torn: lines.torn })
 }
 
 /// The whole lines of a file.

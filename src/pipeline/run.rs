@@ -22,8 +22,9 @@ use super::heartbeat::Heartbeat;
 use super::ingest::gate::Gate;
 use super::ingest::nodes::NodeEvents;
 use super::ingest::own_events::OwnEvents;
-use super::ingest::plugin::{self, Judging, sender};
-use super::ingest::verify::{self, Intake, Onward, Verifying};
+use super::ingest::plugin::sender::PluginSender;
+use super::ingest::plugin::{self, Judging};
+use super::ingest::verify::{self, Intake, VerifiedOutputs, Verifying};
 use super::options::Options;
 use super::query::job::{Job, Reading};
 use super::query::readers;
@@ -98,8 +99,8 @@ impl Pipeline {
         let (judging, shared) = (judging(&serving), Arc::clone(&serving.plugin));
         // Room for as many batches as there can be events, as in Q1.
         let (judge, judged) = channel(serving.bounds.ingest_events);
-        let door = sender::Door::new(judge, Arc::clone(&shared));
-        let onward = Onward { plugin: door, write: write.clone(), live: live.clone() };
+        let plugin = PluginSender::new(judge, Arc::clone(&shared));
+        let onward = VerifiedOutputs { plugin, write: write.clone(), live: live.clone() };
         let intake = Intake::new(verifying.clone(), ingest, onward.clone());
         let (write_for_cron, write_for_plugin, live_for_plugin) = (write.clone(), write.clone(), live.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -28,7 +28,7 @@ struct InFlight<C> {
 }
 
 /// What a line of a process means.
-pub enum Heard<C> {
+pub enum ProcessLine<C> {
     /// A verdict, or `None` for an action that does not exist.
     Judged {
         /// The event.
@@ -110,7 +110,7 @@ impl<C> Conversation<C> {
     }
 
     /// Takes a line that it printed.
-    pub fn hear(&mut self, line: &[u8], now: Instant) -> Heard<C> {
+    pub fn hear(&mut self, line: &[u8], now: Instant) -> ProcessLine<C> {
         let place = match Answer::parse(&mut self.parser, line) {
             None => Err("it is not an answer"),
             Some(answer) => self.place(answer.about).map(|place| (place, answer.verdict)),
@@ -127,7 +127,12 @@ impl<C> Conversation<C> {
         }
         self.answered_at = Some(now);
         self.rubbish = 0;
-        Heard::Judged { candidate: asked.candidate, verdict, asked_at: at, spent: now.saturating_duration_since(since) }
+        ProcessLine::Judged {
+            candidate: asked.candidate,
+            verdict,
+            asked_at: at,
+            spent: now.saturating_duration_since(since),
+        }
     }
 
     /// Which event in flight an answer is about.
@@ -146,9 +151,9 @@ impl<C> Conversation<C> {
         }
     }
 
-    fn rubbish(&mut self, why: &'static str) -> Heard<C> {
+    fn rubbish(&mut self, why: &'static str) -> ProcessLine<C> {
         self.rubbish += 1;
-        Heard::Rubbish(why)
+        ProcessLine::Rubbish(why)
     }
 
     /// When the process has been silent for too long, if it owes an answer.
@@ -208,8 +213,8 @@ mod tests {
         /// The event that the line judges, or why it is rubbish.
         fn hear(&mut self, line: &str) -> Result<u8, &'static str> {
             match self.conversation.hear(line.as_bytes(), self.now) {
-                Heard::Judged { candidate, .. } => Ok(candidate),
-                Heard::Rubbish(why) => Err(why),
+                ProcessLine::Judged { candidate, .. } => Ok(candidate),
+                ProcessLine::Rubbish(why) => Err(why),
             }
         }
 

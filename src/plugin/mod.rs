@@ -23,4 +23,4 @@ pub use answer::Verdict;
 pub use queue::{Candidate, Queue};
 pub use request::Origin;
 pub use stamp::FileVersion;
-pub use worker::{Post, Worker, pass_on_panic};
+pub use worker::{Worker, WorkerSignal, pass_on_panic};

@@ -17,7 +17,7 @@ use tokio::time::sleep_until;
 
 use super::answer::{MAX_LINE, Verdict};
 use super::complaints::printable;
-use super::conversation::{Conversation, Heard, Question};
+use super::conversation::{Conversation, ProcessLine, Question};
 use super::process::Process;
 use super::queue::{Candidate, Queue};
 use super::request;
@@ -53,12 +53,12 @@ const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// How a worker is told that an event waits, and that it is to end.
 #[derive(Default)]
-pub struct Post {
+pub struct WorkerSignal {
     wake: Notify,
     is_over: AtomicBool,
 }
 
-impl Post {
+impl WorkerSignal {
     /// Tells it that an event waits.
     pub fn wake(&self) {
         self.wake.notify_one();
@@ -77,7 +77,7 @@ impl Post {
 
 /// How a process came to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
+enum ProcessEnd {
     /// The worker was told to end.
     Over,
     /// The program's file has changed.
@@ -89,7 +89,7 @@ enum End {
 /// Runs the plugin for the events of one queue, one process at a time.
 pub struct Worker<Q: Queue> {
     queue: Q,
-    post: Arc<Post>,
+    signal: Arc<WorkerSignal>,
     options: PluginOptions,
     metrics: Arc<Metrics>,
     /// The time of day.
@@ -121,7 +121,7 @@ impl<Q: Queue> Worker<Q> {
     /// A worker that takes events from `queue`.
     pub fn new(
         queue: Q,
-        post: Arc<Post>,
+        signal: Arc<WorkerSignal>,
         options: PluginOptions,
         metrics: Arc<Metrics>,
         now: fn() -> Timestamp,
@@ -129,7 +129,7 @@ impl<Q: Queue> Worker<Q> {
         let limit = options.in_flight;
         let retries = VecDeque::new();
         let (side_by_side, barren, said) = (0, 0, None);
-        Self { queue, post, options, metrics, now, limit, side_by_side, retries, barren, said }
+        Self { queue, signal, options, metrics, now, limit, side_by_side, retries, barren, said }
     }
 
     /// Runs until it is told to end.
@@ -138,9 +138,9 @@ impl<Q: Queue> Worker<Q> {
             let began = Instant::now();
             let end = self.live().await;
             match end {
-                End::Over => break,
-                End::Changed => tracing::info!("the plugin's file has changed; it is started again"),
-                End::Failed(cause) => {
+                ProcessEnd::Over => break,
+                ProcessEnd::Changed => tracing::info!("the plugin's file has changed; it is started again"),
+                ProcessEnd::Failed(cause) => {
                     self.metrics.plugin_failures.get_or_create(&PluginFailureLabel { cause }).inc();
                     if !self.pause(cause, began.elapsed()).await {
                         break;
@@ -154,13 +154,13 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// One life of the process, from its start to its end.
-    async fn live(&mut self) -> End {
+    async fn live(&mut self) -> ProcessEnd {
         let process = match Process::start(&self.options.command) {
             Ok(process) => process,
             Err(error) => {
                 tracing::error!(%error, "the plugin could not be started");
                 self.barren += 1;
-                return End::Failed(PluginFailure::Start);
+                return ProcessEnd::Failed(PluginFailure::Start);
             }
         };
         tracing::info!(pid = process.pid(), command = self.options.command, "the plugin was started");
@@ -176,21 +176,21 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Asks and listens until the process fails or is to end.
-    async fn talk(&mut self, life: &mut Life<Q::Candidate>) -> End {
+    async fn talk(&mut self, life: &mut Life<Q::Candidate>) -> ProcessEnd {
         let timeout = Duration::from_millis(self.options.timeout_ms);
         let options = self.options.clone();
         let mut stamp = Stamp::take(options.file());
         let (mut chunk, mut has_changed) = (vec![0; CHUNK], false);
-        let post = Arc::clone(&self.post);
+        let signal = Arc::clone(&self.signal);
         loop {
-            if post.is_over() && life.conversation.is_empty() {
-                return End::Over;
+            if signal.is_over() && life.conversation.is_empty() {
+                return ProcessEnd::Over;
             }
-            if !post.is_over() && !has_changed {
+            if !signal.is_over() && !has_changed {
                 has_changed = self.ask(life, &mut stamp);
             }
             if has_changed && life.conversation.is_empty() {
-                return End::Changed;
+                return ProcessEnd::Changed;
             }
             let within = if life.conversation.has_answered() { timeout } else { timeout.max(START) };
             let deadline = life.conversation.deadline(within);
@@ -201,10 +201,10 @@ impl<Q: Queue> Worker<Q> {
                     // Nothing is read when it has closed its standard output, as it does when it ends.
                     let count = read.unwrap_or(0);
                     if count == 0 {
-                        return End::Failed(PluginFailure::Died);
+                        return ProcessEnd::Failed(PluginFailure::Died);
                     }
                     if !self.hear(life, &chunk[..count], timeout) {
-                        return End::Failed(PluginFailure::Rubbish);
+                        return ProcessEnd::Failed(PluginFailure::Rubbish);
                     }
                 }
                 written = process.stdin.write(&out[*sent..]), if *sent < out.len() => match written {
@@ -212,17 +212,17 @@ impl<Q: Queue> Worker<Q> {
                     // It may have answered before it stopped reading. Either it ends now, or the timeout ends it.
                     Err(_) => (*is_deaf, *sent) = (true, out.len()),
                 },
-                () = post.wake.notified() => {}
+                () = signal.wake.notified() => {}
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
                     // This thread may have been kept from reading: what came meanwhile counts.
                     tokio::task::yield_now().await;
                     match process.stdout.try_read(&mut chunk) {
                         Ok(count) if count > 0 => {
                             if !self.hear(life, &chunk[..count], timeout) {
-                                return End::Failed(PluginFailure::Rubbish);
+                                return ProcessEnd::Failed(PluginFailure::Rubbish);
                             }
                         }
-                        _ => return End::Failed(PluginFailure::Timeout),
+                        _ => return ProcessEnd::Failed(PluginFailure::Timeout),
                     }
                 }
             }
@@ -267,7 +267,7 @@ impl<Q: Queue> Worker<Q> {
             let line = &rest[..end];
             rest = &rest[end + 1..];
             match life.conversation.hear(line, now) {
-                Heard::Judged { candidate, verdict, asked_at, spent } => {
+                ProcessLine::Judged { candidate, verdict, asked_at, spent } => {
                     self.metrics.plugin_seconds.observe(now.saturating_duration_since(asked_at).as_secs_f64());
                     self.queue.spent(&candidate, spent);
                     self.judged(candidate, verdict);
@@ -275,7 +275,7 @@ impl<Q: Queue> Worker<Q> {
                         self.fail(skipped);
                     }
                 }
-                Heard::Rubbish(why) => self.complain(line, why, now),
+                ProcessLine::Rubbish(why) => self.complain(line, why, now),
             }
             if life.conversation.is_rubbish() {
                 break;
@@ -317,8 +317,8 @@ impl<Q: Queue> Worker<Q> {
     }
 
     /// Decides what becomes of the events that were in flight when a process ended.
-    fn finish(&mut self, end: End, mut conversation: Conversation<Q::Candidate>) {
-        let End::Failed(cause) = end else { return };
+    fn finish(&mut self, end: ProcessEnd, mut conversation: Conversation<Q::Candidate>) {
+        let ProcessEnd::Failed(cause) = end else { return };
         self.barren = if conversation.has_answered() { 0 } else { self.barren + 1 };
         self.side_by_side = self.side_by_side.saturating_add(conversation.side_by_side());
         let is_several = conversation.len() > 1;
@@ -356,9 +356,9 @@ impl<Q: Queue> Worker<Q> {
         // One event may hang it once or kill it twice. If the next one does too, those that wait have no chance.
         let is_hopeless = self.barren >= if cause == PluginFailure::Timeout { 2 } else { 3 };
         let until = Instant::now() + pause;
-        let post = Arc::clone(&self.post);
+        let signal = Arc::clone(&self.signal);
         loop {
-            if post.is_over() {
+            if signal.is_over() {
                 return false;
             }
             if is_hopeless {
@@ -367,7 +367,7 @@ impl<Q: Queue> Worker<Q> {
             tokio::select! {
                 biased;
                 () = sleep_until(until.into()) => return true,
-                () = post.wake.notified() => {}
+                () = signal.wake.notified() => {}
             }
         }
     }

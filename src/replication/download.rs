@@ -28,12 +28,12 @@ const MAX_FRUITLESS: usize = 10_000;
 const MAX_MISSING: usize = 1 << 20;
 
 /// What was asked for and has not come, and the filter that it must match. Threads that check events share it.
-pub struct Requested {
+pub struct RequestedEvents {
     filter: Filter,
     missing: Mutex<HashSet<EventId>>,
 }
 
-impl Requested {
+impl RequestedEvents {
     /// Nothing yet. Whatever is asked for must match the filter.
     #[must_use]
     pub fn new(filter: Filter) -> Self {
@@ -59,7 +59,7 @@ impl Requested {
     }
 }
 
-impl Wanted for Requested {
+impl Wanted for RequestedEvents {
     fn wants(&self, event: EventView<'_>) -> bool {
         self.missing().remove(&event.id()) && self.filter.matches(event)
     }
@@ -76,7 +76,7 @@ pub enum Abuse {
     Invented,
 }
 
-struct Open {
+struct OpenQuery {
     ids: Vec<EventId>,
     /// Ids that have not come, as far as messages tell.
     missing: HashSet<EventId>,
@@ -87,7 +87,7 @@ struct Open {
 /// The queue and the open queries.
 pub struct Downloads {
     queue: VecDeque<EventId>,
-    open: HashMap<String, Open>,
+    open: HashMap<String, OpenQuery>,
     /// How many queries may be open.
     width: usize,
     next: u64,
@@ -136,7 +136,7 @@ impl Downloads {
         let ids: Vec<_> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
         self.next += 1;
         let name = format!("d{}", self.next);
-        let open = Open { missing: ids.iter().copied().collect(), ids, received: 0, since: Instant::now() };
+        let open = OpenQuery { missing: ids.iter().copied().collect(), ids, received: 0, since: Instant::now() };
         let open = self.open.entry(name.clone()).insert_entry(open).into_mut();
         Some((name, open.ids.as_slice()))
     }
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn an_event_is_wanted_once_and_only_if_it_was_asked_for_and_matches() {
         let filter = Filter { since: Some(crate::nostr::Timestamp(10)), ..Filter::default() };
-        let asked = Requested::new(filter);
+        let asked = RequestedEvents::new(filter);
         let (new, old) = (event(author(1), 1, 10, &[], "new"), event(author(1), 1, 9, &[], "old"));
         assert!(!asked.wants(new.view()));
         assert_eq!(asked.add(&[new.view().id(), old.view().id()]).map(|fresh| fresh.len()), Some(2));

@@ -25,7 +25,7 @@ pub struct StoredPart {
 }
 
 /// How to look at the store.
-pub struct Look<'a> {
+pub struct LocalSide<'a> {
     /// The store.
     pub store: &'a Store,
     /// The conditions beside the time.
@@ -40,7 +40,7 @@ pub struct Look<'a> {
     pub stop: &'a AtomicBool,
 }
 
-impl Look<'_> {
+impl LocalSide<'_> {
     /// Finds what is stored of a window, as the other relay should see it: with what was refused, without what the
     /// other relay does not take. `None` when it was interrupted.
     ///
@@ -74,13 +74,13 @@ impl Look<'_> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn holds(&self, ids: &[EventId]) -> Result<Vec<Option<Stored>>, StoreError> {
+    pub fn holds(&self, ids: &[EventId]) -> Result<Vec<Option<StoredState>>, StoreError> {
         let snapshot = self.store.read()?;
         let look = |id| {
             let Some((seq, event)) = snapshot.by_id(id)? else { return Ok(None) };
             let is_hidden = snapshot.is_hidden(seq, event)?;
             let (created_at, is_expired) = (event.created_at(), event.is_expired(self.now));
-            Ok(Some(Stored { created_at, is_expired, is_hidden }))
+            Ok(Some(StoredState { created_at, is_expired, is_hidden }))
         };
         ids.iter().map(look).collect()
     }
@@ -108,7 +108,7 @@ impl Look<'_> {
 
 /// What the store knows of an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stored {
+pub struct StoredState {
     /// Its `created_at`.
     pub created_at: Timestamp,
     /// Whether it has expired.
@@ -151,7 +151,7 @@ pub fn message(event: EventView<'_>) -> String {
 struct Finding<'a> {
     records: RecordsBuilder,
     remembered: &'a Remembered,
-    look: &'a Look<'a>,
+    look: &'a LocalSide<'a>,
     /// `created_at` of the last event; they come newest first.
     last: Timestamp,
     /// The first second that is left out, once there are enough.

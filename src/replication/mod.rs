@@ -46,7 +46,7 @@ pub use cluster::{
     login as cluster_login, status as cluster_status,
 };
 pub use error::SyncError;
-pub use report::{Direction, End, Progress, Report, Side, Watch};
+pub use report::{Direction, Progress, Report, Side, SyncEnd, Watch};
 pub use router::{IntakeParts, LINK_BYTES, MAX_LINKS, Parts as RouterParts, Router, Stream};
 pub use run::{Parts, sync};
 pub use scope::Scope;

@@ -7,7 +7,7 @@ use super::pages::Pages;
 use super::window::Window;
 
 /// A negentropy session.
-pub struct Comparing {
+pub struct OpenComparison {
     /// Its name on the line.
     pub name: String,
     /// What is compared.
@@ -20,7 +20,7 @@ pub struct Comparing {
     pub since: Instant,
 }
 
-impl Comparing {
+impl OpenComparison {
     /// Whether the relay owes an answer.
     pub const fn is_waiting(&self) -> bool {
         self.next.is_none()
@@ -38,7 +38,7 @@ impl Comparing {
 }
 
 /// A window that is read page by page.
-pub struct Reading {
+pub struct OpenPages {
     /// The name of the query for a page, while one is owed.
     pub name: Option<String>,
     /// The pages so far.
@@ -47,7 +47,7 @@ pub struct Reading {
     pub since: Instant,
 }
 
-impl Reading {
+impl OpenPages {
     /// Whether a page is owed.
     pub const fn is_waiting(&self) -> bool {
         self.name.is_some()

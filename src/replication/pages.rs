@@ -26,7 +26,7 @@ pub struct Covered {
 
 /// What a page brought.
 #[derive(PartialEq, Eq, Debug)]
-pub struct Turned {
+pub struct PageResult {
     /// What is read in full by now.
     pub covered: Option<Covered>,
     /// Whether the window is done.
@@ -79,7 +79,7 @@ impl Pages {
 
     /// The page ended.
     #[must_use]
-    pub fn turn(&mut self) -> Turned {
+    pub fn turn(&mut self) -> PageResult {
         let page = std::mem::take(&mut self.page);
         let mut ids: HashSet<EventId> = page.iter().map(|(_, id)| *id).collect();
         let is_new = ids.iter().any(|id| !self.last.contains(id));
@@ -93,17 +93,17 @@ impl Pages {
         self.last = page.iter().filter(|(created_at, _)| *created_at == oldest).map(|(_, id)| *id).collect();
         if oldest == self.until {
             self.last.extend(ids);
-            return Turned { covered: None, is_done: false };
+            return PageResult { covered: None, is_done: false };
         }
         let window = Window { since: Timestamp(oldest.0 + 1), until: self.until };
         let ids = ids.into_iter().filter(|id| !self.last.contains(id)).collect();
         self.until = oldest;
-        Turned { covered: Some(Covered { window, ids }), is_done: false }
+        PageResult { covered: Some(Covered { window, ids }), is_done: false }
     }
 
     /// A page of `len` events brought nothing new. If it was not empty, the relay may have stopped within its second,
     /// so the next page is below it.
-    fn step(&mut self, ids: HashSet<EventId>, len: usize) -> Turned {
+    fn step(&mut self, ids: HashSet<EventId>, len: usize) -> PageResult {
         let is_done = len == 0 || self.until == self.window.since;
         let is_cut = len >= PAGE_EVENTS || (self.cut > 0 && len >= self.cut);
         self.overfull += u64::from(is_cut);
@@ -112,7 +112,7 @@ impl Pages {
         if !is_done {
             self.until = Timestamp(self.until.0 - 1);
         }
-        Turned { covered: Some(Covered { window, ids }), is_done }
+        PageResult { covered: Some(Covered { window, ids }), is_done }
     }
 }
 

@@ -82,7 +82,7 @@ pub trait Watch: Sync {
 
 /// How a sync ended.
 #[derive(Debug)]
-pub enum End {
+pub enum SyncEnd {
     /// Everything was compared and transferred, or refused with a reason.
     Complete,
     /// The operator stopped it.
@@ -125,7 +125,7 @@ pub struct Report {
     /// The first reasons for refusals, each with the id of its event if there is one.
     pub reasons: Vec<String>,
     /// How it ended.
-    pub end: End,
+    pub end: SyncEnd,
 }
 
 impl Default for Report {
@@ -144,7 +144,7 @@ impl Default for Report {
             rounds: 0,
             traffic: Traffic::default(),
             reasons: Vec::new(),
-            end: End::Complete,
+            end: SyncEnd::Complete,
         }
     }
 }

@@ -7,12 +7,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::download::Requested;
+use super::download::RequestedEvents;
 use super::error::SyncError;
 use super::feed::feed;
 use super::file;
 use super::remembered::{LocalAbsence, Remembered};
-use super::report::{Direction, End, Report, Watch};
+use super::report::{Direction, Report, SyncEnd, Watch};
 use super::scope::Scope;
 use super::session::{Session, Task};
 use crate::import::{self, Observer, Origin, Verdict};
@@ -79,9 +79,9 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
     let options = peer::Options { timeout: parts.timeout, max_message_bytes: MAX_MESSAGE_BYTES };
     let connection = match runtime.block_on(Connection::open(&parts.url, parts.tls.clone(), &options)) {
         Ok(connection) => connection,
-        Err(error) => return Ok(Report { end: End::Failed(error.into()), ..Report::default() }),
+        Err(error) => return Ok(Report { end: SyncEnd::Failed(error.into()), ..Report::default() }),
     };
-    let asked = Arc::new(Requested::new(parts.scope.whole()));
+    let asked = Arc::new(RequestedEvents::new(parts.scope.whole()));
     let task = Task {
         url: &parts.url,
         tls: parts.tls.clone(),
@@ -99,19 +99,19 @@ pub fn sync(parts: Parts<'_>, watch: &impl Watch) -> Result<Report, StartError> 
         watch,
     };
     let mut session = Session::new(task, connection, Arc::clone(&asked));
-    let mut end = End::Complete;
+    let mut end = SyncEnd::Complete;
     for pass in 0..MAX_PASSES {
         let sent_before = session.report.sent;
         let (ended, outdated) = run_pass(&parts, &runtime, &mut session, &remembered, &asked)?;
         end = ended;
         let is_outdated = outdated && session.report.sent > sent_before;
-        if !matches!(end, End::Complete) || !is_outdated || pass + 1 == MAX_PASSES {
+        if !matches!(end, SyncEnd::Complete) || !is_outdated || pass + 1 == MAX_PASSES {
             break;
         }
     }
     let mut report = runtime.block_on(session.close());
     let mut remembered = remembered.into_inner().unwrap_or_else(PoisonError::into_inner);
-    remembered.was_equal = matches!(end, End::Complete) && report.leaves_nothing(parts.direction);
+    remembered.was_equal = matches!(end, SyncEnd::Complete) && report.leaves_nothing(parts.direction);
     if !parts.only_tells
         && let Err(error) = file::save(&memory, &remembered)
     {
@@ -144,8 +144,8 @@ fn run_pass(
     runtime: &tokio::runtime::Runtime,
     session: &mut Session<'_>,
     remembered: &Mutex<Remembered>,
-    asked: &Arc<Requested>,
-) -> Result<(End, bool), StartError> {
+    asked: &Arc<RequestedEvents>,
+) -> Result<(SyncEnd, bool), StartError> {
     let (feed, mut pieces) = feed(Origin::Relay(parts.url.as_str().into(), Arc::clone(asked) as _));
     let mut observer = Remembering { remembered, now: now(), outdated: false, reasons: Vec::new() };
     let import_parts = import::Parts {
@@ -167,7 +167,7 @@ fn run_pass(
     let report = &mut session.report;
     imported.counts.iter().zip(&mut report.arrived).for_each(|(count, total)| *total += count);
     reasons.into_iter().for_each(|reason| report.reason(|| reason));
-    let is_whole = talked.is_ok() && matches!(imported.end, import::End::Complete);
+    let is_whole = talked.is_ok() && matches!(imported.end, import::ImportEnd::Complete);
     let missing = asked.take_missing();
     if is_whole {
         report.undelivered += missing.len() as u64;
@@ -177,13 +177,13 @@ fn run_pass(
 }
 
 /// The end of both halves: the store's troubles come first, since they end the other half too.
-fn end_of(talked: Result<(), SyncError>, imported: import::End) -> End {
+fn end_of(talked: Result<(), SyncError>, imported: import::ImportEnd) -> SyncEnd {
     match (imported, talked) {
-        (import::End::Full(limit), _) => End::Full(limit),
-        (import::End::Store(error), _) | (_, Err(SyncError::Store(error))) => End::Store(error),
-        (import::End::Interrupted, _) | (_, Err(SyncError::Interrupted)) => End::Interrupted,
-        (_, Err(error)) => End::Failed(error),
-        (_, Ok(())) => End::Complete,
+        (import::ImportEnd::Full(limit), _) => SyncEnd::Full(limit),
+        (import::ImportEnd::Store(error), _) | (_, Err(SyncError::Store(error))) => SyncEnd::Store(error),
+        (import::ImportEnd::Interrupted, _) | (_, Err(SyncError::Interrupted)) => SyncEnd::Interrupted,
+        (_, Err(error)) => SyncEnd::Failed(error),
+        (_, Ok(())) => SyncEnd::Complete,
     }
 }
 

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use super::attempts::Attempts;
 use super::auth::Auth;
-use super::download::{Abuse, Downloads, Requested};
+use super::download::{Abuse, Downloads, RequestedEvents};
 use super::error::SyncError;
 use super::feed::Feed;
-use super::local::{Look, StoredPart};
-use super::open_window::{Comparing, Reading};
+use super::local::{LocalSide, StoredPart};
+use super::open_window::{OpenComparison, OpenPages};
 use super::pause::doubled;
 use super::refusal::{Refusal, refuses};
 use super::remembered::Remembered;
@@ -79,8 +79,8 @@ impl Task<'_> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self) -> Look<'_> {
-        Look {
+    fn look(&self) -> LocalSide<'_> {
+        LocalSide {
             store: self.store,
             filter: self.scope.filter(),
             max_records: self.max_records,
@@ -96,11 +96,11 @@ pub(super) struct Session<'a> {
     task: Task<'a>,
     connection: Connection,
     parser: Parser,
-    asked: Arc<Requested>,
+    asked: Arc<RequestedEvents>,
     /// What is still to be compared, the next window last.
     windows: Vec<Window>,
-    comparing: Option<Comparing>,
-    reading: Option<Reading>,
+    comparing: Option<OpenComparison>,
+    reading: Option<OpenPages>,
     downloads: Downloads,
     uploads: Uploads,
     shown: Shown,
@@ -125,7 +125,7 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(task: Task<'a>, connection: Connection, asked: Arc<Requested>) -> Self {
+    pub fn new(task: Task<'a>, connection: Connection, asked: Arc<RequestedEvents>) -> Self {
         Self {
             task,
             connection,
@@ -321,8 +321,8 @@ impl<'a> Session<'a> {
             self.told_at = now;
             self.tell();
         }
-        let is_waiting = self.comparing.as_ref().is_some_and(Comparing::is_waiting)
-            || self.reading.as_ref().is_some_and(Reading::is_waiting)
+        let is_waiting = self.comparing.as_ref().is_some_and(OpenComparison::is_waiting)
+            || self.reading.as_ref().is_some_and(OpenPages::is_waiting)
             || self.downloads.is_waiting()
             || self.uploads.is_waiting()
             || self.shown.is_waiting()

@@ -43,7 +43,7 @@ pub struct Horizon {
 }
 
 /// A limit that an author has reached: of a rule and kind, or of all kinds together.
-type Reached = (Pubkey, Option<(usize, Kind)>);
+type ReachedLimit = (Pubkey, Option<(usize, Kind)>);
 
 /// The horizons in force: one for each rule, and one for each author at a limit, at most 65,536. Shared by the evictor,
 /// which moves them, and the threads that read them.
@@ -52,7 +52,7 @@ pub struct Horizons {
     fingerprint: AtomicU64,
     rules: ArcSwap<Vec<Horizon>>,
     /// The last event that is kept.
-    authors: Cache<Reached, Floor>,
+    authors: Cache<ReachedLimit, Floor>,
     /// Whether every author has been looked at under these rules.
     knows_authors: AtomicBool,
     /// The authors that have been looked at, until then.

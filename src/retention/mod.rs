@@ -34,7 +34,7 @@ pub use heavy_hitters::Hitter;
 pub use horizons::{Horizon, Horizons};
 pub use marks::Marks;
 pub use parts::{Part, Parts};
-pub use pass::{Found, Mode, pass};
+pub use pass::{Mode, PassReport, pass};
 pub use plan::Plan;
 pub use report::word;
 pub use samples::{Sample, Samples};

@@ -26,7 +26,7 @@ pub enum Mode {
 
 /// What a pass found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Found {
+pub struct PassReport {
     /// The events, by cause.
     pub parts: Parts,
     /// Some of them, by cause.
@@ -37,7 +37,7 @@ pub struct Found {
     pub is_partial: bool,
 }
 
-impl Found {
+impl PassReport {
     /// The sum over all causes.
     #[must_use]
     pub fn total(&self) -> Removed {
@@ -57,7 +57,7 @@ pub fn pass(
     mode: Mode,
     stop: &AtomicBool,
     progress: impl FnMut(Removed),
-) -> Result<Found, StoreError> {
+) -> Result<PassReport, StoreError> {
     pass_in_slices(store, rules, now, mode, SLICE_ROWS, stop, progress)
 }
 
@@ -69,8 +69,8 @@ pub(crate) fn pass_in_slices(
     rows: u32,
     stop: &AtomicBool,
     mut progress: impl FnMut(Removed),
-) -> Result<Found, StoreError> {
-    let mut found = Found::default();
+) -> Result<PassReport, StoreError> {
+    let mut found = PassReport::default();
     if rules.is_empty() {
         return Ok(found);
     }

@@ -1,8 +1,7 @@
 //! Counts sockets from accept on, in all and by address. It never waits.
 //!
-//! A socket without an answered request is *at the door*: it has sent nothing, half a request, or asks for the
-//! document. When the door is full, or an address has its share there, the oldest socket of the greediest address gives
-//! way (`Pool`).
+//! A socket without an answered request is *half-open*: it has sent nothing, half a request, or asks for the document.
+//! When there are too many in all or of one address, the oldest socket of the greediest address gives way (`Pool`).
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +12,9 @@ use tokio::sync::Notify;
 use crate::ledger::{EvictedPlace, Key, Pool};
 use crate::metrics::TurnedAway;
 
-/// Sockets that an address may have at the door even when it has all its connections, so that it can be refused
+/// Half-open sockets that an address may have even when it has all its connections, so that it can be refused
 /// properly and can ask for the document.
-const LEAST_AT_THE_DOOR: usize = 8;
+const LEAST_HALF_OPEN: usize = 8;
 
 /// The counters, shared by all io threads.
 pub struct Admission {
@@ -27,14 +26,14 @@ pub struct Admission {
 struct State {
     open: usize,
     open_by_address: HashMap<IpAddr, usize>,
-    /// One door for clients and one for trusted proxies. The second has no limit by address, because a proxy's client
-    /// is unknown until its request is read.
-    doors: [Pool<Arc<Notify>>; 2],
+    /// Half-open sockets: those of clients and those of trusted proxies. The second pool has no limit by address,
+    /// because a proxy's client is unknown until its request is read.
+    half_open: [Pool<Arc<Notify>>; 2],
 }
 
-/// The two doors.
+/// Who opened a socket. Each source has a pool of half-open sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Door {
+pub enum SocketSource {
     /// Clients that connect directly.
     Clients {
         /// Whether the address is exempt from the limit by address.
@@ -45,64 +44,68 @@ pub enum Door {
 }
 
 /// A place among the connections, released when dropped.
-pub struct Admitted {
+pub struct OpenPlace {
     admission: Arc<Admission>,
     address: IpAddr,
 }
 
-/// A place at the door, released when dropped.
-pub struct Waiting {
+/// A place among the half-open sockets, released when dropped.
+pub struct HalfOpenPlace {
     admission: Arc<Admission>,
-    door: Door,
+    source: SocketSource,
     address: IpAddr,
     key: Key,
     leave: Arc<Notify>,
 }
 
 impl Admission {
-    /// Counters for `max` connections in all and `max_per_address`, and for `max_half_open` sockets at each door.
+    /// Counters for `max` connections in all and `max_per_address`, and for `max_half_open` sockets of each source.
     pub fn new(max: usize, max_per_address: usize, max_half_open: usize) -> Arc<Self> {
-        let doors = [max_half_open, max_half_open].map(|max| Pool::new(max as u64));
-        let state = State { open: 0, open_by_address: HashMap::new(), doors };
+        let half_open = [max_half_open, max_half_open].map(|max| Pool::new(max as u64));
+        let state = State { open: 0, open_by_address: HashMap::new(), half_open };
         Arc::new(Self { max, max_per_address, state: Mutex::new(state) })
     }
 
-    /// Takes a place at the door for a socket from the network `address`. Returns which sockets had to leave for it,
-    /// and why.
-    pub fn arrive(self: &Arc<Self>, address: IpAddr, door: Door) -> (Waiting, Vec<(TurnedAway, IpAddr)>) {
+    /// Takes a place among the half-open sockets for one from the network `address`. Returns which sockets had to
+    /// leave for it, and why.
+    pub fn arrive(
+        self: &Arc<Self>,
+        address: IpAddr,
+        source: SocketSource,
+    ) -> (HalfOpenPlace, Vec<(TurnedAway, IpAddr)>) {
         let leave = Arc::new(Notify::new());
         let mut state = self.state();
-        let max_of_address = match door {
-            Door::Clients { is_exempt: false } => {
+        let max_of_address = match source {
+            SocketSource::Clients { is_exempt: false } => {
                 let open = state.open_by_address.get(&address).copied().unwrap_or_default();
-                self.max_per_address.saturating_sub(open).max(LEAST_AT_THE_DOOR) as u64
+                self.max_per_address.saturating_sub(open).max(LEAST_HALF_OPEN) as u64
             }
-            Door::Clients { is_exempt: true } | Door::Proxies => u64::MAX,
+            SocketSource::Clients { is_exempt: true } | SocketSource::Proxies => u64::MAX,
         };
-        let (key, gone) = state.door(door).enter(address, 1, max_of_address, Arc::clone(&leave));
+        let (key, gone) = state.pool(source).enter(address, 1, max_of_address, Arc::clone(&leave));
         drop(state);
-        let waiting = Waiting { admission: Arc::clone(self), door, address, key, leave };
+        let waiting = HalfOpenPlace { admission: Arc::clone(self), source, address, key, leave };
         (waiting, gone.into_iter().map(send_away).collect())
     }
 
-    /// Sends away the oldest socket of the greediest address at the door, to free its descriptor.
+    /// Sends away the oldest half-open socket of the greediest address, to free its descriptor.
     pub fn make_room(&self) -> Option<(TurnedAway, IpAddr)> {
         let mut state = self.state();
-        let gone = state.doors.iter_mut().find_map(Pool::evict_largest);
+        let gone = state.half_open.iter_mut().find_map(Pool::evict_largest);
         drop(state);
         gone.map(send_away)
     }
 
-    /// How many sockets are at both doors.
+    /// How many sockets are half-open.
     pub fn half_open(&self) -> u64 {
-        self.state().doors.iter().map(Pool::units).sum()
+        self.state().half_open.iter().map(Pool::units).sum()
     }
 
     /// Takes a place among the connections for a client from the network `address`.
     ///
     /// # Errors
     /// When the relay is full, or the address has all the connections that it may.
-    pub fn enter(self: &Arc<Self>, address: IpAddr, is_exempt: bool) -> Result<Admitted, TurnedAway> {
+    pub fn enter(self: &Arc<Self>, address: IpAddr, is_exempt: bool) -> Result<OpenPlace, TurnedAway> {
         let mut state = self.state();
         if state.open >= self.max {
             return Err(TurnedAway::Full);
@@ -113,7 +116,7 @@ impl Admission {
         }
         *own += 1;
         state.open += 1;
-        Ok(Admitted { admission: Arc::clone(self), address })
+        Ok(OpenPlace { admission: Arc::clone(self), address })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -122,10 +125,10 @@ impl Admission {
 }
 
 impl State {
-    const fn door(&mut self, door: Door) -> &mut Pool<Arc<Notify>> {
-        match door {
-            Door::Clients { .. } => &mut self.doors[0],
-            Door::Proxies => &mut self.doors[1],
+    const fn pool(&mut self, source: SocketSource) -> &mut Pool<Arc<Notify>> {
+        match source {
+            SocketSource::Clients { .. } => &mut self.half_open[0],
+            SocketSource::Proxies => &mut self.half_open[1],
         }
     }
 }
@@ -136,20 +139,20 @@ fn send_away(gone: EvictedPlace<Arc<Notify>>) -> (TurnedAway, IpAddr) {
     (reason, gone.address)
 }
 
-impl Waiting {
+impl HalfOpenPlace {
     /// Resolves when this socket must make room for another one.
     pub async fn is_sent_away(&self) {
         self.leave.notified().await;
     }
 }
 
-impl Drop for Waiting {
+impl Drop for HalfOpenPlace {
     fn drop(&mut self) {
-        self.admission.state().door(self.door).leave(self.address, self.key);
+        self.admission.state().pool(self.source).leave(self.address, self.key);
     }
 }
 
-impl Drop for Admitted {
+impl Drop for OpenPlace {
     fn drop(&mut self) {
         let mut state = self.admission.state();
         state.open -= 1;
@@ -166,13 +169,13 @@ impl Drop for Admitted {
 mod tests {
     use super::*;
 
-    const CLIENTS: Door = Door::Clients { is_exempt: false };
+    const CLIENTS: SocketSource = SocketSource::Clients { is_exempt: false };
 
     fn address(last: u8) -> IpAddr {
         [10, 0, 0, last].into()
     }
 
-    fn is_sent_away(waiting: &Waiting) -> bool {
+    fn is_sent_away(waiting: &HalfOpenPlace) -> bool {
         let mut told = std::pin::pin!(waiting.is_sent_away());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         told.as_mut().poll(&mut context).is_ready()
@@ -212,7 +215,7 @@ mod tests {
         let state: Vec<_> =
             (0..11).map(|_| admission.enter(address(1), false).map_err(drop).expect("a place")).collect();
         let nine: Vec<_> = (0..9).map(|_| admission.arrive(address(1), CLIENTS)).collect();
-        assert!(nine.iter().all(|(_, told)| told.is_empty()), "11 open and 9 at the door are 20");
+        assert!(nine.iter().all(|(_, told)| told.is_empty()), "11 open and 9 half-open are 20");
         let (_tenth, told) = admission.arrive(address(1), CLIENTS);
         assert_eq!((told, is_sent_away(&nine[0].0)), (vec![(TurnedAway::Address, address(1))], true));
         let more: Vec<_> = (0..9).map(|_| admission.enter(address(1), false).map_err(drop).expect("a place")).collect();
@@ -225,7 +228,7 @@ mod tests {
     #[test]
     fn a_trusted_proxy_is_not_limited_as_one_client_nor_sent_away_for_clients() {
         let admission = Admission::new(99, 2, 20);
-        let proxied: Vec<_> = (0..20).map(|_| admission.arrive(address(1), Door::Proxies)).collect();
+        let proxied: Vec<_> = (0..20).map(|_| admission.arrive(address(1), SocketSource::Proxies)).collect();
         let direct: Vec<_> = (2..23).map(|last| admission.arrive(address(last), CLIENTS)).collect();
         assert!(proxied.iter().all(|(waiting, told)| told.is_empty() && !is_sent_away(waiting)));
         assert_eq!(direct[20].1, [(TurnedAway::HalfOpen, address(2))]);

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::context::IoContext;
 use super::response::method_not_allowed;
-use crate::pipeline::query::changes::{ChangesJob, ChangesPage, Cursor, MOST_LINES, Untold};
+use crate::pipeline::query::changes::{ChangesError, ChangesJob, ChangesPage, Cursor, MOST_LINES};
 use crate::policy::Act;
 
 /// Where it is served.
@@ -105,17 +105,17 @@ pub async fn answer(context: &IoContext, (method, query): (&Method, &str), addre
             text.extend_from_slice(format!("{{\"cursor\":\"{cursor}\",\"more\":{more}}}\n").as_bytes());
             lines(place.body(text))
         }
-        Err(Untold::Lost) => {
+        Err(ChangesError::Lost) => {
             let why = "not everything since this cursor is known: forget what you hold and begin with since=0";
             error(StatusCode::GONE, "lost", why)
         }
-        Err(Untold::Busy) => busy("too many queries are waiting"),
-        Err(Untold::Failed) => error(StatusCode::INTERNAL_SERVER_ERROR, "store", "the store cannot be read"),
+        Err(ChangesError::Busy) => busy("too many queries are waiting"),
+        Err(ChangesError::Failed) => error(StatusCode::INTERNAL_SERVER_ERROR, "store", "the store cannot be read"),
     }
 }
 
 /// Has the readers tell what changed, and waits for a change where there is none and the request allows it.
-async fn tell(context: &IoContext, mut ask: Ask, address: IpAddr) -> Result<ChangesPage, Untold> {
+async fn tell(context: &IoContext, mut ask: Ask, address: IpAddr) -> Result<ChangesPage, ChangesError> {
     let pipeline = &context.front.pipeline;
     let address = pipeline.settings.load().rates.group(address);
     let deadline = Instant::now() + ask.wait;
@@ -123,7 +123,7 @@ async fn tell(context: &IoContext, mut ask: Ask, address: IpAddr) -> Result<Chan
         let (job, told) = ChangesJob::new(address, ask.since, ask.lines);
         pipeline.reading.submit(job);
         // The readers end without an answer only when the relay does.
-        let told = told.await.unwrap_or(Err(Untold::Busy))?;
+        let told = told.await.unwrap_or(Err(ChangesError::Busy))?;
         ask.since = Some(told.cursor);
         let is_over = || context.draining.get() || Instant::now() >= deadline;
         if !told.text.is_empty() || is_over() {

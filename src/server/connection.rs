@@ -15,11 +15,11 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::admission::Admitted;
+use super::admission::OpenPlace;
 use super::context::IoContext;
 use super::engine::Engine;
 use super::linger::{Departure, LINGER, linger};
-use super::partial_messages::Partial;
+use super::partial_messages::PartialMessage;
 use super::stage::RESTARTING;
 use super::turns::TurnState;
 use crate::metrics::{CloseLabel, CloseReason};
@@ -42,7 +42,7 @@ const BYTES_IN_TICK: usize = 128 << 10;
 const BYTES_AFTER_TICK: usize = 16 << 10;
 
 /// Serves one connection from its upgrade to its end. It is a visitor until it is one of the thread's clients.
-pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, place: Admitted, visitor: Rc<()>) {
+pub async fn run(context: Rc<IoContext>, upgrading: Upgrading, address: IpAddr, place: OpenPlace, visitor: Rc<()>) {
     let upgraded = match upgrading.socket().await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -72,7 +72,7 @@ struct Connection {
     reading: bool,
     closing: CloseReason,
     /// The memory held for an incomplete message.
-    partial: Partial,
+    partial: PartialMessage,
     /// When to cut off a client that does not read its close frame.
     cut_at_ms: Option<u64>,
     /// Until when a client in debt is not read.
@@ -132,7 +132,7 @@ impl Connection {
             leftover: if upgraded.leftover.is_empty() { bytes::Bytes::new() } else { upgraded.leftover },
             reading: true,
             closing: CloseReason::Lost,
-            partial: Partial::new(network),
+            partial: PartialMessage::new(network),
             cut_at_ms: None,
             held_until_ms: None,
             departure: Departure::default(),
@@ -215,7 +215,7 @@ impl Connection {
             let more = match has_turn.then(|| self.poll_read(cx)) {
                 Some(Ok(more)) => more,
                 Some(Err(reason)) => return Poll::Ready(reason),
-                None => More::Wait,
+                None => AfterRead::Wait,
             };
             self.count_partial();
             self.engine.flush();
@@ -223,7 +223,7 @@ impl Connection {
                 Poll::Ready(Flushed::Closed) => return Poll::Ready(self.close_reason()),
                 Poll::Pending => {
                     // The socket accepts no more, but there is input left, of which nothing else would wake the task.
-                    if more == More::Yield {
+                    if more == AfterRead::Yield {
                         turn.line_up(cx);
                     }
                     return self.limit_closing(cx);
@@ -242,7 +242,7 @@ impl Connection {
             if self.writer.is_none() && (!self.reading || self.closing == CloseReason::Idle) {
                 return Poll::Ready(CloseReason::Lost);
             }
-            if more == More::Yield {
+            if more == AfterRead::Yield {
                 turn.line_up(cx);
                 return Poll::Pending;
             }
@@ -318,15 +318,15 @@ impl Connection {
     }
 
     /// Reads and handles messages until the socket is empty, the client must wait, or the turn is over.
-    fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Result<More, CloseReason> {
+    fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Result<AfterRead, CloseReason> {
         self.engine.start_waiting_scans();
         let has_input = !self.leftover.is_empty() || self.reader.is_paused();
         if !has_input && (!self.reading || self.stream.poll_read_ready(cx).is_pending()) {
-            return Ok(More::Wait);
+            return Ok(AfterRead::Wait);
         }
         if !self.engine.may_read() {
             self.departure.look(&self.stream, self.writer.is_some(), self.engine.outbox(), self.context.now_ms());
-            return Ok(More::Wait);
+            return Ok(AfterRead::Wait);
         }
         if !self.leftover.is_empty() {
             let mut leftover = std::mem::take(&mut self.leftover).to_vec();
@@ -343,7 +343,7 @@ impl Connection {
         let mut has_read = has_input;
         while self.reading && !self.reader.is_paused() {
             if has_read && self.engine.is_turn_over() {
-                return Ok(More::Yield);
+                return Ok(AfterRead::Yield);
             }
             has_read = true;
             let mut buffer = ReadBuf::new(&mut scratch);
@@ -359,7 +359,7 @@ impl Connection {
                 }
             }
         }
-        Ok(if self.engine.wants_turn() { More::Yield } else { More::Wait })
+        Ok(if self.engine.wants_turn() { AfterRead::Yield } else { AfterRead::Wait })
     }
 
     /// The client is gone; the events that were read are committed all the same.
@@ -490,7 +490,7 @@ impl Drop for Connection {
 
 /// What to do after reading.
 #[derive(PartialEq, Eq)]
-enum More {
+enum AfterRead {
     /// Wait until something wakes the task.
     Wait,
     /// Let others go first; there may be more to read.

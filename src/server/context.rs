@@ -12,22 +12,22 @@ use hashbrown::HashMap;
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
-use super::admission::{Admission, Door, Waiting};
-use super::dashboard::context::Board;
+use super::admission::{Admission, HalfOpenPlace, SocketSource};
+use super::dashboard::context::DashboardContext;
 use super::feed_access::{Feed, Options as ChangesOptions};
 use super::front_door;
 use super::management::link::Link;
 use super::options::Options;
 use super::page_faults::PageFaults;
 use super::partial_messages::PartialMessages;
-use super::poll_time::Running;
+use super::poll_time::PollClock;
 use super::proxy::ProxyFaults;
 use super::refusals::Refusals;
 use super::share::Share;
 use super::turns::{self, Turns};
 use crate::metrics::TurnedAway;
 use crate::nostr::json::Parser;
-use crate::pipeline::query::scan_job::Here;
+use crate::pipeline::query::scan_job::FirstSlice;
 use crate::pipeline::queues::Submission;
 use crate::pipeline::{ClientHandle, Intake, Reconciliation, Serving};
 use crate::policy::{Act, RateTable, Settings, Standing};
@@ -84,11 +84,11 @@ pub struct IoShared {
     /// The page for browsers.
     pub(super) page: front_door::PageCache,
     /// The dashboard, if any address serves it.
-    pub(super) board: Option<Arc<Board>>,
+    pub(super) dashboard: Option<Arc<DashboardContext>>,
 }
 
 /// The operator's choices about what is served: to clients, to followers of changes, and to admins in browsers.
-pub type Choices = (Options, ChangesOptions, Option<Arc<Board>>);
+pub type Choices = (Options, ChangesOptions, Option<Arc<DashboardContext>>);
 
 /// What the connections of one io thread share.
 pub struct IoContext {
@@ -111,7 +111,7 @@ pub struct IoContext {
     pub(super) query_share: Share,
     /// Whose turn it is.
     pub turns: Turns,
-    pub(super) running: Running,
+    pub(super) running: PollClock,
     /// Whether the relay is stopping: no message is taken any more.
     pub draining: Cell<bool>,
     /// Signals that it has begun to stop, to the sockets that speak plain HTTP.
@@ -126,7 +126,7 @@ pub struct IoContext {
 
 impl IoShared {
     /// Nobody is connected yet.
-    pub fn new((options, changes, board): Choices, pipeline: Serving, management: Link) -> Self {
+    pub fn new((options, changes, dashboard): Choices, pipeline: Serving, management: Link) -> Self {
         Self {
             admission: Admission::new(
                 options.max_connections,
@@ -145,7 +145,7 @@ impl IoShared {
             management,
             changes: Feed::new(changes),
             page: front_door::PageCache::default(),
-            board,
+            dashboard,
             options,
             pipeline,
         }
@@ -163,7 +163,7 @@ impl IoContext {
             page_faults: PageFaults::default(),
             query_share: Share::new(QUERY_PARTS, QUERY_CREDIT, MOST_QUERY_TIME, Instant::now()),
             turns: Turns::new(Instant::now()),
-            running: Running::default(),
+            running: PollClock::default(),
             draining: Cell::new(false),
             leaving: Notify::new(),
             visitors: Rc::new(()),
@@ -209,13 +209,13 @@ impl IoContext {
     }
 
     /// Which queries may run their first slice on this thread now.
-    pub fn first_slices(&self) -> Here {
+    pub fn first_slices(&self) -> FirstSlice {
         if !self.may_read_store() {
-            Here::Never
+            FirstSlice::Never
         } else if self.query_share.is_used_up(Instant::now()) {
-            Here::WhileNoneWaits
+            FirstSlice::WhileNoneWaits
         } else {
-            Here::WhenNext
+            FirstSlice::WhenNext
         }
     }
 
@@ -263,21 +263,21 @@ impl IoContext {
         front.refusals.count(&front.pipeline.metrics, reason, address, front.pipeline.clock.now_us());
     }
 
-    /// Admits a socket from `address` to the door.
-    pub(super) fn arrive(&self, address: IpAddr) -> Waiting {
+    /// Counts a socket from `address` as half-open.
+    pub(super) fn arrive(&self, address: IpAddr) -> HalfOpenPlace {
         let address = address.to_canonical();
         let settings = self.front.pipeline.settings.load();
-        let door = if self.front.options.trusted_proxies.contains(address) {
-            Door::Proxies
+        let source = if self.front.options.trusted_proxies.contains(address) {
+            SocketSource::Proxies
         } else {
-            Door::Clients { is_exempt: settings.rates.exempt_addresses.contains(address) }
+            SocketSource::Clients { is_exempt: settings.rates.exempt_addresses.contains(address) }
         };
-        let (waiting, sent_away) = self.front.admission.arrive(settings.rates.group(address), door);
+        let (waiting, sent_away) = self.front.admission.arrive(settings.rates.group(address), source);
         sent_away.into_iter().for_each(|(reason, address)| self.refuse(reason, address));
         waiting
     }
 
-    /// Handles a failed accept: if descriptors have run out, frees one at the door.
+    /// Handles a failed accept: if descriptors have run out, frees that of a half-open socket.
     pub(super) fn make_room(&self, error: &std::io::Error) {
         tracing::warn!(%error, "a connection could not be accepted");
         if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))

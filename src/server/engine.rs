@@ -43,11 +43,11 @@ pub struct Engine {
     /// Events that passed the gate in this burst.
     batch: Vec<Submission>,
     /// What cannot be done yet. Nothing more is read until it is done.
-    stalled: Option<Stalled>,
+    stalled: Option<PausedBy>,
     /// Woken when there is room at the gate.
     room: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// Queries that wait until a running scan of this connection ends.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<QueuedQuery>,
     /// Open negentropy sessions.
     negentropy: HashMap<SubscriptionId, Arc<Reconciliation>>,
     /// Replies of this burst.
@@ -67,7 +67,7 @@ pub struct Engine {
 }
 
 /// Why a client is read no further.
-enum Stalled {
+enum PausedBy {
     /// The gate refused this event.
     Event(Event, Decision),
     /// This query must find what its client published before it, and those EVENTs are unanswered.
@@ -75,7 +75,7 @@ enum Stalled {
 }
 
 /// A queued query.
-enum Waiting {
+enum QueuedQuery {
     Rows(Arc<Subscription>, Query, Instant),
     Count(SubscriptionId, Query, Hold, Instant),
 }
@@ -280,7 +280,7 @@ impl Engine {
             Action::Invite(sub, member) => self.ask_for_invite(sub, member),
             Action::Query(..) | Action::Count(..) | Action::NegOpen(..) | Action::NegMsg(..) if self.left => {}
             Action::Query(..) | Action::Count(..) | Action::NegOpen(..) if self.awaits_own_events() => {
-                self.stalled = Some(Stalled::Query(action));
+                self.stalled = Some(PausedBy::Query(action));
             }
             Action::Query(sub, filters) => self.query(sub, filters, settings),
             Action::Count(id, filters, memory) => self.count(id, filters, memory),
@@ -321,19 +321,19 @@ impl Engine {
             tie_extension: if settings.limits.eose_hints { settings.limits.max_tie_extension } else { 0 },
         };
         let query = Query { filters, until_seq: Seq::default(), limits: Some(limits) };
-        self.enqueue(Waiting::Rows(sub, query, self.received));
+        self.enqueue(QueuedQuery::Rows(sub, query, self.received));
     }
 
     fn count(&mut self, id: SubscriptionId, filters: Arc<[Filter]>, memory: Hold) {
-        let is_count = |waiting: &&Waiting| matches!(waiting, Waiting::Count(..));
+        let is_count = |waiting: &&QueuedQuery| matches!(waiting, QueuedQuery::Count(..));
         if self.waiting.iter().filter(is_count).count() >= MAX_WAITING_COUNTS {
             return self.reply(&scan_job::busy(&id));
         }
         let query = Query { filters, until_seq: Seq::default(), limits: None };
-        self.enqueue(Waiting::Count(id, query, memory, self.received));
+        self.enqueue(QueuedQuery::Count(id, query, memory, self.received));
     }
 
-    fn enqueue(&mut self, waiting: Waiting) {
+    fn enqueue(&mut self, waiting: QueuedQuery) {
         // Earlier replies must go out before the rows of this query.
         self.send_replies();
         self.waiting.push_back(waiting);
@@ -351,9 +351,9 @@ impl Engine {
         while self.has_startable_scan() {
             let Some(waiting) = self.waiting.pop_front() else { return };
             let job = match waiting {
-                Waiting::Rows(sub, query, at) if !sub.is_ended() => ScanJob::rows(&self.client, sub, query, at),
-                Waiting::Rows(..) => continue,
-                Waiting::Count(id, query, memory, at) => ScanJob::count(&self.client, id, query, memory, at),
+                QueuedQuery::Rows(sub, query, at) if !sub.is_ended() => ScanJob::rows(&self.client, sub, query, at),
+                QueuedQuery::Rows(..) => continue,
+                QueuedQuery::Count(id, query, memory, at) => ScanJob::count(&self.client, id, query, memory, at),
             };
             let spent_us = job.start(&self.context.front.pipeline.reading, self.context.first_slices());
             self.context.scanned(spent_us);
@@ -362,7 +362,7 @@ impl Engine {
 
     fn end_subscription(&mut self, sub: &Arc<Subscription>) {
         self.context.front.pipeline.reading.live.end(&self.client, sub);
-        self.waiting.retain(|waiting| !matches!(waiting, Waiting::Rows(own, ..) if Arc::ptr_eq(own, sub)));
+        self.waiting.retain(|waiting| !matches!(waiting, QueuedQuery::Rows(own, ..) if Arc::ptr_eq(own, sub)));
     }
 
     /// Whether a query might miss what its client published before it. The OKs wake the connection, unless the client
@@ -374,8 +374,8 @@ impl Engine {
     /// The size of an event that waits for room at the gate. A waiting query is counted with its filters.
     pub fn stalled_bytes(&self) -> usize {
         match &self.stalled {
-            Some(Stalled::Event(event, _)) => event.view().record().len(),
-            Some(Stalled::Query(_)) | None => 0,
+            Some(PausedBy::Event(event, _)) => event.view().record().len(),
+            Some(PausedBy::Query(_)) | None => 0,
         }
     }
 
@@ -402,13 +402,13 @@ impl Engine {
     pub fn may_resume(&mut self, cx: &mut TaskContext<'_>) -> bool {
         match self.stalled.take() {
             None => {}
-            Some(Stalled::Event(event, decision)) => self.enter_gate(event, decision),
-            Some(Stalled::Query(query)) => {
+            Some(PausedBy::Event(event, decision)) => self.enter_gate(event, decision),
+            Some(PausedBy::Query(query)) => {
                 let settings = self.context.front.pipeline.settings.load_full();
                 self.act(query, &settings);
             }
         }
-        if matches!(self.stalled, Some(Stalled::Event(..))) && !self.poll_room(cx) {
+        if matches!(self.stalled, Some(PausedBy::Event(..))) && !self.poll_room(cx) {
             return false;
         }
         // The caller flushes only if reading resumes.
@@ -428,7 +428,7 @@ impl Engine {
                 self.room = None;
             }
             match self.stalled.take() {
-                Some(Stalled::Event(event, decision)) => self.enter_gate(event, decision),
+                Some(PausedBy::Event(event, decision)) => self.enter_gate(event, decision),
                 other => {
                     self.stalled = other;
                     return true;

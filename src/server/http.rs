@@ -22,11 +22,11 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use super::admission::Waiting;
+use super::admission::HalfOpenPlace;
 use super::change_feed;
 use super::connection;
 use super::context::IoContext;
-use super::dashboard::{self, context::Board, context::Side};
+use super::dashboard::{self, context::DashboardContext, context::Side};
 use super::front_door;
 use super::info;
 use super::management;
@@ -48,9 +48,9 @@ const HTML: &str = "text/html";
 /// millisecond's work, before it yields.
 const MAX_REQUESTS: u32 = 64;
 
-/// Serves HTTP on one socket until the socket is upgraded, closes, has had [`MAX_REQUESTS`], or must make room at the
-/// door. It takes turns with the connections of its thread.
-pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAddr, waiting: Waiting) {
+/// Serves HTTP on one socket until the socket is upgraded, closes, has had [`MAX_REQUESTS`], or must make
+/// room. It takes turns with the connections of its thread.
+pub async fn serve(context: Rc<IoContext>, mut stream: TcpStream, peer: SocketAddr, waiting: HalfOpenPlace) {
     // weir gathers small replies itself, so Nagle's algorithm would only add delay.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -120,8 +120,8 @@ async fn handle(context: &Rc<IoContext>, request: Request<Incoming>, caller: Cal
     let mut response = match handle_at_once(context, request, caller) {
         Handled::Answered(response) => response,
         Handled::Management(request, payer) => management::answer(context, request, payer).await,
-        Handled::Dashboard(board, request, payer) => {
-            dashboard::site::answer(context, &board, (Side::Relay, payer), request).await
+        Handled::Dashboard(dashboard, request, payer) => {
+            dashboard::site::answer(context, &dashboard, (Side::Relay, payer), request).await
         }
         Handled::Changes(request, payer) => {
             let asked = (request.method(), request.uri().query().unwrap_or_default());
@@ -144,7 +144,7 @@ enum Handled {
     /// It is for management, and charged to this address.
     Management(Request<Incoming>, IpAddr),
     /// It is for the dashboard, and charged to this address.
-    Dashboard(Arc<Board>, Request<Incoming>, IpAddr),
+    Dashboard(Arc<DashboardContext>, Request<Incoming>, IpAddr),
     /// It is for the feed of changes, and charged to this address.
     Changes(Request<Incoming>, IpAddr),
 }
@@ -169,10 +169,10 @@ fn handle_at_once(context: &Rc<IoContext>, mut request: Request<Incoming>, calle
     if request.uri().path() == change_feed::PATH && front.changes.is_public() {
         return Handled::Changes(request, payer);
     }
-    if let Some(board) = front.board.as_ref().filter(|board| board.is_on(Side::Relay))
-        && board.below(request.uri().path()).is_some()
+    if let Some(dashboard) = front.dashboard.as_ref().filter(|dashboard| dashboard.is_on(Side::Relay))
+        && dashboard.below(request.uri().path()).is_some()
     {
-        return Handled::Dashboard(Arc::clone(board), request, payer);
+        return Handled::Dashboard(Arc::clone(dashboard), request, payer);
     }
     if request.uri().path() != front.options.path {
         return text(StatusCode::NOT_FOUND, "there is nothing here; the relay is elsewhere\n").into();

@@ -95,7 +95,7 @@ impl Server {
     /// # Errors
     /// When the listener or a thread cannot be used.
     pub fn start(
-        (options, changes, board): Choices,
+        (options, changes, dashboard): Choices,
         pipeline: Serving,
         intake: &Intake,
         (listener, monitor): (StdListener, Option<StdListener>),
@@ -106,10 +106,10 @@ impl Server {
         let address = listener.local_addr()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.io_threads == 0 { cores.div_ceil(2) } else { options.io_threads };
-        if let Some(board) = &board {
-            board.serve_at(monitor.as_ref().map(StdListener::local_addr).transpose()?, address);
+        if let Some(dashboard) = &dashboard {
+            dashboard.serve_at(monitor.as_ref().map(StdListener::local_addr).transpose()?, address);
         }
-        let front = Arc::new(IoShared::new((options, changes, board), pipeline, management));
+        let front = Arc::new(IoShared::new((options, changes, dashboard), pipeline, management));
         let (stage, told) = watch::channel(Stage::Serving);
         let mut threads = Vec::new();
         let mut monitor = monitor;
@@ -143,8 +143,8 @@ impl Server {
 
     /// Tells what the dashboard shows as the configuration in force.
     pub fn show_configuration(&self, settings: Vec<Setting>) {
-        if let Some(board) = &self.front.board {
-            board.configuration.store(Arc::new(settings));
+        if let Some(dashboard) = &self.front.dashboard {
+            dashboard.configuration.store(Arc::new(settings));
         }
     }
 

@@ -38,7 +38,7 @@ mod stage;
 mod turns;
 
 pub use change_feed::PATH as CHANGES_PATH;
-pub use dashboard::context::{Board, Options as DashboardOptions, Setting};
+pub use dashboard::context::{DashboardContext, Options as DashboardOptions, Setting};
 pub use feed_access::{Options as ChangesOptions, TokenFile, TokenHash};
 pub use io::{Server, ServerError, listen};
 pub use log_limit::LogLimit;

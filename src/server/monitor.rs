@@ -78,10 +78,10 @@ async fn handle(context: &IoContext, request: Request<Incoming>, peer: IpAddr) -
     if !names_one_host(request.version(), request.headers()) {
         return text(StatusCode::BAD_REQUEST, "a request names one host\n");
     }
-    if let Some(board) = context.front.board.as_ref().filter(|board| board.is_on(Side::Metrics))
-        && board.below(request.uri().path()).is_some()
+    if let Some(dashboard) = context.front.dashboard.as_ref().filter(|dashboard| dashboard.is_on(Side::Metrics))
+        && dashboard.below(request.uri().path()).is_some()
     {
-        return dashboard::site::answer(context, board, (Side::Metrics, peer), request).await;
+        return dashboard::site::answer(context, dashboard, (Side::Metrics, peer), request).await;
     }
     if request.uri().path() == change_feed::PATH && context.front.changes.is_on_metrics_address() {
         let query = request.uri().query().unwrap_or_default();

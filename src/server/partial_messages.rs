@@ -43,13 +43,13 @@ impl PartialMessages {
 }
 
 /// The incomplete message of one connection.
-pub struct Partial {
+pub struct PartialMessage {
     address: IpAddr,
     bytes: u64,
     place: Option<(Key, Arc<Holder>)>,
 }
 
-impl Partial {
+impl PartialMessage {
     /// None yet, for a connection from the network `address`.
     pub const fn new(address: IpAddr) -> Self {
         Self { address, bytes: 0, place: None }
@@ -102,10 +102,10 @@ mod tests {
         let all = PartialMessages::new(Bound { per_address_bytes: 100_000, total_bytes: 150_000 });
         let connect = |last: u8| {
             let (outbox, writer) = Writer::with_outbox(OutboxOptions::default(), Arc::new(Budget::new(1 << 20)), None);
-            (Partial::new([192, 0, 2, last].into()), outbox, writer)
+            (PartialMessage::new([192, 0, 2, last].into()), outbox, writer)
         };
         let mut parts = [1, 1, 2, 3].map(connect);
-        let hold = |parts: &mut [(Partial, Arc<Outbox>, _); 4], at: usize, bytes| {
+        let hold = |parts: &mut [(PartialMessage, Arc<Outbox>, _); 4], at: usize, bytes| {
             let (part, outbox, _) = &mut parts[at];
             part.hold(&all, outbox, bytes);
             parts.each_ref().map(|(part, outbox, _)| (part.gave_way(), outbox.is_closed()))

@@ -12,14 +12,14 @@ const SUSPECT: Duration = Duration::from_micros(100);
 
 /// What an io thread knows of both clocks.
 #[derive(Default)]
-pub struct Running {
+pub struct PollClock {
     /// The time when it last looked in this tick, and for how long it had run by then.
     looked: Cell<Option<(Instant, Duration)>>,
     /// A poll of this tick took long.
     suspects: Cell<bool>,
 }
 
-impl Running {
+impl PollClock {
     /// Begins a tick, before which the thread may have slept.
     pub fn begin_tick(&self, now: Instant, is_busy: bool) {
         self.looked.set((self.suspects.take() || is_busy).then(|| (now, ran())));
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_long_poll_is_taken_as_a_short_one_until_the_thread_looks_at_its_clock() {
-        let (running, began) = (Running::default(), Instant::now());
+        let (running, began) = (PollClock::default(), Instant::now());
         let work = || {
             let before = ran();
             while ran() < before + SUSPECT * 2 {

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::admission::Waiting;
+use super::admission::HalfOpenPlace;
 use super::context::IoContext;
 use super::proxy_header::{Header, parse};
 use crate::metrics::TurnedAway;
@@ -29,14 +29,14 @@ pub struct Caller {
     pub may_forward: bool,
 }
 
-/// Reads the header of a socket from `peer`. Returns who the client is, and its place at the door; `None` if the socket
+/// Reads the header of a socket from `peer`. Returns who the client is, and its place; `None` if the socket
 /// is to be closed, which has been counted.
 pub async fn enter(
     context: &IoContext,
     stream: &mut TcpStream,
     peer: SocketAddr,
-    waiting: Waiting,
-) -> Option<(Caller, Waiting)> {
+    waiting: HalfOpenPlace,
+) -> Option<(Caller, HalfOpenPlace)> {
     let options = &context.front.options;
     if !options.trusted_proxies.contains(peer.ip()) {
         context.refuse(TurnedAway::Direct, peer.ip());
@@ -49,7 +49,7 @@ pub async fn enter(
     };
     match read {
         Ok(Ok(Some(client))) => {
-            // It now waits at the door as the client that it is.
+            // It is now half-open as the client that it is.
             let waiting = context.arrive(client.ip());
             Some((Caller { address: client, may_forward: true }, waiting))
         }

@@ -50,7 +50,7 @@ pub use upkeep::compact::{Compacted, Compaction, Stage};
 pub use upkeep::repair::Repaired;
 pub use upkeep::restore::{Tombstone, TombstoneTable};
 pub use upkeep::upgrade::Upgrade;
-pub use write::group::{Added, Group};
+pub use write::group::{AddedBatch, Group};
 pub use write::outcome::{Evicted, Outcome, Removed};
 pub use write::removal::{Note, Return};
 pub use write::size::{footprint_of, growth_of};

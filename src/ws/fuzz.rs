@@ -4,7 +4,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::deflate::{MAX_BLOCKS, compress_block, encode_text_deflated, inflate as inflate_message, negotiate};
 use super::frame::{Role, Violation};
-use super::oracle::{self, End, Rules, Seen};
+use super::oracle::{self, Rules, Seen, StreamEnd};
 use super::reader::{Fed, Flow, Incoming, Reader, ReaderOptions};
 use super::testing::masked_frame;
 use crate::fuzz::Choices;
@@ -64,7 +64,7 @@ pub(super) fn read(
     options: ReaderOptions,
     pieces: &[usize],
     pause: impl Fn(usize) -> bool,
-) -> (Vec<Seen>, End) {
+) -> (Vec<Seen>, StreamEnd) {
     let mut reader = Reader::new(options);
     let mut seen = Vec::new();
     let mut sink = |incoming: Incoming<'_>| {
@@ -86,12 +86,12 @@ pub(super) fn read(
         assert!(reader.held_bytes() <= bound, "{} bytes are held", reader.held_bytes());
     }
     let end = match fed {
-        Ok(Fed::More) => End::Open,
-        Ok(Fed::Ended) => End::Closed,
+        Ok(Fed::More) => StreamEnd::Open,
+        Ok(Fed::Ended) => StreamEnd::Closed,
         Ok(Fed::Paused) => unreachable!("resumed until it went on"),
-        Err(violation) => End::Broken(violation.close_code().into()),
+        Err(violation) => StreamEnd::Broken(violation.close_code().into()),
     };
-    if end != End::Open {
+    if end != StreamEnd::Open {
         assert_eq!(reader.held_bytes(), 0, "an ended reader owns nothing");
     }
     (seen, end)

@@ -14,7 +14,7 @@ pub enum Seen {
 
 /// How the stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum StreamEnd {
     /// Everything is legal so far; a frame may be incomplete.
     Open,
     /// A close frame.
@@ -30,7 +30,7 @@ pub struct Rules {
 }
 
 /// One frame of the stream: its first byte, and the positions of its mask and payload.
-struct Found {
+struct FoundFrame {
     first: u8,
     mask_at: usize,
     payload_at: usize,
@@ -38,10 +38,10 @@ struct Found {
 }
 
 /// The frame that begins at `at`; `Err` tells how the stream ends instead.
-fn find(stream: &[u8], at: usize, rules: &Rules) -> Result<Found, End> {
+fn find(stream: &[u8], at: usize, rules: &Rules) -> Result<FoundFrame, StreamEnd> {
     let (first, second) = match stream[at..] {
         [a, b, ..] => (a, b),
-        _ => return Err(End::Open),
+        _ => return Err(StreamEnd::Open),
     };
     let (opcode, control) = (first & 15, first & 8 != 0);
     let rsv1_legal = rules.deflate && (opcode == 1 || opcode == 2);
@@ -52,31 +52,31 @@ fn find(stream: &[u8], at: usize, rules: &Rules) -> Result<Found, End> {
         || (second & 128 != 0) != rules.masked
         || (control && (first & 128 == 0 || short > 125));
     if illegal {
-        return Err(End::Broken(1002));
+        return Err(StreamEnd::Broken(1002));
     }
     let extra = [0, 2, 8][usize::from(short.saturating_sub(125))];
     let mask_at = at + 2 + extra;
     if stream.len() < mask_at {
-        return Err(End::Open);
+        return Err(StreamEnd::Open);
     }
     let mut len = u128::from(short);
     if extra > 0 {
         let digits = &stream[at + 2..mask_at];
         len = digits.iter().fold(0, |len, &byte| len * 256 + u128::from(byte));
         if len < if extra == 2 { 126 } else { 65536 } || len >= 1 << 63 {
-            return Err(End::Broken(1002));
+            return Err(StreamEnd::Broken(1002));
         }
     }
     let payload_at = mask_at + if rules.masked { 4 } else { 0 };
     if stream.len() < payload_at {
-        return Err(End::Open);
+        return Err(StreamEnd::Open);
     }
-    Ok(Found { first, mask_at, payload_at, len })
+    Ok(FoundFrame { first, mask_at, payload_at, len })
 }
 
 /// The messages of the stream. One inflater reads them all, like a client that keeps its window from message to
 /// message.
-pub fn read(stream: &[u8], rules: &Rules) -> (Vec<Seen>, End) {
+pub fn read(stream: &[u8], rules: &Rules) -> (Vec<Seen>, StreamEnd) {
     let mut seen = Vec::new();
     let mut inflater = Decompress::new(false);
     let mut open: Option<(bool, Vec<u8>)> = None;
@@ -91,13 +91,13 @@ pub fn read(stream: &[u8], rules: &Rules) -> (Vec<Seen>, End) {
         let too_big = before as u128 + frame.len > rules.max_message_bytes as u128;
         let out_of_place = (opcode == 1 && open.is_some()) || (opcode == 0 && open.is_none());
         match opcode {
-            2 => return (seen, End::Broken(1003)),
-            0 | 1 if out_of_place => return (seen, End::Broken(1002)),
-            0 | 1 if too_big => return (seen, End::Broken(1009)),
+            2 => return (seen, StreamEnd::Broken(1003)),
+            0 | 1 if out_of_place => return (seen, StreamEnd::Broken(1002)),
+            0 | 1 if too_big => return (seen, StreamEnd::Broken(1009)),
             _ => {}
         }
         if ((stream.len() - frame.payload_at) as u128) < frame.len {
-            return (seen, End::Open);
+            return (seen, StreamEnd::Open);
         }
         at = frame.payload_at + frame.len as usize;
         let mut payload = stream[frame.payload_at..at].to_vec();
@@ -123,10 +123,10 @@ pub fn read(stream: &[u8], rules: &Rules) -> (Vec<Seen>, End) {
         };
         match meaning {
             Ok(meaning) => seen.push(meaning),
-            Err(code) => return (seen, End::Broken(code)),
+            Err(code) => return (seen, StreamEnd::Broken(code)),
         }
         if opcode == 8 {
-            return (seen, End::Closed);
+            return (seen, StreamEnd::Closed);
         }
     }
 }

@@ -190,12 +190,12 @@ impl FrameTotals {
 pub type Budget = crate::ledger::Account;
 
 /// Bytes that are counted in a [`Budget`] for as long as any frame refers to them.
-struct Counted {
+struct CountedBytes {
     bytes: Vec<u8>,
     budget: Arc<Budget>,
 }
 
-impl Counted {
+impl CountedBytes {
     fn share(bytes: Vec<u8>, budget: &Arc<Budget>) -> Bytes {
         budget.add(bytes.capacity() as u64);
         let budget = Arc::clone(budget);
@@ -203,13 +203,13 @@ impl Counted {
     }
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.budget.sub(self.bytes.capacity() as u64);
     }
@@ -231,7 +231,7 @@ impl SharedBody {
     /// Shares `plain`, the message after its head. `budget` counts it until the last frame with it is sent.
     #[must_use]
     pub fn new(plain: Vec<u8>, budget: &Arc<Budget>) -> Self {
-        Self { plain: Counted::share(plain, budget), deflated: OnceLock::new(), budget: Arc::clone(budget) }
+        Self { plain: CountedBytes::share(plain, budget), deflated: OnceLock::new(), budget: Arc::clone(budget) }
     }
 
     /// The body as text.
@@ -257,7 +257,7 @@ impl SharedBody {
         self.deflated
             .get_or_init(|| {
                 let block = deflate::compress_block(&self.plain)?;
-                Some(Counted::share(block, &self.budget))
+                Some(CountedBytes::share(block, &self.budget))
             })
             .as_ref()
     }

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const TAIL: usize = 2000;
 
 /// A running relay.
-pub struct Running {
+pub struct RelayProcess {
     /// Its address.
     pub url: String,
     child: Child,
@@ -31,7 +31,7 @@ pub struct Running {
     command: String,
 }
 
-impl Running {
+impl RelayProcess {
     /// Starts a relay in a new directory below `work`, and waits until it accepts connections.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RelayProcess {
     fn drop(&mut self) {
         self.end();
     }

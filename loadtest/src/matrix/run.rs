@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::plan::{self, Plan, slug};
-use super::relay::Running;
+use super::relay::RelayProcess;
 use super::results::{Relay, Results, Run};
 use super::{chart, page, sweep};
 use crate::machine;
@@ -156,9 +156,9 @@ impl Matrix<'_> {
         })
     }
 
-    fn start(&mut self, relay: &plan::Relay) -> Result<Running> {
+    fn start(&mut self, relay: &plan::Relay) -> Result<RelayProcess> {
         self.started += 1;
-        Running::start(relay, &self.options.work, self.started)
+        RelayProcess::start(relay, &self.options.work, self.started)
     }
 
     fn repeat(&mut self, scenario: &str, relay: usize, repeat: usize) -> Result<()> {
@@ -223,7 +223,7 @@ impl Matrix<'_> {
 
     fn run_options(
         &self,
-        running: &Running,
+        running: &RelayProcess,
         relay: &plan::Relay,
         scenario: Scenario,
         revival: Option<Revival>,

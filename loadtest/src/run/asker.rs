@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::context::{Actor, Context};
-use super::kill::Fuse;
+use super::kill::KillTrigger;
 use super::meter::{Meter, Metered};
 use super::progress::{Progress, Stop};
 use super::ticker::{Goal, Ticker};
@@ -103,7 +103,7 @@ pub struct AskOptions {
     /// How many answers the phase ends with, if that is known.
     pub goal: Option<u64>,
     /// Kills the relay in the middle.
-    pub fuse: Option<Rc<Fuse>>,
+    pub trigger: Option<Rc<KillTrigger>>,
 }
 
 impl AskOptions {
@@ -118,7 +118,7 @@ impl AskOptions {
             closed_loop: true,
             length: None,
             goal: None,
-            fuse: None,
+            trigger: None,
         }
     }
 }
@@ -253,7 +253,7 @@ impl<W: Work> Handler for Asker<W> {
             Ok(message) => match self.work.take(message, at, &mut self.out) {
                 MessageRole::Answer => {
                     self.terms.progress.touch(at);
-                    self.terms.fuse.iter().for_each(|fuse| fuse.answered());
+                    self.terms.trigger.iter().for_each(|trigger| trigger.answered());
                 }
                 MessageRole::Aside => {}
                 MessageRole::Unexpected => self.terms.account.malformed(&format!("on a {}", W::NAME), text),
@@ -277,7 +277,7 @@ impl<W: Work> Handler for Asker<W> {
         self.due.clear();
         self.stage = Stage::Lost;
         // The connection of a relay that this tool killed is nobody's fault.
-        if !self.terms.fuse.as_ref().is_some_and(|fuse| fuse.is_blown()) {
+        if !self.terms.trigger.as_ref().is_some_and(|trigger| trigger.has_fired()) {
             let text = || format!("a {}, with {unanswered} unanswered: {reason}", W::NAME);
             self.terms.account.note(Finding::LostConnection, text);
         }

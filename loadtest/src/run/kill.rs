@@ -42,8 +42,8 @@ impl Revival {
     }
 
     /// Kills the relay after `answers` answers.
-    pub fn fuse(&self, answers: u64) -> Fuse {
-        Fuse { pids: self.pids.clone(), left: Cell::new(answers.max(1)) }
+    pub fn trigger(&self, answers: u64) -> KillTrigger {
+        KillTrigger { pids: self.pids.clone(), left: Cell::new(answers.max(1)) }
     }
 
     /// Waits until the killed processes are gone, starts the relay and returns how long it took to accept connections.
@@ -81,23 +81,23 @@ fn pid(number: u32) -> Result<Pid> {
 
 /// Kills the relay at a number of answers: while the next ones are on their way.
 #[derive(Debug)]
-pub struct Fuse {
+pub struct KillTrigger {
     pids: Vec<u32>,
     left: Cell<u64>,
 }
 
-impl Fuse {
+impl KillTrigger {
     /// Counts an answer.
     pub fn answered(&self) {
         match self.left.get() {
             0 => {}
-            1 => self.blow(),
+            1 => self.fire(),
             left => self.left.set(left - 1),
         }
     }
 
     /// Kills the relay now, if it was not killed yet.
-    pub fn blow(&self) {
+    pub fn fire(&self) {
         if self.left.replace(0) > 0 {
             // A process that is gone already needs no killing, and `Revival::check` has tried that it can be killed.
             self.pids.iter().filter_map(|&number| pid(number).ok()).for_each(|pid| {
@@ -107,7 +107,7 @@ impl Fuse {
     }
 
     /// Whether the relay was killed.
-    pub fn is_blown(&self) -> bool {
+    pub fn has_fired(&self) -> bool {
         self.left.get() == 0
     }
 }
@@ -121,11 +121,11 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().expect("a child");
         let revival = Revival { pids: vec![child.id()], command: "true".into() };
         revival.check().expect("our own child");
-        let fuse = revival.fuse(2);
-        fuse.answered();
-        assert!(!fuse.is_blown() && is_alive(child.id()));
-        fuse.answered();
-        assert!(fuse.is_blown());
+        let trigger = revival.trigger(2);
+        trigger.answered();
+        assert!(!trigger.has_fired() && is_alive(child.id()));
+        trigger.answered();
+        assert!(trigger.has_fired());
         let status = child.wait().expect("our own child");
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     }

@@ -27,7 +27,7 @@ use crate::report::{PhaseReport, Sample};
 use crate::scenario::phase::{Expect, Mixed};
 
 /// The connections of a mixed phase.
-struct Crowd {
+struct MixedConnections {
     publishers: Vec<Actor<Asker<Publisher>>>,
     queriers: Vec<Actor<Asker<Querier>>>,
     feeds: Feeds,
@@ -43,38 +43,38 @@ pub async fn run(context: &Context, settings: &Mixed, material: Material) -> Res
     let account = Rc::new(Account::default());
     let progress = Progress::new(settings.publishers + settings.queriers + settings.followers);
     let fresh = material.fresh;
-    let mut crowd = gather(context, settings, material, &account, &progress).await;
-    crowd.feeds.begin();
+    let mut connections = gather(context, settings, material, &account, &progress).await;
+    connections.feeds.begin();
     let meter = Meter::start(&context.watched, &context.traffic);
     progress.begin(meter.started());
-    start_all(&crowd.publishers, meter.started());
-    start_all(&crowd.queriers, meter.started());
+    start_all(&connections.publishers, meter.started());
+    start_all(&connections.queriers, meter.started());
     let samples = Rc::new(RefCell::new(Vec::new()));
     let sampler = tokio::task::spawn_local(sample(
         context.watched.clone(),
         Duration::from_secs_f64(settings.sample_s.max(0.1)),
         meter.started(),
-        Tallies::of(&crowd),
+        Tallies::of(&connections),
         samples.clone(),
         context.progress,
     ));
-    let sent = pace(context, settings, &crowd, fresh, meter.started()).await?;
-    crowd.feeds.truncate(sent as usize);
-    crowd.publishers.iter().for_each(|actor| actor.state.borrow_mut().end());
-    crowd.queriers.iter().for_each(|actor| actor.state.borrow_mut().end());
+    let sent = pace(context, settings, &connections, fresh, meter.started()).await?;
+    connections.feeds.truncate(sent as usize);
+    connections.publishers.iter().for_each(|actor| actor.state.borrow_mut().end());
+    connections.queriers.iter().for_each(|actor| actor.state.borrow_mut().end());
     progress.wait(context.stall).await;
     sampler.abort();
     let metered = meter.stop(&progress, &context.watched, &context.traffic);
-    crowd.publishers.iter().for_each(|actor| actor.state.borrow_mut().count_unanswered());
-    crowd.queriers.iter().for_each(|actor| actor.state.borrow_mut().count_unanswered());
-    crowd.feeds.count_missing(context, &account);
-    let units = crowd.publish.answers.answered.get() + crowd.query.answers.answered.get();
+    connections.publishers.iter().for_each(|actor| actor.state.borrow_mut().count_unanswered());
+    connections.queriers.iter().for_each(|actor| actor.state.borrow_mut().count_unanswered());
+    connections.feeds.count_missing(context, &account);
+    let units = connections.publish.answers.answered.get() + connections.query.answers.answered.get();
     let mut report = phase_report(&settings.name, "operation", units, metered, &account);
-    add_results(&mut report, &crowd);
+    add_results(&mut report, &connections);
     report.samples = samples.take();
-    crowd.feeds.close();
-    crowd.publishers.iter().for_each(|actor| actor.link.close());
-    crowd.queriers.iter().for_each(|actor| actor.link.close());
+    connections.feeds.close();
+    connections.publishers.iter().for_each(|actor| actor.link.close());
+    connections.queriers.iter().for_each(|actor| actor.link.close());
     Ok(report)
 }
 
@@ -84,7 +84,7 @@ async fn gather(
     material: Material,
     account: &Rc<Account>,
     progress: &Rc<Progress>,
-) -> Crowd {
+) -> MixedConnections {
     let (library, fresh) = (&context.library, material.fresh);
     let plan =
         feeds::follow(library, fresh, settings.followers, settings.authors, settings.matches_per_event, context.seed);
@@ -101,11 +101,17 @@ async fn gather(
     let terms = AskOptions { answers: query.answers.clone(), in_flight, ..terms };
     let works = (0..settings.queriers).map(|number| Querier::new(query.clone(), number));
     let queriers = asker::open(context, &terms, works).await;
-    Crowd { publishers, queriers, feeds, publish, query }
+    MixedConnections { publishers, queriers, feeds, publish, query }
 }
 
 /// Sends messages when they are due until the time is over; returns how many new events were sent.
-async fn pace(context: &Context, settings: &Mixed, crowd: &Crowd, fresh: Fresh, start: Instant) -> Result<u32> {
+async fn pace(
+    context: &Context,
+    settings: &Mixed,
+    connections: &MixedConnections,
+    fresh: Fresh,
+    start: Instant,
+) -> Result<u32> {
     let pacer = Pacer::new()?;
     let mut random = Random::new(context.seed ^ 0x313D);
     let events = Schedule { start, rate: settings.events_per_s };
@@ -115,16 +121,20 @@ async fn pace(context: &Context, settings: &Mixed, crowd: &Crowd, fresh: Fresh, 
     loop {
         let (event_at, query_at) = (events.moment(event), queries.moment(query));
         let intended = event_at.min(query_at);
-        if intended >= end || context.stop.is_set() || crowd.publishers.is_empty() || crowd.queriers.is_empty() {
+        if intended >= end
+            || context.stop.is_set()
+            || connections.publishers.is_empty()
+            || connections.queriers.is_empty()
+        {
             return Ok(new);
         }
         pacer.until(intended).await;
         if event_at <= query_at {
-            let actor = &crowd.publishers[event as usize % crowd.publishers.len()];
+            let actor = &connections.publishers[event as usize % connections.publishers.len()];
             let copy = random.chance(settings.duplicate_permille) || new == fresh.count;
             let number = if copy { random.below(context.corpus_len as usize) as u32 } else { fresh.first + new };
             if !copy {
-                crowd.feeds.timeline.sent(number, intended);
+                connections.feeds.timeline.sent(number, intended);
                 new += 1;
             }
             let mut state = actor.state.borrow_mut();
@@ -132,7 +142,7 @@ async fn pace(context: &Context, settings: &Mixed, crowd: &Crowd, fresh: Fresh, 
             state.send_due(&actor.link, intended);
             event += 1;
         } else {
-            let actor = &crowd.queriers[query as usize % crowd.queriers.len()];
+            let actor = &connections.queriers[query as usize % connections.queriers.len()];
             actor.state.borrow_mut().send_due(&actor.link, intended);
             query += 1;
         }
@@ -150,11 +160,11 @@ struct Tallies {
 }
 
 impl Tallies {
-    fn of(crowd: &Crowd) -> Self {
+    fn of(connections: &MixedConnections) -> Self {
         Self {
-            events: crowd.publish.answers.clone(),
-            queries: crowd.query.answers.clone(),
-            deliveries: crowd.feeds.tally.clone(),
+            events: connections.publish.answers.clone(),
+            queries: connections.query.answers.clone(),
+            deliveries: connections.feeds.tally.clone(),
         }
     }
 }
@@ -198,19 +208,19 @@ async fn sample(
     }
 }
 
-fn add_results(report: &mut PhaseReport, crowd: &Crowd) {
-    add_latency(report, "EVENT to OK", &crowd.publish.answers.latency.borrow());
-    add_latency(report, "REQ to EOSE", &crowd.query.answers.latency.borrow());
-    add_latency(report, "EVENT to delivery", &crowd.feeds.tally.latency.borrow());
-    add_latency(report, "generator lag", &crowd.publish.answers.lag.borrow());
-    add_latency(report, "wait for earlier answers", &crowd.query.answers.backlog.borrow());
+fn add_results(report: &mut PhaseReport, connections: &MixedConnections) {
+    add_latency(report, "EVENT to OK", &connections.publish.answers.latency.borrow());
+    add_latency(report, "REQ to EOSE", &connections.query.answers.latency.borrow());
+    add_latency(report, "EVENT to delivery", &connections.feeds.tally.latency.borrow());
+    add_latency(report, "generator lag", &connections.publish.answers.lag.borrow());
+    add_latency(report, "wait for earlier answers", &connections.query.answers.backlog.borrow());
     let figures = [
-        ("events", crowd.publish.answers.answered.get() as f64),
-        ("answered_duplicate_events", crowd.publish.tally.duplicates.get() as f64),
-        ("queries", crowd.query.answers.answered.get() as f64),
-        ("rows", crowd.query.tally.rows.get() as f64),
-        ("deliveries", crowd.feeds.tally.delivered.get() as f64),
-        ("answers_with_foreign_events", crowd.query.tally.foreign.get() as f64),
+        ("events", connections.publish.answers.answered.get() as f64),
+        ("answered_duplicate_events", connections.publish.tally.duplicates.get() as f64),
+        ("queries", connections.query.answers.answered.get() as f64),
+        ("rows", connections.query.tally.rows.get() as f64),
+        ("deliveries", connections.feeds.tally.delivered.get() as f64),
+        ("answers_with_foreign_events", connections.query.tally.foreign.get() as f64),
     ];
     report.figures.extend(figures.map(|(name, value)| (name.to_string(), value)));
     if let Some(cost) = &report.relay {

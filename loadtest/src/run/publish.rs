@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::asker::{self, AskOptions, OpenLoop, measure};
 use super::context::Context;
-use super::kill::Fuse;
+use super::kill::KillTrigger;
 use super::meter::{add_latency, phase_report};
 use super::prepare::Fresh;
 use super::progress::Progress;
@@ -69,13 +69,13 @@ async fn publish(context: &Context, settings: &Publish, numbers: &[u32], count: 
     let rules =
         Rules { cycle: timed && settings.expect != Expect::Stored, ..Rules::new(context, &account, settings.expect) };
     let revival = context.revival.as_ref().filter(|_| settings.kill);
-    let fuse: Option<Rc<Fuse>> = revival.map(|revival| Rc::new(revival.fuse(count as u64 / 2)));
+    let trigger: Option<Rc<KillTrigger>> = revival.map(|revival| Rc::new(revival.trigger(count as u64 / 2)));
     let terms = AskOptions {
         in_flight: if open_loop { usize::MAX } else { settings.in_flight },
         closed_loop: !open_loop,
         length: timed.then(|| Duration::from_secs_f64(settings.duration_s)),
         goal: (!rules.cycle).then_some(count as u64),
-        fuse: fuse.clone(),
+        trigger: trigger.clone(),
         ..AskOptions::new(context, &account, &rules.answers, &progress)
     };
     let numbers = numbers.iter().copied().cycle().take(count);
@@ -85,7 +85,7 @@ async fn publish(context: &Context, settings: &Publish, numbers: &[u32], count: 
     let open_loop = open_loop.then_some(OpenLoop { rate: settings.rate, count });
     let metered = measure(context, &actors, open_loop, &progress).await?;
     // A phase that was cut short did not get that far.
-    fuse.iter().for_each(|fuse| fuse.blow());
+    trigger.iter().for_each(|trigger| trigger.fire());
     let mut report = phase_report(&settings.name, "event", terms.answers.answered.get(), metered, &account);
     add_latency(&mut report, "EVENT to OK", &terms.answers.latency.borrow());
     add_latency(&mut report, "generator lag", &terms.answers.lag.borrow());

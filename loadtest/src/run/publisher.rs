@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::asker::{Answers, MessageRole, Unanswered, Work, add};
 use super::context::Context;
-use super::holdings::{Holdings, Standing};
+use super::holdings::{EventState, Holdings};
 use crate::account::{Account, Finding, Replay};
 use crate::corpus::event::decode_id;
 use crate::corpus::library::Library;
@@ -163,23 +163,23 @@ impl Publisher {
         let before = holdings.get(number);
         let meta = library.meta(number);
         let finding = if !accepted && !duplicate {
-            holdings.set(number, Standing::Refused);
+            holdings.set(number, EventState::Refused);
             match before {
                 _ if !meta.stored => return add(&tally.superseded, 1),
                 _ if self.rules.limits.announce(text) => Finding::EventLimit,
                 // The first refusal was a finding already.
-                Standing::Refused => return,
+                EventState::Refused => return,
                 _ => Finding::RefusedEvent,
             }
         } else {
-            if before != Standing::ReadBack {
-                holdings.set(number, Standing::Stored);
+            if before != EventState::ReadBack {
+                holdings.set(number, EventState::Stored);
             }
             let must_be_stored = number >= self.rules.stored_from;
             match if must_be_stored { Expect::Stored } else { self.rules.expect } {
                 _ if !meta.stored => return,
                 Expect::Stored if duplicate => Finding::UnexpectedDuplicate,
-                Expect::Duplicate if !duplicate && matches!(before, Standing::Stored | Standing::ReadBack) => {
+                Expect::Duplicate if !duplicate && matches!(before, EventState::Stored | EventState::ReadBack) => {
                     Finding::DuplicateAsNew
                 }
                 _ => return,

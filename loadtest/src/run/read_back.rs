@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::asker::{self, AskOptions, measure};
 use super::context::Context;
-use super::holdings::Standing;
+use super::holdings::EventState;
 use super::progress::Progress;
 use super::querier::{Prepared, Querier, Rules, Tally};
 use crate::account::{Account, Finding, Grade};
@@ -65,7 +65,7 @@ pub async fn check(context: &Context, report: &mut PhaseReport) -> Result<()> {
 async fn look_again(context: &Context, mut missing: Vec<u32>, report: &mut PhaseReport) -> Result<()> {
     let replaced = if context.exclusive { Vec::new() } else { replaced(context, &missing).await? };
     if !replaced.is_empty() {
-        replaced.iter().for_each(|&number| context.holdings.set(number, Standing::Refused));
+        replaced.iter().for_each(|&number| context.holdings.set(number, EventState::Refused));
         missing.retain(|number| !replaced.contains(number));
         report.figures.insert("replaced_elsewhere_events".into(), replaced.len() as f64);
     }

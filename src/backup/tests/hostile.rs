@@ -55,7 +55,7 @@ fn a_manifest_that_claims_what_cannot_be_is_refused_before_anything_is_done_with
         home.put_manifest(&json);
         let results = [
             verify(&home.backup(), &mut |_, _| {}).map(drop),
-            restore(&home.backup(), &to, options(), (Which::Newest, NOW), &mut |_| {}, &NEVER_STOP).map(drop),
+            restore(&home.backup(), &to, options(), (StateChoice::Newest, NOW), &mut |_| {}, &NEVER_STOP).map(drop),
             prune(&home.backup(), NOW, 0).map(drop),
             create(&home.store, &home.backup(), NOW, 0, &mut nothing, &mut |_| {}, &NEVER_STOP).map(drop),
         ];

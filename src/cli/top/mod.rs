@@ -26,7 +26,7 @@ use super::{interrupt, output};
 use crate::management::socket::Client;
 use figures::Figures;
 use sample::Sample;
-use state::{Next, State};
+use state::{KeyEffect, State};
 
 /// How many connections the relay is asked for.
 const CONNECTIONS: usize = 200;
@@ -134,9 +134,9 @@ fn watch(
         }
         match event::read()? {
             Event::Key(key) if key.kind == KeyEventKind::Press => match state.press(key, &figures) {
-                Next::Draw => {}
-                Next::Quit => return Ok(()),
-                Next::Call(act) => {
+                KeyEffect::Draw => {}
+                KeyEffect::Quit => return Ok(()),
+                KeyEffect::Call(act) => {
                     let done = client.call(act.method, act.params, |_| {}).context("the relay does not answer")?;
                     state.message = done.map_or_else(|error| format!("it failed: {error}"), |_| "done".into());
                 }

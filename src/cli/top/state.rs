@@ -17,7 +17,7 @@ pub enum List {
 
 /// What is to be done with the selected row, once the operator confirms it.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Act {
+pub struct SelectedAct {
     /// The question.
     pub question: String,
     /// The method.
@@ -28,11 +28,11 @@ pub struct Act {
 
 /// What a key leads to.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Next {
+pub enum KeyEffect {
     /// Nothing but another picture.
     Draw,
     /// A request to the relay.
-    Call(Act),
+    Call(SelectedAct),
     /// The end.
     Quit,
 }
@@ -47,24 +47,24 @@ pub struct State {
     /// Whether the selected slow query is explained.
     pub explains: bool,
     /// What waits for a yes.
-    pub asked: Option<Act>,
+    pub asked: Option<SelectedAct>,
     /// What became of the last act.
     pub message: String,
 }
 
 impl State {
     /// Handles a key.
-    pub fn press(&mut self, key: KeyEvent, figures: &Figures) -> Next {
+    pub fn press(&mut self, key: KeyEvent, figures: &Figures) -> KeyEffect {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return if key.code == KeyCode::Char('c') { Next::Quit } else { Next::Draw };
+            return if key.code == KeyCode::Char('c') { KeyEffect::Quit } else { KeyEffect::Draw };
         }
         if let Some(act) = self.asked.take() {
-            return if key.code == KeyCode::Char('y') { Next::Call(act) } else { Next::Draw };
+            return if key.code == KeyCode::Char('y') { KeyEffect::Call(act) } else { KeyEffect::Draw };
         }
         self.message.clear();
         match key.code {
             KeyCode::Esc if self.explains => self.explains = false,
-            KeyCode::Char('q') | KeyCode::Esc => return Next::Quit,
+            KeyCode::Char('q') | KeyCode::Esc => return KeyEffect::Quit,
             KeyCode::Tab => {
                 self.list = if self.list == List::Connections { List::SlowQueries } else { List::Connections };
                 (self.selected, self.explains) = (0, false);
@@ -78,7 +78,7 @@ impl State {
             _ => {}
         }
         self.keep_within(figures);
-        Next::Draw
+        KeyEffect::Draw
     }
 
     /// Selects the last row if there are fewer now.
@@ -114,6 +114,6 @@ impl State {
                 return;
             }
         };
-        self.asked = Some(Act { question, method, params });
+        self.asked = Some(SelectedAct { question, method, params });
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::figures::Figures;
 use super::sample::Sample;
 use super::screen;
-use super::state::{Act, List, Next, State};
+use super::state::{KeyEffect, List, SelectedAct, State};
 
 fn view(pid: u32, scale: u64) -> Value {
     let metrics = format!(
@@ -135,16 +135,16 @@ fn key(code: KeyCode) -> KeyEvent {
 fn an_act_is_asked_about_first_and_only_a_yes_carries_it_out() {
     let (figures, mut state) = (figures(), State::default());
     let press = |state: &mut State, code| state.press(key(code), &figures);
-    assert_eq!(press(&mut state, KeyCode::Char('k')), Next::Draw);
-    assert_eq!(press(&mut state, KeyCode::Char('n')), Next::Draw);
+    assert_eq!(press(&mut state, KeyCode::Char('k')), KeyEffect::Draw);
+    assert_eq!(press(&mut state, KeyCode::Char('n')), KeyEffect::Draw);
     assert_eq!(state.asked, None);
     press(&mut state, KeyCode::Char('k'));
-    let kill = Act {
+    let kill = SelectedAct {
         question: "close connection 9 from 2001:db8::1?".into(),
         method: "closeconnection",
         params: json!([9, "by the operator"]),
     };
-    assert_eq!(press(&mut state, KeyCode::Char('y')), Next::Call(kill));
+    assert_eq!(press(&mut state, KeyCode::Char('y')), KeyEffect::Call(kill));
     press(&mut state, KeyCode::Char('p'));
     assert_eq!(
         state.asked.as_ref().map(|act| (act.method, act.params[0].clone())),
@@ -161,8 +161,8 @@ fn an_act_is_asked_about_first_and_only_a_yes_carries_it_out() {
     press(&mut state, KeyCode::Tab);
     press(&mut state, KeyCode::Char('e'));
     assert!(state.explains);
-    assert_eq!(press(&mut state, KeyCode::Esc), Next::Draw);
-    assert_eq!(press(&mut state, KeyCode::Char('q')), Next::Quit);
+    assert_eq!(press(&mut state, KeyCode::Esc), KeyEffect::Draw);
+    assert_eq!(press(&mut state, KeyCode::Char('q')), KeyEffect::Quit);
     let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-    assert_eq!(State::default().press(control_c, &figures), Next::Quit);
+    assert_eq!(State::default().press(control_c, &figures), KeyEffect::Quit);
 }

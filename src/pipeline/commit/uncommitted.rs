@@ -86,7 +86,7 @@ pub enum Change {
 
 /// What a query learns here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Look {
+pub enum Relevance {
     /// It misses nothing: every event up to this number that matches it is in the store.
     Unconcerned(Seq),
     /// It would miss an event.
@@ -184,12 +184,12 @@ impl<Q> Uncommitted<Q> {
 
     /// Whether a query would miss an event. To be called before the query takes its snapshot.
     #[must_use]
-    pub fn look(&self, filters: &[Filter]) -> Look {
+    pub fn look(&self, filters: &[Filter]) -> Relevance {
         if self.is_empty.load(Ordering::Acquire) {
-            return Look::Unconcerned(Seq::default());
+            return Relevance::Unconcerned(Seq::default());
         }
         let state = self.state();
-        if state.concerns(filters) { Look::Concerned } else { Look::Unconcerned(state.last) }
+        if state.concerns(filters) { Relevance::Concerned } else { Relevance::Unconcerned(state.last) }
     }
 
     /// Parks a query until the commit, and requests that. It comes back at once when everything is committed or too
@@ -234,14 +234,17 @@ mod tests {
     fn a_query_waits_only_for_what_concerns_it() {
         let (writer, inbox) = channel(1);
         let uncommitted = Uncommitted::<char>::new(writer.downgrade(), 2);
-        assert_eq!(uncommitted.look(&of_kind(1)), Look::Unconcerned(Seq(0)));
+        assert_eq!(uncommitted.look(&of_kind(1)), Relevance::Unconcerned(Seq(0)));
         let added = batch(7, &[1, 3]);
         let gone = trusted(author(2), 0, 5, &[], "");
         uncommitted.add(&added, vec![gone.view().record().into()]);
         let looks = [1, 3, 0, 4].map(|kind| uncommitted.look(&of_kind(kind)));
-        assert_eq!(looks, [Look::Concerned, Look::Concerned, Look::Concerned, Look::Unconcerned(Seq(8))]);
+        assert_eq!(
+            looks,
+            [Relevance::Concerned, Relevance::Concerned, Relevance::Concerned, Relevance::Unconcerned(Seq(8))]
+        );
         let late = [Filter { since: Some(Timestamp(9)), ..Filter::default() }];
-        assert_eq!(uncommitted.look(&late), Look::Unconcerned(Seq(8)));
+        assert_eq!(uncommitted.look(&late), Relevance::Unconcerned(Seq(8)));
         let changes = || [&added[0].event, &gone].map(|event| uncommitted.change(&event.view().id()));
         assert_eq!(changes(), [Some(Change::Added), Some(Change::Removed)]);
         assert!(!uncommitted.is_wanted());
@@ -253,7 +256,7 @@ mod tests {
         assert_eq!(uncommitted.clear(), ['a', 'b']);
         assert!(!uncommitted.is_wanted());
         assert_eq!(changes(), [None, None]);
-        assert_eq!(uncommitted.look(&of_kind(1)), Look::Unconcerned(Seq(0)));
+        assert_eq!(uncommitted.look(&of_kind(1)), Relevance::Unconcerned(Seq(0)));
         assert_eq!(uncommitted.wait('d'), Wait::Over('d'), "there is nothing to wait for");
     }
 
@@ -278,15 +281,15 @@ mod tests {
         let (writer, _inbox) = channel(1);
         let uncommitted = Uncommitted::<char>::new(writer.downgrade(), 2);
         uncommitted.add(&batch(1, &[62]), Vec::new());
-        assert_eq!(uncommitted.look(&of_kind(4)), Look::Concerned);
+        assert_eq!(uncommitted.look(&of_kind(4)), Relevance::Concerned);
         drop(uncommitted.clear());
         uncommitted.add(&batch(1, &[1; MOST_COMPARED]), Vec::new());
-        assert_eq!(uncommitted.look(&of_kind(4)), Look::Unconcerned(Seq(MOST_COMPARED as u64)));
+        assert_eq!(uncommitted.look(&of_kind(4)), Relevance::Unconcerned(Seq(MOST_COMPARED as u64)));
         let last = batch(1000, &[1]);
         uncommitted.add(&last, Vec::new());
-        assert_eq!(uncommitted.look(&of_kind(4)), Look::Concerned);
+        assert_eq!(uncommitted.look(&of_kind(4)), Relevance::Concerned);
         let by_id = |id| [Filter { ids: Some([id].into()), ..Filter::default() }];
-        assert_eq!(uncommitted.look(&by_id(EventId([7; 32]))), Look::Unconcerned(Seq(1000)), "ids are looked up");
-        assert_eq!(uncommitted.look(&by_id(last[0].event.view().id())), Look::Concerned);
+        assert_eq!(uncommitted.look(&by_id(EventId([7; 32]))), Relevance::Unconcerned(Seq(1000)), "ids are looked up");
+        assert_eq!(uncommitted.look(&by_id(last[0].event.view().id())), Relevance::Concerned);
     }
 }

@@ -21,12 +21,12 @@ const MAX_BYTES: usize = 4 << 20;
 pub struct Outward {
     is_on: AtomicBool,
     news: Notify,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<QueuedEvents>,
     dropped: AtomicU64,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct QueuedEvents {
     events: VecDeque<VerifiedEvent>,
     bytes: usize,
 }
@@ -35,7 +35,7 @@ impl Outward {
     /// The most bytes that wait here.
     pub const BYTES: usize = MAX_BYTES;
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, QueuedEvents> {
         self.waiting.lock().expect("nothing panics while it holds the ephemeral events")
     }
 
@@ -43,7 +43,7 @@ impl Outward {
     pub fn turn(&self, is_on: bool) {
         self.is_on.store(is_on, Ordering::Release);
         if !is_on {
-            *self.waiting() = Waiting::default();
+            *self.waiting() = QueuedEvents::default();
         }
     }
 

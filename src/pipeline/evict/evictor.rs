@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::error::Trouble;
+use super::error::EvictError;
 use super::evicting::Evicting;
-use super::former_rules::{self, Former, Verdict};
+use super::former_rules::{self, FormerRules, Verdict};
 use super::pending_rules::{PendingRules, nothing_waits};
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
@@ -51,8 +51,8 @@ pub fn run(evicting: &Evicting, write: &Sender<WriteCommand>, stop: &Receiver<()
     loop {
         let pause = match evictor.turn() {
             Ok(pause) => pause,
-            Err(Trouble::Closed) => return,
-            Err(Trouble::Store(error)) => {
+            Err(EvictError::Closed) => return,
+            Err(EvictError::Store(error)) => {
                 // The next turn tries again.
                 evicting.health.failed(StoreOperation::Retention, &error);
                 Duration::from_secs(1)
@@ -89,7 +89,7 @@ struct Evictor<'a> {
     /// The rules that are to come into force, if any.
     pending_rules: Option<PendingRules>,
     /// The rules from before the start, while new ones wait and no others are in force.
-    former: Option<Former>,
+    former: Option<FormerRules>,
     /// The rules that were asked for last, with their follow lists.
     newest: Retention,
     /// The follow lists that were read for them.
@@ -145,7 +145,7 @@ impl<'a> Evictor<'a> {
     }
 
     /// Checks the fill level and does some of the work that is due; returns how long to rest.
-    fn turn(&mut self) -> Result<Duration, Trouble> {
+    fn turn(&mut self) -> Result<Duration, EvictError> {
         self.take_rules()?;
         let room = self.evicting.store.room()?;
         let watch = self.watch(room);
@@ -162,7 +162,7 @@ impl<'a> Evictor<'a> {
     }
 
     /// Continues to count the rules from before the start, and puts them into force if they remove little.
-    fn count_former(&mut self) -> Result<(), Trouble> {
+    fn count_former(&mut self) -> Result<(), EvictError> {
         let Some(former) = &mut self.former else { return Ok(()) };
         let verdict = former.step(self.evicting, Instant::now() + TURN)?;
         self.former = self.former.take().filter(|_| matches!(verdict, Verdict::Counting));
@@ -174,7 +174,7 @@ impl<'a> Evictor<'a> {
     }
 
     /// Executes the rules in force for a while; returns how long to rest.
-    fn work(&mut self, room: Room, watch: Duration) -> Result<Duration, Trouble> {
+    fn work(&mut self, room: Room, watch: Duration) -> Result<Duration, EvictError> {
         let marks = self.marks(room);
         if marks.is_relaxed(room) && self.evicting.horizons.relax_total() {
             self.save_horizons()?;
@@ -220,7 +220,7 @@ impl<'a> Evictor<'a> {
 
     /// Checks for new rules, from a reload or a new follow list. They are counted before they come into force; until
     /// then the former rules apply, to clients too.
-    fn take_rules(&mut self) -> Result<(), Trouble> {
+    fn take_rules(&mut self) -> Result<(), EvictError> {
         let settings = self.evicting.settings.load_full();
         let is_reload = self.reload != Some(settings.reload);
         let unresolved = if is_reload { &settings.retention } else { &self.newest };
@@ -238,7 +238,7 @@ impl<'a> Evictor<'a> {
         if is_other {
             nothing_waits(self.evicting, self.write)?;
             if self.rules.is_empty() {
-                former = Former::load(self.evicting, &rules)?;
+                former = FormerRules::load(self.evicting, &rules)?;
             }
         }
         (self.lists, self.newest) = (lists, rules.clone());
@@ -263,7 +263,7 @@ impl<'a> Evictor<'a> {
     }
 
     /// Puts the new rules into force.
-    fn come_into_force(&mut self) -> Result<(), Trouble> {
+    fn come_into_force(&mut self) -> Result<(), EvictError> {
         nothing_waits(self.evicting, self.write)?;
         let Some(rules) = self.pending_rules.as_ref().map(|pending| pending.rules.clone()) else { return Ok(()) };
         self.execute(rules)?;
@@ -272,7 +272,7 @@ impl<'a> Evictor<'a> {
     }
 
     /// Executes these rules from now on.
-    fn execute(&mut self, rules: Retention) -> Result<(), Trouble> {
+    fn execute(&mut self, rules: Retention) -> Result<(), EvictError> {
         let last_seq = self.evicting.store.read()?.last_seq()?;
         self.await_writer(0)?;
         self.evicting.horizons.resume(&rules, &self.evicting.store)?;
@@ -350,7 +350,7 @@ impl<'a> Evictor<'a> {
     }
 
     /// A plan for whatever is due, if anything is.
-    fn due_plan(&mut self, is_short: bool) -> Result<Option<Plan>, Trouble> {
+    fn due_plan(&mut self, is_short: bool) -> Result<Option<Plan>, EvictError> {
         let now = Instant::now();
         if self.rules.counts_authors() {
             while self.busy_authors.count(&self.evicting.store)? {}
@@ -368,7 +368,7 @@ impl<'a> Evictor<'a> {
     }
 
     /// Runs one step of the plan and sends what it found to the writer. Returns how long that took, without waiting.
-    fn step(&mut self) -> Result<Duration, Trouble> {
+    fn step(&mut self) -> Result<Duration, EvictError> {
         let Some(mut plan) = self.plan.take() else { return Ok(Duration::ZERO) };
         let (evicting, began) = (self.evicting, Instant::now());
         let room = evicting.store.room()?;
@@ -408,7 +408,7 @@ impl<'a> Evictor<'a> {
     }
 
     /// Notes that the plan was executed completely.
-    fn complete(&mut self, plan: &mut Plan, began: Instant) -> Result<(), Trouble> {
+    fn complete(&mut self, plan: &mut Plan, began: Instant) -> Result<(), EvictError> {
         self.arrived = plan.take_arrived();
         let (scope, now) = (plan.scope(), Instant::now());
         if scope.ages {
@@ -449,7 +449,7 @@ impl<'a> Evictor<'a> {
     }
 
     /// Lets rules that are below their limits accept older events again.
-    fn relax_rules(&mut self) -> Result<(), Trouble> {
+    fn relax_rules(&mut self) -> Result<(), EvictError> {
         let held = held_by_rule(&self.rules, &self.evicting.store.read()?)?;
         let has_spare = |limit: u64, held: u64| limit == 0 || held < limit - limit / 16;
         let spare = self.rules.rules().iter().zip(held).enumerate().filter(|(_, (rule, held))| {
@@ -460,7 +460,7 @@ impl<'a> Evictor<'a> {
         if relaxed > 0 { self.save_horizons() } else { Ok(()) }
     }
 
-    fn remove(&mut self, found: &[Candidate]) -> Result<(), Trouble> {
+    fn remove(&mut self, found: &[Candidate]) -> Result<(), EvictError> {
         if found.is_empty() {
             return Ok(());
         }
@@ -470,21 +470,21 @@ impl<'a> Evictor<'a> {
     }
 
     /// Saves the horizons although nothing is removed.
-    fn save_horizons(&mut self) -> Result<(), Trouble> {
+    fn save_horizons(&mut self) -> Result<(), EvictError> {
         self.send(Vec::new(), Parts::default())
     }
 
-    fn send(&mut self, seqs: Vec<Seq>, parts: Parts) -> Result<(), Trouble> {
+    fn send(&mut self, seqs: Vec<Seq>, parts: Parts) -> Result<(), EvictError> {
         self.await_writer(PENDING - 1)?;
         self.pending.push_back(parts);
         let eviction = Eviction { seqs, done: self.done.sender() };
-        self.write.send(WriteCommand::Evict(eviction)).map_err(|_| Trouble::Closed)
+        self.write.send(WriteCommand::Evict(eviction)).map_err(|_| EvictError::Closed)
     }
 
     /// Waits until the writer has at most `pending` batches left.
-    fn await_writer(&mut self, pending: usize) -> Result<(), Trouble> {
+    fn await_writer(&mut self, pending: usize) -> Result<(), EvictError> {
         while self.pending.len() > pending {
-            let removed = self.done.recv().ok_or(Trouble::Closed)?;
+            let removed = self.done.recv().ok_or(EvictError::Closed)?;
             let parts = self.pending.pop_front().unwrap_or_default();
             if removed? > 0 {
                 self.report.removed(&parts, &self.evicting.metrics);

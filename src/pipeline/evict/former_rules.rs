@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::error::Trouble;
+use super::error::EvictError;
 use super::evicting::Evicting;
 use crate::pipeline::channel::Sender;
 use crate::pipeline::queues::WriteCommand;
@@ -18,7 +18,7 @@ use crate::store::{Note, StoreError};
 const ROW_BYTES: usize = 256 << 10;
 
 /// The rules in force before a restart, while a trial counts what they would remove.
-pub struct Former {
+pub struct FormerRules {
     rules: Retention,
     trial: Box<Trial>,
 }
@@ -37,7 +37,7 @@ pub enum Verdict {
 ///
 /// # Errors
 /// When the store cannot be read, or the writer has ended.
-pub fn remember(evicting: &Evicting, write: &Sender<WriteCommand>, rules: &Retention) -> Result<(), Trouble> {
+pub fn remember(evicting: &Evicting, write: &Sender<WriteCommand>, rules: &Retention) -> Result<(), EvictError> {
     let mut row = rules.to_bytes();
     if rules.is_empty() || row.len() > ROW_BYTES {
         row.clear();
@@ -45,18 +45,18 @@ pub fn remember(evicting: &Evicting, write: &Sender<WriteCommand>, rules: &Reten
     if evicting.store.read()?.note(Note::InForce)?.unwrap_or_default() == row {
         return Ok(());
     }
-    write.send(WriteCommand::Note(Note::InForce, row)).map_err(|_| Trouble::Closed)
+    write.send(WriteCommand::Note(Note::InForce, row)).map_err(|_| EvictError::Closed)
 }
 
 /// Has the store forget earlier rules when there are none any more.
 ///
 /// # Errors
 /// As [`remember`].
-pub fn forget_without(rules: &Retention, evicting: &Evicting, write: &Sender<WriteCommand>) -> Result<(), Trouble> {
+pub fn forget_without(rules: &Retention, evicting: &Evicting, write: &Sender<WriteCommand>) -> Result<(), EvictError> {
     if rules.is_empty() { remember(evicting, write, rules) } else { Ok(()) }
 }
 
-impl Former {
+impl FormerRules {
     /// The rules that the store remembers, if they are others than `asked`.
     ///
     /// # Errors

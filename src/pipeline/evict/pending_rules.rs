@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::error::Trouble;
+use super::error::EvictError;
 use super::evicting::Evicting;
 use crate::pipeline::channel::Sender;
 use crate::pipeline::queues::WriteCommand;
@@ -50,7 +50,12 @@ impl PendingRules {
     ///
     /// # Errors
     /// When the store cannot be read, or the writer has ended.
-    pub fn step(&mut self, evicting: &Evicting, write: &Sender<WriteCommand>, until: Instant) -> Result<bool, Trouble> {
+    pub fn step(
+        &mut self,
+        evicting: &Evicting,
+        write: &Sender<WriteCommand>,
+        until: Instant,
+    ) -> Result<bool, EvictError> {
         match &mut self.stage {
             Stage::Counting(trial) => {
                 while Instant::now() < until {
@@ -75,7 +80,7 @@ impl PendingRules {
     }
 
     /// Whether the rules may come into force, given what they would remove.
-    fn decide(&mut self, parts: &Parts, evicting: &Evicting, write: &Sender<WriteCommand>) -> Result<bool, Trouble> {
+    fn decide(&mut self, parts: &Parts, evicting: &Evicting, write: &Sender<WriteCommand>) -> Result<bool, EvictError> {
         let (held_events, used_bytes) = (held_events(&evicting.store)?, evicting.store.room()?.used_bytes);
         let removal = Removal::new(&self.rules, parts, evicting.clock.now());
         let is_much = removal.is_much(&self.rules, held_events, used_bytes);
@@ -86,7 +91,7 @@ impl PendingRules {
         if !std::mem::replace(&mut self.is_told, true) {
             self.tell(parts, removal, held_events, used_bytes);
         }
-        write.send(WriteCommand::Note(Note::Waiting, removal.to_bytes())).map_err(|_| Trouble::Closed)?;
+        write.send(WriteCommand::Note(Note::Waiting, removal.to_bytes())).map_err(|_| EvictError::Closed)?;
         self.stage = Stage::Waiting(removal, Instant::now() + intervals::COUNT_AGAIN);
         Ok(false)
     }
@@ -118,10 +123,10 @@ impl PendingRules {
 ///
 /// # Errors
 /// When the store cannot be read, or the writer has ended.
-pub fn nothing_waits(evicting: &Evicting, write: &Sender<WriteCommand>) -> Result<(), Trouble> {
+pub fn nothing_waits(evicting: &Evicting, write: &Sender<WriteCommand>) -> Result<(), EvictError> {
     evicting.metrics.retention_waiting.set(0);
     if Removal::waiting(&evicting.store)?.is_some() {
-        write.send(WriteCommand::Note(Note::Waiting, Vec::new())).map_err(|_| Trouble::Closed)?;
+        write.send(WriteCommand::Note(Note::Waiting, Vec::new())).map_err(|_| EvictError::Closed)?;
     }
     Ok(())
 }

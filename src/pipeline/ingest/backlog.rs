@@ -39,7 +39,7 @@ pub struct Backlog<T> {
 }
 
 /// An event that waits.
-pub trait Waiting {
+pub trait WaitingEvent {
     /// Who sent it.
     fn address(&self) -> IpAddr;
 
@@ -57,7 +57,7 @@ pub trait Waiting {
     }
 }
 
-impl Waiting for Submission {
+impl WaitingEvent for Submission {
     fn address(&self) -> IpAddr {
         self.from.address
     }
@@ -67,7 +67,7 @@ impl Waiting for Submission {
     }
 }
 
-impl Waiting for Verified {
+impl WaitingEvent for Verified {
     fn address(&self) -> IpAddr {
         self.from.address
     }
@@ -77,7 +77,7 @@ impl Waiting for Verified {
     }
 }
 
-impl<T: Waiting> Backlog<T> {
+impl<T: WaitingEvent> Backlog<T> {
     /// An empty one, whose batches take about `batch_us`.
     pub fn new(batch_us: u64) -> Self {
         Self { batch_us, new: Vec::new(), new_us: 0, waiting: FairQueue::in_order() }
@@ -90,7 +90,7 @@ impl<T: Waiting> Backlog<T> {
 
     /// Adds what came.
     pub fn add(&mut self, events: Vec<T>) {
-        self.new_us += events.iter().map(Waiting::cost_us).sum::<u64>();
+        self.new_us += events.iter().map(WaitingEvent::cost_us).sum::<u64>();
         if self.new.is_empty() {
             self.new = events;
         } else {
@@ -137,7 +137,7 @@ mod tests {
         bytes: usize,
     }
 
-    impl Waiting for Event {
+    impl WaitingEvent for Event {
         fn address(&self) -> IpAddr {
             [192, 0, 2, self.from].into()
         }

@@ -30,13 +30,13 @@ pub struct OwnEvents {
 }
 
 /// Some events on their way.
-pub struct OnTheWay {
+pub struct PendingOwnEvents {
     client: Arc<ClientHandle>,
     /// Takes the OKs, which are dropped with it.
     _outbox: Writer,
 }
 
-impl OnTheWay {
+impl PendingOwnEvents {
     /// Whether each is stored or refused.
     #[must_use]
     pub fn is_answered(&self) -> bool {
@@ -51,7 +51,7 @@ impl OwnEvents {
 
     /// Hands events to the writer, all of them or none. `None`: there is no room now.
     #[must_use]
-    pub fn store(&self, settings: &Settings, events: &[VerifiedEvent]) -> Option<OnTheWay> {
+    pub fn store(&self, settings: &Settings, events: &[VerifiedEvent]) -> Option<PendingOwnEvents> {
         let memory = self.memory.address(ADDRESS);
         let bytes = |event: &VerifiedEvent| event.view().record().len();
         let entered = events.iter().take_while(|event| self.gate.try_enter(&memory, bytes(event))).count();
@@ -72,7 +72,7 @@ impl OwnEvents {
             self.leave(&memory, events);
             return None;
         }
-        Some(OnTheWay { client, _outbox: writer })
+        Some(PendingOwnEvents { client, _outbox: writer })
     }
 
     fn leave(&self, memory: &Address, events: &[VerifiedEvent]) {

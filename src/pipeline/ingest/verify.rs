@@ -21,7 +21,7 @@ use crate::pipeline::health::Health;
 use crate::pipeline::ingest::answers::Answers;
 use crate::pipeline::ingest::backlog::Backlog;
 use crate::pipeline::ingest::gate::Gate;
-use crate::pipeline::ingest::plugin::sender::Door;
+use crate::pipeline::ingest::plugin::sender::PluginSender;
 use crate::pipeline::queues::{LiveCommand, Submission, Verified, WriteCommand};
 use crate::policy::{Access, Act, Decision, Newcomers, Offenders, Refusal, Settings};
 use crate::schnorr::Verifier;
@@ -61,14 +61,14 @@ pub struct Verifying {
 pub struct Intake {
     verifying: Verifying,
     ingest: Sender<Vec<Submission>>,
-    onward: Onward,
+    onward: VerifiedOutputs,
 }
 
 /// The ways on for events whose signature is good.
 #[derive(Clone)]
-pub struct Onward {
+pub struct VerifiedOutputs {
     /// To the `plugin` thread.
-    pub plugin: Door,
+    pub plugin: PluginSender,
     /// To the writer.
     pub write: Sender<WriteCommand>,
     /// To live.
@@ -82,7 +82,7 @@ impl Intake {
     pub(in crate::pipeline) const fn new(
         verifying: Verifying,
         ingest: Sender<Vec<Submission>>,
-        onward: Onward,
+        onward: VerifiedOutputs,
     ) -> Self {
         Self { verifying, ingest, onward }
     }
@@ -122,7 +122,7 @@ impl Intake {
 
     /// Returns what finds its queue full. A closed queue means that the process is stopping.
     fn pass_on(&self, stored: Vec<Verified>, ephemeral: Vec<Verified>) -> Vec<Verified> {
-        let Onward { plugin, write, live } = &self.onward;
+        let VerifiedOutputs { plugin, write, live } = &self.onward;
         if plugin.is_open(&self.verifying.settings.load()) {
             plugin.pass(stored);
             plugin.pass(ephemeral);
@@ -149,7 +149,7 @@ pub fn run(
     verifying: &Verifying,
     pool: Option<&ThreadPool>,
     ingest: &Receiver<Vec<Submission>>,
-    Onward { plugin, write, live }: &Onward,
+    VerifiedOutputs { plugin, write, live }: &VerifiedOutputs,
 ) {
     let threads = pool.map_or(1, ThreadPool::current_num_threads) as u64;
     let mut backlog = Backlog::new(BATCH_US * threads);
@@ -293,7 +293,7 @@ mod tests {
             }]
         };
         let ((ingest, _q1), (write, q2), (live, q3), (plugin, _)) = (channel(1), channel(1), channel(1), channel(1));
-        let plugin = Door::new(plugin, Arc::default());
+        let plugin = PluginSender::new(plugin, Arc::default());
         let (dir, metrics) = (tempfile::tempdir().expect("a temporary directory"), Arc::new(Metrics::new()));
         let options = store::Options { map_bytes: 1 << 24, durability: Durability::None, ..store::Options::default() };
         let on_failure: OnFailure = Arc::new(|why| panic!("{why}"));
@@ -308,7 +308,7 @@ mod tests {
             metrics,
             clock: Clock::start(),
         };
-        let intake = Intake::new(verifying, ingest, Onward { plugin, write, live });
+        let intake = Intake::new(verifying, ingest, VerifiedOutputs { plugin, write, live });
         assert!(intake.pass_on(one(1), one(20_001)).is_empty());
         let kinds = |back: &[Verified]| back.iter().map(|one| one.event.view().kind().0).collect::<Vec<_>>();
         assert_eq!(kinds(&intake.pass_on(one(1), one(20_001))), [1, 20_001]);

@@ -89,7 +89,7 @@ pub struct ChangesPage {
 
 /// Why a reader is told nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Untold {
+pub enum ChangesError {
     /// Not everything since its cursor is known: it has to start over.
     Lost,
     /// Too many queries wait.
@@ -107,7 +107,7 @@ pub struct ChangesJob {
     text: Vec<u8>,
     began: Instant,
     spent_us: u64,
-    answer: oneshot::Sender<Result<ChangesPage, Untold>>,
+    answer: oneshot::Sender<Result<ChangesPage, ChangesError>>,
 }
 
 /// How a slice ended.
@@ -140,7 +140,7 @@ impl ChangesJob {
         address: IpAddr,
         cursor: Option<Cursor>,
         lines: usize,
-    ) -> (Box<Self>, oneshot::Receiver<Result<ChangesPage, Untold>>) {
+    ) -> (Box<Self>, oneshot::Receiver<Result<ChangesPage, ChangesError>>) {
         let (answer, answered) = oneshot::channel();
         let lines_left = lines.clamp(1, MOST_LINES);
         let (text, began) = (Vec::new(), Instant::now());
@@ -148,10 +148,10 @@ impl ChangesJob {
     }
 
     /// Tells more, as one commit shows it.
-    fn tell(&mut self, reading: &Reading, budget: Budget) -> Result<Ended, Untold> {
+    fn tell(&mut self, reading: &Reading, budget: Budget) -> Result<Ended, ChangesError> {
         let failed = |error: StoreError| {
             reading.health.failed(StoreOperation::Read, &error);
-            Untold::Failed
+            ChangesError::Failed
         };
         let now = reading.clock.now();
         let mut left = RowBudget { rows: budget.rows as usize, until: Instant::now() + budget.time };
@@ -164,10 +164,10 @@ impl ChangesJob {
             None => Cursor { store, arrived: Seq(0), removed: snapshot.last_removal().map_err(failed)? },
         };
         if cursor.store != store || cursor.arrived > last {
-            return Err(Untold::Lost);
+            return Err(ChangesError::Lost);
         }
         let Some(removals) = snapshot.removals_after(cursor.removed).map_err(failed)? else {
-            return Err(Untold::Lost);
+            return Err(ChangesError::Lost);
         };
         for row in removals {
             let Removal { number, seq, id } = row.map_err(failed)?;
@@ -248,6 +248,6 @@ impl Job for ChangesJob {
 
     fn refuse(self: Box<Self>, _: &Reading, _: Reason) {
         // As above.
-        let _ = self.answer.send(Err(Untold::Busy));
+        let _ = self.answer.send(Err(ChangesError::Busy));
     }
 }

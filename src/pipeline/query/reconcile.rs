@@ -13,7 +13,7 @@ use crate::metrics::StoreOperation;
 use crate::negentropy::{RecordsBuilder, Session, TooMany};
 use crate::nostr::{EventView, Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::pipeline::client::ClientHandle;
-use crate::pipeline::commit::uncommitted::{Look, Wait};
+use crate::pipeline::commit::uncommitted::{Relevance, Wait};
 use crate::pipeline::fair::SHORT_US;
 use crate::pipeline::query::job::{Job, Reading};
 use crate::pipeline::query::visibility::Visibility;
@@ -265,7 +265,7 @@ impl NegJob {
         let NegWork::Collect(collect) = &mut self.work else { return false };
         collect.scan.is_none()
             && !std::mem::replace(&mut collect.has_waited, true)
-            && reading.uncommitted.look(&collect.query.filters) == Look::Concerned
+            && reading.uncommitted.look(&collect.query.filters) == Relevance::Concerned
     }
 
     /// Runs a slice; the job comes back when there is more to do.
@@ -290,10 +290,10 @@ impl NegJob {
             return None;
         }
         match self.collect(reading, budget) {
-            Ok(Collected::More) => return Some(self),
-            Ok(Collected::All) => self.begin(reading),
-            Ok(Collected::NoRoom(reason)) => self.session.fail(reason, None),
-            Ok(Collected::TooMany(TooMany { max_records })) => {
+            Ok(CollectOutcome::More) => return Some(self),
+            Ok(CollectOutcome::All) => self.begin(reading),
+            Ok(CollectOutcome::NoRoom(reason)) => self.session.fail(reason, None),
+            Ok(CollectOutcome::TooMany(TooMany { max_records })) => {
                 // Clients split their query when they read these words. Collecting stopped at the first record too
                 // many.
                 let found = max_records + 1;
@@ -309,7 +309,7 @@ impl NegJob {
         None
     }
 
-    fn collect(&mut self, reading: &Reading, budget: Budget) -> Result<Collected, StoreError> {
+    fn collect(&mut self, reading: &Reading, budget: Budget) -> Result<CollectOutcome, StoreError> {
         let NegWork::Collect(collect) = &mut self.work else {
             unreachable!("only called while collecting");
         };
@@ -320,17 +320,17 @@ impl NegJob {
         }
         let scan = scan.get_or_insert_with(|| Scan::new(query.clone()));
         let mut collecting =
-            Collecting { visibility: Visibility::new(reading, &self.session.client), records, too_many: None };
+            Collector { visibility: Visibility::new(reading, &self.session.client), records, too_many: None };
         let step = scan.run(&snapshot, budget, &mut collecting)?;
         let too_many = collecting.too_many;
         let held = self.session.hold_records(records.len());
         if let Err(reason) = held.and_then(|()| self.session.client.hold_scan(Some(scan), scan_memory)) {
-            return Ok(Collected::NoRoom(reason));
+            return Ok(CollectOutcome::NoRoom(reason));
         }
         Ok(match (too_many, step) {
-            (Some(too_many), _) => Collected::TooMany(too_many),
-            (None, Step::Paused) => Collected::More,
-            (None, Step::Done { .. }) => Collected::All,
+            (Some(too_many), _) => CollectOutcome::TooMany(too_many),
+            (None, Step::Paused) => CollectOutcome::More,
+            (None, Step::Done { .. }) => CollectOutcome::All,
         })
     }
 
@@ -345,20 +345,20 @@ impl NegJob {
     }
 }
 
-enum Collected {
+enum CollectOutcome {
     More,
     All,
     TooMany(TooMany),
     NoRoom(Reason),
 }
 
-struct Collecting<'a> {
+struct Collector<'a> {
     visibility: Visibility,
     records: &'a mut RecordsBuilder,
     too_many: Option<TooMany>,
 }
 
-impl Visitor for Collecting<'_> {
+impl Visitor for Collector<'_> {
     fn admits(&mut self, event: EventView<'_>) -> bool {
         self.visibility.allows(event)
     }

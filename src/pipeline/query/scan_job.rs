@@ -15,7 +15,7 @@ use crate::metrics::StoreOperation;
 use crate::nostr::hll::Hll;
 use crate::nostr::{Filter, Prefix, Reason, RelayMessage, SubscriptionId};
 use crate::pipeline::client::{ClientHandle, Subscription};
-use crate::pipeline::commit::uncommitted::{Look, Wait};
+use crate::pipeline::commit::uncommitted::{Relevance, Wait};
 use crate::pipeline::deliver::live::{Recipient, is_wide};
 use crate::pipeline::query::job::{Job, Reading, too_many_queries};
 use crate::pipeline::query::row_block::RowBlock;
@@ -28,7 +28,7 @@ use crate::ws::RowsPush;
 
 /// Of which queries an io thread may run the first slice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Here {
+pub enum FirstSlice {
     /// None.
     Never,
     /// Those that come while none waits for a reader.
@@ -109,7 +109,7 @@ impl ScanJob {
 
     /// Runs a first slice here if this thread may do so, and passes the rest on to the readers. Returns the
     /// microseconds that were spent here.
-    pub fn start(self: Box<Self>, reading: &Arc<Reading>, here: Here) -> u64 {
+    pub fn start(self: Box<Self>, reading: &Arc<Reading>, here: FirstSlice) -> u64 {
         let client = Arc::clone(&self.client);
         if reading.options.inline_us == 0 || !self.runs_here(reading, here) {
             reading.submit(self);
@@ -133,12 +133,14 @@ impl ScanJob {
         spent_us
     }
 
-    fn runs_here(&self, reading: &Reading, here: Here) -> bool {
+    fn runs_here(&self, reading: &Reading, here: FirstSlice) -> bool {
         let is_next = || match here {
-            Here::Never | Here::WhileNoneWaits => false,
-            Here::WhenNext => reading.scans.would_be_next(&self.client.address, self.spent_us, reading.clock.now_us()),
+            FirstSlice::Never | FirstSlice::WhileNoneWaits => false,
+            FirstSlice::WhenNext => {
+                reading.scans.would_be_next(&self.client.address, self.spent_us, reading.clock.now_us())
+            }
         };
-        here != Here::Never && !self.is_wide() && (reading.scans.is_empty() || is_next() || self.is_short())
+        here != FirstSlice::Never && !self.is_wide() && (reading.scans.is_empty() || is_next() || self.is_short())
     }
 
     /// Whether the query is known to be cheap before it is planned.
@@ -160,8 +162,8 @@ impl ScanJob {
             return false;
         }
         match reading.uncommitted.look(&query.filters) {
-            Look::Unconcerned(covered) => self.covered = Some(covered),
-            Look::Concerned => return true,
+            Relevance::Unconcerned(covered) => self.covered = Some(covered),
+            Relevance::Concerned => return true,
         }
         false
     }

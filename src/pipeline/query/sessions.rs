@@ -66,12 +66,12 @@ pub struct Sessions {
 struct State {
     sessions: usize,
     records: usize,
-    by_address: HashMap<IpAddr, Own>,
+    by_address: HashMap<IpAddr, AddressUsage>,
 }
 
 /// What one address holds.
 #[derive(Default)]
-struct Own {
+struct AddressUsage {
     sessions: usize,
     records: usize,
 }

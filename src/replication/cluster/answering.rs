@@ -18,7 +18,7 @@ use crate::negentropy::Session;
 use crate::nostr::bech32::parse_pubkey;
 use crate::nostr::{Filter, Kind, Pubkey, Timestamp};
 use crate::pipeline::now;
-use crate::replication::local::Look;
+use crate::replication::local::LocalSide;
 use crate::replication::remembered::Remembered;
 use crate::replication::window::Window;
 use crate::store::StoreError;
@@ -30,7 +30,7 @@ pub const MAX_RECORDS: usize = 100_000;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// The comparison under way.
-struct Comparing {
+struct PeerComparison {
     number: u64,
     with: String,
     session: Session,
@@ -71,7 +71,7 @@ pub async fn run(shared: Arc<Shared>) -> Result<Infallible, ClusterError> {
 
 async fn answer(
     shared: &Shared,
-    comparing: &mut Option<Comparing>,
+    comparing: &mut Option<PeerComparison>,
     number: u64,
     from: &str,
     question: Question,
@@ -92,7 +92,7 @@ async fn answer(
             let opened = open(node, window, filter(&kinds, authors), frame_bytes).await?;
             let Some(session) = opened else { return Ok(Answer::Much) };
             let reply = session.reply(&message);
-            *comparing = Some(Comparing { number, with: from.into(), session, used: Instant::now() });
+            *comparing = Some(PeerComparison { number, with: from.into(), session, used: Instant::now() });
             reply.map_or_else(
                 |error| failed(&error.to_string()),
                 |reply| Answer::Compared { session: number, message: ask::to_text(&reply) },
@@ -142,7 +142,8 @@ async fn open(
     let look = move || -> Result<Option<Session>, StoreError> {
         let stop = AtomicBool::new(false);
         let store = &node.serving.store;
-        let look = Look { store, filter: &filter, max_records: MAX_RECORDS, sends_up: false, now: now(), stop: &stop };
+        let look =
+            LocalSide { store, filter: &filter, max_records: MAX_RECORDS, sends_up: false, now: now(), stop: &stop };
         let held = look.find(window, &Remembered::default())?;
         let whole = held.filter(|held| held.rest.is_none());
         Ok(whole.map(|held| Session::new(Arc::new(held.records), frame_bytes)))

@@ -28,7 +28,7 @@ use crate::nostr::{EventId, VerifiedEvent, hex};
 use crate::pipeline::ingest::nodes::NodeClient;
 use crate::pipeline::now;
 use crate::replication::backoff::chance;
-use crate::replication::local::Look;
+use crate::replication::local::LocalSide;
 use crate::replication::remembered::Remembered;
 use crate::replication::window::Window;
 use crate::store::StoreError;
@@ -146,7 +146,7 @@ impl<'a> Comparison<'a> {
             let (stop, filter) = (AtomicBool::new(false), filter(&node.options.kinds, node.authors.clone()));
             let store = &node.serving.store;
             let (max_records, now) = (MAX_RECORDS, now());
-            let look = Look { store, filter: &filter, max_records, sends_up: false, now, stop: &stop };
+            let look = LocalSide { store, filter: &filter, max_records, sends_up: false, now, stop: &stop };
             look.find(window, &Remembered::default())
         };
         let held = on_disk(look).await?.ok_or(ClusterError::Stopping)?;

@@ -33,14 +33,14 @@ pub struct Outgoing {
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct ReadEvents {
     /// Everything up to here was looked at.
     pub read: Seq,
     /// What is to be published, in the order of arrival.
     pub events: Vec<Outgoing>,
 }
 
-impl Found {
+impl ReadEvents {
     fn take(&mut self, node: &Node, seq: Seq, event: EventView<'_>) -> usize {
         self.read = seq;
         if node.recent.has(&event.id()) {
@@ -57,13 +57,13 @@ impl Found {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub async fn after(node: &Arc<Node>, seq: Seq, most: usize) -> Result<Found, StoreError> {
+pub async fn after(node: &Arc<Node>, seq: Seq, most: usize) -> Result<ReadEvents, StoreError> {
     // In this order: what is in neither has a higher number.
     let fresh = node.serving.reading.uncommitted.after(seq);
     let first = fresh.iter().flat_map(|batch| batch.iter()).map(|one| one.seq).find(|number| *number > seq);
     let until = match first {
         Some(first) if first.0 == seq.0 + 1 => {
-            let mut found = Found { read: seq, ..Found::default() };
+            let mut found = ReadEvents { read: seq, ..ReadEvents::default() };
             let mut bytes = 0;
             for one in fresh.iter().flat_map(|batch| batch.iter()).filter(|one| one.seq > seq) {
                 // Another process may have stored something in between.
@@ -78,7 +78,7 @@ pub async fn after(node: &Arc<Node>, seq: Seq, most: usize) -> Result<Found, Sto
         None => {
             let last = node.serving.store.read()?.last_seq()?;
             if last <= seq {
-                return Ok(Found { read: seq, ..Found::default() });
+                return Ok(ReadEvents { read: seq, ..ReadEvents::default() });
             }
             Seq(last.0 + 1)
         }
@@ -88,8 +88,8 @@ pub async fn after(node: &Arc<Node>, seq: Seq, most: usize) -> Result<Found, Sto
 }
 
 /// Reads stored events after `seq` and before `until`.
-fn stored(node: &Node, seq: Seq, until: Seq, most: usize) -> Result<Found, StoreError> {
-    let mut found = Found { read: seq, ..Found::default() };
+fn stored(node: &Node, seq: Seq, until: Seq, most: usize) -> Result<ReadEvents, StoreError> {
+    let mut found = ReadEvents { read: seq, ..ReadEvents::default() };
     let (began, now, mut bytes) = (Instant::now(), now(), 0);
     let snapshot = node.serving.store.read()?;
     for (row, event) in snapshot.after(seq)?.enumerate() {

@@ -17,7 +17,7 @@ use super::message::Poison;
 use super::names::{NODE, Names};
 use super::options::Options;
 use super::state::State;
-use super::watermark::Settled;
+use super::watermark::Watermark;
 use crate::metrics::{NodeReceived, NodeReceivedLabel, NodeSent, NodeSentLabel};
 use crate::nostr::Pubkey;
 use crate::pipeline::Serving;
@@ -70,7 +70,7 @@ pub struct Shared {
     /// The same, for JetStream.
     pub context: Context,
     /// What the other nodes have taken.
-    pub settled: Mutex<Settled>,
+    pub settled: Mutex<Watermark>,
 }
 
 impl Shared {

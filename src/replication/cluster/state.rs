@@ -46,7 +46,7 @@ pub struct State {
 
 /// What a stream of NATS says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Found {
+pub struct StreamInfo {
     /// When it was created, in nanoseconds since 1970.
     pub created: i64,
     /// Its first number.
@@ -70,7 +70,7 @@ pub enum StreamChange {
 
 impl Stream {
     /// Goes on with the stream as it is found now.
-    pub fn compare(&mut self, found: Found) -> StreamChange {
+    pub fn compare(&mut self, found: StreamInfo) -> StreamChange {
         let change = if self.created == 0 {
             StreamChange::First
         } else if self.created != found.created || found.last < self.seen {
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_stream_that_was_wiped_cut_or_outran_the_node_is_noticed() {
         let mut stream = Stream::default();
-        let found = |created, first, last| Found { created, first, last };
+        let found = |created, first, last| StreamInfo { created, first, last };
         assert_eq!(stream.compare(found(1, 1, 5)), StreamChange::First);
         stream.taken = 5;
         assert_eq!(stream.compare(found(1, 4, 9)), StreamChange::Same);

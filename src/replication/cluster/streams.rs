@@ -14,7 +14,7 @@ use async_nats::jetstream::stream::{self, DiscardPolicy, StorageType, Stream};
 use super::error::{ClusterError, nats};
 use super::options::MAX_ACK_PENDING;
 use super::shared::Node;
-use super::state::{Found, StreamChange};
+use super::state::{StreamChange, StreamInfo};
 use crate::nostr::Kind;
 
 /// How long a message may stay unacknowledged before NATS delivers it again.
@@ -60,9 +60,9 @@ async fn open_stream(context: &Context, config: stream::Config) -> Result<Stream
 }
 
 /// What a stream says of itself.
-pub fn found(info: &stream::Info) -> Found {
+pub fn found(info: &stream::Info) -> StreamInfo {
     let created = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(1).max(1);
-    Found { created, first: info.state.first_sequence, last: info.state.last_sequence }
+    StreamInfo { created, first: info.state.first_sequence, last: info.state.last_sequence }
 }
 
 /// Goes on with the stream of events. What a lost one held that others have not taken is published again.

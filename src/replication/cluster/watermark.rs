@@ -15,14 +15,14 @@ pub const MOST_AGAIN: u64 = 1_000_000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Settled {
+pub struct Watermark {
     /// Numbers of the stream, and the arrival numbers up to which everything was published by then; both ascending.
     pairs: VecDeque<(u64, Seq)>,
     /// How far apart the arrival numbers are at least.
     step: u64,
 }
 
-impl Settled {
+impl Watermark {
     /// Everything up to `published` is in the stream up to `number`.
     pub fn note(&mut self, number: u64, published: Seq) {
         match self.pairs.back() {
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn only_what_every_node_has_taken_is_settled_and_a_bounded_number_of_pairs_is_kept() {
-        let mut settled = Settled::default();
+        let mut settled = Watermark::default();
         settled.note(10, Seq(1));
         settled.note(12, Seq(3));
         settled.note(11, Seq(4));

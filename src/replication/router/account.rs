@@ -11,7 +11,7 @@ use super::status::Status;
 use crate::import::{LineOutcome, Verdict, Wanted};
 use crate::nostr::{EventId, EventView, Filter, Timestamp};
 use crate::pipeline::now;
-use crate::replication::download::Requested;
+use crate::replication::download::RequestedEvents;
 use crate::replication::feed::Window;
 use crate::replication::recent::Recent;
 use crate::replication::remembered::{LocalAbsence, Remembered};
@@ -75,14 +75,14 @@ impl Account {
 }
 
 /// What comes live: whatever matches.
-pub struct Live {
+pub struct LiveEvents {
     /// The conditions and the range.
     pub filter: Filter,
     /// The connection's.
     pub account: Arc<Account>,
 }
 
-impl Wanted for Live {
+impl Wanted for LiveEvents {
     fn wants(&self, event: EventView<'_>) -> bool {
         self.account.wants(event, self.filter.matches(event))
     }
@@ -93,16 +93,16 @@ impl Wanted for Live {
 }
 
 /// What a comparison fetches: what was asked for.
-pub struct Fetched {
+pub struct FetchedEvents {
     /// The ids, and the filter.
-    pub asked: Arc<Requested>,
+    pub asked: Arc<RequestedEvents>,
     /// What stays different.
     pub remembered: Arc<Mutex<Remembered>>,
     /// The connection's.
     pub account: Arc<Account>,
 }
 
-impl Wanted for Fetched {
+impl Wanted for FetchedEvents {
     fn wants(&self, event: EventView<'_>) -> bool {
         self.account.wants(event, self.asked.wants(event))
     }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::account::{Account, Fetched, WINDOW};
+use super::account::{Account, FetchedEvents, WINDOW};
 use super::link::Link;
 use crate::import::Origin;
 use crate::nostr::EventId;
 use crate::peer::{Connection, Options};
 use crate::pipeline::now;
-use crate::replication::download::Requested;
+use crate::replication::download::RequestedEvents;
 use crate::replication::error::SyncError;
 use crate::replication::file;
 use crate::replication::report::{Direction, Progress, Report, Side, Watch};
@@ -53,7 +53,7 @@ async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncErr
     // Of the whole filter, as `weir sync` remembers it: the window moves.
     let memory = file::path(&shared.memory, url.as_str(), &gap.scope.name());
     let remembered = Arc::new(Mutex::new(load(&memory, |text| tracing::warn!("{text}"))));
-    let asked = Arc::new(Requested::new(gap.scope.whole()));
+    let asked = Arc::new(RequestedEvents::new(gap.scope.whole()));
     let account = Arc::new(Account::new(Arc::clone(&link.recent), Arc::clone(&link.status)));
     let task = Task {
         url,
@@ -72,7 +72,7 @@ async fn run(link: &Link, gap: Gap, stop: &AtomicBool) -> Result<Report, SyncErr
         watch: link,
     };
     let fetched =
-        Fetched { asked: Arc::clone(&asked), remembered: Arc::clone(&remembered), account: Arc::clone(&account) };
+        FetchedEvents { asked: Arc::clone(&asked), remembered: Arc::clone(&remembered), account: Arc::clone(&account) };
     let origin = Origin::Relay(url.as_str().into(), Arc::new(fetched));
     let feed = shared.intake.feed(origin, account.window()).ok_or(SyncError::ImportOver)?;
     let mut session = Session::new(task, connection, Arc::clone(&asked));

@@ -14,12 +14,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use super::account::{Account, Live};
-use super::down::{Down, LIVE};
-use super::follow::Found;
+use super::account::{Account, LiveEvents};
+use super::down::{DownState, LIVE};
+use super::follow::ArrivedEvents;
 use super::link::Link;
 use super::progress::Progress;
-use super::up::Up;
+use super::up::UpState;
 use crate::import::Origin;
 use crate::nostr::json::Parser;
 use crate::nostr::{EventId, Timestamp};
@@ -69,9 +69,9 @@ pub struct Conversation<'l> {
     failures: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     arrivals: watch::Receiver<Seq>,
-    down: Down,
-    up: Option<Up>,
-    reading: Option<JoinHandle<Result<Found, StoreError>>>,
+    down: DownState,
+    up: Option<UpState>,
+    reading: Option<JoinHandle<Result<ArrivedEvents, StoreError>>>,
     ping: Option<Ping>,
     pinged_at: Instant,
     pings: u64,
@@ -84,10 +84,10 @@ pub struct Conversation<'l> {
 }
 
 /// What happened.
-enum Happened {
+enum Input {
     Frame(Frame),
     Caught(Result<Report, SyncError>),
-    Found(Result<Found, StoreError>),
+    Found(Result<ArrivedEvents, StoreError>),
     Tick,
 }
 
@@ -101,10 +101,10 @@ impl<'l> Conversation<'l> {
         let shared = &link.shared;
         let failures = shared.intake.failures();
         let account = Arc::new(Account::new(Arc::clone(&link.recent), Arc::clone(&link.status)));
-        let live = Live { filter: link.options.stream.scope.whole(), account: Arc::clone(&account) };
+        let live = LiveEvents { filter: link.options.stream.scope.whole(), account: Arc::clone(&account) };
         let origin = Origin::Relay(link.options.url.as_str().into(), Arc::new(live));
         let feed = shared.intake.feed(origin, account.window()).ok_or(SyncError::ImportOver)?;
-        let up = if link.options.stream.direction.is_up() { Some(Up::begin(link, progress)) } else { None };
+        let up = if link.options.stream.direction.is_up() { Some(UpState::begin(link, progress)) } else { None };
         let now = Instant::now();
         let mut conversation = Self {
             link,
@@ -117,7 +117,7 @@ impl<'l> Conversation<'l> {
             failures,
             stop: link.stop.clone(),
             arrivals: shared.arrivals.clone(),
-            down: Down::default(),
+            down: DownState::default(),
             up,
             reading: None,
             ping: None,
@@ -141,20 +141,20 @@ impl<'l> Conversation<'l> {
             self.go_on()?;
             let follows = self.up.is_some();
             let happened = tokio::select! {
-                frame = self.connection.next_frame() => Happened::Frame(frame?),
-                caught = joined(&mut self.down.catching) => Happened::Caught(caught),
-                found = joined(&mut self.reading) => Happened::Found(found),
-                _ = self.arrivals.changed(), if follows => Happened::Tick,
-                _ = tick.tick() => Happened::Tick,
+                frame = self.connection.next_frame() => Input::Frame(frame?),
+                caught = joined(&mut self.down.catching) => Input::Caught(caught),
+                found = joined(&mut self.reading) => Input::Found(found),
+                _ = self.arrivals.changed(), if follows => Input::Tick,
+                _ = tick.tick() => Input::Tick,
                 _ = self.failures.changed() => return Err(SyncError::ImportOver),
                 _ = self.stop.wait_for(|stop| *stop) => return Err(SyncError::Interrupted),
             };
             match happened {
-                Happened::Frame(Frame::Text(text)) => self.take(&text).await?,
-                Happened::Frame(Frame::Pong(number)) => self.answered_ping(number).await?,
-                Happened::Caught(report) => self.caught_up(report).await?,
-                Happened::Found(found) => self.found(found?)?,
-                Happened::Tick => self.flush().await?,
+                Input::Frame(Frame::Text(text)) => self.take(&text).await?,
+                Input::Frame(Frame::Pong(number)) => self.answered_ping(number).await?,
+                Input::Caught(report) => self.caught_up(report).await?,
+                Input::Found(found) => self.found(found?)?,
+                Input::Tick => self.flush().await?,
             }
             self.check()?;
         }
@@ -302,7 +302,7 @@ impl<'l> Conversation<'l> {
         let owed_since = [self.ping.as_ref().map(|ping| ping.sent_at), self.down.waiting_since()];
         // Not while we did not listen.
         let is_overdue = |since: Instant| now.duration_since(since.max(self.listens_since)) >= timeout;
-        let stalls = |up: &mut Up| up.waiting_since().is_some_and(is_overdue) && !up.may_go_on(now);
+        let stalls = |up: &mut UpState| up.waiting_since().is_some_and(is_overdue) && !up.may_go_on(now);
         if owed_since.into_iter().flatten().any(is_overdue) || self.up.as_mut().is_some_and(stalls) {
             return Err(SyncError::TimedOut(timeout.as_secs(), self.notice.clone()));
         }

@@ -45,7 +45,7 @@ pub struct Pending {
 
 /// What one connection knows of the way down: the subscription, the comparison, and the pings that move the mark.
 #[derive(Default)]
-pub struct Down {
+pub struct DownState {
     /// Where the subscription stands.
     pub subscribed: Subscribed,
     /// Since when it stands.
@@ -72,7 +72,7 @@ pub struct Down {
     pub pending: Option<Pending>,
 }
 
-impl Down {
+impl DownState {
     /// Whether events of the subscription may come.
     pub const fn is_asked(&self) -> bool {
         matches!(self.subscribed, Subscribed::Requested(_) | Subscribed::Live)
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_subscription_that_is_ended_soon_again_and_again_is_a_row_of_refusals() {
-        let (mut down, now) = (Down::default(), Instant::now());
+        let (mut down, now) = (DownState::default(), Instant::now());
         let mut ended_after = |seconds| {
             down.live_since = Some(now);
             down.refused(now + Duration::from_secs(seconds))

@@ -19,7 +19,7 @@ const BYTES: usize = 1 << 20;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct ArrivedEvents {
     /// Everything up to here was looked at.
     pub read: Seq,
     /// EVENT messages, in the order of arrival.
@@ -47,8 +47,8 @@ impl Follow<'_> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn after(&self, seq: Seq, most: usize) -> Result<Found, StoreError> {
-        let mut found = Found { read: seq, ..Found::default() };
+    pub fn after(&self, seq: Seq, most: usize) -> Result<ArrivedEvents, StoreError> {
+        let mut found = ArrivedEvents { read: seq, ..ArrivedEvents::default() };
         let (began, mut bytes) = (Instant::now(), 0);
         let snapshot = self.store.read()?;
         for (row, event) in snapshot.after(seq)?.enumerate() {
@@ -80,8 +80,8 @@ impl Follow<'_> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn again(&self, ids: &[(Seq, EventId)]) -> Result<Found, StoreError> {
-        let mut found = Found::default();
+    pub fn again(&self, ids: &[(Seq, EventId)]) -> Result<ArrivedEvents, StoreError> {
+        let mut found = ArrivedEvents::default();
         let snapshot = self.store.read()?;
         for (seq, id) in ids {
             match local::sending(&snapshot, id, self.now)? {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::account::WINDOW;
 use super::stream::MAX_LINKS;
-use crate::import::{self, End, Observer, Origin, Piece, Rules, Verdict};
+use crate::import::{self, ImportEnd, Observer, Origin, Piece, Rules, Verdict};
 use crate::pipeline::{OnFailure, StartError, threads};
 use crate::policy::Source;
 use crate::replication::feed::{Feed, Window};
@@ -72,13 +72,13 @@ impl Intake {
 }
 
 /// The running thread. Its import ends when this is dropped and every feed is.
-pub struct Running {
+pub struct IntakeThread {
     intake: Intake,
     stop: mpsc::Sender<()>,
     thread: JoinHandle<()>,
 }
 
-impl Running {
+impl IntakeThread {
     /// Starts the thread.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Running {
         let intake = Intake { current: Arc::default(), failures };
         let (stop, stopped) = mpsc::channel::<()>(1);
         let on_failure = Arc::clone(&parts.on_failure);
-        let looping = Looping { parts, current: Arc::clone(&intake.current), failed, stopped };
+        let looping = ImportThread { parts, current: Arc::clone(&intake.current), failed, stopped };
         let thread = threads::spawn("replicate", &on_failure, move || looping.run())?;
         Ok(Self { intake, stop, thread })
     }
@@ -109,14 +109,14 @@ impl Running {
     }
 }
 
-struct Looping {
+struct ImportThread {
     parts: Parts,
     current: Arc<Mutex<Option<mpsc::Sender<Delivery>>>>,
     failed: watch::Sender<u64>,
     stopped: mpsc::Receiver<()>,
 }
 
-impl Looping {
+impl ImportThread {
     fn run(mut self) {
         // Waits for no message of a link: only for time, or for the end.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -129,9 +129,9 @@ impl Looping {
             }
             let why = match self.import(move || waiting.blocking_recv()) {
                 Ok(report) => match report.end {
-                    End::Complete if self.stopped.is_closed() => return,
-                    End::Full(limit) => format!("the store is full: see {}", limit.key()),
-                    End::Store(error) => error.to_string(),
+                    ImportEnd::Complete if self.stopped.is_closed() => return,
+                    ImportEnd::Full(limit) => format!("the store is full: see {}", limit.key()),
+                    ImportEnd::Store(error) => error.to_string(),
                     end => format!("the import ended: {end:?}"),
                 },
                 Err(error) => error.to_string(),

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task;
 use tokio::time::Interval;
 
-use super::intake::{self, Intake, Running};
+use super::intake::{self, Intake, IntakeThread};
 use super::link::{Link, Shared};
 use super::reconnect;
 use super::status::Status;
@@ -64,7 +64,7 @@ impl Router {
     /// When threads cannot be started or the store cannot be read.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let runtime = Builder::new_current_thread().enable_all().thread_name("replicate-io").build()?;
-        let running = Running::start(parts.intake.clone())?;
+        let running = IntakeThread::start(parts.intake.clone())?;
         let (last, store_id) = {
             let snapshot = parts.intake.store.read()?;
             (snapshot.last_seq()?, snapshot.store_id()?)

@@ -15,7 +15,7 @@ use crate::store::Seq;
 
 /// What one connection knows of the way up: the window of unanswered events, and the tests of events that stay
 /// unanswered.
-pub struct Up {
+pub struct UpState {
     /// The window.
     pub outgoing: Outgoing,
     /// Until when nothing is sent.
@@ -33,14 +33,14 @@ pub struct Up {
 }
 
 /// What to read from the store and to send.
-pub enum Next {
+pub enum NextSend {
     /// These events, once more.
     Again(Vec<(Seq, EventId)>),
     /// So many events after that one.
     After(Seq, usize),
 }
 
-impl Up {
+impl UpState {
     /// Goes on where the last connection ended, or after the cursor. A new link begins with what arrives from now on.
     pub fn begin(link: &Link, progress: &mut Progress) -> Self {
         let outgoing = progress.outgoing.take().unwrap_or_else(|| {
@@ -81,7 +81,7 @@ impl Up {
     }
 
     /// What may be sent now, if the store has events up to `last`.
-    pub fn next(&mut self, now: Instant, last: Seq) -> Option<Next> {
+    pub fn next(&mut self, now: Instant, last: Seq) -> Option<NextSend> {
         let is_waiting = self.waiting_since().is_some();
         let next = self.choose(is_waiting, now, last)?;
         if !is_waiting {
@@ -90,23 +90,23 @@ impl Up {
         Some(next)
     }
 
-    fn choose(&mut self, is_waiting: bool, now: Instant, last: Seq) -> Option<Next> {
+    fn choose(&mut self, is_waiting: bool, now: Instant, last: Seq) -> Option<NextSend> {
         if self.outgoing.has_doubtful(now) {
             if is_waiting {
                 return None;
             }
             if let Some(proof) = self.proof.filter(|_| !self.is_proven) {
                 self.is_proving = true;
-                return Some(Next::Again(vec![(Seq(0), proof)]));
+                return Some(NextSend::Again(vec![(Seq(0), proof)]));
             }
-            return self.outgoing.take_doubtful(now).map(|event| Next::Again(vec![event]));
+            return self.outgoing.take_doubtful(now).map(|event| NextSend::Again(vec![event]));
         }
         let again = self.outgoing.take_again(now);
         if !again.is_empty() {
-            return Some(Next::Again(again));
+            return Some(NextSend::Again(again));
         }
         let (after, room) = (self.outgoing.read(), self.outgoing.room_for_new());
-        (room > 0 && after < last).then_some(Next::After(after, room))
+        (room > 0 && after < last).then_some(NextSend::After(after, room))
     }
 
     /// Whether this is the event that is sent only to see that the relay answers.

@@ -8,7 +8,7 @@ use crate::pipeline::now;
 use crate::replication::comparison::{Comparison, ComparisonError};
 use crate::replication::download::Abuse;
 use crate::replication::error::SyncError;
-use crate::replication::open_window::{Comparing, Reading};
+use crate::replication::open_window::{OpenComparison, OpenPages};
 use crate::replication::pages::{Covered, PAGE_EVENTS, Pages};
 use crate::replication::refusal::Refusal;
 use crate::replication::remembered::{LocalAbsence, RemoteAbsence};
@@ -37,7 +37,7 @@ impl Session<'_> {
             return self.open(window);
         }
         self.report.by_pages = true;
-        self.reading = Some(Reading { name: None, pages: Pages::new(window), since: Instant::now() });
+        self.reading = Some(OpenPages { name: None, pages: Pages::new(window), since: Instant::now() });
         self.ask_for_page()
     }
 
@@ -50,7 +50,7 @@ impl Session<'_> {
         let name = self.name('n');
         self.connection.send(self.task.scope.neg_open(&name, held.window, &hex::encode(&message)))?;
         let since = Instant::now();
-        self.comparing = Some(Comparing { name, window: held.window, comparison, next: None, since });
+        self.comparing = Some(OpenComparison { name, window: held.window, comparison, next: None, since });
         // Looking took its time.
         self.progress_at = Instant::now();
         Ok(())
@@ -115,7 +115,7 @@ impl Session<'_> {
             Some((newer, older)) if self.windows.len() < MAX_WINDOWS => self.windows.extend([older, newer]),
             _ => {
                 self.report.by_pages = true;
-                self.reading = Some(Reading { name: None, pages: Pages::new(window), since: Instant::now() });
+                self.reading = Some(OpenPages { name: None, pages: Pages::new(window), since: Instant::now() });
             }
         }
         Ok(())

@@ -62,7 +62,7 @@ pub enum Side {
 }
 
 /// See the module. All threads share it.
-pub struct Board {
+pub struct DashboardContext {
     /// The options.
     pub options: Options,
     /// Who is logged in.
@@ -73,7 +73,7 @@ pub struct Board {
     addresses: OnceLock<(Option<SocketAddr>, SocketAddr)>,
 }
 
-impl Board {
+impl DashboardContext {
     /// A board that nobody has opened yet.
     ///
     /// # Errors
@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_path_is_below_the_dashboards_own_or_not() {
-        let board = Board::new(Options::default()).expect("random numbers");
-        let below = |path| board.below(path);
+        let dashboard = DashboardContext::new(Options::default()).expect("random numbers");
+        let below = |path| dashboard.below(path);
         assert_eq!(["/dashboard", "/dashboard/", "/dashboard/call"].map(below), [Some(""), Some("/"), Some("/call")]);
         assert_eq!(["/", "/dashboards", "/Dashboard", ""].map(below), [None; 4]);
     }
@@ -160,11 +160,11 @@ mod tests {
     #[test]
     fn a_browser_on_this_machine_is_told_an_address_that_it_can_reach() {
         let options = Options { on_metrics_address: true, on_relay_address: true, ..Options::default() };
-        let board = Board::new(options).expect("random numbers");
-        assert_eq!(board.urls(), [""; 0]);
-        board.serve_at(Some("[::]:9090".parse().expect("an address")), "0.0.0.0:7777".parse().expect("an address"));
-        assert_eq!(board.urls(), ["http://[::1]:9090/dashboard", "http://127.0.0.1:7777/dashboard"]);
-        assert_eq!(board.hosts(Side::Metrics), ["localhost", "127.0.0.1", "[::1]", "[::]"]);
-        assert_eq!(board.hosts(Side::Relay), [""; 0]);
+        let dashboard = DashboardContext::new(options).expect("random numbers");
+        assert_eq!(dashboard.urls(), [""; 0]);
+        dashboard.serve_at(Some("[::]:9090".parse().expect("an address")), "0.0.0.0:7777".parse().expect("an address"));
+        assert_eq!(dashboard.urls(), ["http://[::1]:9090/dashboard", "http://127.0.0.1:7777/dashboard"]);
+        assert_eq!(dashboard.hosts(Side::Metrics), ["localhost", "127.0.0.1", "[::1]", "[::]"]);
+        assert_eq!(dashboard.hosts(Side::Relay), [""; 0]);
     }
 }

@@ -16,7 +16,7 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::context::{Board, Side};
+use super::context::{DashboardContext, Side};
 use super::sessions::{Token, Visitor};
 use crate::metrics::ManagementOutcome;
 use crate::nostr::VerifiedEvent;
@@ -37,22 +37,22 @@ const MAX_LINK: usize = 64;
 /// Answers a request below the dashboard's path, which is charged to `payer`.
 pub async fn answer(
     context: &IoContext,
-    board: &Board,
+    dashboard: &DashboardContext,
     (side, payer): (Side, IpAddr),
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    let rest = board.below(request.uri().path()).unwrap_or_default().to_owned();
+    let rest = dashboard.below(request.uri().path()).unwrap_or_default().to_owned();
     let settings = context.front.pipeline.settings.load_full();
     let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
-    let visitor = visitor(board, &settings, request.headers());
+    let visitor = visitor(dashboard, &settings, request.headers());
     let answered = match (&*rest, is_get) {
-        ("" | "/", true) => return page(board, &settings, request.headers()),
-        ("/session", true) => session(board, &settings, visitor.as_ref()),
+        ("" | "/", true) => return page(dashboard, &settings, request.headers()),
+        ("/session", true) => session(dashboard, &settings, visitor.as_ref()),
         ("/login" | "/logout" | "/call", false) if !is_from_here(request.headers()) => {
             Err((StatusCode::FORBIDDEN, "this request comes from another site".into()))
         }
-        ("/login", false) => log_in(context, board, (side, payer), request).await,
-        ("/logout", false) => Ok(log_out(board, request.headers())),
+        ("/login", false) => log_in(context, dashboard, (side, payer), request).await,
+        ("/logout", false) => Ok(log_out(dashboard, request.headers())),
         ("/call", false) => match visitor {
             Some(visitor) => call(context, visitor, request).await,
             None => Err((StatusCode::UNAUTHORIZED, "log in first".into())),
@@ -87,9 +87,9 @@ fn data(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     response
 }
 
-fn page(board: &Board, settings: &Settings, asked: &HeaderMap) -> Response<Full<Bytes>> {
+fn page(dashboard: &DashboardContext, settings: &Settings, asked: &HeaderMap) -> Response<Full<Bytes>> {
     let info = settings.moderation.info(&settings.info);
-    let Page { html, policy } = dashboard::render(&info.name, &board.options.path);
+    let Page { html, policy } = dashboard::render(&info.name, &dashboard.options.path);
     let policy = HeaderValue::try_from(policy).expect("sources are visible ASCII");
     Tagged::new(HTML, html).answer_page(asked, policy)
 }
@@ -112,8 +112,8 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Who has a session and still may: a reload may have taken a key from the admins.
-fn visitor(board: &Board, settings: &Settings, headers: &HeaderMap) -> Option<Visitor> {
-    let visitor = board.sessions.find(cookie(headers)?, Instant::now())?;
+fn visitor(dashboard: &DashboardContext, settings: &Settings, headers: &HeaderMap) -> Option<Visitor> {
+    let visitor = dashboard.sessions.find(cookie(headers)?, Instant::now())?;
     let may = match &visitor {
         Visitor::Key(key) => settings.admins.contains(key),
         Visitor::User(_) => true,
@@ -121,12 +121,12 @@ fn visitor(board: &Board, settings: &Settings, headers: &HeaderMap) -> Option<Vi
     may.then_some(visitor)
 }
 
-fn session(board: &Board, settings: &Settings, visitor: Option<&Visitor>) -> Answered {
+fn session(dashboard: &DashboardContext, settings: &Settings, visitor: Option<&Visitor>) -> Answered {
     let who = visitor.map(|visitor| match visitor {
         Visitor::Key(key) => npub(key),
         Visitor::User(name) => name.clone(),
     });
-    let challenge = board.sessions.challenge(Instant::now()).map_err(internal)?;
+    let challenge = dashboard.sessions.challenge(Instant::now()).map_err(internal)?;
     let told = json!({ "who": who, "challenge": challenge, "admins": !settings.admins.is_empty() });
     Ok(data(StatusCode::OK, &told))
 }
@@ -142,27 +142,27 @@ fn unauthorized(why: impl ToString) -> (StatusCode, String) {
 /// Opens a session: by a signed login in `Authorization`, or by a link in the body.
 async fn log_in(
     context: &IoContext,
-    board: &Board,
+    dashboard: &DashboardContext,
     (side, payer): (Side, IpAddr),
     request: Request<Incoming>,
 ) -> Answered {
     let is_secure = is_secure(request.headers());
     let token = if request.headers().contains_key(hyper::header::AUTHORIZATION) {
-        by_signature(context, board, (side, payer), request.headers())?
+        by_signature(context, dashboard, (side, payer), request.headers())?
     } else {
         // Anybody may send one.
         let body = read_at_most(MAX_LINK, request.into_body(), "this is no link").await;
         let body = body.map_err(|(status, why)| (status, why.to_owned()))?;
         let link = std::str::from_utf8(&body).unwrap_or_default();
-        board.sessions.follow(link, Instant::now()).map_err(unauthorized)?
+        dashboard.sessions.follow(link, Instant::now()).map_err(unauthorized)?
     };
-    let seconds = board.options.session_s;
-    Ok(with_cookie(data(StatusCode::OK, &json!({ "result": true })), board, (token.text(), seconds), is_secure))
+    let seconds = dashboard.options.session_s;
+    Ok(with_cookie(data(StatusCode::OK, &json!({ "result": true })), dashboard, (token.text(), seconds), is_secure))
 }
 
 fn by_signature(
     context: &IoContext,
-    board: &Board,
+    dashboard: &DashboardContext,
     (side, payer): (Side, IpAddr),
     headers: &HeaderMap,
 ) -> Result<Token, (StatusCode, String)> {
@@ -170,25 +170,25 @@ fn by_signature(
     let (settings, now) = (pipeline.settings.load(), Instant::now());
     let event = authorization(&mut context.parser.borrow_mut(), headers).map_err(unauthorized)?;
     let challenge = event.view().tags().values("challenge").next().map(|text| text.to_text()).unwrap_or_default();
-    if !board.sessions.gave(&challenge, now) {
+    if !dashboard.sessions.gave(&challenge, now) {
         return Err(unauthorized("the challenge is too old; try again"));
     }
-    let path = format!("{}/login", board.options.path);
-    let login = Login { path: &path, also: &board.hosts(side), challenge: &challenge };
+    let path = format!("{}/login", dashboard.options.path);
+    let login = Login { path: &path, also: &dashboard.hosts(side), challenge: &challenge };
     check_login(&settings, event.view(), pipeline.clock.now(), login).map_err(unauthorized)?;
     context.charge(&settings, payer, Act::Auth);
     let event = VerifiedEvent::verify_one(&pipeline.verifier, event)
         .map_err(|_| unauthorized("the signature of the login is wrong"))?;
     let key = event.view().pubkey();
     tracing::info!(%key, "an admin logged in to the dashboard");
-    board.sessions.log_in(key, event.view().id(), now).map_err(unauthorized)
+    dashboard.sessions.log_in(key, event.view().id(), now).map_err(unauthorized)
 }
 
-fn log_out(board: &Board, headers: &HeaderMap) -> Response<Full<Bytes>> {
+fn log_out(dashboard: &DashboardContext, headers: &HeaderMap) -> Response<Full<Bytes>> {
     if let Some(token) = cookie(headers) {
-        board.sessions.end(token);
+        dashboard.sessions.end(token);
     }
-    with_cookie(data(StatusCode::OK, &json!({ "result": true })), board, ("", 0), is_secure(headers))
+    with_cookie(data(StatusCode::OK, &json!({ "result": true })), dashboard, ("", 0), is_secure(headers))
 }
 
 /// Whether the browser came by TLS: its page then sends the cookie by TLS alone.
@@ -198,12 +198,12 @@ fn is_secure(headers: &HeaderMap) -> bool {
 
 fn with_cookie(
     mut response: Response<Full<Bytes>>,
-    board: &Board,
+    dashboard: &DashboardContext,
     (token, seconds): (&str, u64),
     is_secure: bool,
 ) -> Response<Full<Bytes>> {
     let secure = if is_secure { "; Secure" } else { "" };
-    let path = &board.options.path;
+    let path = &dashboard.options.path;
     let cookie = format!("{COOKIE_NAME}={token}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     let cookie = HeaderValue::try_from(cookie).expect("the path of the configuration is visible ASCII");
     response.headers_mut().insert(SET_COOKIE, cookie);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Engine, Stalled};
+use super::{Engine, PausedBy};
 use crate::metrics::{EventOutcome, PolicyRule, StoreOperation};
 use crate::nostr::{Event, Prefix, RelayMessage, Timestamp};
 use crate::pipeline::commit::event_replies::{counted_as, reply_for};
@@ -82,6 +82,6 @@ impl Engine {
         if is_replaced && self.is_answered() {
             return self.client.outbox.close(CloseCode::Restart, RESTARTING);
         }
-        self.stalled = Some(Stalled::Event(event, decision));
+        self.stalled = Some(PausedBy::Event(event, decision));
     }
 }

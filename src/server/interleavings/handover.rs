@@ -10,7 +10,7 @@ use super::outboxes::Socket;
 use super::relay::{Got, Made, Next, Relay, Setup, made};
 use crate::nostr::Filter;
 use crate::pipeline::Bounds;
-use crate::pipeline::commit::uncommitted::Look;
+use crate::pipeline::commit::uncommitted::Relevance;
 use crate::store::Seq;
 use crate::sync::thread::{self, JoinHandle};
 use crate::ws::OutboxOptions;
@@ -138,7 +138,7 @@ fn what_live_has_delivered_is_in_the_store_or_listed_as_uncommitted() {
             let mut delivered = Seq(0);
             while delivered < Seq(2) {
                 delivered = reading.live.covered();
-                if matches!(reading.uncommitted.look(&[Filter::default()]), Look::Unconcerned(_)) {
+                if matches!(reading.uncommitted.look(&[Filter::default()]), Relevance::Unconcerned(_)) {
                     let stored = reading.store.read().expect("a snapshot").last_seq().expect("a number");
                     assert!(stored >= delivered, "INV-3: {delivered:?} is neither stored nor listed");
                 }

@@ -65,7 +65,7 @@ impl Socket {
     pub fn seen(&self) -> Vec<Seen> {
         let rules = Rules { masked: false, deflate: false, max_message_bytes: 1 << 20 };
         let (seen, end) = oracle::read(&self.wire().taken, &rules);
-        assert!(!matches!(end, oracle::End::Broken(_)), "{seen:?}");
+        assert!(!matches!(end, oracle::StreamEnd::Broken(_)), "{seen:?}");
         seen
     }
 

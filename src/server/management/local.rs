@@ -1,6 +1,6 @@
 //! Requests over the local socket, from commands of the relay's own user.
 //!
-//! Bounded like the clients of the other door: a few connections, a longest request, and nobody is waited for.
+//! Bounded like clients over HTTP: a few connections, a longest request, and nobody is waited for.
 
 use std::rc::Rc;
 use std::time::Duration;

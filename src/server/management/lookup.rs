@@ -30,7 +30,7 @@ const MAX_CONNECTIONS: usize = 50;
 
 /// What a scan found.
 #[derive(Default)]
-struct Found {
+struct ScanTotals {
     events: u64,
     bytes: u64,
     kinds: HashMap<Kind, u64>,
@@ -59,10 +59,10 @@ impl Service {
         Ok(false)
     }
 
-    async fn count(&self, filter: Filter) -> Result<Found, String> {
+    async fn count(&self, filter: Filter) -> Result<ScanTotals, String> {
         self.committed().await?;
         let mut scan = Scan::new(Query { filters: [filter].into(), until_seq: Seq::MAX, limits: None });
-        let mut found = Found::default();
+        let mut found = ScanTotals::default();
         let is_whole = self.look(&mut scan, |event| {
             found.events += 1;
             found.bytes += event.record().len() as u64;
@@ -76,7 +76,7 @@ impl Service {
     pub(super) async fn count_events(&self, request: &Request) -> Result<Value, String> {
         let subject = request.subject().map_err(|error| error.to_string())?;
         let filter = subject.filter().ok_or("only events of a key, an event or a kind can be counted")?;
-        let Found { events, bytes, is_whole, .. } = self.count(filter).await?;
+        let ScanTotals { events, bytes, is_whole, .. } = self.count(filter).await?;
         Ok(json!({ "subject": subject, "events": events, "bytes": bytes, "is_whole": is_whole }))
     }
 
@@ -92,7 +92,8 @@ impl Service {
             Subject::Event(id) => self.event(id).await,
             Subject::Address(network) => Ok(self.address(&subject, network)),
             Subject::Kind(kind) => {
-                let Found { events, bytes, is_whole, .. } = self.count(subject.filter().unwrap_or_default()).await?;
+                let ScanTotals { events, bytes, is_whole, .. } =
+                    self.count(subject.filter().unwrap_or_default()).await?;
                 let is_accepted = crate::policy::accepts_kind(&self.serving().settings.load(), kind);
                 Ok(json!({ "what": "kind", "subject": subject, "decision": self.decision(&subject),
                     "accepted": is_accepted, "events": events, "bytes": bytes, "is_whole": is_whole }))
@@ -107,7 +108,7 @@ impl Service {
 
     async fn key(&self, key: Pubkey) -> Result<Value, String> {
         let subject = Subject::Key(key);
-        let Found { events, bytes, kinds, is_whole } = self.count(subject.filter().unwrap_or_default()).await?;
+        let ScanTotals { events, bytes, kinds, is_whole } = self.count(subject.filter().unwrap_or_default()).await?;
         let mut kinds: Vec<(Kind, u64)> = kinds.into_iter().collect();
         kinds.sort_unstable_by_key(|(kind, count)| (std::cmp::Reverse(*count), kind.0));
         let kinds: Vec<Value> = kinds.iter().take(MAX_KINDS).map(|(kind, count)| json!([kind.0, count])).collect();

@@ -22,7 +22,7 @@ const CLOCK_S: u64 = 60;
 
 /// The relay's own events of these kinds, as they are stored. Each role has one.
 #[derive(Default)]
-pub struct Stored {
+pub struct StoredMembership {
     list: Option<(Timestamp, NewTags)>,
     roles: BTreeMap<String, (Seq, Timestamp, NewTags)>,
 }
@@ -38,7 +38,7 @@ pub struct Difference {
     pub is_early: bool,
 }
 
-impl Stored {
+impl StoredMembership {
     /// Reads them.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Stored {
 
 /// What differs.
 #[must_use]
-pub fn difference(state: &State, stored: &Stored, signer: &SigningKey, now: Timestamp) -> Difference {
+pub fn difference(state: &State, stored: &StoredMembership, signer: &SigningKey, now: Timestamp) -> Difference {
     let mut found = Difference::default();
     for (id, decision) in state.roles() {
         let tags = Role::of_text(&decision.text).tags(&id);

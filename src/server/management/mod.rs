@@ -30,7 +30,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
-use super::dashboard::context::Board;
+use super::dashboard::context::DashboardContext;
 use crate::management::Journal;
 use crate::management::socket::{self, Bound};
 use crate::pipeline::{OnFailure, Serving};
@@ -54,7 +54,7 @@ pub struct Management {
 /// # Errors
 /// When the system starts no more threads.
 pub fn start(
-    (journal, board): (Journal, Option<Arc<Board>>),
+    (journal, dashboard): (Journal, Option<Arc<DashboardContext>>),
     serving: Serving,
     on_failure: &OnFailure,
 ) -> std::io::Result<Management> {
@@ -66,7 +66,7 @@ pub fn start(
     let data = serving.store.path().to_path_buf();
     let run = move || {
         let work = std::panic::AssertUnwindSafe(|| {
-            let service = service::Service::new((journal, board), serving);
+            let service = service::Service::new((journal, dashboard), serving);
             let work = async {
                 tokio::task::spawn_local(serve_locally(Rc::clone(&service), socket));
                 Rc::clone(&service).run(inbox, stopped).await;

@@ -56,12 +56,12 @@ impl Service {
 
     /// Takes points of the history as they are due, until the thread ends. Without a dashboard it takes none.
     pub(super) async fn take_history(self: std::rc::Rc<Self>) {
-        let Some(board) = self.board.clone() else { return };
+        let Some(dashboard) = self.dashboard.clone() else { return };
         let mut tick = tokio::time::interval(history::STEP);
         loop {
             tick.tick().await;
             let now = Instant::now();
-            if self.history.borrow().is_due(board.sessions.is_anybody_here(now), now) {
+            if self.history.borrow().is_due(dashboard.sessions.is_anybody_here(now), now) {
                 let metrics = self.metrics();
                 self.history.borrow_mut().take(&metrics, now, self.serving().clock.now().0);
             }
@@ -133,8 +133,8 @@ impl Service {
     }
 
     fn configuration(&self) -> Result<Value, String> {
-        let board = self.board.as_ref().ok_or("the configuration is shown where [dashboard] is on")?;
-        Ok(json!(*board.configuration.load_full()))
+        let dashboard = self.dashboard.as_ref().ok_or("the configuration is shown where [dashboard] is on")?;
+        Ok(json!(*dashboard.configuration.load_full()))
     }
 
     /// Has the configuration read again, as SIGHUP does, and tells whether it was taken.
@@ -165,12 +165,12 @@ impl Service {
 
     /// A link that opens the dashboard once, for the user of the local socket.
     pub(super) fn dashboard_link(&self, who: &Actor) -> Result<Value, String> {
-        let board =
-            self.board.as_ref().ok_or("no address serves the dashboard: see [dashboard] in the configuration")?;
-        let link = board.sessions.link(Visitor::User(who.by.clone()), Instant::now());
+        let dashboard =
+            self.dashboard.as_ref().ok_or("no address serves the dashboard: see [dashboard] in the configuration")?;
+        let link = dashboard.sessions.link(Visitor::User(who.by.clone()), Instant::now());
         let link = link.map_err(|error| error.to_string())?;
         tracing::info!(by = who.by, "a link to the dashboard");
-        let urls: Vec<String> = board.urls().iter().map(|url| format!("{url}#{}", link.text())).collect();
+        let urls: Vec<String> = dashboard.urls().iter().map(|url| format!("{url}#{}", link.text())).collect();
         Ok(json!({ "urls": urls, "seconds": LINK_FOR.as_secs() }))
     }
 }

@@ -18,7 +18,7 @@ const MAX_LISTED: usize = 1_000;
 const SLICE: Budget = Budget { rows: 1 << 13, time: Duration::from_millis(20) };
 
 /// What was said of one event.
-struct Reported {
+struct ReportedEvent {
     /// The type of the newest report, such as `spam`.
     kind: String,
     reports: u32,
@@ -34,7 +34,7 @@ pub async fn list(store: &Store, journal: &std::cell::RefCell<Journal>) -> Resul
     let filter = Filter { kinds: Some([Kind::REPORT].into()), limit: Some(MAX_REPORTS), ..Filter::default() };
     let limits = QueryLimits { default_limit: MAX_REPORTS, max_limit: MAX_REPORTS, hints: false, tie_extension: 0 };
     let mut scan = Scan::new(Query { filters: [filter].into(), until_seq: Seq::MAX, limits: Some(limits) });
-    let mut found: HashMap<EventId, Reported> = HashMap::new();
+    let mut found: HashMap<EventId, ReportedEvent> = HashMap::new();
     loop {
         let step = {
             let mut visitor = |_: Seq, report: EventView<'_>| {
@@ -48,11 +48,11 @@ pub async fn list(store: &Store, journal: &std::cell::RefCell<Journal>) -> Resul
         }
         tokio::task::yield_now().await;
     }
-    let mut found: Vec<(EventId, Reported)> = found.into_iter().collect();
+    let mut found: Vec<(EventId, ReportedEvent)> = found.into_iter().collect();
     found.sort_unstable_by_key(|(_, reported)| reported.place);
     let (snapshot, journal) = (store.read()?, journal.borrow());
     let mut listed = Vec::new();
-    for (id, Reported { kind, reports, .. }) in found {
+    for (id, ReportedEvent { kind, reports, .. }) in found {
         if listed.len() == MAX_LISTED {
             break;
         }
@@ -64,14 +64,14 @@ pub async fn list(store: &Store, journal: &std::cell::RefCell<Journal>) -> Resul
 }
 
 /// Adds the events that a report names. A report has few of them; more count as none.
-fn add(found: &mut HashMap<EventId, Reported>, report: EventView<'_>) {
+fn add(found: &mut HashMap<EventId, ReportedEvent>, report: EventView<'_>) {
     for tag in report.tags().take(16) {
         let Some(id) = tag.value().filter(|_| tag.name().is("e")).and_then(TagElement::as_hex) else { continue };
         let place = found.len();
         let reported = found.entry(EventId(*id)).or_insert_with(|| {
             let kind = tag.rest().nth(1).map(TagElement::to_text).unwrap_or_default();
             let is_word = kind.len() <= 32 && kind.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-            Reported { kind: if is_word && !kind.is_empty() { kind } else { "other".into() }, reports: 0, place }
+            ReportedEvent { kind: if is_word && !kind.is_empty() { kind } else { "other".into() }, reports: 0, place }
         });
         reported.reports += 1;
     }

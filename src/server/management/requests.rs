@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::time::{sleep, timeout};
 
 use super::link::MembershipRequest;
-use super::membership_events::{Difference, Stored, difference};
+use super::membership_events::{Difference, StoredMembership, difference};
 use super::service::{COMMITTED_WITHIN, LOOK, Service};
 use crate::management::{Actor, Joined, NotJoined, members};
 use crate::metrics::{EventOutcome, PolicyRule};
@@ -178,7 +178,7 @@ impl Service {
         if self.serving().gate.is_closed() {
             return Ok(false);
         }
-        let stored = Stored::read(self.store(), own).map_err(|error| error.to_string())?;
+        let stored = StoredMembership::read(self.store(), own).map_err(|error| error.to_string())?;
         let Difference { events, gone, is_early } =
             difference(self.journal.borrow().state(), &stored, signer, self.serving().clock.now());
         let verify = |event| VerifiedEvent::verify_one(&self.serving().verifier, event);

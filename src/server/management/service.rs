@@ -19,7 +19,7 @@ use crate::nostr::EventId;
 use crate::pipeline::Serving;
 use crate::pipeline::commit::uncommitted::Change;
 use crate::policy::Moderation;
-use crate::server::dashboard::context::Board;
+use crate::server::dashboard::context::DashboardContext;
 use crate::store::{Seq, Store, StoreError};
 
 /// How often the thread looks whether a command recorded something.
@@ -44,7 +44,7 @@ pub struct Service {
     /// What it has of members.
     pub(super) members: members::Members,
     /// The dashboard, if any address serves it.
-    pub(super) board: Option<Arc<Board>>,
+    pub(super) dashboard: Option<Arc<DashboardContext>>,
     /// What the relay did lately.
     pub(super) history: RefCell<History>,
     /// How long the room will last, and when that was found out.
@@ -57,12 +57,12 @@ pub struct Service {
 
 impl Service {
     /// A service whose decisions are in force already.
-    pub fn new((journal, board): (Journal, Option<Arc<Board>>), serving: Serving) -> Rc<Self> {
+    pub fn new((journal, dashboard): (Journal, Option<Arc<DashboardContext>>), serving: Serving) -> Rc<Self> {
         serving.metrics.show_decisions(journal.state().counts());
         let (in_force, members) = (Cell::new(journal.state().last()), members::Members::default());
         let (journal, recent) = (RefCell::new(journal), RefCell::default());
         let (history, forecast, purges) = (RefCell::default(), RefCell::default(), Purges::default());
-        Rc::new(Self { journal, serving, in_force, members, board, history, forecast, purges, recent })
+        Rc::new(Self { journal, serving, in_force, members, dashboard, history, forecast, purges, recent })
     }
 
     /// Serves until `stopped`.

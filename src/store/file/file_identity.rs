@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use crate::store::format::error::StoreError;
 
 /// The path of an open file, and the identity of the file in its file system.
-pub(in crate::store) struct InPlace {
+pub(in crate::store) struct FileIdentity {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
-impl InPlace {
+impl FileIdentity {
     /// The file that the path leads to now. The caller opened it by that path a moment ago.
     pub fn at(path: PathBuf) -> Result<Self, StoreError> {
         match path.metadata() {

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 
 use heed::Env;
 
-use crate::store::file::file_identity::InPlace;
+use crate::store::file::file_identity::FileIdentity;
 use crate::store::file::full::{LastUsed, SharedFull};
 use crate::store::file::journal::{self, State};
 use crate::store::file::map::Map;
@@ -50,7 +50,7 @@ pub(in crate::store) struct Inner {
     pub number: u64,
     pub wal: Wal,
     /// LMDB's files.
-    pub files: [InPlace; 2],
+    pub files: [FileIdentity; 2],
     /// Where LMDB has mapped the data file. If that is not known, records are read only through LMDB.
     pub map: Option<Map>,
     /// A commit at which no purge was under way: until the next commit no reader need look again.
@@ -80,7 +80,7 @@ impl Inner {
 
     /// Checks that the open files are still those in the directory: writes to any other file would be lost.
     pub fn check_files(&self) -> Result<(), StoreError> {
-        self.files.iter().try_for_each(InPlace::check)?;
+        self.files.iter().try_for_each(FileIdentity::check)?;
         self.wal.check_file()
     }
 
@@ -219,7 +219,7 @@ pub(in crate::store) fn open_one(
     for directory in [Some(&*directory), (number > 0).then_some(path)].into_iter().flatten() {
         sync_names(directory).map_err(|source| StoreError::Io { path: directory.into(), source })?;
     }
-    let files = [InPlace::at(directory.join(DATA_FILE))?, InPlace::at(directory.join(LOCK_FILE))?];
+    let files = [FileIdentity::at(directory.join(DATA_FILE))?, FileIdentity::at(directory.join(LOCK_FILE))?];
     let (wal, quiet_txn) = (Wal::new(path, &directory, secret), AtomicU64::new(u64::MAX));
     let (full, last_used) = (Arc::clone(full), LastUsed::default());
     let map = Map::find(&env, &tables, &directory.join(DATA_FILE));

@@ -152,7 +152,7 @@ impl Tables {
 }
 
 /// What the database turned out to be.
-enum Found {
+enum DatabaseContent {
     Nothing,
     Foreign,
     Format(u32, Secret),
@@ -180,13 +180,15 @@ pub(in crate::store) fn open(
             let tables = Tables::new(open_unnamed(&env)?, tables);
             Ok(Some((env, tables, secret)))
         }
-        (CommitOrAbort::Abort(Found::Nothing), Absent::Leave) => Ok(None),
-        (CommitOrAbort::Abort(Found::Nothing), Absent::Create(secret)) => {
+        (CommitOrAbort::Abort(DatabaseContent::Nothing), Absent::Leave) => Ok(None),
+        (CommitOrAbort::Abort(DatabaseContent::Nothing), Absent::Create(secret)) => {
             let (tables, secret) = create(&env, secret)?;
             Ok(Some((env, tables, secret)))
         }
-        (CommitOrAbort::Abort(Found::Foreign), _) => Err(StoreError::Foreign(path.into())),
-        (CommitOrAbort::Abort(Found::Format(found, _)), _) => Err(StoreError::Format { path: path.into(), found }),
+        (CommitOrAbort::Abort(DatabaseContent::Foreign), _) => Err(StoreError::Foreign(path.into())),
+        (CommitOrAbort::Abort(DatabaseContent::Format(found, _)), _) => {
+            Err(StoreError::Format { path: path.into(), found })
+        }
     }
 }
 
@@ -222,11 +224,13 @@ pub(in crate::store) fn open_other(
     let env = open_env(directory, options)?;
     let (format, secret) = match open_tables(&env)? {
         CommitOrAbort::Commit(_) => return Ok(None),
-        CommitOrAbort::Abort(Found::Format(format, secret)) if is_known(format) => (format, secret),
-        CommitOrAbort::Abort(Found::Format(found, _)) => {
+        CommitOrAbort::Abort(DatabaseContent::Format(format, secret)) if is_known(format) => (format, secret),
+        CommitOrAbort::Abort(DatabaseContent::Format(found, _)) => {
             return Err(StoreError::Format { path: directory.into(), found });
         }
-        CommitOrAbort::Abort(Found::Nothing | Found::Foreign) => return Err(StoreError::Foreign(directory.into())),
+        CommitOrAbort::Abort(DatabaseContent::Nothing | DatabaseContent::Foreign) => {
+            return Err(StoreError::Foreign(directory.into()));
+        }
     };
     let wal = Wal::new(home, directory, secret);
     let (txn, left) = lock(&env, &wal)?;
@@ -282,7 +286,7 @@ fn open_env_by(path: &Path, options: &Options, flags: EnvFlags) -> Result<Env<Sl
     })
 }
 
-type Opened = CommitOrAbort<([Table; NAMES.len()], Secret), Found>;
+type Opened = CommitOrAbort<([Table; NAMES.len()], Secret), DatabaseContent>;
 
 /// Opens the tables with a read transaction, so that a foreign database stays unchanged.
 fn open_tables(env: &Env<Slots>) -> Result<Opened, StoreError> {
@@ -294,13 +298,17 @@ fn open_tables(env: &Env<Slots>) -> Result<Opened, StoreError> {
                 Some(unnamed) => unnamed.is_empty(txn)?,
                 None => true,
             };
-            return Ok(CommitOrAbort::Abort(if is_empty { Found::Nothing } else { Found::Foreign }));
+            return Ok(CommitOrAbort::Abort(if is_empty {
+                DatabaseContent::Nothing
+            } else {
+                DatabaseContent::Foreign
+            }));
         };
         let Some((format, secret)) = meta.get(txn, HEADER)?.and_then(read_header) else {
-            return Ok(CommitOrAbort::Abort(Found::Foreign));
+            return Ok(CommitOrAbort::Abort(DatabaseContent::Foreign));
         };
         if format != FORMAT {
-            return Ok(CommitOrAbort::Abort(Found::Format(format, secret)));
+            return Ok(CommitOrAbort::Abort(DatabaseContent::Format(format, secret)));
         }
         let mut tables = [meta; NAMES.len()];
         for (table, name) in tables.iter_mut().zip(NAMES) {

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use siphasher::sip::SipHasher24;
 
-use crate::store::file::file_identity::InPlace;
+use crate::store::file::file_identity::FileIdentity;
 use crate::store::file::names::sync_names;
 use crate::store::file::owner::give_to_owner;
 use crate::store::format::error::StoreError;
@@ -82,7 +82,7 @@ impl Wal {
     /// the file by its path.
     pub fn check_file(&self) -> Result<(), StoreError> {
         match self.file.get() {
-            Some(file) => InPlace::new(self.path.clone(), &file.metadata().map_err(self.error())?).check(),
+            Some(file) => FileIdentity::new(self.path.clone(), &file.metadata().map_err(self.error())?).check(),
             None => Ok(()),
         }
     }

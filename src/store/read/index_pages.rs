@@ -11,14 +11,14 @@ use crate::store::read::pages::{BATCH, BRANCH, KEY, LEAF, Page, Pages, node, nod
 
 /// Where the first key at or after the one that was looked for lies in a leaf.
 #[derive(Clone, Copy)]
-pub(in crate::store) struct Found<'t> {
+pub(in crate::store) struct LeafEntries<'t> {
     leaf: &'t Page,
     place: usize,
     /// Keys from there to the end of the leaf, at least one.
     len: usize,
 }
 
-impl<'t> Found<'t> {
+impl<'t> LeafEntries<'t> {
     /// The key and those after it in the same leaf.
     pub fn keys(self) -> impl Iterator<Item = &'t [u8]> {
         (self.place..self.place + self.len).map_while(move |index| key(self.leaf, index))
@@ -27,7 +27,7 @@ impl<'t> Found<'t> {
 
 impl Pages {
     /// Looks for keys in an index, at most [`BATCH`] at a time; `found` is as long as `wanted`.
-    pub fn seek_all<'t>(&'t self, wanted: &[&[u8]], found: &mut [Option<Found<'t>>]) {
+    pub fn seek_all<'t>(&'t self, wanted: &[&[u8]], found: &mut [Option<LeafEntries<'t>>]) {
         debug_assert!(wanted.len() <= BATCH && wanted.len() == found.len());
         let wanted = &wanted[..wanted.len().min(BATCH)];
         let mut numbers = [self.root(); BATCH];
@@ -92,10 +92,10 @@ fn child(branch: Option<&Page>, place: Option<usize>) -> Option<u64> {
 }
 
 /// `None` if the key would be on the next page.
-fn found_at(leaf: Option<&Page>, place: Option<usize>) -> Option<Found<'_>> {
+fn found_at(leaf: Option<&Page>, place: Option<usize>) -> Option<LeafEntries<'_>> {
     let (leaf, place) = (leaf?, place?);
     let len = nodes(leaf, LEAF)?.checked_sub(place).filter(|len| *len > 0)?;
-    Some(Found { leaf, place, len })
+    Some(LeafEntries { leaf, place, len })
 }
 
 /// The key of a node.
@@ -138,7 +138,7 @@ mod tests {
         let wanted: Vec<&[u8]> = wanted.iter().map(|key| key.as_bytes()).collect();
         let mut found = vec![None; wanted.len()];
         pages.seek_all(&wanted, &mut found);
-        let text = |found: Option<Found<'_>>| {
+        let text = |found: Option<LeafEntries<'_>>| {
             let keys = found.map(|found| found.keys().collect::<Vec<_>>().concat());
             String::from_utf8_lossy(&keys.unwrap_or_default()).into_owned()
         };

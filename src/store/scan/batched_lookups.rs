@@ -11,7 +11,7 @@ use crate::store::format::keys::Seq;
 use crate::store::read::pages::BATCH;
 use crate::store::scan::plan::{Key, Prefix, Ranges};
 use crate::store::scan::position::{Head, Position};
-use crate::store::scan::rows::{Ahead, MAX_CURSORS, OpenRange, PREFETCH_BYTES, Rows, Together, Window};
+use crate::store::scan::rows::{EventBatch, MAX_CURSORS, OpenRange, PREFETCH_BYTES, PrefetchedRows, Rows, Window};
 
 impl<'t> Rows<'t> {
     /// The position of the event with the id at a place in a filter's list, and the slot that keeps its record. Ids are
@@ -20,7 +20,7 @@ impl<'t> Rows<'t> {
         let place = item as usize % BATCH;
         let first = item as usize - place;
         if ids.len() > 1 && self.together.as_ref().is_none_or(|together| together.of != (filter, first)) {
-            self.together = Some(Together { of: (filter, first), events: self.snapshot.by_ids(&ids[first..]) });
+            self.together = Some(EventBatch { of: (filter, first), events: self.snapshot.by_ids(&ids[first..]) });
         }
         let found = match self.together.as_ref().filter(|_| ids.len() > 1).and_then(|together| together.events[place]) {
             Some(found) => Some(found),
@@ -91,7 +91,7 @@ impl<'t> Rows<'t> {
         if self.cursors.len() == MAX_CURSORS {
             return Some(head);
         }
-        let mut kept = OpenRange { cursor: None, ahead: Ahead::NONE, is_whole: false };
+        let mut kept = OpenRange { cursor: None, ahead: PrefetchedRows::NONE, is_whole: false };
         for key in keys {
             let Some(position) = prefix.row(key).filter(|position| window.admits(*position)) else {
                 kept.is_whole = true;

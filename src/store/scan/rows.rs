@@ -58,13 +58,13 @@ const MAX_STEPS: u32 = 16;
 pub(super) struct OpenRange<'t> {
     /// Where the rows that were not read ahead come from, once they are wanted.
     pub(super) cursor: Option<Cursor<'t>>,
-    pub(super) ahead: Ahead<'t>,
+    pub(super) ahead: PrefetchedRows<'t>,
     /// Whether the range has no row after those that were read ahead.
     pub(super) is_whole: bool,
 }
 
 /// Rows of a range that were read together, in growing batches, so that their records are found together.
-pub(super) struct Ahead<'t> {
+pub(super) struct PrefetchedRows<'t> {
     pub(super) rows: [Position; BATCH],
     pub(super) records: [Option<&'t [u8]>; BATCH],
     /// The index of the current row.
@@ -72,7 +72,7 @@ pub(super) struct Ahead<'t> {
     pub(super) len: usize,
 }
 
-impl Ahead<'_> {
+impl PrefetchedRows<'_> {
     pub(super) const NONE: Self = Self { rows: [Position::FIRST; BATCH], records: [None; BATCH], at: 0, len: 0 };
 }
 
@@ -84,7 +84,7 @@ pub(in crate::store) struct Intersected<'t> {
 }
 
 /// Events whose ids were looked up together.
-pub(super) struct Together<'t> {
+pub(super) struct EventBatch<'t> {
     /// The number of the filter, and the place of the first id in its list.
     pub(super) of: (u16, usize),
     pub(super) events: [Option<(Seq, EventView<'t>)>; BATCH],
@@ -97,7 +97,7 @@ pub(in crate::store) struct Rows<'t> {
     pub(super) cursors: Vec<OpenRange<'t>>,
     pub(super) records: Vec<EventView<'t>>,
     /// The events of the last ids that were looked up together.
-    pub(super) together: Option<Together<'t>>,
+    pub(super) together: Option<EventBatch<'t>>,
     /// The record that was prefetched, see [`Rows::fetch_ahead`].
     ahead: Option<(Seq, &'t [u8])>,
     /// See [`Rows::intersect`].
@@ -252,7 +252,7 @@ impl<'t> Rows<'t> {
         if self.cursors.len() == MAX_CURSORS {
             return Ok(Some((position, Head::NO_SLOT)));
         }
-        self.cursors.push(OpenRange { cursor: Some(cursor), ahead: Ahead::NONE, is_whole: false });
+        self.cursors.push(OpenRange { cursor: Some(cursor), ahead: PrefetchedRows::NONE, is_whole: false });
         Ok(Some((position, self.cursors.len() as u32 - 1)))
     }
 
@@ -401,8 +401,8 @@ impl<'t> Rows<'t> {
         from: &[u8],
         since: Timestamp,
         units: u32,
-    ) -> Result<Counted, StoreError> {
-        let mut counted = Counted { rows: 0, newest: Timestamp(0), oldest: Timestamp::MAX, is_all: false };
+    ) -> Result<RowCount, StoreError> {
+        let mut counted = RowCount { rows: 0, newest: Timestamp(0), oldest: Timestamp::MAX, is_all: false };
         for row in self.walk(index, Bound::Included(from))? {
             let Some(rest) = row?.0.strip_prefix(prefix.as_bytes()) else { break };
             if counted.rows == units {
@@ -430,7 +430,7 @@ fn read(key: &[u8]) -> Result<Key, StoreError> {
 
 /// The result of [`Rows::count`].
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Counted {
+pub(in crate::store) struct RowCount {
     /// The number of rows.
     pub rows: u32,
     /// The latest `created_at` among them.

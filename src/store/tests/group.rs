@@ -15,7 +15,7 @@ fn group(
     let mut added = Vec::new();
     let result = home.store.writer().group(|group| {
         for batch in batches {
-            let Added { outcomes, is_durable, .. } = group.add(batch, NOW, Evicted::default())?;
+            let AddedBatch { outcomes, is_durable, .. } = group.add(batch, NOW, Evicted::default())?;
             added.push((outcomes, is_durable));
         }
         end
@@ -38,7 +38,7 @@ fn batches_of_a_group_are_durable_at_once_and_readable_after_its_commit() {
     let mut seen = Vec::new();
     let result = home.store.writer().group(|group| {
         for batch in [&first, &second] {
-            let Added { outcomes, is_durable, removed, .. } = group.add(batch, NOW, Evicted::default())?;
+            let AddedBatch { outcomes, is_durable, removed, .. } = group.add(batch, NOW, Evicted::default())?;
             assert!(is_durable && removed.is_empty());
             seen.push(outcomes);
         }

@@ -281,7 +281,7 @@ fn apply(op: Op, home: Home, oracle: &mut Oracle, pool: &[Plain]) -> Home {
                     let gone: Vec<Seq> = gone.into_iter().filter(|_| !fails).map(|seq| Seq(seq % committed)).collect();
                     let batch: Vec<&Plain> = places.iter().map(|place| &pool[place % pool.len()]).collect();
                     let events: Vec<_> = batch.iter().map(|plain| plain.event.clone()).collect();
-                    let Added { outcomes, is_durable, .. } =
+                    let AddedBatch { outcomes, is_durable, .. } =
                         group.add(&events, now, Evicted { seqs: &gone, horizons: None })?;
                     gone.into_iter().for_each(|seq| oracle.remove(seq.0, false));
                     let expected: Vec<_> = batch.iter().map(|plain| oracle.publish(plain)).collect();

@@ -31,7 +31,7 @@ const DISK_RESERVE: u64 = 64 << 20;
 const LEAST_ROOM: u64 = 8 << 20;
 
 /// The result of one batch of a group.
-pub struct Added {
+pub struct AddedBatch {
     /// The outcome of each event.
     pub outcomes: Vec<Outcome>,
     /// Whether the stored events survive a power cut already. Otherwise they do after the group's commit: the caller
@@ -92,7 +92,12 @@ impl<'g, 's> Group<'g, 's> {
     /// # Errors
     /// When the store is full or damaged. Then the group is rolled back, except for the batches in the log, which the
     /// next transaction adds.
-    pub fn add(&mut self, batch: &[VerifiedEvent], now: Timestamp, evicted: Evicted<'_>) -> Result<Added, StoreError> {
+    pub fn add(
+        &mut self,
+        batch: &[VerifiedEvent],
+        now: Timestamp,
+        evicted: Evicted<'_>,
+    ) -> Result<AddedBatch, StoreError> {
         let start = self.txn.buffers.records.len();
         self.txn.buffers.records.resize(start + FRAME, 0);
         let evicted = self.txn.evict(evicted)?;
@@ -101,7 +106,7 @@ impl<'g, 's> Group<'g, 's> {
         let outcomes = self.txn.admit_all(batch, now)?;
         let removed = self.txn.removed.take().unwrap_or_default();
         let is_durable = self.has_room()? && self.log(start);
-        Ok(Added { outcomes, is_durable, removed, evicted, log_failure: self.log_failure.take() })
+        Ok(AddedBatch { outcomes, is_durable, removed, evicted, log_failure: self.log_failure.take() })
     }
 
     /// Evicts events without adding a batch. The eviction is not durable: after a crash, the evictor finds the same

@@ -7,7 +7,7 @@ use super::*;
 use crate::ws::deflate::encode_text_deflated;
 use crate::ws::frame;
 use crate::ws::fuzz::{self, own};
-use crate::ws::oracle::{self, End, Rules, Seen};
+use crate::ws::oracle::{self, Rules, Seen, StreamEnd};
 use crate::ws::testing::masked_frame;
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
@@ -22,7 +22,7 @@ fn reader(deflate: bool) -> Reader {
 }
 
 /// Reads with the limit of these tests: see [`fuzz::read`].
-fn read(stream: &[u8], deflate: bool, pieces: &[usize], pause: impl Fn(usize) -> bool) -> (Vec<Seen>, End) {
+fn read(stream: &[u8], deflate: bool, pieces: &[usize], pause: impl Fn(usize) -> bool) -> (Vec<Seen>, StreamEnd) {
     fuzz::read(stream, options(deflate), pieces, pause)
 }
 
@@ -46,7 +46,7 @@ fn a_message_in_parts_holds_no_more_memory_than_it_has_bytes() {
     assert_eq!((taken, whole, reader.held_bytes()), (Ok(Fed::More), 1 << 20, 0));
 }
 
-fn expected(stream: &[u8], deflate: bool) -> (Vec<Seen>, End) {
+fn expected(stream: &[u8], deflate: bool) -> (Vec<Seen>, StreamEnd) {
     let rules = Rules { masked: true, deflate, max_message_bytes: MAX_BYTES };
     oracle::read(stream, &rules)
 }
@@ -151,7 +151,7 @@ fn a_stream_cut_at_every_single_place_gives_the_same_messages() {
     ]
     .concat();
     let expected = expected(&stream, true);
-    assert_eq!(expected.1, End::Closed);
+    assert_eq!(expected.1, StreamEnd::Closed);
     assert_eq!(expected.0.len(), 9);
     for cut in 1..stream.len() {
         let got = read(&stream, true, &[cut, usize::MAX], |_| false);
@@ -167,7 +167,7 @@ fn a_header_is_refused_with_the_byte_that_proves_a_violation_however_it_arrives(
     for header in headers {
         for piece in 1..=header.len() {
             let (seen, end) = read(header, false, &[piece], |_| false);
-            assert_eq!((seen, end), (vec![], End::Broken(1002)), "{header:02x?} in pieces of {piece}");
+            assert_eq!((seen, end), (vec![], StreamEnd::Broken(1002)), "{header:02x?} in pieces of {piece}");
         }
     }
 }
@@ -213,7 +213,7 @@ fn what_another_implementation_writes_reads_back_as_written() {
     let stream = &client.get_ref().0;
     for piece in [1, 7, 100, usize::MAX] {
         let got = read(stream, false, &[piece], |_| false);
-        assert_eq!(got, (expected.clone(), End::Closed));
+        assert_eq!(got, (expected.clone(), StreamEnd::Closed));
     }
 }
 
@@ -235,7 +235,7 @@ fn each_violation_closes_with_its_code_after_the_messages_before_it() {
     ];
     for (name, bad, code) in cases {
         let stream = [raw(0x81, b"before"), bad, raw(0x81, b"after")].concat();
-        let expected = (vec![Seen::Text("before".to_owned())], End::Broken(code));
+        let expected = (vec![Seen::Text("before".to_owned())], StreamEnd::Broken(code));
         for piece in [1, usize::MAX] {
             let got = read(&stream, false, &[piece], |_| false);
             assert_eq!(got, expected, "{name}");
@@ -247,10 +247,10 @@ fn each_violation_closes_with_its_code_after_the_messages_before_it() {
 fn a_compressed_message_is_held_to_the_limit_after_inflating() {
     let fits = "a".repeat(MAX_BYTES);
     let got = read(&raw(0xc1, &packed(&fits)), true, &[usize::MAX], |_| false);
-    assert_eq!(got, (vec![Seen::Text(fits)], End::Open));
+    assert_eq!(got, (vec![Seen::Text(fits)], StreamEnd::Open));
     let over = "a".repeat(MAX_BYTES + 1);
     let got = read(&raw(0xc1, &packed(&over)), true, &[usize::MAX], |_| false);
-    assert_eq!(got, (vec![], End::Broken(1009)));
+    assert_eq!(got, (vec![], StreamEnd::Broken(1009)));
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_character_cut_by_fragments_is_still_text() {
     let e = "é".as_bytes();
     let stream = [raw(0x01, &e[..1]), raw(0x80, &e[1..])].concat();
     let got = read(&stream, false, &[usize::MAX], |_| false);
-    assert_eq!(got, (vec![Seen::Text("é".to_owned())], End::Open));
+    assert_eq!(got, (vec![Seen::Text("é".to_owned())], StreamEnd::Open));
 }
 
 #[test]

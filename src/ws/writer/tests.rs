@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use super::*;
 use crate::ws::frame::{CloseCode, OpCode, encode_text};
-use crate::ws::oracle::{self, End, Rules, Seen};
+use crate::ws::oracle::{self, Rules, Seen, StreamEnd};
 use crate::ws::outgoing::{Budget, SharedBody};
 use crate::ws::push::{LivePush, OutboxOptions, Overflow, RowsPush};
 use crate::ws::stream::Stream;
@@ -91,7 +91,7 @@ impl Bench {
         self.wakes.get()
     }
 
-    fn seen(&self) -> (Vec<Seen>, End) {
+    fn seen(&self) -> (Vec<Seen>, StreamEnd) {
         let rules = Rules { masked: false, deflate: true, max_message_bytes: 1 << 20 };
         oracle::read(&self.socket.taken, &rules)
     }
@@ -135,7 +135,7 @@ fn frames_of_every_form_arrive_in_order_whatever_the_socket_takes() {
         assert_eq!(bench.flush(7), Poll::Pending);
         assert_eq!(bench.flush(5000), Poll::Pending);
         assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
-        assert_eq!(bench.seen(), (expected, End::Open));
+        assert_eq!(bench.seen(), (expected, StreamEnd::Open));
         assert_eq!(bench.outbox.unsent(), (0, 0));
         assert_eq!(bench.budget.used_bytes(), 0);
     }
@@ -286,7 +286,7 @@ fn nothing_follows_a_close_frame_and_everything_before_it_is_sent() {
     assert_eq!(bench.flush(1000), Poll::Ready(Flushed::Closed));
     assert_eq!(bench.flush(1000), Poll::Ready(Flushed::Closed));
     let close = Seen::Close(Some(1012), "restarting".to_owned());
-    assert_eq!(bench.seen(), (vec![text("last words"), close], End::Closed));
+    assert_eq!(bench.seen(), (vec![text("last words"), close], StreamEnd::Closed));
     assert_eq!(bench.outbox.unsent(), (0, 0));
 }
 
@@ -309,7 +309,7 @@ fn a_slow_consumer_gets_the_frame_it_began_and_then_the_close() {
     assert_eq!(bench.outbox.unsent(), (202 + close_bytes, 2), "the backlog is freed at once");
     assert_eq!(bench.flush(1000), Poll::Ready(Flushed::Closed));
     let close = Seen::Close(Some(1008), "slow consumer".to_owned());
-    assert_eq!(bench.seen(), (vec![text(&"r".repeat(198)), close], End::Closed));
+    assert_eq!(bench.seen(), (vec![text(&"r".repeat(198)), close], StreamEnd::Closed));
     assert_eq!(bench.outbox.unsent(), (0, 0));
     assert_eq!(bench.budget.used_bytes(), 0);
 }
@@ -362,7 +362,7 @@ fn a_shared_body_reads_the_same_plain_and_compressed_in_any_window() {
         }
     }
     assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
-    assert_eq!(bench.seen(), (expected, End::Open));
+    assert_eq!(bench.seen(), (expected, StreamEnd::Open));
     assert_eq!(bench.budget.used_bytes(), 0);
 }
 
@@ -436,7 +436,7 @@ fn pushers_on_many_threads_leave_every_counter_at_zero() {
     assert_eq!(budget.used_bytes(), 0);
     let bench_socket = Bench { socket, ..Bench::new(OPTIONS) };
     let (seen, end) = bench_socket.seen();
-    assert_eq!((seen.len(), end), (THREADS * EACH + 1, End::Closed));
+    assert_eq!((seen.len(), end), (THREADS * EACH + 1, StreamEnd::Closed));
 }
 
 // INV-12

@@ -38,7 +38,7 @@ fn sixteen_removals_are_sent_without_an_answer_and_the_next_waits_for_one() {
         };
         assert_eq!(answer(Err(StoreError::Full)), [Seq(1)]);
         let seventeenth = evictor.send(vec![Seq(17)], Parts::default());
-        assert!(matches!(seventeenth, Err(Trouble::Store(StoreError::Full))), "it waits for the first answer");
+        assert!(matches!(seventeenth, Err(EvictError::Store(StoreError::Full))), "it waits for the first answer");
         assert!(inbox.is_empty(), "it was not sent");
         assert_eq!((2..=16).map(|_| answer(Ok(1))).collect::<Vec<_>>(), (2..=16).map(|n| [Seq(n)]).collect::<Vec<_>>());
         assert!(evictor.await_writer(0).is_ok() && evictor.done.is_empty(), "each removal has one answer");
@@ -57,6 +57,6 @@ fn an_evictor_whose_writer_died_with_work_in_hand_does_not_wait_for_it() {
         // One is in its hands, the other waits.
         let in_hand = inbox.recv().expect("the first");
         drop((in_hand, inbox));
-        assert!(matches!(evictor.await_writer(0), Err(Trouble::Closed)));
+        assert!(matches!(evictor.await_writer(0), Err(EvictError::Closed)));
     });
 }

@@ -21,11 +21,11 @@ use crate::allocator;
 use crate::pipeline::channel::{Receiver, RecvError, Sender};
 use crate::pipeline::clock;
 use crate::pipeline::queues::{LiveCommand, Verified, WriteCommand};
-use crate::plugin::{Post, Worker, pass_on_panic};
+use crate::plugin::{Worker, WorkerSignal, pass_on_panic};
 use crate::policy::{PluginOptions, Source};
 use sender::Shared;
 pub use undecided::{COPY_BYTES, Judging};
-use undecided::{Seat, Undecided};
+use undecided::{Undecided, WorkerQueue};
 
 /// How long the program may take for what it has not judged when the relay stops. Clients have left by then, so nobody
 /// is owed an answer to what is dropped.
@@ -44,7 +44,7 @@ pub fn run(
     live: Sender<LiveCommand>,
 ) {
     let undecided = Rc::new(Undecided::new(judging.clone(), Arc::clone(&shared), write, live));
-    let workers = Workers { judging, undecided, posts: Vec::new(), tasks: JoinSet::new() };
+    let workers = Workers { judging, undecided, signals: Vec::new(), tasks: JoinSet::new() };
     LocalSet::new().block_on(runtime, workers.serve(&shared, inbox));
 }
 
@@ -52,7 +52,7 @@ pub fn run(
 struct Workers {
     judging: Judging,
     undecided: Rc<Undecided>,
-    posts: Vec<Arc<Post>>,
+    signals: Vec<Arc<WorkerSignal>>,
     tasks: JoinSet<()>,
 }
 
@@ -81,7 +81,7 @@ impl Workers {
                 () = sleep_until(stop_at.unwrap_or(collect_at).into()) => collect_at = allocator::collect_if_due(),
             }
         }
-        self.posts.iter().for_each(|post| post.retire());
+        self.signals.iter().for_each(|signal| signal.retire());
         let end_at = Instant::now() + END;
         let all_end = async { while self.tasks.join_next().await.is_some() {} };
         if timeout_at(end_at.into(), all_end).await.is_err() {
@@ -104,24 +104,24 @@ impl Workers {
         };
         if has_new {
             self.undecided.flush();
-            self.posts.iter().for_each(|post| post.wake());
+            self.signals.iter().for_each(|signal| signal.wake());
         }
         is_closed
     }
 
     /// Starts the workers of a plugin. Those of the former one finish what they have been asked.
     fn change(&mut self, options: &PluginOptions) {
-        self.posts.drain(..).for_each(|post| post.retire());
+        self.signals.drain(..).for_each(|signal| signal.retire());
         self.undecided.change(options.clone());
         if !options.judges(Source::Ws) {
             return;
         }
         for worker in 0..options.workers {
-            let post = Arc::new(Post::default());
-            let seat = Seat { undecided: Rc::clone(&self.undecided), worker };
+            let signal = Arc::new(WorkerSignal::default());
+            let queue = WorkerQueue { undecided: Rc::clone(&self.undecided), worker };
             let metrics = Arc::clone(&self.judging.metrics);
-            let worker = Worker::new(seat, Arc::clone(&post), options.clone(), metrics, clock::now);
-            self.posts.push(post);
+            let worker = Worker::new(queue, Arc::clone(&signal), options.clone(), metrics, clock::now);
+            self.signals.push(signal);
             self.tasks.spawn_local(worker.run());
         }
     }

@@ -41,14 +41,14 @@ impl Shared {
 }
 
 /// Sends verified events to the `plugin` thread. The thread ends some time after the last clone was dropped.
-pub struct Door {
+pub struct PluginSender {
     /// `None` only while it is dropped.
     events: Option<Sender<Vec<Verified>>>,
     shared: Arc<Shared>,
 }
 
-impl Door {
-    /// A door to the queue behind `events`.
+impl PluginSender {
+    /// A sender to the queue behind `events`.
     pub const fn new(events: Sender<Vec<Verified>>, shared: Arc<Shared>) -> Self {
         Self { events: Some(events), shared }
     }
@@ -78,13 +78,13 @@ impl Door {
     }
 }
 
-impl Clone for Door {
+impl Clone for PluginSender {
     fn clone(&self) -> Self {
         Self { events: self.events.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
-impl Drop for Door {
+impl Drop for PluginSender {
     fn drop(&mut self) {
         // First, so that the thread finds the queue closed after the last one.
         self.events = None;

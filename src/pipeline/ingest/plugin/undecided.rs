@@ -237,14 +237,14 @@ impl Undecided {
 }
 
 /// The queue of one worker.
-pub struct Seat {
+pub struct WorkerQueue {
     /// Where the events wait.
     pub undecided: Rc<Undecided>,
     /// Which worker it is.
     pub worker: usize,
 }
 
-impl Queue for Seat {
+impl Queue for WorkerQueue {
     type Candidate = PendingEvent;
 
     fn next(&self) -> Option<PendingEvent> {

@@ -9,8 +9,8 @@ use crate::nostr::EventId;
 use crate::pipeline::now;
 use crate::replication::error::SyncError;
 use crate::replication::refusal::Refusal;
-use crate::replication::router::follow::{Follow, Found};
-use crate::replication::router::up::Next;
+use crate::replication::router::follow::{ArrivedEvents, Follow};
+use crate::replication::router::up::NextSend;
 
 /// How often the relay may fail with an event, or want a key that is proven, before that counts as its answer.
 const MAX_TRIES: u32 = 8;
@@ -28,14 +28,14 @@ impl Conversation<'_> {
             let filter = link.options.stream.scope.whole();
             let follow = Follow { store: &link.shared.store, filter: &filter, recent: &link.recent, now: now() };
             match next {
-                Next::Again(events) => follow.again(&events),
-                Next::After(seq, room) => follow.after(seq, room),
+                NextSend::Again(events) => follow.again(&events),
+                NextSend::After(seq, room) => follow.after(seq, room),
             }
         }));
     }
 
     /// Sends what was read.
-    pub(super) fn found(&mut self, found: Found) -> Result<(), SyncError> {
+    pub(super) fn found(&mut self, found: ArrivedEvents) -> Result<(), SyncError> {
         let Some(up) = &mut self.up else { return Ok(()) };
         found.passed.iter().for_each(|result| self.link.status.sent(*result));
         for (seq, id, text) in found.messages {

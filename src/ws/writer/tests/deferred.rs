@@ -34,7 +34,7 @@ fn live_events_wait_for_the_end_of_the_round_and_are_sent_together() {
     wakeups.wake_deferred();
     assert_eq!(bench.wakes(), 1, "listed once, however many events wait");
     assert_eq!(bench.flush(0), Poll::Ready(Flushed::Idle));
-    assert_eq!(bench.seen(), (vec![text("a"), text("b"), text("c")], End::Open));
+    assert_eq!(bench.seen(), (vec![text("a"), text("b"), text("c")], StreamEnd::Open));
     wakeups.wake_deferred();
     assert_eq!(bench.wakes(), 1, "nothing waits");
 }
@@ -158,7 +158,7 @@ fn pushers_on_many_threads_lose_no_wake_up_and_keep_their_order() {
     );
     threads.into_iter().for_each(|thread| thread.join().expect("pushed all"));
     let (seen, end) = Bench { socket, ..Bench::new(OPTIONS) }.seen();
-    assert_eq!((seen.len(), end), (THREADS * EACH, End::Open));
+    assert_eq!((seen.len(), end), (THREADS * EACH, StreamEnd::Open));
     for thread in 0..THREADS {
         let start = format!("{thread} ");
         let own = seen.iter().filter(|one| matches!(one, Seen::Text(own) if own.starts_with(&start)));

@@ -25,7 +25,7 @@ fn nothing_of_a_stream_is_queued_after_it_ended_and_nothing_of_it_waits() {
     drop(body);
     assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
     let expected = vec![text("before"), text(&"r".repeat(20)), text("[\"EVENT\",\"new\",{}]")];
-    assert_eq!(bench.seen(), (expected, End::Open));
+    assert_eq!(bench.seen(), (expected, StreamEnd::Open));
     assert_eq!((bench.outbox.unsent(), bench.budget.used_bytes()), ((0, 0), 0));
 }
 
@@ -42,7 +42,7 @@ fn the_last_frame_of_a_stream_is_followed_by_none_and_is_withdrawn_with_the_othe
     }
     bench.outbox.end(&replaced);
     assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
-    assert_eq!(bench.seen(), (vec![text(&"r".repeat(10)), text("closed")], End::Open));
+    assert_eq!(bench.seen(), (vec![text(&"r".repeat(10)), text("closed")], StreamEnd::Open));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_message_that_is_partly_sent_is_finished_and_those_behind_it_are_dropped() {
         assert_eq!(bench.outbox.unsent().0, begun + 6 + 7, "cut at {cut}");
         assert_eq!(bench.flush(1), Poll::Pending);
         assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
-        assert_eq!(bench.seen(), (expected, End::Open), "cut at {cut}");
+        assert_eq!(bench.seen(), (expected, StreamEnd::Open), "cut at {cut}");
         assert_eq!((bench.outbox.unsent(), bench.budget.used_bytes()), ((0, 0), 0), "cut at {cut}");
     }
 }
@@ -173,7 +173,7 @@ fn threads_that_push_for_a_stream_queue_nothing_after_its_end() {
         pushers.into_iter().for_each(|pusher| pusher.join().expect("refused in the end"));
         assert_eq!(bench.flush(usize::MAX), Poll::Ready(Flushed::Idle));
         let (seen, end) = bench.seen();
-        assert_eq!((seen.last(), end), (Some(&text("the end")), End::Open));
+        assert_eq!((seen.last(), end), (Some(&text("the end")), StreamEnd::Open));
         assert!(seen[..seen.len() - 1].iter().all(|message| *message == text("old")));
         assert_eq!((bench.outbox.unsent(), bench.budget.used_bytes()), ((0, 0), 0));
     }
