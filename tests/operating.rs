@@ -4,7 +4,7 @@ mod support;
 
 mod operating {
     mod clock;
-    mod front_door;
+    mod landing_page;
     mod monitoring;
     mod notify_socket;
     mod page;

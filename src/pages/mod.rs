@@ -6,7 +6,7 @@
 mod accepted;
 pub mod csp;
 pub mod dashboard;
-pub mod front_door;
+pub mod landing_page;
 pub mod nips;
 mod parts;
 mod qr;

@@ -13,8 +13,8 @@ use crate::nostr::bech32::npub;
 use crate::policy::Settings;
 use crate::policy::info::{Fee, Info};
 
-pub(super) const STYLE: &str = include_str!("front_door.css");
-pub(super) const SCRIPT: &str = include_str!("front_door.js");
+pub(super) const STYLE: &str = include_str!("landing_page.css");
+pub(super) const SCRIPT: &str = include_str!("landing_page.js");
 
 /// What the page is about.
 #[derive(Clone, Copy, Debug)]

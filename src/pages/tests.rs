@@ -1,6 +1,6 @@
 //! Tests of what the pages say, and of what they never run.
 
-use super::front_door::render;
+use super::landing_page::render;
 use super::parts::{SCRIPT, STYLE};
 use super::*;
 use crate::nostr::Pubkey;

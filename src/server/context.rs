@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::admission::{Admission, HalfOpenPlace, SocketSource};
 use super::dashboard::context::DashboardContext;
 use super::feed_access::{Feed, Options as ChangesOptions};
-use super::front_door;
+use super::landing_page;
 use super::management::link::Link;
 use super::options::Options;
 use super::page_faults::PageFaults;
@@ -82,7 +82,7 @@ pub struct IoShared {
     /// The readers of the feed of changes.
     pub(super) changes: Feed,
     /// The page for browsers.
-    pub(super) page: front_door::PageCache,
+    pub(super) page: landing_page::PageCache,
     /// The dashboard, if any address serves it.
     pub(super) dashboard: Option<Arc<DashboardContext>>,
 }
@@ -144,7 +144,7 @@ impl IoShared {
             proxy_faults: ProxyFaults::default(),
             management,
             changes: Feed::new(changes),
-            page: front_door::PageCache::default(),
+            page: landing_page::PageCache::default(),
             dashboard,
             options,
             pipeline,

@@ -27,8 +27,8 @@ use super::change_feed;
 use super::connection;
 use super::context::IoContext;
 use super::dashboard::{self, context::DashboardContext, context::Side};
-use super::front_door;
 use super::info;
+use super::landing_page;
 use super::management;
 use super::options::Options;
 use super::proxy_protocol::{self, Caller};
@@ -198,7 +198,7 @@ fn handle_at_once(context: &Rc<IoContext>, mut request: Request<Incoming>, calle
             with_cors(response, info::document(&settings, front.pipeline.reading.sessions.options().enabled).into())
         }
         Method::GET | Method::HEAD if names(request.headers(), HTML) => {
-            front_door::answer((&front.page, &front.pipeline), (&settings, &front.options.path), request.headers())
+            landing_page::answer((&front.page, &front.pipeline), (&settings, &front.options.path), request.headers())
         }
         Method::GET | Method::HEAD => text(StatusCode::OK, info::greeting(&settings)),
         _ => method_not_allowed(if is_managed { MANAGED_METHODS } else { METHODS }),

@@ -114,7 +114,7 @@ mod tests {
     use crate::pages::nips::title;
 
     #[test]
-    fn every_nip_that_can_be_advertised_has_a_title_on_the_front_door() {
+    fn every_nip_that_can_be_advertised_has_a_title_on_the_landing_page() {
         let all = ALWAYS.iter().chain(&[MEMBERSHIP, EOSE_HINTS, NEGENTROPY, MANAGEMENT]);
         let untitled: Vec<_> = all.filter(|nip| title(**nip).is_empty()).collect();
         assert_eq!(untitled, [&0; 0]);

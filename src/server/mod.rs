@@ -12,13 +12,13 @@ mod context;
 pub mod dashboard;
 mod engine;
 mod feed_access;
-mod front_door;
 pub mod gauges;
 mod http;
 mod info;
 #[cfg(all(test, feature = "interleavings"))]
 pub(crate) mod interleavings;
 mod io;
+mod landing_page;
 mod linger;
 mod log_limit;
 pub mod management;

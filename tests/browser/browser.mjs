@@ -1,6 +1,6 @@
 // The pages of the built relay in a real browser.
 
-import './front_door.mjs';
+import './landing_page.mjs';
 import './dashboard.mjs';
 import './states.mjs';
 import { runAll } from './stage.mjs';

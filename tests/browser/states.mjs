@@ -72,7 +72,7 @@ test('a full store is told on both pages, whatever part is shown', async (browse
   cleanup(door.close);
   await door.page.goto(`http://${relay.address}/`);
   await door.page.waitForSelector('text=The storage is full');
-  await shoot(door.page, 'front-door-full');
+  await shoot(door.page, 'landing-page-full');
   await door.check(relay.address);
 });
 

@@ -14,7 +14,7 @@ use hyper::{HeaderMap, Response};
 use super::info;
 use super::response::{HTML, Tagged};
 use crate::nostr::Timestamp;
-use crate::pages::front_door::render;
+use crate::pages::landing_page::render;
 use crate::pages::{FrontDoor, Page, Stats};
 use crate::pipeline::Serving;
 use crate::policy::{RelayUrl, Settings};

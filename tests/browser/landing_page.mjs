@@ -33,7 +33,7 @@ test('the front door is whole at every width in both schemes, with a banner that
       assert.equal(await page.evaluate(() => window.hacked), undefined, 'a description is no script');
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       assert.equal(wide, 0, `nothing sticks out at ${width}`);
-      await shoot(page, `front-door-${width}-${colorScheme}`);
+      await shoot(page, `landing-page-${width}-${colorScheme}`);
       await check(relay.address, [pictures.host]);
       await close();
     }
@@ -58,7 +58,7 @@ test('the address is copied, figures are live, and without JavaScript everything
   await relay.end();
   await look();
   await until('it is stale', async () => /^No answer since \d/.test(await page.textContent('#stale')));
-  await shoot(page, 'front-door-stale');
+  await shoot(page, 'landing-page-stale');
   await relay.again();
   cleanup(relay.end);
   await look();
