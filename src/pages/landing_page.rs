@@ -1,18 +1,18 @@
-//! The front door: the operator's own page, if there is a template, otherwise the relay's.
+//! The landing page: the operator's own page, if there is a template, otherwise the relay's.
 //!
 //! It decides what the page may load; what the page says is in `parts`.
 
 use super::csp::{self, Page, hash, origin};
-use super::parts::{FrontDoor, Parts, SCRIPT, STYLE};
+use super::parts::{LandingPage, Parts, SCRIPT, STYLE};
 use super::template::Template;
 
 /// The page.
 #[must_use]
-pub fn render(door: &FrontDoor<'_>) -> Page {
-    let info = door.settings.moderation.info(&door.settings.info);
+pub fn render(page: &LandingPage<'_>) -> Page {
+    let info = page.settings.moderation.info(&page.settings.info);
     // The configuration was checked with the same function.
     let template = Template::parse(&info.template_file.text).ok().filter(|_| !info.template_file.path.is_empty());
-    let parts = Parts { door, info: &info };
+    let parts = Parts { page, info: &info };
     let own: Vec<String> = template.iter().flat_map(|template| template.styles().iter().cloned()).collect();
     let html = match template {
         Some(template) => template.render(&parts),

@@ -1,4 +1,4 @@
-//! What a browser is shown: the relay's front door, and the shell of its dashboard.
+//! What a browser is shown: the relay's landing page, and the shell of its dashboard.
 //!
 //! Pure: settings and figures in, HTML and its headers out. Every value is escaped where it is written; no page runs a
 //! script or style whose hash its policy does not name. Nothing here reads a file, the store or a clock.
@@ -16,5 +16,5 @@ mod tests;
 mod words;
 
 pub use csp::Page;
-pub use parts::{FrontDoor, Stats};
+pub use parts::{LandingPage, Stats};
 pub use template::{Template, TemplateError};

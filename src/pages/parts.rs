@@ -1,4 +1,4 @@
-//! The parts of the front door: what a person sees who opens the relay's address in a browser.
+//! The parts of the landing page: what a person sees who opens the relay's address in a browser.
 //!
 //! They work without the script, which copies the address and keeps the figures fresh.
 
@@ -18,7 +18,7 @@ pub(super) const SCRIPT: &str = include_str!("landing_page.js");
 
 /// What the page is about.
 #[derive(Clone, Copy, Debug)]
-pub struct FrontDoor<'a> {
+pub struct LandingPage<'a> {
     /// The settings in force.
     pub settings: &'a Settings,
     /// The NIPs that the relay advertises, in order.
@@ -54,7 +54,7 @@ impl Stats {
 
 /// The parts of the page, which a template names one by one.
 pub(super) struct Parts<'a> {
-    pub door: &'a FrontDoor<'a>,
+    pub page: &'a LandingPage<'a>,
     pub info: &'a Info,
 }
 
@@ -160,7 +160,7 @@ impl Parts<'_> {
     }
 
     pub fn connect(&self) -> Markup {
-        let address = self.door.address;
+        let address = self.page.address;
         let label = format!("QR code of {address}");
         section(
             "connect",
@@ -178,13 +178,13 @@ impl Parts<'_> {
     }
 
     pub fn stats(&self) -> Markup {
-        let is_full = self.door.is_full;
+        let is_full = self.page.is_full;
         html! {
-            @if self.door.stats.is_some() || is_full {
+            @if self.page.stats.is_some() || is_full {
                 section #stats aria-labelledby="now" {
                     h2 #now { "Right now" }
                     @if is_full { p.warning { "The storage is full: the relay serves what it has, and takes no events." } }
-                    @if let Some(stats) = self.door.stats {
+                    @if let Some(stats) = self.page.stats {
                         dl {
                             @for (what, value) in figures(stats) { div { dt { (what) } dd { (value) } } }
                         }
@@ -200,7 +200,7 @@ impl Parts<'_> {
             "accepted",
             "What it accepts",
             &html! {
-                @for Section { title, lines } in accepted::sections(self.door.settings) {
+                @for Section { title, lines } in accepted::sections(self.page.settings) {
                     h3 { (title) }
                     ul { @for line in lines { li { (line) } } }
                 }
@@ -209,7 +209,7 @@ impl Parts<'_> {
     }
 
     pub fn limits(&self) -> Markup {
-        let table = accepted::limits(self.door.settings);
+        let table = accepted::limits(self.page.settings);
         section(
             "limits",
             "Limits of a connection",
@@ -252,7 +252,7 @@ impl Parts<'_> {
             "Supported NIPs",
             &html! {
                 ul.nips {
-                    @for nip in self.door.nips {
+                    @for nip in self.page.nips {
                         li { a href=(nips::url(*nip)) rel="noreferrer" { b { (format!("{nip:02}")) } " " (nips::title(*nip)) } }
                     }
                 }

@@ -170,7 +170,7 @@ fn styles(template: &str) -> Result<Vec<String>, TemplateError> {
 
 impl Value {
     fn render(self, parts: &Parts<'_>) -> String {
-        let (info, stats) = (parts.info, parts.door.stats);
+        let (info, stats) = (parts.info, parts.page.stats);
         let figure = |place: usize| stats.map(|stats| figures(stats).swap_remove(place).1).unwrap_or_default();
         let text = match self {
             Self::Name => info.name.clone(),
@@ -183,7 +183,7 @@ impl Value {
             Self::Payments => info.payments_url.clone(),
             Self::Software => info.software.clone(),
             Self::Version => env!("CARGO_PKG_VERSION").into(),
-            Self::Address => parts.door.address.into(),
+            Self::Address => parts.page.address.into(),
             Self::Events => stats.map(events_held).unwrap_or_default(),
             Self::Size => figure(1),
             Self::Newest => figure(2),

@@ -23,7 +23,7 @@ const HOSTILE: [&str; 10] = [
 
 fn page(settings: &Settings) -> Page {
     let address = "wss://relay.example.com/";
-    render(&FrontDoor { settings, nips: &[1, 11, 86], address, stats: None, is_full: false })
+    render(&LandingPage { settings, nips: &[1, 11, 86], address, stats: None, is_full: false })
 }
 
 /// The tags of a page, without texts and scripts.
@@ -216,17 +216,17 @@ fn the_operator_is_told_as_an_npub_and_a_name_in_arabic_keeps_its_direction() {
 #[test]
 fn an_empty_relay_and_a_full_one_say_so() {
     let settings = Settings::default();
-    let door = |stats, is_full| {
+    let page = |stats, is_full| {
         let address = "ws://localhost:7777/";
-        render(&FrontDoor { settings: &settings, nips: &[], address, stats, is_full }).html
+        render(&LandingPage { settings: &settings, nips: &[], address, stats, is_full }).html
     };
-    assert!(!door(None, false).contains("id=\"stats\""));
-    let empty = door(Some(Stats::default()), false);
+    assert!(!page(None, false).contains("id=\"stats\""));
+    let empty = page(Some(Stats::default()), false);
     assert!(empty.contains("<dt>Events held</dt><dd>0</dd>") && empty.contains("<dd>none yet</dd>"), "{empty}");
-    let full = door(Some(Stats { events: 1_234_567, newest_s: Some(61), ..Stats::default() }), true);
+    let full = page(Some(Stats { events: 1_234_567, newest_s: Some(61), ..Stats::default() }), true);
     assert!(full.contains("<dd>1,234,567</dd>") && full.contains("<dd>1 minute ago</dd>"), "{full}");
     assert!(full.contains("The storage is full"), "{full}");
-    assert!(door(None, true).contains("The storage is full"));
+    assert!(page(None, true).contains("The storage is full"));
 }
 
 #[test]
@@ -252,8 +252,8 @@ fn every_placeholder_is_documented_and_stands_for_something() {
     settings.info.pubkey = OptionalKey(Some(Pubkey([7; 32])));
     settings.info.template_file = TemplateFile { path: "own.html".into(), text: all.into() };
     let stats = Some(Stats { newest_s: Some(1), ..Stats::default() });
-    let door = FrontDoor { settings: &settings, nips: &[1], address: "ws://localhost/", stats, is_full: false };
-    let html = render(&door).html;
+    let page = LandingPage { settings: &settings, nips: &[1], address: "ws://localhost/", stats, is_full: false };
+    let html = render(&page).html;
     assert!(!html.contains("[]") && !html.contains("{{"), "{html}");
 }
 

@@ -1,4 +1,5 @@
-//! Serves the front door to browsers: the page of `pages`, kept until the settings, the figures or the address change.
+//! Serves the landing page to browsers: the page of `pages`, kept until the settings, the figures or the address
+//! change.
 //!
 //! Figures are gathered once a second at most, and only while somebody asks.
 
@@ -15,7 +16,7 @@ use super::info;
 use super::response::{HTML, Tagged};
 use crate::nostr::Timestamp;
 use crate::pages::landing_page::render;
-use crate::pages::{FrontDoor, Page, Stats};
+use crate::pages::{LandingPage, Page, Stats};
 use crate::pipeline::Serving;
 use crate::policy::{RelayUrl, Settings};
 use crate::store::{Seq, StoreError};
@@ -86,8 +87,8 @@ fn make((last, serving): (&PageCache, &Serving), from: PageInputs) -> Arc<Cached
             let negentropy = serving.reading.sessions.options().enabled;
             let (settings, address) = (&*from.settings, &from.address);
             let nips = info::nips(settings, negentropy);
-            let door = FrontDoor { settings, nips: &nips, address, stats: from.stats, is_full: from.is_full };
-            let Page { html, policy } = render(&door);
+            let page = LandingPage { settings, nips: &nips, address, stats: from.stats, is_full: from.is_full };
+            let Page { html, policy } = render(&page);
             let policy = HeaderValue::try_from(policy).expect("hashes and origins are visible ASCII");
             CachedPage { from, at, text: Tagged::new(HTML, html), policy }
         }

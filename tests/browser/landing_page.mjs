@@ -1,4 +1,4 @@
-// The front door in a browser: every width and colour scheme, hostile texts, without JavaScript, and live figures.
+// The landing page in a browser: every width and colour scheme, hostile texts, without JavaScript, and live figures.
 
 import assert from 'node:assert/strict';
 import { brokenPictures, connect, openPage, person, SCHEMES, shoot, startRelay, test, until, WIDTHS } from './stage.mjs';
@@ -18,7 +18,7 @@ public_stats = true
 admission = [{ amount = 21000, unit = "msats" }]
 `;
 
-test('the front door is whole at every width in both schemes, with a banner that does not load', async (browser, cleanup) => {
+test('the landing page is whole at every width in both schemes, with a banner that does not load', async (browser, cleanup) => {
   const pictures = await brokenPictures();
   cleanup(pictures.close);
   const relay = await startRelay(INFO(pictures.host));

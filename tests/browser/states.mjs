@@ -68,12 +68,12 @@ test('a full store is told on both pages, whatever part is shown', async (browse
   await tab('audit');
   await page.waitForSelector('text=Nobody has done anything yet.');
   await check(relay.address);
-  const door = await openPage(browser);
-  cleanup(door.close);
-  await door.page.goto(`http://${relay.address}/`);
-  await door.page.waitForSelector('text=The storage is full');
-  await shoot(door.page, 'landing-page-full');
-  await door.check(relay.address);
+  const landing = await openPage(browser);
+  cleanup(landing.close);
+  await landing.page.goto(`http://${relay.address}/`);
+  await landing.page.waitForSelector('text=The storage is full');
+  await shoot(landing.page, 'landing-page-full');
+  await landing.check(relay.address);
 });
 
 test('a relay that stops says so until it is gone', async (browser, cleanup) => {
