@@ -305,27 +305,48 @@ fn every_link_in_a_document_leads_to_a_file() {
     assert_eq!(wrong, [""; 0]);
 }
 
+/// The names of the items that the sources of a module declare, or of all modules.
+fn declared<'a>(files: &'a BTreeMap<String, String>, module: Option<&str>) -> BTreeSet<&'a str> {
+    let is_in = |path: &str| module.is_none_or(|module| path.split(['/', '.']).nth(1) == Some(module));
+    let texts = files.iter().filter(|(path, _)| is_in(path)).map(|(_, text)| text);
+    let items = ["fn ", "struct ", "enum ", "trait ", "type ", "mod "];
+    texts.flat_map(|text| items.into_iter().flat_map(move |item| names_after(text, item))).collect()
+}
+
 #[test]
 fn every_item_named_in_the_architecture_exists() {
-    let sources: String = files("src", ".rs").into_values().collect();
-    let declared = |keyword: &str, name: &str| {
-        let declaration = format!("{keyword} {name}");
-        let ends =
-            |at: usize| !sources[at + declaration.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
-        sources.match_indices(&declaration).any(|(at, _)| ends(at))
-    };
+    let files = files("src", ".rs");
+    let all = declared(&files, None);
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     let is_word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_');
-    let is_item = |name: &&str| name.contains("::") && name.split("::").all(is_word);
-    let exists = |name: &&str| {
-        let parts = name.split("::");
-        let keywords = ["fn", "struct", "enum", "trait", "type", "mod"];
-        parts.into_iter().all(|part| keywords.iter().any(|keyword| declared(keyword, part)))
+    let is_type = |name: &str| name.starts_with(char::is_uppercase) && name.contains(char::is_lowercase);
+    let is_item = |name: &&str| name.split("::").all(is_word) && (name.contains("::") || is_type(name));
+    let exists = |name: &&str| match name.split_once("::") {
+        Some((module, rest)) if layer_of(module).is_some() => {
+            let declared = declared(&files, Some(module));
+            rest.split("::").all(|part| declared.contains(part))
+        }
+        // A type of std.
+        _ => *name == "Instant" || name.split("::").all(|part| all.contains(part)),
     };
     let named: Vec<&str> = quoted(&text).filter(is_item).collect();
     let wrong: Vec<&str> = named.iter().copied().filter(|name| !exists(name)).collect();
     assert_eq!(wrong, [""; 0]);
-    assert!(named.len() > 20, "the map names the items that decide");
+    assert!(named.len() > 40, "the map names the items that decide");
+}
+
+#[test]
+fn every_file_named_in_the_architecture_exists() {
+    let names: BTreeSet<String> = ["src", "tests"]
+        .iter()
+        .flat_map(|top| files(top, ".rs").into_keys())
+        .filter_map(|path| path.rsplit('/').next().map(str::to_owned))
+        .collect();
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let named: Vec<&str> = quoted(&text).filter(|name| name.ends_with(".rs") && !name.contains(['/', ' '])).collect();
+    let wrong: Vec<&str> = named.iter().copied().filter(|name| !names.contains(*name)).collect();
+    assert_eq!(wrong, [""; 0]);
+    assert!(named.len() > 20, "the map names files by their module");
 }
 
 /// Every name between `before` and the next quotation mark or backtick.

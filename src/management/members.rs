@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::audit::{Decision, Verdict};
 use super::error::JournalError;
 use super::journal::{Actor, Journal};
-use super::request::{CallError, Done, Request};
+use super::request::{CallError, MethodResult, Request};
 use super::subject::{InviteCode, Subject};
 use crate::nostr::{EventId, Pubkey, Timestamp};
 use crate::policy::Membership;
@@ -226,7 +226,7 @@ pub fn call(
     membership: &Membership,
     request: &Request,
     by: (&Actor, Timestamp),
-) -> Result<Done, CallError> {
+) -> Result<MethodResult, CallError> {
     match request.method.as_str() {
         "invite" => {
             let uses = request.number(0)?.unwrap_or(1);
@@ -238,13 +238,13 @@ pub fn call(
                 return Err(CallError::Param(1, "is not a number of seconds up to ten years"));
             }
             let (code, made) = invite(journal, (uses, ttl_s), request.reason(2)?, by)?;
-            Ok(Done { result: shown(code, &made), changed: Some(Subject::Invite(code)) })
+            Ok(MethodResult { result: shown(code, &made), changed: Some(Subject::Invite(code)) })
         }
         "uninvite" => {
             let code = request.param(0).and_then(Value::as_str).and_then(InviteCode::parse);
             let subject = code.map(Subject::Invite).ok_or(CallError::Param(0, "is not a code of 32 hex digits"))?;
             let is_changed = journal.decide("uninvite", subject, None, request.reason(1)?, by)?;
-            Ok(Done { result: true.into(), changed: is_changed.then_some(subject) })
+            Ok(MethodResult { result: true.into(), changed: is_changed.then_some(subject) })
         }
         _ => {
             let invites = journal.state().invites();

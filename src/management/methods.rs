@@ -1,13 +1,13 @@
 //! The methods of NIP-86 that read and change decisions: from a request to its result.
 //!
 //! Whether the caller may, was decided before. What a decision entails beside the look-ups of policy, such as removing
-//! a banned event, is left to the caller: [`Done::changed`] tells the subject.
+//! a banned event, is left to the caller: [`MethodResult::changed`] tells the subject.
 
 use serde_json::{Value, json};
 
 use super::audit::Verdict;
 use super::journal::{Actor, Journal};
-use super::request::{CallError, Done, MAX_REASON, MAX_TEXT, Request};
+use super::request::{CallError, MAX_REASON, MAX_TEXT, MethodResult, Request};
 use super::state::List;
 use super::subject::Subject;
 use super::{members, roles};
@@ -84,7 +84,7 @@ pub fn call(
     Configured { access, membership }: Configured<'_>,
     request: &Request,
     by: (&Actor, Timestamp),
-) -> Result<Done, CallError> {
+) -> Result<MethodResult, CallError> {
     let (ban, allow) = (Some(Verdict::Ban), Some(Verdict::Allow));
     if let Some((_, of)) = LISTS.iter().find(|(method, _)| *method == request.method) {
         return list(journal, *of, request);
@@ -123,7 +123,7 @@ pub fn call(
         "undo" => {
             let number = request.number(0)?.ok_or(CallError::Param(0, "is not the number of an act"))?;
             let subject = journal.undo(number, by)?;
-            Ok(Done { result: true.into(), changed: Some(subject) })
+            Ok(MethodResult { result: true.into(), changed: Some(subject) })
         }
         method if members::METHODS.contains(&method) || roles::METHODS.contains(&method) => {
             if !membership.is_on() {
@@ -146,11 +146,11 @@ fn decide(
     subject: Subject,
     verdict: Option<Verdict>,
     by: (&Actor, Timestamp),
-) -> Result<Done, CallError> {
+) -> Result<MethodResult, CallError> {
     let reason = request.reason(1)?;
     let decision = verdict.map(|verdict| (verdict, reason));
     let is_changed = journal.decide(&request.method, subject, decision, reason, by)?;
-    Ok(Done { result: true.into(), changed: is_changed.then_some(subject) })
+    Ok(MethodResult { result: true.into(), changed: is_changed.then_some(subject) })
 }
 
 /// Takes a decision back, if it is the one that the method is about.
@@ -160,7 +160,7 @@ fn take_back(
     subject: Subject,
     verdict: Verdict,
     by: (&Actor, Timestamp),
-) -> Result<Done, CallError> {
+) -> Result<MethodResult, CallError> {
     let reason = request.reason(1)?;
     // Another process may just have decided.
     journal.refresh()?;
@@ -168,7 +168,7 @@ fn take_back(
         return Ok(Value::from(true).into());
     }
     let is_changed = journal.decide(&request.method, subject, None, reason, by)?;
-    Ok(Done { result: true.into(), changed: is_changed.then_some(subject) })
+    Ok(MethodResult { result: true.into(), changed: is_changed.then_some(subject) })
 }
 
 /// Gives the relay another name, description or icon; an empty one gives it the configured one again.
@@ -177,19 +177,19 @@ fn rename(
     request: &Request,
     subject: Subject,
     by: (&Actor, Timestamp),
-) -> Result<Done, CallError> {
+) -> Result<MethodResult, CallError> {
     if request.param(0).is_none() {
         return Err(CallError::Param(0, "is missing"));
     }
     let text = request.text(0, if subject == Subject::Name { MAX_REASON } else { MAX_TEXT })?;
     let decision = (!text.is_empty()).then_some((Verdict::Set, text));
     let is_changed = journal.decide(&request.method, subject, decision, "", by)?;
-    Ok(Done { result: true.into(), changed: is_changed.then_some(subject) })
+    Ok(MethodResult { result: true.into(), changed: is_changed.then_some(subject) })
 }
 
 /// The latest decisions of a kind, the newest first. NIP-86 has no pages: two numbers may follow, how many and after
 /// how many. There may be fewer, see [`page`].
-fn list(journal: &Journal, list: List, request: &Request) -> Result<Done, CallError> {
+fn list(journal: &Journal, list: List, request: &Request) -> Result<MethodResult, CallError> {
     let count = request.number(0)?.unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES) as usize;
     let skip = usize::try_from(request.number(1)?.unwrap_or(0)).unwrap_or(usize::MAX);
     let shown = journal.state().listed(list, skip).take(count).map(|(subject, decision)| {

@@ -31,6 +31,6 @@ pub use journal::{Actor, Journal};
 pub use members::{Joined, NotJoined};
 pub use methods::{Configured, call};
 pub use options::Options;
-pub use request::{CallError, Done, Request};
+pub use request::{CallError, MethodResult, Request};
 pub use role::{Role, RoleId};
 pub use subject::{InviteCode, Subject};

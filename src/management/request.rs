@@ -51,14 +51,14 @@ pub enum CallError {
 
 /// What a call did.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Done {
+pub struct MethodResult {
     /// The result.
     pub result: Value,
     /// What was decided about, if anything changed.
     pub changed: Option<Subject>,
 }
 
-impl From<Value> for Done {
+impl From<Value> for MethodResult {
     fn from(result: Value) -> Self {
         Self { result, changed: None }
     }

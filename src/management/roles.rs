@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::audit::Verdict;
 use super::journal::{Actor, Journal};
-use super::request::{CallError, Done, Request};
+use super::request::{CallError, MethodResult, Request};
 use super::role::{Role, RoleId};
 use super::state::State;
 use super::subject::Subject;
@@ -32,7 +32,7 @@ pub fn of_key(state: &State, key: &Pubkey) -> Vec<RoleId> {
 ///
 /// # Errors
 /// When a parameter is wrong, or the act cannot be recorded.
-pub fn call(journal: &mut Journal, request: &Request, by: (&Actor, Timestamp)) -> Result<Done, CallError> {
+pub fn call(journal: &mut Journal, request: &Request, by: (&Actor, Timestamp)) -> Result<MethodResult, CallError> {
     match request.method.as_str() {
         "createrole" | "editrole" => put(journal, request, by),
         "deleterole" => delete(journal, request, by),
@@ -63,7 +63,7 @@ fn number(request: &Request, place: usize, wrong: &'static str) -> Result<Option
     number.map(Some).ok_or(CallError::Param(place, wrong))
 }
 
-fn put(journal: &mut Journal, request: &Request, by: (&Actor, Timestamp)) -> Result<Done, CallError> {
+fn put(journal: &mut Journal, request: &Request, by: (&Actor, Timestamp)) -> Result<MethodResult, CallError> {
     const COLOR: &str = "is not a hue from 0 to 360";
     let is_new = request.method == "createrole";
     let id = if is_new { id(request, 0)? } else { known(journal, request, 0)? };
@@ -82,7 +82,7 @@ fn put(journal: &mut Journal, request: &Request, by: (&Actor, Timestamp)) -> Res
 }
 
 /// Deletes a role, and takes it from each key that has it: a later role of the same id begins with none.
-fn delete(journal: &mut Journal, request: &Request, by: (&Actor, Timestamp)) -> Result<Done, CallError> {
+fn delete(journal: &mut Journal, request: &Request, by: (&Actor, Timestamp)) -> Result<MethodResult, CallError> {
     let id = known(journal, request, 0)?;
     let holds = |text: &str| text.split(' ').any(|own| own == id.to_string());
     let holders: Vec<_> =
@@ -93,7 +93,7 @@ fn delete(journal: &mut Journal, request: &Request, by: (&Actor, Timestamp)) -> 
     decide(journal, request, Subject::Role(id), None, by)
 }
 
-fn assign(journal: &mut Journal, request: &Request, by: (&Actor, Timestamp)) -> Result<Done, CallError> {
+fn assign(journal: &mut Journal, request: &Request, by: (&Actor, Timestamp)) -> Result<MethodResult, CallError> {
     let Subject::Key(key) = request.key()? else { return Err(CallError::Param(0, "is not a public key")) };
     let id = known(journal, request, 1)?;
     give(journal, request, key, id, request.method == "assignrole", by)
@@ -107,7 +107,7 @@ fn give(
     id: RoleId,
     is_given: bool,
     by: (&Actor, Timestamp),
-) -> Result<Done, CallError> {
+) -> Result<MethodResult, CallError> {
     let mut roles = of_key(journal.state(), &key);
     roles.retain(|own| *own != id);
     if is_given {
@@ -127,7 +127,7 @@ fn decide(
     subject: Subject,
     text: Option<&str>,
     by: (&Actor, Timestamp),
-) -> Result<Done, CallError> {
+) -> Result<MethodResult, CallError> {
     let is_changed = journal.decide(&request.method, subject, text.map(|text| (Verdict::Set, text)), "", by)?;
-    Ok(Done { result: true.into(), changed: is_changed.then_some(subject) })
+    Ok(MethodResult { result: true.into(), changed: is_changed.then_some(subject) })
 }

@@ -14,7 +14,7 @@
 //! | removals      | [`Eviction`]s that the writer has taken from Q2 ([`background`](crate::pipeline::commit::background)) | the 16 that retention sends before it waits for an answer, and one of management | they wait |
 //! | held          | the batch that found no room, in the writer ([`room`](crate::pipeline::commit::room)) | one; later events wait in the backlog, which the gate bounds | the gate lets nothing in |
 //! | outward       | ephemeral events for other nodes of a cluster ([`outward`](crate::pipeline::deliver::outward)) | 1,024 events, 4 MiB | an event is dropped and counted |
-//! | answers       | [`Done`], from writer to retention | as many as there are removals | never full |
+//! | answers       | [`EvictionResult`], from writer to retention | as many as there are removals | never full |
 //!
 //! Events are counted at the [`Gate`](super::ingest::gate::Gate), before they enter Q1. Q1 has room for everything that
 //! passes the gate, so an io thread never blocks on it. `verify` and `writer` empty Q1 and Q2 and choose by address
@@ -119,11 +119,11 @@ pub struct Eviction {
     /// The events.
     pub seqs: Vec<Seq>,
     /// Where the writer reports how many it removed in all.
-    pub done: Sender<Done>,
+    pub done: Sender<EvictionResult>,
 }
 
 /// How an eviction ended: the number of events that were removed.
-pub type Done = Result<u64, StoreError>;
+pub type EvictionResult = Result<u64, StoreError>;
 
 /// An event that survives a power cut.
 pub struct Committed {

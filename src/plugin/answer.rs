@@ -23,14 +23,14 @@ pub enum Verdict {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// Which event it is about.
-    pub about: About,
+    pub about: AnsweredEvent,
     /// What becomes of the event; `None` when the action is missing or unknown.
     pub verdict: Option<Verdict>,
 }
 
 /// Which event an answer is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum About {
+pub enum AnsweredEvent {
     /// The event with this id.
     Id(EventId),
     /// It has no id.
@@ -48,10 +48,10 @@ impl Answer {
     }
 
     fn from_value(root: Value<'_, '_>) -> Option<Self> {
-        let (mut about, mut action, mut message) = (About::Nothing, None, "");
+        let (mut about, mut action, mut message) = (AnsweredEvent::Nothing, None, "");
         for (key, value) in root.as_object()? {
             match key {
-                "id" => about = About::Id(EventId(hex::decode(value.as_str()?.as_bytes())?)),
+                "id" => about = AnsweredEvent::Id(EventId(hex::decode(value.as_str()?.as_bytes())?)),
                 "action" => action = value.as_str(),
                 "msg" => message = value.as_str().unwrap_or_default(),
                 _ => {}
@@ -64,7 +64,7 @@ impl Answer {
             _ => None,
         };
         // An object with neither is something else that the program prints.
-        (about != About::Nothing || verdict.is_some()).then_some(Self { about, verdict })
+        (about != AnsweredEvent::Nothing || verdict.is_some()).then_some(Self { about, verdict })
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn answers_are_read_with_their_reason() {
         let id = "ab".repeat(32);
-        let about = About::Id(EventId([0xab; 32]));
+        let about = AnsweredEvent::Id(EventId([0xab; 32]));
         let verdict_of = |rest: &str| {
             let answer = parse(&format!("{{\"id\":\"{id}\",{rest}}}")).expect("an answer");
             assert_eq!(answer.about, about);
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(verdict_of(r#""action":"Accept""#), None);
         assert_eq!(verdict_of(r#""action":7"#), None);
         assert_eq!(verdict_of(r#""msg":"x""#), None);
-        let without_id = Answer { about: About::Nothing, verdict: Some(Verdict::Accept) };
+        let without_id = Answer { about: AnsweredEvent::Nothing, verdict: Some(Verdict::Accept) };
         assert_eq!(parse(r#" {"action":"accept"} "#), Some(without_id));
     }
 

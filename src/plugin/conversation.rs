@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::answer::{About, Answer, Verdict};
+use super::answer::{Answer, AnsweredEvent, Verdict};
 use crate::nostr::EventId;
 use crate::nostr::json::Parser;
 
@@ -136,18 +136,18 @@ impl<C> Conversation<C> {
     }
 
     /// Which event in flight an answer is about.
-    fn place(&mut self, about: About) -> Result<usize, &'static str> {
+    fn place(&mut self, about: AnsweredEvent) -> Result<usize, &'static str> {
         match about {
-            About::Id(id) => {
+            AnsweredEvent::Id(id) => {
                 let place = self.in_flight.iter().position(|one| one.id == id);
                 self.names_events |= place.is_some();
                 place.ok_or("it is about an event that was not asked about, or is answered already")
             }
-            About::Nothing if self.in_flight.len() == 1 => {
+            AnsweredEvent::Nothing if self.in_flight.len() == 1 => {
                 self.names_events = false;
                 Ok(0)
             }
-            About::Nothing => Err("it names no event, and there are several"),
+            AnsweredEvent::Nothing => Err("it names no event, and there are several"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The fuzz target of what a plugin writes: its answers, and lines for the log.
 
-use super::answer::{About, Answer, MAX_LINE, Verdict};
+use super::answer::{Answer, AnsweredEvent, MAX_LINE, Verdict};
 use super::complaints::printable;
 use crate::nostr::json::Parser;
 use crate::nostr::oracle::{self, Json};
@@ -50,7 +50,7 @@ pub(crate) fn check(line: &[u8]) {
     }
     let Some(json) = Json::read(line) else { return };
     let found = answer.map(|Answer { about, verdict }| {
-        let id = if let About::Id(id) = about { Some(id) } else { None };
+        let id = if let AnsweredEvent::Id(id) = about { Some(id) } else { None };
         let action = verdict.map(|verdict| match verdict {
             Verdict::Accept => "accept",
             Verdict::Reject(_) => "reject",

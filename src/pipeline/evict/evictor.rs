@@ -11,7 +11,7 @@ use super::former_rules::{self, FormerRules, Verdict};
 use super::pending_rules::{PendingRules, nothing_waits};
 use crate::metrics::StoreOperation;
 use crate::pipeline::channel::{Receiver, RecvError, Sender, channel};
-use crate::pipeline::queues::{Done, Eviction, WriteCommand};
+use crate::pipeline::queues::{Eviction, EvictionResult, WriteCommand};
 use crate::policy::Retention;
 use crate::retention::authors::Authors;
 use crate::retention::busy_authors::BusyAuthors;
@@ -80,7 +80,7 @@ struct Evictor<'a> {
     evicting: &'a Evicting,
     write: &'a Sender<WriteCommand>,
     /// The writer's answers. Only evictions hold senders, so the channel closes when the writer dies.
-    done: Receiver<Done>,
+    done: Receiver<EvictionResult>,
     /// What the writer has been asked to remove and has not answered yet.
     pending: VecDeque<Parts>,
     /// The rules in force, with their follow lists.

@@ -3,7 +3,7 @@
 //! It never waits. A removed event may be published again, unless it is banned.
 
 use crate::pipeline::channel::{Receiver, WeakSender, channel};
-use crate::pipeline::queues::{Done, Eviction, WriteCommand};
+use crate::pipeline::queues::{Eviction, EvictionResult, WriteCommand};
 use crate::store::Seq;
 use crate::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Removals {
     /// Asks the writer to remove these events, and returns where it reports how many it removed. `None` when Q2 is full
     /// or the writer has ended: try again later.
     #[must_use]
-    pub fn ask(&self, seqs: Vec<Seq>) -> Option<Receiver<Done>> {
+    pub fn ask(&self, seqs: Vec<Seq>) -> Option<Receiver<EvictionResult>> {
         let (done, removed) = channel(1);
         self.write.try_send(WriteCommand::Evict(Eviction { seqs, done })).ok().map(|()| removed)
     }

@@ -14,7 +14,7 @@ use super::history::History;
 use super::link::{Answer, Authority, Inbox};
 use super::purge_queue::{PurgeRequest, Purges};
 use super::{members, reports, view};
-use crate::management::{self, Actor, Configured, Done, Journal, Request, Subject};
+use crate::management::{self, Actor, Configured, Journal, MethodResult, Request, Subject};
 use crate::nostr::EventId;
 use crate::pipeline::Serving;
 use crate::pipeline::commit::uncommitted::Change;
@@ -136,7 +136,7 @@ impl Service {
         let (settings, now) = (self.serving.settings.load_full(), self.serving.clock.now());
         let configured = Configured { access: &settings.access, membership: &settings.membership };
         let called = management::call(&mut self.journal.borrow_mut(), configured, request, (who, now));
-        let Done { result, changed } = called.map_err(|error| error.to_string())?;
+        let MethodResult { result, changed } = called.map_err(|error| error.to_string())?;
         if let Some(subject) = changed {
             tracing::info!(by = who.by, method = request.method, %subject, "a management act");
             self.take_effect(subject).await?;
