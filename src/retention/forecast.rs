@@ -88,18 +88,38 @@ impl RuleUsage {
     fn daily(&self, of: fn(&Amount) -> f64) -> f64 {
         if self.window_s == 0 { 0.0 } else { of(&self.recent) * DAY / self.window_s as f64 }
     }
+}
+
+/// The events of a rule in the days to come.
+struct Course<'a> {
+    usage: &'a RuleUsage,
+    /// The days that end with less, and what has left by then.
+    left: Vec<(u64, Amount)>,
+}
+
+impl<'a> Course<'a> {
+    fn new(usage: &'a RuleUsage) -> Self {
+        let add = |sum: &mut Amount, (&day, one): (&u64, &Amount)| {
+            sum.events += one.events;
+            sum.footprint += one.footprint;
+            Some((day, *sum))
+        };
+        Self { usage, left: usage.leaving.iter().scan(Amount::default(), add).collect() }
+    }
 
     /// Its size after this many days.
     fn after(&self, days: u64, of: fn(&Amount) -> f64) -> f64 {
-        let left: f64 = self.leaving.range(..=days).map(|(_, amount)| of(amount)).sum();
-        let fresh_days = self.max_age_s.map_or(days as f64, |age| (age as f64 / DAY).min(days as f64));
-        let all = of(&self.held) - left + self.daily(of) * fresh_days;
+        let Self { usage, left } = self;
+        let before = left.partition_point(|(day, _)| *day <= days);
+        let left = left[..before].last().map_or(0.0, |(_, amount)| of(amount));
+        let fresh_days = usage.max_age_s.map_or(days as f64, |age| (age as f64 / DAY).min(days as f64));
+        let all = of(&usage.held) - left + usage.daily(of) * fresh_days;
         // At the limit of a rule, events are as large as those that it holds now.
         let at = |limit: u64, held: u64| match (limit, held) {
             (0, _) | (_, 0) => f64::INFINITY,
-            _ => of(&self.held) * limit as f64 / held as f64,
+            _ => of(&usage.held) * limit as f64 / held as f64,
         };
-        all.min(at(self.max_bytes, self.held.bytes)).min(at(self.max_events, self.held.events))
+        all.min(at(usage.max_bytes, usage.held.bytes)).min(at(usage.max_events, usage.held.events))
     }
 }
 
@@ -108,7 +128,8 @@ impl Forecast {
     #[must_use]
     pub fn new(usages: &[RuleUsage], rules: &Retention, room: Room, disk_free_bytes: u64) -> Self {
         let (limit, limit_bytes) = first_limit(rules, room, disk_free_bytes);
-        let sum = |days: u64, of: fn(&Amount) -> f64| usages.iter().map(|usage| usage.after(days, of)).sum::<f64>();
+        let courses: Vec<Course<'_>> = usages.iter().map(Course::new).collect();
+        let sum = |days: u64, of: fn(&Amount) -> f64| courses.iter().map(|course| course.after(days, of)).sum::<f64>();
         let measures: [fn(&Amount) -> f64; 2] = [events, footprint];
         let added = measures.map(|of| usages.iter().map(|usage| usage.daily(of)).sum::<f64>());
         let net = measures.map(|of| (sum(AHEAD, of) - sum(0, of)) / AHEAD as f64);
@@ -116,8 +137,8 @@ impl Forecast {
         let start = if rules.is_empty() { limit_bytes } else { Marks::new(limit_bytes).start };
         let first_day = |used: &dyn Fn(u64) -> f64, bytes: u64| (0..=MANY_DAYS).find(|&day| used(day) >= bytes as f64);
         let kept = |days: u64| {
-            let kept = usages.iter().filter(|usage| usage.is_kept);
-            kept.map(|usage| usage.after(days, footprint)).sum::<f64>()
+            let kept = courses.iter().filter(|course| course.usage.is_kept);
+            kept.map(|course| course.after(days, footprint)).sum::<f64>()
         };
         let room_days = first_day(&|days| sum(days, footprint), start);
         let full_days = first_day(&kept, limit_bytes);

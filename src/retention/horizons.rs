@@ -79,6 +79,33 @@ fn fingerprint(rules: &Retention) -> u64 {
     hasher.finish()
 }
 
+/// The horizon of each rule that an evictor with the same rules saved in the store; `None` if none did.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn saved(rules: &Retention, store: &Store) -> Result<Option<Vec<Horizon>>, StoreError> {
+    Ok(store.read()?.note(Note::Horizons)?.and_then(|row| read(rules, row)))
+}
+
+/// Reads a row that [`Horizons::to_bytes`] wrote; `None` if it was saved under other rules.
+fn read(rules: &Retention, row: &[u8]) -> Option<Vec<Horizon>> {
+    let (numbers, rest) = row.as_chunks::<8>();
+    let (first, times) = numbers.split_first()?;
+    let (pairs, odd) = times.as_chunks::<2>();
+    let time = |bytes: [u8; 8]| Timestamp(u64::from_be_bytes(bytes));
+    let saved: Vec<_> = pairs.iter().map(|[own, total]| Horizon { own: time(*own), total: time(*total) }).collect();
+    let is_ours = u64::from_be_bytes(*first) == fingerprint(rules);
+    (is_ours && rest.is_empty() && odd.is_empty() && saved.len() == rules.rules().len()).then_some(saved)
+}
+
+impl Horizon {
+    /// Events of the rule created before this were removed for bytes or for room; zero if none were.
+    #[must_use]
+    pub fn oldest(self) -> Timestamp {
+        self.own.max(self.total)
+    }
+}
+
 impl Horizons {
     /// The horizons that an evictor with the same rules saved in the store.
     ///
@@ -96,7 +123,7 @@ impl Horizons {
     /// When the store cannot be read.
     pub fn resume(&self, rules: &Retention, store: &Store) -> Result<(), StoreError> {
         self.begin(rules);
-        if let Some(saved) = store.read()?.note(Note::Horizons)?.and_then(|row| self.read(row)) {
+        if let Some(saved) = saved(rules, store)? {
             self.rules.store(saved.into());
         }
         Ok(())
@@ -109,17 +136,6 @@ impl Horizons {
         let times = rules.iter().flat_map(|horizon| [horizon.own.0, horizon.total.0]);
         let all = std::iter::once(self.fingerprint.load(Ordering::Relaxed)).chain(times);
         all.flat_map(u64::to_be_bytes).collect()
-    }
-
-    /// Reads a row; `None` if it was saved under other rules.
-    fn read(&self, row: &[u8]) -> Option<Vec<Horizon>> {
-        let (numbers, rest) = row.as_chunks::<8>();
-        let (first, times) = numbers.split_first()?;
-        let (pairs, odd) = times.as_chunks::<2>();
-        let time = |bytes: [u8; 8]| Timestamp(u64::from_be_bytes(bytes));
-        let saved: Vec<_> = pairs.iter().map(|[own, total]| Horizon { own: time(*own), total: time(*total) }).collect();
-        let is_ours = u64::from_be_bytes(*first) == self.fingerprint.load(Ordering::Relaxed);
-        (is_ours && rest.is_empty() && odd.is_empty() && saved.len() == self.rules.load().len()).then_some(saved)
     }
 
     /// Forgets the authors, and the horizons too if the rules differ from before.
@@ -166,12 +182,6 @@ impl Horizons {
             *time = (*time).max(Timestamp(one.created_at.0 + 1));
         }
         self.rules.store(rules.into());
-    }
-
-    /// Events of the rule created before this were removed for bytes or for room; zero if none were.
-    #[must_use]
-    pub fn oldest_of(&self, rule: usize) -> Timestamp {
-        self.rules.load().get(rule).map_or(Timestamp(0), |horizon| horizon.own.max(horizon.total))
     }
 
     /// Drops the horizons for room; returns whether there were any.

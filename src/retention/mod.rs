@@ -11,6 +11,7 @@ pub mod brake;
 pub mod busy_authors;
 pub mod cause;
 pub mod disk;
+mod estimate;
 pub mod follows;
 mod forecast;
 mod heavy_hitters;
@@ -28,6 +29,7 @@ mod usage;
 
 pub use cause::{Candidate, Cause};
 pub use disk::Disk;
+pub use estimate::Estimate;
 pub use follows::resolve;
 pub use forecast::{Daily, Forecast, Limit};
 pub use heavy_hitters::Hitter;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::heavy_hitters::{HeavyHitters, Hitter};
-use super::horizons::Horizons;
+use super::horizons;
 use crate::nostr::{EventView, Kind, Pubkey, Timestamp};
 use crate::policy::{AgeBy, Retention, Rule};
 use crate::store::{Amount, ArrivalTime, KindUsage, Seq, Store, StoreError};
@@ -68,21 +68,32 @@ pub fn survey(
     sample: Option<u64>,
     progress: impl FnMut(Seq),
 ) -> Result<Survey, StoreError> {
-    let mut survey = Survey::new(rules, &Horizons::load(rules, store)?, now);
-    survey.arrivals = store.read()?.arrival_times()?;
+    let mut survey = Survey::begin(store, rules, now)?;
     if !store.survey(sample, |seq, event| survey.add(rules, seq, event), progress)? {
-        let kinds = store.read()?.kinds()?;
-        let sum = |of: fn(&KindUsage) -> u64| kinds.iter().map(|(_, usage)| of(usage)).sum();
-        survey.stand_for(sum(|usage| usage.events), sum(|usage| usage.footprint));
+        survey.is_estimate = true;
+        survey.scale = share(&survey.seen, store)?;
+        survey.rules = survey.rules.iter().map(|usage| usage.scaled(survey.scale)).collect();
     }
     Ok(survey)
 }
 
+impl RuleUsage {
+    /// What it stands for, when each event and each byte of it stands for so many.
+    fn scaled(&self, scale: [f64; 2]) -> Self {
+        let mut usage = self.clone();
+        let amounts = usage.leaving.values_mut().chain([&mut usage.held, &mut usage.recent]);
+        amounts.for_each(|amount| *amount = scaled(*amount, scale));
+        usage
+    }
+}
+
 impl Survey {
-    fn new(rules: &Retention, horizons: &Horizons, now: Timestamp) -> Self {
+    /// A survey that has read nothing yet.
+    pub(super) fn begin(store: &Store, rules: &Retention, now: Timestamp) -> Result<Self, StoreError> {
+        let horizons = horizons::saved(rules, store)?.unwrap_or_default();
         let usage = |(place, rule): (usize, &Rule)| {
             let max_age_s = rule.bounds.max_age.map(|age| age.seconds);
-            let since = horizons.oldest_of(place);
+            let since = horizons.get(place).copied().unwrap_or_default().oldest();
             let window_s = WINDOW.min(max_age_s.unwrap_or(WINDOW)).min(now.0.saturating_sub(since.0));
             let (max_bytes, max_events) = (rule.bounds.max_bytes, rule.bounds.max_events);
             let is_kept = rule.is_forever() || rule.selector.is_unknown();
@@ -91,8 +102,14 @@ impl Survey {
         let mut usages: Vec<RuleUsage> = rules.rules().iter().enumerate().map(usage).collect();
         usages.push(RuleUsage { window_s: WINDOW, is_kept: true, ..RuleUsage::default() });
         let (authors, recipients) = (HeavyHitters::default(), HeavyHitters::default());
-        let (seen, arrivals) = (Amount::default(), Vec::new());
-        Self { now, seen, rules: usages, arrivals, authors, recipients, scale: [1.0; 2], is_estimate: false }
+        let (seen, arrivals) = (Amount::default(), store.read()?.arrival_times()?);
+        Ok(Self { now, seen, rules: usages, arrivals, authors, recipients, scale: [1.0; 2], is_estimate: false })
+    }
+
+    /// The usage of each rule, if what was read so far is a sample of what the store holds.
+    pub(super) fn stands_for(&self, store: &Store) -> Result<Vec<RuleUsage>, StoreError> {
+        let scale = share(&self.seen, store)?;
+        Ok(self.rules.iter().map(|usage| usage.scaled(scale)).collect())
     }
 
     /// A time by which an event had certainly arrived.
@@ -101,7 +118,7 @@ impl Survey {
         row.map_or(self.now, |row| row.by)
     }
 
-    fn add(&mut self, rules: &Retention, seq: Seq, event: EventView<'_>) {
+    pub(super) fn add(&mut self, rules: &Retention, seq: Seq, event: EventView<'_>) {
         let (author, kind, created_at) = (event.pubkey(), event.kind(), event.created_at());
         self.seen.add(event);
         self.authors.add(author, event);
@@ -124,21 +141,6 @@ impl Survey {
         if let Some(age) = usage.max_age_s {
             let seconds = (since.0.saturating_add(age)).saturating_sub(self.now.0);
             usage.leaving.entry(seconds.div_ceil(DAY).min(MANY_DAYS + 1)).or_default().add(event);
-        }
-    }
-
-    /// The events read are a sample of this many events and bytes.
-    fn stand_for(&mut self, events: u64, footprint: u64) {
-        let ratio = |whole: u64, part: u64| if part == 0 { 1.0 } else { whole as f64 / part as f64 };
-        self.is_estimate = true;
-        self.scale = [ratio(events, self.seen.events), ratio(footprint, self.seen.footprint)];
-        let scale = self.scale;
-        for usage in &mut self.rules {
-            usage
-                .leaving
-                .values_mut()
-                .chain([&mut usage.held, &mut usage.recent])
-                .for_each(|one| *one = scaled(*one, scale));
         }
     }
 
@@ -172,6 +174,14 @@ impl Survey {
         hitters.iter_mut().for_each(|hitter| hitter.amount = scaled(hitter.amount, self.scale));
         hitters
     }
+}
+
+/// How many events, and how many bytes, of the store each of a sample stands for.
+fn share(sample: &Amount, store: &Store) -> Result<[f64; 2], StoreError> {
+    let kinds = store.read()?.kinds()?;
+    let sum = |of: fn(&KindUsage) -> u64| kinds.iter().map(|(_, usage)| of(usage)).sum::<u64>();
+    let ratio = |whole: u64, part: u64| if part == 0 { 1.0 } else { whole as f64 / part as f64 };
+    Ok([ratio(sum(|usage| usage.events), sample.events), ratio(sum(|usage| usage.footprint), sample.footprint)])
 }
 
 fn scaled(Amount { events, bytes, footprint }: Amount, [of_events, of_bytes]: [f64; 2]) -> Amount {

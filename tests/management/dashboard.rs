@@ -293,3 +293,20 @@ fn figures_tell_what_the_relay_does_and_what_takes_the_room() {
     let storage = browser.result("storage", json!([]));
     assert_eq!((storage["kinds"][0][0].clone(), storage["kinds"][0][1].clone()), (json!(1), json!(1)));
 }
+
+#[test]
+fn a_forecast_reads_a_few_events_for_each_request_until_it_has_read_enough() {
+    let (relay, bob) = (relay(), Key::named("bob"));
+    // One of six is of the last week: 50 of 300.
+    let age = |number: u64| if number.is_multiple_of(6) { 3600 } else { 30 * 86_400 };
+    let events = (0..300).map(|number| bob.event(1, now() - age(number), json!([]), &number.to_string()));
+    relay.connect().publish_all(&events.collect::<Vec<_>>());
+    let browser = entered(&relay);
+    relay.until(|| browser.result("figures", json!([]))["events"] == json!(300.0));
+    let told = [(); 6].map(|()| browser.result("storage", json!([]))["forecast"].clone());
+    let read = told.each_ref().map(|told| (told["read"].as_u64(), told["to_read"].as_u64()));
+    assert_eq!(read, [64, 128, 192, 256, 300, 300].map(|read| (Some(read), Some(300))));
+    assert_eq!([&told[0]["is_sure"], &told[4]["is_sure"]], [&json!(false), &json!(true)]);
+    assert_eq!(told[4], told[5], "one that is complete is kept");
+    assert_eq!(told[4]["added"]["events"], json!(7.0), "50 in a week");
+}

@@ -49,6 +49,9 @@ export function overview(call) {
     el('option', { value: 'recent' }, 'last 10 minutes'), el('option', { value: 'day' }, 'last day'));
   let series = null;
   let storageAt = 0;
+  let slowAt = 0;
+  /// Whether the forecast gets better if it is asked for again.
+  let isReading = false;
 
   /// Numbers with commas in between, one point after another; what is left out is not known.
   const read = (points) => (points === '' ? [] : points.split(';').map((point) =>
@@ -86,9 +89,13 @@ export function overview(call) {
       [[link.behind_events, 'events'], [link.behind_seconds, 's']].filter(([number]) => number !== null)
         .map(([number, unit]) => `${count(number)} ${unit}`).join(', '),
     ]), 'There are no streams, and there is no cluster.'));
-    if (Date.now() - storageAt > 10000) {
-      storageAt = Date.now();
+    const now = Date.now();
+    if (isReading || now - storageAt > 10000) {
+      storageAt = now;
       call('storage', []).then(showStorage, (error) => storage.replaceChildren(el('p', { class: 'bad' }, error.message)));
+    }
+    if (now - slowAt > 10000) {
+      slowAt = now;
       call('view', [0]).then((view) => slow.replaceChildren(table('Slow queries', ['who', 'filters', 'plan', '#worked'],
         view.slow_queries.slice(0, 8).map((query) => [query.address, el('code', {}, query.filters), query.plan,
           ms(query.worked_ms)]), 'No query was slow.')), () => {});
@@ -97,13 +104,16 @@ export function overview(call) {
   }
 
   function showStorage({ kinds, forecast: told }) {
+    isReading = told.read < told.to_read;
     const days = (number) => (number === null ? 'more than 10 years' : `about ${count(number)} days`);
     const then = told.has_rules ? 'then the rules remove events' : 'then events are refused';
     storage.replaceChildren(
       told.is_sure
         ? el('p', {}, `Room for ${days(told.room_days)}, ${then}, because of `, el('code', {}, told.limit), '. ',
           `A day adds ${count(told.added.events)} events and ${bytes(told.added.bytes)}.`)
-        : el('p', { class: 'soft' }, 'There are too few events of the last 7 days for a forecast.'),
+        : el('p', { class: 'soft' }, isReading
+          ? `Reading events for a forecast: ${count(told.read)} of at most ${count(told.to_read)}.`
+          : 'There are too few events of the last 7 days for a forecast.'),
       table('Storage by kind', ['kind', '#events', '#size'],
         kinds.slice(0, 12).map(([kind, events, size]) => [String(kind), count(events), bytes(size)]),
         'The store is empty.'));

@@ -13,6 +13,7 @@ mod local;
 mod lookup;
 mod members;
 mod membership_events;
+mod outlook;
 mod own_methods;
 mod purge;
 mod purge_queue;

@@ -12,23 +12,12 @@ use super::service::Service;
 use super::view;
 use crate::management::{Actor, Request};
 use crate::metrics::{Exposition, Reload, ReloadLabel};
-use crate::retention::{Forecast, survey};
 use crate::server::dashboard::sessions::{LINK_FOR, Visitor};
 use crate::server::gauges;
-use crate::store::StoreError;
 
 /// How long a reload may take before the answer is that it is not known.
 const RELOADED_WITHIN: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(20);
-
-/// How long a forecast is told again; one for which there are too few events, less long.
-const FORECAST_FRESH: Duration = Duration::from_secs(600);
-const UNSURE_FRESH: Duration = Duration::from_secs(60);
-
-/// Events that an estimate of the growth reads, in about 2 ms; and those that it reads, in 14 ms, if too few of the
-/// first ones are of its last week.
-const SAMPLE: u64 = 400;
-const LARGE_SAMPLE: u64 = 10_000;
 
 /// Kinds that are told.
 const MAX_KINDS: usize = 30;
@@ -107,29 +96,14 @@ impl Service {
 
     /// What takes the room, by kind, and how long the room will last.
     async fn storage(&self) -> Result<Value, String> {
-        let forecast = self.forecast().await?;
+        let (settings, now) = (self.serving().settings.load_full(), self.serving().clock.now());
+        let forecast = self.outlook.forecast(self.store(), settings, now).await?;
         let mut kinds = self.store().read().and_then(|snapshot| snapshot.kinds()).map_err(|error| error.to_string())?;
         kinds.sort_by_key(|(_, usage)| std::cmp::Reverse(usage.footprint));
         let kinds: Vec<Value> = (kinds.iter().take(MAX_KINDS))
             .map(|(kind, usage)| json!([kind.0, usage.events, usage.footprint]))
             .collect();
         Ok(json!({ "kinds": kinds, "forecast": forecast }))
-    }
-
-    async fn forecast(&self) -> Result<Value, String> {
-        if let Some((at, told)) = &*self.forecast.borrow() {
-            let fresh = if told["is_sure"] == true { FORECAST_FRESH } else { UNSURE_FRESH };
-            if at.elapsed() < fresh {
-                return Ok(told.clone());
-            }
-        }
-        let (store, settings) = (self.store().clone(), self.serving().settings.load_full());
-        let now = self.serving().clock.now();
-        // It reads events from all over the disk.
-        let measured = tokio::task::spawn_blocking(move || measure(&store, &settings, now)).await;
-        let told = measured.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        self.forecast.replace(Some((Instant::now(), told.clone())));
-        Ok(told)
     }
 
     fn configuration(&self) -> Result<Value, String> {
@@ -173,26 +147,4 @@ impl Service {
         let urls: Vec<String> = dashboard.urls().iter().map(|url| format!("{url}#{}", link.text())).collect();
         Ok(json!({ "urls": urls, "seconds": LINK_FOR.as_secs() }))
     }
-}
-
-fn measure(
-    store: &crate::store::Store,
-    settings: &crate::policy::Settings,
-    now: crate::nostr::Timestamp,
-) -> Result<Value, StoreError> {
-    let rules = crate::retention::resolve(settings.retention.clone(), store)?;
-    let read = |sample| survey(store, &rules, now, Some(sample), |_| {});
-    let mut survey = read(SAMPLE)?;
-    if survey.is_estimate() && !survey.shows_growth() {
-        survey = read(LARGE_SAMPLE)?;
-    }
-    let (room, disk) = (store.room()?, store.disk_space()?.free_bytes);
-    let forecast = Forecast::new(&survey.rules, &rules, room, disk);
-    let daily = |[events, bytes]: [f64; 2]| json!({ "events": events.round(), "bytes": bytes.round() });
-    Ok(json!({
-        "added": daily(forecast.daily.added), "removed": daily(forecast.daily.removed),
-        "limit": forecast.limit.key(), "limit_bytes": forecast.limit_bytes,
-        "room_days": forecast.room_days, "full_days": forecast.full_days,
-        "has_rules": !rules.is_empty(), "is_sure": survey.shows_growth(),
-    }))
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::history::History;
 use super::link::{Answer, Authority, Inbox};
+use super::outlook::Outlook;
 use super::purge_queue::{PurgeRequest, Purges};
 use super::{members, reports, view};
 use crate::management::{self, Actor, Configured, Journal, MethodResult, Request, Subject};
@@ -47,8 +48,8 @@ pub struct Service {
     pub(super) dashboard: Option<Arc<DashboardContext>>,
     /// What the relay did lately.
     pub(super) history: RefCell<History>,
-    /// How long the room will last, and when that was found out.
-    pub(super) forecast: RefCell<Option<(Instant, serde_json::Value)>>,
+    /// How long the room will last.
+    pub(super) outlook: Outlook,
     /// Purges that nobody waits for.
     pub(super) purges: Purges,
     /// Events that were banned lately, and when.
@@ -61,8 +62,8 @@ impl Service {
         serving.metrics.show_decisions(journal.state().counts());
         let (in_force, members) = (Cell::new(journal.state().last()), members::Members::default());
         let (journal, recent) = (RefCell::new(journal), RefCell::default());
-        let (history, forecast, purges) = (RefCell::default(), RefCell::default(), Purges::default());
-        Rc::new(Self { journal, serving, in_force, members, dashboard, history, forecast, purges, recent })
+        let (history, outlook, purges) = (RefCell::default(), Outlook::default(), Purges::default());
+        Rc::new(Self { journal, serving, in_force, members, dashboard, history, outlook, purges, recent })
     }
 
     /// Serves until `stopped`.
