@@ -5,8 +5,9 @@
 //   second PORT PID by-id   CORPUS COUNT CONNECTIONS IN_FLIGHT [RATE]
 //
 // `publish` sends the first COUNT events of CORPUS (JSONL), dealt to the connections in turn, and waits for each OK:
-// IN_FLIGHT unanswered on each connection, or RATE per second over all of them. `by-id` asks for one event by its id,
-// which must be stored, waits for EOSE and sends CLOSE. PID is the relay's process; 0 if its CPU time does not matter.
+// IN_FLIGHT unanswered on each connection, or RATE per second over all of them. `by-id` asks for one of the first COUNT
+// public events by its id, waits for EOSE and sends CLOSE. They must be stored. PID is the relay's process; 0 if its
+// CPU time does not matter.
 //
 // Prints one JSON object: units, seconds, per_second, relay_cpu_us_per_unit, p50_us, p99_us, refused, rows.
 // Linux, IPv4 loopback, no TLS, no compression. It judges nothing but what it counts: the first generator does that.
@@ -16,6 +17,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -92,13 +94,32 @@ static void append_frame(struct bytes *to, uint8_t opcode, const char *text, siz
   for (size_t at = 0; at < len; at++) to->at[start + at] ^= MASK[at % 4];
 }
 
+static void encode(struct question *question, const char *format, ...) {
+  va_list values;
+  char *text = NULL;
+  va_start(values, format);
+  int size = vasprintf(&text, format, values);
+  va_end(values);
+  if (size < 0) die("vasprintf");
+  append_frame(&question->frame, 1, text, (size_t)size);
+  free(text);
+}
+
+// xorshift64; Marsaglia, "Xorshift RNGs", 2003.
+static size_t random_below(size_t bound) {
+  static uint64_t state = 0x9e3779b97f4a7c15;
+  state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+  return state % bound;
+}
+
 // Reads the corpus and encodes every question before the clock starts.
 static void prepare(const char *path) {
   FILE *file = fopen(path, "r");
   if (!file) die(path);
   questions = calloc(count, sizeof *questions);
   latencies = calloc(count, sizeof *latencies);
-  char *line = NULL, *text = NULL;
+  char(*ids)[ID] = calloc(count, ID);
+  char *line = NULL;
   size_t room = 0, found = 0;
   for (ssize_t len; found < count && (len = getline(&line, &room, file)) > 0;) {
     if (line[len - 1] == '\n') line[--len] = 0;
@@ -107,15 +128,18 @@ static void prepare(const char *path) {
     int number = atoi(kind + 7);
     // A relay may hide private messages from strangers.
     if (queries && (number == 4 || number == 1059 || number == 1060)) continue;
-    struct question *question = &questions[found++];
-    memcpy(question->id, id + 6, ID);
-    int size = queries ? asprintf(&text, "[\"REQ\",\"q%zu\",{\"ids\":[\"%.64s\"]}]", found - 1, id + 6)
-                       : asprintf(&text, "[\"EVENT\",%s]", line);
-    if (size < 0) die("asprintf");
-    append_frame(&question->frame, 1, text, (size_t)size);
-    free(text);
+    memcpy(ids[found], id + 6, ID);
+    if (!queries) encode(&questions[found], "[\"EVENT\",%s]", line);
+    found++;
   }
   if (found < count) die("the corpus has too few events");
+  for (size_t number = 0; number < count; number++) {
+    // Events that were stored together lie together, so a relay answers faster if they are asked for in their order.
+    const char *id = ids[queries ? random_below(count) : number];
+    memcpy(questions[number].id, id, ID);
+    if (queries) encode(&questions[number], "[\"REQ\",\"q%zu\",{\"ids\":[\"%.64s\"]}]", number, id);
+  }
+  free(ids);
   free(line);
   fclose(file);
 }
