@@ -104,6 +104,14 @@ async fn gather(
     MixedConnections { publishers, queriers, feeds, publish, query }
 }
 
+/// The events that are sent again. One that was never answered may not be stored: sent now, it would be a new event that
+/// no answer and no feed of the phase expects.
+fn copies(context: &Context) -> Vec<u32> {
+    let all = 0..context.corpus_len;
+    let answered: Vec<u32> = all.clone().filter(|&number| !context.holdings.is_unknown(number)).collect();
+    if answered.is_empty() { all.collect() } else { answered }
+}
+
 /// Sends messages when they are due until the time is over; returns how many new events were sent.
 async fn pace(
     context: &Context,
@@ -114,6 +122,7 @@ async fn pace(
 ) -> Result<u32> {
     let pacer = Pacer::new()?;
     let mut random = Random::new(context.seed ^ 0x313D);
+    let copies = copies(context);
     let events = Schedule { start, rate: settings.events_per_s };
     let queries = Schedule { start, rate: settings.queries_per_s };
     let end = start + Duration::from_secs_f64(settings.duration_s);
@@ -132,7 +141,7 @@ async fn pace(
         if event_at <= query_at {
             let actor = &connections.publishers[event as usize % connections.publishers.len()];
             let copy = random.chance(settings.duplicate_permille) || new == fresh.count;
-            let number = if copy { random.below(context.corpus_len as usize) as u32 } else { fresh.first + new };
+            let number = if copy { copies[random.below(copies.len())] } else { fresh.first + new };
             if !copy {
                 connections.feeds.timeline.sent(number, intended);
                 new += 1;
