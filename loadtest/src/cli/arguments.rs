@@ -2,6 +2,7 @@
 //!
 //! It must never decide anything: a value is checked for its form alone.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -113,6 +114,9 @@ pub struct RunArgs {
     /// Replace `in_flight` of every phase
     #[arg(long)]
     pub in_flight: Option<usize>,
+    /// Keep at most this many events of a connection unanswered, also in a burst and while the corpus is loaded
+    #[arg(long, value_name = "EVENTS")]
+    pub max_in_flight: Option<NonZeroUsize>,
     /// Spread connections over this many loopback source addresses
     #[arg(long, default_value_t = 1)]
     pub sources: usize,

@@ -7,6 +7,7 @@ mod arguments;
 mod tests;
 
 use std::io::{BufWriter, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -97,6 +98,7 @@ fn run_scenario(args: &RunArgs) -> Result<u8> {
     if revival.is_some() {
         scenario.end_with_kill()?;
     }
+    scenario.max_in_flight = args.max_in_flight.map(NonZeroUsize::get).or(scenario.max_in_flight);
     scenario.apply(&Overrides {
         duration_s: args.duration,
         count: args.count,

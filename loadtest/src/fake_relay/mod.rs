@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use flate2::{Compress, Compression};
 use serde_json::{Value, json};
@@ -52,6 +53,8 @@ pub enum Fault {
     IgnoreLimit,
     /// The connection is cut after this many events.
     Hangup(usize),
+    /// A connection is cut when more events than this are waiting on it.
+    Crowded(usize),
     /// After this many events nothing works any more, as if the process had died.
     Die(usize),
     /// Every event gets its OK, and none is stored.
@@ -185,14 +188,35 @@ fn serve(number: usize, mut stream: TcpStream, state: &Mutex<State>, fault: Faul
     }
     let client = Client { stream: own, out, is_authenticated, subscriptions: HashMap::new() };
     state.lock().expect("no test panics while holding it").clients.insert(number, client);
-    while let Some(message) = read_message(&mut stream) {
+    while let Some(messages) = read_messages(&mut stream, fault) {
         let mut state = state.lock().expect("no test panics while holding it");
-        if !handle(number, &message, &mut state, fault) {
+        if !messages.iter().all(|message| handle(number, message, &mut state, fault)) {
             break;
         }
     }
     state.lock().expect("no test panics while holding it").clients.remove(&number);
     let _ = stream.shutdown(std::net::Shutdown::Both);
+}
+
+/// The next message; with [`Fault::Crowded`] all that have come, or nothing if they are too many.
+fn read_messages(stream: &mut TcpStream, fault: Fault) -> Option<Vec<Value>> {
+    let mut messages = vec![read_message(stream)?];
+    let Fault::Crowded(most) = fault else { return Some(messages) };
+    while has_more(stream) {
+        messages.push(read_message(stream)?);
+    }
+    let events = messages.iter().filter(|message| message[0] == "EVENT").count();
+    (events <= most).then_some(messages)
+}
+
+/// Whether something has come that is not read yet.
+fn has_more(stream: &TcpStream) -> bool {
+    // The writer has the same socket, so it must stay a blocking one.
+    let wait_at_most = |time| stream.set_read_timeout(time).expect("an open socket");
+    wait_at_most(Some(Duration::from_millis(1)));
+    let peeked = stream.peek(&mut [0]);
+    wait_at_most(None);
+    peeked.is_ok_and(|len| len > 0)
 }
 
 /// The answer to an upgrade.

@@ -39,6 +39,9 @@ pub struct Plan {
     /// Replaces `count` of every phase.
     #[serde(default)]
     pub count: Option<usize>,
+    /// Most unanswered events of a connection, in every scenario.
+    #[serde(default)]
+    pub max_in_flight: Option<usize>,
     /// Kill each relay once while it takes events, start it again and look for everything that got an OK.
     #[serde(default = "kill")]
     pub kill: bool,
@@ -159,6 +162,7 @@ impl Plan {
         let plan: Self = toml::from_str(text)?;
         ensure!(!plan.relays.is_empty(), "a matrix needs at least one [[relay]]");
         ensure!(plan.repeats > 0, "`repeats` must be at least 1");
+        ensure!(plan.max_in_flight != Some(0), "`max_in_flight` must be at least 1");
         let slugs: BTreeSet<String> = plan.relays.iter().map(|relay| slug(&relay.name)).collect();
         ensure!(!slugs.contains(""), "a relay needs a `name` with a letter or a digit");
         ensure!(slugs.len() == plan.relays.len(), "two relays have the same `name`");
@@ -184,6 +188,7 @@ impl Plan {
     pub fn scenario(&self, name: &str, rate: Option<(f64, f64)>) -> Result<Scenario> {
         let mut scenario = Scenario::find(name)?;
         scenario.corpus = CorpusSpec { events: self.events, seed: Some(self.seed) };
+        scenario.max_in_flight = self.max_in_flight.or(scenario.max_in_flight);
         let duration_s = rate.map(|(_, duration_s)| duration_s).or(self.duration_s);
         let count = self.count.filter(|_| rate.is_none());
         let rate = rate.map(|(rate, _)| rate);
@@ -215,6 +220,13 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_on_unanswered_events_holds_for_every_scenario_of_the_plan() {
+        let plan = Plan::parse(&format!("max_in_flight = 5\n{MINIMAL}")).expect("valid");
+        let bounds = ["mixed", "by-id", "kill"].map(|name| plan.scenario(name, None).expect("built in").max_in_flight);
+        assert_eq!(bounds, [Some(5); 3]);
+    }
+
+    #[test]
     fn the_example_is_a_matrix_of_four_relays() {
         let plan = Plan::parse(include_str!("../../relays.example.toml")).expect("valid");
         let names: Vec<&str> = plan.relays.iter().map(|relay| relay.name.as_str()).collect();
@@ -228,6 +240,7 @@ mod tests {
         let error = |text: String| format!("{:#}", Plan::parse(&text).expect_err("must not be accepted"));
         assert!(error(format!("repeat = 2\n{MINIMAL}")).contains("repeat"));
         assert_eq!(error(format!("repeats = 0\n{MINIMAL}")), "`repeats` must be at least 1");
+        assert_eq!(error(format!("max_in_flight = 0\n{MINIMAL}")), "`max_in_flight` must be at least 1");
         let twice = format!("{MINIMAL}{}", MINIMAL.replace("\"a\"", "\"(A)\""));
         assert_eq!(error(twice), "two relays have the same `name`");
         assert!(error(format!("scenarios = [\"by-ID\"]\n{MINIMAL}")).starts_with("no scenario named by-ID"));

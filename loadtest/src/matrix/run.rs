@@ -100,6 +100,7 @@ fn conditions(options: &Options) -> Vec<(String, String)> {
         Some(path) => path.display().to_string(),
         None => format!("{} generated events, seed {}", plan.events, plan.seed),
     };
+    let in_flight = plan.max_in_flight.map_or("as the scenarios say".into(), |most| format!("at most {most}"));
     let all = [
         ("date", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()),
         ("machine", machine::processor()),
@@ -108,6 +109,7 @@ fn conditions(options: &Options) -> Vec<(String, String)> {
         ("disk", machine::disk(&options.work)),
         ("load before", machine::load()),
         ("corpus", corpus),
+        ("unanswered events of a connection", in_flight),
         ("repeats", plan.repeats.to_string()),
         ("loadtest", env!("CARGO_PKG_VERSION").to_string()),
     ];

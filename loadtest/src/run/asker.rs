@@ -107,14 +107,14 @@ pub struct AskOptions {
 }
 
 impl AskOptions {
-    /// A closed loop without limits, with the answers counted in `answers`.
+    /// A closed loop without limits but the run's own, with the answers counted in `answers`.
     pub fn new(context: &Context, account: &Rc<Account>, answers: &Rc<Answers>, progress: &Rc<Progress>) -> Self {
         Self {
             account: account.clone(),
             answers: answers.clone(),
             progress: progress.clone(),
             stop: context.stop.clone(),
-            in_flight: usize::MAX,
+            in_flight: context.max_in_flight,
             closed_loop: true,
             length: None,
             goal: None,

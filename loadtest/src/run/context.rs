@@ -31,6 +31,8 @@ pub struct Context {
     pub limits: Rc<Limits>,
     /// Every event of the run.
     pub library: Rc<Library>,
+    /// Most unanswered events of a connection.
+    pub max_in_flight: usize,
     /// Events of the corpus; the later ones were signed for this run.
     pub corpus_len: u32,
     /// The relay's answers about each event.

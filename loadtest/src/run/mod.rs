@@ -161,6 +161,7 @@ fn context(
         target,
         codec,
         limits: Rc::new(limits),
+        max_in_flight: options.scenario.max_in_flight.unwrap_or(usize::MAX),
         corpus_len,
         holdings: Rc::new(Holdings::new(library.len(), held)),
         bodies: Bodies::new(library.clone()),

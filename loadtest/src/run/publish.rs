@@ -71,7 +71,7 @@ async fn publish(context: &Context, settings: &Publish, numbers: &[u32], count: 
     let revival = context.revival.as_ref().filter(|_| settings.kill);
     let trigger: Option<Rc<KillTrigger>> = revival.map(|revival| Rc::new(revival.trigger(count as u64 / 2)));
     let terms = AskOptions {
-        in_flight: if open_loop { usize::MAX } else { settings.in_flight },
+        in_flight: if open_loop { context.max_in_flight } else { settings.in_flight.min(context.max_in_flight) },
         closed_loop: !open_loop,
         length: timed.then(|| Duration::from_secs_f64(settings.duration_s)),
         goal: (!rules.cycle).then_some(count as u64),

@@ -135,6 +135,16 @@ fn a_mix_sends_no_event_again_that_never_got_its_ok() {
 }
 
 #[test]
+fn no_more_events_are_unanswered_than_the_scenario_allows_in_bursts_and_while_loading_too() {
+    let phases = format!("{QUERY}[[phase]]\nwork = \"publish\"\nevents = \"fresh\"\ncount = 600\n{BURST}");
+    let fresh = "[[phase]]\nwork = \"publish\"\nevents = \"fresh\"\ncount = 600\n";
+    for phase in [QUERY, fresh, BURST] {
+        assert_eq!(faults(Fault::Crowded(6), phase), names(&["lost_connection"]), "without a bound: {phase}");
+    }
+    assert_eq!(faults(Fault::Crowded(6), &format!("max_in_flight = 6\n{phases}")), names(&[]));
+}
+
+#[test]
 fn an_ok_without_an_event_behind_it_is_found_by_reading_back() {
     assert_eq!(faults(Fault::StoreNothing, PUBLISH), names(&["lost_event"]));
     assert_eq!(faults(Fault::StoreNothing, BURST), names(&["lost_event"]));

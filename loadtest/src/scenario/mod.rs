@@ -25,6 +25,9 @@ pub struct Scenario {
     pub name: String,
     /// One or two sentences: what it models and what its figures mean.
     pub about: String,
+    /// Most unanswered events of a connection, in every phase and while the corpus is loaded.
+    #[serde(default)]
+    pub max_in_flight: Option<usize>,
     /// The events to generate when no `--corpus` is given.
     #[serde(default)]
     pub corpus: CorpusSpec,
@@ -115,6 +118,7 @@ impl Scenario {
         }
         let before_last = &scenario.phases[..scenario.phases.len() - 1];
         ensure!(!before_last.iter().any(Phase::kills), "only the last phase can have `kill`");
+        ensure!(scenario.max_in_flight != Some(0), "`max_in_flight` must be at least 1");
         Ok(scenario)
     }
 
@@ -147,6 +151,7 @@ impl Scenario {
         Self {
             name: shape.name().into(),
             about: "One query shape, one REQ at a time on each of eight connections.".into(),
+            max_in_flight: None,
             corpus: CorpusSpec::default(),
             phases: vec![Phase::Query(query)],
         }
@@ -211,5 +216,7 @@ mod tests {
     fn a_value_out_of_range_names_its_key() {
         let error = Scenario::parse(&format!("{MINIMAL}connections = 0\n")).expect_err("must not be accepted");
         assert_eq!(format!("{error:#}"), "phase publish: `connections` must be at least 1");
+        let error = Scenario::parse(&format!("max_in_flight = 0\n{MINIMAL}")).expect_err("must not be accepted");
+        assert_eq!(format!("{error:#}"), "`max_in_flight` must be at least 1");
     }
 }
