@@ -126,8 +126,8 @@ fn a_lost_connection_is_one_fault_and_not_one_for_each_event_behind_it() {
 fn a_mix_sends_no_event_again_that_never_got_its_ok() {
     let mixed = "[[phase]]\nwork = \"mixed\"\nduration_s = 0.2\nevents_per_s = 200.0\nqueries_per_s = 50.0\n\
         duplicate_permille = 1000\npublishers = 2\nqueriers = 2\nfollowers = 2\nauthors = 10\nshapes = { by-id = 1 }\n";
-    // The connection that is cut has sent about half of its events.
-    let report = report(Fault::Hangup(151), &format!("{PUBLISH}{mixed}"));
+    // The connection that is cut has sent about two thirds of its events, and no other one is cut.
+    let report = report(Fault::Hangup(200), &format!("{PUBLISH}{mixed}"));
     assert_eq!(report.phases[0].violations, [("lost_connection".to_string(), 1)].into());
     let figures = &report.phases[1].figures;
     assert_eq!((report.phases[1].violations.len(), figures["events"]), (0, 40.0));
