@@ -72,6 +72,27 @@ fn the_next_transaction_adds_the_durable_batches_of_a_group_whose_commit_failed(
     home.assert_clean();
 }
 
+/// Its numbers were told to subscribers, so they must not be given again.
+#[test]
+fn a_log_of_what_the_store_still_holds_is_not_overwritten_before_a_commit() {
+    let home = home();
+    let event = note(author(1), 1, "evicted, and published again");
+    home.commit_one(&event);
+    let result = home.store.writer().group(|group| {
+        group.evict(Evicted { seqs: &[Seq(1)], horizons: None })?;
+        let AddedBatch { outcomes, is_durable, .. } =
+            group.add(std::slice::from_ref(&event), NOW, Evicted::default())?;
+        assert_eq!((outcomes, is_durable), (stored(2..=2), true));
+        Err::<(), _>(StoreError::Full)
+    });
+    assert!(matches!(result, Err(StoreError::Full)));
+    let (added, _) = group(&home, &[&notes(10, 1)], Err(StoreError::Full));
+    assert_eq!(added, [(stored(3..=3), false)]);
+    assert_eq!(home.commit(&notes(20, 1)), stored(3..=3));
+    assert!(home.holds(&event));
+    home.assert_clean();
+}
+
 #[test]
 fn opening_a_store_recovers_the_events_that_a_dead_process_acknowledged() {
     let home = home();

@@ -78,8 +78,9 @@ impl<'g, 's> Group<'g, 's> {
         let map = (info.map_size as u64).saturating_sub(info.last_page_number as u64 * inner.page_size());
         let mut room = disk.saturating_sub(DISK_RESERVE).min(map);
         let mut log_failure = None;
-        // A transaction that took over records from the log must not overwrite the log before its commit.
-        if room < LEAST_ROOM || txn.rows() > 0 {
+        // A transaction that took over records from the log must not overwrite the log before its commit, even if it
+        // only skipped their numbers.
+        if room < LEAST_ROOM || txn.has_given_numbers() {
             room = 0;
         } else if let Err(error) = inner.wal.create().and_then(|()| inner.wal.may_overwrite(|| inner.sync_commits())) {
             (room, log_failure) = (0, Some(error));

@@ -332,6 +332,11 @@ impl<'s> Transaction<'s> {
         Seq(self.first + self.slots.len() as u64)
     }
 
+    /// Whether it has given or skipped arrival numbers.
+    pub const fn has_given_numbers(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
     /// Skips one arrival number.
     pub fn skip_number(&mut self) {
         self.slots.push(Slot { record: 0..0, is_held: false });
