@@ -20,8 +20,7 @@ use crate::sync::{Arc, Mutex, MutexGuard, Weak};
 /// Wake-ups are not deferred once this many bytes wait: that is about what one write takes.
 const WORTH_A_WRITE_BYTES: usize = 64 << 10;
 
-/// Resumes a parked job. Called at most once, on the connection's task; dropped without a call if the connection ends
-/// first.
+/// Resumes a parked job: called at most once, on the connection's task; dropped if the connection ends first.
 pub type Resume = Box<dyn FnOnce() + Send>;
 
 /// The queue. [`Writer::with_outbox`](super::Writer::with_outbox) makes it, together with its only consumer.
@@ -147,6 +146,11 @@ impl Outbox {
         self.wake(inner);
         self.make_room();
         true
+    }
+
+    /// Wakes the task, even if it is running: a query ended without a frame, so the next one may begin.
+    pub fn nudge(&self) {
+        self.wake_always(self.inner());
     }
 
     /// Ends a stream: its queued frames are dropped, except for the rest of a message that the socket has taken part
@@ -302,10 +306,9 @@ impl Outbox {
     /// Wakes the task if it sleeps because it has no frames; at most once per drain.
     #[inline]
     fn wake(&self, mut inner: MutexGuard<'_, Inner>) {
-        if !std::mem::take(&mut inner.armed) {
-            return;
+        if std::mem::take(&mut inner.armed) {
+            self.wake_always(inner);
         }
-        self.wake_always(inner);
     }
 
     fn wake_always(&self, inner: MutexGuard<'_, Inner>) {
@@ -438,8 +441,7 @@ impl Outbox {
         let sent = FrameTotals { frames: inner.frames, wire_bytes: inner.wire_bytes, owned_bytes: inner.owned_bytes };
         self.give_back(&mut inner, sent);
         self.forget_leaving(&mut inner);
-        let queue = std::mem::take(&mut inner.queue);
-        let rest = (queue, std::mem::take(&mut inner.parked), inner.waker.take());
+        let rest = (std::mem::take(&mut inner.queue), std::mem::take(&mut inner.parked), inner.waker.take());
         drop(inner);
         drop(rest);
     }

@@ -198,7 +198,7 @@ impl ScanJob {
 
     fn run_slice(mut self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> SliceEnd {
         if self.is_unwanted() {
-            self.release_slot();
+            self.leave();
             return SliceEnd::Finished;
         }
         if self.is_ahead(reading) {
@@ -249,6 +249,12 @@ impl ScanJob {
         }
     }
 
+    /// Lets the connection start another scan when the last push is refused, or nothing is pushed.
+    fn leave(&self) {
+        self.release_slot();
+        self.client.outbox.nudge();
+    }
+
     /// Ends the query without EOSE: the client learns that it did not get everything.
     fn fail(&self, reading: &Reading, error: &StoreError) {
         reading.health.failed(StoreOperation::Read, error);
@@ -259,7 +265,11 @@ impl ScanJob {
     fn close(&self, reading: &Reading, reason: Reason) {
         self.release_slot();
         match &self.work {
-            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => reading.live.fail(&self.client, sub, reason),
+            Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => {
+                reading.live.fail(&self.client, sub, reason);
+                // If it has ended, nothing was pushed.
+                self.client.outbox.nudge();
+            }
             Work::Count { id, .. } => self.client.reply(&RelayMessage::Closed { sub: id.as_str().into(), reason }),
         }
     }
@@ -283,7 +293,7 @@ impl ScanJob {
                 RowsPush::More => Slice::More,
                 RowsPush::Park => Slice::ClientFull,
                 RowsPush::Closed => {
-                    self.release_slot();
+                    self.leave();
                     Slice::Done
                 }
             });
@@ -298,7 +308,9 @@ impl ScanJob {
         self.client.scans().fetch_sub(1, Ordering::AcqRel);
         reading.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
         // One that ended meanwhile does not go live; a closed connection is noticed by whoever uses the outbox next.
-        let _ = rows.send();
+        if matches!(rows.send(), RowsPush::Closed) {
+            self.client.outbox.nudge();
+        }
         if is_wide(&filters) {
             self.work = Work::CatchUp { sub, filters, covered, until: covered };
             return Ok(Slice::Wide);

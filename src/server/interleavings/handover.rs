@@ -180,6 +180,24 @@ fn whatever_has_to_wait_is_woken_and_answered() {
     });
 }
 
+/// INV-14: the only place for a query is free once its query was closed, whether that had sent something or not.
+#[test]
+fn a_query_begins_although_the_one_before_it_was_closed_and_sends_nothing() {
+    explore(200, || {
+        let bounds = Bounds { scans_per_connection: 1, ..Setup::default().bounds };
+        let relay = Relay::start(Setup { bounds, ..Setup::default() }.in_slices());
+        let request = |sub: &str| json!(["REQ", sub, {"kinds": [1]}]).to_string();
+        let mut messages = vec![request("b"), json!(["CLOSE", "a"]).to_string(), request("a")];
+        let client = relay.connect(move |got| match messages.pop() {
+            Some(message) => Next::Send(message),
+            None if got.iter().any(|one| one[0] == "EOSE" && one[1] == "b") => Next::Leave,
+            None => Next::Wait,
+        });
+        client.join().expect("no panic");
+        relay.finish();
+    });
+}
+
 #[test]
 fn a_query_of_a_slow_reader_parks_and_sends_the_rest() {
     explore(80, || {
