@@ -13,3 +13,5 @@ mod matrix;
 mod shim;
 #[path = "faults/visibility.rs"]
 mod visibility;
+#[path = "faults/waiting.rs"]
+mod waiting;

@@ -9,7 +9,7 @@
 //! | Q5 outbox     | frames of one connection      | `server.outbox_bytes`, `server.outbox_frames`, `memory.outboxes` | scans park; a live event closes the connection |
 //! | judged        | [`Verified`] batches, and behind them the events that each worker of the plugin has not been asked about ([`plugin`](crate::pipeline::ingest::plugin)) | as Q1: they passed the same gate, and leave it when they are answered | never full |
 //! | copies        | events that pass and are judged in a dry run | 1,024 events, 16 MiB | an event is not judged |
-//! | waiting       | a boxed [`Job`](crate::pipeline::query::job::Job) that needs a commit ([`uncommitted`](crate::pipeline::commit::uncommitted)) | `scans` | the query goes back to Q4 |
+//! | waiting       | a boxed [`Job`](crate::pipeline::query::job::Job) that needs a commit ([`uncommitted`](crate::pipeline::commit::uncommitted)) | `scans` | the query goes back to Q4; while commits fail it is refused as there |
 //! | changes       | wide subscriptions that `live` is to list or take out ([`live`](crate::pipeline::deliver::live)) | two for each subscription, whose filters are counted | never full |
 //! | removals      | [`Eviction`]s that the writer has taken from Q2 ([`background`](crate::pipeline::commit::background)) | the 16 that retention sends before it waits for an answer, and one of management | they wait |
 //! | held          | the batch that found no room, in the writer ([`room`](crate::pipeline::commit::room)) | one; later events wait in the backlog, which the gate bounds | the gate lets nothing in |

@@ -10,7 +10,8 @@ use arc_swap::ArcSwap;
 use super::channel::{Sender, channel};
 use super::clock::Clock;
 use super::commit::uncommitted::Uncommitted;
-use super::commit::writer::{self, Writing};
+use super::commit::writer;
+use super::commit::writing::Writing;
 use super::cron::{self, Upkeep};
 use super::deliver::live::{self, Delivering, LiveHub};
 use super::evict::evicting::Evicting;
@@ -278,6 +279,7 @@ fn writing(of: &Serving, heartbeat: &Arc<Heartbeat>) -> Writing<Box<dyn Job>> {
         horizons: Arc::clone(&of.horizons),
         uncommitted: Arc::clone(&reading.uncommitted),
         resume: Box::new(move |job| reading.submit(job)),
+        is_over: |job| job.is_over(),
         settings: Arc::clone(&of.settings),
         gate: Arc::clone(&of.gate),
         writable: Arc::clone(&of.writable),

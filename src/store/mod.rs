@@ -126,6 +126,13 @@ impl Store {
         self.shared.full.set(full);
     }
 
+    /// How many commits of this process are still to fail, as if the disk did. Compiled into tests only.
+    #[cfg(test)]
+    #[must_use]
+    pub fn commits_to_fail(&self) -> &std::sync::atomic::AtomicU64 {
+        &self.shared.full.commits_to_fail
+    }
+
     /// What a commit promises.
     #[must_use]
     pub fn durability(&self) -> Durability {

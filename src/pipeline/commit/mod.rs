@@ -6,3 +6,4 @@ pub mod room;
 pub mod uncommitted;
 pub mod work;
 pub mod writer;
+pub mod writing;

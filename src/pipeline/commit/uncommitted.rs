@@ -6,8 +6,11 @@
 //! that. So a client that has its OK finds the event, and no query waits longer than a commit takes. Nothing here
 //! blocks.
 //!
+//! When the commit fails, everything stays listed until one succeeds, which adds the events from the log, and the
+//! queries wait as long. Meanwhile no other event is acknowledged before its commit, so no second group is listed.
+//!
 //! The size of a group bounds the events, `queues.scans` the parked queries: one more goes back to Q4 and checks again
-//! when its turn comes.
+//! when its turn comes. While commits fail it is refused: it would check for nothing, over and over.
 
 use hashbrown::HashMap;
 
@@ -18,7 +21,8 @@ use crate::store::Seq;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
 
-/// The most events that a query is compared with: comparing more would take longer than waiting for the commit.
+/// The most events that a query is compared with: comparing more would take longer than waiting for the commit. While
+/// commits fail, it is compared with all.
 const MOST_COMPARED: usize = 512;
 
 /// Events that are acknowledged and not yet committed, and queries `Q` that wait for the commit.
@@ -41,6 +45,10 @@ struct State<Q> {
     has_vanish: bool,
     last: Seq,
     waiting: Vec<Q>,
+    /// Queries that wait too, while [`Uncommitted::keep`] looks at them.
+    aside: usize,
+    /// The commit failed, and nobody knows when one succeeds.
+    has_failed: bool,
 }
 
 impl<Q> Default for State<Q> {
@@ -53,6 +61,8 @@ impl<Q> Default for State<Q> {
             has_vanish: false,
             last: Seq::default(),
             waiting: Vec::new(),
+            aside: 0,
+            has_failed: false,
         }
     }
 }
@@ -69,7 +79,7 @@ impl<Q> State<Q> {
         }
         // Most queries by id end here, even under load.
         filters.iter().any(|filter| filter.ids.is_none())
-            && (self.events + self.removed.len() > MOST_COMPARED
+            && ((self.events + self.removed.len() > MOST_COMPARED && !self.has_failed)
                 || self.batches.iter().flat_map(|batch| batch.iter()).any(|one| matches(one.event.view()))
                 || self.removed.iter().any(|record| EventView::from_record(record).is_some_and(matches)))
     }
@@ -103,6 +113,8 @@ pub enum Wait<J> {
     Over(J),
     /// It was not: too many are, so it has to check again later.
     Full(J),
+    /// It was not: too many are, and commits fail. It is to be refused.
+    Refused(J),
 }
 
 impl<Q> Uncommitted<Q> {
@@ -142,6 +154,29 @@ impl<Q> Uncommitted<Q> {
         std::mem::take(&mut *state).waiting
     }
 
+    /// Keeps everything, since the commit failed and another one is tried later. Returns the queries that are over, as
+    /// this tells: their clients do not wait any more.
+    #[must_use]
+    pub fn keep(&self, is_over: impl Fn(&Q) -> bool) -> Vec<Q> {
+        let mut state = self.state();
+        state.has_failed = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        state.aside = waiting.len();
+        drop(state);
+        // Without the lock, which is a leaf: to look at a query takes others.
+        let (over, mut waiting): (Vec<Q>, Vec<Q>) = waiting.into_iter().partition(is_over);
+        let mut state = self.state();
+        waiting.append(&mut state.waiting);
+        (state.waiting, state.aside) = (waiting, 0);
+        over
+    }
+
+    /// Whether everything that is acknowledged is committed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.is_empty.load(Ordering::Acquire)
+    }
+
     /// Whether a query waits for the commit.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
@@ -151,7 +186,7 @@ impl<Q> Uncommitted<Q> {
     /// What the group does to an event, if anything: the store does not know yet.
     #[must_use]
     pub fn change(&self, id: &EventId) -> Option<Change> {
-        if self.is_empty.load(Ordering::Acquire) { None } else { self.state().changes.get(id).copied() }
+        if self.is_empty() { None } else { self.state().changes.get(id).copied() }
     }
 
     /// The number of the latest event that was added since the commit.
@@ -164,7 +199,7 @@ impl<Q> Uncommitted<Q> {
     /// neither here nor in a snapshot taken later has no number up to theirs.
     #[must_use]
     pub fn after(&self, seq: Seq) -> Vec<Arc<[Committed]>> {
-        if self.is_empty.load(Ordering::Acquire) {
+        if self.is_empty() {
             return Vec::new();
         }
         let state = self.state();
@@ -185,7 +220,7 @@ impl<Q> Uncommitted<Q> {
     /// Whether a query would miss an event. To be called before the query takes its snapshot.
     #[must_use]
     pub fn look(&self, filters: &[Filter]) -> Relevance {
-        if self.is_empty.load(Ordering::Acquire) {
+        if self.is_empty() {
             return Relevance::Unconcerned(Seq::default());
         }
         let state = self.state();
@@ -199,14 +234,14 @@ impl<Q> Uncommitted<Q> {
         if state.batches.is_empty() {
             return Wait::Over(query);
         }
-        if state.waiting.len() >= self.max_waiting {
-            return Wait::Full(query);
+        if state.waiting.len() + state.aside >= self.max_waiting {
+            return if state.has_failed { Wait::Refused(query) } else { Wait::Full(query) };
         }
         state.waiting.push(query.into());
         drop(state);
         if !self.is_wanted.swap(true, Ordering::AcqRel) {
-            // A writer whose queue is full checks the flag after its current batch; one that has ended cleared this
-            // list.
+            // A writer whose queue is full checks the flag after its current batch. While commits fail it tries one
+            // every few seconds, whoever waits. It ends after the readers, so nobody asks one that has ended.
             let _ = self.writer.try_send(WriteCommand::Commit);
         }
         Wait::Left
@@ -258,6 +293,33 @@ mod tests {
         assert_eq!(changes(), [None, None]);
         assert_eq!(uncommitted.look(&of_kind(1)), Relevance::Unconcerned(Seq(0)));
         assert_eq!(uncommitted.wait('d'), Wait::Over('d'), "there is nothing to wait for");
+    }
+
+    #[test]
+    fn what_a_failed_commit_leaves_stays_listed_and_queries_wait_on_unless_they_are_over() {
+        let (writer, inbox) = channel(1);
+        let uncommitted = Uncommitted::<char>::new(writer.downgrade(), 3);
+        uncommitted.add(&batch(1, &[1; MOST_COMPARED + 1]), Vec::new());
+        assert_eq!(
+            uncommitted.look(&of_kind(4)),
+            Relevance::Concerned,
+            "it waits for a commit rather than compare so many"
+        );
+        assert_eq!(['a', 'b', 'c'].map(|query| uncommitted.wait(query)), [Wait::Left; 3]);
+        assert!(matches!(inbox.try_recv(), Some(WriteCommand::Commit)));
+        assert_eq!(uncommitted.keep(|query| *query == 'b'), ['b']);
+        let last = Seq(MOST_COMPARED as u64 + 1);
+        assert_eq!(uncommitted.look(&of_kind(4)), Relevance::Unconcerned(last), "nobody knows how long it would wait");
+        assert_eq!(uncommitted.look(&of_kind(1)), Relevance::Concerned);
+        assert_eq!((uncommitted.holds(last), uncommitted.is_empty()), (true, false));
+        assert_eq!(['d', 'e'].map(|query| uncommitted.wait(query)), [Wait::Left, Wait::Refused('e')]);
+        assert!(inbox.is_empty(), "no other commit is asked for: the writer tries one every few seconds");
+        assert!(uncommitted.keep(|_| false).is_empty());
+        assert_eq!(uncommitted.clear(), ['a', 'c', 'd'], "in their order");
+        assert!(uncommitted.is_empty() && !uncommitted.is_wanted());
+        uncommitted.add(&batch(1000, &[1]), Vec::new());
+        let waits = ['f', 'g', 'h', 'i'].map(|query| uncommitted.wait(query));
+        assert_eq!(waits, [Wait::Left, Wait::Left, Wait::Left, Wait::Full('i')], "commits succeed again");
     }
 
     #[test]

@@ -7,24 +7,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-
-use crate::metrics::{EventOutcome, Metrics, StoreOperation};
+use crate::metrics::{EventOutcome, StoreOperation};
 use crate::nostr::{EventId, RelayMessage, VerifiedEvent};
 use crate::pipeline::channel::{Receiver, Sender};
 use crate::pipeline::client::BatchReplies;
-use crate::pipeline::clock::{Clock, thread_time};
+use crate::pipeline::clock::thread_time;
 use crate::pipeline::commit::event_replies::{counted_as, refuse_all, reply_for};
-use crate::pipeline::commit::uncommitted::Uncommitted;
 use crate::pipeline::commit::work::{Batch, InHand, Work};
-use crate::pipeline::health::Health;
-use crate::pipeline::heartbeat::Heartbeat;
-use crate::pipeline::ingest::gate::Gate;
+use crate::pipeline::commit::writing::Writing;
 use crate::pipeline::queues::{Committed, LiveCommand, WriteCommand};
-use crate::pipeline::writable::Writable;
-use crate::policy::Settings;
-use crate::retention::Horizons;
-use crate::store::{self, Evicted, Outcome, Removed, Seq, Store, StoreError, Writer, footprint_of};
+use crate::store::{self, Evicted, Outcome, Removed, Seq, StoreError, Writer, footprint_of};
 
 /// The most events that are evicted with a batch, for each event in it.
 const EVICTED_FOR_STORED: usize = 2;
@@ -34,34 +26,6 @@ const STEP: usize = 32;
 
 /// More than the footprint of any batch, in bytes.
 const AMPLE: u64 = 8 << 20;
-
-/// What committing events takes. Queries `Q` wait for commits.
-pub struct Writing<Q> {
-    /// The store, for checks outside transactions.
-    pub store: Store,
-    /// How long batches share a commit; zero commits each before it is answered.
-    pub commit_interval: Duration,
-    /// From where on the retention rules keep events; stored with each eviction.
-    pub horizons: Arc<Horizons>,
-    /// What is acknowledged and not yet committed.
-    pub uncommitted: Arc<Uncommitted<Q>>,
-    /// Puts a query that waited for a commit back into Q4. Never blocks.
-    pub resume: Box<dyn Fn(Q) + Send>,
-    /// The settings in force.
-    pub settings: Arc<ArcSwap<Settings>>,
-    /// The gate, which events leave here.
-    pub gate: Arc<Gate>,
-    /// Whether the store has room.
-    pub writable: Arc<Writable>,
-    /// Signs of life.
-    pub heartbeat: Arc<Heartbeat>,
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
-    /// Where failures are noted.
-    pub health: Arc<Health>,
-    /// The clocks.
-    pub clock: Clock,
-}
 
 /// The `live` thread has ended, so the process is stopping.
 struct LiveEnded;
@@ -76,7 +40,7 @@ pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCo
                 let is_upkeep = matches!(command, WriteCommand::Upkeep);
                 work.add(command);
                 if is_upkeep {
-                    look_after(writing, &mut writer);
+                    writing.look_after(&mut writer);
                 }
             }
             None if was_idle => return,
@@ -97,37 +61,9 @@ pub fn run<Q>(writing: &Writing<Q>, mut writer: Writer, inbox: &Receiver<WriteCo
         {
             writing.commit_failed(&error);
         }
+        // Any of these may have made the commit that others failed to make.
+        writing.settle();
         writing.heartbeat.writer(writing.clock.now_us());
-    }
-}
-
-impl<Q> Writing<Q> {
-    /// Notes that a commit succeeded.
-    fn committed(&self) {
-        self.health.committed();
-        self.writable.committed(true);
-    }
-
-    /// Notes that a commit failed. Want of room is told as such.
-    fn commit_failed(&self, error: &StoreError) {
-        if matches!(error, StoreError::Full) {
-            self.writable.committed(false);
-        }
-        self.health.failed(StoreOperation::Commit, error);
-    }
-}
-
-/// Checks whether commits are possible even when no event arrives: after one that failed, and when files of the store
-/// were removed.
-fn look_after<Q>(writing: &Writing<Q>, writer: &mut Writer) {
-    let is_failing = writing.health.is_failing() || !writing.writable.fits();
-    let found = if is_failing { writer.probe() } else { writing.store.check_files() };
-    match found {
-        Ok(()) => writing.committed(),
-        Err(error) => writing.commit_failed(&error),
-    }
-    if let Err(error) = writing.store.forget_dead_copy() {
-        tracing::error!(%error, "what a killed compaction left could not be removed");
     }
 }
 
@@ -184,9 +120,7 @@ impl<'a, Q> OpenCommit<'a, Q> {
         if events > 0 {
             writing.metrics.commit_events.observe(events as f64);
         }
-        for query in writing.uncommitted.clear() {
-            (writing.resume)(query);
-        }
+        writing.settle();
         let answered = match (std::mem::take(&mut self.in_hand), result) {
             (InHand::Nothing, Ok(())) => Ok(()),
             (InHand::Held(batch), Ok(()) | Err(StoreError::Full)) => {
@@ -277,6 +211,9 @@ impl<'a, Q> OpenCommit<'a, Q> {
         let opened = Instant::now();
         let (mut began, mut worked) = (opened, Duration::ZERO);
         let result = writer.group(|group| {
+            // Another process may have added what a failed commit of ours left in the log. If not, this transaction
+            // has, so the log takes no more: whatever is listed below belongs to one group.
+            writing.settle();
             loop {
                 began = Instant::now();
                 if let InHand::Waiting(batch) = std::mem::take(&mut self.in_hand) {

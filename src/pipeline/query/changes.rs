@@ -232,8 +232,7 @@ impl Job for ChangesJob {
     }
 
     fn run(mut self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>> {
-        // Whoever asked may have gone.
-        if self.answer.is_closed() {
+        if self.is_over() {
             return None;
         }
         let answer = match self.tell(reading, budget) {
@@ -241,9 +240,13 @@ impl Job for ChangesJob {
             Ok(Ended::Answer(told)) => Ok(told),
             Err(untold) => Err(untold),
         };
-        // As above.
+        // Whoever asked may have gone.
         let _ = self.answer.send(answer);
         None
+    }
+
+    fn is_over(&self) -> bool {
+        self.answer.is_closed()
     }
 
     fn refuse(self: Box<Self>, _: &Reading, _: Reason) {

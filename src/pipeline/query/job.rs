@@ -38,6 +38,9 @@ pub trait Job: Send {
     /// Runs a slice. The job comes back when it is to go back to Q4; otherwise it is over or parked.
     fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>>;
 
+    /// Whether nobody waits for its answer any more. Its next slice ends it.
+    fn is_over(&self) -> bool;
+
     /// Drops the query and tells whoever asked why.
     fn refuse(self: Box<Self>, reading: &Reading, reason: Reason);
 }
@@ -74,10 +77,15 @@ impl Reading {
     pub fn submit(&self, job: Box<dyn Job>) {
         let (address, spent_us) = (job.address(), job.spent_us());
         if let Some(refused) = self.scans.push(address, job, spent_us, self.clock.now_us()) {
-            let reason = too_many_queries();
-            self.metrics.refusal(reason.prefix.as_str());
-            refused.refuse(self, reason);
+            self.refuse(refused);
         }
+    }
+
+    /// Refuses a job, since too many wait.
+    pub fn refuse(&self, job: Box<dyn Job>) {
+        let reason = too_many_queries();
+        self.metrics.refusal(reason.prefix.as_str());
+        job.refuse(self, reason);
     }
 }
 

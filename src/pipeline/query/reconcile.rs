@@ -246,6 +246,10 @@ impl Job for NegJob {
         self.run_slice(reading, budget).map(Into::into)
     }
 
+    fn is_over(&self) -> bool {
+        self.session.is_ended() || self.session.client.outbox.is_closed()
+    }
+
     fn refuse(self: Box<Self>, _: &Reading, reason: Reason) {
         if !self.session.is_ended() {
             self.session.fail(reason, None);
@@ -270,7 +274,7 @@ impl NegJob {
 
     /// Runs a slice; the job comes back when there is more to do.
     fn run_slice(mut self: Box<Self>, reading: &Reading, budget: Budget) -> Option<Box<Self>> {
-        if self.session.is_ended() || self.session.client.outbox.is_closed() {
+        if self.is_over() {
             return None;
         }
         if self.is_ahead(reading) {
@@ -282,6 +286,10 @@ impl NegJob {
                         collect.has_waited = false;
                     }
                     return Some(job);
+                }
+                Wait::Refused(job) => {
+                    reading.refuse(job);
+                    return None;
                 }
             }
         }

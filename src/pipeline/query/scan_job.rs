@@ -178,6 +178,10 @@ impl ScanJob {
                 job.has_waited = false;
                 SliceEnd::Again(job)
             }
+            Wait::Refused(job) => {
+                reading.refuse(job);
+                SliceEnd::Finished
+            }
         }
     }
 
@@ -427,6 +431,10 @@ impl Job for ScanJob {
             SliceEnd::Finished | SliceEnd::Parked => None,
             SliceEnd::Again(job) => Some(job),
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_unwanted()
     }
 
     fn refuse(self: Box<Self>, reading: &Reading, reason: Reason) {

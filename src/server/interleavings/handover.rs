@@ -1,6 +1,8 @@
 //! From the stored events of a query to live ones, through the whole relay (INV-2, INV-3, INV-14, INV-16).
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
@@ -149,6 +151,55 @@ fn what_live_has_delivered_is_in_the_store_or_listed_as_uncommitted() {
         observer.join().expect("no panic");
         relay.finish();
     });
+}
+
+/// A commit fails, wherever that hits the queries, and whoever asks for it. The next one succeeds; as no wait times out
+/// here, it comes with a removal of nothing. One client leaves while its query waits.
+fn while_a_commit_fails(schedules: usize, setup: Setup, filter: &Value) {
+    let filter = filter.clone();
+    explore(schedules, move || {
+        let relay = Relay::start(setup.clone());
+        let (store, removals) = (relay.serving().store.clone(), relay.serving().removals.clone());
+        store.commits_to_fail().store(1, SeqCst);
+        let publisher = publish(&relay, texts(&NOTES[..2]));
+        let subscribers = [subscribe(&relay, &filter, 2), subscribe(&relay, &filter, 2)];
+        let mut request = Some(json!(["REQ", "s", filter]).to_string());
+        let leaver = relay.connect(move |_| request.take().map_or(Next::Leave, Next::Send));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_over);
+        let retry = thread::spawn(move || {
+            while store.commits_to_fail().load(SeqCst) > 0 && !ends.load(SeqCst) {
+                thread::yield_now();
+            }
+            while removals.ask(Vec::new()).is_none() {
+                thread::yield_now();
+            }
+        });
+        publisher.join().expect("no panic");
+        for subscriber in subscribers {
+            assert_once(&subscriber.join().expect("no panic").messages, &NOTES[..2]);
+        }
+        leaver.join().expect("no panic");
+        is_over.store(true, SeqCst);
+        retry.join().expect("no panic");
+        assert_eq!(relay.finish().ids.len(), 2);
+    });
+}
+
+#[test]
+fn a_subscription_opened_while_a_commit_fails_gets_every_event_once() {
+    while_a_commit_fails(120, Setup::default(), &json!({"kinds": [1]}));
+}
+
+#[test]
+fn a_subscription_whose_scan_pauses_at_every_row_while_a_commit_fails_gets_every_event_once() {
+    while_a_commit_fails(120, Setup::default().in_slices(), &json!({"kinds": [1]}));
+}
+
+#[test]
+fn a_subscription_that_is_listed_in_steps_while_a_commit_fails_gets_every_event_once() {
+    let kinds: Vec<u16> = (1..=600).collect();
+    while_a_commit_fails(80, Setup::default(), &json!({"kinds": kinds}));
 }
 
 /// INV-14: a client may run one query and have one EVENT unanswered, and there is room for one event at the gate.

@@ -20,7 +20,7 @@ use crate::nostr::Event;
 use crate::nostr::testing::signed;
 use crate::pipeline::query::job::Reading;
 use crate::pipeline::query::sessions;
-use crate::pipeline::{Bounds, ClientHandle, Intake, Options, Parts, Pipeline};
+use crate::pipeline::{Bounds, ClientHandle, Intake, Options, Parts, Pipeline, Serving};
 use crate::policy::{Peer, RateLimiter, Settings};
 use crate::schnorr::{self, Verifier};
 use crate::server::context::{IoContext, IoShared};
@@ -144,6 +144,11 @@ impl Relay {
         let (front, intake) = (Arc::clone(&self.front), self.intake.clone());
         let (bounds, stop) = (self.outbox, Arc::clone(&self.stop));
         thread::spawn(move || io_thread(front, intake, bounds, stop, socket, script))
+    }
+
+    /// What a server has of the pipeline.
+    pub fn serving(&self) -> &Serving {
+        self.pipeline.serving()
     }
 
     /// What queries read with.

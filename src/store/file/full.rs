@@ -3,6 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(test)]
+use crate::store::format::error::StoreError;
+
 /// Limits from which the store accepts only deletions and vanish requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full {
@@ -27,11 +30,27 @@ impl Full {
 pub(in crate::store) struct SharedFull {
     used_bytes: AtomicU64,
     page_bytes: AtomicU64,
+    /// See [`Store::commits_to_fail`](crate::store::Store::commits_to_fail).
+    #[cfg(test)]
+    pub commits_to_fail: AtomicU64,
 }
 
 impl SharedFull {
     pub fn new(full: Full) -> Self {
-        Self { used_bytes: AtomicU64::new(full.used_bytes), page_bytes: AtomicU64::new(full.page_bytes) }
+        Self {
+            used_bytes: AtomicU64::new(full.used_bytes),
+            page_bytes: AtomicU64::new(full.page_bytes),
+            #[cfg(test)]
+            commits_to_fail: AtomicU64::new(0),
+        }
+    }
+
+    /// Fails if a test has said so.
+    #[cfg(test)]
+    pub fn fail_if_told(&self) -> Result<(), StoreError> {
+        let left = self.commits_to_fail.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let source = std::io::Error::other("a test says so");
+        left.map_or(Ok(()), |_| Err(StoreError::Io { path: "data.mdb".into(), source }))
     }
 
     pub fn set(&self, full: Full) {

@@ -140,6 +140,8 @@ impl Writer {
                 let of_write = |error| disk::of_write(generation.inner.env.path(), error);
                 let result = work(&mut txn).map_err(of_write)?;
                 let rows = txn.rows();
+                #[cfg(test)]
+                generation.inner.full.fail_if_told()?;
                 self.buffers = txn.commit().map_err(of_write)?;
                 if rows >= LARGE_ROWS {
                     // This only saves space. The caller's work is committed, whether this succeeds or not.
