@@ -104,8 +104,8 @@ async fn gather(
     MixedConnections { publishers, queriers, feeds, publish, query }
 }
 
-/// The events that are sent again. One that was never answered may not be stored: sent now, it would be a new event that
-/// no answer and no feed of the phase expects.
+/// The events that are sent again. One that was never answered may not be stored: sent now, it would be a new event
+/// that no answer and no feed of the phase expects.
 fn copies(context: &Context) -> Vec<u32> {
     let all = 0..context.corpus_len;
     let answered: Vec<u32> = all.clone().filter(|&number| !context.holdings.is_unknown(number)).collect();
