@@ -3,8 +3,9 @@
 //! It counts and decides who must give something up. It frees nothing itself and does not know what it counts.
 //!
 //! There are two ways to count, which differ in what happens when the limit is reached: an [`Account`] refuses further
-//! requests (filters, events, outboxes), and a [`Pool`] evicts from the address that holds the most (sockets without a
-//! request, incomplete messages). The section *Memory* of ARCHITECTURE.md lists every bound.
+//! requests (filters, events; outboxes, which take what is owed all the same, are cut off by `ws/outboxes.rs`), and a
+//! [`Pool`] evicts from the address that holds the most (sockets without a request, incomplete messages). The section
+//! *Memory* of ARCHITECTURE.md lists every bound.
 
 mod account;
 mod addresses;
