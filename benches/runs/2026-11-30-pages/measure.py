@@ -162,9 +162,12 @@ def pages(weir, loadtest, seconds):
     print("| request | bytes | CPU, ms |\n|---|---:|---:|")
     for name, ask, count in rows:
         before = relay.cpu_ns()
-        answer = ask()
+        answer, asked = ask(), 1
         if name.startswith("storage"):
-            print(f"| a forecast, once in ten minutes | | {(relay.cpu_ns() - before) / 1e6:.1f} |")
+            while answer["forecast"]["read"] < answer["forecast"]["to_read"]:
+                answer, asked = ask(), asked + 1
+            used = (relay.cpu_ns() - before) / 1e6 / asked
+            print(f"| storage by kind, of {asked} requests that read for a forecast | | {used:.3f} |")
         before = relay.cpu_s()
         for _ in range(count):
             ask()
