@@ -36,8 +36,8 @@ mod router;
 mod run;
 mod scope;
 mod session;
-mod shown;
 mod upload;
+mod visibility_check;
 mod window;
 
 pub use cluster::{
