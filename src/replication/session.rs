@@ -25,7 +25,7 @@ use super::remembered::Remembered;
 use super::report::{Direction, Progress, Report, Watch};
 use super::scope::Scope;
 use super::upload::Uploads;
-use super::visibility_check::Shown;
+use super::visibility_check::VisibilityCheck;
 use super::window::Window;
 use crate::nostr::EventId;
 use crate::nostr::json::Parser;
@@ -103,7 +103,7 @@ pub(super) struct Session<'a> {
     reading: Option<OpenPages>,
     downloads: Downloads,
     uploads: Uploads,
-    shown: Shown,
+    visibility: VisibilityCheck,
     auth: Auth,
     speaks_negentropy: bool,
     /// The number in the name of the last session or page.
@@ -136,7 +136,7 @@ impl<'a> Session<'a> {
             reading: None,
             downloads: Downloads::default(),
             uploads: Uploads::default(),
-            shown: Shown::default(),
+            visibility: VisibilityCheck::default(),
             auth: Auth::default(),
             speaks_negentropy: true,
             named: 0,
@@ -204,7 +204,7 @@ impl<'a> Session<'a> {
             && self.reading.is_none()
             && self.downloads.is_idle()
             && self.uploads.is_idle()
-            && self.shown.is_idle()
+            && self.visibility.is_idle()
             && !self.auth.is_pending()
     }
 
@@ -325,7 +325,7 @@ impl<'a> Session<'a> {
             || self.reading.as_ref().is_some_and(OpenPages::is_waiting)
             || self.downloads.is_waiting()
             || self.uploads.is_waiting()
-            || self.shown.is_waiting()
+            || self.visibility.is_waiting()
             || self.auth.is_pending();
         if !is_waiting {
             self.progress_at = now;
@@ -348,7 +348,7 @@ impl<'a> Session<'a> {
     fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
         self.downloads.is_overdue(now, timeout)
             || self.uploads.is_overdue(now, timeout)
-            || self.shown.is_overdue(now, timeout)
+            || self.visibility.is_overdue(now, timeout)
             || self.comparing.as_ref().is_some_and(|comparing| comparing.is_overdue(now, timeout))
             || self.reading.as_ref().is_some_and(|reading| reading.is_overdue(now, timeout))
     }

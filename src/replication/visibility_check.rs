@@ -18,21 +18,21 @@ const MAX_WAITING: usize = MAX_REMEMBERED;
 
 /// See the module.
 #[derive(Default)]
-pub struct Shown {
+pub struct VisibilityCheck {
     /// Events that were sent and not answered.
     sent: HashSet<EventId>,
     queue: VecDeque<EventId>,
-    open: Option<Open>,
+    open: Option<OpenQuery>,
     asked: u64,
 }
 
-struct Open {
+struct OpenQuery {
     name: String,
     missing: HashSet<EventId>,
     since: Instant,
 }
 
-impl Shown {
+impl VisibilityCheck {
     /// An event was sent that may be hidden.
     pub fn sent(&mut self, id: EventId) {
         self.sent.insert(id);
@@ -53,7 +53,8 @@ impl Shown {
         let ids: Vec<EventId> = self.queue.drain(..BATCH.min(self.queue.len())).collect();
         self.asked += 1;
         let name = format!("s{}", self.asked);
-        self.open = Some(Open { name: name.clone(), missing: ids.iter().copied().collect(), since: Instant::now() });
+        self.open =
+            Some(OpenQuery { name: name.clone(), missing: ids.iter().copied().collect(), since: Instant::now() });
         Some((name, ids))
     }
 
@@ -111,47 +112,47 @@ mod tests {
     }
 
     /// Has taken these.
-    fn taken(range: std::ops::Range<u16>) -> Shown {
-        let mut shown = Shown::default();
+    fn taken(range: std::ops::Range<u16>) -> VisibilityCheck {
+        let mut check = VisibilityCheck::default();
         for id in ids(range) {
-            shown.sent(id);
-            shown.answered(&id, true);
+            check.sent(id);
+            check.answered(&id, true);
         }
-        shown
+        check
     }
 
     #[test]
     fn what_was_taken_and_does_not_come_is_hidden() {
-        let mut shown = taken(0..3);
-        assert_eq!(shown.next_query(true), None, "more may come");
-        assert_eq!(shown.next_query(false), Some(("s1".into(), ids(0..3))));
-        assert!(shown.event("s1", Some(ids(1..2)[0])));
+        let mut check = taken(0..3);
+        assert_eq!(check.next_query(true), None, "more may come");
+        assert_eq!(check.next_query(false), Some(("s1".into(), ids(0..3))));
+        assert!(check.event("s1", Some(ids(1..2)[0])));
         let others = [("s1", Some(ids(1..2)[0])), ("s1", Some(ids(7..8)[0])), ("s1", None), ("d1", Some(ids(0..1)[0]))];
-        assert_eq!(others.map(|(name, id)| shown.event(name, id)), [false; 4]);
-        assert_eq!((shown.end("d1"), shown.is_waiting()), (None, true));
-        assert_eq!(shown.end("s1"), Some([ids(0..1)[0], ids(2..3)[0]].into()));
-        assert!(shown.is_idle());
+        assert_eq!(others.map(|(name, id)| check.event(name, id)), [false; 4]);
+        assert_eq!((check.end("d1"), check.is_waiting()), (None, true));
+        assert_eq!(check.end("s1"), Some([ids(0..1)[0], ids(2..3)[0]].into()));
+        assert!(check.is_idle());
     }
 
     #[test]
     fn only_what_was_sent_and_taken_is_asked_for_a_query_at_a_time() {
-        let mut shown = taken(0..250);
-        shown.answered(&ids(300..301)[0], true);
-        shown.sent(ids(301..302)[0]);
-        shown.answered(&ids(301..302)[0], false);
-        assert_eq!(shown.next_query(true), Some(("s1".into(), ids(0..200))));
-        assert_eq!(shown.next_query(false), None);
-        assert_eq!(shown.end("s1").map(|hidden| hidden.len()), Some(200));
-        assert_eq!(shown.next_query(false), Some(("s2".into(), ids(200..250))));
-        shown.take_up();
-        let again = shown.next_query(false).map(|(name, ids)| (name, ids.len()));
+        let mut check = taken(0..250);
+        check.answered(&ids(300..301)[0], true);
+        check.sent(ids(301..302)[0]);
+        check.answered(&ids(301..302)[0], false);
+        assert_eq!(check.next_query(true), Some(("s1".into(), ids(0..200))));
+        assert_eq!(check.next_query(false), None);
+        assert_eq!(check.end("s1").map(|hidden| hidden.len()), Some(200));
+        assert_eq!(check.next_query(false), Some(("s2".into(), ids(200..250))));
+        check.take_up();
+        let again = check.next_query(false).map(|(name, ids)| (name, ids.len()));
         assert_eq!(again, Some(("s3".into(), 50)));
     }
 
     #[test]
     fn a_relay_that_refuses_is_not_asked_again() {
-        let mut shown = taken(0..250);
-        assert!(shown.next_query(false).is_some() && !shown.refused("d1") && shown.refused("s1"));
-        assert!(shown.is_idle());
+        let mut check = taken(0..250);
+        assert!(check.next_query(false).is_some() && !check.refused("d1") && check.refused("s1"));
+        assert!(check.is_idle());
     }
 }

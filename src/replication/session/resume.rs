@@ -51,7 +51,7 @@ impl Session<'_> {
         }
         self.downloads.take_up();
         self.uploads.take_up();
-        self.shown.take_up();
+        self.visibility.take_up();
         self.auth = Auth::default();
         (self.paused_until, self.tries) = (None, 0);
     }

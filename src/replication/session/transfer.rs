@@ -25,7 +25,7 @@ impl Session<'_> {
 
     /// An event came.
     pub(super) async fn take_event(&mut self, name: &str, text: &str, feed: &mut Feed) -> Result<(), SyncError> {
-        if self.shown.event(name, event_id(text)) {
+        if self.visibility.event(name, event_id(text)) {
             self.advance();
             return Ok(());
         }
@@ -65,7 +65,7 @@ impl Session<'_> {
 
     /// A query is answered in full.
     pub(super) fn end_query(&mut self, name: &str) -> Result<(), SyncError> {
-        let hidden = self.shown.end(name);
+        let hidden = self.visibility.end(name);
         let is_ours = hidden.is_some();
         hidden.into_iter().flatten().for_each(|id| self.task.remembered().keep(id, RemoteAbsence::Hidden, now()));
         if is_ours || self.downloads.end(name)? || self.end_page(name)? {
@@ -77,7 +77,7 @@ impl Session<'_> {
 
     /// A query was refused, or its subscription ended.
     pub(super) fn closed(&mut self, name: &str, reason: &str) -> Result<(), SyncError> {
-        if self.shown.refused(name) {
+        if self.visibility.refused(name) {
             // The next sync finds out.
             return Ok(());
         }
@@ -113,7 +113,7 @@ impl Session<'_> {
                     Sending::Message(text, kind) => {
                         self.uploads.sent(id, text.len());
                         if !self.task.settings.auth.is_for_anyone(kind) {
-                            self.shown.sent(id);
+                            self.visibility.sent(id);
                         }
                         self.connection.send(text)?;
                     }
@@ -130,7 +130,7 @@ impl Session<'_> {
     /// Asks whether what the relay has taken is shown.
     pub(super) fn ask_what_is_shown(&mut self) -> Result<(), SyncError> {
         let may_come = self.comparing.is_some() || !self.windows.is_empty() || !self.uploads.is_idle();
-        match self.shown.next_query(may_come) {
+        match self.visibility.next_query(may_come) {
             Some((name, ids)) => Ok(self.connection.send(by_ids(&name, &ids))?),
             None => Ok(()),
         }
@@ -143,7 +143,7 @@ impl Session<'_> {
         }
         let is_duplicate = reason.starts_with("duplicate:");
         let is_ours = is_duplicate && self.uploads.may_have_arrived(&id);
-        self.shown.answered(&id, is_ours || (accepted && !is_duplicate));
+        self.visibility.answered(&id, is_ours || (accepted && !is_duplicate));
         if !accepted && !is_duplicate {
             if matches!(Refusal::of(reason), Refusal::TooFast | Refusal::AuthRequired | Refusal::Dropped) {
                 self.uploads.again(id);
