@@ -294,8 +294,9 @@ impl Engine {
 
     /// Queues a reply, and counts refusals.
     fn reply(&mut self, message: &RelayMessage) {
-        if let RelayMessage::Ok { accepted: false, reason: Some(reason), .. } | RelayMessage::Closed { reason, .. } =
-            message
+        if let RelayMessage::Ok { accepted: false, reason: Some(reason), .. }
+        | RelayMessage::Closed { reason, .. }
+        | RelayMessage::NegErr { reason, .. } = message
         {
             self.context.front.pipeline.metrics.refusal(reason.prefix.as_str());
         }

@@ -73,6 +73,24 @@ fn a_relay_has_no_more_sessions_than_it_may() {
 }
 
 #[test]
+fn each_negentropy_message_that_is_refused_is_counted_once() {
+    let relay = Relay::start(
+        "[metrics]\nlisten = \"127.0.0.1:0\"\n[negentropy]\nmax_records = 2\nmax_sessions_per_connection = 1",
+    );
+    let mut client = relay.connect();
+    let key = Key::named("counted");
+    client.publish_all(&(0..3).map(|n| key.event(1, 1000 + n, json!([]), "")).collect::<Vec<Signed>>());
+    client.ask(open("s", &json!({}), "61"), r#"["NEG-ERR","s","blocked: too many records (3, at most 2)",2]"#);
+    client.ask(r#"["NEG-MSG","s","61"]"#, r#"["NEG-ERR","s","closed: no such session is open"]"#);
+    opens(&mut client, "a");
+    is_refused(&mut client, "b", PER_CONNECTION);
+    client.ask(r#"["NEG-MSG","a","6g"]"#, r#"["NEG-ERR","a","invalid: the message is not lower-case hex"]"#);
+    let counted = ["blocked", "closed", "rate-limited", "invalid"]
+        .map(|prefix| relay.metric(&format!("weir_refusals_total{{prefix=\"{prefix}\"}}")));
+    assert_eq!(counted, [1; 4]);
+}
+
+#[test]
 fn a_query_with_too_many_records_is_blocked_and_told_how_many_there_may_be() {
     let relay = Relay::start("[negentropy]\nmax_records = 20");
     let mut client = relay.connect();

@@ -249,7 +249,8 @@ impl Job for ChangesJob {
         self.answer.is_closed()
     }
 
-    fn refuse(self: Box<Self>, _: &Reading, _: Reason) {
+    fn refuse(self: Box<Self>, reading: &Reading, reason: Reason) {
+        reading.metrics.refusal(reason.prefix.as_str());
         // As above.
         let _ = self.answer.send(Err(ChangesError::Busy));
     }

@@ -41,7 +41,7 @@ pub trait Job: Send {
     /// Whether nobody waits for its answer any more. Its next slice ends it.
     fn is_over(&self) -> bool;
 
-    /// Drops the query and tells whoever asked why.
+    /// Drops the query, counts the refusal and tells whoever asked why.
     fn refuse(self: Box<Self>, reading: &Reading, reason: Reason);
 }
 
@@ -83,9 +83,7 @@ impl Reading {
 
     /// Refuses a job, since too many wait.
     pub fn refuse(&self, job: Box<dyn Job>) {
-        let reason = too_many_queries();
-        self.metrics.refusal(reason.prefix.as_str());
-        job.refuse(self, reason);
+        job.refuse(self, too_many_queries());
     }
 }
 

@@ -154,11 +154,16 @@ impl Reconciliation {
         }
         let is_ready = matches!(self.stage().work, Work::Ready(_));
         if is_ready {
-            self.fail(Reason::new(Prefix::Closed, "you took too long to respond!"), None);
+            self.end_with(Reason::new(Prefix::Closed, "you took too long to respond!"), None);
         }
     }
 
     fn fail(&self, reason: Reason, max_records: Option<u64>) {
+        self.reading.metrics.refusal(reason.prefix.as_str());
+        self.end_with(reason, max_records);
+    }
+
+    fn end_with(&self, reason: Reason, max_records: Option<u64>) {
         self.leave();
         self.client.finish(&self.stream, &RelayMessage::NegErr { sub: self.id.as_str().into(), reason, max_records });
     }

@@ -267,6 +267,7 @@ impl ScanJob {
 
     /// Ends the query, and says why.
     fn close(&self, reading: &Reading, reason: Reason) {
+        reading.metrics.refusal(reason.prefix.as_str());
         self.release_slot();
         match &self.work {
             Work::Rows { sub, .. } | Work::CatchUp { sub, .. } => {

@@ -59,6 +59,6 @@ impl Engine {
     }
 
     pub(super) fn neg_err(&mut self, id: &SubscriptionId, reason: Reason) {
-        self.replies.push(&RelayMessage::NegErr { sub: id.as_str().into(), reason, max_records: None });
+        self.reply(&RelayMessage::NegErr { sub: id.as_str().into(), reason, max_records: None });
     }
 }
