@@ -45,6 +45,21 @@ fn a_relay_starts_without_nats_and_joins_when_it_is_there() {
 }
 
 #[test]
+fn a_relay_that_is_killed_before_it_ever_joined_publishes_what_it_had_acknowledged() {
+    let Some(mut nats) = Nats::start() else { return };
+    nats.kill();
+    let config = config(&[nats.url()], "a", "");
+    let a = Relay::start(&config);
+    let expected = publish(&mut a.connect(), "early", 5);
+    let a = a.restart_killed(&config);
+    nats.run();
+    joined(&a);
+    a.until(|| a.metric("weir_cluster_sent_total{result=\"published\"}") == 5);
+    let b = node(&nats, "b");
+    assert_eq!(settle(&[&a, &b], &expected), expected);
+}
+
+#[test]
 fn what_a_wiped_stream_held_is_published_again_as_far_as_others_lack_it() {
     let Some(mut nats) = Nats::start() else { return };
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));

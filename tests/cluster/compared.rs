@@ -57,6 +57,30 @@ fn a_node_that_the_stream_has_outrun_fetches_the_rest_from_another() {
     assert_eq!(settle(&[&a, &b], &expected), expected);
 }
 
+#[test]
+fn a_node_that_the_stream_outruns_while_it_is_joined_notices_and_fetches_the_rest() {
+    let Some(nats) = Nats::start() else { return };
+    let [a, b] = ["a", "b"].map(|name| node(&nats, name));
+    let key = Key::named("author");
+    let publish = |text: &str| {
+        let note = key.note(text);
+        a.connect().publish(&note);
+        note.id
+    };
+    let mut expected: BTreeSet<String> = [publish("before")].into();
+    settle(&[&a, &b], &expected);
+    b.until(|| b.metric("weir_cluster_waiting_messages") == 0);
+    // The comparison of its beginning is over, so nothing but what it notices makes it compare soon.
+    b.wait_for_log("compared with another node");
+    b.signal("STOP");
+    expected.extend((0..20).map(|n| publish(&format!("meanwhile {n}"))));
+    a.until(|| a.metric("weir_cluster_sent_total{result=\"published\"}") == 21);
+    nats.client().call("STREAM.PURGE.weir-main", &json!({}));
+    b.signal("CONT");
+    b.wait_for_log("drops messages before this node has taken them");
+    assert_eq!(settle(&[&a, &b], &expected), expected);
+}
+
 /// A node that has stored these events before it became one.
 fn node_with_stored(nats: &Nats, events: &[&Signed]) -> Relay {
     let relay = Relay::start("");

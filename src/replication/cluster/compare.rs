@@ -46,6 +46,9 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// How soon after one that was due another one follows.
 const LATER: Duration = Duration::from_secs(60);
 
+/// How soon after one another follows that has become due meanwhile.
+const NEXT: Duration = Duration::from_secs(5);
+
 /// Messages of one comparison. Two sides of 100,000 records need five.
 const MAX_ROUNDS: usize = 64;
 
@@ -65,16 +68,26 @@ pub async fn run(shared: Arc<Shared>, events: Stream) -> Result<Infallible, Clus
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = node.compare_now.notified() => {}
+            () = due(&node), if pause > AGAIN => {}
         }
+        // Before it compares: what becomes due meanwhile is for the next one.
+        let was_due = node.is_to_compare.swap(false, Ordering::Relaxed);
         if !compare_with_all(&shared, &events, &mut done).await? {
             node.is_to_compare.store(true, Ordering::Relaxed);
             pause = AGAIN;
             continue;
         }
         done.clear();
-        let was_due = node.is_to_compare.swap(false, Ordering::Relaxed);
         // After a fault, nodes join one after the other. And those that started together do not all compare at once.
         pause = if was_due { LATER } else { interval.mul_f64(0.5 + f64::from(chance()) / f64::from(u32::MAX)) };
+    }
+}
+
+/// Resolves when a comparison is due, [`NEXT`] from now at the earliest.
+async fn due(node: &Node) {
+    tokio::time::sleep(NEXT).await;
+    while !node.is_to_compare.load(Ordering::Relaxed) {
+        tokio::time::sleep(NEXT).await;
     }
 }
 

@@ -121,9 +121,15 @@ fn node(Parts { options, serving, journal, verify, .. }: Parts) -> Result<Node, 
         tracing::warn!("{} is ignored: {error}", file.display());
         None
     });
+    let known = state.filter(|state| state.published <= last.0);
+    let is_new = known.is_none();
     // What was stored before it became a node is for comparisons to find.
     let new = || State { store: store.clone(), published: last.0, settled: last.0, ..State::default() };
-    let state = state.filter(|state| state.published <= last.0).unwrap_or_else(new);
+    let state = known.unwrap_or_else(new);
+    if is_new && let Err(error) = state::save(&file, &state) {
+        // What arrives from now on is to be published, even if it is killed before it joins.
+        tracing::warn!("{} is not kept yet: {error}", file.display());
+    }
     Ok(Node {
         names: Names::new(&options.name),
         authors: options.authors.iter().filter_map(|author| parse_pubkey(author).ok()).collect(),

@@ -69,13 +69,19 @@ pub enum StreamChange {
 }
 
 impl Stream {
+    /// Whether messages are gone that were not taken.
+    #[must_use]
+    pub fn is_outrun(&self, found: StreamInfo) -> bool {
+        found.first > self.taken + 1
+    }
+
     /// Goes on with the stream as it is found now.
     pub fn compare(&mut self, found: StreamInfo) -> StreamChange {
         let change = if self.created == 0 {
             StreamChange::First
         } else if self.created != found.created || found.last < self.seen {
             StreamChange::Lost
-        } else if found.first > self.taken + 1 {
+        } else if self.is_outrun(found) {
             StreamChange::Outrun
         } else {
             StreamChange::Same

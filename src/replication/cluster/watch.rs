@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -88,6 +89,10 @@ async fn look_at_events(shared: &Shared, stream: &Stream) -> Result<(), ClusterE
     let least = least(&others, &mut node.others.lock().unwrap_or_else(PoisonError::into_inner));
     let settled = least.and_then(|least| shared.settled.lock().unwrap_or_else(PoisonError::into_inner).up_to(least));
     let mut state = node.state();
+    // What it had not taken at the last look is gone. It may have been taken since; a comparison tells.
+    if state.events.is_outrun(found) && !node.is_to_compare.swap(true, Ordering::Relaxed) {
+        tracing::warn!("the stream of events drops messages before this node has taken them; it compares");
+    }
     state.events.seen = state.events.seen.max(found.last);
     state.events.taken = state.events.taken.max(taken);
     state.settled = settled.map_or(state.settled, |settled| state.settled.max(settled.0));
