@@ -21,7 +21,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub static TARGETS: [Target; 21] = [
+pub static TARGETS: [Target; 22] = [
     Target { name: "json", seeds: nostr::fuzz::json_seeds, check: nostr::fuzz::json },
     Target { name: "client_message", seeds: nostr::fuzz::message_seeds, check: nostr::fuzz::client_message },
     Target { name: "event", seeds: nostr::fuzz::event_seeds, check: nostr::fuzz::event },
@@ -42,6 +42,7 @@ pub static TARGETS: [Target; 21] = [
     Target { name: "relay_message", seeds: peer::fuzz::seeds, check: peer::fuzz::check },
     Target { name: "remembered", seeds: replication::fuzz::seeds, check: replication::fuzz::check },
     Target { name: "stream_state", seeds: replication::fuzz::state_seeds, check: replication::fuzz::state },
+    Target { name: "node_message", seeds: replication::fuzz::message_seeds, check: replication::fuzz::message },
     Target { name: "router_file", seeds: config::fuzz::router_seeds, check: config::fuzz::router },
 ];
 
@@ -233,6 +234,6 @@ mod tests {
 
     tests! {
         json client_message event filter record pages log frames inflate negentropy backup config import forwarded
-        proxy_header management plugin relay_message remembered stream_state router_file
+        proxy_header management plugin relay_message remembered stream_state node_message router_file
     }
 }

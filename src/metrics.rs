@@ -174,7 +174,7 @@ pub struct Metrics {
     pub cluster_connected: Gauge,
     /// What became of what this node had for the others.
     pub cluster_sent: Family<NodeSentLabel, Counter>,
-    /// What became of messages of the cluster.
+    /// What became of events and acts that came through NATS.
     pub cluster_received: Family<NodeReceivedLabel, Counter>,
     /// Arrival numbers that this node has not published yet.
     pub cluster_behind_events: Gauge,
@@ -314,7 +314,7 @@ impl Metrics {
             ),
             cluster_connected: add(&mut r, "cluster_connected", "1 while this node is connected to NATS"),
             cluster_sent: add(&mut r, "cluster_sent", "What this node had for the other nodes, by result"),
-            cluster_received: add(&mut r, "cluster_received", "Messages of the cluster, by outcome"),
+            cluster_received: add(&mut r, "cluster_received", "Events and acts that came through NATS, by outcome"),
             cluster_behind_events: add(&mut r, "cluster_behind_events", "Arrivals that are not published yet"),
             cluster_waiting_messages: add(
                 &mut r,

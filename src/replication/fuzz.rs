@@ -1,4 +1,5 @@
-//! The fuzz targets of the files about other relays: what is remembered of one, and how far a stream has come.
+//! The fuzz targets of the files about other relays: what is remembered of one, and how far a stream has come. And of
+//! the messages of a cluster.
 
 use sha2::{Digest as _, Sha256};
 
@@ -8,6 +9,8 @@ use super::router::state::{self, State};
 use crate::fuzz::Choices;
 use crate::nostr::{EventId, Timestamp};
 use crate::store::Seq;
+
+pub(crate) use super::cluster::fuzz::{check as message, seeds as message_seeds};
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut remembered = Remembered { was_equal: true, ..Remembered::default() };

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
 use super::nats::Nats;
 use super::scene::{config, joined, node, settle};
 use crate::support::client::Client;
@@ -31,6 +33,10 @@ fn nodes_serve_while_nats_is_away_and_are_level_once_it_is_back() {
     nats.run();
     assert_eq!(settle(&[&a, &b], &expected), expected);
     a.until(|| a.metric("weir_cluster_behind_events") == 0);
+    // What waits at the same time shares messages.
+    let messages = nats.client().call("STREAM.INFO.weir-main", &json!({}))["state"]["messages"].clone();
+    assert!(messages.as_u64().is_some_and(|messages| (2..10).contains(&messages)), "{messages}");
+    assert_eq!([&a, &b].map(|node| node.metric("weir_cluster_sent_total{result=\"published\"}")), [20, 20]);
 }
 
 #[test]
@@ -81,7 +87,7 @@ fn a_stream_that_is_deleted_under_way_is_made_again() {
     let [a, b] = ["a", "b"].map(|name| node(&nats, name));
     let mut expected = publish(&mut a.connect(), "before", 5);
     settle(&[&a, &b], &expected);
-    nats.client().call("STREAM.DELETE.weir-main", &serde_json::json!({}));
+    nats.client().call("STREAM.DELETE.weir-main", &json!({}));
     expected.extend(publish(&mut a.connect(), "after", 5));
     expected.extend(publish(&mut b.connect(), "there", 5));
     assert_eq!(settle(&[&a, &b], &expected), expected);

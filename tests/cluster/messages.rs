@@ -45,6 +45,27 @@ fn messages_that_are_none_of_ours_are_counted_and_stop_nothing() {
 }
 
 #[test]
+fn the_good_events_of_a_message_are_stored_whatever_else_it_holds() {
+    let Some(nats) = Nats::start() else { return };
+    let a = node(&nats, "a");
+    let mut client = nats.client();
+    let key = Key::named("author");
+    let [first, second] = ["first", "second"].map(|text| key.note(text));
+    let unsigned =
+        first.with(&first.text[first.text.find("\"sig\":\"").expect("a signature")..][..20], "\"sig\":\"0000000000000");
+    let other = key.event(7, now(), json!([]), "+");
+    let lines = [first.text.as_str(), "", "{}", &unsigned.text, &other.text, &second.text, &first.text].join("\n");
+    client.publish("weir.main.ev.1", "b", lines.as_bytes(), true);
+    // What this node has published itself comes back to it.
+    client.publish("weir.main.ev.1", "a", format!("{}\n{}", first.text, second.text).as_bytes(), true);
+    let received = |outcome| a.metric(&format!("weir_cluster_received_total{{outcome=\"{outcome}\"}}"));
+    a.until(|| received("own") == 2);
+    a.until(|| a.metric("weir_cluster_waiting_messages") == 0);
+    assert_eq!(["stored", "duplicate", "poison"].map(received), [2, 1, 4]);
+    assert_eq!(holds(&a), [&first.id, &second.id].into_iter().cloned().collect());
+}
+
+#[test]
 fn a_message_that_comes_twice_late_or_in_another_order_changes_nothing() {
     let Some(nats) = Nats::start() else { return };
     let a = node(&nats, "a");

@@ -1,14 +1,14 @@
-//! The way in: messages of the stream are checked, stored and then acknowledged, each once its event is on disk or is
-//! refused for good.
+//! The way in: messages of the stream are checked, stored and then acknowledged, each once its events are on disk or
+//! are refused for good.
 //!
 //! A message may come twice, late or in another order, and may be anything: the store decides by id and by the rules of
 //! what stays. Whatever waits here is bounded by what NATS may leave unacknowledged.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Subject;
 use async_nats::jetstream::consumer::Consumer;
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::message::Acker;
@@ -20,10 +20,11 @@ use super::error::{ClusterError, nats};
 use super::intake;
 use super::message::{self, Poison};
 use super::options::TAKEN_AT_ONCE;
+use super::owed::{End, Number, Owed};
 use super::shared::{Node, Shared, publisher};
 use crate::metrics::NodeReceived;
 use crate::nostr::json::Parser;
-use crate::nostr::{Event, EventId, VerifiedEvent};
+use crate::nostr::{Event, VerifiedEvent};
 use crate::pipeline::client::OnAnswer;
 use crate::pipeline::ingest::nodes::{NodeClient, NotEntered};
 use crate::policy::check_from_node;
@@ -32,10 +33,10 @@ use crate::policy::check_from_node;
 const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// How soon a message comes again whose event could not be stored.
+/// How soon a message comes again of which an event could not be stored.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Messages that are checked together: eight groups of the engine.
+/// Events that are checked together: eight groups of the engine. What is published waits that long at most.
 const CHECKED_AT_ONCE: usize = 64;
 
 /// See the module.
@@ -44,8 +45,16 @@ struct Inbox {
     parser: Parser,
     client: NodeClient,
     answers: Arc<Answers>,
-    /// Messages whose events are on their way to the disk.
-    waiting: HashMap<EventId, Vec<Acker>>,
+    /// Messages that are not acknowledged.
+    owed: Owed<Origin>,
+}
+
+/// Where a message came from.
+struct Origin {
+    acker: Acker,
+    subject: Subject,
+    /// The node that published it, as it says itself.
+    from: String,
 }
 
 /// Takes messages until the session ends.
@@ -59,7 +68,7 @@ pub async fn run(shared: Arc<Shared>, consumer: Consumer<Config>) -> Result<Infa
     let answers = Arc::<Answers>::default();
     let node = Arc::clone(&shared.node);
     let client = node.serving.node_events.client(&node.serving.settings.load(), answers.on_answer());
-    let mut inbox = Inbox { node, parser: Parser::default(), client, answers, waiting: HashMap::new() };
+    let mut inbox = Inbox { node, parser: Parser::default(), client, answers, owed: Owed::default() };
     loop {
         let answers = Arc::clone(&inbox.answers);
         tokio::select! {
@@ -77,80 +86,106 @@ pub async fn run(shared: Arc<Shared>, consumer: Consumer<Config>) -> Result<Infa
 impl Inbox {
     /// Deals with some messages.
     async fn take(&mut self, messages: Vec<Message>) -> Result<(), ClusterError> {
-        let mut events = Vec::with_capacity(messages.len());
-        let mut origins = Vec::with_capacity(messages.len());
+        let mut events = Vec::new();
         for message in messages {
-            match self.read(&message) {
-                Ok(Some(event)) => {
-                    events.push(event);
-                    origins.push(message);
+            let from = publisher(message.headers.as_ref());
+            if from == self.node.options.node {
+                self.node.received(NodeReceived::Own, message::lines(&message.payload).count() as u64);
+                acked(message.ack().await)?;
+                continue;
+            }
+            let from = from.to_owned();
+            let (message, acker) = message.split();
+            let number = self.owed.begin(Origin { acker, subject: message.subject, from });
+            for line in message::lines(&message.payload) {
+                self.owed.add(number);
+                match self.read(number, line) {
+                    Ok(event) => events.push((number, event)),
+                    Err(end) => self.end(number, end).await?,
                 }
-                Ok(None) => acked(message.ack().await)?,
-                Err(poison) => self.term(&message, &poison).await?,
+                if events.len() >= CHECKED_AT_ONCE {
+                    self.check(std::mem::take(&mut events)).await?;
+                    // The way out runs on this thread too.
+                    tokio::task::yield_now().await;
+                }
+            }
+            self.end(number, End::Poison).await?;
+        }
+        self.check(events).await
+    }
+
+    /// The event in a line of a message, or what else becomes of it.
+    fn read(&mut self, number: Number, line: &[u8]) -> Result<Event, End> {
+        let Some(origin) = self.owed.by(number) else { return Err(End::Done) };
+        let node = &self.node;
+        match message::read(&mut self.parser, &origin.subject, line, node.max_event_bytes(), false) {
+            Ok(event) => intake::check(node, event.view()).map(|()| event).map_err(|outcome| {
+                node.received(outcome, 1);
+                End::Done
+            }),
+            Err(poison) => {
+                node.poisoned(&origin.subject, &origin.from, &poison);
+                Err(End::Poison)
             }
         }
+    }
+
+    /// Checks signatures, and hands what is good to the writer. Waits for room.
+    async fn check(&mut self, events: Vec<(Number, Event)>) -> Result<(), ClusterError> {
+        let (numbers, events): (Vec<Number>, Vec<Event>) = events.into_iter().unzip();
         let mut verified = Vec::with_capacity(events.len());
-        for (message, verdict) in origins.into_iter().zip(VerifiedEvent::verify(&self.node.verifier, events)) {
+        for (number, verdict) in numbers.into_iter().zip(VerifiedEvent::verify(&self.node.verifier, events)) {
             match verdict {
                 Ok(event) => {
                     let id = event.view().id();
                     // Before it is stored, so that it is not published again in between.
                     self.node.recent.note(&id);
-                    self.waiting.entry(id).or_default().push(message.split().1);
+                    self.owed.wait(number, id);
                     verified.push(event);
                 }
-                Err(_) => self.term(&message, &Poison::BadSignature).await?,
+                Err(_) => {
+                    if let Some(Origin { subject, from, .. }) = self.owed.by(number) {
+                        self.node.poisoned(subject, from, &Poison::BadSignature);
+                    }
+                    self.end(number, End::Poison).await?;
+                }
             }
         }
-        self.store(verified).await
-    }
-
-    /// The event of a message, unless it is to be passed over.
-    fn read(&mut self, message: &Message) -> Result<Option<Event>, Poison> {
-        let node = &self.node;
-        if publisher(message.headers.as_ref()) == node.options.node {
-            node.received(NodeReceived::Own, 1);
-            return Ok(None);
-        }
-        let max_bytes = node.max_event_bytes();
-        let event = message::read(&mut self.parser, &message.subject, &message.payload, max_bytes, false)?;
-        Ok(match intake::check(node, event.view()) {
-            Ok(()) => Some(event),
-            Err(outcome) => {
-                node.received(outcome, 1);
-                None
-            }
-        })
-    }
-
-    /// Passes over a message for good.
-    async fn term(&self, message: &Message, poison: &Poison) -> Result<(), ClusterError> {
-        self.node.poisoned(&message.subject, publisher(message.headers.as_ref()), poison);
-        acked(message.ack_with(AckKind::Term).await)
-    }
-
-    /// Hands events to the writer. Waits for room.
-    async fn store(&mut self, mut events: Vec<VerifiedEvent>) -> Result<(), ClusterError> {
-        while !events.is_empty() {
-            events = intake::store(&self.client, events).await?;
+        while !verified.is_empty() {
+            verified = intake::store(&self.client, verified).await?;
             self.acknowledge().await?;
         }
         Ok(())
     }
 
-    /// Acknowledges what is on disk or refused for good.
+    /// Deals with what became of events.
     async fn acknowledge(&mut self) -> Result<(), ClusterError> {
         for (id, outcome) in self.answers.take() {
             self.node.received(outcome, 1);
-            for acker in self.waiting.remove(&id).unwrap_or_default() {
-                acked(match outcome {
-                    NodeReceived::Postponed => acker.ack_with(AckKind::Nak(Some(AGAIN))).await,
-                    _ => acker.ack().await,
-                })?;
+            let end = if outcome == NodeReceived::Postponed { End::Again } else { End::Done };
+            for (origin, end) in self.owed.settle(&id, end) {
+                answer(&origin.acker, end).await?;
             }
         }
         Ok(())
     }
+
+    /// An event of a message, or its reading, has come to an end.
+    async fn end(&mut self, number: Number, end: End) -> Result<(), ClusterError> {
+        match self.owed.end(number, end) {
+            Some((origin, end)) => answer(&origin.acker, end).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Tells NATS what became of a message.
+async fn answer(acker: &Acker, end: End) -> Result<(), ClusterError> {
+    acked(match end {
+        End::Poison => acker.ack_with(AckKind::Term).await,
+        End::Done => acker.ack().await,
+        End::Again => acker.ack_with(AckKind::Nak(Some(AGAIN))).await,
+    })
 }
 
 fn acked(result: Result<(), async_nats::Error>) -> Result<(), ClusterError> {

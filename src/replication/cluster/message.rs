@@ -1,6 +1,9 @@
 //! What a message from NATS holds, which anybody with credentials may have written.
 //!
-//! Pure. A message that is none of ours is poison: it is counted and passed, and stops nothing.
+//! A message of stored events has one on each line, as many as its writer liked; they have the kind that ends its
+//! subject. A message of an ephemeral event or an act holds that alone.
+//!
+//! Pure. What is none of ours is poison: it is counted and passed, and stops nothing.
 
 use crate::management::AuditEntry;
 use crate::nostr::json::Parser;
@@ -29,6 +32,26 @@ pub enum Poison {
     NotAnAct(String),
 }
 
+/// Events that one message holds at most, as this version writes them.
+pub const MAX_EVENTS: usize = 32;
+
+/// Bytes of a message with more than one event: about as many as [`MAX_EVENTS`] have.
+pub const MAX_BYTES: usize = 32 << 10;
+
+/// Lines that are read of a message. What is behind the last counts to it, and then is no event.
+const MAX_LINES: usize = 1024;
+
+/// The lines of a message of stored events, each of which should be one. There is one at least.
+pub fn lines(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(payload);
+    (1..=MAX_LINES).map_while(move |number| {
+        let text = rest?;
+        let end = memchr::memchr(b'\n', text).filter(|_| number < MAX_LINES);
+        rest = end.map(|end| &text[end + 1..]);
+        Some(&text[..end.unwrap_or(text.len())])
+    })
+}
+
 /// The JSON of an event, as it travels.
 #[must_use]
 pub fn write(event: EventView<'_>) -> Vec<u8> {
@@ -40,15 +63,15 @@ pub fn write(event: EventView<'_>) -> Vec<u8> {
 /// Reads an event that came with `subject`. Its signature is not checked.
 ///
 /// # Errors
-/// When the message is poison.
+/// When the text is poison.
 pub fn read(
     parser: &mut Parser,
     subject: &str,
-    payload: &[u8],
+    text: &[u8],
     max_bytes: usize,
     is_ephemeral: bool,
 ) -> Result<Event, Poison> {
-    let event = read_bare(parser, payload, max_bytes)?;
+    let event = read_bare(parser, text, max_bytes)?;
     let kind = event.view().kind();
     let named = subject.rsplit('.').next().and_then(|token| token.parse().ok());
     if named != Some(kind.0) {
@@ -104,6 +127,20 @@ mod tests {
             let read = read(&mut parser, &subject, &write(event.view()), 1 << 16, is_ephemeral);
             assert_eq!(read, Ok(event));
         }
+    }
+
+    #[test]
+    fn a_message_has_an_event_on_each_line_and_what_is_too_much_is_no_event() {
+        let shown = |payload: &str| -> Vec<String> {
+            lines(payload.as_bytes()).map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+        };
+        assert_eq!(["", "a", "a\nb", "\na\n"].map(shown), [vec![""], vec!["a"], vec!["a", "b"], vec!["", "a", ""]]);
+        let many = "x\n".repeat(MAX_LINES + 1);
+        let read = shown(&many);
+        assert_eq!((read.len(), read[MAX_LINES - 1].as_str()), (MAX_LINES, "x\nx\n"));
+        // No text in JSON has a line feed of its own.
+        let json = write(signed(1, 1, 5, &[&["t", "a\nb"]], "\n\r\n").view());
+        assert_eq!(lines(&json).collect::<Vec<_>>(), [&json[..]]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! | subject | what |
 //! |---|---|
-//! | `weir.<name>.ev.<kind>` | stored events, in the stream `weir-<name>` |
+//! | `weir.<name>.ev.<kind>` | stored events of a kind, in the stream `weir-<name>` |
 //! | `weir.<name>.eph.<kind>` | ephemeral events, in no stream |
 //! | `weir.<name>.ask.<node>` | what nodes ask this one |
 //! | `weir.<name>.act.<subject>` | the latest act of admins about a subject, in the stream `weir-<name>-acts` |

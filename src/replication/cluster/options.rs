@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::deliver::outward::Outward;
 
-/// Messages that a node asks for at a time, and events that are published and not acknowledged.
-pub const TAKEN_AT_ONCE: usize = 256;
+/// Messages that a node asks for at a time. Each may hold 32 events, and a slow disk must have stored them before NATS
+/// delivers them again.
+pub const TAKEN_AT_ONCE: usize = 64;
 /// Events that are published and not acknowledged, and their bytes.
 pub const MAX_UNANSWERED: usize = 512;
 /// See [`MAX_UNANSWERED`].

@@ -1,7 +1,7 @@
 //! The way out: what arrived in the store goes to the stream, and ephemeral events to whoever listens.
 //!
 //! The cursor moves only past what NATS has answered, so a session that ends publishes again from there. At most
-//! [`MAX_UNANSWERED`] events are unanswered.
+//! [`MAX_UNANSWERED`] events are unanswered. What is there at the same time shares messages ([`batch`]).
 
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError};
@@ -15,10 +15,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
 
+use super::batch::{self, Batch};
 use super::error::{ClusterError, nats};
 use super::message;
 use super::options::{MAX_UNANSWERED, MAX_UNANSWERED_BYTES};
-use super::reading::{self, Outgoing};
+use super::reading;
 use super::shared::Shared;
 use crate::metrics::NodeSent;
 use crate::nostr::EventId;
@@ -33,7 +34,14 @@ const LEAST_ROOM: usize = MAX_UNANSWERED / 4;
 /// What the headers of a message take at most: the protocol's line, the id and the node.
 const HEADERS_BYTES: usize = 512;
 
-type Answer = (Seq, usize, Result<PublishAck, PublishError>);
+/// What NATS said to a message.
+struct Answer {
+    /// Everything up to here is in this message or in those before it.
+    until: Seq,
+    events: usize,
+    bytes: usize,
+    ack: Result<PublishAck, PublishError>,
+}
 
 /// See the module.
 pub struct Outbox {
@@ -41,6 +49,7 @@ pub struct Outbox {
     /// Everything up to here was published or passed over.
     read: Seq,
     unanswered: FuturesOrdered<BoxFuture<'static, Answer>>,
+    unanswered_events: usize,
     unanswered_bytes: usize,
     max_payload: usize,
 }
@@ -52,8 +61,8 @@ pub struct Outbox {
 pub async fn run(shared: Arc<Shared>) -> Result<Infallible, ClusterError> {
     let read = Seq(shared.node.state().published);
     let max_payload = shared.max_payload();
-    let (unanswered, unanswered_bytes) = (FuturesOrdered::new(), 0);
-    let mut outbox = Outbox { shared, read, unanswered, unanswered_bytes, max_payload };
+    let unanswered = FuturesOrdered::new();
+    let mut outbox = Outbox { shared, read, unanswered, unanswered_events: 0, unanswered_bytes: 0, max_payload };
     let node = Arc::clone(&outbox.shared.node);
     loop {
         outbox.publish_ephemeral().await?;
@@ -73,7 +82,7 @@ impl Outbox {
     /// How many events may be published now. Little room counts as none, since each look at the store costs as much as
     /// some events.
     fn room(&self) -> usize {
-        let room = MAX_UNANSWERED - self.unanswered.len();
+        let room = MAX_UNANSWERED - self.unanswered_events;
         if self.unanswered_bytes >= MAX_UNANSWERED_BYTES || room < LEAST_ROOM { 0 } else { room }
     }
 
@@ -82,8 +91,10 @@ impl Outbox {
         while self.room() > 0 {
             let found = reading::after(&self.shared.node, self.read, self.room()).await?;
             let has_read = found.read > self.read;
-            for event in found.events {
-                self.send(event).await?;
+            let mut events = found.events;
+            events.retain(|event| self.fits(&event.id, event.json.len()));
+            for batch in batch::of(events, found.read, self.max_payload.saturating_sub(HEADERS_BYTES)) {
+                self.send(batch).await?;
             }
             self.read = found.read;
             if self.unanswered.is_empty() {
@@ -96,27 +107,30 @@ impl Outbox {
         Ok(())
     }
 
-    async fn send(&mut self, Outgoing { seq, id, kind, json }: Outgoing) -> Result<(), ClusterError> {
+    async fn send(&mut self, batch: Batch) -> Result<(), ClusterError> {
         let node = &self.shared.node;
-        let bytes = json.len();
-        if bytes + HEADERS_BYTES > self.max_payload {
-            self.too_large(&id, bytes);
-            return Ok(());
-        }
         let mut headers = node.headers();
-        headers.insert(NATS_MESSAGE_ID, id.to_string());
-        let message = PublishMessage::build().payload(json.into()).headers(headers);
+        headers.insert(NATS_MESSAGE_ID, batch.id());
+        let Batch { until, kind, events, lines, .. } = batch;
+        let bytes = lines.len();
+        let message = PublishMessage::build().payload(lines.into()).headers(headers);
         let sent = self.shared.context.send_publish(node.names.event(kind), message).await;
-        let answer = sent.map_err(nats("an event could not be published"))?.into_future();
+        let answer = sent.map_err(nats("events could not be published"))?.into_future();
+        self.unanswered_events += events;
         self.unanswered_bytes += bytes;
-        self.unanswered.push_back(Box::pin(async move { (seq, bytes, answer.await) }));
+        self.unanswered.push_back(Box::pin(async move { Answer { until, events, bytes, ack: answer.await } }));
         Ok(())
     }
 
-    fn too_large(&self, id: &EventId, bytes: usize) {
-        self.shared.node.sent(NodeSent::TooLarge, 1);
+    /// Whether NATS takes an event of so many bytes. One that it does not take is counted, and passed over.
+    fn fits(&self, id: &EventId, bytes: usize) -> bool {
         let max_payload = self.max_payload;
-        tracing::error!(%id, bytes, max_payload, "an event is too large for NATS and stays on this node");
+        let fits = bytes + HEADERS_BYTES <= max_payload;
+        if !fits {
+            self.shared.node.sent(NodeSent::TooLarge, 1);
+            tracing::error!(%id, bytes, max_payload, "an event is too large for NATS and stays on this node");
+        }
+        fits
     }
 
     /// Takes the answers that are there already.
@@ -127,12 +141,13 @@ impl Outbox {
         Ok(())
     }
 
-    fn answered(&mut self, (seq, bytes, answer): Answer) -> Result<(), ClusterError> {
-        let ack = answer.map_err(nats("NATS did not take an event"))?;
+    fn answered(&mut self, Answer { until, events, bytes, ack }: Answer) -> Result<(), ClusterError> {
+        let ack = ack.map_err(nats("NATS did not take events"))?;
+        self.unanswered_events -= events;
         self.unanswered_bytes -= bytes;
         let node = &self.shared.node;
-        node.sent(NodeSent::Published, 1);
-        let published = if self.unanswered.is_empty() { self.read } else { seq };
+        node.sent(NodeSent::Published, events as u64);
+        let published = if self.unanswered.is_empty() { self.read } else { until };
         let mut state = node.state();
         state.published = published.0;
         state.events.seen = state.events.seen.max(ack.sequence);
@@ -147,8 +162,7 @@ impl Outbox {
         let node = &self.shared.node;
         for event in node.serving.outward.take() {
             let json = message::write(event.view());
-            if json.len() + HEADERS_BYTES > self.max_payload {
-                self.too_large(&event.view().id(), json.len());
+            if !self.fits(&event.view().id(), json.len()) {
                 continue;
             }
             let subject = node.names.ephemeral(event.view().kind());

@@ -1,0 +1,4 @@
+//! See `weir::fuzz`.
+#![no_main]
+
+weir_fuzz::target!("node_message");
