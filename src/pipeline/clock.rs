@@ -31,7 +31,13 @@ impl Clock {
     /// Microseconds since the clock was started; they never go back.
     #[must_use]
     pub fn now_us(&self) -> u64 {
-        self.epoch.elapsed().as_micros() as u64
+        self.us_at(Instant::now())
+    }
+
+    /// Microseconds from the clock's start to `at`; 0 if that was before.
+    #[must_use]
+    pub fn us_at(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.epoch).as_micros() as u64
     }
 }
 

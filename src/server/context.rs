@@ -209,21 +209,20 @@ impl IoContext {
     }
 
     /// Which queries may run their first slice on this thread now.
-    pub fn first_slices(&self) -> FirstSlice {
+    pub fn first_slices(&self, now: Instant) -> FirstSlice {
         if !self.may_read_store() {
             FirstSlice::Never
-        } else if self.query_share.is_used_up(Instant::now()) {
+        } else if self.query_share.is_used_up(now) {
             FirstSlice::WhileNoneWaits
         } else {
             FirstSlice::WhenNext
         }
     }
 
-    /// Notes that a first slice took `spent_us` of this thread.
-    pub fn scanned(&self, spent_us: u64) {
+    /// Notes that a first slice took `spent_us` of this thread, until `ended`.
+    pub fn scanned(&self, spent_us: u64, ended: Instant) {
         if spent_us > 0 {
-            let now = Instant::now();
-            self.query_share.spent(now.checked_sub(Duration::from_micros(spent_us)).unwrap_or(now), now);
+            self.query_share.spent(ended.checked_sub(Duration::from_micros(spent_us)).unwrap_or(ended), ended);
             self.page_faults.look(spent_us, || self.now_us());
         }
     }

@@ -349,6 +349,10 @@ impl Engine {
 
     /// Starts queued queries, as many as this connection may run.
     pub fn start_waiting_scans(&mut self) {
+        if !self.has_startable_scan() {
+            return;
+        }
+        let mut now = Instant::now();
         while self.has_startable_scan() {
             let Some(waiting) = self.waiting.pop_front() else { return };
             let job = match waiting {
@@ -356,8 +360,10 @@ impl Engine {
                 QueuedQuery::Rows(..) => continue,
                 QueuedQuery::Count(id, query, memory, at) => ScanJob::count(&self.client, id, query, memory, at),
             };
-            let spent_us = job.start(&self.context.front.pipeline.reading, self.context.first_slices());
-            self.context.scanned(spent_us);
+            let (spent_us, ended) =
+                job.start(&self.context.front.pipeline.reading, self.context.first_slices(now), now);
+            self.context.scanned(spent_us, ended);
+            now = ended;
         }
     }
 

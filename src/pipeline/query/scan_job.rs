@@ -107,30 +107,30 @@ impl ScanJob {
         })
     }
 
-    /// Runs a first slice here if this thread may do so, and passes the rest on to the readers. Returns the
-    /// microseconds that were spent here.
-    pub fn start(self: Box<Self>, reading: &Arc<Reading>, here: FirstSlice) -> u64 {
+    /// Runs a first slice here, from `began` on, if this thread may, and passes the rest on to the readers. Returns the
+    /// microseconds that were spent here, and when that ended.
+    pub fn start(self: Box<Self>, reading: &Arc<Reading>, here: FirstSlice, began: Instant) -> (u64, Instant) {
         let client = Arc::clone(&self.client);
         if reading.options.inline_us == 0 || !self.runs_here(reading, here) {
             reading.submit(self);
-            return 0;
+            return (0, began);
         }
-        let began = Instant::now();
         let budget =
             Budget { rows: reading.options.inline_rows, time: Duration::from_micros(reading.options.inline_us) };
-        let left = self.run_slice(reading, budget);
+        let left = self.run_slice(reading, budget, began);
+        let ended = Instant::now();
         // What goes beyond the budget was mostly the time of others that had the processor meanwhile.
-        let spent = began.elapsed().min(budget.time);
-        client.charge_time(&reading.settings.load(), spent, reading.clock.now_us());
-        let spent_us = spent.as_micros() as u64;
+        let spent = ended.duration_since(began).min(budget.time);
+        let (spent_us, now_us) = (spent.as_micros() as u64, reading.clock.us_at(ended));
+        client.charge_time(&reading.settings.load(), spent, now_us);
         if let Some(spent_us) = client.spent_here(spent_us) {
-            reading.scans.charge(client.address, spent_us, reading.clock.now_us());
+            reading.scans.charge(client.address, spent_us, now_us);
         }
         if let SliceEnd::Again(mut job) = left {
             job.spend(spent_us);
             reading.submit(job);
         }
-        spent_us
+        (spent_us, ended)
     }
 
     fn runs_here(&self, reading: &Reading, here: FirstSlice) -> bool {
@@ -161,10 +161,8 @@ impl ScanJob {
         if self.covered.is_some() || self.has_waited {
             return false;
         }
-        match reading.uncommitted.look(&query.filters) {
-            Relevance::Unconcerned(covered) => self.covered = Some(covered),
-            Relevance::Concerned => return true,
-        }
+        let Relevance::Unconcerned(covered) = reading.uncommitted.look(&query.filters) else { return true };
+        self.covered = Some(covered);
         false
     }
 
@@ -200,7 +198,8 @@ impl ScanJob {
         }
     }
 
-    fn run_slice(mut self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> SliceEnd {
+    /// Runs a slice that began at `began`: to read the clock costs as much as to find a row.
+    fn run_slice(mut self: Box<Self>, reading: &Arc<Reading>, budget: Budget, began: Instant) -> SliceEnd {
         if self.is_unwanted() {
             self.leave();
             return SliceEnd::Finished;
@@ -208,18 +207,17 @@ impl ScanJob {
         if self.is_ahead(reading) {
             return self.wait(reading);
         }
-        let began = Instant::now();
         let slice = match &self.work {
             Work::Count { .. } => self.count_slice(reading, budget, began),
             Work::Rows { .. } => self.rows_slice(reading, budget, began),
             Work::CatchUp { .. } => self.catch_up_slice(reading, budget),
         };
-        self.worked += began.elapsed();
-        if slice.as_ref().is_ok_and(|slice| *slice != Slice::Done)
-            && let Err(reason) = self.hold_scan()
-        {
-            self.close(reading, reason);
-            return SliceEnd::Finished;
+        if slice.as_ref().is_ok_and(|slice| *slice != Slice::Done) {
+            self.worked += began.elapsed();
+            if let Err(reason) = self.hold_scan() {
+                self.close(reading, reason);
+                return SliceEnd::Finished;
+            }
         }
         match slice {
             Ok(Slice::Done) => SliceEnd::Finished,
@@ -303,7 +301,8 @@ impl ScanJob {
                 }
             });
         };
-        let worked = self.worked + began.elapsed();
+        let ended = Instant::now();
+        let worked = self.worked + ended.duration_since(began);
         if reading.slow.is_slow(worked) {
             note_slow(reading, &self.client, ("REQ", &query.filters), scan, (worked, self.started));
         }
@@ -311,7 +310,7 @@ impl ScanJob {
         let covered = query.until_seq.max(self.covered.unwrap_or_default());
         let (sub, filters) = (Arc::clone(sub), Arc::clone(&query.filters));
         self.client.scans().fetch_sub(1, Ordering::AcqRel);
-        reading.metrics.req_eose_seconds.observe(self.started.elapsed().as_secs_f64());
+        reading.metrics.req_eose_seconds.observe(ended.duration_since(self.started).as_secs_f64());
         // One that ended meanwhile does not go live; a closed connection is noticed by whoever uses the outbox next.
         if matches!(rows.send(), RowsPush::Closed) {
             self.client.outbox.nudge();
@@ -428,7 +427,7 @@ impl Job for ScanJob {
     }
 
     fn run(self: Box<Self>, reading: &Arc<Reading>, budget: Budget) -> Option<Box<dyn Job>> {
-        match self.run_slice(reading, budget) {
+        match self.run_slice(reading, budget, Instant::now()) {
             SliceEnd::Finished | SliceEnd::Parked => None,
             SliceEnd::Again(job) => Some(job),
         }
@@ -470,7 +469,7 @@ fn note_slow(
     reading.slow.note(query, reading.clock.now_us());
 }
 
-/// The scan of a job; planned when its first slice knows up to which seq it reads (INV-3).
+/// The scan of a job, planned when its first slice knows up to which seq it reads (INV-3).
 fn begin<'a>(
     query: &mut Query,
     scan: &'a mut Option<Scan>,
