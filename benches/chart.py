@@ -15,16 +15,36 @@ import sys
 from html import escape
 from pathlib import Path
 
-RUN = Path(__file__).resolve().parent / "runs" / "strfry-2vcpu-intel"
+RUN = Path(__file__).resolve().parent / "runs" / "2026-12-01-matrix-strfry"
 PAGE, CHART = RUN / "README.md", RUN / "chart.svg"
 
 # All lengths in pixels of a picture 800 wide.
 WIDTH, TOP, ROW, BOTTOM = 800, 92, 24, 34
 LABELS_END, PLOT_START, PLOT_END, LEAD, LEAD_LARGE = 206, 284, 632, 726, 798
-ENDS = (4, 3000)
 TICKS = (1, 10, 100, 1000, 10000, 100000)
-# The ends of the axis that is drawn.
-axis = ENDS
+
+# What loadtest's phases are called for readers who do not know it.
+WORK = {
+    "new events": "a new event",
+    "duplicate events": "a duplicate event",
+    "by-id": "one event by id",
+    "profile": "one profile",
+    "thread": "a thread",
+    "author-notes": "an author's notes",
+    "conversation": "a conversation",
+    "ids-100": "100 events by id",
+    "newest-100": "newest 100 notes",
+    "follow-feed-300x2": "feed of 300 authors, 2 kinds",
+    "profiles-300": "300 profiles",
+    "hashtag": "a hashtag",
+    "time-window": "a time window",
+    "author-hashtag": "author and hashtag",
+    "author-page": "a page of an author",
+    "few to many": "live fan-out, per delivery",
+    "burst": "burst, per delivery",
+    "follow feeds": "live event into follow feeds",
+    "mixed social traffic": "mixed traffic",
+}
 
 # Colors as GitHub uses them for text, lines and accents, in its light and its dark theme.
 STYLE = """
@@ -69,7 +89,7 @@ def read_table(page):
             break
         work, *cells = [cell.strip() for cell in line.strip("|").split("|")]
         ranges = [None if cell == "–" else read_range(cell) for cell in cells]
-        rows.append((work, *ranges, None, None)[:5])
+        rows.append((WORK.get(work, work), *ranges, None, None)[:5])
     if len(names) not in (2, 4):
         sys.exit(f"the chart compares two relays, the table has {len(names)}")
     # A kind of work that one of them did not do has nothing to compare.
@@ -94,8 +114,8 @@ def ends_of(rows):
     return (min(values) * 0.8, max(values) * 1.25)
 
 
-def place(value):
-    """Where a value lies on the logarithmic axis."""
+def place(value, axis):
+    """Where a value lies on the logarithmic axis between these ends."""
     low, high = (math.log10(end) for end in axis)
     return PLOT_START + (math.log10(value) - low) / (high - low) * (PLOT_END - PLOT_START)
 
@@ -126,25 +146,26 @@ def draw_head(names, is_large):
     return head
 
 
-def draw_axis(bottom):
+def draw_axis(bottom, axis):
     marks = []
     for tick in (tick for tick in TICKS if axis[0] <= tick <= axis[1]):
-        x = place(tick)
+        x = place(tick, axis)
         marks.append(f'<line x1="{x:.1f}" y1="{TOP - 16}" x2="{x:.1f}" y2="{bottom}" class="grid"/>')
         marks.append(text(x, bottom + 18, f"{tick:,} µs", "quiet middle"))
     return marks
 
 
-def draw_row(y, work, strfry, weir, strfry_large, weir_large):
+def draw_row(y, axis, is_large, work, strfry, weir, strfry_large, weir_large):
     middle = y - 4.5
+    other, own = ([place(end, axis) for end in ends] for ends in (strfry, weir))
     return [
         text(LABELS_END, y, work, "end"),
-        f'<line x1="{place(weir[1]):.1f}" y1="{middle}" x2="{place(strfry[0]):.1f}" y2="{middle}" class="gap"/>',
-        mark(*map(place, strfry), middle, "strfry"),
-        mark(*map(place, weir), middle, "weir"),
-        text(place(weir[0]) - 10, y, number(weir), "weir-value end"),
-        text(place(strfry[1]) + 10, y, number(strfry), "strfry-value"),
-        text(LEAD, y, lead(strfry, weir), "strong end"),
+        f'<line x1="{own[1]:.1f}" y1="{middle}" x2="{other[0]:.1f}" y2="{middle}" class="gap"/>',
+        mark(*other, middle, "strfry"),
+        mark(*own, middle, "weir"),
+        text(own[0] - 10, y, number(weir), "weir-value end"),
+        text(other[1] + 10, y, number(strfry), "strfry-value"),
+        text(LEAD if is_large else LEAD_LARGE, y, lead(strfry, weir), "strong end"),
         text(LEAD_LARGE, y, lead(strfry_large, weir_large), "end"),
     ]
 
@@ -153,9 +174,10 @@ def draw(names, rows):
     other, own = names
     is_large = any(row[3] or row[4] for row in rows)
     bottom = TOP + len(rows) * ROW - 8
-    parts = draw_head(names, is_large) + draw_axis(bottom)
+    axis = ends_of(rows)
+    parts = draw_head(names, is_large) + draw_axis(bottom, axis)
     for count, row in enumerate(rows):
-        parts += draw_row(TOP + count * ROW + 4.5, *row)
+        parts += draw_row(TOP + count * ROW + 4.5, axis, is_large, *row)
     spoken = "; ".join(f"{work}: {own} {number(weir)}, {other} {number(strfry)}" for work, strfry, weir, *_ in rows)
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + BOTTOM}" '
@@ -169,15 +191,12 @@ def draw(names, rows):
 
 
 def main(arguments):
-    global axis
     if len(arguments) > 1 or (arguments and arguments[0].startswith("-") and arguments != ["--check"]):
         print(__doc__, file=sys.stderr)
         return 2
     if arguments and arguments != ["--check"]:
         page = Path(arguments[0])
-        names, rows = read_table(page.read_text(encoding="utf-8"))
-        axis = ends_of(rows)
-        (page.parent / CHART.name).write_text(draw(names, rows), encoding="utf-8")
+        (page.parent / CHART.name).write_text(draw(*read_table(page.read_text(encoding="utf-8"))), encoding="utf-8")
         return 0
     wanted = draw(*read_table(PAGE.read_text(encoding="utf-8")))
     if not arguments:
