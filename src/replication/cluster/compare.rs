@@ -59,10 +59,8 @@ const MAX_ROUNDS: usize = 64;
 pub async fn run(shared: Arc<Shared>, events: Stream) -> Result<Infallible, ClusterError> {
     let node = Arc::clone(&shared.node);
     let interval = Duration::from_secs(node.options.compare_interval_s);
-    if node.compared_at.load(Ordering::Relaxed) == 0 {
-        // An earlier session may have ended before that was done.
-        node.is_to_compare.store(true, Ordering::Relaxed);
-    }
+    // An earlier session may have ended before that was done, or before the comparison that was to follow.
+    node.is_to_compare.store(true, Ordering::Relaxed);
     let (mut pause, mut done) = (SOON, BTreeSet::new());
     loop {
         tokio::select! {
