@@ -58,7 +58,7 @@ pub struct Metrics {
     pub subscriptions: Gauge,
     /// Values in the filters of those subscriptions.
     pub filter_items: Gauge,
-    /// Bytes of incomplete messages.
+    /// Bytes of partial messages.
     pub partial_message_bytes: Gauge,
     /// Bytes of the filters of subscriptions and waiting queries.
     pub filter_bytes: Gauge,
@@ -220,7 +220,7 @@ impl Metrics {
             ),
             subscriptions: add(&mut r, "subscriptions", "Open subscriptions that receive live events"),
             filter_items: add(&mut r, "filter_items", "Values in the filters of live subscriptions"),
-            partial_message_bytes: add(&mut r, "partial_message_bytes", "Bytes of incomplete messages"),
+            partial_message_bytes: add(&mut r, "partial_message_bytes", "Bytes of partial messages"),
             filter_bytes: add(&mut r, "filter_bytes", "Bytes of the filters of subscriptions and waiting queries"),
             negentropy_sessions: add(&mut r, "negentropy_sessions", "Open negentropy sessions"),
             negentropy_records: add(&mut r, "negentropy_records", "Events held by negentropy sessions"),

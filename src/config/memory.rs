@@ -16,7 +16,7 @@ use crate::plugin::worker::BUFFER_BYTES;
 use crate::replication::{CLUSTER_BYTES, LINK_BYTES, TAKEN_AT_ONCE};
 
 /// Memory of one open connection that no account counts: its task, session and outbox (4.1 KiB, measured with 4,000
-/// idle connections) and up to 4 KiB of an incomplete message. Kernel buffers are not included.
+/// idle connections) and up to 4 KiB of a partial message. Kernel buffers are not included.
 const CONNECTION_BYTES: u64 = 10 << 10;
 
 /// Memory of one socket whose request has not been answered: hyper's buffers (at most 16 KiB) and its task.
@@ -113,7 +113,7 @@ fn lines(config: &Config) -> Vec<Line> {
     let mut lines = vec![
         line("filters", memory.filters.total_bytes, memory.filters.per_address_bytes, own_filters),
         line(
-            "incomplete messages",
+            "partial messages",
             memory.partial_messages.total_bytes,
             memory.partial_messages.per_address_bytes,
             message,
@@ -179,7 +179,7 @@ mod tests {
         config.server.max_connections = 1024;
         let expected = "memory: at most 1.84 GiB, plus the page cache of the data file
   512.00 MiB  filters (64.00 MiB per address, 2.00 MiB per connection)
-  128.00 MiB  incomplete messages (16.00 MiB per address, 1.00 MiB per connection)
+  128.00 MiB  partial messages (16.00 MiB per address, 1.00 MiB per connection)
   192.00 MiB  events on their way to disk (48.00 MiB per address)
   512.00 MiB  outgoing data (128.00 MiB per address, 8.00 MiB per connection)
   312.81 MiB  negentropy sessions (78.20 MiB per address, 78.20 MiB per connection)

@@ -25,7 +25,7 @@ pub struct Bound {
 pub struct Options {
     /// Filters of open subscriptions and of waiting or running queries, including their entries in the live index.
     pub filters: Bound,
-    /// Incomplete messages, beyond the first 4 KiB of each connection.
+    /// Partial messages, beyond the first 4 KiB of each connection.
     pub partial_messages: Bound,
     /// Events between the socket and the disk.
     pub waiting_events: Bound,

@@ -4,7 +4,7 @@
 //!
 //! There are two ways to count, which differ in what happens when the limit is reached: an [`Account`] refuses further
 //! requests (filters, events; outboxes, which take what is owed all the same, are cut off by `ws/outboxes.rs`), and a
-//! [`Pool`] evicts from the address that holds the most (sockets without a request, incomplete messages). The section
+//! [`Pool`] evicts from the address that holds the most (sockets without a request, partial messages). The section
 //! *Memory* of ARCHITECTURE.md lists every bound.
 
 mod account;

@@ -168,7 +168,7 @@ label_values!(
         Protocol = "protocol",
         /// The client read too slowly and live events piled up.
         SlowConsumer = "slow",
-        /// Incomplete messages held too much memory, and its address held the most.
+        /// Partial messages held too much memory, and its address held the most.
         Memory = "memory",
         /// It kept sending despite too much debt.
         Debt = "debt",

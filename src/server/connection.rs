@@ -71,7 +71,7 @@ struct Connection {
     leftover: bytes::Bytes,
     reading: bool,
     closing: CloseReason,
-    /// The memory held for an incomplete message.
+    /// The memory held for a partial message.
     partial: PartialMessage,
     /// When to cut off a client that does not read its close frame.
     cut_at_ms: Option<u64>,
@@ -254,7 +254,7 @@ impl Connection {
         }
     }
 
-    /// Accounts for an incomplete message and for an event that waits at the gate.
+    /// Accounts for a partial message and for an event that waits at the gate.
     fn count_partial(&mut self) {
         let bytes = self.reader.held_bytes() + self.engine.stalled_bytes();
         self.partial.hold(&self.context.front.partial_messages, self.engine.outbox(), bytes as u64);

@@ -59,7 +59,7 @@ pub struct IoShared {
     pub pipeline: Serving,
     /// The sockets, by address.
     pub admission: Arc<Admission>,
-    /// Incomplete messages.
+    /// Partial messages.
     pub partial_messages: PartialMessages,
     /// The outboxes of all clients.
     pub outboxes: Arc<Outboxes>,

@@ -1,6 +1,6 @@
-//! Bounds the memory of incomplete messages, by address and in all.
+//! Bounds the memory of partial messages, by address and in all.
 //!
-//! Nothing here waits. When there is no room, the address that holds the most loses its oldest incomplete message, and
+//! Nothing here waits. When there is no room, the address that holds the most loses its oldest partial message, and
 //! that connection is closed. To stop reading would not help: a message that is not read further never completes.
 
 use std::net::IpAddr;
@@ -14,13 +14,13 @@ use crate::ws::{CloseCode, Outbox};
 /// of what a connection takes.
 pub const FREE_BYTES: u64 = 4 << 10;
 
-/// All incomplete messages.
+/// All partial messages.
 pub struct PartialMessages {
     max_per_address: u64,
     pool: Mutex<Pool<Arc<Holder>>>,
 }
 
-/// A connection with an incomplete message, as others see it.
+/// A connection with a partial message, as others see it.
 struct Holder {
     outbox: Arc<Outbox>,
     gave_way: AtomicBool,
@@ -42,7 +42,7 @@ impl PartialMessages {
     }
 }
 
-/// The incomplete message of one connection.
+/// The partial message of one connection.
 pub struct PartialMessage {
     address: IpAddr,
     bytes: u64,

@@ -73,7 +73,7 @@ enum State {
 /// Reads one byte stream.
 ///
 /// An idle reader owns no heap memory. A whole frame in the input is unmasked and delivered in place. Only a frame that
-/// the end of the input cuts is copied and kept, as are the fragments of an unfinished message and what follows a
+/// the end of the input cuts is copied and kept, as are the fragments of a partial message and what follows a
 /// pause.
 #[derive(Debug)]
 pub struct Reader {
@@ -83,9 +83,9 @@ pub struct Reader {
     held: Vec<u8>,
     /// Consumed bytes at the start of `held`; nonzero only while paused.
     held_start: usize,
-    /// Unmasked payload of the unfinished message's fragments.
+    /// Unmasked payload of the partial message's fragments.
     message: Vec<u8>,
-    /// Whether the unfinished message is compressed; `None` if there is none.
+    /// Whether the partial message is compressed; `None` if there is none.
     fragmented: Option<bool>,
     work: Work,
 }

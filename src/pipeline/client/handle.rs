@@ -40,7 +40,7 @@ pub struct ClientHandle {
     cpu_ns: AtomicU64,
     /// Microseconds of scans on the io thread that Q4 has not charged to its address yet.
     uncharged_us: AtomicU64,
-    /// Who is told of its OKs instead of a socket.
+    /// What gets its OKs, where it has no socket.
     on_answer: Option<OnAnswer>,
 }
 
@@ -90,7 +90,7 @@ impl ClientHandle {
         }
     }
 
-    /// The same, for events of another node: it is told of its OKs by a call.
+    /// The same, for events of another node: its OKs go to a function instead of a socket.
     #[must_use]
     pub fn answering(self, on_answer: OnAnswer) -> Self {
         Self { on_answer: Some(on_answer), ..self }
@@ -102,7 +102,7 @@ impl ClientHandle {
         self.on_answer.is_some()
     }
 
-    /// Tells it of an OK by a call, if that is its way. An event is no longer owed then.
+    /// Passes an OK to its function, if it has one; whether it has. The event is no longer owed then.
     pub(super) fn tell(&self, message: &RelayMessage) -> bool {
         let (Some(on_answer), RelayMessage::Ok { id, accepted, reason }) = (&self.on_answer, message) else {
             return false;
