@@ -11,10 +11,11 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use heed::Env;
+use arc_swap::ArcSwap;
+use heed::{Env, RoTxn};
 
+use crate::store::file::commit::Commit;
 use crate::store::file::file_identity::FileIdentity;
 use crate::store::file::full::{LastUsed, SharedFull};
 use crate::store::file::journal::{self, State};
@@ -53,8 +54,8 @@ pub(in crate::store) struct Inner {
     pub files: [FileIdentity; 2],
     /// Where LMDB has mapped the data file. If that is not known, records are read only through LMDB.
     pub map: Option<Map>,
-    /// A commit at which no purge was under way: until the next commit no reader need look again.
-    pub quiet_txn: AtomicU64,
+    /// The latest commit of which a reader has looked up what all find alike.
+    pub commit: ArcSwap<Commit>,
     /// See [`Options::newest_times_bytes`].
     pub newest: Newest,
 }
@@ -71,6 +72,20 @@ impl Inner {
     /// not be reading.
     pub fn last_commit(&self) -> Result<usize, StoreError> {
         Ok(self.env.read_txn()?.id())
+    }
+
+    /// The commit that a transaction sees.
+    pub fn commit(&self, txn: &RoTxn<'_, Slots>) -> Result<Arc<Commit>, StoreError> {
+        let known = self.commit.load();
+        if known.txn == txn.id() {
+            return Ok(Arc::clone(&known));
+        }
+        let found = Arc::new(Commit::look(&self.env, &self.tables, txn)?);
+        // A slow reader of an earlier commit leaves the later one in place.
+        if known.txn == Commit::NONE.txn || known.txn < found.txn {
+            self.commit.store(Arc::clone(&found));
+        }
+        Ok(found)
     }
 
     /// Waits until every commit is on disk.
@@ -220,9 +235,9 @@ pub(in crate::store) fn open_one(
         sync_names(directory).map_err(|source| StoreError::Io { path: directory.into(), source })?;
     }
     let files = [FileIdentity::at(directory.join(DATA_FILE))?, FileIdentity::at(directory.join(LOCK_FILE))?];
-    let (wal, quiet_txn) = (Wal::new(path, &directory, secret), AtomicU64::new(u64::MAX));
+    let (wal, commit) = (Wal::new(path, &directory, secret), ArcSwap::from_pointee(Commit::NONE));
     let (full, last_used) = (Arc::clone(full), LastUsed::default());
     let map = Map::find(&env, &tables, &directory.join(DATA_FILE));
     let newest = Newest::new(options.newest_times_bytes, env.read_txn()?.id() as u64);
-    Ok(Some(Inner { env, tables, secret, full, last_used, number, wal, files, map, quiet_txn, newest }))
+    Ok(Some(Inner { env, tables, secret, full, last_used, number, wal, files, map, commit, newest }))
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of events.
 
+pub mod commit;
 pub mod disk;
 pub mod file_identity;
 pub mod full;

@@ -152,11 +152,6 @@ impl<'t> Lookup<'t> {
         Ok(self.tables.vanished.get(self.txn, &author.0)?.and_then(Vanish::read))
     }
 
-    /// Whether any purge is under way.
-    pub fn is_purging(&self) -> Result<bool, StoreError> {
-        Ok(!self.tables.purge.is_empty(self.txn)?)
-    }
-
     /// Whether a vanish request covers a stored event, which is then waiting for its removal.
     pub fn is_vanished(&self, seq: Seq, event: EventView<'_>) -> Result<bool, StoreError> {
         let pending = |author: &Pubkey| -> Result<Option<Vanish>, StoreError> {

@@ -63,10 +63,10 @@ impl Pages {
     /// The table whose row in the unnamed table is `row`; `None` when the table is empty, too deep, or not a table.
     ///
     /// # Safety
-    /// `map` must stay mapped for as long as the result lives, `row` must be from a read transaction that lives as
-    /// long, and the file must have the page `last_page`. (LMDB may never have written the last pages that it
-    /// allocated. A damaged number that leads to one of them ends the process with SIGBUS, in LMDB's own look-ups as
-    /// here.)
+    /// `map` must stay mapped for as long as the result lives, and `row` must be that of the commit that a read
+    /// transaction sees, which lives as long. The file must have the page `last_page`. (LMDB may never have written the
+    /// last pages that it allocated. A damaged number that leads to one of them ends the process with SIGBUS, in LMDB's
+    /// own look-ups as here.)
     pub unsafe fn of_table(map: Map, row: &[u8], last_page: u64) -> Option<Self> {
         let root = u64::from_le_bytes(*row.get(ROOT..TABLE_LEN)?.first_chunk()?);
         let depth = u16_at(row, DEPTH)?;

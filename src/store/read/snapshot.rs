@@ -6,11 +6,12 @@
 use std::cell::OnceCell;
 use std::marker::PhantomData;
 use std::ops::Bound;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use heed::RoTxn;
 
 use crate::nostr::{EventId, EventView, Timestamp};
+use crate::store::file::commit::{Commit, TableRow};
 use crate::store::file::generation::Generation;
 use crate::store::file::handle::Store;
 use crate::store::file::prefetch::{CACHE_LINE, prefetch};
@@ -26,7 +27,7 @@ pub struct Snapshot<'s> {
     pub(in crate::store) txn: RoTxn<'static, Slots>,
     /// The data file that is read. It stays open as long as the snapshot, even when the store moves to another file.
     pub(in crate::store) store: Generation,
-    is_purging: bool,
+    commit: Arc<Commit>,
     pages: OnceCell<Option<Pages>>,
     id_pages: OnceCell<Option<Pages>>,
     author_pages: OnceCell<Option<Pages>>,
@@ -37,16 +38,11 @@ impl<'s> Snapshot<'s> {
     pub(in crate::store) fn new(store: &'s Store) -> Result<Self, StoreError> {
         let store = Generation { inner: store.inner() };
         let txn = store.inner.env.clone().static_read_txn()?;
-        let (id, quiet) = (txn.id() as u64, &store.inner.quiet_txn);
-        let is_known = quiet.load(Ordering::Relaxed) == id;
-        let is_purging = !is_known && store.lookup(&txn).is_purging()?;
-        if !is_known && !is_purging {
-            quiet.store(id, Ordering::Relaxed);
-        }
+        let commit = store.inner.commit(&txn)?;
         Ok(Self {
             txn,
             store,
-            is_purging,
+            commit,
             pages: OnceCell::new(),
             id_pages: OnceCell::new(),
             author_pages: OnceCell::new(),
@@ -65,29 +61,26 @@ impl<'s> Snapshot<'s> {
 
     /// The pages of the event table; `None` when only LMDB understands them.
     pub(in crate::store) fn pages(&self) -> Option<&Pages> {
-        let row = || self.store.inner.tables.event_row(&self.txn);
-        self.pages.get_or_init(|| self.pages_of(row().ok()??)).as_ref()
+        self.pages.get_or_init(|| self.pages_of(self.commit.events.as_ref())).as_ref()
     }
 
     /// The pages of the index of ids or of authors; `None` for others and when only LMDB understands them.
     pub(in crate::store) fn index_pages(&self, index: Index) -> Option<&Pages> {
-        let pages = match index {
-            Index::Id => &self.id_pages,
-            Index::Author => &self.author_pages,
+        let (pages, row) = match index {
+            Index::Id => (&self.id_pages, &self.commit.ids),
+            Index::Author => (&self.author_pages, &self.commit.authors),
             _ => return None,
         };
-        let row = || self.store.inner.tables.index_row(index, &self.txn);
-        pages.get_or_init(|| self.pages_of(row().ok()??)).as_ref()
+        pages.get_or_init(|| self.pages_of(row.as_ref())).as_ref()
     }
 
-    /// The pages of the table with this row, which is from our transaction.
-    fn pages_of(&self, row: &[u8]) -> Option<Pages> {
+    /// The pages of the table with this row, which is our commit's.
+    fn pages_of(&self, row: Option<&TableRow>) -> Option<Pages> {
         let map = self.store.inner.map?;
-        let last_page = self.store.inner.env.info().last_page_number as u64;
-        // SAFETY: the generation keeps its environment open, and with it the map, and our transaction is the row's;
-        // both live as long as we do. LMDB never shortens the file. The last page is that of our commit or of a
+        // SAFETY: the generation keeps its environment open, and with it the map, and our transaction sees the row's
+        // commit; both live as long as we do. LMDB never shortens the file. The last page is that of our commit or of a
         // later one, so all pages of ours are among those that may be touched.
-        unsafe { Pages::of_table(map, row, last_page) }
+        unsafe { Pages::of_table(map, row?, self.commit.last_page) }
     }
 
     /// The events with these ids, at most [`BATCH`], as far as they are found side by side. Any other may be held, too.
@@ -138,7 +131,7 @@ impl<'s> Snapshot<'s> {
     /// # Errors
     /// When the store is damaged.
     pub fn last_seq(&self) -> Result<Seq, StoreError> {
-        Ok(Seq(self.store.inner.tables.next_seq(&self.txn)? - 1))
+        self.commit.last_seq.ok_or(StoreError::Damaged("the next arrival number is missing"))
     }
 
     /// Whether the store holds an event with this id, visible or not.
@@ -179,7 +172,10 @@ impl<'s> Snapshot<'s> {
     /// # Errors
     /// When the store is damaged.
     pub fn by_id(&self, id: &EventId) -> Result<Option<(Seq, EventView<'_>)>, StoreError> {
-        self.records().by_id(id)
+        match self.by_ids(std::slice::from_ref(id))[0] {
+            Some(found) => Ok(Some(found)),
+            None => self.records().by_id(id),
+        }
     }
 
     /// The version that the store holds of a replaceable or addressable event, visible or not; `None` also for other
@@ -200,7 +196,7 @@ impl<'s> Snapshot<'s> {
     /// When the store is damaged.
     pub fn is_hidden(&self, seq: Seq, event: EventView<'_>) -> Result<bool, StoreError> {
         // A purge is rarely under way. Otherwise a row costs no more than this check.
-        if !self.is_purging {
+        if !self.commit.is_purging {
             return Ok(false);
         }
         self.lookup().is_vanished(seq, event)

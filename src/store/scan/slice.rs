@@ -33,8 +33,9 @@ const CLOCK_ROWS: u32 = 32;
 const FIRST_CLOCK_ROWS: u32 = 4;
 
 impl Slice {
-    pub fn new(budget: Budget) -> Self {
-        let started = (budget.time != Duration::MAX).then(Instant::now);
+    /// A slice that began at `began`, or begins now.
+    pub fn new(budget: Budget, began: Option<Instant>) -> Self {
+        let started = (budget.time != Duration::MAX).then(|| began.unwrap_or_else(Instant::now));
         Self { budget, started, spent: 0, look_at: FIRST_CLOCK_ROWS }
     }
 

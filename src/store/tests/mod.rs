@@ -1,6 +1,7 @@
 //! The rules of the store, one test each, and a simple oracle that implements them in another way.
 
 mod arrivals;
+mod commit;
 mod compact;
 mod damage;
 mod deletion;
