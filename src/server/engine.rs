@@ -18,11 +18,11 @@ use super::session::{Action, Context, Session, verb};
 use super::turns::TURN;
 use crate::ledger::Hold;
 use crate::metrics::{EventOutcome, Verb};
-use crate::nostr::{ClientMessage, Event, Filter, RelayMessage, SubscriptionId};
+use crate::nostr::{ClientMessage, Event, Filter, RelayMessage, SubscriptionId, Timestamp};
 use crate::pipeline::client::{Identity, Replies};
 use crate::pipeline::query::scan_job::{self, ScanJob};
 use crate::pipeline::queues::Submission;
-use crate::pipeline::{ClientHandle, Reconciliation, Subscription};
+use crate::pipeline::{ClientHandle, Reconciliation, Serving, Subscription};
 use crate::policy::{Act, Decision, Peer, Settings};
 use crate::store::{Query, QueryLimits, Seq};
 use crate::ws::{Flow, Frame, Incoming, OpCode, Outbox};
@@ -53,7 +53,11 @@ pub struct Engine {
     /// Replies of this burst.
     replies: Replies,
     received: Instant,
+    /// The time of day when the turn began. Its messages go by it.
+    now: Timestamp,
     turn_began: Instant,
+    /// When the turn last read the clock: at its begin, and after each message.
+    looked: Instant,
     turn_length: Duration,
     /// The turn has used up its time.
     turn_is_over: bool,
@@ -94,7 +98,9 @@ impl Engine {
             negentropy: HashMap::new(),
             replies: Replies::default(),
             received: Instant::now(),
+            now: context.front.pipeline.clock.now(),
             turn_began: Instant::now(),
+            looked: Instant::now(),
             turn_length: TURN,
             turn_is_over: false,
             may_read: None,
@@ -135,7 +141,8 @@ impl Engine {
 
     /// Begins a turn of reading.
     pub fn begin_turn(&mut self, now: Instant, length: Duration) {
-        self.turn_began = now;
+        self.now = self.context.front.pipeline.clock.now();
+        (self.turn_began, self.looked) = (now, now);
         self.turn_length = length;
         self.turn_is_over = false;
         self.may_read = None;
@@ -174,7 +181,10 @@ impl Engine {
 
     /// Whether it is time for other connections.
     pub fn is_turn_over(&mut self) -> bool {
-        self.turn_is_over = self.turn_is_over || self.turn_began.elapsed() >= self.turn_length;
+        if !self.turn_is_over {
+            self.looked = Instant::now();
+            self.turn_is_over = self.looked.saturating_duration_since(self.turn_began) >= self.turn_length;
+        }
         self.turn_is_over
     }
 
@@ -221,15 +231,15 @@ impl Engine {
     }
 
     fn text(&mut self, text: &str) {
-        let front = Arc::clone(&self.context.front);
-        let settings = front.pipeline.settings.load_full();
+        let context = Rc::clone(&self.context);
+        let pipeline = &context.front.pipeline;
+        let settings = pipeline.settings.load();
         self.bill.add(Act::Message(text.len()));
-        let parsed =
-            ClientMessage::parse(&mut self.context.parser.borrow_mut(), text.as_bytes(), settings.parse_options());
-        front.pipeline.metrics.message(parsed.as_ref().map_or(Verb::Malformed, verb));
+        let parsed = ClientMessage::parse(&mut context.parser.borrow_mut(), text.as_bytes(), settings.parse_options());
+        pipeline.metrics.message(parsed.as_ref().map_or(Verb::Malformed, verb));
         match parsed {
             Err(answer) => self.refuse_message(&answer),
-            Ok(message) => self.handle(message, &settings),
+            Ok(message) => self.handle(message, &settings, pipeline),
         }
     }
 
@@ -249,13 +259,11 @@ impl Engine {
         self.reply(answer);
     }
 
-    fn handle(&mut self, message: ClientMessage, settings: &Arc<Settings>) {
-        let front = Arc::clone(&self.context.front);
-        let pipeline = &front.pipeline;
-        self.bill.add_message(&message, &self.client, settings, pipeline.clock.now_us());
+    fn handle(&mut self, message: ClientMessage, settings: &Settings, pipeline: &Serving) {
+        self.bill.add_message(&message, &self.client, settings, pipeline.clock.us_at(self.looked));
         let refusal = self.bill.refusal();
         let filters = &self.client.filters;
-        let context = Context { settings, now: pipeline.clock.now(), refusal, filters, verifier: &pipeline.verifier };
+        let context = Context { settings, now: self.now, refusal, filters, verifier: &pipeline.verifier };
         let is_auth = matches!(message, ClientMessage::Auth(_)) && refusal.is_none();
         let mut actions: smallvec::SmallVec<[Action; 2]> = smallvec::SmallVec::new();
         self.session.handle(message, &context, &mut |action| actions.push(action));

@@ -284,11 +284,8 @@ impl ScanJob {
         let snapshot = reading.store.read()?;
         let scan = begin(query, scan, &snapshot)?;
         let mut rows = RowBlock::new(&self.client, sub);
-        let step = scan.run(
-            &snapshot,
-            budget,
-            &mut Sending { visibility: Visibility::new(reading, &self.client), rows: &mut rows },
-        )?;
+        let mut sending = Sending { visibility: Visibility::new(reading, &self.client), rows: &mut rows };
+        let step = scan.run_since(began, &snapshot, budget, &mut sending)?;
         drop(snapshot);
         reading.metrics.rows_sent.inc_by(rows.count());
         let Step::Done { hint } = step else {
@@ -394,7 +391,7 @@ impl ScanJob {
         let snapshot = reading.store.read()?;
         let scan = begin(query, scan, &snapshot)?;
         let mut counting = Counting { visibility: Visibility::new(reading, &self.client), count, hll };
-        if scan.run(&snapshot, budget, &mut counting)? == Step::Paused {
+        if scan.run_since(began, &snapshot, budget, &mut counting)? == Step::Paused {
             return Ok(Slice::More);
         }
         let worked = self.worked + began.elapsed();

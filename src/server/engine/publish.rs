@@ -24,7 +24,7 @@ impl Engine {
             return self.enter_gate(event, decision);
         }
         let pipeline = &self.context.front.pipeline;
-        let (id, now) = (event.view().id(), pipeline.clock.now());
+        let (id, now) = (event.view().id(), self.now);
         let may_read = self.context.may_read_store();
         let known = match pipeline.reading.uncommitted.change(&id) {
             Some(Change::Added) => Ok(Known::Stored),
