@@ -104,11 +104,12 @@ impl Account {
     }
 
     /// Counts bytes if they fit, or if nothing else is counted: otherwise something larger than the bound would wait
-    /// forever.
-    pub fn try_add_or_alone(&self, bytes: u64) -> bool {
+    /// forever. One of `kept_parts` parts of the bound of all clients stays free.
+    pub fn try_add_or_alone(&self, bytes: u64, kept_parts: u64) -> bool {
         let before = self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before == 0 || before.saturating_add(bytes) <= self.max_bytes;
-        let added = fits && self.parent.as_ref().is_none_or(|parent| parent.try_add_or_alone(bytes));
+        let kept_bytes = if self.scope == Scope::All { self.max_bytes / kept_parts } else { 0 };
+        let fits = before == 0 || before.saturating_add(bytes) <= self.max_bytes - kept_bytes;
+        let added = fits && self.parent.as_ref().is_none_or(|parent| parent.try_add_or_alone(bytes, kept_parts));
         if !added {
             self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -210,11 +211,22 @@ mod tests {
     #[test]
     fn something_larger_than_the_bound_fits_alone() {
         let [all, address, _] = accounts();
-        assert!(address.try_add_or_alone(70));
-        assert!(!address.try_add_or_alone(1));
-        assert!(!Account::of_address(&all, 50).try_add_or_alone(31));
+        assert!(address.try_add_or_alone(70, u64::MAX));
+        assert!(!address.try_add_or_alone(1, u64::MAX));
+        assert!(!Account::of_address(&all, 50).try_add_or_alone(31, u64::MAX));
         address.sub(70);
-        assert!(address.try_add_or_alone(1));
+        assert!(address.try_add_or_alone(1, u64::MAX));
         assert_eq!(all.used_bytes(), 1);
+    }
+
+    #[test]
+    fn a_part_of_the_bound_of_all_clients_stays_free_where_that_is_asked_for() {
+        let [all, address, _] = accounts();
+        let other = Account::of_address(&all, 90);
+        assert!(other.try_add_or_alone(60, 10));
+        assert!(!address.try_add_or_alone(31, 10), "90 of 100");
+        assert!(address.try_add_or_alone(30, 10) && !address.try_add_or_alone(1, 10));
+        assert!(address.try_add_or_alone(10, u64::MAX) && !address.try_add_or_alone(1, u64::MAX));
+        assert_eq!((all.used_bytes(), other.used_bytes(), address.used_bytes()), (100, 60, 40));
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! It never blocks: a connection that it refuses stops reading and is woken when there is room.
 //!
-//! An address may hold as many events as it leaves free, so there is always room for an address that holds none. A
-//! single address gets half of the gate; `n` addresses that flood it get 1/(n + 1) each and leave as much. Bytes are
-//! counted in the account of the address, which has its own bound.
+//! An address may hold as many events as it leaves free: a single one gets half of the gate, and `n` that flood it get
+//! 1/(n + 1) each and leave as much. But the first of them to look when many events leave at once takes half of that
+//! room, the next half of the rest, and one of which all events left takes the last place. So a sixteenth is kept for
+//! addresses that hold none, for one event each: up to so many addresses, a stranger always finds room. Bytes are
+//! counted in the account of the address, which has its own bound, and of all, of which a sixteenth is kept likewise.
 //!
 //! While it is closed, nobody enters, and what is inside leaves as usual: so a relay that hands over empties it.
 
@@ -15,6 +17,9 @@ use tokio::sync::Notify;
 use crate::ledger::Address;
 use crate::pipeline::queues::Bounds;
 use crate::sync::{Mutex, MutexGuard};
+
+/// The part of the gate that is kept for addresses that hold nothing there.
+const KEPT_PARTS: usize = 16;
 
 /// How many events are on their way to the disk, and which connections wait to add more.
 pub struct Gate {
@@ -48,9 +53,10 @@ impl Gate {
     pub fn try_enter(&self, address: &Address, bytes: usize) -> bool {
         let mut all = self.state();
         let own = address.events.load(Ordering::Relaxed);
+        let kept_parts = if own == 0 { usize::MAX } else { KEPT_PARTS };
         let has_room = !all.is_closed
-            && all.events + own < self.max_events
-            && address.waiting_events.try_add_or_alone(bytes as u64);
+            && all.events + own < self.max_events - self.max_events / kept_parts
+            && address.waiting_events.try_add_or_alone(bytes as u64, kept_parts as u64);
         if has_room {
             all.events += 1;
             address.events.store(own + 1, Ordering::Relaxed);
@@ -143,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_gate_counts_events_and_bytes_in_and_out() {
-        let (gate, addresses) = (gate(4), addresses(2, 100, 100));
+        let (gate, addresses) = (gate(4), addresses(2, 100, 200));
         let [one, other] = &addresses[..] else { unreachable!("two") };
         assert!(gate.try_enter(one, 60));
         assert!(!gate.try_enter(one, 41));
@@ -159,11 +165,28 @@ mod tests {
 
     #[test]
     fn however_many_events_some_addresses_send_there_is_room_for_another() {
-        for (greedy, share) in [(1, 2048), (15, 256), (63, 64)] {
+        for (greedy, share) in [(1, 1920), (15, 240), (63, 60)] {
             let (gate, addresses) = (gate(4096), addresses(greedy + 1, 1 << 20, 1 << 20));
             let (stranger, greedy) = addresses.split_last().expect("one at the least");
             assert!(flood(&gate, greedy).iter().all(|events| *events == share));
             assert!(gate.try_enter(stranger, 1), "beside {}", greedy.len());
+        }
+    }
+
+    /// They look in the same order each time, and what leaves is not spread evenly: so the shares do not stay alike.
+    #[test]
+    fn a_stranger_finds_room_whenever_it_looks_while_others_take_what_leaves() {
+        for bytes in [1, 4_000] {
+            let (gate, addresses) = (gate(4096), addresses(61, 1 << 20, 8 << 20));
+            let (stranger, greedy) = addresses.split_last().expect("one at the least");
+            for round in 0..500 {
+                while greedy.iter().filter(|address| gate.try_enter(address, bytes)).count() > 0 {}
+                assert!(gate.try_enter(stranger, bytes), "{bytes} bytes each, round {round}");
+                gate.leave([(&**stranger, bytes)]);
+                for address in greedy.iter().cycle().skip(round * 7 % 60).take(11) {
+                    gate.leave((0..used(address).0).map(|_| (&**address, bytes)));
+                }
+            }
         }
     }
 
@@ -226,12 +249,12 @@ mod tests {
         fn an_address_enters_exactly_while_it_holds_fewer_than_are_free(
             steps in proptest::collection::vec((0..5_usize, proptest::bool::ANY), 1..200)
         ) {
-            let (max, addresses) = (12, addresses(5, 1 << 20, 1 << 20));
+            let (max, kept, addresses) = (32, 2, addresses(5, 1 << 20, 1 << 20));
             let (gate, mut inside) = (gate(max), Vec::new());
             for (who, enters) in steps {
                 let own = inside.iter().filter(|other| **other == who).count();
                 if enters {
-                    let has_room = own < max - inside.len();
+                    let has_room = inside.len() + own < if own == 0 { max } else { max - kept };
                     prop_assert_eq!(gate.try_enter(&addresses[who], 1), has_room);
                     inside.extend(has_room.then_some(who));
                 } else if let Some(at) = inside.iter().position(|other| *other == who) {
