@@ -22,6 +22,17 @@ use crate::store::read::judge::{Known, StoredEvents, judge};
 use crate::store::read::lookup::{self, Lookup};
 use crate::store::read::pages::{BATCH, Pages};
 
+/// What is found of an id.
+#[derive(Clone, Copy)]
+pub(in crate::store) enum ById<'t> {
+    /// Its event.
+    Held(Seq, EventView<'t>),
+    /// No event has it.
+    Nothing,
+    /// LMDB has to be asked.
+    Unknown,
+}
+
 /// The store as of one commit.
 pub struct Snapshot<'s> {
     pub(in crate::store) txn: RoTxn<'static, Slots>,
@@ -83,9 +94,9 @@ impl<'s> Snapshot<'s> {
         unsafe { Pages::of_table(map, row?, self.commit.last_page) }
     }
 
-    /// The events with these ids, at most [`BATCH`], as far as they are found side by side. Any other may be held, too.
-    pub(in crate::store) fn by_ids(&self, ids: &[EventId]) -> [Option<(Seq, EventView<'_>)>; BATCH] {
-        let mut found = [None; BATCH];
+    /// The events with these ids, at most [`BATCH`], as far as they are found side by side.
+    pub(in crate::store) fn by_ids(&self, ids: &[EventId]) -> [ById<'_>; BATCH] {
+        let mut found = [ById::Unknown; BATCH];
         let (Some(index), Some(records)) = (self.index_pages(Index::Id), self.pages()) else { return found };
         let ids = &ids[..ids.len().min(BATCH)];
         let mut starts = [[0; ID + SEQ]; BATCH];
@@ -94,19 +105,23 @@ impl<'s> Snapshot<'s> {
         let mut entries = [None; BATCH];
         index.seek_all(&wanted[..ids.len()], &mut entries[..ids.len()]);
         // No event has the number zero.
-        let seqs = std::array::from_fn::<_, BATCH, _>(|at| {
-            let entry = entries[at]
-                .and_then(|found| found.keys().next())
-                .filter(|key: &&[u8]| key.starts_with(&starts[at][..ID]));
-            entry.and_then(keys::seq_of).unwrap_or(Seq(0))
+        let seqs = std::array::from_fn::<_, BATCH, _>(|at| match entries[at].and_then(|entry| entry.keys().next()) {
+            Some(key) if key.starts_with(&starts[at][..ID]) => keys::seq_of(key).unwrap_or(Seq(0)),
+            Some(_) => {
+                // The next id is another one. Where that would be on the next page, nothing is known.
+                found[at] = ById::Nothing;
+                Seq(0)
+            }
+            None => Seq(0),
         });
         let mut held = [None; BATCH];
         records.find_all(&seqs[..ids.len()], &mut held[..ids.len()]);
         held.iter().flatten().for_each(|record| prefetch(&record[..record.len().min(CACHE_LINE)]));
         for (at, id) in ids.iter().enumerate() {
             // Two ids may begin with the same bytes; LMDB finds the other one.
-            let event = held[at].and_then(EventView::from_record).filter(|event| event.id_bytes() == &id.0);
-            found[at] = event.map(|event| (seqs[at], event));
+            if let Some(event) = held[at].and_then(EventView::from_record).filter(|event| event.id_bytes() == &id.0) {
+                found[at] = ById::Held(seqs[at], event);
+            }
         }
         found
     }
@@ -173,8 +188,9 @@ impl<'s> Snapshot<'s> {
     /// When the store is damaged.
     pub fn by_id(&self, id: &EventId) -> Result<Option<(Seq, EventView<'_>)>, StoreError> {
         match self.by_ids(std::slice::from_ref(id))[0] {
-            Some(found) => Ok(Some(found)),
-            None => self.records().by_id(id),
+            ById::Held(seq, event) => Ok(Some((seq, event))),
+            ById::Nothing => Ok(None),
+            ById::Unknown => self.records().by_id(id),
         }
     }
 

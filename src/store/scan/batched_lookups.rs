@@ -9,6 +9,7 @@ use crate::store::file::prefetch::prefetch;
 use crate::store::format::error::StoreError;
 use crate::store::format::keys::Seq;
 use crate::store::read::pages::BATCH;
+use crate::store::read::snapshot::ById;
 use crate::store::scan::plan::{Key, Prefix, Ranges};
 use crate::store::scan::position::{Head, Position};
 use crate::store::scan::rows::{EventBatch, MAX_CURSORS, OpenRange, PREFETCH_BYTES, PrefetchedRows, Rows, Window};
@@ -22,9 +23,10 @@ impl<'t> Rows<'t> {
         if ids.len() > 1 && self.together.as_ref().is_none_or(|together| together.of != (filter, first)) {
             self.together = Some(EventBatch { of: (filter, first), events: self.snapshot.by_ids(&ids[first..]) });
         }
-        let found = match self.together.as_ref().filter(|_| ids.len() > 1).and_then(|together| together.events[place]) {
-            Some(found) => Some(found),
-            None => self.snapshot.by_id(&ids[item as usize])?,
+        let found = match self.together.as_ref().filter(|_| ids.len() > 1).map(|together| together.events[place]) {
+            Some(ById::Held(seq, event)) => Some((seq, event)),
+            Some(ById::Nothing) => None,
+            Some(ById::Unknown) | None => self.snapshot.by_id(&ids[item as usize])?,
         };
         let Some((seq, event)) = found else { return Ok(None) };
         self.records.push(event);

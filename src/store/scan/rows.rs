@@ -17,7 +17,7 @@ use crate::store::format::keys::Seq;
 use crate::store::format::keys::{Index, Secret};
 use crate::store::read::lookup;
 use crate::store::read::pages::BATCH;
-use crate::store::read::snapshot::Snapshot;
+use crate::store::read::snapshot::{ById, Snapshot};
 use crate::store::scan::plan::{Key, Prefix, Ranges, Source};
 use crate::store::scan::position::{Head, Position};
 
@@ -87,7 +87,7 @@ pub(in crate::store) struct Intersected<'t> {
 pub(super) struct EventBatch<'t> {
     /// The number of the filter, and the place of the first id in its list.
     pub(super) of: (u16, usize),
-    pub(super) events: [Option<(Seq, EventView<'t>)>; BATCH],
+    pub(super) events: [ById<'t>; BATCH],
 }
 
 /// The rows of ranges within one snapshot.

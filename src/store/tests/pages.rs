@@ -4,8 +4,10 @@
 use std::os::unix::fs::FileExt as _;
 
 use super::*;
+use crate::nostr::EventId;
 use crate::store::file::map::{Map, PAGE};
 use crate::store::read::pages::BATCH;
+use crate::store::read::snapshot::ById;
 
 /// An event with a content of this many bytes.
 fn note(number: u64, bytes: usize) -> VerifiedEvent {
@@ -45,6 +47,39 @@ fn every_record_is_found_and_nothing_else() {
     let some: Vec<_> = (1..6_000).filter(|n| n % 3 != 0).map(Seq).collect();
     home.store.writer().remove(&some, Return::Allowed).expect("a commit");
     assert_found_alike(&home);
+}
+
+/// An id that lies before the first of a leaf, or after its last, may be on another page: LMDB is asked.
+#[test]
+fn what_the_pages_tell_of_an_id_is_what_lmdb_finds() {
+    let home = home();
+    let batch: Vec<_> = (0..3_000).map(|n| note(n, 100)).collect();
+    home.commit(&batch);
+    let snapshot = home.store.read().expect("a snapshot");
+    let by_lmdb = |id: &EventId| snapshot.store.lookup(&snapshot.txn).by_id(id).expect("a look-up");
+    let held = batch.iter().map(|event| event.view().id());
+    // The same first bytes, and others.
+    let absent = held.clone().flat_map(|id| [31, 4, 1].map(|at| with_byte(id, at)));
+    let ids: Vec<EventId> = held.chain(absent).collect();
+    let (mut known, mut unknown) = (0, 0);
+    for some in ids.chunks(BATCH) {
+        for (id, found) in some.iter().zip(snapshot.by_ids(some)) {
+            match found {
+                ById::Held(seq, event) => assert!(by_lmdb(id) == Some((seq, event)), "{id}"),
+                ById::Nothing => assert!(by_lmdb(id).is_none(), "{id}"),
+                ById::Unknown => unknown += 1,
+            }
+            known += u32::from(matches!(found, ById::Nothing));
+            assert!(snapshot.by_id(id).expect("a look-up") == by_lmdb(id), "{id}");
+        }
+    }
+    assert!(known > 5_000 && unknown >= 3_000, "{known}, and {unknown} with the first bytes of another");
+}
+
+/// The id with another byte at a place.
+fn with_byte(mut id: EventId, at: usize) -> EventId {
+    id.0[at] ^= 0x55;
+    id
 }
 
 #[test]
