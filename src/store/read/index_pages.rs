@@ -2,8 +2,8 @@
 //!
 //! A look-up waits for memory at each level of the tree and some times within a leaf, whose keys are spread over the
 //! page. Here the searches go step by step together, and each fetches what its next step compares, so their waits
-//! overlap. As in [`crate::store::read::pages`], it trusts nothing that it reads. It finds the first key at or after the
-//! one that is looked for, where that is in the same leaf; what it does not find, the caller asks LMDB.
+//! overlap. As in [`crate::store::read::pages`], it trusts nothing that it reads. It finds the first key at or after
+//! the one that is looked for, where that is in the same leaf; what it does not find, the caller asks LMDB.
 
 use crate::store::file::map::HEADER;
 use crate::store::file::prefetch::prefetch;
